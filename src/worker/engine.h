@@ -1,0 +1,158 @@
+/* The engine: runs recorded x86-64 code in this very process by dynamic binary translation. Guest address == host
+ * address. This header is the contract between the translator and run loop (engine*.c, translate*.c) and whoever
+ * hosts them: the worker's command loop, or a test that runs a function of its own under the engine.
+ *
+ * Freestanding: built with -ffreestanding -fPIC -mgeneral-regs-only -fno-stack-protector, no libc, no TLS: between
+ * runs the guest's FS base, GS base and vector state stay loaded in the CPU. Whatever uses vector registers or TLS
+ * (Zydis) is bracketed by saving the guest's (xsave, FS base). One thread.
+ *
+ * Two variants of translation, each with its own table of blocks:
+ *   count  R15 is stolen: budget counter
+ *   log    R15 and R14 are stolen: budget counter and log pointer
+ *
+ * Counting. R15 holds ((budget - instructions) << 20) + ticks. Every basic block subtracts at its start
+ * (instructions << 20) - ticks of the whole block and leaves if the result is negative, so a block runs only if the
+ * budget covers all of it, and the state at that exit is exact: the block's first instruction, nothing of it done.
+ * The run loop hands out budgets below 2^20 and sums up in 64-bit counters. A stop in mid-block is a translation of
+ * just the instructions wanted. Where all six arithmetic flags are dead at the block's start the subtraction is
+ * `sub; js`, elsewhere `lea` and a flag-free test of the sign. */
+#ifndef WORKER_ENGINE_H
+#define WORKER_ENGINE_H
+
+#include "base/types.h"
+
+#include <stddef.h>
+
+enum engine_mode { ENGINE_COUNT, ENGINE_LOG };
+
+/* Where the engine may live. All addresses are free for it: the recording never maps there. */
+struct engine_layout {
+    uint64_t low_area;      /* in the low 2 GiB: state page(s) and lookup tables, reached by absolute disp32 */
+    uint64_t low_area_len;  /* >= ENGINE_LOW_AREA_LEN */
+    struct addr_range cache_areas[64]; /* holes usable for code caches; the engine takes one within reach of the code
+                                          to translate and carves a cache of up to 64 MiB out of it, and if none is
+                                          within reach uses any (operands are then addressed through a register) */
+    size_t cache_area_count;
+    uint64_t log_area;      /* ENGINE_LOG_LEN bytes and a guard page, anywhere */
+};
+#define ENGINE_LOW_AREA_LEN (4u << 20)
+#define ENGINE_LOG_LEN      (1u << 20)
+
+enum stop_reason {
+    STOP_LIMIT,       /* max_icount reached: exactly that many instructions retired */
+    STOP_TICKS,       /* stop_ticks reached: just behind the branch that retired as the stop_ticks-th */
+    STOP_MATCH,       /* match found (see engine_request) */
+    STOP_SYSCALL,     /* at a syscall, sysenter or int 0x80: not executed, rip at it; insn_len tells its length */
+    STOP_TRAP,        /* at rdtsc, rdtscp, cpuid, xgetbv, rdrand, rdseed, rdpid, rdpmc...: not executed; trap tells which */
+    STOP_FAULT,       /* the instruction at rip raises a signal: signo, code, address as in siginfo. Exact state
+                         before it; for int3 rip is behind it, as the kernel reports it */
+    STOP_BREAK,       /* rip is one of the break addresses; the instruction there is not yet executed */
+    STOP_CONSUMER,    /* the log consumer asked to stop; the state is that at the end of a block after the hit */
+    STOP_UNSUPPORTED, /* an instruction the engine cannot run; rip at it */
+    STOP_ERROR,       /* the engine itself failed (out of cache and memory...): see error text */
+};
+
+enum trap_insn { TRAP_RDTSC, TRAP_RDTSCP, TRAP_CPUID, TRAP_XGETBV, TRAP_RDRAND, TRAP_RDSEED, TRAP_RDPID, TRAP_OTHER };
+
+struct engine_request {
+    enum engine_mode mode;
+    bool use_match;         /* stop where rip == match.rip, ticks == stop_ticks (counted from this run's start) and the
+                               general registers but rsp, eflags equal `match`; compared before every instruction from the
+                               point where stop_ticks is reached; also in the midst of a `rep` string instruction
+                               (partial rcx). If ticks would exceed stop_ticks first: STOP_TICKS with passed = true. */
+    bool use_ticks;         /* stop at stop_ticks */
+    uint64_t max_icount;    /* UINT64_MAX: no limit */
+    uint64_t stop_ticks;
+    struct regs match;
+};
+
+struct engine_result {
+    enum stop_reason reason;
+    uint64_t icount, ticks; /* retired in this run */
+    bool passed;
+    uint8_t insn_len;
+    uint8_t trap;           /* enum trap_insn */
+    int32_t signo, si_code;
+    uint64_t fault_addr;
+    uint64_t host_pc;       /* for diagnosis */
+    char error[128];
+};
+
+/* One recorded thread's state while it is not running. regs.r[REG_RIP] etc. are guest values. */
+struct engine_task {
+    struct regs regs;
+    bool xstate_valid;     /* false: initial state, as after exec */
+    uint8_t xstate[XSTATE_MAX] __attribute__((aligned(64)));
+};
+
+/* --- What a block of the log variant writes, and who reads it ---
+ * A block's record: u32 block index, u32 zero, then for each store slot in program order a u64: the guest address of the
+ * store's first byte. Stores with `rep` take two slots: RDI before and RDI after. Records have the fixed length
+ * 8 + 8 * slot_count. */
+enum store_kind {
+    STORE_PLAIN,  /* writes exactly `size` bytes at the address */
+    STORE_REP,    /* `rep stos/movs/ins`: two slots, element size in `size`; [before, after), or downwards if after < before */
+    STORE_MASKED, /* writes a part of [address, address + size): masked or conditional, the mask is in the registers */
+    STORE_CALL,   /* the return address pushed by a call: plain, 8 bytes */
+    STORE_STATE,  /* fxsave, xsave...: at most `size` bytes */
+    STORE_SCATTER /* writes anywhere: elements at addresses only the registers tell; the slot is the base */
+};
+struct store_desc {
+    uint8_t insn;  /* index of the instruction within the block */
+    uint8_t kind;  /* enum store_kind */
+    uint16_t size;
+};
+enum block_end { END_JCC, END_JMP, END_CALL, END_RET, END_INDIRECT_JMP, END_INDIRECT_CALL, END_FALL, END_STOP };
+struct block_info {
+    uint64_t pc;          /* guest address of the first instruction */
+    uint16_t insn_count;
+    uint16_t byte_len;
+    uint8_t ticks;        /* 0 or 1 */
+    uint8_t end;          /* enum block_end: what the last instruction is */
+    uint16_t slot_count;
+    uint16_t store_count;
+    const struct store_desc *stores;
+};
+
+/* Called with whole records whenever the log is full and at the end of each run. icount is the number of instructions
+ * retired in this run before the first record. If the run ended within the last block (fault), last_insns is the number of
+ * instructions of the last record that retired, else UINT32_MAX; slots of stores that did not happen are garbage.
+ * Returns false to stop the run (STOP_CONSUMER). */
+typedef bool log_consumer(void *ctx, const uint8_t *log, size_t len, uint64_t icount, uint32_t last_insns);
+
+/* Functions the host provides. */
+void engine_host_fatal(const char *message) __attribute__((noreturn));
+void *engine_host_alloc(size_t len); /* zeroed pages for tables, never freed; aborts when memory is gone */
+
+/** Once per process; installs handlers of SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP on an alternate stack. */
+void engine_init(const struct engine_layout *layout);
+/** Runs `task` until the request's stop; task->regs is updated; vector state stays in the CPU if the same task runs next. */
+void engine_run(struct engine_task *task, const struct engine_request *request, struct engine_result *result);
+/** Makes task->xstate hold the vector state (it may still be in the CPU). */
+void engine_sync_xstate(struct engine_task *task);
+/** To be called after task->xstate was changed by the host, so that it is loaded at the next run. */
+void engine_xstate_changed(struct engine_task *task);
+/** Forgets the vector state of a task about to be freed. */
+void engine_task_gone(struct engine_task *task);
+void engine_set_consumer(log_consumer *consumer, void *ctx);
+/** A block by its index in the log. */
+const struct block_info *engine_block(uint32_t idx);
+uint32_t engine_block_count(void);
+/** Break addresses; replaces the set. A run that begins on one executes the instruction there first. */
+void engine_set_breaks(const uint64_t *pcs, size_t count);
+/** The host wrote, unmapped, remapped or changed protection of guest memory: translations of it are dropped. */
+void engine_memory_changed(uint64_t start, uint64_t len);
+/** The host is about to give pages protection `prot`; returns the protection to really set (PROT_WRITE is withheld from
+ * pages with translations, and given at the first write fault). */
+int engine_filter_prot(uint64_t start, uint64_t len, int prot);
+
+struct engine_stats {
+    uint64_t blocks, guest_insns, guest_bytes, cache_bytes, translate_ns, flushes, exits, smc_faults;
+};
+void engine_get_stats(struct engine_stats *out);
+
+/** Copies guest memory from within the worker, stopping at the first byte that is not accessible: bytes copied. */
+size_t engine_copy_from_guest(void *out, uint64_t addr, size_t len);
+size_t engine_copy_to_guest(uint64_t addr, const void *data, size_t len);
+
+#endif

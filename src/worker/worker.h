@@ -1,0 +1,156 @@
+/* A worker, as its coordinator sees it: a confined process which holds one recorded address space at its recorded
+ * addresses and runs its code. It obeys the commands below and nothing else; it has no file system and no network, and
+ * recorded system calls are never executed. The public header of this room, for the rooms above.
+ *
+ * A worker belongs to one thread of the coordinator. After a failure of the worker process itself (killed, crashed) each
+ * call gives ERR_OS "worker died: ...". */
+#ifndef WORKER_WORKER_H
+#define WORKER_WORKER_H
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/types.h"
+#include "worker/engine.h"
+
+struct worker;
+
+/**
+ * Starts an empty worker.
+ *
+ * used: all ranges that the recording maps at any time in any space (sorted, disjoint). The worker's own memory is put
+ * elsewhere. Borrowed for the call.
+ */
+struct err *worker_create(const struct addr_range *used, size_t used_count, struct worker **out) nodiscard;
+/** Ends the process and frees. NULL is fine. */
+void worker_destroy(struct worker *w);
+DEFINE_CLEANUP(struct worker *, worker_destroy)
+/** Copies the worker with all of its memory (copy on write; MAP_SHARED memory stays shared), tasks and translations. */
+struct err *worker_fork(struct worker *w, struct worker **out) nodiscard;
+
+/* Memory. Addresses and lengths are page aligned where the kernel wants it; protections are PROT_*. */
+
+enum map_kind {
+    MAP_KIND_ANON,         /* private zero pages */
+    MAP_KIND_PRIVATE_FILE, /* private mapping of fd at offset */
+    MAP_KIND_SHARED,       /* shared mapping of fd (a memfd) at offset */
+};
+/** Maps [start, end), replacing what is there. fd is borrowed; opened for reading (writing too if shared and prot says). */
+struct err *worker_map(struct worker *w, gaddr start, gaddr end, int prot, enum map_kind kind, int fd,
+                       uint64_t offset) nodiscard;
+struct err *worker_unmap(struct worker *w, gaddr start, gaddr end) nodiscard;
+struct err *worker_protect(struct worker *w, gaddr start, gaddr end, int prot) nodiscard;
+/** Moves mappings: mremap(2) with MREMAP_MAYMOVE|MREMAP_FIXED; keep: leave an empty mapping behind (DONTUNMAP). */
+struct err *worker_move(struct worker *w, gaddr old_start, uint64_t old_len, gaddr new_start, uint64_t new_len,
+                        bool keep) nodiscard;
+/** madvise(MADV_DONTNEED). */
+struct err *worker_dontneed(struct worker *w, gaddr start, gaddr end) nodiscard;
+/** Reads guest memory. ERR_FAULT with the first address that could not be read; *done_out (may be NULL) bytes read.
+ * Ignores protection: PROT_NONE pages are readable too. */
+struct err *worker_read(struct worker *w, gaddr addr, void *out, size_t len, size_t *done_out) nodiscard;
+/** Writes guest memory, ignoring protection (restored after), and drops translations of it. ERR_FAULT if unmapped. */
+struct err *worker_write(struct worker *w, gaddr addr, const void *data, size_t len) nodiscard;
+
+/* Tasks: each thread of the space has a slot 0..WORKER_MAX_TASKS-1 chosen by the caller. */
+#define WORKER_MAX_TASKS 4096
+struct err *worker_set_regs(struct worker *w, unsigned slot, const struct regs *regs) nodiscard;
+struct err *worker_get_regs(struct worker *w, unsigned slot, struct regs *out) nodiscard;
+/** xstate NULL: initial state. */
+struct err *worker_set_xstate(struct worker *w, unsigned slot, const struct xstate *x) nodiscard;
+struct err *worker_get_xstate(struct worker *w, unsigned slot, struct xstate *out) nodiscard;
+struct err *worker_drop_task(struct worker *w, unsigned slot) nodiscard;
+/** Runs a task; see engine.h. Its registers after the stop come back in *regs_out (may be NULL). If `set` is not NULL these
+ * registers are loaded first (one round trip instead of two). */
+struct err *worker_run(struct worker *w, unsigned slot, const struct engine_request *request, const struct regs *set,
+                       struct engine_result *result, struct regs *regs_out) nodiscard;
+/** Addresses at which runs stop with STOP_BREAK; replaces the set. */
+struct err *worker_set_breaks(struct worker *w, const gaddr *pcs, size_t count) nodiscard;
+
+/* Log consumers: what is learned from runs with ENGINE_LOG. Several may be on at once; worker_consume() replaces the
+ * selection and forgets what was gathered. Times of rows are `icount`s: instructions retired before the instruction in
+ * question, counted from `icount_base` given with worker_set_icount() (the caller sets it before each run to the task's
+ * instructions since the last event), and `stamp`, an opaque u64 given along with it (the caller's event number). */
+struct consume_request {
+    bool index;                        /* executed blocks with counts; written 8-byte granules */
+    bool calls;                        /* calls: struct call_row, in order of time */
+    bool blocks;                       /* every executed block: struct block_row, in order of time (bounded stretches only) */
+    const struct addr_range *watch;    /* writes that overlap any of these: struct write_row */
+    size_t watch_count;
+    size_t max_rows;                   /* per kind; 0: no limit. When reached the run ends with STOP_CONSUMER */
+    bool keep_last;                    /* with max_rows: keep the last rows instead of stopping */
+};
+struct write_row {
+    uint64_t stamp, icount;
+    gaddr pc, addr;
+    uint32_t size;     /* bytes written; STORE_REP: the whole range */
+    uint8_t kind;      /* enum store_kind: MASKED, STATE and SCATTER rows are candidates only */
+    uint8_t pad[3];
+    uint32_t slot;     /* task slot */
+    uint32_t pad2;
+};
+struct call_row {
+    uint64_t stamp, icount; /* of the call instruction */
+    gaddr pc;               /* the call instruction */
+    gaddr return_addr;
+    gaddr target;           /* the callee's first instruction */
+    gaddr sp;               /* address of the pushed return address: rsp at the callee's entry */
+    uint32_t slot, pad;
+};
+struct block_row {
+    uint64_t stamp, icount;
+    gaddr pc;
+    uint16_t insn_count, byte_len;
+    uint32_t slot;
+};
+struct block_count {
+    gaddr pc;
+    uint16_t insn_count, byte_len;
+    uint8_t end, ticks;  /* enum block_end */
+    uint16_t pad;
+    uint64_t count;
+};
+/* 512 bits, one per 8-byte granule of a page: a store with its first byte in the granule, or overlapping it, happened.
+ * Exact for plain stores. */
+struct written_page {
+    gaddr page;
+    uint64_t granules[8];
+};
+struct err *worker_consume(struct worker *w, const struct consume_request *request) nodiscard;
+struct err *worker_set_icount(struct worker *w, uint64_t stamp, uint64_t icount_base) nodiscard;
+/** Takes (and empties) what was gathered: arrays appended to the buffers, NULL where not wanted. */
+struct err *worker_take_rows(struct worker *w, struct buf *writes, struct buf *calls, struct buf *blocks) nodiscard;
+struct err *worker_take_index(struct worker *w, struct buf *block_counts, struct buf *written_pages,
+                              uint64_t *min_sp_by_slot, size_t slots) nodiscard;
+
+/* Hooks: captures at code addresses in ENGINE_COUNT runs, at native speed between hits. At each hit the worker appends
+ * a struct hook_row, and `memory_count` pieces of memory, and goes on. */
+struct hook_memory {
+    uint8_t base;       /* enum reg, or 0xff: absolute */
+    uint8_t deref;      /* 1: the piece lies where the 8 bytes at base + offset point, plus offset2 */
+    uint16_t len;       /* at most 256 */
+    int64_t offset, offset2;
+};
+struct hook_row {
+    uint64_t stamp, icount; /* before the instruction at pc */
+    uint32_t slot, data_len; /* bytes of memory pieces that follow this struct (each padded to 8; unreadable: zeros and bit
+                                i of `unreadable` set) */
+    uint64_t unreadable;
+    struct regs regs;
+};
+struct hook_request {
+    const gaddr *pcs;
+    size_t pc_count;
+    const struct hook_memory *memory;
+    size_t memory_count;
+    size_t max_rows;    /* stop (STOP_CONSUMER) when reached; 0: no limit */
+    bool keep_last;     /* keep the last max_rows instead of stopping */
+    bool regs;          /* false: rows without registers are enough (regs zero) */
+};
+/** Replaces the hooks (pc_count 0: none) and forgets rows. Independent of worker_set_breaks. */
+struct err *worker_set_hooks(struct worker *w, const struct hook_request *request) nodiscard;
+struct err *worker_take_hook_rows(struct worker *w, struct buf *rows) nodiscard;
+
+struct err *worker_stats(struct worker *w, struct engine_stats *out) nodiscard;
+/** Process id, for diagnosis. */
+int worker_pid(const struct worker *w);
+
+#endif
