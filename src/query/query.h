@@ -1,0 +1,47 @@
+/* The users' questions. One function answers all of them: a name, parameters, and a sink for rows; used alike by the server,
+ * the command line and tests. See docs/protocol.md for names, parameters and rows. */
+#ifndef QUERY_QUERY_H
+#define QUERY_QUERY_H
+
+#include "base/err.h"
+
+#include <jansson.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+struct query_engine;
+
+struct query_options {
+    const char *const *source_maps; /* pairs FROM, TO of absolute directories; may be NULL */
+    size_t source_map_count;
+    unsigned workers;               /* at most this many warm replays; 0: a default */
+};
+
+/** Opens the database within the trace directory `dir`. ERR_NOT_FOUND "DIR: no database; run `pernosco build`". */
+struct err *query_engine_open(const char *dir, const struct query_options *options, struct query_engine **out) nodiscard;
+void query_engine_close(struct query_engine *q);
+DEFINE_CLEANUP(struct query_engine *, query_engine_close)
+
+/* Who asks. Rows arrive on the thread that called query_run, in order. */
+struct query_sink {
+    void *ctx;
+    /** Takes ownership of `row`. Returns false to stop the query (ERR_CANCELLED). */
+    bool (*row)(void *ctx, json_t *row);
+    /** May be NULL. share: 0..1 */
+    void (*progress)(void *ctx, double share);
+    /** Set by another thread to stop the query; may be NULL. */
+    const atomic_bool *cancelled;
+    /** Set by the query at its end: the limit was reached and there is more. */
+    bool more;
+};
+
+/** Runs query `name`. params: borrowed object or NULL. ERR_USAGE for unknown names and bad parameters. One query at a time for an
+ * engine: calls from several threads wait for each other (the server has one query thread). */
+struct err *query_run(struct query_engine *q, const char *name, json_t *params, struct query_sink *sink) nodiscard;
+
+/** Title of the session: program name and arguments, shortened. Borrowed. */
+const char *query_title(const struct query_engine *q);
+/** Opens a source file through the mappings; ERR_NOT_FOUND. `path` as in locations. fd owned by the caller. */
+struct err *query_open_source(const struct query_engine *q, const char *path, int *fd_out) nodiscard;
+
+#endif
