@@ -1,0 +1,153 @@
+/* Replay: runs a recorded program again, all of its processes, exactly, and stops at any moment. The public header of
+ * this room.
+ *
+ * A struct replay is the state of everything recorded at one moment: tasks, address spaces (each in a worker), shared
+ * memory objects, position in the trace. It only moves forward. Every event's registers and ticks are compared with the
+ * recording; a mismatch is ERR_DIVERGED naming event, task, what differed, both values. Such a replay is then dead.
+ *
+ * One thread per struct replay. The trace is borrowed and must outlive it. */
+#ifndef REPLAY_REPLAY_H
+#define REPLAY_REPLAY_H
+
+#include "base/buf.h"
+#include "base/bytes.h"
+#include "base/err.h"
+#include "base/types.h"
+#include "trace/trace.h"
+#include "worker/worker.h"
+
+struct replay;
+struct space;
+struct task;
+
+/* A shared memory object (a MAP_SHARED file or anonymous shared memory); uids count from 1 in order of creation, in the
+ * same order in every replay. */
+struct object;
+
+/* One mapping of a space. */
+enum mapping_kind { MAPPING_ANON, MAPPING_FILE, MAPPING_SHARED };
+struct mapping {
+    gaddr start, end;
+    int prot, flags;
+    enum mapping_kind kind;
+    struct object *object;    /* MAPPING_SHARED */
+    uint64_t offset;          /* into the file or object, of `start` */
+    uint32_t mmap_idx;        /* record in trace_mmaps() that it came from (for the file's name); UINT32_MAX: none */
+};
+
+/** Opens a replay that stands before the first event (moment 0,0); the first run executes from the first exec. */
+struct err *replay_open(struct trace *t, struct replay **out) nodiscard;
+void replay_close(struct replay *r);
+DEFINE_CLEANUP(struct replay *, replay_close)
+
+struct moment replay_now(const struct replay *r);
+/** True when the last event has been applied. */
+bool replay_at_end(const struct replay *r);
+/** Instructions retired by all tasks since the start, and since the state was opened, cloned or restored. */
+uint64_t replay_icount_total(const struct replay *r);
+uint64_t replay_icount_here(const struct replay *r);
+
+/**
+ * Runs forward to exactly `until` or, if `max_icount` instructions (all tasks together, from now) come first, to exactly
+ * there; or to the end of the trace. A moment behind the last instruction before the next event gives the state
+ * right after that event's predecessor's last instruction: replay_now() tells where it stopped.
+ * With log consumers that have max_rows the run can end early: *stopped_out (may be NULL) is then true.
+ */
+struct err *replay_run(struct replay *r, struct moment until, uint64_t max_icount, bool *stopped_out) nodiscard;
+static const struct moment MOMENT_END = {UINT64_MAX, UINT64_MAX};
+
+/** A second replay in the same state, going its own way: workers are forked, shared memory copied. Observer, hooks and
+ * consumers are not inherited. */
+struct err *replay_clone(struct replay *r, struct replay **out) nodiscard;
+
+/* --- Tasks and spaces --- */
+
+/* Tasks are known by serial: 1, 2... in order of creation, the same in every replay of the trace. */
+struct task_info {
+    uint32_t serial;
+    int32_t tid;          /* as recorded */
+    uint32_t space;       /* uid */
+    unsigned slot;        /* in its space's worker */
+    int32_t tgid;
+    uint32_t parent;      /* serial, 0: none */
+    int64_t ticks;
+    bool in_syscall;      /* between the entry and the exit of a system call */
+};
+/** The tasks that exist now, by rising serial; borrowed until the next run. */
+const struct task_info *replay_tasks(struct replay *r, size_t *count_out);
+/** Serial of the task that executes at this moment (the one of the next frame), 0 at the end or before the first exec. */
+uint32_t replay_running(const struct replay *r);
+/** Registers of a task now. ERR_NOT_FOUND if there is none. */
+struct err *replay_regs(struct replay *r, uint32_t serial, struct regs *out) nodiscard;
+struct err *replay_xstate(struct replay *r, uint32_t serial, struct xstate *out) nodiscard;
+
+/* Spaces have uids: 1, 2... in order of creation (first exec, fork, exec), the same in every replay. */
+/** uids of the spaces that exist now. */
+const uint32_t *replay_spaces(struct replay *r, size_t *count_out);
+/** Mappings of a space, sorted by address; borrowed until the next run. NULL if there is no such space. */
+const struct mapping *replay_mappings(struct replay *r, uint32_t space, size_t *count_out);
+uint32_t object_uid(const struct object *o);
+uint64_t object_size(const struct object *o);
+struct err *replay_read_object(struct replay *r, uint32_t object, uint64_t offset, void *out, size_t len) nodiscard;
+/** All objects alive. */
+const uint32_t *replay_objects(struct replay *r, size_t *count_out);
+/** Reads memory; ERR_FAULT at the first unmapped byte, *done_out bytes were read. PROT_NONE is readable. */
+struct err *replay_read(struct replay *r, uint32_t space, gaddr addr, void *out, size_t len, size_t *done_out) nodiscard;
+/** The worker of a space, for hooks, consumers and their rows. NULL if none. */
+struct worker *replay_worker(struct replay *r, uint32_t space);
+
+/* --- Instrumentation --- */
+
+/* Calls made while running. Each may be NULL. They must not run or close the replay. */
+struct replay_observer {
+    void *ctx;
+    /** An event's effects have been applied; replay_now() is (event, 0). */
+    struct err *(*event)(void *ctx, struct replay *r, const struct frame *f);
+    /** Memory changed other than by the program's instructions: recorded kernel effects, the syscall buffer, exec images, mapping
+     * contents. In `space` (0: by object only), and if the memory is shared, object/offset too. Called before the event() of
+     * the event. `addr`,`len` cover what changed; new zero or file-backed mappings are reported by mapped(), not here. */
+    void (*wrote)(void *ctx, struct replay *r, uint32_t space, gaddr addr, uint64_t len, uint32_t object, uint64_t offset);
+    /** A range got a new mapping, was unmapped, moved here or made zero (madvise): its former content is void. */
+    void (*remapped)(void *ctx, struct replay *r, uint32_t space, gaddr start, gaddr end);
+    /** A space came to be: by exec (parent 0), or as a copy of `parent`. Its worker exists. */
+    struct err *(*space_created)(void *ctx, struct replay *r, uint32_t space, uint32_t parent);
+    /** The space's executable mappings changed (also after creation): hooks by address may need a change. */
+    struct err *(*code_mapped)(void *ctx, struct replay *r, uint32_t space);
+    /** The space is about to vanish: last chance to take rows from its worker. */
+    struct err *(*space_ending)(void *ctx, struct replay *r, uint32_t space);
+    /** A task came to be (parent: serial) or ended. */
+    void (*task_created)(void *ctx, struct replay *r, uint32_t serial, uint32_t parent);
+    void (*task_ended)(void *ctx, struct replay *r, uint32_t serial);
+};
+void replay_set_observer(struct replay *r, const struct replay_observer *observer);
+
+/** Selects translation mode for all runs from now on; with ENGINE_LOG `consume` (copied, applied to all workers, also
+ * future ones; NULL: nothing is gathered). Rows carry stamp = event, icount = instructions since that event: the moment
+ * before the instruction. The running task of a stamp is that of event stamp + 1. */
+struct err *replay_set_mode(struct replay *r, enum engine_mode mode, const struct consume_request *consume) nodiscard;
+/** With ENGINE_LOG and watches: physical ranges instead of consume->watch, kept right while mappings change. A range is
+ * either in a space's private memory (object 0) or in a shared object (space 0; start, end are offsets). */
+struct watch_range {
+    uint32_t space, object;
+    uint64_t start, end;
+};
+struct err *replay_set_watch(struct replay *r, const struct watch_range *ranges, size_t count, size_t max_rows,
+                             bool keep_last) nodiscard;
+
+/* --- Saving and restoring --- */
+
+/** Appends everything but memory contents: a blob for replay_restore(). */
+struct err *replay_save(struct replay *r, struct buf *out) nodiscard;
+
+/* Gives the memory contents of a saved state: those pages which differ from a fresh mapping of their file or zeros.
+ * For each it calls put(). Pages of one space (object 0) or one object (space 0), in rising order. */
+struct page_source {
+    void *ctx;
+    struct err *(*pages)(void *ctx, uint32_t space, uint32_t object,
+                         struct err *(*put)(void *put_ctx, uint64_t addr, const uint8_t *page, size_t page_count),
+                         void *put_ctx);
+};
+/** Rebuilds a state. The blob is untrusted. */
+struct err *replay_restore(struct trace *t, struct bytes *blob, const struct page_source *pages, struct replay **out) nodiscard;
+
+#endif
