@@ -24,6 +24,8 @@ struct err *worker_create(const struct addr_range *used, size_t used_count, stru
 /** Ends the process and frees. NULL is fine. */
 void worker_destroy(struct worker *w);
 DEFINE_CLEANUP(struct worker *, worker_destroy)
+/** Frees the handle without ending the process: another process (forked from this one) owns it now. NULL is fine. */
+void worker_disown(struct worker *w);
 /** Copies the worker with all of its memory (copy on write; MAP_SHARED memory stays shared), tasks and translations. */
 struct err *worker_fork(struct worker *w, struct worker **out) nodiscard;
 
@@ -77,6 +79,7 @@ struct consume_request {
     size_t watch_count;
     size_t max_rows;                   /* per kind; 0: no limit. When reached the run ends with STOP_CONSUMER */
     bool keep_last;                    /* with max_rows: keep the last rows instead of stopping */
+    bool keep_rows;                    /* do not forget what was gathered so far: only `watch` changes */
 };
 struct write_row {
     uint64_t stamp, icount;

@@ -1,0 +1,141 @@
+/* Private parts of the replay room. */
+#ifndef REPLAY_REPLAY_INT_H
+#define REPLAY_REPLAY_INT_H
+
+#include "replay/replay.h"
+
+/* Fixed addresses of rr's own pages in every recorded program (rr AddressSpace.h, preload_interface.h). */
+#define RR_PAGE              0x70000000u
+#define RR_THREAD_LOCALS     0x70001000u
+#define RR_LIBRRPAGE         0x6fffd000u
+#define RR_STUB_TRACED       (RR_PAGE + 0x00)
+#define RR_STUB_UNTRACED     (RR_PAGE + 0x06) /* performed in recording and replay */
+#define RR_STUB_REPLAY_ONLY  (RR_PAGE + 0x09)
+#define RR_STUB_RECORD_ONLY  (RR_PAGE + 0x0c) /* `xor eax, eax` in replay */
+#define RR_STUB_P_UNTRACED   (RR_PAGE + 0x0f) /* the privileged twins */
+#define RR_STUB_P_REPLAY     (RR_PAGE + 0x12)
+#define RR_STUB_P_RECORD     (RR_PAGE + 0x15)
+#define RR_STUB_ASSIST_END   (RR_PAGE + 0x1a) /* rip after the int3 of the replay assist */
+
+struct object {
+    uint32_t uid;
+    uint64_t device, inode;
+    int fd; /* memfd */
+    uint64_t size;
+    uint32_t mapping_count; /* over all spaces; the object goes when it falls to 0 */
+};
+
+struct space {
+    uint32_t uid;
+    struct worker *worker;
+    VEC(struct mapping) maps; /* sorted by start, disjoint */
+    VEC(struct addr_range) dontfork;
+    uint32_t task_count;
+    unsigned next_slot;
+    uint32_t thread_locals_of; /* serial of the task whose thread-locals page is in memory; 0: none yet */
+    gaddr globals;             /* preload_globals, 0 before rrcall_init_preload */
+    gaddr breakpoint_insn;     /* where the preload library commits a record */
+    gaddr break_set;           /* the address given to worker_set_breaks, 0: none */
+    bool watch_stale;
+};
+
+struct task {
+    struct task_info info;
+    struct space *space;
+    struct regs regs;
+    gaddr scratch_start, scratch_end;
+    gaddr syscallbuf, syscallbuf_end;
+    gaddr rseq;
+    uint32_t rseq_len, rseq_sig;
+    bool dying;            /* killed within the syscall hook: its registers are not compared any more */
+    bool ptrace_entered;   /* the last frame was ENTERING_PTRACE */
+    bool buffers_freed;    /* at the entry of exit */
+    uint8_t *thread_locals; /* the page's contents while another task's is in memory; NULL: zeros */
+};
+
+struct replay {
+    struct trace *trace;
+    struct trace_cursor *cursor;
+    const struct frame *next;           /* peeked; NULL at the end */
+    struct trace_position next_position; /* of `next`, for saving */
+    bool prepared;                      /* prepare_frame(next) was done */
+    bool skip_next_stop;                /* §4.5: the frame after a flush caused by death is not executed */
+    struct moment now;
+    uint64_t icount_total, icount_here;
+    bool dead;
+
+    VEC(struct task *) tasks;
+    VEC(struct space *) spaces;
+    VEC(struct object *) objects;
+    uint32_t last_task, last_space, last_object;
+    VEC(struct task_info) infos;    /* for replay_tasks() */
+    VEC(uint32_t) uids;             /* for replay_spaces() */
+    VEC(uint32_t) object_uids;
+    VEC(struct addr_range) used;    /* everything ever mapped */
+
+    enum engine_mode mode;
+    struct consume_request consume;
+    bool consuming;
+    VEC(struct watch_range) watches;
+    bool watching;
+    struct replay_observer observer;
+    bool instrumented;              /* rows may be gathered: keep workers' clocks */
+};
+
+/* space.c: mapping tables, memory of spaces, shared objects */
+struct space *space_create(struct replay *r, uint32_t parent);
+struct err *space_end(struct replay *r, struct space *s) nodiscard;
+void space_free(struct replay *r, struct space *s, bool kill);
+struct space *space_by_uid(struct replay *r, uint32_t uid);
+const struct mapping *space_mapping_at(const struct space *s, gaddr addr);
+struct err *space_map_record(struct replay *r, struct space *s, const struct trace_mmap *m, uint64_t delta,
+                             bool force_private) nodiscard;
+struct err *space_map_zero(struct replay *r, struct space *s, gaddr start, gaddr end, int prot, uint32_t mmap_idx) nodiscard;
+struct err *space_unmap(struct replay *r, struct space *s, gaddr start, gaddr end) nodiscard;
+struct err *space_protect(struct replay *r, struct space *s, gaddr start, gaddr end, int prot) nodiscard;
+struct err *space_move(struct replay *r, struct space *s, gaddr from, uint64_t from_len, gaddr to, uint64_t to_len,
+                       bool keep) nodiscard;
+struct err *space_discard(struct replay *r, struct space *s, gaddr start, gaddr end, int advice) nodiscard;
+struct err *space_write(struct replay *r, struct space *s, gaddr addr, const void *data, uint64_t len) nodiscard;
+struct err *space_read(struct space *s, gaddr addr, void *out, size_t len) nodiscard;
+struct err *space_realise(struct replay *r, struct space *s) nodiscard;
+struct err *space_copy(struct replay *r, struct space *parent, struct space **out) nodiscard;
+struct err *space_instrument(struct replay *r, struct space *s) nodiscard;
+struct err *space_refresh_watch(struct replay *r, struct space *s) nodiscard;
+struct err *object_create(struct replay *r, uint64_t device, uint64_t inode, uint64_t size, struct object **out) nodiscard;
+struct object *object_by_uid(struct replay *r, uint32_t uid);
+void object_free(struct object *o);
+
+/* task.c */
+struct task *task_create(struct replay *r, int32_t tid, struct space *s, uint32_t parent);
+void task_destroy(struct replay *r, struct task *task);
+struct task *task_by_tid(struct replay *r, int32_t tid);
+struct task *task_by_serial(struct replay *r, uint32_t serial);
+struct err *task_install_thread_locals(struct replay *r, struct task *task) nodiscard;
+struct err *task_init_thread_locals(struct replay *r, struct task *task, const struct task *parent) nodiscard;
+struct err *task_load_xstate(struct replay *r, struct task *task, const struct frame *f) nodiscard;
+struct err *task_free_buffers(struct replay *r, struct task *task) nodiscard;
+void task_load_regs(struct task *task, const struct regs *regs);
+
+/* reach.c: running to the point where a frame happens */
+enum reached { REACHED, REACH_LIMIT, REACH_CONSUMER };
+/** Things a frame wants done before the program runs towards it. */
+struct err *prepare_frame(struct replay *r, const struct frame *f) nodiscard;
+struct err *reach_frame(struct replay *r, const struct frame *f, uint64_t max_icount, enum reached *out) nodiscard;
+
+/* apply.c: a frame's effects */
+struct err *apply_frame(struct replay *r, const struct frame *f) nodiscard;
+struct err *apply_writes(struct replay *r, const struct frame *f, size_t first) nodiscard;
+struct err *diverged(const struct replay *r, const struct frame *f, const char *format, ...)
+    __attribute__((format(printf, 3, 4))) nodiscard;
+struct err *compare_regs(const struct replay *r, const struct frame *f, const struct regs *have, uint32_t skip) nodiscard;
+#define SKIP(reg) (1u << (reg))
+
+/* exec.c */
+struct err *apply_exec(struct replay *r, const struct frame *f) nodiscard;
+
+/* xstate.c: the recording CPU's XSAVE image in this CPU's layout */
+struct err *xstate_convert(const struct trace *t, const uint8_t *image, size_t len, struct xstate *out) nodiscard;
+uint32_t xstate_size(void);
+
+#endif

@@ -1,0 +1,547 @@
+/* Address spaces: the table of mappings, and the worker which holds them for real. The table is the truth; every change
+ * goes through here and is told to the worker and the observer. Shared memory (§5.7 of the trace's rules) lives in
+ * objects, memfds that all spaces map; they exist as long as any mapping of them. */
+#include "replay/replay_int.h"
+
+#include "base/log.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+static gaddr page_up(gaddr a)
+{
+    return (a + PAGE_SIZE - 1) & ~(gaddr)(PAGE_SIZE - 1);
+}
+
+/* --- objects --- */
+
+struct err *object_create(struct replay *r, uint64_t device, uint64_t inode, uint64_t size, struct object **out)
+{
+    cleanup(closep) int fd = memfd_create("pernosco-shared", MFD_CLOEXEC);
+    if (fd < 0)
+        return err_os("cannot make a shared memory object");
+    if (ftruncate(fd, (off_t)size) != 0)
+        return err_os("cannot size a shared memory object to %llu bytes", (unsigned long long)size);
+    struct object *o = xnew(struct object);
+    *o = (struct object){.uid = ++r->last_object, .device = device, .inode = inode, .fd = steal_fd(&fd), .size = size};
+    vec_push(&r->objects, o);
+    *out = o;
+    return NULL;
+}
+
+void object_free(struct object *o)
+{
+    close(o->fd);
+    free(o);
+}
+
+static struct err *object_find(struct replay *r, uint64_t device, uint64_t inode, uint64_t size, struct object **out)
+{
+    vec_each (it, &r->objects) {
+        struct object *o = *it;
+        if (o->device != device || o->inode != inode)
+            continue;
+        if (size > o->size) {
+            if (ftruncate(o->fd, (off_t)size) != 0)
+                return err_os("cannot grow a shared memory object to %llu bytes", (unsigned long long)size);
+            o->size = size;
+        }
+        *out = o;
+        return NULL;
+    }
+    return object_create(r, device, inode, size, out);
+}
+
+struct object *object_by_uid(struct replay *r, uint32_t uid)
+{
+    vec_each (it, &r->objects) {
+        if ((*it)->uid == uid)
+            return *it;
+    }
+    return NULL;
+}
+
+static void object_release(struct replay *r, struct object *o)
+{
+    assert(o->mapping_count > 0);
+    if (--o->mapping_count > 0)
+        return;
+    for (size_t i = 0; i < r->objects.count; i++) {
+        if (r->objects.items[i] == o) {
+            memmove(&r->objects.items[i], &r->objects.items[i + 1],
+                    (r->objects.count - i - 1) * sizeof(r->objects.items[0]));
+            r->objects.count--;
+            break;
+        }
+    }
+    object_free(o);
+}
+
+/* --- the table --- */
+
+/* Index of the first mapping that ends behind addr. */
+static size_t first_behind(const struct space *s, gaddr addr)
+{
+    size_t low = 0, high = s->maps.count;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (s->maps.items[middle].end > addr)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return low;
+}
+
+const struct mapping *space_mapping_at(const struct space *s, gaddr addr)
+{
+    size_t i = first_behind(s, addr);
+    return i < s->maps.count && s->maps.items[i].start <= addr ? &s->maps.items[i] : NULL;
+}
+
+static void insert_at(struct space *s, size_t idx, struct mapping m)
+{
+    vec_reserve(&s->maps, 1);
+    memmove(&s->maps.items[idx + 1], &s->maps.items[idx], (s->maps.count - idx) * sizeof(m));
+    s->maps.items[idx] = m;
+    s->maps.count++;
+}
+
+/* Makes `addr` a border between mappings. */
+static void split_at(struct space *s, gaddr addr)
+{
+    size_t i = first_behind(s, addr);
+    if (i == s->maps.count || s->maps.items[i].start >= addr)
+        return;
+    struct mapping upper = s->maps.items[i];
+    upper.offset += addr - upper.start;
+    upper.start = addr;
+    if (upper.object)
+        upper.object->mapping_count++;
+    s->maps.items[i].end = addr;
+    insert_at(s, i + 1, upper);
+}
+
+static void table_remove(struct replay *r, struct space *s, gaddr start, gaddr end)
+{
+    if (start >= end)
+        return;
+    split_at(s, start);
+    split_at(s, end);
+    size_t first = first_behind(s, start), last = first;
+    while (last < s->maps.count && s->maps.items[last].start < end) {
+        if (s->maps.items[last].object)
+            object_release(r, s->maps.items[last].object);
+        last++;
+    }
+    memmove(&s->maps.items[first], &s->maps.items[last], (s->maps.count - last) * sizeof(s->maps.items[0]));
+    s->maps.count -= last - first;
+    s->watch_stale = true;
+}
+
+/* Takes over the caller's claim on m.object. */
+static void table_add(struct replay *r, struct space *s, struct mapping m)
+{
+    table_remove(r, s, m.start, m.end);
+    insert_at(s, first_behind(s, m.start), m);
+    s->watch_stale = true;
+}
+
+static void tell_remapped(struct replay *r, struct space *s, gaddr start, gaddr end)
+{
+    if (r->observer.remapped)
+        r->observer.remapped(r->observer.ctx, r, s->uid, start, end);
+}
+
+static struct err *tell_code(struct replay *r, struct space *s, int prot)
+{
+    if ((prot & PROT_EXEC) && r->observer.code_mapped)
+        return r->observer.code_mapped(r->observer.ctx, r, s->uid);
+    return NULL;
+}
+
+/* --- life --- */
+
+struct space *space_create(struct replay *r, uint32_t parent)
+{
+    struct space *s = xnew(struct space);
+    s->uid = ++r->last_space;
+    vec_push(&r->spaces, s);
+    return s;
+}
+
+void space_free(struct replay *r, struct space *s, bool kill)
+{
+    if (kill)
+        worker_destroy(s->worker);
+    else
+        worker_disown(s->worker);
+    vec_each (m, &s->maps) {
+        if (m->object)
+            object_release(r, m->object);
+    }
+    vec_deinit(&s->maps);
+    vec_deinit(&s->dontfork);
+    free(s);
+}
+
+struct err *space_end(struct replay *r, struct space *s)
+{
+    if (r->observer.space_ending)
+        TRY(r->observer.space_ending(r->observer.ctx, r, s->uid));
+    for (size_t i = 0; i < r->spaces.count; i++) {
+        if (r->spaces.items[i] == s) {
+            memmove(&r->spaces.items[i], &r->spaces.items[i + 1],
+                    (r->spaces.count - i - 1) * sizeof(r->spaces.items[0]));
+            r->spaces.count--;
+            break;
+        }
+    }
+    space_free(r, s, true);
+    return NULL;
+}
+
+struct space *space_by_uid(struct replay *r, uint32_t uid)
+{
+    vec_each (it, &r->spaces) {
+        if ((*it)->uid == uid)
+            return *it;
+    }
+    return NULL;
+}
+
+/* --- mapping --- */
+
+static struct err *worker_realise(struct replay *r, struct space *s, const struct mapping *m)
+{
+    switch (m->kind) {
+    case MAPPING_ANON:
+        return worker_map(s->worker, m->start, m->end, m->prot, MAP_KIND_ANON, -1, 0);
+    case MAPPING_SHARED:
+        return worker_map(s->worker, m->start, m->end, m->prot, MAP_KIND_SHARED, m->object->fd, m->offset);
+    case MAPPING_FILE: {
+        size_t count;
+        const struct trace_mmap *records = trace_mmaps(r->trace, &count);
+        assert(m->mmap_idx < count);
+        const struct trace_mmap *record = &records[m->mmap_idx];
+        cleanup(freep) char *path = trace_backing_path(r->trace, record);
+        cleanup(closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
+        if (fd < 0)
+            return err_os("cannot open mapped file %s", path);
+        struct stat st;
+        if (fstat(fd, &st) != 0)
+            return err_os("cannot stat %s", path);
+        if (st.st_size != record->stat_size)
+            return err_new(ERR_FORMAT, "%s: has %lld bytes, had %lld when it was recorded", path, (long long)st.st_size,
+                           (long long)record->stat_size);
+        return worker_map(s->worker, m->start, m->end, m->prot, MAP_KIND_PRIVATE_FILE, fd, m->offset);
+    }
+    }
+    return NULL;
+}
+
+static struct err *map_one(struct replay *r, struct space *s, struct mapping m)
+{
+    if (m.start >= m.end)
+        return NULL;
+    if (m.object)
+        m.object->mapping_count++;
+    table_add(r, s, m);
+    TRY(worker_realise(r, s, space_mapping_at(s, m.start)));
+    tell_remapped(r, s, m.start, m.end);
+    return NULL;
+}
+
+/* Maps everything in the table into a fresh worker. */
+struct err *space_realise(struct replay *r, struct space *s)
+{
+    vec_each (m, &s->maps)
+        TRY(worker_realise(r, s, m));
+    return NULL;
+}
+
+static struct err *check_range(gaddr start, gaddr end)
+{
+    if (start > end || (start | end) % PAGE_SIZE || end > 0x800000000000)
+        return err_new(ERR_FORMAT, "mapping %#llx-%#llx makes no sense", (unsigned long long)start,
+                       (unsigned long long)end);
+    return NULL;
+}
+
+struct err *space_map_zero(struct replay *r, struct space *s, gaddr start, gaddr end, int prot, uint32_t mmap_idx)
+{
+    TRY(check_range(start, end));
+    TRY(map_one(r, s, (struct mapping){.start = start, .end = end, .prot = prot, .flags = MAP_PRIVATE | MAP_ANONYMOUS,
+                                       .kind = MAPPING_ANON, .mmap_idx = mmap_idx}));
+    return tell_code(r, s, prot);
+}
+
+/* Maps what an `mmaps` record describes, or its part from `delta` bytes on. force_private: rr's own buffers, which are
+ * MAP_SHARED only between rr and the program. Content from the trace comes later, as the frame's writes. */
+struct err *space_map_record(struct replay *r, struct space *s, const struct trace_mmap *m, uint64_t delta,
+                             bool force_private)
+{
+    TRY(check_range(m->start, m->end));
+    size_t count;
+    uint32_t idx = (uint32_t)(m - trace_mmaps(r->trace, &count));
+    struct mapping whole = {.start = m->start + delta, .end = m->end, .prot = m->prot & 7,
+                            .flags = m->flags & ~(MAP_GROWSDOWN | MAP_FIXED), .kind = MAPPING_ANON,
+                            .offset = (uint64_t)m->file_offset + delta, .mmap_idx = idx};
+    gaddr file_end = whole.start;
+    if (m->source == MMAP_FILE && m->stat_size > m->file_offset) {
+        uint64_t file_len = page_up((uint64_t)(m->stat_size - m->file_offset));
+        file_end = file_len < m->end - m->start ? m->start + file_len : m->end;
+        if (file_end < whole.start)
+            file_end = whole.start;
+        struct mapping part = whole;
+        part.end = file_end;
+        part.kind = MAPPING_FILE;
+        TRY(map_one(r, s, part));
+    }
+    struct mapping rest = whole;
+    rest.offset += file_end - whole.start;
+    rest.start = file_end;
+    if (rest.start < rest.end && (m->flags & MAP_SHARED) && !force_private) {
+        uint64_t need = rest.offset + (rest.end - rest.start);
+        if (m->stat_size > 0 && (uint64_t)m->stat_size < (1ull << 46) && page_up((uint64_t)m->stat_size) > need)
+            need = page_up((uint64_t)m->stat_size);
+        if (need > 1ull << 46 || rest.offset > need)
+            return err_new(ERR_FORMAT, "shared mapping at %#llx: offset makes no sense", (unsigned long long)m->start);
+        rest.kind = MAPPING_SHARED;
+        TRY(object_find(r, m->device, m->inode, need, &rest.object));
+    }
+    TRY(map_one(r, s, rest));
+    return tell_code(r, s, whole.prot);
+}
+
+struct err *space_unmap(struct replay *r, struct space *s, gaddr start, gaddr end)
+{
+    TRY(check_range(start, end));
+    if (start == end)
+        return NULL;
+    table_remove(r, s, start, end);
+    TRY(worker_unmap(s->worker, start, end));
+    tell_remapped(r, s, start, end);
+    return NULL;
+}
+
+struct err *space_protect(struct replay *r, struct space *s, gaddr start, gaddr end, int prot)
+{
+    if (prot & PROT_GROWSDOWN) {
+        const struct mapping *m = space_mapping_at(s, start);
+        if (m)
+            start = m->start;
+    }
+    prot &= 7;
+    end = page_up(end);
+    TRY(check_range(start, end));
+    if (start == end)
+        return NULL;
+    split_at(s, start);
+    split_at(s, end);
+    // The kernel works upwards and stops at the first gap.
+    gaddr at = start;
+    for (size_t i = first_behind(s, start); i < s->maps.count && at < end; i++) {
+        struct mapping *m = &s->maps.items[i];
+        if (m->start != at)
+            break;
+        m->prot = prot;
+        at = m->end;
+    }
+    if (at > start)
+        TRY(worker_protect(s->worker, start, at, prot));
+    return tell_code(r, s, prot);
+}
+
+struct err *space_move(struct replay *r, struct space *s, gaddr from, uint64_t from_len, gaddr to, uint64_t to_len,
+                       bool keep)
+{
+    uint64_t moved = from_len < to_len ? from_len : to_len;
+    TRY(check_range(from, from + from_len));
+    TRY(check_range(to, to + to_len));
+    if (from_len == 0) {
+        // mremap(2): an old size of 0 maps shared memory a second time.
+        const struct mapping *m = space_mapping_at(s, from);
+        if (!m || m->kind != MAPPING_SHARED)
+            return err_new(ERR_UNSUPPORTED, "mremap with old size 0 of memory that is not shared");
+        struct mapping twin = *m;
+        twin.offset += from - m->start;
+        twin.start = to;
+        twin.end = to + to_len;
+        return map_one(r, s, twin);
+    }
+    if (from != to) {
+        VEC(struct mapping) pieces = {0};
+        split_at(s, from);
+        split_at(s, from + moved);
+        for (size_t i = first_behind(s, from); i < s->maps.count && s->maps.items[i].start < from + moved; i++) {
+            struct mapping m = s->maps.items[i];
+            m.start = m.start - from + to;
+            m.end = m.end - from + to;
+            if (m.object)
+                m.object->mapping_count++;
+            vec_push(&pieces, m);
+        }
+        if (!keep)
+            table_remove(r, s, from, from + from_len);
+        vec_each (m, &pieces)
+            table_add(r, s, *m);
+        vec_deinit(&pieces);
+        TRY(worker_move(s->worker, from, moved, to, moved, keep));
+        if (!keep && from_len > moved)
+            TRY(worker_unmap(s->worker, from + moved, from + from_len));
+        tell_remapped(r, s, from, from + from_len);
+        tell_remapped(r, s, to, to + moved);
+        // The pages came along: what they hold now counts as written here.
+        if (r->observer.wrote)
+            r->observer.wrote(r->observer.ctx, r, s->uid, to, moved, 0, 0);
+    } else if (to_len < from_len) {
+        TRY(space_unmap(r, s, from + to_len, from + from_len));
+    }
+    return NULL;
+}
+
+/* madvise with an effect on contents or on fork. */
+struct err *space_discard(struct replay *r, struct space *s, gaddr start, gaddr end, int advice)
+{
+    end = page_up(end);
+    TRY(check_range(start, end));
+    switch (advice) {
+    case MADV_DONTFORK:
+        vec_push(&s->dontfork, (struct addr_range){start, end});
+        return NULL;
+    case MADV_DOFORK:
+        for (size_t i = 0; i < s->dontfork.count; i++) {
+            struct addr_range *d = &s->dontfork.items[i];
+            if (d->start >= start && d->end <= end)
+                d->end = d->start;
+        }
+        return NULL;
+    case MADV_DONTNEED:
+    case MADV_REMOVE:
+    case 24: // MADV_DONTNEED_LOCKED
+        break;
+    default:
+        return NULL;
+    }
+    for (size_t i = first_behind(s, start); i < s->maps.count && s->maps.items[i].start < end; i++) {
+        const struct mapping *m = &s->maps.items[i];
+        gaddr from = m->start > start ? m->start : start, to = m->end < end ? m->end : end;
+        if (m->kind == MAPPING_SHARED) {
+            if (advice != MADV_REMOVE)
+                continue;
+            uint64_t offset = m->offset + (from - m->start);
+            if (fallocate(m->object->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset,
+                          (off_t)(to - from)) != 0)
+                return err_os("cannot punch a hole into shared memory");
+            if (r->observer.wrote)
+                r->observer.wrote(r->observer.ctx, r, s->uid, from, to - from, m->object->uid, offset);
+            continue;
+        }
+        TRY(worker_dontneed(s->worker, from, to));
+        tell_remapped(r, s, from, to);
+    }
+    return NULL;
+}
+
+struct err *space_write(struct replay *r, struct space *s, gaddr addr, const void *data, uint64_t len)
+{
+    const uint8_t *bytes = data;
+    if (!len)
+        return NULL;
+    if (addr + len < addr)
+        return err_new(ERR_FORMAT, "a write of %llu bytes at %#llx wraps around", (unsigned long long)len,
+                       (unsigned long long)addr);
+    TRY(worker_write(s->worker, addr, bytes, len));
+    if (!r->observer.wrote)
+        return NULL;
+    for (gaddr at = addr; at < addr + len;) {
+        const struct mapping *m = space_mapping_at(s, at);
+        gaddr end = m && m->end < addr + len ? m->end : addr + len;
+        if (m && m->object)
+            r->observer.wrote(r->observer.ctx, r, s->uid, at, end - at, m->object->uid, m->offset + (at - m->start));
+        else
+            r->observer.wrote(r->observer.ctx, r, s->uid, at, end - at, 0, 0);
+        at = end;
+    }
+    return NULL;
+}
+
+struct err *space_read(struct space *s, gaddr addr, void *out, size_t len)
+{
+    return worker_read(s->worker, addr, out, len, NULL);
+}
+
+/* A copy as made by fork. */
+struct err *space_copy(struct replay *r, struct space *parent, struct space **out)
+{
+    struct space *s = space_create(r, parent->uid);
+    uint32_t uid = s->uid;
+    *s = *parent;
+    s->uid = uid;
+    s->task_count = 0;
+    s->maps.items = xmemdup(parent->maps.items, parent->maps.count * sizeof(parent->maps.items[0]));
+    s->maps.cap = s->maps.count = parent->maps.count;
+    memset(&s->dontfork, 0, sizeof(s->dontfork));
+    vec_each (m, &s->maps) {
+        if (m->object)
+            m->object->mapping_count++;
+    }
+    s->worker = NULL;
+    s->watch_stale = true;
+    TRY(worker_fork(parent->worker, &s->worker));
+    TRY(space_instrument(r, s));
+    *out = s;
+    return NULL;
+}
+
+/* --- instrumentation --- */
+
+struct err *space_refresh_watch(struct replay *r, struct space *s)
+{
+    if (!r->watching || !s->watch_stale)
+        return NULL;
+    s->watch_stale = false;
+    VEC(struct addr_range) ranges = {0};
+    vec_each (w, &r->watches) {
+        if (!w->object) {
+            if (w->space == s->uid)
+                vec_push(&ranges, (struct addr_range){w->start, w->end});
+            continue;
+        }
+        vec_each (m, &s->maps) {
+            if (!m->object || m->object->uid != w->object)
+                continue;
+            uint64_t end = m->offset + (m->end - m->start);
+            uint64_t from = w->start > m->offset ? w->start : m->offset, to = w->end < end ? w->end : end;
+            if (from < to)
+                vec_push(&ranges, (struct addr_range){m->start + (from - m->offset), m->start + (to - m->offset)});
+        }
+    }
+    // Rows gathered so far have to survive a change of the ranges: the worker keeps them when only `watch` differs.
+    struct consume_request request = r->consume;
+    request.watch = ranges.items;
+    request.watch_count = ranges.count;
+    request.keep_rows = true;
+    struct err *e = worker_consume(s->worker, &request);
+    vec_deinit(&ranges);
+    return e;
+}
+
+/* Gives a new worker the current selection of consumers. */
+struct err *space_instrument(struct replay *r, struct space *s)
+{
+    if (r->mode != ENGINE_LOG)
+        return NULL;
+    s->watch_stale = true;
+    if (r->watching) {
+        struct consume_request none = {0};
+        TRY(worker_consume(s->worker, &none));
+        return space_refresh_watch(r, s);
+    }
+    return worker_consume(s->worker, &r->consume);
+}
