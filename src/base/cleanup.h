@@ -45,7 +45,7 @@ static inline void closep(int *fd)
 
 /* Defines NAME_cleanup(struct NAME **) for use with cleanup(): destroys what the variable owns. */
 #define DEFINE_CLEANUP(type, destroy)                                                              \
-    static inline void destroy##p(type **p)                                                        \
+    static inline void destroy##p(type *p)                                                        \
     {                                                                                              \
         destroy(*p);                                                                               \
     }

@@ -31,16 +31,17 @@ struct addr_range {
 
 #define PAGE_SIZE 4096u
 
-/* User registers of x86-64 in the order of the kernel's user_regs_struct, which is also that of rr's frames. */
+/* (Named UREG_, since <sys/ucontext.h> claims REG_.)
+ * User registers of x86-64 in the order of the kernel's user_regs_struct, which is also that of rr's frames. */
 enum reg {
-    REG_R15, REG_R14, REG_R13, REG_R12, REG_RBP, REG_RBX, REG_R11, REG_R10, REG_R9, REG_R8, REG_RAX, REG_RCX,
-    REG_RDX, REG_RSI, REG_RDI, REG_ORIG_RAX, REG_RIP, REG_CS, REG_EFLAGS, REG_RSP, REG_SS, REG_FS_BASE,
-    REG_GS_BASE, REG_DS, REG_ES, REG_FS, REG_GS,
-    REG_COUNT
+    UREG_R15, UREG_R14, UREG_R13, UREG_R12, UREG_RBP, UREG_RBX, UREG_R11, UREG_R10, UREG_R9, UREG_R8, UREG_RAX, UREG_RCX,
+    UREG_RDX, UREG_RSI, UREG_RDI, UREG_ORIG_RAX, UREG_RIP, UREG_CS, UREG_EFLAGS, UREG_RSP, UREG_SS, UREG_FS_BASE,
+    UREG_GS_BASE, UREG_DS, UREG_ES, UREG_FS, UREG_GS,
+    UREG_COUNT
 };
 
 struct regs {
-    uint64_t r[REG_COUNT];
+    uint64_t r[UREG_COUNT];
 };
 
 /* x87, SSE, AVX, AVX-512 state: the standard (non-compacted) XSAVE image in the layout of *this* CPU (CPUID leaf 0xD).

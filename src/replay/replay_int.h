@@ -106,6 +106,10 @@ struct err *object_create(struct replay *r, uint64_t device, uint64_t inode, uin
 struct object *object_by_uid(struct replay *r, uint32_t uid);
 void object_free(struct object *o);
 
+/* replay.c */
+/** A replay without tasks, its next frame at `position`. */
+struct err *replay_begin(struct trace *t, struct trace_position position, struct replay **out) nodiscard;
+
 /* task.c */
 struct task *task_create(struct replay *r, int32_t tid, struct space *s, uint32_t parent);
 void task_destroy(struct replay *r, struct task *task);

@@ -78,7 +78,7 @@ struct engine_result {
     char error[128];
 };
 
-/* One recorded thread's state while it is not running. regs.r[REG_RIP] etc. are guest values. */
+/* One recorded thread's state while it is not running. regs.r[UREG_RIP] etc. are guest values. */
 struct engine_task {
     struct regs regs;
     bool xstate_valid;     /* false: initial state, as after exec */

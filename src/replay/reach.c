@@ -1,0 +1,343 @@
+/* Running the program to the point where the next frame happened.
+ *
+ * What stops it there depends on the frame (§2.0): nothing, a system call instruction, a trapped instruction, a fault, a
+ * code address, or a count of ticks and a set of registers. On the way the program may execute instructions which the
+ * engine does not: cpuid and the like are answered from the recording, and the preload library's untraced system calls
+ * are carried out or skipped (§4.6). */
+#include "replay/replay_int.h"
+
+#include "base/log.h"
+
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
+enum how { HOW_NONE, HOW_SYSCALL, HOW_TRAP, HOW_FAULT, HOW_ADDRESS, HOW_MATCH, HOW_FLUSH };
+
+static bool is_restart(const struct frame *f)
+{
+    return f->syscall_no == (f->syscall_arch == ARCH_X86_64 ? 219 : 0);
+}
+
+/* Events whose instruction faults by itself, as against those that rr finds by ticks and registers (rr
+ * ReplaySession.cc:treat_signal_event_as_deterministic). */
+static bool faults_by_itself(const struct frame *f)
+{
+    int signo = (int32_t)load_u32(f->siginfo), code = (int32_t)load_u32(f->siginfo + 8);
+    if (!f->signal_deterministic || signo == SIGBUS || (signo == SIGSEGV && code == 4 /* SEGV_PKUERR */))
+        return false;
+    return signo != SIGTRAP || code == SI_KERNEL;
+}
+
+static enum how how_reached(const struct replay *r, const struct frame *f)
+{
+    switch (f->kind) {
+    case FRAME_SYSCALL:
+        return f->syscall_state == SYSCALL_EXITING || is_restart(f) ? HOW_NONE : HOW_SYSCALL;
+    case FRAME_PATCH_SYSCALL:
+        return HOW_SYSCALL;
+    case FRAME_PATCH_VSYSCALL:
+    case FRAME_PATCH_TRAPPING_INSTRUCTION:
+        return HOW_ADDRESS;
+    case FRAME_INSTRUCTION_TRAP:
+        return HOW_TRAP;
+    case FRAME_SIGNAL:
+        return faults_by_itself(f) ? HOW_FAULT : HOW_MATCH;
+    case FRAME_SCHED:
+        return HOW_MATCH;
+    case FRAME_SYSCALLBUF_FLUSH:
+        return HOW_FLUSH;
+    default:
+        return HOW_NONE;
+    }
+}
+
+static uint32_t record_bytes(struct replay *r, const struct frame *f, struct buf *data, struct err **e)
+{
+    *e = f->write_count ? trace_read_write(r->cursor, &f->writes[0], data) : NULL;
+    return !*e && data->len >= 4 ? load_u32(data->data) : 0;
+}
+
+struct err *prepare_frame(struct replay *r, const struct frame *f)
+{
+    if (!f || r->tasks.count == 0)
+        return NULL;
+    struct task *task = task_by_tid(r, f->tid);
+    if (!task)
+        return NULL;
+    if (f->kind == FRAME_SYSCALLBUF_FLUSH && f->write_count) {
+        // The records are put into the buffer before the program makes them again; it keeps the header itself.
+        cleanup(buf_deinit) struct buf data = {0};
+        TRY(trace_read_write(r->cursor, &f->writes[0], &data));
+        size_t header = trace_header(r->trace)->syscallbuf_hdr_size;
+        if (data.len > header)
+            TRY(space_write(r, task->space, f->writes[0].addr + header, data.data + header, data.len - header));
+    }
+    if (f->kind == FRAME_SYSCALL && f->syscall_state != SYSCALL_EXITING && task->syscallbuf &&
+        f->syscall_no == trace_header(r->trace)->rrcall_base + 2) {
+        static const uint8_t one = 1;
+        TRY(space_write(r, task->space, task->syscallbuf + 13, &one, 1)); // notify_on_syscall_hook_exit
+    }
+    return NULL;
+}
+
+static struct err *set_break(struct space *s, gaddr pc)
+{
+    if (s->break_set == pc)
+        return NULL;
+    s->break_set = pc;
+    return worker_set_breaks(s->worker, &pc, pc ? 1 : 0);
+}
+
+/* cpuid and its like, answered as on the recording machine. Returns false if this cannot be. */
+static bool answer_trap(struct replay *r, struct task *task, const struct engine_result *stop)
+{
+    uint64_t *reg = task->regs.r;
+    const struct trace_header *h = trace_header(r->trace);
+    switch (stop->trap) {
+    case TRAP_CPUID: {
+        if (h->has_cpuid_faulting)
+            return false;
+        uint32_t out[4];
+        trace_cpuid(r->trace, (uint32_t)reg[UREG_RAX], (uint32_t)reg[UREG_RCX], out);
+        reg[UREG_RAX] = out[0];
+        reg[UREG_RBX] = out[1];
+        reg[UREG_RCX] = out[2];
+        reg[UREG_RDX] = out[3];
+        break;
+    }
+    case TRAP_XGETBV: {
+        uint64_t value = h->xcr0;
+        if (!value) {
+            uint32_t leaf[4];
+            trace_cpuid(r->trace, 0xd, 0, leaf);
+            value = (uint64_t)leaf[3] << 32 | leaf[0];
+        }
+        reg[UREG_RAX] = (uint32_t)value;
+        reg[UREG_RDX] = value >> 32;
+        break;
+    }
+    default:
+        return false;
+    }
+    reg[UREG_RIP] += stop->insn_len;
+    return true;
+}
+
+/* A system call instruction in the rr page that is no event of the trace. Returns false if it is none of these. */
+static struct err *untraced_syscall(struct replay *r, struct task *task, bool *handled)
+{
+    uint64_t *reg = task->regs.r;
+    *handled = true;
+    switch (reg[UREG_RIP]) {
+    case RR_STUB_REPLAY_ONLY:
+    case RR_STUB_P_REPLAY:
+        break; // bookkeeping of descriptors: nothing of ours
+    case RR_STUB_UNTRACED:
+    case RR_STUB_P_UNTRACED:
+        if (reg[UREG_RAX] == SYS_mprotect)
+            TRY(space_protect(r, task->space, reg[UREG_RDI], reg[UREG_RDI] + reg[UREG_RSI], (int)reg[UREG_RDX]));
+        else if (reg[UREG_RAX] == SYS_madvise)
+            TRY(space_discard(r, task->space, reg[UREG_RDI], reg[UREG_RDI] + reg[UREG_RSI], (int)reg[UREG_RDX]));
+        else
+            return err_new(ERR_UNSUPPORTED, "untraced system call %lld (cloned file data)", (long long)reg[UREG_RAX]);
+        break;
+    default:
+        *handled = false;
+        return NULL;
+    }
+    reg[UREG_RAX] = 0;
+    reg[UREG_RIP] += 2;
+    return NULL;
+}
+
+static const char *stop_name(enum stop_reason reason)
+{
+    static const char *const names[] = {
+        [STOP_LIMIT] = "the instruction limit", [STOP_TICKS] = "the tick count",    [STOP_MATCH] = "the registers",
+        [STOP_SYSCALL] = "a system call",       [STOP_TRAP] = "a trapped instruction", [STOP_FAULT] = "a fault",
+        [STOP_BREAK] = "a code address",        [STOP_CONSUMER] = "a consumer",     [STOP_UNSUPPORTED] = "an unsupported instruction",
+        [STOP_ERROR] = "an engine error",
+    };
+    return names[reason];
+}
+
+static struct err *unexpected_stop(const struct replay *r, const struct frame *f, const struct task *task,
+                                   const struct engine_result *stop)
+{
+    unsigned long long rip = task->regs.r[UREG_RIP];
+    switch (stop->reason) {
+    case STOP_FAULT:
+        return diverged(r, f, "signal %d code %d at address %#llx raised at rip %#llx, ticks %lld", stop->signo,
+                        stop->si_code, (unsigned long long)stop->fault_addr, rip, (long long)task->info.ticks);
+    case STOP_UNSUPPORTED:
+        return err_new(ERR_UNSUPPORTED, "event %llu: instruction at %#llx: %s", (unsigned long long)f->event, rip,
+                       stop->error);
+    case STOP_ERROR:
+        return err_new(ERR_OS, "event %llu: engine: %s", (unsigned long long)f->event, stop->error);
+    default:
+        return diverged(r, f, "stopped by %s at rip %#llx, ticks %lld (want rip %#llx, ticks %lld)", stop_name(stop->reason),
+                        rip, (long long)task->info.ticks, (unsigned long long)f->regs.r[UREG_RIP], (long long)f->ticks);
+    }
+}
+
+/* Is this stop the frame? If it is none but may happen on the way, *passed is set instead. */
+static struct err *judge_stop(struct replay *r, const struct frame *f, struct task *task, enum how how, uint64_t flush_value,
+                              const struct engine_result *stop, bool *arrived, bool *passed)
+{
+    uint64_t rip = task->regs.r[UREG_RIP];
+    *arrived = *passed = false;
+    switch (stop->reason) {
+    case STOP_SYSCALL:
+        if (how == HOW_SYSCALL && rip + (f->kind == FRAME_PATCH_SYSCALL ? 0 : stop->insn_len) == f->regs.r[UREG_RIP] &&
+            task->info.ticks == f->ticks) {
+            *arrived = true;
+            return NULL;
+        }
+        return untraced_syscall(r, task, passed);
+    case STOP_TRAP:
+        if (how == HOW_TRAP && (stop->trap == TRAP_RDTSC || stop->trap == TRAP_RDTSCP ||
+                                (stop->trap == TRAP_CPUID && trace_header(r->trace)->has_cpuid_faulting))) {
+            if (rip + stop->insn_len != f->regs.r[UREG_RIP])
+                return unexpected_stop(r, f, task, stop);
+            *arrived = true;
+            return NULL;
+        }
+        *passed = answer_trap(r, task, stop);
+        return NULL;
+    case STOP_FAULT:
+        if (how == HOW_FAULT && stop->signo == (int32_t)load_u32(f->siginfo) && rip == f->regs.r[UREG_RIP])
+            *arrived = true;
+        else if (stop->signo == SIGTRAP && rip == RR_STUB_ASSIST_END)
+            *passed = true; // replay assist: nothing to do unless /proc/PID/mem is written, and those writes are recorded
+        return NULL;
+    case STOP_BREAK:
+        if (how == HOW_FLUSH)
+            *arrived = task->regs.r[UREG_RAX] == flush_value;
+        else if (how == HOW_SYSCALL)
+            *arrived = rip + 2 == f->regs.r[UREG_RIP] && task->info.ticks == f->ticks;
+        else if (how == HOW_ADDRESS)
+            *arrived = rip == f->regs.r[UREG_RIP] && task->info.ticks == f->ticks;
+        else if (how == HOW_MATCH && f->in_syscallbuf_hook && rip == f->in_syscallbuf_hook)
+            *arrived = true;
+        *passed = !*arrived;
+        return NULL;
+    case STOP_MATCH:
+        *arrived = how == HOW_MATCH;
+        return NULL;
+    default:
+        return NULL;
+    }
+}
+
+/* The address to stop at, if the frame wants one. */
+static gaddr break_address(const struct frame *f, const struct task *task, enum how how)
+{
+    switch (how) {
+    case HOW_ADDRESS:
+        return f->regs.r[UREG_RIP];
+    case HOW_FLUSH:
+        return task->space->breakpoint_insn;
+    case HOW_MATCH:
+        return f->kind == FRAME_SCHED ? f->in_syscallbuf_hook : 0;
+    case HOW_SYSCALL: // a buffered call that blocked: the instruction in the replay page is no system call
+        if (f->regs.r[UREG_RIP] == RR_STUB_RECORD_ONLY + 2 || f->regs.r[UREG_RIP] == RR_STUB_P_RECORD + 2)
+            return f->regs.r[UREG_RIP] - 2;
+        return 0;
+    default:
+        return 0;
+    }
+}
+
+static bool same_state(const struct replay *r, const struct frame *f, const struct task *task)
+{
+    struct err *e = task->info.ticks == f->ticks ? compare_regs(r, f, &task->regs, 0) : err_new(ERR_DIVERGED, "ticks");
+    err_free(e);
+    return !e;
+}
+
+struct err *reach_frame(struct replay *r, const struct frame *f, uint64_t max_icount, enum reached *out)
+{
+    *out = REACHED;
+    enum how how = how_reached(r, f);
+    if (how == HOW_NONE || r->tasks.count == 0)
+        return NULL;
+    struct task *task = task_by_tid(r, f->tid);
+    if (!task)
+        return err_new(ERR_FORMAT, "event %llu: unknown task %d", (unsigned long long)f->event, f->tid);
+    if (task->ptrace_entered && f->kind == FRAME_SYSCALL)
+        return NULL; // the entry was reached by the ptrace stop before
+    if (r->skip_next_stop)
+        return NULL;
+    if (how == HOW_ADDRESS && task->info.ticks == f->ticks && task->regs.r[UREG_RIP] == f->regs.r[UREG_RIP])
+        return NULL;
+    if (how == HOW_MATCH && same_state(r, f, task))
+        return NULL;
+    uint64_t flush_value = 0;
+    if (how == HOW_FLUSH) {
+        cleanup(buf_deinit) struct buf data = {0};
+        struct err *e;
+        flush_value = record_bytes(r, f, &data, &e) / 8;
+        TRY(e);
+        if (!flush_value || !task->space->breakpoint_insn)
+            return NULL;
+    }
+    TRY(task_install_thread_locals(r, task));
+    struct space *s = task->space;
+    TRY(set_break(s, break_address(f, task, how)));
+    uint64_t left = max_icount;
+    for (;;) {
+        TRY(space_refresh_watch(r, s));
+        if (r->instrumented)
+            TRY(worker_set_icount(s->worker, r->now.event, r->now.icount));
+        struct engine_request request = {.mode = r->mode, .max_icount = left};
+        if (how == HOW_MATCH) {
+            if (f->ticks < task->info.ticks)
+                return diverged(r, f, "ticks are %lld, the recording has %lld", (long long)task->info.ticks,
+                                (long long)f->ticks);
+            request.use_match = true;
+            request.stop_ticks = (uint64_t)(f->ticks - task->info.ticks);
+            request.match = f->regs;
+        }
+        struct engine_result stop;
+        TRY(worker_run(s->worker, task->info.slot, &request, &task->regs, &stop, &task->regs));
+        task->info.ticks += (int64_t)stop.ticks;
+        r->now.icount += stop.icount;
+        r->icount_total += stop.icount;
+        r->icount_here += stop.icount;
+        left -= stop.icount < left ? stop.icount : left;
+        if (stop.reason == STOP_LIMIT || stop.reason == STOP_CONSUMER) {
+            *out = stop.reason == STOP_LIMIT ? REACH_LIMIT : REACH_CONSUMER;
+            return NULL;
+        }
+        bool arrived, passed;
+        struct regs before = task->regs;
+        if (stop.reason != STOP_BREAK && stop.reason != STOP_MATCH && left == 0 && max_icount != UINT64_MAX) {
+            // At the limit: an instruction that is carried out here would be one too many, but arriving is not.
+            bool may_pass = (stop.reason == STOP_TRAP && how != HOW_TRAP) ||
+                            (stop.reason == STOP_SYSCALL && before.r[UREG_RIP] >= RR_STUB_UNTRACED &&
+                             before.r[UREG_RIP] < RR_PAGE + PAGE_SIZE);
+            if (may_pass) {
+                *out = REACH_LIMIT;
+                return NULL;
+            }
+        }
+        TRY(judge_stop(r, f, task, how, flush_value, &stop, &arrived, &passed));
+        if (arrived) {
+            if (how == HOW_MATCH && stop.reason == STOP_BREAK)
+                task->dying = true;
+            return NULL;
+        }
+        if (!passed)
+            return unexpected_stop(r, f, task, &stop);
+        if (before.r[UREG_RIP] != task->regs.r[UREG_RIP]) {
+            // One instruction was carried out by us.
+            r->now.icount++;
+            r->icount_total++;
+            r->icount_here++;
+            left -= left ? 1 : 0;
+            if (max_icount == UINT64_MAX)
+                left = UINT64_MAX;
+        }
+    }
+}

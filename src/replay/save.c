@@ -1,0 +1,363 @@
+/* Saving a replay's state as bytes, rebuilding it, and cloning a live one. Memory contents are not in the bytes: whoever
+ * restores brings the pages (see struct page_source).
+ *
+ * The layout is part of the database's format: docs/format.md, "replay state". All integers are unsigned LEB128 unless
+ * said; SAVE_VERSION changes with it. */
+#include "replay/replay_int.h"
+
+#include <sys/mman.h>
+
+enum { SAVE_VERSION = 1 };
+
+static void save_task(struct buf *out, const struct task *task, const struct xstate *x)
+{
+    const struct task_info *i = &task->info;
+    buf_uleb(out, i->serial);
+    buf_uleb(out, (uint32_t)i->tid);
+    buf_uleb(out, i->space);
+    buf_uleb(out, i->slot);
+    buf_uleb(out, (uint32_t)i->tgid);
+    buf_uleb(out, i->parent);
+    buf_uleb(out, (uint64_t)i->ticks);
+    buf_u8(out, (uint8_t)(i->in_syscall | task->dying << 1 | task->ptrace_entered << 2 | task->buffers_freed << 3));
+    buf_uleb(out, task->scratch_start);
+    buf_uleb(out, task->scratch_end);
+    buf_uleb(out, task->syscallbuf);
+    buf_uleb(out, task->syscallbuf_end);
+    buf_uleb(out, task->rseq);
+    buf_uleb(out, task->rseq_len);
+    buf_uleb(out, task->rseq_sig);
+    buf_add(out, &task->regs, sizeof(task->regs));
+    size_t len = task->thread_locals ? PAGE_SIZE : 0;
+    while (len && !task->thread_locals[len - 1])
+        len--;
+    buf_uleb(out, len);
+    buf_add(out, task->thread_locals, len);
+    buf_uleb(out, x->len);
+    buf_add(out, x->data, x->len);
+}
+
+static void save_space(struct buf *out, const struct space *s)
+{
+    buf_uleb(out, s->uid);
+    buf_uleb(out, s->next_slot);
+    buf_uleb(out, s->thread_locals_of);
+    buf_uleb(out, s->globals);
+    buf_uleb(out, s->breakpoint_insn);
+    buf_uleb(out, s->dontfork.count);
+    vec_each (d, &s->dontfork) {
+        buf_uleb(out, d->start);
+        buf_uleb(out, d->end);
+    }
+    buf_uleb(out, s->maps.count);
+    gaddr last = 0;
+    vec_each (m, &s->maps) {
+        buf_uleb(out, (m->start - last) / PAGE_SIZE);
+        buf_uleb(out, (m->end - m->start) / PAGE_SIZE);
+        last = m->end;
+        buf_u8(out, (uint8_t)(m->prot | m->kind << 4));
+        buf_uleb(out, (uint32_t)m->flags);
+        buf_uleb(out, m->object ? m->object->uid : 0);
+        buf_uleb(out, m->offset);
+        buf_uleb(out, (uint64_t)m->mmap_idx + 1);
+    }
+}
+
+struct err *replay_save(struct replay *r, struct buf *out)
+{
+    buf_uleb(out, SAVE_VERSION);
+    const struct trace_position *p = &r->next_position;
+    buf_uleb(out, p->event);
+    buf_uleb(out, p->events_offset);
+    buf_uleb(out, p->data_offset);
+    buf_uleb(out, p->mmap_idx);
+    buf_uleb(out, p->task_idx);
+    buf_uleb(out, r->now.event);
+    buf_uleb(out, r->now.icount);
+    buf_uleb(out, r->icount_total);
+    buf_u8(out, (uint8_t)(r->prepared | r->skip_next_stop << 1));
+    buf_uleb(out, r->last_task);
+    buf_uleb(out, r->last_space);
+    buf_uleb(out, r->last_object);
+    buf_uleb(out, r->objects.count);
+    vec_each (it, &r->objects) {
+        const struct object *o = *it;
+        buf_uleb(out, o->uid);
+        buf_uleb(out, o->device);
+        buf_uleb(out, o->inode);
+        buf_uleb(out, o->size);
+    }
+    buf_uleb(out, r->spaces.count);
+    vec_each (s, &r->spaces)
+        save_space(out, *s);
+    buf_uleb(out, r->tasks.count);
+    vec_each (it, &r->tasks) {
+        struct xstate x;
+        TRY(worker_get_xstate((*it)->space->worker, (*it)->info.slot, &x));
+        save_task(out, *it, &x);
+    }
+    return NULL;
+}
+
+static struct err *bad_state(const char *what)
+{
+    return err_new(ERR_FORMAT, "saved state: %s makes no sense", what);
+}
+
+static struct err *restore_space(struct replay *r, struct bytes *b)
+{
+    struct space *s = space_create(r, 0);
+    s->uid = (uint32_t)bytes_uleb(b);
+    s->next_slot = (unsigned)bytes_uleb(b);
+    s->thread_locals_of = (uint32_t)bytes_uleb(b);
+    s->globals = bytes_uleb(b);
+    s->breakpoint_insn = bytes_uleb(b);
+    for (size_t n = bytes_count(b, 2); n; n--) {
+        gaddr start = bytes_uleb(b), end = bytes_uleb(b);
+        vec_push(&s->dontfork, (struct addr_range){start, end});
+    }
+    size_t record_count;
+    const struct trace_mmap *records = trace_mmaps(r->trace, &record_count);
+    uint64_t page = 0;
+    for (size_t n = bytes_count(b, 7); n; n--) {
+        uint64_t gap = bytes_uleb(b), pages = bytes_uleb(b);
+        struct mapping m = {0};
+        uint8_t bits = bytes_u8(b);
+        m.prot = bits & 7;
+        m.kind = (enum mapping_kind)(bits >> 4);
+        m.flags = (int)bytes_uleb(b);
+        uint32_t object = (uint32_t)bytes_uleb(b);
+        m.offset = bytes_uleb(b);
+        m.mmap_idx = (uint32_t)(bytes_uleb(b) - 1);
+        const uint64_t limit = 0x800000000000 / PAGE_SIZE;
+        if (b->failed || gap > limit || pages > limit || page + gap + pages > limit || pages == 0)
+            return bad_state("a mapping's range");
+        m.start = (page + gap) * PAGE_SIZE;
+        page += gap + pages;
+        m.end = page * PAGE_SIZE;
+        m.object = object_by_uid(r, object);
+        if (m.kind > MAPPING_SHARED || (m.kind == MAPPING_SHARED) != (m.object != NULL) ||
+            (m.object && (m.offset > m.object->size || m.end - m.start > m.object->size - m.offset)) ||
+            (m.kind == MAPPING_FILE && (m.mmap_idx >= record_count || records[m.mmap_idx].source != MMAP_FILE)))
+            return bad_state("a mapping");
+        if (m.object)
+            m.object->mapping_count++;
+        vec_push(&s->maps, m);
+    }
+    TRY(worker_create(r->used.items, r->used.count, &s->worker));
+    return space_realise(r, s);
+}
+
+static struct err *restore_task(struct replay *r, struct bytes *b)
+{
+    struct task_info i = {0};
+    i.serial = (uint32_t)bytes_uleb(b);
+    i.tid = (int32_t)bytes_uleb(b);
+    i.space = (uint32_t)bytes_uleb(b);
+    i.slot = (unsigned)bytes_uleb(b);
+    i.tgid = (int32_t)bytes_uleb(b);
+    i.parent = (uint32_t)bytes_uleb(b);
+    i.ticks = (int64_t)bytes_uleb(b);
+    uint8_t bits = bytes_u8(b);
+    i.in_syscall = bits & 1;
+    struct space *s = space_by_uid(r, i.space);
+    if (b->failed || !s || i.slot >= WORKER_MAX_TASKS)
+        return bad_state("a task");
+    struct task *task = xnew(struct task);
+    vec_push(&r->tasks, task);
+    task->info = i;
+    task->space = s;
+    s->task_count++;
+    task->dying = bits & 2;
+    task->ptrace_entered = bits & 4;
+    task->buffers_freed = bits & 8;
+    task->scratch_start = bytes_uleb(b);
+    task->scratch_end = bytes_uleb(b);
+    task->syscallbuf = bytes_uleb(b);
+    task->syscallbuf_end = bytes_uleb(b);
+    task->rseq = bytes_uleb(b);
+    task->rseq_len = (uint32_t)bytes_uleb(b);
+    task->rseq_sig = (uint32_t)bytes_uleb(b);
+    const uint8_t *regs = bytes_take(b, sizeof(task->regs));
+    size_t len = bytes_count(b, 1);
+    const uint8_t *locals = bytes_take(b, len);
+    if (b->failed || len > PAGE_SIZE || task->syscallbuf > task->syscallbuf_end)
+        return bad_state("a task");
+    memcpy(&task->regs, regs, sizeof(task->regs));
+    if (len) {
+        task->thread_locals = xcalloc(1, PAGE_SIZE);
+        memcpy(task->thread_locals, locals, len);
+    }
+    len = bytes_count(b, 1);
+    const uint8_t *image = bytes_take(b, len);
+    if (b->failed || len > XSTATE_MAX)
+        return bad_state("a task's vector state");
+    if (len != xstate_size())
+        return err_new(ERR_UNSUPPORTED, "the database was built on a CPU with other vector registers");
+    struct xstate x = {.len = (uint32_t)len};
+    memcpy(x.data, image, len);
+    return worker_set_xstate(s->worker, i.slot, &x);
+}
+
+struct put_ctx {
+    struct space *space;
+    struct object *object;
+};
+
+static struct err *put_pages(void *ctx, uint64_t addr, const uint8_t *pages, size_t count)
+{
+    struct put_ctx *put = ctx;
+    if (!put->object)
+        return worker_write(put->space->worker, addr, pages, count * PAGE_SIZE);
+    if (addr > put->object->size || count * PAGE_SIZE > put->object->size - addr)
+        return bad_state("a shared page");
+    ssize_t n = pwrite(put->object->fd, pages, count * PAGE_SIZE, (off_t)addr);
+    if (n < 0 || (size_t)n != count * PAGE_SIZE)
+        return err_os("cannot write shared memory");
+    return NULL;
+}
+
+static struct err *restore_memory(struct replay *r, const struct page_source *pages)
+{
+    vec_each (o, &r->objects) {
+        struct put_ctx put = {.object = *o};
+        TRY(pages->pages(pages->ctx, 0, (*o)->uid, put_pages, &put));
+    }
+    vec_each (s, &r->spaces) {
+        struct put_ctx put = {.space = *s};
+        TRY(pages->pages(pages->ctx, (*s)->uid, 0, put_pages, &put));
+    }
+    return NULL;
+}
+
+static struct err *restore_body(struct replay *r, struct bytes *b, const struct page_source *pages)
+{
+    r->now.event = bytes_uleb(b);
+    r->now.icount = bytes_uleb(b);
+    r->icount_total = bytes_uleb(b);
+    uint8_t bits = bytes_u8(b);
+    r->prepared = bits & 1;
+    r->skip_next_stop = bits & 2;
+    uint32_t last_task = (uint32_t)bytes_uleb(b), last_space = (uint32_t)bytes_uleb(b),
+             last_object = (uint32_t)bytes_uleb(b);
+    for (size_t n = bytes_count(b, 4); n; n--) {
+        uint32_t uid = (uint32_t)bytes_uleb(b);
+        uint64_t device = bytes_uleb(b), inode = bytes_uleb(b), size = bytes_uleb(b);
+        if (b->failed || size > 1ull << 46)
+            return bad_state("a shared memory object");
+        struct object *o;
+        TRY(object_create(r, device, inode, size, &o));
+        o->uid = uid;
+    }
+    for (size_t n = bytes_count(b, 7); n; n--)
+        TRY(restore_space(r, b));
+    for (size_t n = bytes_count(b, 200); n; n--)
+        TRY(restore_task(r, b));
+    if (b->failed)
+        return bad_state("its end");
+    r->last_task = last_task;
+    r->last_space = last_space;
+    r->last_object = last_object;
+    return restore_memory(r, pages);
+}
+
+struct err *replay_restore(struct trace *t, struct bytes *b, const struct page_source *pages, struct replay **out)
+{
+    if (bytes_uleb(b) != SAVE_VERSION)
+        return err_new(ERR_FORMAT, "saved state: unknown version");
+    struct trace_position p;
+    p.event = bytes_uleb(b);
+    p.events_offset = bytes_uleb(b);
+    p.data_offset = bytes_uleb(b);
+    p.mmap_idx = bytes_uleb(b);
+    p.task_idx = bytes_uleb(b);
+    if (b->failed)
+        return bad_state("its position");
+    cleanup(replay_closep) struct replay *r = NULL;
+    TRY(replay_begin(t, p, &r));
+    TRY(restore_body(r, b, pages));
+    *out = steal(r);
+    return NULL;
+}
+
+/* --- cloning --- */
+
+static struct err *clone_object(struct replay *copy, const struct object *from)
+{
+    struct object *o;
+    TRY(object_create(copy, from->device, from->inode, from->size, &o));
+    o->uid = from->uid;
+    static const size_t piece = 1 << 20;
+    cleanup(freep) uint8_t *data = xmalloc(piece);
+    // Sparse: only what holds data is copied.
+    for (off_t at = lseek(from->fd, 0, SEEK_DATA); at >= 0;) {
+        off_t end = lseek(from->fd, at, SEEK_HOLE);
+        while (at < end) {
+            size_t len = (size_t)(end - at) < piece ? (size_t)(end - at) : piece;
+            if (pread(from->fd, data, len, at) != (ssize_t)len || pwrite(o->fd, data, len, at) != (ssize_t)len)
+                return err_os("cannot copy shared memory");
+            at += (off_t)len;
+        }
+        at = lseek(from->fd, end, SEEK_DATA);
+    }
+    return NULL;
+}
+
+static struct err *clone_space(struct replay *copy, const struct space *from)
+{
+    struct space *s = space_create(copy, 0);
+    struct space fresh = *from;
+    fresh.worker = NULL;
+    fresh.watch_stale = false;
+    fresh.task_count = 0;
+    memset(&fresh.dontfork, 0, sizeof(fresh.dontfork));
+    fresh.maps.items = xmemdup(from->maps.items, from->maps.count * sizeof(from->maps.items[0]));
+    fresh.maps.cap = from->maps.count;
+    *s = fresh;
+    vec_each (d, &from->dontfork)
+        vec_push(&s->dontfork, *d);
+    vec_each (m, &s->maps) {
+        if (!m->object)
+            continue;
+        m->object = object_by_uid(copy, m->object->uid);
+        m->object->mapping_count++;
+    }
+    TRY(worker_fork(from->worker, &s->worker));
+    vec_each (m, &s->maps) {
+        if (m->object)
+            TRY(worker_map(s->worker, m->start, m->end, m->prot, MAP_KIND_SHARED, m->object->fd, m->offset));
+    }
+    struct consume_request none = {0};
+    struct hook_request no_hooks = {0};
+    TRY(worker_consume(s->worker, &none));
+    return worker_set_hooks(s->worker, &no_hooks);
+}
+
+struct err *replay_clone(struct replay *from, struct replay **out)
+{
+    if (from->dead)
+        return err_new(ERR_DIVERGED, "this replay has failed before");
+    cleanup(replay_closep) struct replay *r = NULL;
+    TRY(replay_begin(from->trace, from->next_position, &r));
+    r->prepared = from->prepared;
+    r->skip_next_stop = from->skip_next_stop;
+    r->now = from->now;
+    r->icount_total = from->icount_total;
+    vec_each (o, &from->objects)
+        TRY(clone_object(r, *o));
+    vec_each (s, &from->spaces)
+        TRY(clone_space(r, *s));
+    vec_each (it, &from->tasks) {
+        struct task *task = xmemdup(*it, sizeof(**it));
+        if (task->thread_locals)
+            task->thread_locals = xmemdup(task->thread_locals, PAGE_SIZE);
+        vec_push(&r->tasks, task);
+        task->space = space_by_uid(r, task->info.space);
+        task->space->task_count++;
+    }
+    r->last_task = from->last_task;
+    r->last_space = from->last_space;
+    r->last_object = from->last_object;
+    *out = steal(r);
+    return NULL;
+}

@@ -1,0 +1,119 @@
+/* Recorded threads: registers while they do not run, the buffers rr gave them, and the thread-locals page.
+ *
+ * The page at 0x70001000 is one virtual page whose contents belong to the running thread. It is in memory for the thread
+ * that ran last in the space, and put aside for the others. */
+#include "replay/replay_int.h"
+
+#include "base/log.h"
+
+/* Offsets in struct preload_thread_locals, the same in every release (rr preload_interface.h). */
+enum { TL_ALT_STACK = 0, TL_NESTING_LEVEL = 24, TL_SAVED_FLAGS = 28 };
+
+struct task *task_create(struct replay *r, int32_t tid, struct space *s, uint32_t parent)
+{
+    struct task *task = xnew(struct task);
+    task->info = (struct task_info){.serial = ++r->last_task, .tid = tid, .tgid = tid, .space = s->uid, .parent = parent};
+    task->info.slot = s->next_slot++ % WORKER_MAX_TASKS;
+    task->space = s;
+    s->task_count++;
+    vec_push(&r->tasks, task);
+    return task;
+}
+
+void task_destroy(struct replay *r, struct task *task)
+{
+    for (size_t i = 0; i < r->tasks.count; i++) {
+        if (r->tasks.items[i] == task) {
+            memmove(&r->tasks.items[i], &r->tasks.items[i + 1],
+                    (r->tasks.count - i - 1) * sizeof(r->tasks.items[0]));
+            r->tasks.count--;
+            break;
+        }
+    }
+    free(task->thread_locals);
+    free(task);
+}
+
+struct task *task_by_tid(struct replay *r, int32_t tid)
+{
+    vec_each (it, &r->tasks) {
+        if ((*it)->info.tid == tid)
+            return *it;
+    }
+    return NULL;
+}
+
+struct task *task_by_serial(struct replay *r, uint32_t serial)
+{
+    vec_each (it, &r->tasks) {
+        if ((*it)->info.serial == serial)
+            return *it;
+    }
+    return NULL;
+}
+
+/* Loads a frame's registers. RF and TF are artefacts of how rr stopped (§1.8). */
+void task_load_regs(struct task *task, const struct regs *regs)
+{
+    task->regs = *regs;
+    task->regs.r[UREG_EFLAGS] &= ~0x10100ull;
+}
+
+struct err *task_install_thread_locals(struct replay *r, struct task *task)
+{
+    struct space *s = task->space;
+    if (s->thread_locals_of == task->info.serial)
+        return NULL;
+    if (!space_mapping_at(s, RR_THREAD_LOCALS))
+        return NULL;
+    struct task *owner = task_by_serial(r, s->thread_locals_of);
+    if (owner && owner->space == s) {
+        if (!owner->thread_locals)
+            owner->thread_locals = xmalloc(PAGE_SIZE);
+        TRY(space_read(s, RR_THREAD_LOCALS, owner->thread_locals, PAGE_SIZE));
+    }
+    static const uint8_t zeros[PAGE_SIZE];
+    TRY(space_write(r, s, RR_THREAD_LOCALS, task->thread_locals ? task->thread_locals : zeros, PAGE_SIZE));
+    s->thread_locals_of = task->info.serial;
+    return NULL;
+}
+
+/* The page of a new thread or process: zeros but for the stack its syscall hook uses, and what it inherits (§4.4). */
+struct err *task_init_thread_locals(struct replay *r, struct task *task, const struct task *parent)
+{
+    uint8_t *page = xcalloc(1, PAGE_SIZE);
+    if (parent) {
+        // The parent just ran, so in its space the page in memory is its own.
+        uint8_t inherited[8];
+        TRY(space_read(parent->space, RR_THREAD_LOCALS + TL_NESTING_LEVEL, inherited, sizeof(inherited)));
+        memcpy(page + TL_NESTING_LEVEL, inherited, sizeof(inherited));
+    }
+    memcpy(page + TL_ALT_STACK, &task->scratch_end, sizeof(task->scratch_end));
+    free(task->thread_locals);
+    task->thread_locals = page;
+    return NULL;
+}
+
+/* Sets the vector state to a frame's extra registers, if it has any. */
+struct err *task_load_xstate(struct replay *r, struct task *task, const struct frame *f)
+{
+    if (!f->extra_regs)
+        return NULL;
+    struct xstate x;
+    TRY(xstate_convert(r->trace, f->extra_regs, f->extra_regs_len, &x));
+    return worker_set_xstate(task->space->worker, task->info.slot, &x);
+}
+
+/* Unmaps the thread's scratch memory and syscall buffer. */
+struct err *task_free_buffers(struct replay *r, struct task *task)
+{
+    if (task->buffers_freed)
+        return NULL;
+    task->buffers_freed = true;
+    if (task->scratch_end)
+        TRY(space_unmap(r, task->space, task->scratch_start, task->scratch_end));
+    if (task->syscallbuf)
+        TRY(space_unmap(r, task->space, task->syscallbuf, task->syscallbuf_end));
+    task->syscallbuf = 0;
+    return NULL;
+}
