@@ -1,0 +1,149 @@
+/* Walking the frames: one message of `events` after another, with the records of `mmaps` and `tasks` that belong to it
+ * and the place of its memory writes in `data`. Frame numbers are not stored; they are counted, from 1.
+ *
+ * Invariant: after an error the cursor stands where it stood before, so the same call gives the same error. */
+#include "trace/trace_int.h"
+
+#include <inttypes.h>
+
+#include "trace/packed.h"
+
+/* A memory write larger than this is refused. */
+#define WRITE_MAX_SIZE ((uint64_t)1 << 30)
+
+struct trace_cursor {
+    const struct trace *trace;
+    struct trace_position position;
+    struct block_reader events, data;
+    struct message message;
+    struct pool pool; /* what `frame` points to */
+    struct frame frame;
+};
+
+struct err *trace_cursor_open(const struct trace *t, struct trace_cursor **out)
+{
+    struct trace_cursor *c = xnew(struct trace_cursor);
+    c->trace = t;
+    block_reader_init(&c->events, &t->events);
+    block_reader_init(&c->data, &t->data);
+    *out = c;
+    return NULL;
+}
+
+void trace_cursor_close(struct trace_cursor *c)
+{
+    if (!c)
+        return;
+    block_reader_deinit(&c->events);
+    block_reader_deinit(&c->data);
+    message_deinit(&c->message);
+    pool_deinit(&c->pool);
+    free(c);
+}
+
+struct trace_position trace_cursor_position(const struct trace_cursor *c)
+{
+    return c->position;
+}
+
+struct err *trace_cursor_seek(struct trace_cursor *c, struct trace_position p)
+{
+    const struct trace *t = c->trace;
+    if (p.events_offset > t->events.size || p.data_offset > t->data.size || p.mmap_idx > t->mmap_count ||
+        p.task_idx > t->task_count)
+        return err_new(ERR_FORMAT, "no such position in the trace: event %" PRIu64, p.event);
+    c->position = p;
+    return NULL;
+}
+
+static void attach_records(const struct trace *t, struct trace_position *p, struct frame *f)
+{
+    f->mmaps = t->mmaps + p->mmap_idx;
+    while (p->mmap_idx < t->mmap_count && t->mmaps[p->mmap_idx].event <= f->event)
+        p->mmap_idx++, f->mmap_count++;
+    f->tasks = t->tasks + p->task_idx;
+    while (p->task_idx < t->task_count && t->tasks[p->task_idx].event <= f->event)
+        p->task_idx++, f->task_count++;
+}
+
+static struct err *place_writes(const struct trace *t, struct trace_position *p, struct frame *f, uint64_t len)
+{
+    if (len > t->data.size - p->data_offset)
+        return err_new(ERR_FORMAT, "data: ends at 0x%" PRIx64 "; frame %" PRIu64 " wants %" PRIu64 " bytes at 0x%" PRIx64,
+                       t->data.size, f->event, len, p->data_offset);
+    // The decoder made the array in the cursor's pool and counted from 0.
+    struct mem_write *writes = (struct mem_write *)(uintptr_t)f->writes;
+    for (size_t i = 0; i < f->write_count; i++)
+        writes[i].data_offset += p->data_offset;
+    p->data_offset += len;
+    return NULL;
+}
+
+struct err *trace_cursor_next(struct trace_cursor *c, const struct frame **out)
+{
+    struct trace_position p = c->position;
+    struct packed_stream stream = packed_stream_of_blocks(&c->events, p.events_offset);
+    bool end;
+    TRY(packed_stream_next(&stream, &c->message, &end));
+    if (end) {
+        *out = NULL;
+        return NULL;
+    }
+    pool_reset(&c->pool);
+    uint64_t data_len;
+    TRY(err_prefix(frame_decode(&c->message, &c->pool, &c->frame, &data_len),
+                   "events: frame %" PRIu64 " at 0x%" PRIx64, p.event + 1, p.events_offset));
+    c->frame.event = ++p.event;
+    p.events_offset = packed_stream_offset(&stream);
+    TRY(place_writes(c->trace, &p, &c->frame, data_len));
+    attach_records(c->trace, &p, &c->frame);
+    c->position = p;
+    *out = &c->frame;
+    return NULL;
+}
+
+struct err *trace_read_write(struct trace_cursor *c, const struct mem_write *w, struct buf *out)
+{
+    if (w->size > WRITE_MAX_SIZE)
+        return err_new(ERR_LIMIT, "a memory write of %" PRIu64 " bytes at 0x%" PRIx64 " is too large", w->size, w->addr);
+    size_t size = (size_t)w->size, start_len = out->len;
+    if (!buf_try_reserve(out, size))
+        return err_new(ERR_LIMIT, "no memory for a memory write of %zu bytes", size);
+    uint8_t *to = out->data + start_len;
+    uint64_t from = w->data_offset;
+    size_t pos = 0;
+    for (size_t i = 0; i <= w->hole_count; i++) {
+        struct write_hole hole = i < w->hole_count ? w->holes[i] : (struct write_hole){.offset = size};
+        size_t piece = (size_t)hole.offset - pos;
+        TRY(block_reader_copy(&c->data, from, to + pos, piece));
+        from += piece;
+        if (hole.size)
+            memset(to + hole.offset, 0, (size_t)hole.size);
+        pos = (size_t)(hole.offset + hole.size);
+    }
+    out->len += size;
+    return NULL;
+}
+
+struct err *trace_event_count(struct trace *t, event_no *out)
+{
+    pthread_mutex_lock(&t->lock);
+    struct err *e = NULL;
+    if (!t->event_count && t->events.size) {
+        // Messages are only unpacked, not decoded: their lengths are all that is needed.
+        struct block_reader blocks;
+        block_reader_init(&blocks, &t->events);
+        cleanup(message_deinit) struct message m = {0};
+        struct packed_stream stream = packed_stream_of_blocks(&blocks, 0);
+        event_no count = 0;
+        for (bool end = false; !(e = packed_stream_next(&stream, &m, &end)) && !end;)
+            count++;
+        block_reader_deinit(&blocks);
+        if (!e)
+            t->event_count = count;
+    }
+    if (!e)
+        *out = t->event_count;
+    pthread_mutex_unlock(&t->lock);
+    return e;
+}
