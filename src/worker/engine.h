@@ -122,10 +122,13 @@ typedef bool log_consumer(void *ctx, const uint8_t *log, size_t len, uint64_t ic
 
 /* Functions the host provides. */
 void engine_host_fatal(const char *message) __attribute__((noreturn));
+int engine_host_prot(uint64_t addr); /* PROT_* bits of the guest's mapping at addr as the guest sees it, or -1 */
 void *engine_host_alloc(size_t len); /* zeroed pages for tables, never freed; aborts when memory is gone */
 
 /** Once per process; installs handlers of SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP on an alternate stack. */
 void engine_init(const struct engine_layout *layout);
+/** Installs the signal handlers again, should something else have taken them. */
+void engine_install_handlers(void);
 /** Runs `task` until the request's stop; task->regs is updated; vector state stays in the CPU if the same task runs next. */
 void engine_run(struct engine_task *task, const struct engine_request *request, struct engine_result *result);
 /** Makes task->xstate hold the vector state (it may still be in the CPU). */

@@ -1,0 +1,113 @@
+/* Private parts of the engine, shared by translator and run loop. */
+#ifndef WORKER_ENGINE_INT_H
+#define WORKER_ENGINE_INT_H
+
+#include "worker/engine.h"
+
+enum { MAX_BLOCK_INSNS = 64, MAX_BLOCK_SLOTS = 2 * MAX_BLOCK_INSNS, ICOUNT_SHIFT = 20 };
+#define MAX_BUDGET ((1u << ICOUNT_SHIFT) - 1)
+
+/* General registers by their number in machine code. */
+enum { RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R9, R10, R11, R12, R13, R14, R15 };
+
+/* The state page: all that translated code reads and writes besides guest memory. Lives in the low 2 GiB. */
+struct engine_state {
+    uint64_t regs[16];      /* guest registers while outside of translated code; R15 (and R14 in log mode) always */
+    uint64_t rflags;
+    uint64_t exit_idx;      /* which exit was taken */
+    uint64_t target;        /* guest address an indirect branch goes to */
+    uint64_t spill[4];      /* [0] RCX of indirect branches and sign tests, [1] RDX, [2] RAX; [0..3] scratch registers */
+    uint64_t counter;       /* R15 */
+    uint64_t counter_copy;  /* for the flag-free test of its sign */
+    uint64_t log_pos;       /* R14 */
+    uint64_t host_rsp;      /* engine stack while in translated code */
+    uint64_t leave;         /* address of the code that leaves translated code */
+    uint64_t resume;        /* host address to enter */
+};
+
+/* Hash table of indirect branches, by the low 16 bits of the target: negated guest address, host address. */
+struct indirect_table {
+    uint64_t negated[65536];
+    uint64_t host[65536];
+};
+
+enum exit_kind {
+    EXIT_DIRECT,   /* branch to `pc`; patch (if any) can be linked to its translation */
+    EXIT_INDIRECT, /* branch to state->target */
+    EXIT_BUDGET,   /* the budget does not cover the block at `pc` */
+    EXIT_STOP,     /* the instruction at `pc` is not for the engine: `stop` tells why */
+    EXIT_FAULT,    /* made by the signal handler */
+    EXIT_STALE,    /* the block at `pc` has been dropped */
+};
+
+struct exit_record {
+    uint64_t pc;
+    uint8_t *patch;     /* rel32 of the branch to link; NULL: none */
+    uint32_t block;
+    uint8_t kind;
+    uint8_t stop;       /* enum stop_reason */
+    uint8_t trap;
+    uint8_t insn_len;
+    uint8_t signo;
+    int32_t si_code;
+};
+
+struct block {
+    struct block_info info; /* the public part */
+    uint8_t *entry;         /* host code: direct branches come here */
+    uint8_t *indirect_entry; /* restores RAX, RCX, RDX first */
+    uint8_t *end;
+    uint8_t mode;           /* enum engine_mode */
+    uint8_t exact;          /* a cut translation: not reached by links */
+    bool dead;
+    uint32_t record_len;    /* of the log */
+    uint32_t next_in_page[2]; /* chain of the blocks of a code page, by index + 1; for first and last page */
+    uint32_t first_exit;    /* its exit records */
+    uint32_t stale_exit;    /* taken when the block is entered after its death */
+    uint8_t *cold;          /* its exit stubs */
+    uint32_t next_hash;     /* index + 1 */
+};
+
+/* Where an instruction's own host code begins, and which registers are put aside then: to recover from faults. */
+struct fault_point {
+    uint32_t host_off;
+    uint16_t insn;
+    uint8_t spilled[4];     /* register in spill[i], or 0xff */
+};
+
+/* What the translator needs to know and to make. */
+struct translation {
+    /* in */
+    uint64_t pc;
+    enum engine_mode mode;
+    unsigned max_insns;
+    struct engine_state *state;
+    struct indirect_table *table;
+    uint8_t *hot, *hot_end;     /* code goes up from hot */
+    uint8_t *cold, *cold_end;   /* exit stubs: written upwards from cold */
+    const uint64_t *breaks;     /* sorted: a block ends in front of these */
+    size_t break_count;
+    bool exact;                 /* a cut translation: no count, and its exits are not linked */
+    uint32_t first_exit;        /* number of the first exit record made */
+    uint32_t block_idx;
+    /* out */
+    uint8_t *entry, *indirect_entry;
+    uint8_t *hot_out, *cold_out;
+    struct block_info info;
+    struct store_desc stores[MAX_BLOCK_INSNS * 2];
+    struct exit_record exits[4];
+    unsigned exit_count;
+    uint32_t record_len;
+    struct fault_point points[MAX_BLOCK_INSNS + 4];
+    unsigned point_count;
+    uint64_t insn_pc[MAX_BLOCK_INSNS];
+    bool no_room;
+};
+
+/** True if the instruction at pc is a string instruction with a REP prefix; *size_out: bytes an iteration moves by. */
+bool insn_is_rep(uint64_t pc, unsigned *size_out, bool *source_out, bool *dest_out);
+/** Translates the block at t->pc. May be run again over the same place to learn the fault points: it makes the same code. */
+void translate_block(struct translation *t);
+void translate_init(void);
+
+#endif

@@ -1,0 +1,384 @@
+/* The engine in an ordinary process: functions of this program and of libc run on the bare CPU and under the engine. */
+#include "worker/engine.h"
+
+#include "base/buf.h"
+#include "base/test.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* --- hosting the engine --- */
+
+void engine_host_fatal(const char *message)
+{
+    fprintf(stderr, "engine: %s\n", message);
+    abort();
+}
+
+void *engine_host_alloc(size_t len)
+{
+    void *p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED)
+        abort();
+    return p;
+}
+
+static struct {
+    uint64_t start, end;
+    int prot;
+} maps[256];
+static size_t map_count;
+
+static void read_maps(void)
+{
+    FILE *f = fopen("/proc/self/maps", "r");
+    char line[512], prot[5];
+    map_count = 0;
+    while (f && fgets(line, sizeof(line), f) && map_count < 256) {
+        unsigned long long start, end;
+        if (sscanf(line, "%llx-%llx %4s", &start, &end, prot) != 3)
+            continue;
+        maps[map_count].start = start;
+        maps[map_count].end = end;
+        maps[map_count++].prot = (prot[0] == 'r' ? 1 : 0) | (prot[1] == 'w' ? 2 : 0) | (prot[2] == 'x' ? 4 : 0);
+    }
+    if (f)
+        fclose(f);
+}
+
+int engine_host_prot(uint64_t addr)
+{
+    for (size_t i = 0; i < map_count; i++) {
+        if (addr >= maps[i].start && addr < maps[i].end)
+            return maps[i].prot;
+    }
+    return -1;
+}
+
+static uint8_t *guest_stack, *code; /* code: RWX scratch */
+enum { STACK_LEN = 1 << 20, CODE_LEN = 1 << 16 };
+static struct engine_task task;
+
+/* Writes into the code area as the host of an engine has to: translations of it go first. */
+static void put_code(size_t off, const void *bytes, size_t len)
+{
+    mprotect(code, CODE_LEN, engine_filter_prot((uint64_t)(uintptr_t)code, CODE_LEN, PROT_READ | PROT_WRITE | PROT_EXEC));
+    memcpy(code + off, bytes, len);
+}
+
+static int set_up(void **state __attribute__((unused)))
+{
+    static struct engine_layout layout;
+    layout.low_area = 0x20000000;
+    layout.low_area_len = ENGINE_LOW_AREA_LEN;
+    layout.log_area = 0x200000000000;
+    uint64_t near_here = ((uint64_t)(uintptr_t)&set_up & ~0xfffffffull) - 0x30000000;
+    uint64_t near_libc = ((uint64_t)(uintptr_t)&qsort & ~0xfffffffull) - 0x30000000;
+    layout.cache_areas[0] = (struct addr_range){near_here, near_here + 0x8000000};
+    layout.cache_areas[1] = (struct addr_range){near_libc, near_libc + 0x8000000};
+    layout.cache_areas[2] = (struct addr_range){0x300000000000, 0x300010000000};
+    layout.cache_area_count = 3;
+    guest_stack = mmap(NULL, STACK_LEN, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    code = mmap(NULL, CODE_LEN, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    engine_init(&layout);
+    read_maps();
+    put_code(CODE_LEN - 2, "\x0f\x05", 2);
+    return 0;
+}
+
+/* Prepares a call of `function`; it returns to a system call instruction, which ends the run. */
+static void prepare(const void *function, uint64_t a, uint64_t b, uint64_t c, uint64_t d)
+{
+    engine_install_handlers(); // cmocka takes the signals for each test
+    uint64_t sp = (uint64_t)(uintptr_t)guest_stack + STACK_LEN - 4096 - 8, fs, gs;
+    uint64_t back = (uint64_t)(uintptr_t)code + CODE_LEN - 2;
+    memcpy((void *)(uintptr_t)sp, &back, 8);
+    syscall(SYS_arch_prctl, 0x1003, &fs);
+    syscall(SYS_arch_prctl, 0x1004, &gs);
+    engine_task_gone(&task);
+    memset(&task.regs, 0, sizeof(task.regs));
+    task.xstate_valid = false;
+    task.regs.r[UREG_RDI] = a;
+    task.regs.r[UREG_RSI] = b;
+    task.regs.r[UREG_RDX] = c;
+    task.regs.r[UREG_RCX] = d;
+    task.regs.r[UREG_RSP] = sp;
+    task.regs.r[UREG_RIP] = (uint64_t)(uintptr_t)function;
+    task.regs.r[UREG_EFLAGS] = 0x246;
+    task.regs.r[UREG_FS_BASE] = fs;
+    task.regs.r[UREG_GS_BASE] = gs;
+}
+
+static struct engine_result go(enum engine_mode mode, uint64_t max_icount)
+{
+    struct engine_request q = {.mode = mode, .max_icount = max_icount};
+    struct engine_result r;
+    engine_run(&task, &q, &r);
+    engine_sync_xstate(&task);
+    return r;
+}
+
+#define GUEST __attribute__((noinline, noclone))
+
+/* --- guests --- */
+
+static int compare_ints(const void *a, const void *b)
+{
+    int x = *(const int *)a, y = *(const int *)b;
+    return x < y ? -1 : x > y;
+}
+
+GUEST static uint64_t guest_sort(uint64_t seed, uint64_t count)
+{
+    static int v[1000];
+    for (uint64_t i = 0; i < count; i++)
+        v[i] = (int)(seed = seed * 6364136223846793005u + 1442695040888963407u) >> 4;
+    qsort(v, count, sizeof(v[0]), compare_ints);
+    uint64_t sum = 0;
+    for (uint64_t i = 0; i < count; i++)
+        sum = sum * 31 + (unsigned)v[i];
+    return sum;
+}
+
+GUEST static uint64_t guest_print(uint64_t seed, char *out)
+{
+    int n = 0;
+    for (int i = 0; i < 20; i++)
+        n += sprintf(out + n, "%d %s %.6g %llx;", i, i & 1 ? "odd" : "even", (double)seed / (i + 1), (unsigned long long)seed * i);
+    return (uint64_t)n + strlen(out) + (strstr(out, "odd 3") != NULL);
+}
+
+TEST(a_function_of_libc_gives_the_same_result)
+{
+    uint64_t want = guest_sort(42, 1000);
+    prepare(guest_sort, 42, 1000, 0, 0);
+    struct engine_result r = go(ENGINE_COUNT, UINT64_MAX);
+    assert_int_equal(r.reason, STOP_SYSCALL);
+    assert_true(task.regs.r[UREG_RAX] == want);
+    prepare(guest_sort, 42, 1000, 0, 0);
+    struct engine_result l = go(ENGINE_LOG, UINT64_MAX);
+    assert_int_equal(l.reason, STOP_SYSCALL);
+    assert_true(task.regs.r[UREG_RAX] == want);
+    assert_true(l.icount == r.icount);
+    assert_true(l.ticks == r.ticks);
+}
+
+TEST(floating_point_and_strings_give_the_same_result)
+{
+    static char a[8192], b[8192];
+    uint64_t want = guest_print(123456789, a);
+    for (int mode = 0; mode < 2; mode++) {
+        memset(b, 0, sizeof(b));
+        prepare(guest_print, 123456789, (uint64_t)(uintptr_t)b, 0, 0);
+        struct engine_result r = go(mode, UINT64_MAX);
+        assert_int_equal(r.reason, STOP_SYSCALL);
+        assert_true(task.regs.r[UREG_RAX] == want);
+        assert_string_equal(a, b);
+    }
+}
+
+TEST(a_run_in_pieces_adds_up_and_passes_through_the_same_states)
+{
+    prepare(guest_sort, 7, 50, 0, 0);
+    struct engine_result whole = go(ENGINE_COUNT, UINT64_MAX);
+    uint64_t result = task.regs.r[UREG_RAX];
+    static const uint64_t pieces[] = {1, 2, 3, 7, 64, 65, 129, 1000, 4096};
+    static uint64_t rips[1 << 20];
+    for (size_t p = 0; p < sizeof(pieces) / sizeof(pieces[0]); p++) {
+        for (int mode = 0; mode < 2; mode++) {
+            prepare(guest_sort, 7, 50, 0, 0);
+            uint64_t icount = 0, ticks = 0;
+            for (;;) {
+                struct engine_result r = go(mode, pieces[p]);
+                icount += r.icount;
+                ticks += r.ticks;
+                if (p == 0 && mode == 0)
+                    rips[icount] = task.regs.r[UREG_RIP] * 31 + task.regs.r[UREG_RSP] + task.regs.r[UREG_EFLAGS];
+                else
+                    assert_true(rips[icount] == task.regs.r[UREG_RIP] * 31 + task.regs.r[UREG_RSP] + task.regs.r[UREG_EFLAGS]);
+                if (r.reason != STOP_LIMIT)
+                    break;
+                assert_true(r.icount == pieces[p]);
+            }
+            assert_true(icount == whole.icount);
+            assert_true(ticks == whole.ticks);
+            assert_true(task.regs.r[UREG_RAX] == result);
+        }
+    }
+}
+
+TEST(a_stop_at_a_tick_is_right_behind_the_branch)
+{
+    prepare(guest_sort, 7, 50, 0, 0);
+    struct engine_result whole = go(ENGINE_COUNT, UINT64_MAX);
+    for (uint64_t tick = 1; tick < whole.ticks; tick += 37) {
+        prepare(guest_sort, 7, 50, 0, 0);
+        struct engine_request q = {.mode = ENGINE_COUNT, .max_icount = UINT64_MAX, .use_ticks = true, .stop_ticks = tick};
+        struct engine_result r;
+        engine_run(&task, &q, &r);
+        engine_sync_xstate(&task);
+        assert_int_equal(r.reason, STOP_TICKS);
+        assert_true(r.ticks == tick);
+        // One instruction fewer has one tick fewer.
+        uint64_t icount = r.icount;
+        prepare(guest_sort, 7, 50, 0, 0);
+        r = go(ENGINE_COUNT, icount - 1);
+        assert_true(r.ticks == tick - 1);
+    }
+}
+
+TEST(a_break_stops_in_front_of_the_instruction_each_time)
+{
+    uint64_t pc = (uint64_t)(uintptr_t)compare_ints;
+    prepare(guest_sort, 7, 50, 0, 0);
+    struct engine_result whole = go(ENGINE_COUNT, UINT64_MAX);
+    engine_set_breaks(&pc, 1);
+    prepare(guest_sort, 7, 50, 0, 0);
+    uint64_t icount = 0, hits = 0;
+    struct engine_result r;
+    while ((r = go(ENGINE_COUNT, UINT64_MAX)).reason == STOP_BREAK) {
+        assert_true(task.regs.r[UREG_RIP] == pc);
+        icount += r.icount;
+        hits++;
+    }
+    assert_true(icount + r.icount == whole.icount);
+    assert_in_range(hits, 150, 400);
+    engine_set_breaks(NULL, 0);
+    prepare(guest_sort, 7, 50, 0, 0);
+    r = go(ENGINE_COUNT, UINT64_MAX);
+    assert_int_equal(r.reason, STOP_SYSCALL);
+    assert_true(r.icount == whole.icount);
+}
+
+TEST(a_fault_leaves_the_exact_state_in_front_of_the_instruction)
+{
+    static const uint8_t program[] = {
+        0x49, 0xc7, 0xc7, 0x11, 0, 0, 0,       // mov r15, 0x11
+        0x49, 0xc7, 0xc6, 0x22, 0, 0, 0,       // mov r14, 0x22
+        0x48, 0xc7, 0xc0, 0x33, 0, 0, 0,       // mov rax, 0x33
+        0x4f, 0x89, 0x3c, 0x3e,                // mov [r14 + r15], r15: faults
+        0x48, 0x31, 0xc0,                      // xor rax, rax
+        0x0f, 0x05,
+    };
+    put_code(0, program, sizeof(program));
+    for (int mode = 0; mode < 2; mode++) {
+        prepare(code, 0, 0, 0, 0);
+        struct engine_result r = go(mode, UINT64_MAX);
+        assert_int_equal(r.reason, STOP_FAULT);
+        assert_int_equal(r.signo, 11);
+        assert_true(r.fault_addr == 0x33);
+        assert_int_equal(r.icount, 3);
+        assert_true(task.regs.r[UREG_RIP] == (uint64_t)(uintptr_t)code + 21);
+        assert_true(task.regs.r[UREG_RAX] == 0x33);
+        assert_true(task.regs.r[UREG_R14] == 0x22);
+        assert_true(task.regs.r[UREG_R15] == 0x11);
+    }
+}
+
+TEST(code_that_writes_itself_runs_what_it_wrote)
+{
+    static const uint8_t program[] = {
+        0xb9, 3, 0, 0, 0,                        // mov ecx, 3
+        0x31, 0xc0,                              // xor eax, eax
+        0x83, 0xc0, 0x01,                        // again: add eax, 1   <- its immediate is doubled each time
+        0x8a, 0x15, 0xf9, 0xff, 0xff, 0xff,      // mov dl, [the immediate]
+        0x00, 0xd2,                              // add dl, dl
+        0x88, 0x15, 0xf1, 0xff, 0xff, 0xff,      // mov [the immediate], dl
+        0xff, 0xc9,                              // dec ecx
+        0x75, 0xeb,                              // jnz again
+        0x0f, 0x05,
+    };
+    for (int mode = 0; mode < 2; mode++) {
+        put_code(0, program, sizeof(program));
+        prepare(code, 0, 0, 0, 0);
+        struct engine_result r = go(mode, UINT64_MAX);
+        assert_int_equal(r.reason, STOP_SYSCALL);
+        assert_int_equal(task.regs.r[UREG_RAX], 1 + 2 + 4);
+        assert_int_equal(r.icount, 2 + 3 * 6);
+        assert_int_equal(r.ticks, 3);
+    }
+}
+
+static uint64_t logged_stores, logged_insns;
+static bool count_stores(void *ctx, const uint8_t *log, size_t len, uint64_t icount, uint32_t last_insns)
+{
+    const uint8_t *end = log + len;
+    while (log < end) {
+        uint32_t idx;
+        memcpy(&idx, log, 4);
+        const struct block_info *b = engine_block(idx);
+        log += 8;
+        for (unsigned i = 0; i < b->store_count; i++) {
+            uint64_t addr;
+            memcpy(&addr, log, 8);
+            log += b->stores[i].kind == STORE_REP ? 16 : 8;
+            logged_stores += addr >= (uint64_t)(uintptr_t)ctx && addr < (uint64_t)(uintptr_t)ctx + 8000;
+        }
+        logged_insns += b->insn_count;
+    }
+    return true;
+}
+
+GUEST static void guest_store(volatile uint64_t *v)
+{
+    for (uint64_t i = 0; i < 100000; i++)
+        v[i % 1000] = i;
+}
+
+TEST(the_log_has_every_store_and_every_instruction)
+{
+    static uint64_t v[1000];
+    engine_set_consumer(count_stores, v);
+    logged_stores = logged_insns = 0;
+    prepare(guest_store, (uint64_t)(uintptr_t)v, 0, 0, 0);
+    struct engine_result r = go(ENGINE_LOG, UINT64_MAX);
+    engine_set_consumer(NULL, NULL);
+    assert_int_equal(r.reason, STOP_SYSCALL);
+    assert_int_equal(logged_stores, 100000);
+    assert_int_equal(logged_insns, r.icount);
+}
+
+TEST(a_match_is_found_within_a_repeated_string_instruction)
+{
+    static const uint8_t program[] = {0xfc, 0xf3, 0xaa, 0x0f, 0x05}; // cld; rep stosb; syscall
+    static uint8_t out[200];
+    put_code(0, program, sizeof(program));
+    prepare(code, (uint64_t)(uintptr_t)out, 0, 0, 100);
+    task.regs.r[UREG_RAX] = 7;
+    struct engine_request q = {.mode = ENGINE_COUNT, .max_icount = UINT64_MAX, .use_match = true, .match = task.regs};
+    q.match.r[UREG_RIP]++;
+    q.match.r[UREG_RCX] = 60;
+    q.match.r[UREG_RDI] += 40;
+    struct engine_result r;
+    engine_run(&task, &q, &r);
+    engine_sync_xstate(&task);
+    assert_int_equal(r.reason, STOP_MATCH);
+    assert_int_equal(r.icount, 1);
+    assert_int_equal(task.regs.r[UREG_RCX], 60);
+    assert_int_equal(out[39], 7);
+    assert_int_equal(out[40], 0);
+    r = go(ENGINE_COUNT, UINT64_MAX);
+    assert_int_equal(r.icount, 1);
+    assert_int_equal(out[99], 7);
+    assert_int_equal(out[100], 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        t(a_function_of_libc_gives_the_same_result),
+        t(floating_point_and_strings_give_the_same_result),
+        t(a_run_in_pieces_adds_up_and_passes_through_the_same_states),
+        t(a_stop_at_a_tick_is_right_behind_the_branch),
+        t(a_break_stops_in_front_of_the_instruction_each_time),
+        t(a_fault_leaves_the_exact_state_in_front_of_the_instruction),
+        t(code_that_writes_itself_runs_what_it_wrote),
+        t(the_log_has_every_store_and_every_instruction),
+        t(a_match_is_found_within_a_repeated_string_instruction),
+    };
+    return cmocka_run_group_tests(tests, set_up, NULL);
+}
