@@ -71,6 +71,8 @@ static void decode_writes(struct message_struct s, struct pool *p, struct frame 
                                 .addr = struct_u64(ws, 8),
                                 .size = struct_u64(ws, 16),
                                 .data_offset = off};
+        if (w->tid <= 0)
+            message_fail(s.m, "a task id that is none");
         w->data_size = w->size - decode_holes(ws, p, w);
         if (w->data_size > INT64_MAX - off)
             message_fail(s.m, "memory writes of an unlikely size");
@@ -212,6 +214,8 @@ struct err *frame_decode(struct message *m, struct pool *p, struct frame *out, u
         message_fail(m, "an unknown kind of event");
         return message_check(m);
     }
+    if (struct_i32(s, 0) <= 0)
+        message_fail(m, "a task id that is none");
     *out = (struct frame){.kind = (enum frame_kind)kind,
                           .tid = struct_i32(s, 0),
                           .arch = decode_arch(s, 4),

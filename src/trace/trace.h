@@ -204,6 +204,10 @@ struct err *trace_read_write(struct trace_cursor *c, const struct mem_write *w, 
 const char *trace_frame_name(enum frame_kind kind);
 /** Name of an x86-64 system call ("mmap", "rrcall_init_preload"), or NULL. */
 const char *trace_syscall_name(const struct trace *t, enum trace_arch arch, int32_t number);
+/** "SIGSEGV", "SIGRT34", "signal(99)"; heap string. */
+char *trace_signal_name(int signo) nodiscard;
+/** What `rr dump` calls the event: "SYSCALL: mmap", "SIGNAL: SIGSEGV(det)", "SCHED"; heap string. */
+char *trace_frame_describe(const struct trace *t, const struct frame *f) nodiscard;
 
 /** Value of cpuid(leaf, subleaf) as recorded: {eax, ebx, ecx, edx}; zeros where no record matches. */
 void trace_cpuid(const struct trace *t, uint32_t leaf, uint32_t subleaf, uint32_t out[4]);
