@@ -1,0 +1,172 @@
+/* `pernosco rr TRACE replay -a`: the recording from first to last event with every check on. What the program wrote to its
+ * stdout and stderr comes out on ours. */
+#include "cli/cmd_rr_replay.h"
+
+#include "replay/replay.h"
+
+#include <argp.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <time.h>
+
+struct options {
+    bool all, verbose, quiet;
+    enum engine_mode mode;
+    struct moment until;
+};
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+    struct options *o = state->input;
+    char *end;
+    switch (key) {
+    case 'a':
+        o->all = true;
+        return 0;
+    case 'v':
+        o->verbose = true;
+        return 0;
+    case 'q':
+        o->quiet = true;
+        return 0;
+    case 'm':
+        if (strcmp(arg, "count") != 0 && strcmp(arg, "index") != 0)
+            argp_error(state, "mode is count or index, not %s", arg);
+        o->mode = strcmp(arg, "index") == 0 ? ENGINE_LOG : ENGINE_COUNT;
+        return 0;
+    case 'u':
+        o->until.event = strtoull(arg, &end, 10);
+        o->until.icount = *end == ':' ? strtoull(end + 1, &end, 10) : 0;
+        if (*end)
+            argp_error(state, "a moment is EVENT or EVENT:INSTRUCTIONS, not %s", arg);
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static const struct argp_option table[] = {
+    {"autopilot", 'a', NULL, 0, "Replay everything, checking each event's registers and ticks", 0},
+    {"verbose", 'v', NULL, 0, "Tell every event on stderr", 0},
+    {"quiet", 'q', NULL, 0, "Do not pass the program's output on", 0},
+    {"mode", 'm', "count|index", 0, "Translation to replay with (count)", 0},
+    {"until", 'u', "EVENT[:INSTRUCTIONS]", 0, "Stop there and print the running task's registers", 0},
+    {0},
+};
+static const struct argp argp = {table, parse, NULL, "The recording from first to last event, with every check on.", NULL, NULL, NULL};
+
+/* Passes on what a task is about to write. The recorder lets every write to stdout and stderr through as an event. */
+static void pass_output(struct replay *r, const struct frame *f)
+{
+    const uint64_t *reg = f->regs.r;
+    bool is_write = f->syscall_no == SYS_write, is_writev = f->syscall_no == SYS_writev;
+    if (f->kind != FRAME_SYSCALL || f->syscall_arch != ARCH_X86_64 || f->syscall_state != SYSCALL_EXITING ||
+        (!is_write && !is_writev) || (reg[UREG_RDI] != 1 && reg[UREG_RDI] != 2) || (int64_t)reg[UREG_RAX] <= 0)
+        return;
+    uint32_t space = 0;
+    size_t count;
+    const struct task_info *tasks = replay_tasks(r, &count);
+    for (size_t i = 0; i < count; i++) {
+        if (tasks[i].tid == f->tid)
+            space = tasks[i].space;
+    }
+    uint64_t left = reg[UREG_RAX];
+    FILE *to = reg[UREG_RDI] == 1 ? stdout : stderr;
+    for (uint64_t i = 0; left && i < (is_write ? 1 : reg[UREG_RDX]); i++) {
+        uint64_t piece[2] = {reg[UREG_RSI], left};
+        if (is_writev) {
+            struct err *e = replay_read(r, space, reg[UREG_RSI] + 16 * i, piece, sizeof(piece), NULL);
+            if (e) {
+                err_free(e);
+                return;
+            }
+        }
+        uint64_t len = piece[1] < left ? piece[1] : left;
+        cleanup(freep) char *data = malloc(len ? len : 1);
+        size_t done = 0;
+        if (data)
+            err_free(replay_read(r, space, piece[0], data, len, &done));
+        fwrite(data, 1, done, to);
+        left -= len;
+    }
+}
+
+struct context {
+    const struct options *o;
+    const struct trace *trace;
+};
+
+static struct err *on_event(void *ctx, struct replay *r, const struct frame *f)
+{
+    const struct context *c = ctx;
+    if (!c->o->quiet)
+        pass_output(r, f);
+    if (c->o->verbose) {
+        const char *call = f->kind == FRAME_SYSCALL ? trace_syscall_name(c->trace, f->syscall_arch, f->syscall_no) : NULL;
+        fprintf(stderr, "%llu %s%s%s%s task %d ticks %lld rip %#llx, %llu instructions so far\n", (unsigned long long)f->event,
+                trace_frame_name(f->kind), call ? " " : "", call ? call : "",
+                f->kind != FRAME_SYSCALL ? "" : f->syscall_state == SYSCALL_EXITING ? " exit" : " entry", f->tid,
+                (long long)f->ticks, (unsigned long long)f->regs.r[UREG_RIP], (unsigned long long)replay_icount_total(r));
+    }
+    return NULL;
+}
+
+static void print_regs(struct replay *r)
+{
+    static const char *const names[] = {"r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8", "rax", "rcx",
+                                        "rdx", "rsi", "rdi", "orig_rax", "rip", "cs", "eflags", "rsp", "ss", "fs_base",
+                                        "gs_base"};
+    struct regs regs;
+    struct err *e = replay_regs(r, replay_running(r), &regs);
+    if (e) {
+        err_free(e);
+        return;
+    }
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        printf("%s %#llx\n", names[i], (unsigned long long)regs.r[i]);
+}
+
+static struct err *replay_all(const char *dir, const struct options *o)
+{
+    cleanup(trace_closep) struct trace *t = NULL;
+    cleanup(replay_closep) struct replay *r = NULL;
+    TRY(trace_open(dir, &t));
+    TRY(replay_open(t, &r));
+    struct context c = {o, t};
+    struct replay_observer observer = {.ctx = &c, .event = on_event};
+    replay_set_observer(r, &observer);
+    struct consume_request index = {.index = true, .calls = true};
+    if (o->mode == ENGINE_LOG)
+        TRY(replay_set_mode(r, ENGINE_LOG, &index));
+    struct timespec start, end;
+    clock_gettime(CLOCK_MONOTONIC, &start);
+    TRY(replay_run(r, o->until, UINT64_MAX, NULL));
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    double seconds = (double)(end.tv_sec - start.tv_sec) + (double)(end.tv_nsec - start.tv_nsec) * 1e-9;
+    fflush(stdout);
+    if (o->verbose)
+        fprintf(stderr, "%llu events, %llu instructions, %.3f s\n", (unsigned long long)replay_now(r).event,
+                (unsigned long long)replay_icount_total(r), seconds);
+    if (moment_cmp(o->until, MOMENT_END) != 0)
+        print_regs(r);
+    return NULL;
+}
+
+int cmd_rr_replay(const char *trace, int argc, char **argv)
+{
+    struct options o = {.until = MOMENT_END};
+    if (argp_parse(&argp, argc, argv, ARGP_NO_EXIT, NULL, &o) != 0)
+        return 2;
+    if (!o.all && moment_cmp(o.until, MOMENT_END) == 0) {
+        fputs("pernosco: rr replay: only with -a or --until\n", stderr);
+        return 2;
+    }
+    cleanup(err_freep) struct err *e = replay_all(trace, &o);
+    if (!e)
+        return 0;
+    fflush(stdout);
+    fprintf(stderr, "pernosco: %s\n", err_message(e));
+    return 1;
+}
