@@ -34,11 +34,18 @@ static const struct reg_name x86_names[] = {
     {"orig_eax", UREG_ORIG_RAX}, {NULL, UREG_COUNT},
 };
 
+/* Flags and selectors are shown in 32 bits, whatever the image holds above. */
+static bool is_wide(enum reg r)
+{
+    return r <= UREG_RIP || r == UREG_RSP || r == UREG_FS_BASE || r == UREG_GS_BASE;
+}
+
 static void print_regs(const struct frame *f, FILE *out)
 {
     const char *space = "";
     for (const struct reg_name *n = f->arch == ARCH_X86 ? x86_names : x86_64_names; n->name; n++) {
-        fprintf(out, "%s%s:0x%" PRIx64, space, n->name, f->regs.r[n->reg]);
+        uint64_t v = f->regs.r[n->reg];
+        fprintf(out, "%s%s:0x%" PRIx64, space, n->name, is_wide(n->reg) ? v : (uint32_t)v);
         space = " ";
     }
 }
@@ -145,7 +152,8 @@ static const char *prot_text(int32_t prot, char out[4])
 
 /* The records of a flushed buffer: a header whose size the trace tells, then {i64 ret, u16 number, u8 flags (1: desched
  * armed), u32 size at 12}, then their data, rounded up to 8 (rr preload_interface.h). */
-static struct err *print_syscallbuf(const struct trace *t, struct trace_cursor *c, const struct frame *f, FILE *out)
+static struct err *print_syscallbuf(const struct trace *t, const struct dump_options *o, struct trace_cursor *c,
+                                    const struct frame *f, FILE *out)
 {
     if (!f->write_count)
         return err_new(ERR_FORMAT, "frame %" PRIu64 ": a flush without its buffer", f->event);
@@ -172,7 +180,7 @@ static struct err *print_syscallbuf(const struct trace *t, struct trace_cursor *
     }
     if (left || b.failed)
         return err_new(ERR_FORMAT, "frame %" PRIu64 ": records of the system call buffer are damaged", f->event);
-    for (size_t i = 0; i < f->mprotect_count; i++) {
+    for (size_t i = 0; o->mmaps && i < f->mprotect_count; i++) {
         char prot[4];
         fprintf(out, "  { start:'%p', size:'%" PRIx64 "', prot:%s }\n", as_pointer(f->mprotects[i].start),
                 f->mprotects[i].size, prot_text(f->mprotects[i].prot, prot));
@@ -232,7 +240,7 @@ static struct err *dump_frame(const struct trace *t, const struct dump_options *
         print_frame(t, f, out);
     bool flush = o->syscallbuf && f->kind == FRAME_SYSCALLBUF_FLUSH;
     if (flush)
-        TRY(print_syscallbuf(t, c, f, out));
+        TRY(print_syscallbuf(t, o, c, f, out));
     for (size_t i = 0; o->task_events && i < f->task_count; i++)
         print_task_event(&f->tasks[i], out);
     for (size_t i = 0; o->mmaps && i < f->mmap_count; i++)

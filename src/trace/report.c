@@ -212,6 +212,7 @@ static struct err *print_first_environ(const struct trace *t, FILE *out)
 
 struct err *trace_print_info(const struct trace *t, FILE *out)
 {
+    enum { CHAOS = 1 }; // of unknown, true, false
     const struct trace_header *h = &t->header;
     fputs("{\n  \"uuid\":[", out);
     for (size_t i = 0; i < sizeof(h->uuid); i++)
@@ -227,8 +228,8 @@ struct err *trace_print_info(const struct trace *t, FILE *out)
     }
     fputs("  ],\n", out);
     if (h->chaos_mode)
-        fprintf(out, "  \"chaosMode\":%s,\n", h->chaos_mode == 1 ? "true" : "false");
-    if (h->exclusion_start || h->exclusion_end)
+        fprintf(out, "  \"chaosMode\":%s,\n", h->chaos_mode == CHAOS ? "true" : "false");
+    if (h->chaos_mode == CHAOS && h->exclusion_start != h->exclusion_end)
         fprintf(out, "  \"exclusionRange\": { \"start\": %" PRIu64 ", \"end\": %" PRIu64 " },\n", h->exclusion_start,
                 h->exclusion_end);
     TRY(print_first_environ(t, out));
