@@ -17,7 +17,7 @@ static event_no event_of(struct message_struct s, event_no previous)
     return (event_no)event;
 }
 
-static void decode_mmap(struct message *m, struct pool *p, event_no previous, struct trace_mmap *out)
+struct err *mmap_decode(struct message *m, struct pool *p, event_no previous, struct trace_mmap *out)
 {
     struct message_struct s = message_root(m);
     *out = (struct trace_mmap){.event = event_of(s, previous),
@@ -49,6 +49,7 @@ static void decode_mmap(struct message *m, struct pool *p, event_no previous, st
         message_fail(m, "a mapping's addresses make no sense");
     if (out->file_offset < 0 || out->stat_size < 0)
         message_fail(m, "a mapping's offset or size is negative");
+    return message_check(m);
 }
 
 static void decode_exec(struct message_struct s, struct pool *p, struct trace_task_event *out)
@@ -65,7 +66,7 @@ static void decode_exec(struct message_struct s, struct pool *p, struct trace_ta
     out->interp_name = struct_str(s, 2, p);
 }
 
-static void decode_task(struct message *m, struct pool *p, event_no previous, struct trace_task_event *out)
+struct err *task_decode(struct message *m, struct pool *p, event_no previous, struct trace_task_event *out)
 {
     struct message_struct s = message_root(m);
     *out = (struct trace_task_event){.event = event_of(s, previous), .tid = struct_i32(s, 8)};
@@ -89,6 +90,7 @@ static void decode_task(struct message *m, struct pool *p, event_no previous, st
     case TASK_DETACH:
         break;
     }
+    return message_check(m);
 }
 
 /* Hands out one message after another of a whole substream. */
@@ -121,9 +123,10 @@ static struct err *record_reader_next(struct record_reader *r, bool *end_out)
     return packed_stream_next(&r->stream, &r->message, end_out);
 }
 
-static struct err *record_reader_check(const struct record_reader *r)
+/* Says where the record is that has the error; NULL stays NULL. */
+static struct err *record_reader_error(const struct record_reader *r, struct err *e)
 {
-    return err_prefix(message_check(&r->message), "%s: message at 0x%" PRIx64, r->file.name, r->start);
+    return err_prefix(e, "%s: message at 0x%" PRIx64, r->file.name, r->start);
 }
 
 struct err *mmaps_read(const char *dir, struct pool *p, struct trace_mmap **out, size_t *count_out)
@@ -135,8 +138,8 @@ struct err *mmaps_read(const char *dir, struct pool *p, struct trace_mmap **out,
     bool end;
     while (!(e = record_reader_next(&r, &end)) && !end) {
         struct trace_mmap m;
-        decode_mmap(&r.message, p, all.count ? all.items[all.count - 1].event : 0, &m);
-        e = record_reader_check(&r);
+        event_no previous = all.count ? all.items[all.count - 1].event : 0;
+        e = record_reader_error(&r, mmap_decode(&r.message, p, previous, &m));
         if (e)
             break;
         vec_push(&all, m);
@@ -159,8 +162,8 @@ struct err *tasks_read(const char *dir, struct pool *p, struct trace_task_event 
     bool end;
     while (!(e = record_reader_next(&r, &end)) && !end) {
         struct trace_task_event t;
-        decode_task(&r.message, p, all.count ? all.items[all.count - 1].event : 0, &t);
-        e = record_reader_check(&r);
+        event_no previous = all.count ? all.items[all.count - 1].event : 0;
+        e = record_reader_error(&r, task_decode(&r.message, p, previous, &t));
         if (e)
             break;
         vec_push(&all, t);

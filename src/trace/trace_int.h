@@ -35,6 +35,10 @@ struct err *header_decode(const void *data, size_t len, uint64_t off, struct poo
 struct err *mmaps_read(const char *dir, struct pool *p, struct trace_mmap **out, size_t *count_out) nodiscard;
 struct err *tasks_read(const char *dir, struct pool *p, struct trace_task_event **out, size_t *count_out) nodiscard;
 
+/** One MMap or TaskEvent message; `previous` is the event of the record before, as they must not go back. */
+struct err *mmap_decode(struct message *m, struct pool *p, event_no previous, struct trace_mmap *out) nodiscard;
+struct err *task_decode(struct message *m, struct pool *p, event_no previous, struct trace_task_event *out) nodiscard;
+
 /**
  * Decodes a Frame message: all fields but event, mmaps, tasks and the writes' data offsets, which count from 0 here.
  * `data_len_out`: bytes of `data` the frame owns. Arrays come from `p`; registers and siginfo borrow from `m`.
