@@ -127,7 +127,7 @@ TEST(lists_of_structs_keep_their_own_element_size)
 /* Pointers by hand. A struct of one data word, `to` words behind the pointer's end. */
 static uint64_t struct_pointer(int32_t to)
 {
-    return (uint64_t)(uint32_t)(to << 2) | 1ull << 32;
+    return ((uint64_t)(uint32_t)to << 2 & UINT32_MAX) | 1ull << 32;
 }
 
 static uint64_t far_pointer(uint32_t segment, uint32_t word, bool is_double)

@@ -13,7 +13,7 @@ struct process {
     int32_t pid, parent_pid, own_ns_pid;
     size_t live_tasks;
     bool leader_gone; /* its first thread exited: nothing will exec any more */
-    bool exited;
+    enum { RUNNING, EXITED, DETACHED } end; /* of its last task */
     int32_t exit_status;
     const struct trace_task_event *exec; /* the first */
 };
@@ -61,7 +61,7 @@ static void follow_clone(struct task_map *m, struct process *all, size_t *count,
     add_task(m, all, e->tid, p);
 }
 
-static void follow_exit(struct task_map *m, struct process *all, const struct trace_task_event *e)
+static void follow_end(struct task_map *m, struct process *all, const struct trace_task_event *e)
 {
     struct process *p = process_of(m, all, e->tid);
     if (!p)
@@ -69,7 +69,7 @@ static void follow_exit(struct task_map *m, struct process *all, const struct tr
     if (e->tid == p->pid)
         p->leader_gone = true;
     if (--p->live_tasks == 0) {
-        p->exited = true;
+        p->end = e->kind == TASK_DETACH ? DETACHED : EXITED;
         p->exit_status = e->exit_status;
     }
     find_task(m, e->tid)->process = 0;
@@ -84,8 +84,8 @@ static void print_process(const struct process *p, bool is_first, FILE *out)
         fputs("\t--\t", out);
     else
         fprintf(out, "\t%d\t", p->parent_pid);
-    if (!p->exited)
-        fputs("none\t", out);
+    if (p->end != EXITED)
+        fputs(p->end == DETACHED ? "detach\t" : "none\t", out);
     else if (WIFEXITED(p->exit_status))
         fprintf(out, "%d\t", WEXITSTATUS(p->exit_status));
     else
@@ -116,8 +116,8 @@ struct err *trace_print_processes(const struct trace *t, FILE *out)
         const struct trace_task_event *e = &t->tasks[i];
         if (e->kind == TASK_CLONE)
             follow_clone(&m, all, &count, e);
-        if (e->kind == TASK_EXIT)
-            follow_exit(&m, all, e);
+        if (e->kind == TASK_EXIT || e->kind == TASK_DETACH)
+            follow_end(&m, all, e);
         struct process *p = e->kind == TASK_EXEC ? process_of(&m, all, e->tid) : NULL;
         if (p && !p->exec && !p->leader_gone)
             p->exec = e;

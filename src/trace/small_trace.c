@@ -82,7 +82,7 @@ static void add(struct file *f, const struct buf *words)
 static void finish(const char *dir, struct file *f, size_t block_size)
 {
     cleanup(freep) char *path = str_format("%s/%s", dir, f->name);
-    cleanup(closep) int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    cleanup(closep) int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     cleanup(block_writer_deinit) struct block_writer w = {.name = f->name, .fd = fd, .block_size = block_size};
     struct err *e = block_writer_add(&w, f->stream.data, f->stream.len);
     if (!e)
@@ -97,6 +97,12 @@ static void add_regs(struct build_ref frame, enum trace_arch arch)
     for (size_t i = 0; i < sizeof(raw); i++)
         raw[i] = (uint8_t)(i * 7 + 1);
     build_data(build_struct(frame, 1, 0, 1), 0, raw, arch == ARCH_X86 ? 17 * 4 : sizeof(raw));
+}
+
+static bool has_regs(enum frame_kind kind)
+{
+    return kind != FRAME_SYSCALLBUF_ABORT_COMMIT && kind != FRAME_SYSCALLBUF_RESET && kind != FRAME_SYSCALLBUF_FLUSH &&
+           kind != FRAME_GROW_MAP && kind != FRAME_EXIT;
 }
 
 static void add_payload(struct build_ref frame, enum frame_kind kind, enum trace_arch arch)
@@ -169,13 +175,14 @@ static void add_frames(struct file *events, struct file *data, struct buf *words
         uint64_t bits;
         memcpy(&bits, &seconds, sizeof(bits));
         build_u64(f, 16, bits);
-        if (kind != FRAME_EXIT && kind != FRAME_GROW_MAP)
+        if (has_regs(kind))
             add_regs(f, arch);
         add_payload(f, kind, arch);
         add_writes(f);
         add(events, words);
+        // A flushed buffer of zeros is one without records.
         for (unsigned k = 0; k < 24; k++)
-            buf_u8(&data->stream, (uint8_t)(i + k));
+            buf_u8(&data->stream, kind == FRAME_SYSCALLBUF_FLUSH ? 0 : (uint8_t)(i + k));
     }
 }
 
@@ -238,12 +245,8 @@ static void write_version(const char *dir, struct buf *words)
     small_trace_write(dir, "version", version.data, version.len);
 }
 
-char *small_trace_create(size_t block_size)
+void small_trace_fill(const char *dir, size_t block_size)
 {
-    const char *tmp = getenv("TMPDIR");
-    char *dir = str_format("%s/small-trace-XXXXXX", tmp ? tmp : "/tmp");
-    char *made = mkdtemp(dir);
-    assert(made);
     struct file events = {.name = "events"}, data = {.name = "data"}, mmaps = {.name = "mmaps"}, tasks = {.name = "tasks"};
     cleanup(buf_deinit) struct buf words = {0};
     add_frames(&events, &data, &words);
@@ -254,6 +257,15 @@ char *small_trace_create(size_t block_size)
     finish(dir, &data, block_size);
     finish(dir, &mmaps, block_size);
     finish(dir, &tasks, block_size);
+}
+
+char *small_trace_create(size_t block_size)
+{
+    const char *tmp = getenv("TMPDIR");
+    char *dir = str_format("%s/small-trace-XXXXXX", tmp ? tmp : "/tmp");
+    char *made = mkdtemp(dir);
+    assert(made);
+    small_trace_fill(dir, block_size);
     return dir;
 }
 

@@ -14,6 +14,8 @@ enum {
 
 /** Writes the trace, in blocks of `block_size` bytes, into a new directory under $TMPDIR; its name, a heap string. */
 char *small_trace_create(size_t block_size) nodiscard;
+/** Writes it into a directory that exists. */
+void small_trace_fill(const char *dir, size_t block_size);
 /** Removes the directory and all in it; frees the name. */
 void small_trace_destroy(char *dir);
 static inline void small_trace_destroyp(char **dir)

@@ -349,7 +349,7 @@ TEST(processes_are_listed_with_parent_exit_and_command)
     FILE *out = open_memstream(&text, &len);
     assert_ok(trace_print_processes(t, out));
     fclose(out);
-    assert_string_equal(text, "PID\tPPID\tEXIT\tCMD\n101\t--\t3\tprog an argument\n102 (2)\t101\tnone\t(forked without exec)\n");
+    assert_string_equal(text, "PID\tPPID\tEXIT\tCMD\n101\t--\t3\tprog an argument\n102 (2)\t101\tdetach\t(forked without exec)\n");
     free(text);
 }
 
