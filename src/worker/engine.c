@@ -232,6 +232,7 @@ static void release_page(struct code_page *p)
 
 static void flush_all(void)
 {
+    engine_host_before_flush();
     stats.flushes++;
     for (unsigned i = 0; i < PAGE_HASH; i++) {
         if (pages[i].page)
@@ -280,10 +281,23 @@ void engine_memory_changed(uint64_t start, uint64_t len)
 int engine_filter_prot(uint64_t start, uint64_t len, int prot)
 {
     // Translations go; with them the reason to withhold anything.
-    for (unsigned i = 0; i < PAGE_HASH; i++) {
-        if (pages[i].page && pages[i].page >= (start & ~(uint64_t)(PAGE_SIZE - 1)) && pages[i].page < start + len) {
-            kill_page(&pages[i]);
-            pages[i].withheld = false;
+    uint64_t first = start & ~(uint64_t)(PAGE_SIZE - 1), end = start + len;
+    if (!page_count || end <= start)
+        return prot;
+    if ((end - first) / PAGE_SIZE > PAGE_HASH) {
+        for (unsigned i = 0; i < PAGE_HASH; i++) {
+            if (pages[i].page && pages[i].page >= first && pages[i].page < end) {
+                kill_page(&pages[i]);
+                pages[i].withheld = false;
+            }
+        }
+        return prot;
+    }
+    for (uint64_t page = first; page < end; page += PAGE_SIZE) {
+        struct code_page *p = find_page(page, false);
+        if (p) {
+            kill_page(p);
+            p->withheld = false;
         }
     }
     return prot;
@@ -520,9 +534,8 @@ static void on_signal(int signo, void *info, void *context)
     }
     if (!cache_of_host(rip))
         engine_host_fatal("the engine itself faulted");
-    __builtin_memcpy((void *)&fault.signo, info, 4);
-    __builtin_memcpy((void *)&fault.code, (uint8_t *)info + 8, 4);
-    __builtin_memcpy((void *)&fault.address, (uint8_t *)info + 16, 8);
+    fault.code = *(const int *)((const uint8_t *)info + 8);
+    fault.address = *(const uint64_t *)((const uint8_t *)info + 16);
     fault.signo = signo;
     fault.host_pc = rip;
     for (int i = 0; i < 16; i++)

@@ -123,6 +123,7 @@ typedef bool log_consumer(void *ctx, const uint8_t *log, size_t len, uint64_t ic
 /* Functions the host provides. */
 void engine_host_fatal(const char *message) __attribute__((noreturn));
 int engine_host_prot(uint64_t addr); /* PROT_* bits of the guest's mapping at addr as the guest sees it, or -1 */
+void engine_host_before_flush(void); /* all block indices are about to be forgotten */
 void *engine_host_alloc(size_t len); /* zeroed pages for tables, never freed; aborts when memory is gone */
 
 /** Once per process; installs handlers of SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP on an alternate stack. */

@@ -19,6 +19,10 @@ void engine_host_fatal(const char *message)
     abort();
 }
 
+void engine_host_before_flush(void)
+{
+}
+
 void *engine_host_alloc(size_t len)
 {
     void *p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

@@ -79,11 +79,13 @@ struct consume_request {
     size_t watch_count;
     size_t max_rows;                   /* per kind; 0: no limit. When reached the run ends with STOP_CONSUMER */
     bool keep_last;                    /* with max_rows: keep the last rows instead of stopping */
+    bool track;                        /* keep each task's stack of calls: worker_set_stack, worker_take_stack */
     bool keep_rows;                    /* do not forget what was gathered so far: only `watch` changes */
 };
 struct write_row {
     uint64_t stamp, icount;
-    gaddr pc, addr;
+    gaddr pc;          /* start of the basic block of the instruction */
+    gaddr addr;
     uint32_t size;     /* bytes written; STORE_REP: the whole range */
     uint8_t kind;      /* enum store_kind: MASKED, STATE and SCATTER rows are candidates only */
     uint8_t pad[3];
@@ -92,10 +94,16 @@ struct write_row {
 };
 struct call_row {
     uint64_t stamp, icount; /* of the call instruction */
-    gaddr pc;               /* the call instruction */
+    gaddr pc;               /* start of the basic block that ends with the call instruction */
     gaddr return_addr;
-    gaddr target;           /* the callee's first instruction */
     gaddr sp;               /* address of the pushed return address: rsp at the callee's entry */
+    uint32_t slot, pad;
+};
+/* A call that has not returned. `pc` of rows from the log is the start of the call's basic block; the call instruction itself
+ * ends at return_addr. */
+struct stack_entry {
+    uint64_t stamp, icount;
+    gaddr pc, return_addr, sp;
     uint32_t slot, pad;
 };
 struct block_row {
@@ -121,8 +129,11 @@ struct err *worker_consume(struct worker *w, const struct consume_request *reque
 struct err *worker_set_icount(struct worker *w, uint64_t stamp, uint64_t icount_base) nodiscard;
 /** Takes (and empties) what was gathered: arrays appended to the buffers, NULL where not wanted. */
 struct err *worker_take_rows(struct worker *w, struct buf *writes, struct buf *calls, struct buf *blocks) nodiscard;
-struct err *worker_take_index(struct worker *w, struct buf *block_counts, struct buf *written_pages,
-                              uint64_t *min_sp_by_slot, size_t slots) nodiscard;
+struct err *worker_take_index(struct worker *w, struct buf *block_counts, struct buf *written_pages) nodiscard;
+/** With `track`: the calls of a task that have not returned, outermost first. At most 64 tasks of a space are tracked. */
+struct err *worker_set_stack(struct worker *w, unsigned slot, const struct stack_entry *entries, size_t count) nodiscard;
+/** Appends the stacks of all tasks (by entry.slot), each outermost first. */
+struct err *worker_take_stack(struct worker *w, struct buf *entries) nodiscard;
 
 /* Hooks: captures at code addresses in ENGINE_COUNT runs, at native speed between hits. At each hit the worker appends
  * a struct hook_row, and `memory_count` pieces of memory, and goes on. */
@@ -146,6 +157,7 @@ struct hook_request {
     size_t memory_count;
     size_t max_rows;    /* stop (STOP_CONSUMER) when reached; 0: no limit */
     bool keep_last;     /* keep the last max_rows instead of stopping */
+    bool keep_rows;     /* only the addresses change: rows gathered so far stay */
     bool regs;          /* false: rows without registers are enough (regs zero) */
 };
 /** Replaces the hooks (pc_count 0: none) and forgets rows. Independent of worker_set_breaks. */
@@ -153,6 +165,8 @@ struct err *worker_set_hooks(struct worker *w, const struct hook_request *reques
 struct err *worker_take_hook_rows(struct worker *w, struct buf *rows) nodiscard;
 
 struct err *worker_stats(struct worker *w, struct engine_stats *out) nodiscard;
+/** Makes the worker try a system call that its filter forbids: it dies. For tests of the filter. */
+struct err *worker_probe(struct worker *w, uint64_t number) nodiscard;
 /** Process id, for diagnosis. */
 int worker_pid(const struct worker *w);
 

@@ -1,0 +1,29 @@
+/* Builds the worker's program: worker.so and libZydis.so, relocated for an address, as the pages of a memfd. */
+#ifndef WORKER_LOADER_H
+#define WORKER_LOADER_H
+
+#include "base/err.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct loader_segment {
+    uint64_t off, len; /* page aligned, from the image's base */
+    int prot;
+};
+
+/* Immutable once made. */
+struct loader_image {
+    int fd;         /* memfd: the image, flat */
+    uint64_t len;
+    uint64_t entry; /* offset of worker_start */
+    struct loader_segment segments[24];
+    size_t segment_count;
+};
+
+/** Length of an image, whatever its address. */
+struct err *loader_image_len(uint64_t *out) nodiscard;
+/** The image for `base`; kept and shared between workers, borrowed for ever. Any thread. */
+struct err *loader_image_for(uint64_t base, const struct loader_image **out) nodiscard;
+
+#endif

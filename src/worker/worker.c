@@ -1,0 +1,610 @@
+/* The coordinator's side: starts workers and talks to them. */
+#include "worker/worker.h"
+
+#include "worker/loader.h"
+#include "worker/wire.h"
+
+#include "base/log.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/rseq.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+enum { STACK_LEN = 1 << 20, MEBI = 1 << 20 };
+#define HEAP_LEN      (16ull << 30)
+#define TOP_OF_MEMORY 0x7ffffffff000ull
+#define CACHE_REACH   (1ull << 30)
+
+struct worker {
+    int pid, socket;
+    uint8_t *window; /* WINDOW_LEN bytes shared with the worker */
+    bool dead;
+};
+
+/* --- choosing addresses --- */
+
+static bool is_free(const struct addr_range *taken, size_t count, uint64_t start, uint64_t end)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (start < taken[i].end && end > taken[i].start)
+            return false;
+    }
+    return true;
+}
+
+/* The lowest free place of `len` bytes at or above `from`, below `limit`; 0: none. */
+static uint64_t find_hole(const struct addr_range *taken, size_t count, uint64_t from, uint64_t limit, uint64_t len)
+{
+    uint64_t at = from;
+    bool moved = true;
+    while (moved) {
+        moved = false;
+        for (size_t i = 0; i < count; i++) {
+            if (at < taken[i].end && at + len > taken[i].start) {
+                at = (taken[i].end + MEBI - 1) & ~(uint64_t)(MEBI - 1);
+                moved = true;
+            }
+        }
+    }
+    return at + len <= limit ? at : 0;
+}
+
+static void add_own_mappings(struct buf *ranges)
+{
+    FILE *f = fopen("/proc/self/maps", "re");
+    char line[512];
+    while (f && fgets(line, sizeof(line), f)) {
+        unsigned long long start, end;
+        if (sscanf(line, "%llx-%llx", &start, &end) != 2)
+            continue;
+        struct addr_range r = {start, end};
+        buf_add(ranges, &r, sizeof(r));
+    }
+    if (f)
+        fclose(f);
+}
+
+/* Code caches go into the gaps between what is mapped, at their ends, where the code is near. */
+static void choose_caches(struct engine_layout *l, const struct addr_range *used, size_t count, const struct addr_range *taken,
+                          size_t taken_count)
+{
+    uint64_t last = 0x10000;
+    for (size_t i = 0; i <= count; i++) {
+        uint64_t start = last + MEBI, end = (i < count ? used[i].start : TOP_OF_MEMORY);
+        end = end > MEBI ? end - MEBI : 0;
+        start = (start + MEBI - 1) & ~(uint64_t)(MEBI - 1);
+        end &= ~(uint64_t)(MEBI - 1);
+        if (i < count && used[i].end > last)
+            last = used[i].end;
+        if (end < start + 64 * MEBI)
+            continue;
+        struct addr_range parts[2] = {{start, end}, {0, 0}};
+        if (end - start > 2 * CACHE_REACH) {
+            parts[0].end = start + CACHE_REACH;
+            parts[1] = (struct addr_range){end - CACHE_REACH, end};
+        }
+        for (int k = 0; k < 2; k++) {
+            if (parts[k].start < parts[k].end && l->cache_area_count < 64 &&
+                is_free(taken, taken_count, parts[k].start, parts[k].end))
+                l->cache_areas[l->cache_area_count++] = parts[k];
+        }
+    }
+}
+
+static struct err *choose_layout(const struct addr_range *used, size_t count, uint64_t image_len, struct wire_boot *boot)
+{
+    cleanup(buf_deinit) struct buf all = {0};
+    buf_add(&all, used, count * sizeof(used[0]));
+    add_own_mappings(&all);
+    const struct addr_range *taken = (const struct addr_range *)(const void *)all.data;
+    size_t taken_count = all.len / sizeof(taken[0]);
+    // One place for all that is there from the start; the coordinator's own mappings still exist at that time.
+    uint64_t len = image_len + STACK_LEN + WINDOW_LEN + HEAP_LEN + 16 * MEBI;
+    len = (len + MEBI - 1) & ~(uint64_t)(MEBI - 1);
+    uint64_t base = find_hole(taken, taken_count, 0x100000000000, TOP_OF_MEMORY, len);
+    if (!base)
+        base = find_hole(taken, taken_count, 0x100000000, TOP_OF_MEMORY, len);
+    boot->layout.low_area = find_hole(used, count, 0x10000000, 0x7fff0000, ENGINE_LOW_AREA_LEN);
+    if (!boot->layout.low_area)
+        boot->layout.low_area = find_hole(used, count, 0x100000, 0x7fff0000, ENGINE_LOW_AREA_LEN);
+    if (!base || !boot->layout.low_area)
+        return err_new(ERR_UNSUPPORTED, "the recording leaves no address space for a worker");
+    boot->layout.low_area_len = ENGINE_LOW_AREA_LEN;
+    boot->keep = (struct addr_range){base, base + len};
+    boot->layout.log_area = base + len - 8 * MEBI; // inside of `keep`, mapped by the engine
+    // Caches avoid all of that, and nothing else of the coordinator matters by then.
+    cleanup(buf_deinit) struct buf own = {0};
+    struct addr_range mine[2] = {boot->keep, {boot->layout.low_area, boot->layout.low_area + ENGINE_LOW_AREA_LEN}};
+    buf_add(&own, mine, sizeof(mine));
+    choose_caches(&boot->layout, used, count, mine, 2);
+    if (!boot->layout.cache_area_count)
+        return err_new(ERR_UNSUPPORTED, "the recording leaves no address space for code caches");
+    return NULL;
+}
+
+/* --- birth and death --- */
+
+static struct err *make_window(int *fd_out, uint8_t **window_out)
+{
+    cleanup(closep) int fd = memfd_create("pernosco-window", MFD_CLOEXEC);
+    if (fd < 0 || ftruncate(fd, WINDOW_LEN) != 0)
+        return err_os("cannot make a worker's window");
+    uint8_t *window = mmap(NULL, WINDOW_LEN, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (window == MAP_FAILED)
+        return err_os("cannot map a worker's window");
+    *fd_out = steal_fd(&fd);
+    *window_out = window;
+    return NULL;
+}
+
+/* The child, still a copy of the coordinator: lays out the worker's memory and goes there. Nothing here may fail quietly. */
+static void become_worker(const struct wire_boot *boot, const struct loader_image *image, int window_fd)
+{
+    uint64_t base = boot->keep.start;
+    // libc has registered restartable sequences in memory that is about to go (rseq(2)).
+    if (__rseq_size && syscall(SYS_rseq, (char *)__builtin_thread_pointer() + __rseq_offset, 32, 1, RSEQ_SIG) != 0 &&
+        syscall(SYS_rseq, (char *)__builtin_thread_pointer() + __rseq_offset, __rseq_size, 1, RSEQ_SIG) != 0)
+        _exit(95);
+    for (size_t i = 0; i < image->segment_count; i++) {
+        const struct loader_segment *s = &image->segments[i];
+        if (mmap((void *)(uintptr_t)(base + s->off), s->len, s->prot, MAP_PRIVATE | MAP_FIXED, image->fd, (off_t)s->off) ==
+            MAP_FAILED)
+            _exit(97);
+    }
+    uint64_t stack = (base + image->len + MEBI - 1) & ~(uint64_t)(MEBI - 1);
+    if (mmap((void *)(uintptr_t)stack, STACK_LEN, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) ==
+            MAP_FAILED ||
+        mmap((void *)(uintptr_t)boot->window, WINDOW_LEN, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, window_fd, 0) ==
+            MAP_FAILED ||
+        mmap((void *)(uintptr_t)boot->heap, boot->heap_len, PROT_READ | PROT_WRITE,
+             MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) == MAP_FAILED)
+        _exit(96);
+    struct wire_boot *copy = (struct wire_boot *)(uintptr_t)stack;
+    memcpy(copy, boot, sizeof(*boot));
+    __asm__ volatile("mov %0, %%rsp\n"
+                     "xor %%ebp, %%ebp\n"
+                     "call *%1\n"
+                     "ud2\n" ::"a"(stack + STACK_LEN),
+                     "c"(base + image->entry), "D"(copy)
+                     : "memory");
+    __builtin_unreachable();
+}
+
+struct err *worker_create(const struct addr_range *used, size_t used_count, struct worker **out)
+{
+    uint64_t image_len;
+    TRY(loader_image_len(&image_len));
+    struct wire_boot boot = {0};
+    TRY(choose_layout(used, used_count, image_len, &boot));
+    uint64_t at = (boot.keep.start + image_len + MEBI - 1) & ~(uint64_t)(MEBI - 1);
+    boot.window = at + STACK_LEN;
+    boot.heap = boot.window + WINDOW_LEN;
+    boot.heap_len = HEAP_LEN;
+    const struct loader_image *image;
+    TRY(loader_image_for(boot.keep.start, &image));
+    int ends[2], window_fd;
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
+        return err_os("cannot make a worker's socket");
+    cleanup(closep) int ours = ends[0], theirs = ends[1];
+    uint8_t *window;
+    TRY(make_window(&window_fd, &window));
+    cleanup(closep) int window_guard = window_fd;
+    boot.socket = theirs;
+    sigset_t all, old;
+    sigfillset(&all);
+    sigprocmask(SIG_SETMASK, &all, &old);
+    int pid = (int)syscall(SYS_clone, 0, 0, 0, 0, 0); // a fork without a signal at its end
+    if (pid == 0) {
+        sigset_t none;
+        sigemptyset(&none);
+        sigprocmask(SIG_SETMASK, &none, NULL);
+        become_worker(&boot, image, window_fd);
+    }
+    sigprocmask(SIG_SETMASK, &old, NULL);
+    if (pid < 0) {
+        munmap(window, WINDOW_LEN);
+        return err_os("cannot start a worker");
+    }
+    struct worker *w = xnew(struct worker);
+    *w = (struct worker){.pid = pid, .socket = steal_fd(&ours), .window = window};
+    *out = w;
+    return NULL;
+}
+
+void worker_disown(struct worker *w)
+{
+    if (!w)
+        return;
+    close(w->socket);
+    munmap(w->window, WINDOW_LEN);
+    free(w);
+}
+
+void worker_destroy(struct worker *w)
+{
+    if (!w)
+        return;
+    kill(w->pid, SIGKILL);
+    while (waitpid(w->pid, NULL, __WALL) < 0 && errno == EINTR) {
+    }
+    worker_disown(w);
+}
+
+int worker_pid(const struct worker *w)
+{
+    return w->pid;
+}
+
+/* --- talking --- */
+
+static struct err *died(struct worker *w)
+{
+    w->dead = true;
+    int status = 0;
+    char words[200];
+    memcpy(words, w->window, sizeof(words) - 1);
+    words[sizeof(words) - 1] = 0;
+    bool told = false;
+    if (waitpid(w->pid, &status, __WALL | WNOHANG) == 0) {
+        usleep(20000);
+        if (waitpid(w->pid, &status, __WALL | WNOHANG) == 0)
+            return err_new(ERR_OS, "worker died: it closed its socket");
+    }
+    if (WIFSIGNALED(status))
+        return err_new(ERR_OS, "worker died: killed by signal %d", WTERMSIG(status));
+    told = WEXITSTATUS(status) == 99;
+    return err_new(ERR_OS, "worker died: %s (status %d)", told ? words : "it exited", WEXITSTATUS(status));
+}
+
+static struct err *exchange_fds(struct worker *w, const struct wire_command *c, const int *fds, size_t fd_count,
+                                struct wire_reply *reply)
+{
+    if (w->dead)
+        return err_new(ERR_OS, "worker died before");
+    struct iovec iov = {(void *)(uintptr_t)c, sizeof(*c)};
+    char control[CMSG_SPACE(2 * sizeof(int))] __attribute__((aligned(8))) = {0};
+    struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
+    if (fd_count) {
+        m.msg_control = control;
+        m.msg_controllen = CMSG_SPACE(fd_count * sizeof(int));
+        struct cmsghdr *header = CMSG_FIRSTHDR(&m);
+        header->cmsg_level = SOL_SOCKET;
+        header->cmsg_type = SCM_RIGHTS;
+        header->cmsg_len = CMSG_LEN(fd_count * sizeof(int));
+        memcpy(CMSG_DATA(header), fds, fd_count * sizeof(int));
+    }
+    ssize_t n;
+    while ((n = sendmsg(w->socket, &m, MSG_NOSIGNAL)) < 0 && errno == EINTR) {
+    }
+    if (n < 0)
+        return died(w);
+    while ((n = recv(w->socket, reply, sizeof(*reply), 0)) < 0 && errno == EINTR) {
+    }
+    return n == sizeof(*reply) ? NULL : died(w);
+}
+
+static struct err *exchange(struct worker *w, const struct wire_command *c, struct wire_reply *reply)
+{
+    return exchange_fds(w, c, NULL, 0, reply);
+}
+
+static struct err *refused(const struct wire_reply *reply, const char *what, gaddr start, gaddr end)
+{
+    if (!reply->error)
+        return NULL;
+    errno = (int)reply->error;
+    return err_os("cannot %s %#llx-%#llx of the recorded program", what, (unsigned long long)start, (unsigned long long)end);
+}
+
+struct err *worker_fork(struct worker *w, struct worker **out)
+{
+    int ends[2], window_fd;
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
+        return err_os("cannot make a worker's socket");
+    cleanup(closep) int ours = ends[0], theirs = ends[1];
+    uint8_t *window;
+    TRY(make_window(&window_fd, &window));
+    cleanup(closep) int window_guard = window_fd;
+    struct wire_command c = {.op = WIRE_FORK};
+    struct wire_reply reply;
+    int fds[2] = {theirs, window_fd};
+    struct err *e = exchange_fds(w, &c, fds, 2, &reply);
+    if (!e && reply.error) {
+        errno = (int)reply.error;
+        e = err_os("cannot fork a worker");
+    }
+    if (e) {
+        munmap(window, WINDOW_LEN);
+        return e;
+    }
+    struct worker *copy = xnew(struct worker);
+    *copy = (struct worker){.pid = (int)reply.value, .socket = steal_fd(&ours), .window = window};
+    *out = copy;
+    return NULL;
+}
+
+struct err *worker_map(struct worker *w, gaddr start, gaddr end, int prot, enum map_kind kind, int fd, uint64_t offset)
+{
+    struct wire_command c = {.op = WIRE_MAP, .start = start, .end = end, .prot = prot, .kind = kind, .offset = offset};
+    struct wire_reply reply;
+    TRY(exchange_fds(w, &c, &fd, kind == MAP_KIND_ANON ? 0 : 1, &reply));
+    return refused(&reply, "map", start, end);
+}
+
+struct err *worker_unmap(struct worker *w, gaddr start, gaddr end)
+{
+    struct wire_command c = {.op = WIRE_UNMAP, .start = start, .end = end};
+    struct wire_reply reply;
+    TRY(exchange(w, &c, &reply));
+    return refused(&reply, "unmap", start, end);
+}
+
+struct err *worker_protect(struct worker *w, gaddr start, gaddr end, int prot)
+{
+    struct wire_command c = {.op = WIRE_PROTECT, .start = start, .end = end, .prot = prot};
+    struct wire_reply reply;
+    TRY(exchange(w, &c, &reply));
+    return refused(&reply, "protect", start, end);
+}
+
+struct err *worker_move(struct worker *w, gaddr old_start, uint64_t old_len, gaddr new_start, uint64_t new_len, bool keep)
+{
+    struct wire_command c = {.op = WIRE_MOVE, .start = old_start, .len = old_len, .offset = new_start, .end = new_len,
+                             .kind = keep};
+    struct wire_reply reply;
+    TRY(exchange(w, &c, &reply));
+    return refused(&reply, "move", old_start, old_start + old_len);
+}
+
+struct err *worker_dontneed(struct worker *w, gaddr start, gaddr end)
+{
+    struct wire_command c = {.op = WIRE_DONTNEED, .start = start, .end = end};
+    struct wire_reply reply;
+    TRY(exchange(w, &c, &reply));
+    return refused(&reply, "discard", start, end);
+}
+
+struct err *worker_read(struct worker *w, gaddr addr, void *out, size_t len, size_t *done_out)
+{
+    size_t done = 0;
+    if (done_out)
+        *done_out = 0;
+    while (done < len) {
+        size_t n = len - done < WINDOW_LEN ? len - done : WINDOW_LEN;
+        struct wire_command c = {.op = WIRE_READ, .start = addr + done, .len = n};
+        struct wire_reply reply;
+        TRY(exchange(w, &c, &reply));
+        size_t got = reply.done < n ? reply.done : n;
+        memcpy((uint8_t *)out + done, w->window, got);
+        done += got;
+        if (done_out)
+            *done_out = done;
+        if (got < n)
+            return err_new(ERR_FAULT, "no memory at %#llx", (unsigned long long)(addr + done));
+    }
+    return NULL;
+}
+
+struct err *worker_write(struct worker *w, gaddr addr, const void *data, size_t len)
+{
+    for (size_t done = 0; done < len;) {
+        size_t n = len - done < WINDOW_LEN ? len - done : WINDOW_LEN;
+        memcpy(w->window, (const uint8_t *)data + done, n);
+        struct wire_command c = {.op = WIRE_WRITE, .start = addr + done, .len = n};
+        struct wire_reply reply;
+        TRY(exchange(w, &c, &reply));
+        if (reply.error)
+            return err_new(ERR_FAULT, "no memory to write at %#llx", (unsigned long long)(addr + done + reply.done));
+        done += n;
+    }
+    return NULL;
+}
+
+/* --- tasks --- */
+
+struct err *worker_set_regs(struct worker *w, unsigned slot, const struct regs *regs)
+{
+    struct wire_command c = {.op = WIRE_SET_REGS, .slot = slot, .regs = *regs};
+    struct wire_reply reply;
+    return exchange(w, &c, &reply);
+}
+
+struct err *worker_get_regs(struct worker *w, unsigned slot, struct regs *out)
+{
+    struct wire_command c = {.op = WIRE_GET_REGS, .slot = slot};
+    struct wire_reply reply;
+    TRY(exchange(w, &c, &reply));
+    *out = reply.regs;
+    return NULL;
+}
+
+struct err *worker_set_xstate(struct worker *w, unsigned slot, const struct xstate *x)
+{
+    struct wire_command c = {.op = WIRE_SET_XSTATE, .slot = slot, .len = x ? x->len : 0};
+    struct wire_reply reply;
+    if (x)
+        memcpy(w->window, x->data, XSTATE_MAX);
+    return exchange(w, &c, &reply);
+}
+
+static uint32_t host_xstate_len(void)
+{
+    uint32_t a = 0xd, b, c = 0, d;
+    __asm__("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
+    return b < XSTATE_MAX ? b : XSTATE_MAX;
+}
+
+struct err *worker_get_xstate(struct worker *w, unsigned slot, struct xstate *out)
+{
+    struct wire_command c = {.op = WIRE_GET_XSTATE, .slot = slot};
+    struct wire_reply reply;
+    TRY(exchange(w, &c, &reply));
+    out->len = host_xstate_len();
+    memcpy(out->data, w->window, XSTATE_MAX);
+    return NULL;
+}
+
+struct err *worker_drop_task(struct worker *w, unsigned slot)
+{
+    struct wire_command c = {.op = WIRE_DROP_TASK, .slot = slot};
+    struct wire_reply reply;
+    return exchange(w, &c, &reply);
+}
+
+struct err *worker_run(struct worker *w, unsigned slot, const struct engine_request *request, const struct regs *set,
+                       struct engine_result *result, struct regs *regs_out)
+{
+    struct wire_command c = {.op = WIRE_RUN, .slot = slot};
+    c.run.request = *request;
+    c.run.set_regs = set != NULL;
+    if (set)
+        c.run.regs = *set;
+    struct wire_reply reply;
+    TRY(exchange(w, &c, &reply));
+    if (reply.result.reason > STOP_ERROR)
+        return err_new(ERR_OS, "worker: nonsense in a reply");
+    reply.result.error[sizeof(reply.result.error) - 1] = 0;
+    *result = reply.result;
+    if (regs_out)
+        *regs_out = reply.regs;
+    return NULL;
+}
+
+struct err *worker_set_breaks(struct worker *w, const gaddr *pcs, size_t count)
+{
+    struct wire_command c = {.op = WIRE_BREAKS, .len = count};
+    struct wire_reply reply;
+    if (count * sizeof(*pcs) > WINDOW_LEN)
+        return err_new(ERR_LIMIT, "%zu break addresses", count);
+    memcpy(w->window, pcs, count * sizeof(*pcs));
+    return exchange(w, &c, &reply);
+}
+
+/* --- consumers --- */
+
+struct err *worker_consume(struct worker *w, const struct consume_request *request)
+{
+    struct wire_command c = {.op = WIRE_CONSUME};
+    c.consume.index = request->index;
+    c.consume.calls = request->calls;
+    c.consume.blocks = request->blocks;
+    c.consume.keep_last = request->keep_last;
+    c.consume.keep_rows = request->keep_rows;
+    c.consume.track = request->track;
+    c.consume.watch_count = request->watch_count;
+    c.consume.max_rows = request->max_rows;
+    if (request->watch_count > 1024)
+        return err_new(ERR_LIMIT, "%zu watched ranges; at most 1024", request->watch_count);
+    memcpy(w->window, request->watch, request->watch_count * sizeof(*request->watch));
+    struct wire_reply reply;
+    return exchange(w, &c, &reply);
+}
+
+struct err *worker_set_icount(struct worker *w, uint64_t stamp, uint64_t icount_base)
+{
+    struct wire_command c = {.op = WIRE_CLOCK, .start = stamp, .offset = icount_base};
+    struct wire_reply reply;
+    return exchange(w, &c, &reply);
+}
+
+/* Fetches all rows of a stream; out NULL: they are dropped. */
+static struct err *take(struct worker *w, enum wire_stream stream, struct buf *out)
+{
+    for (;;) {
+        struct wire_command c = {.op = WIRE_TAKE, .kind = stream};
+        struct wire_reply reply;
+        TRY(exchange(w, &c, &reply));
+        if (reply.value > WINDOW_LEN)
+            return err_new(ERR_OS, "worker: nonsense in a reply");
+        if (out) {
+            if (!buf_try_reserve(out, reply.value))
+                return err_new(ERR_LIMIT, "no memory for a worker's rows");
+            buf_add(out, w->window, reply.value);
+        }
+        if (!reply.done || !reply.value)
+            return NULL;
+    }
+}
+
+struct err *worker_take_rows(struct worker *w, struct buf *writes, struct buf *calls, struct buf *blocks)
+{
+    if (writes)
+        TRY(take(w, STREAM_WRITES, writes));
+    if (calls)
+        TRY(take(w, STREAM_CALLS, calls));
+    if (blocks)
+        TRY(take(w, STREAM_BLOCKS, blocks));
+    return NULL;
+}
+
+struct err *worker_take_index(struct worker *w, struct buf *block_counts, struct buf *written_pages)
+{
+    TRY(take(w, STREAM_COUNTS, block_counts));
+    return take(w, STREAM_PAGES, written_pages);
+}
+
+struct err *worker_set_stack(struct worker *w, unsigned slot, const struct stack_entry *entries, size_t count)
+{
+    size_t most = WINDOW_LEN / sizeof(*entries);
+    if (count > most) {
+        entries += count - most;
+        count = most;
+    }
+    struct wire_command c = {.op = WIRE_SET_STACK, .slot = slot, .len = count * sizeof(*entries)};
+    if (count)
+        memcpy(w->window, entries, count * sizeof(*entries));
+    struct wire_reply reply;
+    return exchange(w, &c, &reply);
+}
+
+struct err *worker_take_stack(struct worker *w, struct buf *entries)
+{
+    return take(w, STREAM_STACK, entries);
+}
+
+struct err *worker_set_hooks(struct worker *w, const struct hook_request *request)
+{
+    struct wire_command c = {.op = WIRE_HOOKS, .len = request->pc_count};
+    c.consume.memory_count = request->memory_count;
+    c.consume.max_rows = request->max_rows;
+    c.consume.keep_last = request->keep_last;
+    c.consume.keep_rows = request->keep_rows;
+    c.consume.regs = request->regs;
+    if (request->pc_count > 2048 || request->memory_count > 32)
+        return err_new(ERR_LIMIT, "%zu hooks with %zu pieces of memory; at most 2048 and 32", request->pc_count,
+                       request->memory_count);
+    if (request->pc_count)
+        memcpy(w->window, request->pcs, request->pc_count * sizeof(*request->pcs));
+    if (request->memory_count)
+        memcpy(w->window + request->pc_count * sizeof(*request->pcs), request->memory,
+               request->memory_count * sizeof(*request->memory));
+    struct wire_reply reply;
+    return exchange(w, &c, &reply);
+}
+
+struct err *worker_take_hook_rows(struct worker *w, struct buf *rows)
+{
+    return take(w, STREAM_HOOKS, rows);
+}
+
+struct err *worker_stats(struct worker *w, struct engine_stats *out)
+{
+    struct wire_command c = {.op = WIRE_STATS};
+    struct wire_reply reply;
+    TRY(exchange(w, &c, &reply));
+    memcpy(out, w->window, sizeof(*out));
+    return NULL;
+}
+
+struct err *worker_probe(struct worker *w, uint64_t number)
+{
+    struct wire_command c = {.op = WIRE_PROBE, .start = number};
+    struct wire_reply reply;
+    return exchange(w, &c, &reply);
+}

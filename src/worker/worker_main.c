@@ -1,0 +1,537 @@
+/* The worker's side of the wire: a loop that obeys commands. Freestanding; see engine.h. */
+#include "worker/consume.h"
+#include "worker/syscalls.h"
+#include "worker/wire.h"
+
+#include "worker/seccomp_filter.h"
+
+enum { NO_CLOEXEC = 0, PAGE_MASK = PAGE_SIZE - 1 };
+#define TOP_OF_MEMORY 0x7ffffffff000ull
+
+static struct wire_boot boot;
+static uint8_t *window;
+static uint64_t heap_at;
+
+/* --- what the compiler and Zydis expect of libc --- */
+
+#pragma GCC visibility push(default)
+void *memcpy(void *to, const void *from, size_t len);
+void *memset(void *to, int c, size_t len);
+void *memmove(void *to, const void *from, size_t len);
+int memcmp(const void *a, const void *b, size_t len);
+size_t strlen(const char *s);
+void __assert_fail(const char *what, const char *file, unsigned line, const char *function) __attribute__((noreturn));
+void __stack_chk_fail(void) __attribute__((noreturn));
+#pragma GCC visibility pop
+
+void *memcpy(void *to, const void *from, size_t len)
+{
+    void *result = to;
+    __asm__ volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(len)::"memory");
+    return result;
+}
+
+void *memset(void *to, int c, size_t len)
+{
+    void *result = to;
+    __asm__ volatile("rep stosb" : "+D"(to), "+c"(len) : "a"(c) : "memory");
+    return result;
+}
+
+void *memmove(void *to, const void *from, size_t len)
+{
+    if ((uintptr_t)to - (uintptr_t)from >= len)
+        return memcpy(to, from, len);
+    uint8_t *t = (uint8_t *)to + len - 1;
+    const uint8_t *f = (const uint8_t *)from + len - 1;
+    __asm__ volatile("std; rep movsb; cld" : "+D"(t), "+S"(f), "+c"(len)::"memory");
+    return to;
+}
+
+int memcmp(const void *a, const void *b, size_t len)
+{
+    const uint8_t *x = a, *y = b;
+    for (size_t i = 0; i < len; i++) {
+        if (x[i] != y[i])
+            return x[i] < y[i] ? -1 : 1;
+    }
+    return 0;
+}
+
+size_t strlen(const char *s)
+{
+    size_t len = 0;
+    while (s[len])
+        len++;
+    return len;
+}
+
+void engine_host_fatal(const char *message)
+{
+    // The last words go into the window, where the coordinator finds them.
+    size_t len = strlen(message);
+    memcpy(window, message, len < 200 ? len + 1 : 200);
+    for (;;)
+        sys_call6(231, 99, 0, 0, 0, 0, 0); // exit_group
+}
+
+void __assert_fail(const char *what, const char *file, unsigned line, const char *function)
+{
+    engine_host_fatal(what);
+}
+
+void __stack_chk_fail(void)
+{
+    engine_host_fatal("stack smashed");
+}
+
+void *engine_host_alloc(size_t len)
+{
+    uint64_t at = (heap_at + PAGE_MASK) & ~(uint64_t)PAGE_MASK;
+    if (len > boot.heap + boot.heap_len - at)
+        engine_host_fatal("the worker's heap is full");
+    heap_at = at + len;
+    return (void *)(uintptr_t)at;
+}
+
+/* --- the guest's mappings --- */
+
+struct map_entry {
+    uint64_t start, end;
+    int prot;
+};
+enum { MAX_MAPS = 1 << 18 };
+static struct map_entry *maps;
+static size_t map_count;
+
+static size_t first_behind(uint64_t addr)
+{
+    size_t low = 0, high = map_count;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (maps[middle].end > addr)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return low;
+}
+
+int engine_host_prot(uint64_t addr)
+{
+    size_t i = first_behind(addr);
+    return i < map_count && maps[i].start <= addr ? maps[i].prot : -1;
+}
+
+static void insert(size_t idx, struct map_entry m)
+{
+    if (map_count == MAX_MAPS)
+        engine_host_fatal("too many mappings");
+    memmove(&maps[idx + 1], &maps[idx], (map_count - idx) * sizeof(m));
+    maps[idx] = m;
+    map_count++;
+}
+
+static void split(uint64_t addr)
+{
+    size_t i = first_behind(addr);
+    if (i == map_count || maps[i].start >= addr)
+        return;
+    struct map_entry upper = {addr, maps[i].end, maps[i].prot};
+    maps[i].end = addr;
+    insert(i + 1, upper);
+}
+
+/* Sets the protection in the table; prot -1 removes. */
+static void table_set(uint64_t start, uint64_t end, int prot)
+{
+    split(start);
+    split(end);
+    size_t first = first_behind(start), last = first;
+    while (last < map_count && maps[last].start < end)
+        last++;
+    memmove(&maps[first], &maps[last], (map_count - last) * sizeof(maps[0]));
+    map_count -= last - first;
+    if (prot >= 0)
+        insert(first, (struct map_entry){start, end, prot});
+}
+
+static void table_protect(uint64_t start, uint64_t end, int prot)
+{
+    split(start);
+    split(end);
+    for (size_t i = first_behind(start); i < map_count && maps[i].start < end; i++)
+        maps[i].prot = prot;
+}
+
+struct addr_range host_region(uint64_t addr)
+{
+    size_t i = first_behind(addr);
+    if (i == map_count || maps[i].start > addr)
+        return (struct addr_range){addr & ~(uint64_t)PAGE_MASK, (addr | PAGE_MASK) + 1};
+    size_t first = i, last = i;
+    while (first && maps[first - 1].end == maps[first].start && (maps[first - 1].prot & 2))
+        first--;
+    while (last + 1 < map_count && maps[last].end == maps[last + 1].start && (maps[last + 1].prot & 2))
+        last++;
+    return (struct addr_range){maps[first].start, maps[last].end};
+}
+
+/* --- tasks --- */
+
+static struct engine_task **tasks;
+static struct engine_task *free_task;
+
+static struct engine_task *task_at(uint32_t slot)
+{
+    if (!tasks[slot]) {
+        if (free_task) {
+            tasks[slot] = free_task;
+            free_task = NULL;
+            memset(tasks[slot], 0, sizeof(struct engine_task));
+        } else {
+            tasks[slot] = engine_host_alloc(sizeof(struct engine_task));
+        }
+    }
+    return tasks[slot];
+}
+
+/* --- commands --- */
+
+static int64_t kernel_error(uint64_t result)
+{
+    return (int64_t)result < 0 && (int64_t)result > -4096 ? -(int64_t)result : 0;
+}
+
+/* Guest memory ranges must not touch the worker's own. */
+static bool foreign(uint64_t start, uint64_t end)
+{
+    return start < end && end <= TOP_OF_MEMORY + PAGE_SIZE && (end <= boot.keep.start || start >= boot.keep.end) &&
+           (end <= boot.layout.low_area || start >= boot.layout.low_area + boot.layout.low_area_len) &&
+           (end <= boot.layout.log_area || start >= boot.layout.log_area + ENGINE_LOG_LEN + PAGE_SIZE);
+}
+
+static int64_t do_map(const struct wire_command *c, int fd)
+{
+    if (!foreign(c->start, c->end))
+        return 22;
+    int flags = 0x10 | 0x4000; // fixed, no reserve
+    flags |= c->kind == MAP_KIND_SHARED ? 0x01 : 0x02;
+    if (c->kind == MAP_KIND_ANON)
+        flags |= 0x20;
+    engine_memory_changed(c->start, c->end - c->start);
+    engine_filter_prot(c->start, c->end - c->start, c->prot);
+    uint64_t at = sys_mmap(c->start, c->end - c->start, c->prot, flags, c->kind == MAP_KIND_ANON ? -1 : fd, c->offset);
+    if (kernel_error(at))
+        return kernel_error(at);
+    table_set(c->start, c->end, c->prot);
+    return 0;
+}
+
+static int64_t do_unmap(const struct wire_command *c)
+{
+    if (!foreign(c->start, c->end))
+        return 22;
+    engine_memory_changed(c->start, c->end - c->start);
+    engine_filter_prot(c->start, c->end - c->start, 0);
+    table_set(c->start, c->end, -1);
+    return -sys_munmap(c->start, c->end - c->start);
+}
+
+static int64_t do_protect(const struct wire_command *c)
+{
+    if (!foreign(c->start, c->end))
+        return 22;
+    int prot = engine_filter_prot(c->start, c->end - c->start, c->prot);
+    int64_t result = sys_mprotect(c->start, c->end - c->start, prot);
+    if (result == 0)
+        table_protect(c->start, c->end, c->prot);
+    return -result;
+}
+
+static int64_t do_move(const struct wire_command *c)
+{
+    uint64_t from = c->start, from_len = c->len, to = c->offset, to_len = c->end;
+    if (!foreign(from, from + from_len) || !foreign(to, to + to_len))
+        return 22;
+    engine_memory_changed(from, from_len);
+    engine_filter_prot(from, from_len, 0);
+    engine_memory_changed(to, to_len);
+    engine_filter_prot(to, to_len, 0);
+    // mremap works on one mapping at a time.
+    uint64_t done = 0;
+    table_set(to, to + to_len, -1);
+    while (done < from_len) {
+        split(from);
+        split(from + from_len);
+        size_t i = first_behind(from + done);
+        if (i == map_count || maps[i].start > from + done)
+            return 14;
+        struct map_entry m = maps[i];
+        uint64_t len = m.end - m.start;
+        uint64_t result = sys_call6(25, m.start, len, len, 1 | 2 | (c->kind ? 4 : 0), to + done, 0);
+        if (kernel_error(result))
+            return kernel_error(result);
+        table_set(to + done, to + done + len, m.prot);
+        if (!c->kind)
+            table_set(m.start, m.end, -1);
+        done += len;
+    }
+    return 0;
+}
+
+/* Copies between window and guest memory, whatever its protection. */
+static int64_t do_copy(const struct wire_command *c, bool write, uint64_t *done_out)
+{
+    uint64_t done = 0;
+    if (c->len > WINDOW_LEN)
+        return 22;
+    if (write)
+        engine_memory_changed(c->start, c->len);
+    while (done < c->len) {
+        uint64_t at = c->start + done;
+        size_t n = write ? engine_copy_to_guest(at, window + done, c->len - done)
+                         : engine_copy_from_guest(window + done, at, c->len - done);
+        done += n;
+        if (done == c->len)
+            break;
+        at = c->start + done;
+        int prot = engine_host_prot(at);
+        if (prot < 0)
+            break;
+        uint64_t page = at & ~(uint64_t)PAGE_MASK, len = PAGE_SIZE - (at - page);
+        if (len > c->len - done)
+            len = c->len - done;
+        if (sys_mprotect(page, PAGE_SIZE, 3) != 0)
+            break;
+        n = write ? engine_copy_to_guest(at, window + done, len) : engine_copy_from_guest(window + done, at, len);
+        sys_mprotect(page, PAGE_SIZE, engine_filter_prot(page, PAGE_SIZE, prot));
+        done += n;
+        if (n < len)
+            break;
+    }
+    *done_out = done;
+    return done == c->len ? 0 : 14;
+}
+
+static void do_run(const struct wire_command *c, struct wire_reply *reply)
+{
+    struct engine_task *task = task_at(c->slot);
+    if (c->run.set_regs)
+        task->regs = c->run.regs;
+    hooks_run(task, c->slot, &c->run.request, &reply->result);
+    reply->regs = task->regs;
+}
+
+static int64_t receive(struct wire_command *c, int fds[2]);
+static void answer(const struct wire_reply *reply);
+
+/* A copy of this process that obeys the socket fds[0] with the window fds[1]. */
+static int64_t do_fork(const int fds[2], uint64_t *pid_out)
+{
+    uint64_t pid = sys_call6(56, 0x8000, 0, 0, 0, 0, 0); // clone(CLONE_PARENT), no signal at its end
+    if (kernel_error(pid))
+        return kernel_error(pid);
+    if (pid) {
+        *pid_out = pid;
+        return 0;
+    }
+    sys_call6(157, 1, 9, 0, 0, 0, 0); // prctl(PR_SET_PDEATHSIG, SIGKILL)
+    sys_call6(3, (uint64_t)boot.socket, 0, 0, 0, 0, 0);
+    boot.socket = fds[0];
+    if (sys_mmap((uint64_t)(uintptr_t)window, WINDOW_LEN, 3, 0x11, fds[1], 0) != (uint64_t)(uintptr_t)window)
+        sys_call6(231, 98, 0, 0, 0, 0, 0);
+    sys_call6(3, (uint64_t)fds[1], 0, 0, 0, 0, 0);
+    return -1;
+}
+
+static void obey(struct wire_command *c, int fds[2], struct wire_reply *reply)
+{
+    if (c->slot >= WORKER_MAX_TASKS) {
+        reply->error = 22;
+        return;
+    }
+    switch (c->op) {
+    case WIRE_MAP:
+        reply->error = do_map(c, fds[0]);
+        break;
+    case WIRE_UNMAP:
+        reply->error = do_unmap(c);
+        break;
+    case WIRE_PROTECT:
+        reply->error = do_protect(c);
+        break;
+    case WIRE_MOVE:
+        reply->error = do_move(c);
+        break;
+    case WIRE_DONTNEED:
+        if (!foreign(c->start, c->end)) {
+            reply->error = 22;
+            break;
+        }
+        engine_memory_changed(c->start, c->end - c->start);
+        reply->error = kernel_error(sys_call6(28, c->start, c->end - c->start, 4, 0, 0, 0));
+        break;
+    case WIRE_READ:
+        reply->error = do_copy(c, false, &reply->done);
+        break;
+    case WIRE_WRITE:
+        reply->error = foreign(c->start, c->start + c->len) ? do_copy(c, true, &reply->done) : 22;
+        break;
+    case WIRE_SET_REGS:
+        task_at(c->slot)->regs = c->regs;
+        break;
+    case WIRE_GET_REGS:
+        reply->regs = task_at(c->slot)->regs;
+        break;
+    case WIRE_SET_XSTATE: {
+        struct engine_task *t = task_at(c->slot);
+        engine_xstate_changed(t);
+        t->xstate_valid = c->len != 0;
+        if (c->len)
+            memcpy(t->xstate, window, XSTATE_MAX);
+        break;
+    }
+    case WIRE_GET_XSTATE: {
+        struct engine_task *t = task_at(c->slot);
+        engine_sync_xstate(t);
+        memcpy(window, t->xstate, XSTATE_MAX);
+        break;
+    }
+    case WIRE_DROP_TASK:
+        if (tasks[c->slot]) {
+            engine_task_gone(tasks[c->slot]);
+            free_task = tasks[c->slot];
+            tasks[c->slot] = NULL;
+        }
+        break;
+    case WIRE_RUN:
+        do_run(c, reply);
+        break;
+    case WIRE_BREAKS:
+        hooks_set_breaks((const uint64_t *)(void *)window, c->len);
+        break;
+    case WIRE_CONSUME:
+        consume_select(c, window);
+        break;
+    case WIRE_CLOCK:
+        consume_clock(c->start, c->offset);
+        break;
+    case WIRE_TAKE:
+        reply->value = consume_take(c->kind, window, WINDOW_LEN, &reply->done);
+        break;
+    case WIRE_HOOKS:
+        hooks_select(c, window);
+        break;
+    case WIRE_SET_STACK:
+        consume_set_stack(c->slot, window, c->len);
+        break;
+    case WIRE_STATS:
+        engine_get_stats((struct engine_stats *)(void *)window);
+        break;
+    case WIRE_FORK:
+        reply->error = do_fork(fds, &reply->value);
+        break;
+    case WIRE_PROBE: // tries a system call that the filter forbids; for the tests of the filter
+        reply->value = sys_call6(c->start, 0, 0, 0, 0, 0, 0);
+        break;
+    default:
+        reply->error = 38;
+    }
+}
+
+/* --- the loop --- */
+
+struct message {
+    void *name;
+    uint32_t name_len;
+    struct {
+        void *base;
+        size_t len;
+    } *iov;
+    size_t iov_len;
+    void *control;
+    size_t control_len;
+    int flags;
+};
+
+static int64_t receive(struct wire_command *c, int fds[2])
+{
+    struct {
+        void *base;
+        size_t len;
+    } iov = {c, sizeof(*c)};
+    uint8_t control[64] __attribute__((aligned(8))) = {0};
+    struct message m = {.iov = (void *)&iov, .iov_len = 1, .control = control, .control_len = sizeof(control)};
+    fds[0] = fds[1] = -1;
+    int64_t n = (int64_t)sys_call6(47, (uint64_t)boot.socket, (uint64_t)(uintptr_t)&m, 0, 0, 0, 0);
+    uint64_t len = *(uint64_t *)(void *)control;
+    if (n > 0 && m.control_len >= 20 && len >= 20) {
+        memcpy(&fds[0], control + 16, 4);
+        if (len >= 24)
+            memcpy(&fds[1], control + 20, 4);
+    }
+    return n;
+}
+
+static void answer(const struct wire_reply *reply)
+{
+    sys_call6(44, (uint64_t)boot.socket, (uint64_t)(uintptr_t)reply, sizeof(*reply), 0x4000, 0, 0); // MSG_NOSIGNAL
+}
+
+static void confine(void)
+{
+    static struct {
+        uint16_t len;
+        const struct filter_insn *filter;
+    } program;
+    program.len = sizeof(seccomp_filter) / sizeof(seccomp_filter[0]);
+    program.filter = seccomp_filter;
+    sys_call6(157, 1, 9, 0, 0, 0, 0);  // PR_SET_PDEATHSIG SIGKILL
+    sys_call6(157, 38, 1, 0, 0, 0, 0); // PR_SET_NO_NEW_PRIVS
+    if (sys_call6(317, 1, 0, (uint64_t)(uintptr_t)&program, 0, 0, 0) != 0)
+        engine_host_fatal("cannot install the seccomp filter");
+}
+
+void worker_start(const struct wire_boot *given) __attribute__((noreturn, visibility("default")));
+void worker_start(const struct wire_boot *given)
+{
+    memcpy(&boot, given, sizeof(boot));
+    window = (uint8_t *)(uintptr_t)boot.window;
+    heap_at = boot.heap;
+    sys_munmap(0x1000, boot.keep.start - 0x1000);
+    sys_munmap(boot.keep.end, TOP_OF_MEMORY - boot.keep.end);
+    if (boot.socket > 0)
+        sys_call6(436, 0, (uint64_t)boot.socket - 1, 0, 0, 0, 0); // close_range
+    sys_call6(436, (uint64_t)boot.socket + 1, 0xffffffff, 0, 0, 0, 0);
+    static uint8_t thread_area[4096] __attribute__((aligned(64))); // for Zydis: the stack protector's canary is in it
+    __asm__ volatile("wrfsbase %0" ::"r"((uint64_t)(uintptr_t)thread_area + 2048));
+    maps = engine_host_alloc(MAX_MAPS * sizeof(maps[0]));
+    tasks = engine_host_alloc(WORKER_MAX_TASKS * sizeof(tasks[0]));
+    consume_init();
+    engine_init(&boot.layout);
+    confine();
+    for (;;) {
+        static struct wire_command c;
+        static struct wire_reply reply;
+        int fds[2];
+        int64_t n = receive(&c, fds);
+        if (n == -4)
+            continue;
+        if (n <= 0)
+            sys_call6(231, 0, 0, 0, 0, 0, 0);
+        memset(&reply, 0, sizeof(reply));
+        if (n != sizeof(c))
+            reply.error = 22;
+        else
+            obey(&c, fds, &reply);
+        if (reply.error == -1) { // the copy made by a fork: it says nothing
+            continue;
+        }
+        for (int i = 0; i < 2; i++) {
+            if (fds[i] >= 0)
+                sys_call6(3, (uint64_t)fds[i], 0, 0, 0, 0, 0);
+        }
+        answer(&reply);
+    }
+}
