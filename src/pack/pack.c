@@ -271,12 +271,10 @@ static struct err *write_mmaps(const struct packer *p, const char *temporary)
     return fsync(fd) < 0 ? err_os("cannot write %s", temporary) : NULL;
 }
 
-static struct err *replace_mmaps(const struct packer *p)
+static struct err *install_mmaps(const struct packer *p, const char *temporary)
 {
     const char *dir = trace_dir(p->trace);
-    cleanup(freep) char *temporary = str_format("%s/" TEMPORARY_MMAPS, dir);
     cleanup(freep) char *final = str_format("%s/mmaps", dir);
-    TRY(write_mmaps(p, temporary));
     TRY(sync_dir(dir));
     if (rename(temporary, final) < 0)
         return err_os("cannot replace %s", final);
@@ -332,15 +330,40 @@ static bool is_packed(const struct packer *p)
     return true;
 }
 
+static struct err *copy_files(struct packer *p)
+{
+    for (size_t i = 0; i < p->files.count; i++)
+        if (p->files.items[i].same_as == i && !p->files.items[i].own)
+            TRY(copy_file(p, &p->files.items[i]));
+    return NULL;
+}
+
+/* Takes back what was made so far: a full disk should not be left full. */
+static void remove_copies(const struct packer *p, const char *temporary)
+{
+    unlink(temporary);
+    vec_each (f, &p->files) {
+        cleanup(freep) char *path = f->packed ? str_format("%s/%s", trace_dir(p->trace), f->packed) : NULL;
+        if (path)
+            unlink(path);
+    }
+}
+
 static struct err *pack(struct packer *p)
 {
     TRY(collect_files(p));
     TRY(find_duplicates(p));
-    for (size_t i = 0; i < p->files.count; i++)
-        if (p->files.items[i].same_as == i && !p->files.items[i].own)
-            TRY(copy_file(p, &p->files.items[i]));
-    if (!is_packed(p))
-        TRY(replace_mmaps(p));
+    cleanup(freep) char *temporary = str_format("%s/" TEMPORARY_MMAPS, trace_dir(p->trace));
+    struct err *e = copy_files(p);
+    bool is_done = !e && is_packed(p);
+    if (!e && !is_done)
+        e = write_mmaps(p, temporary);
+    if (e) {
+        remove_copies(p, temporary);
+        return e;
+    }
+    if (!is_done)
+        TRY(install_mmaps(p, temporary));
     return remove_unused(p);
 }
 

@@ -200,11 +200,12 @@ static void add_mmaps(struct file *f, struct buf *words)
         build_u32(m, 44, 2);
         build_u64(m, 48, 0x1000);
         build_u32(m, 56, 0100755);
-        build_u16(m, 68, (uint16_t)i);
-        build_u64(m, 72, 0x1800);
+        build_u16(m, 68, i < MMAP_FILE ? (uint16_t)i : MMAP_FILE);
+        build_u64(m, 72, SMALL_TRACE_FILE_LEN);
         build_u64(m, 80, 1700000000);
-        if (i == MMAP_FILE)
-            build_data(m, 1, "mmap_hardlink_2_some.so", 23);
+        cleanup(freep) char *backing = str_format("mmap_hardlink_%u_some.so", i);
+        if (i >= MMAP_FILE)
+            build_data(m, 1, backing, strlen(backing));
         add(f, words);
     }
 }
