@@ -166,6 +166,8 @@ static struct err *unexpected_stop(const struct replay *r, const struct frame *f
                                    const struct engine_result *stop)
 {
     unsigned long long rip = task->regs.r[UREG_RIP];
+    if (rip == f->regs.r[UREG_RIP] && task->info.ticks == f->ticks)
+        TRY(compare_regs(r, f, &task->regs, 0)); // names the register
     switch (stop->reason) {
     case STOP_FAULT:
         return diverged(r, f, "signal %d code %d at address %#llx raised at rip %#llx, ticks %lld", stop->signo,

@@ -696,6 +696,12 @@ static void emit_indirect(struct block_maker *m)
 {
     struct engine_state *s = m->t->state;
     struct emitter *e = &m->hot;
+    if (m->t->exact) { // the run loop looks at every block in between
+        emit_store(e, &s->target, RCX);
+        emit_load(e, RCX, &s->spill[0]);
+        emit_exit(m, e, new_exit(m, (struct exit_record){.kind = EXIT_INDIRECT}));
+        return;
+    }
     emit_store(e, &s->spill[1], RDX);
     emit_store(e, &s->spill[2], RAX);
     emit_bytes(e, (const uint8_t[]){0x0f, 0xb7, 0xd1}, 3); // movzx edx, cx
