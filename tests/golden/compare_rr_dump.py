@@ -4,7 +4,7 @@
 usage: compare_rr_dump.py COMMAND TRACES...
 
 COMMAND is a program that takes the arguments of `pernosco rr` (which may be several words, as "build/src/cli/pernosco rr").
-TRACES are trace directories, or directories of them. Exit code 77 (skipped) where rr is not installed or there is no trace.
+TRACES are trace directories, or directories of them; $PERNOSCO_TRACES is one more. Exit code 77 (skipped) where rr is not installed or there is no trace.
 """
 import os
 import re
@@ -76,7 +76,7 @@ def main():
     rr = shutil.which("rr")
     if not rr:
         skip("rr is not installed")
-    traces = list(find_traces(sys.argv[2:]))
+    traces = list(find_traces(sys.argv[2:] + os.environ.get("PERNOSCO_TRACES", "").split()))
     if not traces:
         skip("no traces in " + " ".join(sys.argv[2:]))
     failures = compared = 0
