@@ -111,6 +111,8 @@ struct replay_observer {
     void (*wrote)(void *ctx, struct replay *r, uint32_t space, gaddr addr, uint64_t len, uint32_t object, uint64_t offset);
     /** A range got a new mapping, was unmapped, moved here or made zero (madvise): its former content is void. */
     void (*remapped)(void *ctx, struct replay *r, uint32_t space, gaddr start, gaddr end);
+    /** Mappings of shared objects in the space are about to come or go: what was written so far belongs to the old ones. */
+    void (*sharing_changes)(void *ctx, struct replay *r, uint32_t space);
     /** A space came to be: by exec (parent 0), or as a copy of `parent`. Its worker exists. */
     struct err *(*space_created)(void *ctx, struct replay *r, uint32_t space, uint32_t parent);
     /** The space's executable mappings changed (also after creation): hooks by address may need a change. */

@@ -133,6 +133,12 @@ static void table_remove(struct replay *r, struct space *s, gaddr start, gaddr e
     split_at(s, start);
     split_at(s, end);
     size_t first = first_behind(s, start), last = first;
+    bool shared = false;
+    while (last < s->maps.count && s->maps.items[last].start < end)
+        shared |= s->maps.items[last++].object != NULL;
+    if (shared && r->observer.sharing_changes)
+        r->observer.sharing_changes(r->observer.ctx, r, s->uid);
+    last = first;
     while (last < s->maps.count && s->maps.items[last].start < end) {
         if (s->maps.items[last].object)
             object_release(r, s->maps.items[last].object);
@@ -248,8 +254,11 @@ static struct err *map_one(struct replay *r, struct space *s, struct mapping m)
 {
     if (m.start >= m.end)
         return NULL;
-    if (m.object)
+    if (m.object) {
         m.object->mapping_count++;
+        if (r->observer.sharing_changes)
+            r->observer.sharing_changes(r->observer.ctx, r, s->uid);
+    }
     table_add(r, s, m);
     TRY(worker_realise(r, s, space_mapping_at(s, m.start)));
     tell_remapped(r, s, m.start, m.end);
@@ -543,5 +552,7 @@ struct err *space_instrument(struct replay *r, struct space *s)
         TRY(worker_consume(s->worker, &none));
         return space_refresh_watch(r, s);
     }
-    return worker_consume(s->worker, &r->consume);
+    struct consume_request request = r->consume;
+    request.keep_stacks = true;
+    return worker_consume(s->worker, &request);
 }

@@ -8,7 +8,7 @@
 
 #include "worker/engine_int.h"
 
-enum { COUNT_SLOTS = 1 << 20, PAGE_SLOTS = 1 << 20, MAX_WATCH = 1024, MAX_STACK = 1 << 16, STACKS = 64 };
+enum { COUNT_SLOTS = 1 << 20, PAGE_SLOTS = 1 << 20, MAX_WATCH = 1024, MAX_STACK = 1 << 16, STACKS = 64, MAX_FLOORS = 32 };
 #define ROWS_LEN (1ull << 30)
 
 /* A growing array in reserved address space. */
@@ -44,7 +44,8 @@ struct stack {
     uint32_t depth;
     struct addr_range region; /* of the last call */
     struct stack_entry *entries;
-    uint64_t *regions; /* start of each entry's region */
+    struct stack_floor floors[MAX_FLOORS];
+    uint32_t floor_count, floor; /* floor: of the present region */
 };
 static struct stack stacks[STACKS];
 
@@ -176,10 +177,8 @@ static struct stack *stack_of(uint32_t slot)
         return NULL; // more threads in one segment than we keep stacks for
     s->used = true;
     s->slot = slot;
-    if (!s->entries) {
+    if (!s->entries)
         s->entries = reserve(MAX_STACK * sizeof(s->entries[0]));
-        s->regions = reserve(MAX_STACK * sizeof(s->regions[0]));
-    }
     return last = s;
 }
 
@@ -188,8 +187,12 @@ static void enter_region(struct stack *s, uint64_t sp)
     if (sp >= s->region.start && sp < s->region.end)
         return;
     s->region = host_region(sp);
+    for (s->floor = 0; s->floor < s->floor_count && s->floors[s->floor].region != s->region.start; s->floor++) {
+    }
+    if (s->floor == s->floor_count && s->floor_count < MAX_FLOORS)
+        s->floors[s->floor_count++] = (struct stack_floor){.region = s->region.start, .slot = s->slot};
     for (uint32_t i = s->depth; i-- > 0;) {
-        if (s->regions[i] == s->region.start) {
+        if (s->entries[i].region == s->region.start) {
             s->depth = i + 1;
             break;
         }
@@ -202,18 +205,18 @@ static void track_call(const struct call_row *c)
     if (!s)
         return;
     enter_region(s, c->sp);
-    while (s->depth && s->regions[s->depth - 1] == s->region.start && s->entries[s->depth - 1].sp <= c->sp)
+    if (s->floor < MAX_FLOORS && s->floors[s->floor].floor < c->sp)
+        s->floors[s->floor].floor = c->sp;
+    while (s->depth && s->entries[s->depth - 1].region == s->region.start && s->entries[s->depth - 1].sp <= c->sp)
         s->depth--;
     if (s->depth == MAX_STACK) {
         // Endless recursion: the oldest half goes.
         __builtin_memmove(s->entries, s->entries + MAX_STACK / 2, MAX_STACK / 2 * sizeof(s->entries[0]));
-        __builtin_memmove(s->regions, s->regions + MAX_STACK / 2, MAX_STACK / 2 * sizeof(s->regions[0]));
         s->depth = MAX_STACK / 2;
     }
-    s->regions[s->depth] = s->region.start;
     s->entries[s->depth++] = (struct stack_entry){.stamp = c->stamp, .icount = c->icount, .pc = c->pc,
                                                   .return_addr = c->return_addr, .sp = c->sp,
-                                                  .slot = c->slot};
+                                                  .region = s->region.start, .slot = c->slot};
 }
 
 void consume_set_stack(uint32_t slot, const uint8_t *entries, uint64_t len)
@@ -225,7 +228,7 @@ void consume_set_stack(uint32_t slot, const uint8_t *entries, uint64_t len)
     s->region = (struct addr_range){0};
     for (uint64_t off = 0; off + sizeof(struct stack_entry) <= len && s->depth < MAX_STACK; off += sizeof(struct stack_entry)) {
         __builtin_memcpy(&s->entries[s->depth], entries + off, sizeof(struct stack_entry));
-        s->regions[s->depth] = host_region(s->entries[s->depth].sp).start;
+        s->entries[s->depth].region = host_region(s->entries[s->depth].sp).start;
         s->entries[s->depth].slot = slot;
         s->depth++;
     }
@@ -316,8 +319,11 @@ void consume_select(const struct wire_command *c, const uint8_t *window)
 {
     if (!c->consume.keep_rows) {
         forget();
-        for (unsigned i = 0; i < STACKS; i++)
+        for (unsigned i = 0; i < STACKS && !c->consume.keep_stacks; i++) {
             stacks[i].used = false;
+            stacks[i].depth = stacks[i].floor_count = 0;
+            stacks[i].region = (struct addr_range){0};
+        }
     }
     want.index = c->consume.index;
     want.calls = c->consume.calls;
@@ -379,6 +385,13 @@ static void list_table(uint32_t stream)
                 continue;
             __builtin_memcpy(r->data + r->len, stacks[i].entries, stacks[i].depth * sizeof(struct stack_entry));
             r->len += stacks[i].depth * sizeof(struct stack_entry);
+        }
+    } else if (stream == STREAM_FLOORS) {
+        for (unsigned i = 0; i < STACKS; i++) {
+            if (!stacks[i].used)
+                continue;
+            __builtin_memcpy(r->data + r->len, stacks[i].floors, stacks[i].floor_count * sizeof(struct stack_floor));
+            r->len += stacks[i].floor_count * sizeof(struct stack_floor);
         }
     }
 }

@@ -12,7 +12,7 @@ enum wire_op {
     WIRE_HOOKS, WIRE_STATS, WIRE_FORK, WIRE_SET_STACK, WIRE_PROBE,
 };
 
-enum wire_stream { STREAM_WRITES, STREAM_CALLS, STREAM_BLOCKS, STREAM_HOOKS, STREAM_COUNTS, STREAM_PAGES, STREAM_STACK,
+enum wire_stream { STREAM_WRITES, STREAM_CALLS, STREAM_BLOCKS, STREAM_HOOKS, STREAM_COUNTS, STREAM_PAGES, STREAM_STACK, STREAM_FLOORS,
                    STREAM_COUNT };
 
 struct wire_run {
@@ -30,7 +30,7 @@ struct wire_command {
         struct wire_run run;
         struct regs regs;
         struct {
-            uint8_t index, calls, blocks, keep_last, keep_rows, track, regs;
+            uint8_t index, calls, blocks, keep_last, keep_rows, keep_stacks, track, regs;
             uint64_t watch_count, max_rows, memory_count;
         } consume;
     };

@@ -496,6 +496,7 @@ struct err *worker_consume(struct worker *w, const struct consume_request *reque
     c.consume.blocks = request->blocks;
     c.consume.keep_last = request->keep_last;
     c.consume.keep_rows = request->keep_rows;
+    c.consume.keep_stacks = request->keep_stacks;
     c.consume.track = request->track;
     c.consume.watch_count = request->watch_count;
     c.consume.max_rows = request->max_rows;
@@ -563,9 +564,10 @@ struct err *worker_set_stack(struct worker *w, unsigned slot, const struct stack
     return exchange(w, &c, &reply);
 }
 
-struct err *worker_take_stack(struct worker *w, struct buf *entries)
+struct err *worker_take_stack(struct worker *w, struct buf *entries, struct buf *floors)
 {
-    return take(w, STREAM_STACK, entries);
+    TRY(take(w, STREAM_STACK, entries));
+    return floors ? take(w, STREAM_FLOORS, floors) : NULL;
 }
 
 struct err *worker_set_hooks(struct worker *w, const struct hook_request *request)

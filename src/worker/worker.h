@@ -80,6 +80,7 @@ struct consume_request {
     size_t max_rows;                   /* per kind; 0: no limit. When reached the run ends with STOP_CONSUMER */
     bool keep_last;                    /* with max_rows: keep the last rows instead of stopping */
     bool track;                        /* keep each task's stack of calls: worker_set_stack, worker_take_stack */
+    bool keep_stacks;                  /* forget everything but the stacks of calls: the copy made by a fork */
     bool keep_rows;                    /* do not forget what was gathered so far: only `watch` changes */
 };
 struct write_row {
@@ -104,6 +105,12 @@ struct call_row {
 struct stack_entry {
     uint64_t stamp, icount;
     gaddr pc, return_addr, sp;
+    gaddr region;      /* start of the memory region of the stack that it is on */
+    uint32_t slot, pad;
+};
+/* What a task's calls did to calls of before: those on the stack in `region` with sp <= `floor` have ended. */
+struct stack_floor {
+    gaddr region, floor;
     uint32_t slot, pad;
 };
 struct block_row {
@@ -132,8 +139,8 @@ struct err *worker_take_rows(struct worker *w, struct buf *writes, struct buf *c
 struct err *worker_take_index(struct worker *w, struct buf *block_counts, struct buf *written_pages) nodiscard;
 /** With `track`: the calls of a task that have not returned, outermost first. At most 64 tasks of a space are tracked. */
 struct err *worker_set_stack(struct worker *w, unsigned slot, const struct stack_entry *entries, size_t count) nodiscard;
-/** Appends the stacks of all tasks (by entry.slot), each outermost first. */
-struct err *worker_take_stack(struct worker *w, struct buf *entries) nodiscard;
+/** Appends the stacks of all tasks (by entry.slot), each outermost first, and their floors (may be NULL). */
+struct err *worker_take_stack(struct worker *w, struct buf *entries, struct buf *floors) nodiscard;
 
 /* Hooks: captures at code addresses in ENGINE_COUNT runs, at native speed between hits. At each hit the worker appends
  * a struct hook_row, and `memory_count` pieces of memory, and goes on. */
