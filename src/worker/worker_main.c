@@ -5,7 +5,7 @@
 
 #include "worker/seccomp_filter.h"
 
-enum { NO_CLOEXEC = 0, PAGE_MASK = PAGE_SIZE - 1 };
+enum { PAGE_MASK = PAGE_SIZE - 1 };
 #define TOP_OF_MEMORY 0x7ffffffff000ull
 
 static struct wire_boot boot;
@@ -42,9 +42,15 @@ void *memmove(void *to, const void *from, size_t len)
 {
     if ((uintptr_t)to - (uintptr_t)from >= len)
         return memcpy(to, from, len);
-    uint8_t *t = (uint8_t *)to + len - 1;
-    const uint8_t *f = (const uint8_t *)from + len - 1;
-    __asm__ volatile("std; rep movsb; cld" : "+D"(t), "+S"(f), "+c"(len)::"memory");
+    uint8_t *t = (uint8_t *)to + len;
+    const uint8_t *f = (const uint8_t *)from + len;
+    for (; len >= 8; len -= 8) {
+        uint64_t v;
+        __builtin_memcpy(&v, f -= 8, 8);
+        __builtin_memcpy(t -= 8, &v, 8);
+    }
+    while (len--)
+        *--t = *--f;
     return to;
 }
 
@@ -196,6 +202,18 @@ static struct engine_task *task_at(uint32_t slot)
     return tasks[slot];
 }
 
+/* Clears what XRSTOR would refuse (SDM 1, 13.8): state this CPU has not, the compacted format, unknown bits of MXCSR. */
+static void make_loadable(uint8_t *xstate)
+{
+    uint64_t *header = (uint64_t *)(void *)(xstate + 512);
+    uint32_t *mxcsr = (uint32_t *)(void *)(xstate + 24);
+    uint32_t low, high;
+    __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    header[0] &= (uint64_t)high << 32 | low;
+    memset(&header[1], 0, 56);
+    *mxcsr &= 0xffff;
+}
+
 /* --- commands --- */
 
 static int64_t kernel_error(uint64_t result)
@@ -211,6 +229,22 @@ static bool foreign(uint64_t start, uint64_t end)
            (end <= boot.layout.log_area || start >= boot.layout.log_area + ENGINE_LOG_LEN + PAGE_SIZE);
 }
 
+/* Guest code is never executed in place, only read; so its pages need no PROT_EXEC, which files on a noexec mount could not
+ * have. On x86 what may be written or executed may be read, too. */
+static int real_prot(int prot)
+{
+    return prot & 4 ? (prot & ~4) | 1 : prot;
+}
+
+/* Gives pages the protections of the table, after the engine has forgotten what it withheld. */
+static void restore_protection(uint64_t start, uint64_t end)
+{
+    for (size_t i = first_behind(start); i < map_count && maps[i].start < end; i++) {
+        uint64_t from = maps[i].start > start ? maps[i].start : start, to = maps[i].end < end ? maps[i].end : end;
+        sys_mprotect(from, to - from, real_prot(maps[i].prot));
+    }
+}
+
 static int64_t do_map(const struct wire_command *c, int fd)
 {
     if (!foreign(c->start, c->end))
@@ -221,7 +255,8 @@ static int64_t do_map(const struct wire_command *c, int fd)
         flags |= 0x20;
     engine_memory_changed(c->start, c->end - c->start);
     engine_filter_prot(c->start, c->end - c->start, c->prot);
-    uint64_t at = sys_mmap(c->start, c->end - c->start, c->prot, flags, c->kind == MAP_KIND_ANON ? -1 : fd, c->offset);
+    uint64_t at = sys_mmap(c->start, c->end - c->start, real_prot(c->prot), flags,
+                           c->kind == MAP_KIND_ANON ? -1 : fd, c->offset);
     if (kernel_error(at))
         return kernel_error(at);
     table_set(c->start, c->end, c->prot);
@@ -243,10 +278,22 @@ static int64_t do_protect(const struct wire_command *c)
     if (!foreign(c->start, c->end))
         return 22;
     int prot = engine_filter_prot(c->start, c->end - c->start, c->prot);
-    int64_t result = sys_mprotect(c->start, c->end - c->start, prot);
+    int64_t result = sys_mprotect(c->start, c->end - c->start, real_prot(prot));
     if (result == 0)
         table_protect(c->start, c->end, c->prot);
     return -result;
+}
+
+/* mremap(2) moves one mapping of the kernel's at a time, and the kernel's may be smaller than ours. */
+static int64_t move_piece(uint64_t from, uint64_t to, uint64_t len, bool keep)
+{
+    uint64_t result = sys_call6(25, from, len, len, 1 | 2 | (keep ? 4u : 0), to, 0);
+    int64_t error = kernel_error(result);
+    if (error != 14 || len <= PAGE_SIZE)
+        return error;
+    uint64_t half = len / 2 & ~(uint64_t)PAGE_MASK;
+    error = move_piece(from, to, half, keep);
+    return error ? error : move_piece(from + half, to + half, len - half, keep);
 }
 
 static int64_t do_move(const struct wire_command *c)
@@ -258,7 +305,7 @@ static int64_t do_move(const struct wire_command *c)
     engine_filter_prot(from, from_len, 0);
     engine_memory_changed(to, to_len);
     engine_filter_prot(to, to_len, 0);
-    // mremap works on one mapping at a time.
+    restore_protection(from, from + from_len);
     uint64_t done = 0;
     table_set(to, to + to_len, -1);
     while (done < from_len) {
@@ -269,9 +316,9 @@ static int64_t do_move(const struct wire_command *c)
             return 14;
         struct map_entry m = maps[i];
         uint64_t len = m.end - m.start;
-        uint64_t result = sys_call6(25, m.start, len, len, 1 | 2 | (c->kind ? 4 : 0), to + done, 0);
-        if (kernel_error(result))
-            return kernel_error(result);
+        int64_t error = move_piece(m.start, to + done, len, c->kind);
+        if (error)
+            return error;
         table_set(to + done, to + done + len, m.prot);
         if (!c->kind)
             table_set(m.start, m.end, -1);
@@ -305,7 +352,7 @@ static int64_t do_copy(const struct wire_command *c, bool write, uint64_t *done_
         if (sys_mprotect(page, PAGE_SIZE, 3) != 0)
             break;
         n = write ? engine_copy_to_guest(at, window + done, len) : engine_copy_from_guest(window + done, at, len);
-        sys_mprotect(page, PAGE_SIZE, engine_filter_prot(page, PAGE_SIZE, prot));
+        sys_mprotect(page, PAGE_SIZE, real_prot(engine_filter_prot(page, PAGE_SIZE, prot)));
         done += n;
         if (n < len)
             break;
@@ -388,8 +435,10 @@ static void obey(struct wire_command *c, int fds[2], struct wire_reply *reply)
         struct engine_task *t = task_at(c->slot);
         engine_xstate_changed(t);
         t->xstate_valid = c->len != 0;
-        if (c->len)
+        if (c->len) {
             memcpy(t->xstate, window, XSTATE_MAX);
+            make_loadable(t->xstate);
+        }
         break;
     }
     case WIRE_GET_XSTATE: {
