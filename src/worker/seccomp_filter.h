@@ -30,9 +30,8 @@ static const struct filter_insn seccomp_filter[] = {
     FILTER_ALLOW(15),                              /* rt_sigreturn */
     FILTER_ALLOW(131),                             /* sigaltstack */
     FILTER_ALLOW(231),                             /* exit_group */
-    {0x15, 0, 3, 157}, FILTER_LOAD(16), {0x15, 0, 1, 1}, {0x06, 0, 0, 0x7fff0000u}, /* prctl(PR_SET_PDEATHSIG) */
-    FILTER_LOAD(0),
-    {0x15, 0, 3, 56}, FILTER_LOAD(16), {0x15, 0, 1, 0x8000}, {0x06, 0, 0, 0x7fff0000u}, /* clone(CLONE_PARENT) */
+    {0x15, 0, 5, 56}, FILTER_LOAD(16), {0x15, 0, 3, 0x8000}, FILTER_LOAD(20), {0x15, 0, 1, 0},
+    {0x06, 0, 0, 0x7fff0000u},                     /* clone(CLONE_PARENT) */
     FILTER_KILL,
 };
 

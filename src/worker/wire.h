@@ -51,6 +51,7 @@ struct wire_boot {
     struct addr_range keep;       /* image, stack, heap, window: all that stays mapped */
     uint64_t window, heap, heap_len;
     int32_t socket;
+    int32_t lifeline; /* read end of a pipe that is never written: when nobody holds the other end, SIGKILL comes */
 };
 
 #endif

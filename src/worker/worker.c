@@ -7,6 +7,8 @@
 #include "base/log.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -21,11 +23,52 @@ enum { STACK_LEN = 1 << 20, MEBI = 1 << 20 };
 #define TOP_OF_MEMORY 0x7ffffffff000ull
 #define CACHE_REACH   (1ull << 30)
 
+/* A worker lives as long as somebody holds the write end of its lifeline: the process that made it, or one forked from that
+ * (worker_disown). It is a child of the process in which the first worker of its line was created, whoever owns it. */
 struct worker {
     int pid, socket;
+    int lifeline;    /* write end of a pipe */
+    int parent;      /* the process whose child it is */
     uint8_t *window; /* WINDOW_LEN bytes shared with the worker */
     bool dead;
+    bool reaped;     /* guarded by children_lock, as are status and next */
+    int status;
+    struct worker *next;
 };
+
+static pthread_mutex_t children_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct worker *children; /* handles of this process */
+static bool strays;             /* there are children without a handle here */
+
+static void adopt(struct worker *w)
+{
+    pthread_mutex_lock(&children_lock);
+    w->next = children;
+    children = w;
+    pthread_mutex_unlock(&children_lock);
+}
+
+static void reap_locked(void)
+{
+    int pid, status;
+    while ((pid = waitpid(-1, &status, __WCLONE | WNOHANG)) > 0) {
+        for (struct worker *w = children; w; w = w->next) {
+            if (w->pid == pid && w->parent == getpid()) {
+                w->reaped = true;
+                w->status = status;
+            }
+        }
+    }
+}
+
+/* Collects what is left of workers that other processes own. */
+static void reap_strays(void)
+{
+    pthread_mutex_lock(&children_lock);
+    if (strays)
+        reap_locked();
+    pthread_mutex_unlock(&children_lock);
+}
 
 /* --- choosing addresses --- */
 
@@ -143,6 +186,19 @@ static struct err *make_window(int *fd_out, uint8_t **window_out)
     return NULL;
 }
 
+static struct err *make_lifeline(int ends[2])
+{
+    return pipe2(ends, O_CLOEXEC) == 0 ? NULL : err_os("cannot make a worker's lifeline");
+}
+
+/* Arms the lifeline. Until then the worker waits on its socket and notices its end. */
+static void arm_lifeline(int fd, int pid)
+{
+    fcntl(fd, F_SETOWN, pid);
+    fcntl(fd, F_SETSIG, SIGKILL);
+    fcntl(fd, F_SETFL, O_ASYNC);
+}
+
 /* The child, still a copy of the coordinator: lays out the worker's memory and goes there. Nothing here may fail quietly. */
 static void become_worker(const struct wire_boot *boot, const struct loader_image *image, int window_fd)
 {
@@ -195,7 +251,16 @@ struct err *worker_create(const struct addr_range *used, size_t used_count, stru
     uint8_t *window;
     TRY(make_window(&window_fd, &window));
     cleanup(closep) int window_guard = window_fd;
+    int life[2];
+    struct err *e = make_lifeline(life);
+    if (e) {
+        munmap(window, WINDOW_LEN);
+        return e;
+    }
+    cleanup(closep) int life_theirs = life[0], life_ours = life[1];
+    reap_strays();
     boot.socket = theirs;
+    boot.lifeline = life_theirs;
     sigset_t all, old;
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, &old);
@@ -211,29 +276,54 @@ struct err *worker_create(const struct addr_range *used, size_t used_count, stru
         munmap(window, WINDOW_LEN);
         return err_os("cannot start a worker");
     }
+    arm_lifeline(life_theirs, pid);
     struct worker *w = xnew(struct worker);
-    *w = (struct worker){.pid = pid, .socket = steal_fd(&ours), .window = window};
+    *w = (struct worker){.pid = pid, .socket = steal_fd(&ours), .lifeline = steal_fd(&life_ours), .parent = getpid(),
+                         .window = window};
+    adopt(w);
     *out = w;
     return NULL;
+}
+
+static void release(struct worker *w)
+{
+    pthread_mutex_lock(&children_lock);
+    for (struct worker **at = &children; *at; at = &(*at)->next) {
+        if (*at == w) {
+            *at = w->next;
+            break;
+        }
+    }
+    pthread_mutex_unlock(&children_lock);
+    close(w->socket);
+    close(w->lifeline);
+    munmap(w->window, WINDOW_LEN);
+    free(w);
 }
 
 void worker_disown(struct worker *w)
 {
     if (!w)
         return;
-    close(w->socket);
-    munmap(w->window, WINDOW_LEN);
-    free(w);
+    if (w->parent == getpid())
+        strays = true;
+    release(w);
+    reap_strays();
 }
 
 void worker_destroy(struct worker *w)
 {
     if (!w)
         return;
-    kill(w->pid, SIGKILL);
-    while (waitpid(w->pid, NULL, __WALL) < 0 && errno == EINTR) {
+    pthread_mutex_lock(&children_lock);
+    bool ours = w->parent == getpid() && !w->reaped;
+    if (ours)
+        kill(w->pid, SIGKILL);
+    pthread_mutex_unlock(&children_lock);
+    while (ours && waitpid(w->pid, NULL, __WALL) < 0 && errno == EINTR) {
     }
-    worker_disown(w);
+    release(w); // which ends it if it is another process's child
+    reap_strays();
 }
 
 int worker_pid(const struct worker *w)
@@ -251,11 +341,17 @@ static struct err *died(struct worker *w)
     memcpy(words, w->window, sizeof(words) - 1);
     words[sizeof(words) - 1] = 0;
     bool told = false;
-    if (waitpid(w->pid, &status, __WALL | WNOHANG) == 0) {
-        usleep(20000);
-        if (waitpid(w->pid, &status, __WALL | WNOHANG) == 0)
-            return err_new(ERR_OS, "worker died: it closed its socket");
+    for (int i = 0; i < 100 && w->parent == getpid() && !w->reaped; i++) {
+        if (i)
+            usleep(1000);
+        pthread_mutex_lock(&children_lock);
+        if (!w->reaped && waitpid(w->pid, &w->status, __WALL | WNOHANG) == w->pid)
+            w->reaped = true;
+        pthread_mutex_unlock(&children_lock);
     }
+    if (!w->reaped)
+        return err_new(ERR_OS, "worker died: it closed its socket");
+    status = w->status;
     if (WIFSIGNALED(status))
         return err_new(ERR_OS, "worker died: killed by signal %d", WTERMSIG(status));
     told = WEXITSTATUS(status) == 99;
@@ -268,7 +364,7 @@ static struct err *exchange_fds(struct worker *w, const struct wire_command *c, 
     if (w->dead)
         return err_new(ERR_OS, "worker died before");
     struct iovec iov = {(void *)(uintptr_t)c, sizeof(*c)};
-    char control[CMSG_SPACE(2 * sizeof(int))] __attribute__((aligned(8))) = {0};
+    char control[CMSG_SPACE(3 * sizeof(int))] __attribute__((aligned(8))) = {0};
     struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
     if (fd_count) {
         m.msg_control = control;
@@ -304,17 +400,20 @@ static struct err *refused(const struct wire_reply *reply, const char *what, gad
 
 struct err *worker_fork(struct worker *w, struct worker **out)
 {
-    int ends[2], window_fd;
+    int ends[2], life[2], window_fd;
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
         return err_os("cannot make a worker's socket");
     cleanup(closep) int ours = ends[0], theirs = ends[1];
+    TRY(make_lifeline(life));
+    cleanup(closep) int life_theirs = life[0], life_ours = life[1];
     uint8_t *window;
     TRY(make_window(&window_fd, &window));
     cleanup(closep) int window_guard = window_fd;
+    reap_strays();
     struct wire_command c = {.op = WIRE_FORK};
     struct wire_reply reply;
-    int fds[2] = {theirs, window_fd};
-    struct err *e = exchange_fds(w, &c, fds, 2, &reply);
+    int fds[3] = {theirs, window_fd, life_theirs};
+    struct err *e = exchange_fds(w, &c, fds, 3, &reply);
     if (!e && reply.error) {
         errno = (int)reply.error;
         e = err_os("cannot fork a worker");
@@ -323,8 +422,11 @@ struct err *worker_fork(struct worker *w, struct worker **out)
         munmap(window, WINDOW_LEN);
         return e;
     }
+    arm_lifeline(life_theirs, (int)reply.value);
     struct worker *copy = xnew(struct worker);
-    *copy = (struct worker){.pid = (int)reply.value, .socket = steal_fd(&ours), .window = window};
+    *copy = (struct worker){.pid = (int)reply.value, .socket = steal_fd(&ours), .lifeline = steal_fd(&life_ours),
+                            .parent = w->parent, .window = window};
+    adopt(copy);
     *out = copy;
     return NULL;
 }

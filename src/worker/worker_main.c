@@ -5,7 +5,7 @@
 
 #include "worker/seccomp_filter.h"
 
-enum { PAGE_MASK = PAGE_SIZE - 1 };
+enum { MAX_FDS = 3, PAGE_MASK = PAGE_SIZE - 1 };
 #define TOP_OF_MEMORY 0x7ffffffff000ull
 
 static struct wire_boot boot;
@@ -370,11 +370,11 @@ static void do_run(const struct wire_command *c, struct wire_reply *reply)
     reply->regs = task->regs;
 }
 
-static int64_t receive(struct wire_command *c, int fds[2]);
+static int64_t receive(struct wire_command *c, int fds[MAX_FDS]);
 static void answer(const struct wire_reply *reply);
 
-/* A copy of this process that obeys the socket fds[0] with the window fds[1]. */
-static int64_t do_fork(const int fds[2], uint64_t *pid_out)
+/* A copy of this process that obeys the socket fds[0] with the window fds[1] and the lifeline fds[2]. */
+static int64_t do_fork(const int fds[MAX_FDS], uint64_t *pid_out)
 {
     uint64_t pid = sys_call6(56, 0x8000, 0, 0, 0, 0, 0); // clone(CLONE_PARENT), no signal at its end
     if (kernel_error(pid))
@@ -383,16 +383,17 @@ static int64_t do_fork(const int fds[2], uint64_t *pid_out)
         *pid_out = pid;
         return 0;
     }
-    sys_call6(157, 1, 9, 0, 0, 0, 0); // prctl(PR_SET_PDEATHSIG, SIGKILL)
     sys_call6(3, (uint64_t)boot.socket, 0, 0, 0, 0, 0);
+    sys_call6(3, (uint64_t)boot.lifeline, 0, 0, 0, 0, 0);
     boot.socket = fds[0];
+    boot.lifeline = fds[2];
     if (sys_mmap((uint64_t)(uintptr_t)window, WINDOW_LEN, 3, 0x11, fds[1], 0) != (uint64_t)(uintptr_t)window)
         sys_call6(231, 98, 0, 0, 0, 0, 0);
     sys_call6(3, (uint64_t)fds[1], 0, 0, 0, 0, 0);
     return -1;
 }
 
-static void obey(struct wire_command *c, int fds[2], struct wire_reply *reply)
+static void obey(struct wire_command *c, const int fds[MAX_FDS], struct wire_reply *reply)
 {
     if (c->slot >= WORKER_MAX_TASKS) {
         reply->error = 22;
@@ -504,7 +505,7 @@ struct message {
     int flags;
 };
 
-static int64_t receive(struct wire_command *c, int fds[2])
+static int64_t receive(struct wire_command *c, int fds[MAX_FDS])
 {
     struct {
         void *base;
@@ -512,14 +513,12 @@ static int64_t receive(struct wire_command *c, int fds[2])
     } iov = {c, sizeof(*c)};
     uint8_t control[64] __attribute__((aligned(8))) = {0};
     struct message m = {.iov = (void *)&iov, .iov_len = 1, .control = control, .control_len = sizeof(control)};
-    fds[0] = fds[1] = -1;
+    for (int i = 0; i < MAX_FDS; i++)
+        fds[i] = -1;
     int64_t n = (int64_t)sys_call6(47, (uint64_t)boot.socket, (uint64_t)(uintptr_t)&m, 0, 0, 0, 0);
     uint64_t len = *(uint64_t *)(void *)control;
-    if (n > 0 && m.control_len >= 20 && len >= 20) {
-        memcpy(&fds[0], control + 16, 4);
-        if (len >= 24)
-            memcpy(&fds[1], control + 20, 4);
-    }
+    for (unsigned i = 0; i < MAX_FDS && n > 0 && 20 + 4 * i <= m.control_len && 20 + 4 * i <= len; i++)
+        memcpy(&fds[i], control + 16 + 4 * i, 4); // behind struct cmsghdr
     return n;
 }
 
@@ -536,10 +535,27 @@ static void confine(void)
     } program;
     program.len = sizeof(seccomp_filter) / sizeof(seccomp_filter[0]);
     program.filter = seccomp_filter;
-    sys_call6(157, 1, 9, 0, 0, 0, 0);  // PR_SET_PDEATHSIG SIGKILL
-    sys_call6(157, 38, 1, 0, 0, 0, 0); // PR_SET_NO_NEW_PRIVS
-    if (sys_call6(317, 1, 0, (uint64_t)(uintptr_t)&program, 0, 0, 0) != 0)
+    static const uint64_t no_core[2] = {0, 0};
+    sys_call6(112, 0, 0, 0, 0, 0, 0);                                    // setsid: the terminal's signals are not for us
+    sys_call6(160, 4, (uint64_t)(uintptr_t)no_core, 0, 0, 0, 0);         // setrlimit(RLIMIT_CORE)
+    sys_call6(157, 4, 0, 0, 0, 0, 0);                                    // prctl(PR_SET_DUMPABLE)
+    sys_call6(157, 15, (uint64_t)(uintptr_t)"pernosco-worker", 0, 0, 0, 0); // prctl(PR_SET_NAME)
+    sys_call6(157, 38, 1, 0, 0, 0, 0);                                   // prctl(PR_SET_NO_NEW_PRIVS)
+    // Where older kernels slow filtered processes down by default, SECCOMP_FILTER_FLAG_SPEC_ALLOW (4) spares us: there is
+    // nothing to learn here but our own memory.
+    if (sys_call6(317, 1, 4, (uint64_t)(uintptr_t)&program, 0, 0, 0) != 0 &&
+        sys_call6(317, 1, 0, (uint64_t)(uintptr_t)&program, 0, 0, 0) != 0)
         engine_host_fatal("cannot install the seccomp filter");
+}
+
+static void close_all_but(uint32_t a, uint32_t b)
+{
+    uint32_t low = a < b ? a : b, high = a < b ? b : a;
+    if (low > 0)
+        sys_call6(436, 0, low - 1, 0, 0, 0, 0); // close_range
+    if (high > low + 1)
+        sys_call6(436, low + 1, high - 1, 0, 0, 0, 0);
+    sys_call6(436, high + 1, 0xffffffff, 0, 0, 0, 0);
 }
 
 void worker_start(const struct wire_boot *given) __attribute__((noreturn, visibility("default")));
@@ -550,9 +566,7 @@ void worker_start(const struct wire_boot *given)
     heap_at = boot.heap;
     sys_munmap(0x1000, boot.keep.start - 0x1000);
     sys_munmap(boot.keep.end, TOP_OF_MEMORY - boot.keep.end);
-    if (boot.socket > 0)
-        sys_call6(436, 0, (uint64_t)boot.socket - 1, 0, 0, 0, 0); // close_range
-    sys_call6(436, (uint64_t)boot.socket + 1, 0xffffffff, 0, 0, 0, 0);
+    close_all_but((uint32_t)boot.socket, (uint32_t)boot.lifeline);
     static uint8_t thread_area[4096] __attribute__((aligned(64))); // for Zydis: the stack protector's canary is in it
     __asm__ volatile("wrfsbase %0" ::"r"((uint64_t)(uintptr_t)thread_area + 2048));
     maps = engine_host_alloc(MAX_MAPS * sizeof(maps[0]));
@@ -563,7 +577,7 @@ void worker_start(const struct wire_boot *given)
     for (;;) {
         static struct wire_command c;
         static struct wire_reply reply;
-        int fds[2];
+        int fds[MAX_FDS];
         int64_t n = receive(&c, fds);
         if (n == -4)
             continue;
@@ -577,7 +591,7 @@ void worker_start(const struct wire_boot *given)
         if (reply.error == -1) { // the copy made by a fork: it says nothing
             continue;
         }
-        for (int i = 0; i < 2; i++) {
+        for (int i = 0; i < MAX_FDS; i++) {
             if (fds[i] >= 0)
                 sys_call6(3, (uint64_t)fds[i], 0, 0, 0, 0, 0);
         }
