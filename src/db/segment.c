@@ -8,6 +8,7 @@ void segment_deinit(struct segment *s)
     vec_deinit(&s->stacks);
     vec_deinit(&s->floors);
     vec_deinit(&s->execs);
+    vec_deinit(&s->forks);
     vec_deinit(&s->blocks);
     vec_deinit(&s->written);
     vec_deinit(&s->remaps);
@@ -56,6 +57,11 @@ static void put_stacks(const struct segment *s, struct buf *b)
     buf_uleb(b, s->execs.count);
     vec_each (t, &s->execs)
         buf_uleb(b, *t);
+    buf_uleb(b, s->forks.count);
+    vec_each (f, &s->forks) {
+        buf_uleb(b, f->child);
+        buf_uleb(b, f->parent);
+    }
 }
 
 static void put_blocks(const struct segment *s, struct buf *b)
@@ -130,7 +136,7 @@ static void put_events(const struct segment *s, struct buf *b)
         buf_u64(b, time);
         buf_u32(b, (uint32_t)e->signo);
         buf_u32(b, (uint32_t)e->si_code);
-        buf_uleb(b, e->si_addr);
+        buf_uleb(b, e->fault_addr);
         buf_u8(b, e->disposition);
         buf_uleb(b, e->write_count);
         buf_u8(b, e->fd);
@@ -243,6 +249,12 @@ static void get_stacks(struct bytes *b, struct segment *s)
     }
     for (size_t n = bytes_count(b, 1); n; n--)
         vec_push(&s->execs, (uint32_t)bytes_uleb(b));
+    for (size_t n = bytes_count(b, 2); n; n--) {
+        struct db_fork f;
+        f.child = (uint32_t)bytes_uleb(b);
+        f.parent = (uint32_t)bytes_uleb(b);
+        vec_push(&s->forks, f);
+    }
 }
 
 static void get_blocks(struct bytes *b, struct segment *s)
@@ -331,7 +343,7 @@ static void get_events(struct bytes *b, struct segment *s)
         memcpy(&e.time, &time, 8);
         e.signo = (int32_t)bytes_u32(b);
         e.si_code = (int32_t)bytes_u32(b);
-        e.si_addr = bytes_uleb(b);
+        e.fault_addr = bytes_uleb(b);
         e.disposition = bytes_u8(b);
         e.write_count = (uint32_t)bytes_uleb(b);
         e.fd = bytes_u8(b);

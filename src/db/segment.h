@@ -62,6 +62,11 @@ struct db_space {
     struct moment at;
 };
 
+/* A process that fork made: it begins with its parent's calls. */
+struct db_fork {
+    uint32_t child, parent; /* tasks */
+};
+
 /* What happened at an event. */
 struct db_kernel_write {
     uint32_t space, object;
@@ -81,7 +86,7 @@ struct db_event {
     gaddr rip;
     double time;           /* seconds, CLOCK_MONOTONIC of the recorder */
     int32_t signo, si_code;
-    uint64_t si_addr;
+    uint64_t fault_addr;
     uint8_t disposition;
     uint32_t write_idx, write_count; /* in struct segment's kernel writes */
     uint8_t fd;            /* 1 or 2: output */
@@ -97,6 +102,7 @@ struct segment {
     struct buf state;              /* of the replay room */
     VEC(struct db_call) stacks;    /* calls made in it that have not returned at its end; in a stacks file: all, at its start */
     VEC(struct db_floor) floors;
+    VEC(struct db_fork) forks;
     VEC(uint32_t) execs;           /* tasks that executed another program: their calls of before are void */
     /* index */
     VEC(struct db_block) blocks;   /* by space, pc */

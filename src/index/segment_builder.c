@@ -1,0 +1,438 @@
+#include "index/segment_builder.h"
+
+#include "base/log.h"
+
+#include <sys/syscall.h>
+#include <sys/uio.h>
+
+/* Written pages of a space or object, as a hash table from (space, object, page). */
+struct touched {
+    struct db_written *slots; /* page UINT64_MAX: free */
+    size_t cap, count;
+};
+
+struct builder {
+    struct replay *replay;
+    const struct trace *trace;
+    struct segment *out;
+    struct touched touched;
+    VEC(struct db_kernel_write) event_writes; /* of the event in progress */
+    struct moment last;                       /* where the event before ended */
+    VEC(struct db_block) blocks;
+    struct err *failed;                       /* in a callback that cannot fail */
+    uint32_t created, ended;
+};
+
+/* --- touched pages --- */
+
+static struct db_written *touch_page(struct touched *t, uint32_t space, uint32_t object, uint64_t page)
+{
+    if (t->count * 2 >= t->cap) {
+        struct touched grown = {.cap = t->cap ? t->cap * 2 : 1024};
+        grown.slots = xmalloc(grown.cap * sizeof(grown.slots[0]));
+        for (size_t i = 0; i < grown.cap; i++)
+            grown.slots[i].page = UINT64_MAX;
+        for (size_t i = 0; i < t->cap; i++) {
+            const struct db_written *w = &t->slots[i];
+            if (w->page != UINT64_MAX)
+                *touch_page(&grown, w->space, w->object, w->page) = *w;
+        }
+        free(t->slots);
+        *t = grown;
+    }
+    size_t i = (page / PAGE_SIZE + ((uint64_t)space << 40) + ((uint64_t)object << 52)) * 0x9e3779b97f4a7c15ull >> 20;
+    for (;; i++) {
+        struct db_written *w = &t->slots[i & (t->cap - 1)];
+        if (w->page == UINT64_MAX) {
+            *w = (struct db_written){.space = space, .object = object, .page = page};
+            t->count++;
+            return w;
+        }
+        if (w->page == page && w->space == space && w->object == object)
+            return w;
+    }
+}
+
+static void touch_range(struct touched *t, uint32_t space, uint32_t object, uint64_t start, uint64_t len)
+{
+    uint64_t end = start + len;
+    while (start < end) {
+        uint64_t page = start & ~(uint64_t)(PAGE_SIZE - 1), stop = page + PAGE_SIZE < end ? page + PAGE_SIZE : end;
+        struct db_written *w = touch_page(t, space, object, page);
+        for (uint64_t g = (start - page) / 8; g <= (stop - 1 - page) / 8; g++)
+            w->granules[g / 64] |= 1ull << g % 64;
+        start = stop;
+    }
+}
+
+static const struct mapping *find_mapping(struct replay *r, uint32_t space, gaddr addr)
+{
+    size_t count, low = 0;
+    const struct mapping *maps = replay_mappings(r, space, &count);
+    size_t high = count;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (maps[middle].end > addr)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return low < count && maps[low].start <= addr ? &maps[low] : NULL;
+}
+
+/* Fetches from a space's worker what its index has gathered. */
+static struct err *drain(struct builder *b, uint32_t space)
+{
+    struct worker *w = replay_worker(b->replay, space);
+    if (!w)
+        return NULL;
+    cleanup(buf_deinit) struct buf counts = {0}, pages = {0};
+    TRY(worker_take_index(w, &counts, &pages));
+    const struct block_count *c = (const void *)counts.data;
+    for (size_t i = 0; i < counts.len / sizeof(*c); i++)
+        vec_push(&b->blocks, (struct db_block){space, c[i].pc, c[i].insn_count, c[i].byte_len, c[i].end, c[i].ticks, c[i].count});
+    const struct written_page *p = (const void *)pages.data;
+    for (size_t i = 0; i < pages.len / sizeof(*p); i++) {
+        const struct mapping *m = find_mapping(b->replay, space, p[i].page);
+        struct db_written *to = m && m->object ? touch_page(&b->touched, 0, object_uid(m->object), m->offset + (p[i].page - m->start))
+                                               : touch_page(&b->touched, space, 0, p[i].page);
+        for (int k = 0; k < 8; k++)
+            to->granules[k] |= p[i].granules[k];
+    }
+    return NULL;
+}
+
+static void drain_quietly(struct builder *b, uint32_t space)
+{
+    struct err *e = drain(b, space);
+    if (e && !b->failed)
+        b->failed = e;
+    else
+        err_free(e);
+}
+
+/* --- observing --- */
+
+static void on_sharing(void *ctx, struct replay *r, uint32_t space)
+{
+    drain_quietly(ctx, space);
+}
+
+static void on_wrote(void *ctx, struct replay *r, uint32_t space, gaddr addr, uint64_t len, uint32_t object, uint64_t offset)
+{
+    struct builder *b = ctx;
+    struct db_kernel_write w = object ? (struct db_kernel_write){0, object, offset, len}
+                                      : (struct db_kernel_write){space, 0, addr, len};
+    touch_range(&b->touched, w.space, w.object, w.addr, w.len);
+    vec_push(&b->event_writes, w);
+}
+
+static void on_remapped(void *ctx, struct replay *r, uint32_t space, gaddr start, gaddr end)
+{
+    struct builder *b = ctx;
+    vec_push(&b->out->remaps, (struct db_remap){space, start, end});
+    // A new mapping is a write, too: what was there is gone.
+    vec_push(&b->event_writes, (struct db_kernel_write){space, 0, start, end - start});
+}
+
+static struct err *on_space_created(void *ctx, struct replay *r, uint32_t space, uint32_t parent)
+{
+    struct builder *b = ctx;
+    vec_push(&b->out->spaces, (struct db_space){space, parent, replay_now(r)});
+    if (!parent)
+        return NULL;
+    // The copy's pages are the parent's of this moment, which is no boundary: all that the parent changed since the boundary
+    // must be stored for the copy.
+    TRY(drain(b, parent));
+    VEC(uint64_t) pages = {0};
+    for (size_t i = 0; i < b->touched.cap; i++) {
+        const struct db_written *w = &b->touched.slots[i];
+        if (w->page != UINT64_MAX && w->space == parent && !w->object)
+            vec_push(&pages, w->page);
+    }
+    vec_each (p, &pages)
+        touch_page(&b->touched, space, 0, *p);
+    vec_deinit(&pages);
+    size_t count = b->out->remaps.count;
+    for (size_t i = 0; i < count; i++) {
+        struct db_remap m = b->out->remaps.items[i];
+        if (m.space != parent)
+            continue;
+        m.space = space;
+        vec_push(&b->out->remaps, m);
+    }
+    return NULL;
+}
+
+static struct err *take_stacks(struct builder *b, uint32_t space);
+
+static struct err *on_space_ending(void *ctx, struct replay *r, uint32_t space)
+{
+    return drain(ctx, space);
+}
+
+static void on_task_created(void *ctx, struct replay *r, uint32_t serial, uint32_t parent)
+{
+    struct builder *b = ctx;
+    b->created = serial;
+    size_t count;
+    uint32_t space = 0, parent_space = 0;
+    const struct task_info *tasks = replay_tasks(r, &count);
+    for (size_t i = 0; i < count; i++) {
+        if (tasks[i].serial == serial)
+            space = tasks[i].space;
+        if (tasks[i].serial == parent)
+            parent_space = tasks[i].space;
+    }
+    if (parent && space != parent_space)
+        vec_push(&b->out->forks, (struct db_fork){serial, parent});
+}
+
+static void on_task_ended(void *ctx, struct replay *r, uint32_t serial)
+{
+    struct builder *b = ctx;
+    b->ended = serial;
+}
+
+/* What the program wrote to its stdout or stderr: the recorder lets all of these calls through as events of their own. */
+static void gather_output(struct builder *b, const struct frame *f, uint32_t space, struct db_event *e)
+{
+    const uint64_t *reg = f->regs.r;
+    bool is_writev = f->syscall_no == SYS_writev;
+    if (f->kind != FRAME_SYSCALL || f->syscall_arch != ARCH_X86_64 || f->syscall_state != SYSCALL_EXITING ||
+        (f->syscall_no != SYS_write && !is_writev) || (reg[UREG_RDI] != 1 && reg[UREG_RDI] != 2) ||
+        (int64_t)reg[UREG_RAX] <= 0)
+        return;
+    uint64_t left = reg[UREG_RAX];
+    e->fd = (uint8_t)reg[UREG_RDI];
+    e->output_off = (uint32_t)b->out->output.len;
+    for (uint64_t i = 0; left && i < (is_writev ? reg[UREG_RDX] : 1); i++) {
+        uint64_t piece[2] = {reg[UREG_RSI], left};
+        size_t done = 0;
+        if (is_writev) {
+            err_free(replay_read(b->replay, space, reg[UREG_RSI] + 16 * i, piece, sizeof(piece), &done));
+            if (done != sizeof(piece))
+                break;
+        }
+        uint64_t len = piece[1] < left ? piece[1] : left;
+        if (!buf_try_reserve(&b->out->output, len))
+            break;
+        err_free(replay_read(b->replay, space, piece[0], b->out->output.data + b->out->output.len, len, &done));
+        b->out->output.len += done;
+        left -= len;
+    }
+    e->output_len = (uint32_t)(b->out->output.len - e->output_off);
+}
+
+static struct err *on_event(void *ctx, struct replay *r, const struct frame *f)
+{
+    struct builder *b = ctx;
+    if (b->failed)
+        return steal(b->failed);
+    size_t count;
+    uint32_t serial = 0, space = 0;
+    const struct task_info *tasks = replay_tasks(r, &count);
+    for (size_t i = 0; i < count; i++) {
+        if (tasks[i].tid == f->tid) {
+            serial = tasks[i].serial;
+            space = tasks[i].space;
+        }
+    }
+    struct db_event e = {.number = f->event, .kind = (uint8_t)f->kind, .syscall_state = (uint8_t)f->syscall_state,
+                         .syscall_arch = (uint8_t)f->syscall_arch, .syscall_no = f->syscall_no, .task = serial,
+                         .result = f->regs.r[UREG_RAX], .ticks = f->ticks, .rip = f->regs.r[UREG_RIP],
+                         .time = f->monotonic_sec, .created_task = b->created, .ended_task = b->ended};
+    if (!serial)
+        e.task = b->ended;
+    b->created = b->ended = 0;
+    if (f->siginfo) {
+        memcpy(&e.signo, f->siginfo, 4);
+        memcpy(&e.si_code, f->siginfo + 8, 4);
+        memcpy(&e.fault_addr, f->siginfo + 16, 8);
+        e.disposition = (uint8_t)f->disposition;
+    }
+    for (size_t i = 0; i < f->task_count; i++) {
+        if (f->tasks[i].kind == TASK_EXEC && serial)
+            vec_push(&b->out->execs, serial);
+    }
+    gather_output(b, f, space, &e);
+    e.write_count = (uint32_t)b->event_writes.count;
+    vec_each (w, &b->event_writes)
+        vec_push(&b->out->kernel_writes, *w);
+    b->event_writes.count = 0;
+    vec_push(&b->out->events, e);
+    return NULL;
+}
+
+/* --- the end of a segment --- */
+
+static int compare_blocks(const void *a, const void *b)
+{
+    const struct db_block *x = a, *y = b;
+    if (x->space != y->space)
+        return x->space < y->space ? -1 : 1;
+    if (x->pc != y->pc)
+        return x->pc < y->pc ? -1 : 1;
+    return x->byte_len < y->byte_len ? -1 : x->byte_len > y->byte_len;
+}
+
+static int compare_written(const void *a, const void *b)
+{
+    const struct db_written *x = a, *y = b;
+    if (x->object != y->object)
+        return x->object < y->object ? -1 : 1;
+    if (x->space != y->space)
+        return x->space < y->space ? -1 : 1;
+    return x->page < y->page ? -1 : x->page > y->page;
+}
+
+static void sum_blocks(struct builder *b)
+{
+    qsort(b->blocks.items, b->blocks.count, sizeof(b->blocks.items[0]), compare_blocks);
+    vec_each (k, &b->blocks) {
+        struct db_block *last = b->out->blocks.count ? &b->out->blocks.items[b->out->blocks.count - 1] : NULL;
+        if (last && compare_blocks(last, k) == 0)
+            last->count += k->count;
+        else
+            vec_push(&b->out->blocks, *k);
+    }
+}
+
+static void store_page(struct builder *b, const struct db_written *w, const uint8_t *data)
+{
+    struct db_page p = {w->space, w->object, w->page, UINT64_MAX};
+    bool zero = true;
+    for (size_t i = 0; i < PAGE_SIZE && zero; i += 8)
+        zero = load_u64(data + i) == 0;
+    if (!zero) {
+        p.data_off = b->out->page_data.len;
+        buf_add(&b->out->page_data, data, PAGE_SIZE);
+    }
+    vec_push(&b->out->pages, p);
+}
+
+/* Reads the written pages as they are now; neighbours in one go. Pages that are gone are left out. */
+static struct err *read_pages(struct builder *b)
+{
+    enum { RUN = 64 };
+    cleanup(freep) uint8_t *data = xmalloc((size_t)RUN * PAGE_SIZE);
+    struct segment *out = b->out;
+    for (size_t i = 0; i < b->touched.cap; i++) {
+        if (b->touched.slots[i].page != UINT64_MAX)
+            vec_push(&out->written, b->touched.slots[i]);
+    }
+    qsort(out->written.items, out->written.count, sizeof(out->written.items[0]), compare_written);
+    for (size_t i = 0; i < out->written.count;) {
+        const struct db_written *w = &out->written.items[i];
+        size_t n = 1;
+        while (i + n < out->written.count && n < RUN && w[n].space == w->space && w[n].object == w->object &&
+               w[n].page == w->page + n * PAGE_SIZE)
+            n++;
+        size_t done = 0;
+        struct err *e;
+        if (w->object) {
+            n = 1;
+            e = replay_read_object(b->replay, w->object, w->page, data, PAGE_SIZE);
+            done = e ? 0 : PAGE_SIZE;
+        } else {
+            e = replay_read(b->replay, w->space, w->page, data, n * PAGE_SIZE, &done);
+        }
+        if (e && err_kind(e) != ERR_FAULT && err_kind(e) != ERR_NOT_FOUND)
+            return e;
+        err_free(e);
+        for (size_t k = 0; k < done / PAGE_SIZE; k++)
+            store_page(b, &w[k], data + k * PAGE_SIZE);
+        i += done / PAGE_SIZE < n ? done / PAGE_SIZE + 1 : n;
+    }
+    return NULL;
+}
+
+static uint32_t serial_of(struct replay *r, uint32_t space, unsigned slot)
+{
+    size_t count;
+    const struct task_info *tasks = replay_tasks(r, &count);
+    for (size_t i = 0; i < count; i++) {
+        if (tasks[i].space == space && tasks[i].slot == slot)
+            return tasks[i].serial;
+    }
+    return 0;
+}
+
+static struct err *take_stacks(struct builder *b, uint32_t space)
+{
+    cleanup(buf_deinit) struct buf entries = {0}, floors = {0};
+    TRY(worker_take_stack(replay_worker(b->replay, space), &entries, &floors));
+    const struct stack_entry *e = (const void *)entries.data;
+    for (size_t i = 0; i < entries.len / sizeof(*e); i++) {
+        uint32_t serial = serial_of(b->replay, space, e[i].slot);
+        if (serial)
+            vec_push(&b->out->stacks, (struct db_call){serial, {e[i].stamp, e[i].icount}, e[i].pc, e[i].return_addr, e[i].sp, e[i].region});
+    }
+    const struct stack_floor *f = (const void *)floors.data;
+    for (size_t i = 0; i < floors.len / sizeof(*f); i++) {
+        uint32_t serial = serial_of(b->replay, space, f[i].slot);
+        if (serial)
+            vec_push(&b->out->floors, (struct db_floor){serial, f[i].region, f[i].floor});
+    }
+    return NULL;
+}
+
+static struct err *finish(struct builder *b)
+{
+    size_t count;
+    const uint32_t *list = replay_spaces(b->replay, &count);
+    cleanup(freep) uint32_t *spaces = xmemdup(list, count * sizeof(*list));
+    for (size_t i = 0; i < count; i++) {
+        TRY(drain(b, spaces[i]));
+        TRY(take_stacks(b, spaces[i]));
+    }
+    if (b->failed)
+        return steal(b->failed);
+    sum_blocks(b);
+    TRY(read_pages(b));
+    return NULL;
+}
+
+static struct err *run(struct replay *r, const struct segment_rule *rule)
+{
+    struct moment until = {replay_now(r).event + rule->events, 0};
+    return replay_run(r, until, rule->icount, NULL);
+}
+
+struct err *segment_skip(struct replay *r, const struct segment_rule *rule)
+{
+    return run(r, rule);
+}
+
+static struct err *build(struct builder *b, const struct segment_rule *rule)
+{
+    struct replay *r = b->replay;
+    struct segment *out = b->out;
+    out->start = replay_now(r);
+    out->icount_start = replay_icount_total(r);
+    TRY(replay_save(r, &out->state));
+    const struct consume_request consume = {.index = true, .track = true};
+    const struct replay_observer observer = {
+        .ctx = b, .event = on_event, .wrote = on_wrote, .remapped = on_remapped, .sharing_changes = on_sharing,
+        .space_created = on_space_created, .space_ending = on_space_ending, .task_created = on_task_created,
+        .task_ended = on_task_ended,
+    };
+    TRY(replay_set_mode(r, ENGINE_LOG, &consume));
+    replay_set_observer(r, &observer);
+    TRY(run(r, rule));
+    out->end = replay_now(r);
+    out->icount = replay_icount_total(r) - out->icount_start;
+    return finish(b);
+}
+
+struct err *segment_build(struct replay *r, const struct trace *t, const struct segment_rule *rule, struct segment *out)
+{
+    struct builder b = {.replay = r, .trace = t, .out = out};
+    struct err *e = build(&b, rule);
+    replay_set_observer(r, NULL);
+    free(b.touched.slots);
+    vec_deinit(&b.event_writes);
+    vec_deinit(&b.blocks);
+    err_free(b.failed);
+    return e;
+}
