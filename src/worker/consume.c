@@ -8,7 +8,9 @@
 
 #include "worker/engine_int.h"
 
-enum { COUNT_SLOTS = 1 << 20, PAGE_SLOTS = 1 << 20, MAX_WATCH = 1024, MAX_STACK = 1 << 16, STACKS = 64, MAX_FLOORS = 32 };
+#include <Zydis/Zydis.h>
+
+enum { MAX_WATCH = 1024, MAX_STACK = 1 << 16, STACKS = 64, MAX_FLOORS = 32 };
 #define ROWS_LEN (1ull << 30)
 
 /* A growing array in reserved address space. */
@@ -30,12 +32,29 @@ static uint64_t clock_stamp, clock_base;
 static uint32_t run_slot;
 static uint64_t run_offset;
 
-static uint64_t *counts;              /* by block index, since the last flush */
-static struct block_count *totals;    /* open addressing by pc, insn_count */
-static uint64_t total_count;
-static struct written_page *written;  /* open addressing by page */
-static uint64_t written_count;
-static struct written_page *last_written;
+/* The rows of a stream, found by their first bytes. Its hash table is as large as the rows need, so that little is cleared for
+ * the next segment. */
+struct set {
+    uint32_t stream, row_len;
+    uint32_t *slots; /* index of the row + 1, open addressing */
+    uint64_t cap;
+};
+enum { SET_FIRST_CAP = 1 << 10, SET_MAX_CAP = 1 << 26 };
+
+static uint64_t *counts; /* by block index, since the last flush */
+static struct set totals = {STREAM_COUNTS, sizeof(struct block_count), NULL, SET_FIRST_CAP};
+static struct set written = {STREAM_PAGES, sizeof(struct written_page), NULL, SET_FIRST_CAP};
+enum { RECENT = 64 };
+static struct {
+    uint64_t page;
+    struct written_page *row;
+} recent[RECENT]; /* by low bits of the page number */
+
+/* A `rep` store that was interrupted in its midst: where it got to shows when it goes on, or at the end of the run. */
+static struct {
+    bool pending;
+    uint64_t before, size, icount, pc;
+} cut_store;
 
 /* The stack of calls of a task slot. */
 struct stack {
@@ -59,14 +78,74 @@ static bool consume(void *ctx, const uint8_t *log, size_t len, uint64_t icount, 
 void consume_init(void)
 {
     counts = reserve((1 << 20) * sizeof(counts[0]));
-    totals = reserve(COUNT_SLOTS * sizeof(totals[0]));
-    written = reserve((uint64_t)PAGE_SLOTS * sizeof(written[0]));
+    totals.slots = reserve(SET_MAX_CAP * sizeof(uint32_t));
+    written.slots = reserve(SET_MAX_CAP * sizeof(uint32_t));
     for (int i = 0; i < STREAM_COUNT; i++)
         streams[i].data = reserve(ROWS_LEN);
     engine_set_consumer(consume, NULL);
 }
 
 /* --- index --- */
+
+static uint32_t *set_slot(const struct set *set, uint64_t key, uint32_t key2)
+{
+    const uint8_t *rows = streams[set->stream].data;
+    uint64_t at = ((key ^ (uint64_t)key2 << 40) * 0x9e3779b97f4a7c15ull) >> 32;
+    for (;; at++) {
+        uint32_t *slot = &set->slots[at & (set->cap - 1)];
+        if (!*slot)
+            return slot;
+        const uint8_t *row = rows + (uint64_t)(*slot - 1) * set->row_len;
+        if (*(const uint64_t *)(const void *)row == key &&
+            (set != &totals || *(const uint32_t *)(const void *)(row + 8) == key2))
+            return slot;
+    }
+}
+
+/* The row of a key, a new one if there is none: only the key is set then. */
+static void *set_row(struct set *set, uint64_t key, uint32_t key2)
+{
+    struct rows *r = &streams[set->stream];
+    uint32_t *slot = set_slot(set, key, key2);
+    if (*slot)
+        return r->data + (uint64_t)(*slot - 1) * set->row_len;
+    uint64_t count = r->len / set->row_len;
+    if (r->len + set->row_len > ROWS_LEN || 2 * count >= SET_MAX_CAP)
+        engine_host_fatal("too much for the index of one segment");
+    if (2 * count >= set->cap) {
+        set->cap *= 4;
+        __builtin_memset(set->slots, 0, set->cap * sizeof(set->slots[0]));
+        for (uint64_t i = 0; i < count; i++) {
+            const uint8_t *row = r->data + i * set->row_len;
+            uint32_t row_key2 = set == &totals ? *(const uint32_t *)(const void *)(row + 8) : 0;
+            *set_slot(set, *(const uint64_t *)(const void *)row, row_key2) = (uint32_t)i + 1;
+        }
+        slot = set_slot(set, key, key2);
+    }
+    uint8_t *row = r->data + r->len;
+    __builtin_memset(row, 0, set->row_len);
+    *(uint64_t *)(void *)row = key;
+    if (set == &totals)
+        *(uint32_t *)(void *)(row + 8) = key2;
+    r->len += set->row_len;
+    *slot = (uint32_t)count + 1;
+    return row;
+}
+
+static void set_clear(struct set *set)
+{
+    streams[set->stream].len = streams[set->stream].taken = 0;
+    set->cap = SET_FIRST_CAP;
+    __builtin_memset(set->slots, 0, set->cap * sizeof(set->slots[0]));
+}
+
+static void add_count(const struct block_info *b, uint16_t insn_count, uint16_t byte_len, uint8_t end, uint64_t count)
+{
+    struct block_count *total = set_row(&totals, b->pc, (uint32_t)byte_len << 16 | insn_count);
+    total->end = end;
+    total->ticks = end == b->end ? b->ticks : 0;
+    total->count += count;
+}
 
 static void fold_counts(void)
 {
@@ -75,17 +154,7 @@ static void fold_counts(void)
         if (!counts[i])
             continue;
         const struct block_info *b = engine_block(i);
-        uint64_t at = ((b->pc + b->insn_count) * 0x9e3779b97f4a7c15ull) >> 44;
-        while (totals[at].count && (totals[at].pc != b->pc || totals[at].insn_count != b->insn_count ||
-                                    totals[at].byte_len != b->byte_len))
-            at = (at + 1) % COUNT_SLOTS;
-        if (!totals[at].count) {
-            if (++total_count > COUNT_SLOTS / 2)
-                engine_host_fatal("too many blocks in one segment");
-            totals[at] = (struct block_count){.pc = b->pc, .insn_count = b->insn_count, .byte_len = b->byte_len,
-                                              .end = b->end, .ticks = b->ticks};
-        }
-        totals[at].count += counts[i];
+        add_count(b, b->insn_count, b->byte_len, b->end, counts[i]);
         counts[i] = 0;
     }
 }
@@ -96,33 +165,43 @@ void engine_host_before_flush(void)
         fold_counts();
 }
 
-static struct written_page *page_of(uint64_t page)
+/* Bytes of the first `insns` instructions at pc. */
+static uint16_t prefix_len(const struct block_info *b, uint32_t insns)
 {
-    if (last_written && last_written->page == page)
-        return last_written;
-    uint64_t at = ((page >> 12) * 0x9e3779b97f4a7c15ull) >> 44;
-    while (written[at].page && written[at].page != page)
-        at = (at + 1) % PAGE_SLOTS;
-    if (!written[at].page) {
-        if (++written_count > PAGE_SLOTS / 2)
-            engine_host_fatal("too many pages written in one segment");
-        written[at].page = page;
+    static uint8_t vectors[XSTATE_MAX] __attribute__((aligned(64))); // Zydis may use them, and the guest's are loaded
+    static uint8_t bytes[16 * MAX_BLOCK_INSNS];
+    uint64_t have = engine_copy_from_guest(bytes, b->pc, b->byte_len < sizeof(bytes) ? b->byte_len : sizeof(bytes)), len = 0;
+    __asm__ volatile("xsave64 (%0)" ::"r"(vectors), "a"(-1), "d"(-1) : "memory");
+    ZydisDecoder decoder;
+    ZydisDecodedInstruction z;
+    ZydisDecoderInit(&decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
+    for (uint32_t i = 0; i < insns && len < have; i++) {
+        if (!ZYAN_SUCCESS(ZydisDecoderDecodeInstruction(&decoder, NULL, bytes + len, have - len, &z)))
+            break;
+        len += z.length;
     }
-    last_written = &written[at];
-    return last_written;
+    __asm__ volatile("xrstor64 (%0)" ::"r"(vectors), "a"(-1), "d"(-1) : "memory");
+    return (uint16_t)len;
 }
 
-static void mark(uint64_t addr, uint64_t size)
+static struct written_page *page_of(uint64_t page)
+{
+    uint64_t i = page / PAGE_SIZE % RECENT;
+    if (recent[i].page != page || !recent[i].row) {
+        recent[i].row = set_row(&written, page, 0);
+        recent[i].page = page;
+    }
+    return recent[i].row;
+}
+
+static inline void mark(uint64_t addr, uint64_t size)
 {
     uint64_t first = addr >> 3, last = (addr + size - 1) >> 3;
-    if (first >> 9 == last >> 9) { // within a page
-        struct written_page *p = page_of(addr & ~(uint64_t)(PAGE_SIZE - 1));
-        for (uint64_t g = first; g <= last; g++)
-            p->granules[g >> 6 & 7] |= 1ull << (g & 63);
-        return;
-    }
-    for (uint64_t g = first; g <= last; g++) {
-        struct written_page *p = page_of(g >> 9 << 12);
+    struct written_page *p = page_of(addr & ~(uint64_t)(PAGE_SIZE - 1));
+    p->granules[first >> 6 & 7] |= 1ull << (first & 63);
+    for (uint64_t g = first + 1; g <= last; g++) {
+        if ((g & 511) == 0)
+            p = page_of(g << 3);
         p->granules[g >> 6 & 7] |= 1ull << (g & 63);
     }
 }
@@ -236,63 +315,141 @@ void consume_set_stack(uint32_t slot, const uint8_t *entries, uint64_t len)
 
 /* --- the pass over the log --- */
 
+/* What a store wrote, [addr, addr + size). False: the run is to stop. */
+static inline bool stored(const struct block_info *b, uint64_t addr, uint64_t size, uint8_t kind, uint64_t icount, bool index,
+                          bool watch)
+{
+    if (index)
+        mark(addr, size);
+    if (!watch || (kind != STORE_SCATTER && !watched(addr, addr + size)))
+        return true;
+    struct write_row row = {.stamp = clock_stamp, .icount = icount, .pc = b->pc, .addr = addr,
+                            .size = size < UINT32_MAX ? (uint32_t)size : UINT32_MAX, .kind = kind, .slot = run_slot};
+    return add_row(STREAM_WRITES, &row, sizeof(row));
+}
+
+static bool stored_string(const struct block_info *b, uint64_t before, uint64_t after, uint64_t size, uint64_t icount)
+{
+    if (after == before)
+        return true;
+    uint64_t start = after > before ? before : after + size, end = after > before ? after : before + size;
+    return stored(b, start, end - start, STORE_REP, icount, want.index, want.watch_count);
+}
+
+/* The interrupted string store is found to have got to `after`. */
+static bool end_cut_store(uint64_t after)
+{
+    struct block_info b = {.pc = cut_store.pc};
+    cut_store.pending = false;
+    return stored_string(&b, cut_store.before, after, cut_store.size, cut_store.icount);
+}
+
+/* Calls, strings, blocks: whatever is not wanted often or seldom seen. */
+static bool take_record(const struct block_info *b, const uint64_t *slots, uint64_t at, uint32_t done)
+{
+    bool go_on = true;
+    if (want.blocks && done) {
+        struct block_row row = {clock_stamp, at, b->pc, (uint16_t)done,
+                                done < b->insn_count ? prefix_len(b, done) : b->byte_len, run_slot};
+        go_on &= add_row(STREAM_BLOCKS, &row, sizeof(row));
+    }
+    for (uint32_t i = 0; i < b->store_count; i++) {
+        const struct store_desc *d = &b->stores[i];
+        uint64_t addr = *slots++, icount = at + d->insn;
+        if (cut_store.pending) // what goes on is a block that begins with the same instruction
+            go_on &= end_cut_store(d->kind == STORE_REP && d->insn == 0 ? addr : cut_store.before);
+        if (d->kind == STORE_REP) {
+            uint64_t after = *slots++;
+            if (d->insn == done) {
+                cut_store = (__typeof__(cut_store)){true, addr, d->size, icount, b->pc};
+                break;
+            }
+            if (d->insn > done)
+                break;
+            go_on &= stored_string(b, addr, after, d->size, icount);
+            continue;
+        }
+        if (d->insn >= done)
+            break;
+        go_on &= stored(b, addr, d->size, d->kind, icount, want.index, want.watch_count);
+        if (d->kind == STORE_CALL && (want.calls || want.track)) {
+            struct call_row row = {.stamp = clock_stamp, .icount = icount, .pc = b->pc,
+                                   .return_addr = b->pc + b->byte_len, .sp = addr, .slot = run_slot};
+            if (want.track)
+                track_call(&row);
+            if (want.calls)
+                go_on &= add_row(STREAM_CALLS, &row, sizeof(row));
+        }
+    }
+    return go_on;
+}
+
+/* `wants_calls`, `watch`, `index` are constants: a loop of its own for each selection. */
+static inline __attribute__((always_inline)) bool pass(const uint8_t *log, const uint8_t *end, uint64_t at, uint32_t last_insns,
+                                                       bool index, bool watch, bool wants_calls)
+{
+    const struct block *blocks = (const struct block *)(const void *)engine_block(0);
+    bool go_on = true;
+    while (log < end) {
+        uint32_t idx = *(const uint32_t *)(const void *)log;
+        const struct block_info *b = &blocks[idx].info;
+        const uint64_t *slots = (const uint64_t *)(const void *)(log + 8);
+        log += 8 + 8u * b->slot_count;
+        if (__builtin_expect(log >= end && last_insns < b->insn_count, 0)) {
+            if (index && last_insns)
+                add_count(b, (uint16_t)last_insns, prefix_len(b, last_insns), END_FALL, 1);
+            return go_on & take_record(b, slots, at, last_insns);
+        }
+        if (index)
+            counts[idx]++;
+        bool plain = b->slot_count == b->store_count && !cut_store.pending;
+        bool calls = b->end == END_CALL || b->end == END_INDIRECT_CALL;
+        if (__builtin_expect(!plain || (wants_calls && calls), 0)) {
+            go_on &= take_record(b, slots, at, b->insn_count);
+        } else {
+            for (uint32_t i = 0; i < b->store_count; i++)
+                go_on &= stored(b, slots[i], b->stores[i].size, b->stores[i].kind, at + b->stores[i].insn, index, watch);
+        }
+        at += b->insn_count;
+    }
+    return go_on;
+}
+
 static bool consume(void *ctx, const uint8_t *log, size_t len, uint64_t icount, uint32_t last_insns)
 {
     const uint8_t *end = log + len;
-    bool go_on = true;
     uint64_t at = clock_base + run_offset + icount;
-    while (log < end) {
-        uint32_t idx = *(const uint32_t *)(const void *)log;
-        const struct block_info *b = engine_block(idx);
-        const uint64_t *slots = (const uint64_t *)(const void *)(log + 8);
-        log += 8 + 8u * b->slot_count;
-        bool partial = log >= end && last_insns != UINT32_MAX;
-        uint32_t done = partial ? last_insns : b->insn_count;
-        if (want.index) {
-            if (!partial)
+    if (want.blocks) {
+        bool go_on = true;
+        while (log < end) {
+            uint32_t idx = *(const uint32_t *)(const void *)log;
+            const struct block_info *b = engine_block(idx);
+            const uint64_t *slots = (const uint64_t *)(const void *)(log + 8);
+            log += 8 + 8u * b->slot_count;
+            uint32_t done = log >= end && last_insns < b->insn_count ? last_insns : b->insn_count;
+            if (want.index && done == b->insn_count)
                 counts[idx]++;
+            else if (want.index && done)
+                add_count(b, (uint16_t)done, prefix_len(b, done), END_FALL, 1);
+            go_on &= take_record(b, slots, at, done);
+            at += done;
         }
-        if (want.blocks) {
-            struct block_row row = {clock_stamp, at, b->pc, (uint16_t)done, b->byte_len, run_slot};
-            go_on &= add_row(STREAM_BLOCKS, &row, sizeof(row));
-        }
-        for (uint32_t i = 0; i < b->store_count; i++) {
-            const struct store_desc *d = &b->stores[i];
-            uint64_t addr = *slots++, size = d->size;
-            if (d->kind == STORE_REP) {
-                uint64_t after = *slots++;
-                if (d->insn >= done)
-                    break; // interrupted or faulted: what it did is seen when it goes on
-                if (after >= addr) {
-                    size = after - addr;
-                } else {
-                    size = addr - after;
-                    addr = after + d->size;
-                }
-                if (!size)
-                    continue;
-            } else if (d->insn >= done) {
-                break;
-            }
-            if (want.index)
-                mark(addr, size);
-            if (want.watch_count && watched(addr, addr + size)) {
-                struct write_row row = {.stamp = clock_stamp, .icount = at + d->insn, .pc = b->pc, .addr = addr,
-                                        .size = (uint32_t)size, .kind = d->kind, .slot = run_slot};
-                go_on &= add_row(STREAM_WRITES, &row, sizeof(row));
-            }
-            if (d->kind == STORE_CALL && (want.calls || want.track)) {
-                struct call_row row = {.stamp = clock_stamp, .icount = at + d->insn, .pc = b->pc,
-                                       .return_addr = b->pc + b->byte_len, .sp = addr, .slot = run_slot};
-                if (want.track)
-                    track_call(&row);
-                if (want.calls)
-                    go_on &= add_row(STREAM_CALLS, &row, sizeof(row));
-            }
-        }
-        at += done;
+        return go_on;
     }
-    return go_on;
+    bool wants_calls = want.calls || want.track;
+    if (want.index && !want.watch_count)
+        return wants_calls ? pass(log, end, at, last_insns, true, false, true) : pass(log, end, at, last_insns, true, false, false);
+    if (want.index)
+        return pass(log, end, at, last_insns, true, true, wants_calls);
+    if (want.watch_count)
+        return pass(log, end, at, last_insns, false, true, wants_calls);
+    return wants_calls ? pass(log, end, at, last_insns, false, false, true) : true;
+}
+
+void consume_end(const struct engine_task *task)
+{
+    if (cut_store.pending)
+        end_cut_store(task->regs.r[UREG_RDI]);
 }
 
 /* --- the wire --- */
@@ -303,12 +460,9 @@ static void forget(void)
         for (uint32_t i = 0; i < engine_block_count(); i++)
             counts[i] = 0;
     }
-    if (total_count)
-        __builtin_memset(totals, 0, COUNT_SLOTS * sizeof(totals[0]));
-    if (written_count)
-        __builtin_memset(written, 0, (uint64_t)PAGE_SLOTS * sizeof(written[0]));
-    total_count = written_count = 0;
-    last_written = NULL;
+    set_clear(&totals);
+    set_clear(&written);
+    __builtin_memset(recent, 0, sizeof(recent));
     for (int i = 0; i < STREAM_COUNT; i++) {
         if (i != STREAM_HOOKS)
             streams[i].len = streams[i].taken = 0;
@@ -361,24 +515,6 @@ static void list_table(uint32_t stream)
     struct rows *r = &streams[stream];
     if (stream == STREAM_COUNTS) {
         fold_counts();
-        for (uint64_t i = 0; i < COUNT_SLOTS && total_count; i++) {
-            if (totals[i].count) {
-                __builtin_memcpy(r->data + r->len, &totals[i], sizeof(totals[i]));
-                r->len += sizeof(totals[i]);
-                totals[i].count = 0;
-            }
-        }
-        total_count = 0;
-    } else if (stream == STREAM_PAGES) {
-        for (uint64_t i = 0; i < PAGE_SLOTS && written_count; i++) {
-            if (written[i].page) {
-                __builtin_memcpy(r->data + r->len, &written[i], sizeof(written[i]));
-                r->len += sizeof(written[i]);
-                __builtin_memset(&written[i], 0, sizeof(written[i]));
-            }
-        }
-        written_count = 0;
-        last_written = NULL;
     } else if (stream == STREAM_STACK) {
         for (unsigned i = 0; i < STACKS; i++) {
             if (!stacks[i].used)
@@ -396,31 +532,67 @@ static void list_table(uint32_t stream)
     }
 }
 
+static uint64_t hook_row_len(void);
+static bool hook_keep_last;
+static uint64_t hook_max_rows;
+
+/* Of a stream that keeps its last rows only those count that were asked for. */
+static void drop_oldest(uint32_t stream)
+{
+    static const uint32_t row_lens[] = {[STREAM_WRITES] = sizeof(struct write_row), [STREAM_CALLS] = sizeof(struct call_row),
+                                        [STREAM_BLOCKS] = sizeof(struct block_row)};
+    struct rows *r = &streams[stream];
+    uint64_t most = UINT64_MAX;
+    if (stream == STREAM_HOOKS && hook_keep_last && hook_max_rows)
+        most = hook_max_rows * hook_row_len();
+    else if (stream <= STREAM_BLOCKS && want.keep_last && want.max_rows)
+        most = want.max_rows * row_lens[stream];
+    if (r->len > most)
+        r->taken = r->len - most;
+}
+
 uint64_t consume_take(uint32_t stream, uint8_t *window, uint64_t len, uint64_t *left_out)
 {
     *left_out = 0;
     if (stream >= STREAM_COUNT)
         return 0;
     struct rows *r = &streams[stream];
-    if (r->len == 0)
+    if (r->taken == 0) {
         list_table(stream);
+        drop_oldest(stream);
+    }
     uint64_t n = r->len - r->taken < len ? r->len - r->taken : len;
     __builtin_memcpy(window, r->data + r->taken, n);
     r->taken += n;
     *left_out = r->len - r->taken;
-    if (!*left_out)
-        r->len = r->taken = 0;
+    if (*left_out)
+        return n;
+    r->len = r->taken = 0;
+    if (stream == STREAM_COUNTS)
+        set_clear(&totals);
+    if (stream == STREAM_PAGES) {
+        set_clear(&written);
+        __builtin_memset(recent, 0, sizeof(recent));
+    }
     return n;
 }
 
 /* --- hooks --- */
 
 enum { MAX_HOOKS = 2048, MAX_MEMORY = 32 };
-static uint64_t hook_pcs[MAX_HOOKS], break_pcs[64];
+static uint64_t hook_pcs[MAX_HOOKS] /* sorted */, break_pcs[64];
 static size_t hook_count, break_count;
 static struct hook_memory hook_memory[MAX_MEMORY];
-static uint64_t hook_memory_count, hook_max_rows, hook_rows;
-static bool hook_keep_last, hook_regs;
+static uint64_t hook_memory_count, hook_rows;
+static bool hook_regs;
+
+static uint64_t hook_row_len(void)
+{
+    uint64_t len = sizeof(struct hook_row);
+    for (uint64_t i = 0; i < hook_memory_count; i++)
+        len += (hook_memory[i].len + 7u) & ~7u;
+    return len;
+}
 
 static void set_all_breaks(void)
 {
@@ -446,7 +618,13 @@ void hooks_select(const struct wire_command *c, const uint8_t *window)
     bool had = hook_count;
     hook_count = c->len < MAX_HOOKS ? c->len : MAX_HOOKS;
     hook_memory_count = c->consume.memory_count < MAX_MEMORY ? c->consume.memory_count : MAX_MEMORY;
-    __builtin_memcpy(hook_pcs, window, hook_count * sizeof(hook_pcs[0]));
+    for (size_t i = 0; i < hook_count; i++) { // sorted, as they mostly are already
+        size_t at = i;
+        uint64_t pc = ((const uint64_t *)(const void *)window)[i];
+        for (; at && hook_pcs[at - 1] > pc; at--)
+            hook_pcs[at] = hook_pcs[at - 1];
+        hook_pcs[at] = pc;
+    }
     __builtin_memcpy(hook_memory, window + c->len * 8, hook_memory_count * sizeof(hook_memory[0]));
     hook_max_rows = c->consume.max_rows;
     hook_keep_last = c->consume.keep_last;
@@ -458,6 +636,19 @@ void hooks_select(const struct wire_command *c, const uint8_t *window)
         hook_rows = 1;
     if (had || hook_count)
         set_all_breaks();
+}
+
+static bool is_hook(uint64_t pc)
+{
+    size_t low = 0, high = hook_count;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (hook_pcs[middle] < pc)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < hook_count && hook_pcs[low] == pc;
 }
 
 static bool is_one_of(uint64_t pc, const uint64_t *pcs, size_t count)
@@ -473,9 +664,7 @@ static bool is_one_of(uint64_t pc, const uint64_t *pcs, size_t count)
 static bool record_hit(const struct engine_task *task, uint64_t icount)
 {
     struct rows *r = &streams[STREAM_HOOKS];
-    uint64_t size = sizeof(struct hook_row);
-    for (uint64_t i = 0; i < hook_memory_count; i++)
-        size += (hook_memory[i].len + 7u) & ~7u;
+    uint64_t size = hook_row_len();
     if (hook_max_rows && hook_keep_last && r->len >= 2 * hook_max_rows * size) {
         uint64_t keep = hook_max_rows * size;
         __builtin_memmove(r->data, r->data + r->len - keep, keep);
@@ -525,7 +714,7 @@ void hooks_run(struct engine_task *task, uint32_t slot, const struct engine_requ
     bool first = true;
     for (;;) {
         consume_begin(slot, icount);
-        if (first && hook_count && rest.max_icount && is_one_of(task->regs.r[UREG_RIP], hook_pcs, hook_count) &&
+        if (first && hook_count && rest.max_icount && is_hook(task->regs.r[UREG_RIP]) &&
             (stopped_at_stamp != clock_stamp || stopped_at_icount != clock_base)) {
             stopped_at_stamp = clock_stamp;
             stopped_at_icount = clock_base;
@@ -539,7 +728,7 @@ void hooks_run(struct engine_task *task, uint32_t slot, const struct engine_requ
         icount += out->icount;
         ticks += out->ticks;
         uint64_t pc = task->regs.r[UREG_RIP];
-        if (out->reason != STOP_BREAK || !is_one_of(pc, hook_pcs, hook_count))
+        if (out->reason != STOP_BREAK || !is_hook(pc))
             break;
         bool go_on = record_hit(task, icount);
         stopped_at_stamp = clock_stamp;
@@ -557,6 +746,7 @@ void hooks_run(struct engine_task *task, uint32_t slot, const struct engine_requ
             break;
         }
     }
+    consume_end(task);
     out->icount = icount;
     out->ticks = ticks;
 }

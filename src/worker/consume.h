@@ -13,6 +13,8 @@ uint64_t consume_take(uint32_t stream, uint8_t *window, uint64_t len, uint64_t *
 void consume_set_stack(uint32_t slot, const uint8_t *entries, uint64_t len);
 /** To be called before a run of `slot` that begins `icount` instructions after the clock's base. */
 void consume_begin(uint32_t slot, uint64_t icount);
+/** To be called after a run. */
+void consume_end(const struct engine_task *task);
 
 /** Runs a task; hooks on the way are recorded and passed. */
 void hooks_run(struct engine_task *task, uint32_t slot, const struct engine_request *q, struct engine_result *out);

@@ -582,8 +582,8 @@ struct err *worker_set_breaks(struct worker *w, const gaddr *pcs, size_t count)
 {
     struct wire_command c = {.op = WIRE_BREAKS, .len = count};
     struct wire_reply reply;
-    if (count * sizeof(*pcs) > WINDOW_LEN)
-        return err_new(ERR_LIMIT, "%zu break addresses", count);
+    if (count > 64)
+        return err_new(ERR_LIMIT, "%zu break addresses; at most 64", count);
     memcpy(w->window, pcs, count * sizeof(*pcs));
     return exchange(w, &c, &reply);
 }

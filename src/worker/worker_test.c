@@ -1,0 +1,917 @@
+/* Workers as their coordinator sees them. The recorded programs here are a few instructions written by hand. */
+#include "worker/worker.h"
+
+#include "base/test.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <time.h>
+
+enum { CODE = 0x400000, CODE_LEN = 0x10000, DATA = 0x600000, DATA_LEN = 0x40000, RWX = PROT_READ | PROT_WRITE | PROT_EXEC };
+#define STACK     0x7ffd00000000ull
+#define STACK_LEN 0x10000ull
+#define SP        (STACK + STACK_LEN - 64)
+
+static const struct addr_range used[] = {
+    {CODE, CODE + CODE_LEN}, {DATA, DATA + DATA_LEN}, {0x10000000000, 0x10000100000}, {STACK, STACK + STACK_LEN},
+};
+
+/* mov ecx, 1000; loop: dec ecx; jnz loop; syscall: 2002 instructions with the system call not executed, 1000 ticks. */
+static const uint8_t count_down[] = {0xb9, 0xe8, 3, 0, 0, 0xff, 0xc9, 0x75, 0xfc, 0x0f, 0x05};
+/* jmp to itself */
+static const uint8_t for_ever[] = {0xeb, 0xfe};
+
+static struct worker *new_worker(void)
+{
+    struct worker *w;
+    assert_ok(worker_create(used, sizeof(used) / sizeof(used[0]), &w));
+    return w;
+}
+
+/* A worker with code, data and stack mapped. */
+static struct worker *with_program(const void *code, size_t len)
+{
+    struct worker *w = new_worker();
+    assert_ok(worker_map(w, CODE, CODE + CODE_LEN, PROT_READ | PROT_EXEC, MAP_KIND_ANON, -1, 0));
+    assert_ok(worker_map(w, DATA, DATA + DATA_LEN, PROT_READ | PROT_WRITE, MAP_KIND_ANON, -1, 0));
+    assert_ok(worker_map(w, STACK, STACK + STACK_LEN, PROT_READ | PROT_WRITE, MAP_KIND_ANON, -1, 0));
+    assert_ok(worker_write(w, CODE, code, len));
+    return w;
+}
+
+static struct regs at_start(void)
+{
+    struct regs r = {0};
+    r.r[UREG_RIP] = CODE;
+    r.r[UREG_RSP] = SP;
+    r.r[UREG_EFLAGS] = 0x246;
+    return r;
+}
+
+static struct engine_result run(struct worker *w, enum engine_mode mode, const struct regs *set, uint64_t max_icount,
+                                struct regs *out)
+{
+    struct engine_request q = {.mode = mode, .max_icount = max_icount};
+    struct engine_result result;
+    assert_ok(worker_run(w, 0, &q, set, &result, out));
+    return result;
+}
+
+static uint64_t word_at(struct worker *w, gaddr addr)
+{
+    uint64_t v;
+    assert_ok(worker_read(w, addr, &v, sizeof(v), NULL));
+    return v;
+}
+
+static void expect_err(struct err *e, enum err_kind kind)
+{
+    assert_non_null(e);
+    assert_int_equal(err_kind(e), kind);
+    err_free(e);
+}
+
+static double now(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (double)ts.tv_sec + (double)ts.tv_nsec * 1e-9;
+}
+
+/* --- running --- */
+
+TEST(a_run_stops_at_the_system_call_with_exact_counts)
+{
+    struct worker *w = with_program(count_down, sizeof(count_down));
+    for (int mode = 0; mode < 2; mode++) {
+        struct regs r = at_start(), out;
+        struct engine_result stop = run(w, (enum engine_mode)mode, &r, UINT64_MAX, &out);
+        assert_int_equal(stop.reason, STOP_SYSCALL);
+        assert_int_equal(stop.icount, 2001);
+        assert_int_equal(stop.ticks, 1000);
+        assert_int_equal(stop.insn_len, 2);
+        assert_int_equal(out.r[UREG_RIP], CODE + 9);
+        assert_int_equal(out.r[UREG_RCX], 0);
+    }
+    worker_destroy(w);
+}
+
+TEST(a_run_stops_at_the_instruction_asked_for)
+{
+    struct worker *w = with_program(count_down, sizeof(count_down));
+    for (uint64_t n = 0; n < 40; n++) {
+        struct regs r = at_start(), out, again;
+        struct engine_result stop = run(w, ENGINE_COUNT, &r, n, &out);
+        assert_int_equal(stop.reason, STOP_LIMIT);
+        assert_int_equal(stop.icount, n);
+        if (n) {
+            assert_int_equal(out.r[UREG_RCX], 1000 - n / 2);
+            assert_int_equal(out.r[UREG_RIP], CODE + (n % 2 ? 5 : 7));
+        }
+        assert_ok(worker_get_regs(w, 0, &again));
+        assert_memory_equal(&out, &again, sizeof(out));
+        stop = run(w, ENGINE_COUNT, NULL, UINT64_MAX, &out);
+        assert_int_equal(stop.icount, 2001 - n);
+    }
+    worker_destroy(w);
+}
+
+TEST(a_fault_is_told_with_its_address_and_the_memory_can_be_mapped_then)
+{
+    static const uint8_t code[] = {0xc6, 0x04, 0x25, 0, 0, 0x50, 0, 7, 0x0f, 0x05}; // mov byte [0x500000], 7; syscall
+    struct worker *w = with_program(code, sizeof(code));
+    struct regs r = at_start(), out;
+    struct engine_result stop = run(w, ENGINE_COUNT, &r, UINT64_MAX, &out);
+    assert_int_equal(stop.reason, STOP_FAULT);
+    assert_int_equal(stop.signo, SIGSEGV);
+    assert_int_equal(stop.si_code, SEGV_MAPERR);
+    assert_int_equal(stop.fault_addr, 0x500000);
+    assert_int_equal(stop.icount, 0);
+    assert_ok(worker_map(w, 0x500000, 0x501000, PROT_READ, MAP_KIND_ANON, -1, 0));
+    stop = run(w, ENGINE_COUNT, NULL, UINT64_MAX, &out);
+    assert_int_equal(stop.si_code, SEGV_ACCERR);
+    assert_ok(worker_protect(w, 0x500000, 0x501000, PROT_READ | PROT_WRITE));
+    stop = run(w, ENGINE_COUNT, NULL, UINT64_MAX, &out);
+    assert_int_equal(stop.reason, STOP_SYSCALL);
+    assert_int_equal(word_at(w, 0x500000), 7);
+    worker_destroy(w);
+}
+
+TEST(new_code_is_run_after_a_write_and_after_a_mapping)
+{
+    uint8_t code[] = {0xb8, 1, 0, 0, 0, 0x0f, 0x05}; // mov eax, 1; syscall
+    struct worker *w = with_program(code, sizeof(code));
+    struct regs r = at_start(), out;
+    for (uint8_t i = 1; i < 20; i++) {
+        code[1] = i;
+        assert_ok(worker_write(w, CODE, code, sizeof(code)));
+        run(w, ENGINE_COUNT, &r, UINT64_MAX, &out);
+        assert_int_equal(out.r[UREG_RAX], i);
+    }
+    assert_ok(worker_map(w, CODE, CODE + PAGE_SIZE, RWX, MAP_KIND_ANON, -1, 0));
+    code[1] = 99;
+    assert_ok(worker_write(w, CODE, code, sizeof(code)));
+    run(w, ENGINE_COUNT, &r, UINT64_MAX, &out);
+    assert_int_equal(out.r[UREG_RAX], 99);
+    worker_destroy(w);
+}
+
+TEST(vector_state_belongs_to_the_task)
+{
+    static const uint8_t code[] = {0x66, 0x0f, 0xd4, 0xc1, 0x0f, 0x05}; // paddq xmm0, xmm1; syscall
+    struct worker *w = with_program(code, sizeof(code));
+    struct xstate x;
+    for (unsigned slot = 0; slot < 3; slot++) {
+        assert_ok(worker_set_xstate(w, slot, NULL));
+        assert_ok(worker_get_xstate(w, slot, &x));
+        x.data[160] = (uint8_t)(slot + 1); // xmm0
+        x.data[176] = 10;                  // xmm1
+        x.data[512] |= 2;                  // XSTATE_BV: SSE
+        assert_ok(worker_set_xstate(w, slot, &x));
+    }
+    struct regs r = at_start();
+    struct engine_request q = {.max_icount = UINT64_MAX};
+    struct engine_result stop;
+    for (int round = 1; round < 4; round++) {
+        for (unsigned slot = 0; slot < 3; slot++)
+            assert_ok(worker_run(w, slot, &q, &r, &stop, NULL));
+        for (unsigned slot = 0; slot < 3; slot++) {
+            assert_ok(worker_get_xstate(w, slot, &x));
+            assert_int_equal(x.data[160], slot + 1 + 10 * (unsigned)round);
+        }
+    }
+    worker_destroy(w);
+}
+
+TEST(vector_state_with_bits_that_no_processor_has_does_no_harm)
+{
+    struct worker *w = with_program(count_down, sizeof(count_down));
+    struct xstate x;
+    assert_ok(worker_get_xstate(w, 0, &x));
+    memset(x.data + 512, 0xff, 64);
+    memset(x.data + 24, 0xff, 4); // MXCSR
+    assert_ok(worker_set_xstate(w, 0, &x));
+    struct regs r = at_start(), out;
+    assert_int_equal(run(w, ENGINE_COUNT, &r, UINT64_MAX, &out).reason, STOP_SYSCALL);
+    worker_destroy(w);
+}
+
+/* --- memory --- */
+
+TEST(memory_is_read_and_written_whatever_its_protection)
+{
+    struct worker *w = new_worker();
+    uint8_t *data = xmalloc(9 << 20), *back = xmalloc(9 << 20);
+    for (size_t i = 0; i < 9 << 20; i++)
+        data[i] = (uint8_t)(i * 7 + (i >> 12));
+    gaddr at = 0x10000000000;
+    static const int prots[] = {PROT_NONE, PROT_READ, PROT_READ | PROT_WRITE, PROT_READ | PROT_EXEC, PROT_EXEC};
+    for (size_t i = 0; i < sizeof(prots) / sizeof(prots[0]); i++) {
+        size_t len = i == 0 ? 9 << 20 : 0x5000;
+        assert_ok(worker_map(w, at, at + len, prots[i], MAP_KIND_ANON, -1, 0));
+        assert_ok(worker_write(w, at + 5, data, len - 10));
+        size_t done;
+        assert_ok(worker_read(w, at + 5, back, len - 10, &done));
+        assert_int_equal(done, len - 10);
+        assert_memory_equal(data, back, len - 10);
+        size_t most;
+        struct err *e = worker_read(w, at + len - 3, back, 10, &most);
+        expect_err(e, ERR_FAULT);
+        assert_int_equal(most, 3);
+        expect_err(worker_write(w, at + len - 3, back, 10), ERR_FAULT);
+        assert_ok(worker_unmap(w, at, at + len));
+        expect_err(worker_read(w, at, back, 1, NULL), ERR_FAULT);
+    }
+    free(data);
+    free(back);
+    worker_destroy(w);
+}
+
+TEST(writing_into_protected_memory_leaves_it_protected)
+{
+    static const uint8_t code[] = {0xc6, 0x04, 0x25, 0, 0, 0x60, 0, 7, 0x0f, 0x05}; // mov byte [DATA], 7; syscall
+    struct worker *w = with_program(code, sizeof(code));
+    assert_ok(worker_protect(w, DATA, DATA + PAGE_SIZE, PROT_READ));
+    assert_ok(worker_write(w, DATA, "x", 1));
+    struct regs r = at_start(), out;
+    assert_int_equal(run(w, ENGINE_COUNT, &r, UINT64_MAX, &out).reason, STOP_FAULT);
+    assert_int_equal(word_at(w, DATA), 'x');
+    worker_destroy(w);
+}
+
+TEST(workers_share_a_memory_object)
+{
+    int fd = memfd_create("object", MFD_CLOEXEC);
+    assert_int_equal(ftruncate(fd, 0x3000), 0);
+    struct worker *a = new_worker(), *b = new_worker(), *c;
+    assert_ok(worker_map(a, DATA, DATA + 0x3000, PROT_READ | PROT_WRITE, MAP_KIND_SHARED, fd, 0));
+    assert_ok(worker_map(b, DATA, DATA + 0x1000, PROT_READ, MAP_KIND_SHARED, fd, 0x2000));
+    assert_ok(worker_write(a, DATA + 0x2000, "12345678", 8));
+    assert_memory_equal((uint64_t[]){word_at(b, DATA)}, "12345678", 8);
+    assert_ok(worker_fork(a, &c));
+    assert_ok(worker_write(c, DATA + 0x2000, "abc", 3));
+    assert_memory_equal((uint64_t[]){word_at(b, DATA)}, "abc45678", 8);
+    // A private mapping has its own copy of what it wrote.
+    assert_ok(worker_map(b, DATA, DATA + 0x1000, PROT_READ, MAP_KIND_PRIVATE_FILE, fd, 0x2000));
+    assert_ok(worker_write(b, DATA, "private!", 8));
+    assert_memory_equal((uint64_t[]){word_at(a, DATA + 0x2000)}, "abc45678", 8);
+    expect_err(worker_map(b, DATA, DATA + 0x1000, PROT_READ, MAP_KIND_SHARED, fd, 1), ERR_OS);
+    worker_destroy(a);
+    worker_destroy(b);
+    worker_destroy(c);
+    close(fd);
+}
+
+TEST(mappings_move_with_their_protections)
+{
+    struct worker *w = new_worker();
+    gaddr from = DATA, to = 0x10000000000;
+    assert_ok(worker_map(w, from, from + 0x6000, PROT_READ | PROT_WRITE, MAP_KIND_ANON, -1, 0));
+    for (uint64_t i = 0; i < 6; i++)
+        assert_ok(worker_write(w, from + i * PAGE_SIZE, &i, 8));
+    assert_ok(worker_protect(w, from + 0x2000, from + 0x4000, PROT_NONE));
+    assert_ok(worker_move(w, from, 0x6000, to, 0x6000, false));
+    for (uint64_t i = 0; i < 6; i++)
+        assert_int_equal(word_at(w, to + i * PAGE_SIZE), i);
+    expect_err(worker_read(w, from, &to, 1, NULL), ERR_FAULT);
+    assert_ok(worker_move(w, to, 0x2000, from, 0x2000, true));
+    assert_int_equal(word_at(w, from + 0x1000), 1);
+    assert_int_equal(word_at(w, to + 0x1000), 0);
+    assert_ok(worker_dontneed(w, from, from + 0x1000));
+    assert_ok(worker_dontneed(w, from + 0x1000, from + 0x2000));
+    assert_int_equal(word_at(w, from + 0x1000), 0);
+    worker_destroy(w);
+}
+
+TEST(a_page_of_code_can_be_written_after_it_was_moved)
+{
+    // mov byte [rax], 1; syscall
+    static const uint8_t code[] = {0xc6, 0x00, 1, 0x0f, 0x05};
+    struct worker *w = with_program(code, sizeof(code));
+    gaddr to = 0x10000000000;
+    assert_ok(worker_map(w, DATA, DATA + 0x3000, RWX, MAP_KIND_ANON, -1, 0));
+    assert_ok(worker_write(w, DATA + 0x1000, code, sizeof(code)));
+    struct regs r = at_start(), out;
+    r.r[UREG_RIP] = DATA + 0x1000;
+    r.r[UREG_RAX] = DATA;
+    assert_int_equal(run(w, ENGINE_COUNT, &r, UINT64_MAX, &out).reason, STOP_SYSCALL);
+    assert_ok(worker_move(w, DATA, 0x3000, to, 0x3000, false));
+    r.r[UREG_RIP] = CODE;
+    r.r[UREG_RAX] = to + 0x1100;
+    assert_int_equal(run(w, ENGINE_COUNT, &r, UINT64_MAX, &out).reason, STOP_SYSCALL);
+    assert_int_equal(word_at(w, to + 0x1100), 1);
+    worker_destroy(w);
+}
+
+TEST(a_worker_guards_its_own_memory)
+{
+    struct worker *w = with_program(count_down, sizeof(count_down));
+    static const struct addr_range everything[] = {{0, 0x7ffffffff000}, {0x10000, 0x7fffffff0000}};
+    for (int i = 0; i < 2; i++) {
+        expect_err(worker_unmap(w, everything[i].start, everything[i].end), ERR_OS);
+        expect_err(worker_map(w, everything[i].start, everything[i].end, 0, MAP_KIND_ANON, -1, 0), ERR_OS);
+        expect_err(worker_protect(w, everything[i].start, everything[i].end, 0), ERR_OS);
+    }
+    expect_err(worker_write(w, UINT64_MAX - 2, "abcd", 4), ERR_FAULT);
+    expect_err(worker_read(w, UINT64_MAX - 2, (char[4]){0}, 4, NULL), ERR_FAULT);
+    struct regs r = at_start(), out;
+    assert_int_equal(run(w, ENGINE_COUNT, &r, UINT64_MAX, &out).reason, STOP_SYSCALL);
+    worker_destroy(w);
+}
+
+/* --- forks --- */
+
+TEST(a_fork_goes_its_own_way)
+{
+    struct worker *a = with_program(count_down, sizeof(count_down)), *b, *c;
+    struct regs r = at_start(), out;
+    run(a, ENGINE_COUNT, &r, 500, &out);
+    assert_ok(worker_fork(a, &b));
+    assert_int_equal(run(b, ENGINE_COUNT, NULL, UINT64_MAX, &out).icount, 1501);
+    assert_ok(worker_write(b, DATA, "b", 1));
+    assert_ok(worker_fork(b, &c));
+    worker_destroy(b);
+    assert_int_equal(word_at(c, DATA), 'b');
+    assert_int_equal(word_at(a, DATA), 0);
+    assert_int_equal(run(a, ENGINE_COUNT, NULL, UINT64_MAX, &out).icount, 1501);
+    assert_int_equal(run(c, ENGINE_COUNT, &r, UINT64_MAX, &out).icount, 2001);
+    worker_destroy(a);
+    worker_destroy(c);
+}
+
+TEST(a_worker_leaves_no_zombie)
+{
+    struct worker *a = new_worker(), *b;
+    assert_ok(worker_fork(a, &b));
+    worker_destroy(b);
+    worker_destroy(a);
+    assert_int_equal(waitpid(-1, NULL, __WALL | WNOHANG), -1);
+    assert_int_equal(errno, ECHILD);
+}
+
+/* --- consumers --- */
+
+/*  0  mov ecx, 3
+ *  5  again: call f              (ends a block of 1, then of its own)
+ * 10  mov [DATA + 16], rcx
+ * 18  dec ecx; jnz again
+ * 22  syscall
+ * 24  f: mov byte [DATA + rcx], 1
+ * 31  ret */
+static const uint8_t calls[] = {0xb9, 3, 0, 0, 0, 0xe8, 14, 0, 0, 0, 0x48, 0x89, 0x0c, 0x25, 0x10, 0, 0x60, 0,
+                                0xff, 0xc9, 0x75, 0xef, 0x0f, 0x05, 0xc6, 0x81, 0, 0, 0x60, 0, 1, 0xc3};
+
+TEST(the_index_counts_blocks_and_marks_what_was_written)
+{
+    struct worker *w = with_program(calls, sizeof(calls));
+    struct consume_request q = {.index = true};
+    struct regs r = at_start();
+    for (int round = 0; round < 2; round++) {
+        assert_ok(worker_consume(w, &q));
+        struct engine_result stop = run(w, ENGINE_LOG, &r, UINT64_MAX, NULL);
+        assert_int_equal(stop.icount, 1 + 3 * 6);
+        cleanup(buf_deinit) struct buf counts = {0}, pages = {0};
+        assert_ok(worker_take_index(w, &counts, &pages));
+        uint64_t insns = 0, f_count = 0;
+        const struct block_count *c = (const struct block_count *)(void *)counts.data;
+        for (size_t i = 0; i < counts.len / sizeof(*c); i++) {
+            insns += c[i].insn_count * c[i].count;
+            if (c[i].pc == CODE + 24) {
+                f_count += c[i].count;
+                assert_int_equal(c[i].end, END_RET);
+                assert_int_equal(c[i].byte_len, 8);
+            }
+        }
+        assert_int_equal(insns, stop.icount);
+        assert_int_equal(f_count, 3);
+        assert_int_equal(pages.len, 2 * sizeof(struct written_page));
+        const struct written_page *p = (const struct written_page *)(void *)pages.data;
+        for (int i = 0; i < 2; i++) {
+            if (p[i].page == DATA)
+                assert_int_equal(p[i].granules[0], 5);
+            else {
+                assert_int_equal(p[i].page, STACK + STACK_LEN - PAGE_SIZE);
+                assert_true(p[i].granules[7] == 1ull << (63 - 8));
+            }
+        }
+        pages.len = counts.len = 0;
+        assert_ok(worker_take_index(w, &counts, &pages));
+        assert_int_equal(counts.len + pages.len, 0);
+    }
+    worker_destroy(w);
+}
+
+TEST(rows_tell_when_and_where)
+{
+    struct worker *w = with_program(calls, sizeof(calls));
+    const struct addr_range watch[] = {{DATA, DATA + 2}, {DATA + 20, DATA + 21}};
+    struct consume_request q = {.calls = true, .blocks = true, .watch = watch, .watch_count = 2};
+    assert_ok(worker_consume(w, &q));
+    assert_ok(worker_set_icount(w, 77, 1000));
+    struct regs r = at_start();
+    run(w, ENGINE_LOG, &r, 10, NULL);
+    assert_ok(worker_set_icount(w, 78, 0));
+    run(w, ENGINE_LOG, NULL, UINT64_MAX, NULL);
+    cleanup(buf_deinit) struct buf writes = {0}, call_rows = {0}, blocks = {0};
+    assert_ok(worker_take_rows(w, &writes, &call_rows, &blocks));
+
+    // Call i happens 1 + 6 * i instructions after the start.
+    const struct call_row *c = (const struct call_row *)(void *)call_rows.data;
+    assert_int_equal(call_rows.len, 3 * sizeof(*c));
+    static const uint64_t when[3][2] = {{77, 1001}, {77, 1007}, {78, 3}};
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(c[i].stamp, when[i][0]);
+        assert_int_equal(c[i].icount, when[i][1]);
+        assert_int_equal(c[i].return_addr, CODE + 10);
+        assert_int_equal(c[i].sp, SP - 8);
+    }
+    // The write of f at DATA + 1 in the last round; the 8 bytes at DATA + 16 in each.
+    const struct write_row *x = (const struct write_row *)(void *)writes.data;
+    assert_int_equal(writes.len, 4 * sizeof(*x));
+    static const uint64_t written[4][4] = {
+        {77, 1004, DATA + 16, 8}, {78, 0, DATA + 16, 8}, {78, 4, DATA + 1, 1}, {78, 6, DATA + 16, 8}};
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(x[i].stamp, written[i][0]);
+        assert_int_equal(x[i].icount, written[i][1]);
+        assert_int_equal(x[i].addr, written[i][2]);
+        assert_int_equal(x[i].size, written[i][3]);
+        assert_int_equal(x[i].kind, STORE_PLAIN);
+    }
+    const struct block_row *b = (const struct block_row *)(void *)blocks.data;
+    uint64_t insns = 0;
+    for (size_t i = 0; i < blocks.len / sizeof(*b); i++) {
+        assert_int_equal(b[i].stamp == 77 ? b[i].icount - 1000 : b[i].icount + 10, insns);
+        insns += b[i].insn_count;
+    }
+    assert_int_equal(insns, 19);
+    worker_destroy(w);
+}
+
+/* mov ecx, 100000; loop: mov [DATA], ecx; dec ecx; jnz loop; syscall */
+static const uint8_t many_writes[] = {0xb9, 0xa0, 0x86, 1, 0, 0x89, 0x0c, 0x25, 0, 0, 0x60, 0, 0xff, 0xc9, 0x75, 0xf5,
+                                      0x0f, 0x05};
+
+TEST(a_run_ends_when_there_are_enough_rows)
+{
+    struct worker *w = with_program(many_writes, sizeof(many_writes));
+    const struct addr_range watch = {DATA, DATA + 8};
+    struct consume_request q = {.watch = &watch, .watch_count = 1, .max_rows = 10};
+    assert_ok(worker_consume(w, &q));
+    struct regs r = at_start(), out;
+    struct engine_result stop = run(w, ENGINE_LOG, &r, UINT64_MAX, &out);
+    assert_int_equal(stop.reason, STOP_CONSUMER);
+    cleanup(buf_deinit) struct buf writes = {0};
+    assert_ok(worker_take_rows(w, &writes, NULL, NULL));
+    // No write before the stop is lost, so the search can go on from there.
+    const struct write_row *x = (const struct write_row *)(void *)writes.data;
+    assert_int_equal(writes.len / sizeof(*x), 100000 - out.r[UREG_RCX]);
+    assert_true(writes.len / sizeof(*x) >= 10);
+    for (uint64_t i = 0; i < writes.len / sizeof(*x); i++)
+        assert_int_equal(x[i].icount, 1 + 3 * i);
+    worker_destroy(w);
+}
+
+TEST(the_last_rows_are_kept)
+{
+    struct worker *w = with_program(many_writes, sizeof(many_writes));
+    const struct addr_range watch = {DATA, DATA + 8};
+    struct consume_request q = {.watch = &watch, .watch_count = 1, .max_rows = 10, .keep_last = true};
+    assert_ok(worker_consume(w, &q));
+    struct regs r = at_start();
+    assert_int_equal(run(w, ENGINE_LOG, &r, UINT64_MAX, NULL).reason, STOP_SYSCALL);
+    cleanup(buf_deinit) struct buf writes = {0};
+    assert_ok(worker_take_rows(w, &writes, NULL, NULL));
+    const struct write_row *x = (const struct write_row *)(void *)writes.data;
+    assert_int_equal(writes.len / sizeof(*x), 10);
+    for (uint64_t i = 0; i < 10; i++)
+        assert_int_equal(x[i].icount, 1 + 3 * (100000 - 10 + i));
+    worker_destroy(w);
+}
+
+/* cld; rep stosb; syscall */
+static const uint8_t fill[] = {0xfc, 0xf3, 0xaa, 0x0f, 0x05};
+
+TEST(a_string_store_is_one_write_of_all_it_stored)
+{
+    struct worker *w = with_program(fill, sizeof(fill));
+    const struct addr_range watch = {DATA + 100, DATA + 101};
+    struct consume_request q = {.index = true, .watch = &watch, .watch_count = 1};
+    assert_ok(worker_consume(w, &q));
+    struct regs r = at_start();
+    r.r[UREG_RDI] = DATA + 8;
+    r.r[UREG_RCX] = 2 * PAGE_SIZE;
+    assert_int_equal(run(w, ENGINE_LOG, &r, UINT64_MAX, NULL).reason, STOP_SYSCALL);
+    cleanup(buf_deinit) struct buf writes = {0}, counts = {0}, pages = {0};
+    assert_ok(worker_take_rows(w, &writes, NULL, NULL));
+    const struct write_row *x = (const struct write_row *)(void *)writes.data;
+    assert_int_equal(writes.len, sizeof(*x));
+    assert_int_equal(x->addr, DATA + 8);
+    assert_int_equal(x->size, 2 * PAGE_SIZE);
+    assert_int_equal(x->kind, STORE_REP);
+    assert_ok(worker_take_index(w, &counts, &pages));
+    assert_int_equal(pages.len, 3 * sizeof(struct written_page));
+    worker_destroy(w);
+}
+
+TEST(what_a_string_store_wrote_before_it_faulted_is_seen)
+{
+    struct worker *w = with_program(fill, sizeof(fill));
+    const struct addr_range watch = {DATA + DATA_LEN - 100, DATA + DATA_LEN - 99};
+    struct consume_request q = {.index = true, .watch = &watch, .watch_count = 1};
+    assert_ok(worker_consume(w, &q));
+    struct regs r = at_start(), out;
+    r.r[UREG_RDI] = DATA + DATA_LEN - PAGE_SIZE;
+    r.r[UREG_RCX] = 2 * PAGE_SIZE;
+    r.r[UREG_RAX] = 'x';
+    assert_int_equal(run(w, ENGINE_LOG, &r, UINT64_MAX, &out).reason, STOP_FAULT);
+    assert_int_equal(out.r[UREG_RDI], DATA + DATA_LEN);
+    cleanup(buf_deinit) struct buf writes = {0}, counts = {0}, pages = {0};
+    assert_ok(worker_take_rows(w, &writes, NULL, NULL));
+    assert_int_equal(writes.len, sizeof(struct write_row));
+    assert_ok(worker_take_index(w, &counts, &pages));
+    assert_int_equal(pages.len, sizeof(struct written_page));
+    worker_destroy(w);
+}
+
+/* --- hooks --- */
+
+static void hook_test(bool keep_last, size_t max_rows, size_t rows_wanted, uint64_t first_rcx)
+{
+    struct worker *w = with_program(count_down, sizeof(count_down));
+    const struct hook_memory memory[] = {
+        {.base = 0xff, .len = 5, .offset = DATA + 3},
+        {.base = UREG_RSP, .deref = 1, .len = 8, .offset = 8, .offset2 = -2},
+        {.base = 0xff, .len = 8, .offset = 0x500000},
+    };
+    gaddr pcs[] = {CODE + 7, DATA}, pointer = DATA + 2;
+    assert_ok(worker_write(w, DATA, "0123456789", 10));
+    assert_ok(worker_write(w, SP + 8, &pointer, 8));
+    struct hook_request q = {.pcs = pcs, .pc_count = 2, .memory = memory, .memory_count = 3, .regs = true,
+                             .max_rows = max_rows, .keep_last = keep_last};
+    assert_ok(worker_set_hooks(w, &q));
+    assert_ok(worker_set_icount(w, 5, 100));
+    struct regs r = at_start();
+    struct engine_result stop = run(w, ENGINE_COUNT, &r, UINT64_MAX, NULL);
+    assert_int_equal(stop.reason, max_rows && !keep_last ? STOP_CONSUMER : STOP_SYSCALL);
+    cleanup(buf_deinit) struct buf rows = {0};
+    assert_ok(worker_take_hook_rows(w, &rows));
+    struct hit {
+        struct hook_row row;
+        uint8_t data[24];
+    };
+    const struct hit *hit = (const struct hit *)(void *)rows.data;
+    assert_int_equal(rows.len, rows_wanted * sizeof(*hit));
+    for (size_t i = 0; i < rows_wanted; i++, hit++) {
+        uint64_t rcx = first_rcx - i;
+        assert_int_equal(hit->row.stamp, 5);
+        assert_int_equal(hit->row.icount, 100 + 2 * (1000 - rcx));
+        assert_int_equal(hit->row.regs.r[UREG_RCX], rcx);
+        assert_int_equal(hit->row.regs.r[UREG_RIP], CODE + 7);
+        assert_int_equal(hit->row.data_len, 24);
+        assert_int_equal(hit->row.unreadable, 4);
+        assert_memory_equal(hit->data, "34567\0\0\0""01234567\0\0\0\0\0\0\0\0", 24);
+    }
+    worker_destroy(w);
+}
+
+TEST(a_hook_captures_registers_and_memory_at_each_hit)
+{
+    hook_test(false, 0, 1000, 999);
+}
+
+TEST(hooks_end_the_run_when_there_are_enough_rows)
+{
+    hook_test(false, 7, 7, 999);
+}
+
+TEST(hooks_keep_the_last_rows)
+{
+    hook_test(true, 7, 7, 6);
+}
+
+TEST(a_hit_is_captured_once_when_runs_end_and_begin_there)
+{
+    struct worker *w = with_program(count_down, sizeof(count_down));
+    gaddr pc = CODE + 7;
+    struct hook_request q = {.pcs = &pc, .pc_count = 1};
+    assert_ok(worker_set_hooks(w, &q));
+    struct regs r = at_start();
+    uint64_t icount = 0;
+    for (;;) {
+        assert_ok(worker_set_icount(w, 1, icount));
+        struct engine_result stop = run(w, ENGINE_COUNT, icount ? NULL : &r, 3, NULL);
+        icount += stop.icount;
+        if (stop.reason == STOP_SYSCALL)
+            break;
+    }
+    assert_int_equal(icount, 2001);
+    cleanup(buf_deinit) struct buf rows = {0};
+    assert_ok(worker_take_hook_rows(w, &rows));
+    assert_int_equal(rows.len, 1000 * sizeof(struct hook_row));
+    worker_destroy(w);
+}
+
+TEST(hooks_and_breaks_do_not_disturb_each_other)
+{
+    struct worker *w = with_program(count_down, sizeof(count_down));
+    gaddr hook = CODE + 7, breaks[] = {CODE + 5, CODE + 7};
+    struct hook_request q = {.pcs = &hook, .pc_count = 1};
+    assert_ok(worker_set_hooks(w, &q));
+    assert_ok(worker_set_breaks(w, breaks, 2));
+    struct regs r = at_start();
+    uint64_t icount = 0, stops = 0;
+    for (;;) {
+        assert_ok(worker_set_icount(w, 1, icount));
+        struct engine_result stop = run(w, ENGINE_COUNT, stops ? NULL : &r, UINT64_MAX, NULL);
+        icount += stop.icount;
+        if (stop.reason == STOP_SYSCALL)
+            break;
+        assert_int_equal(stop.reason, STOP_BREAK);
+        stops++;
+    }
+    assert_int_equal(stops, 2000);
+    assert_int_equal(icount, 2001);
+    cleanup(buf_deinit) struct buf rows = {0};
+    assert_ok(worker_take_hook_rows(w, &rows));
+    assert_int_equal(rows.len, 1000 * sizeof(struct hook_row));
+    worker_destroy(w);
+}
+
+/* --- confinement, life and death --- */
+
+TEST(a_forbidden_system_call_ends_the_worker_and_nothing_else)
+{
+    static const uint64_t forbidden[] = {0, 1, 2, 39, 41, 57, 59, 62, 101, 257, 310, 317};
+    for (size_t i = 0; i < sizeof(forbidden) / sizeof(forbidden[0]); i++) {
+        struct worker *w = new_worker();
+        expect_err(worker_probe(w, forbidden[i]), ERR_OS);
+        expect_err(worker_set_icount(w, 0, 0), ERR_OS);
+        worker_destroy(w);
+    }
+}
+
+TEST(a_worker_that_is_killed_gives_an_error)
+{
+    struct worker *w = with_program(for_ever, sizeof(for_ever));
+    kill(worker_pid(w), SIGKILL);
+    struct err *e = worker_set_icount(w, 0, 0);
+    assert_non_null(e);
+    assert_int_equal(err_kind(e), ERR_OS);
+    assert_non_null(strstr(err_message(e), "worker died"));
+    err_free(e);
+    expect_err(worker_read(w, CODE, (char[1]){0}, 1, NULL), ERR_OS);
+    worker_destroy(w);
+}
+
+/* True if the process is gone (or a zombie that waits for init) within a second. */
+static bool gone(int pid)
+{
+    for (int i = 0; i < 100; i++) {
+        char path[64], state = 'Z';
+        snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+        FILE *f = fopen(path, "re");
+        if (!f)
+            return true;
+        if (fscanf(f, "%*d (%*[^)]) %c", &state) != 1)
+            state = 'Z';
+        fclose(f);
+        if (state == 'Z' || state == 'X')
+            return true;
+        usleep(10000);
+    }
+    return false;
+}
+
+static void *run_for_ever(void *w)
+{
+    struct regs r = at_start();
+    struct engine_request q = {.max_icount = UINT64_MAX};
+    struct engine_result result;
+    err_free(worker_run(w, 0, &q, &r, &result, NULL));
+    return NULL;
+}
+
+TEST(no_worker_outlives_its_coordinator)
+{
+    int ends[2], pids[4];
+    assert_int_equal(pipe(ends), 0);
+    int coordinator = fork();
+    if (coordinator == 0) {
+        struct worker *w[4];
+        pthread_t thread;
+        for (int i = 0; i < 2; i++) {
+            w[i] = with_program(for_ever, sizeof(for_ever));
+            assert_ok(worker_fork(w[i], &w[2 + i]));
+            pids[i] = worker_pid(w[i]);
+            pids[2 + i] = worker_pid(w[2 + i]);
+        }
+        pthread_create(&thread, NULL, run_for_ever, w[1]);
+        pthread_create(&thread, NULL, run_for_ever, w[3]);
+        usleep(20000);
+        if (write(ends[1], pids, sizeof(pids)) < 0)
+            _exit(1);
+        pause();
+    }
+    assert_int_equal(read(ends[0], pids, sizeof(pids)), sizeof(pids));
+    kill(coordinator, SIGKILL);
+    waitpid(coordinator, NULL, 0);
+    for (int i = 0; i < 4; i++)
+        assert_true(gone(pids[i]));
+    close(ends[0]);
+    close(ends[1]);
+}
+
+static void *create_one(void *out)
+{
+    *(struct worker **)out = with_program(count_down, sizeof(count_down));
+    return NULL;
+}
+
+TEST(a_worker_outlives_the_thread_that_created_it)
+{
+    struct worker *w;
+    pthread_t thread;
+    pthread_create(&thread, NULL, create_one, &w);
+    pthread_join(thread, NULL);
+    usleep(20000);
+    struct regs r = at_start();
+    assert_int_equal(run(w, ENGINE_COUNT, &r, UINT64_MAX, NULL).icount, 2001);
+    worker_destroy(w);
+}
+
+TEST(a_worker_can_be_handed_to_a_forked_process)
+{
+    struct worker *w = with_program(count_down, sizeof(count_down));
+    int pid = worker_pid(w), status, forked = 0;
+    int ends[2];
+    assert_int_equal(pipe(ends), 0);
+    int heir = fork();
+    if (heir == 0) {
+        struct worker *copy;
+        struct regs r = at_start();
+        usleep(20000);
+        bool good = run(w, ENGINE_COUNT, &r, UINT64_MAX, NULL).icount == 2001;
+        assert_ok(worker_fork(w, &copy));
+        good &= run(copy, ENGINE_COUNT, &r, UINT64_MAX, NULL).icount == 2001;
+        forked = worker_pid(copy);
+        good &= write(ends[1], &forked, sizeof(forked)) == sizeof(forked);
+        worker_destroy(w);
+        _exit(good ? 0 : 1); // without destroying the copy
+    }
+    worker_disown(w);
+    waitpid(heir, &status, 0);
+    assert_int_equal(status, 0);
+    assert_int_equal(read(ends[0], &forked, sizeof(forked)), sizeof(forked));
+    assert_true(gone(pid));
+    assert_true(gone(forked));
+    close(ends[0]);
+    close(ends[1]);
+}
+
+TEST(signals_for_the_coordinator_do_not_reach_its_workers)
+{
+    assert_true(setpgid(0, 0) == 0 || getpgrp() == getpid());
+    struct worker *w = with_program(count_down, sizeof(count_down));
+    signal(SIGINT, SIG_IGN);
+    kill(0, SIGINT);
+    signal(SIGINT, SIG_DFL);
+    usleep(10000);
+    struct regs r = at_start();
+    assert_int_equal(run(w, ENGINE_COUNT, &r, UINT64_MAX, NULL).icount, 2001);
+    worker_destroy(w);
+}
+
+TEST(workers_find_room_among_many_mappings)
+{
+    enum { COUNT = 3000 };
+    static struct addr_range ranges[COUNT];
+    for (uint64_t i = 0; i < COUNT; i++) {
+        ranges[i].start = i < 8 ? 0x400000 + i * 0x8000000 : 0x100000000ull + i * 0xa00000000ull;
+        ranges[i].end = ranges[i].start + 0x100000;
+    }
+    struct worker *w;
+    assert_ok(worker_create(ranges, COUNT, &w));
+    for (uint64_t i = 0; i < COUNT; i++) // the worker's own memory is in none of them
+        assert_ok(worker_map(w, ranges[i].start, ranges[i].end, PROT_READ | PROT_EXEC, MAP_KIND_ANON, -1, 0));
+    for (uint64_t i = 0; i < COUNT; i += 250) {
+        assert_ok(worker_write(w, ranges[i].start, count_down, sizeof(count_down)));
+        struct regs r = at_start();
+        r.r[UREG_RIP] = ranges[i].start;
+        assert_int_equal(run(w, ENGINE_COUNT, &r, UINT64_MAX, NULL).icount, 2001);
+    }
+    worker_destroy(w);
+    static const struct addr_range all = {0x10000, 0x7ffffffff000};
+    expect_err(worker_create(&all, 1, &w), ERR_UNSUPPORTED);
+}
+
+/* --- speed: worker_test bench --- */
+
+static int bench(void)
+{
+    double t = now();
+    struct worker *w = with_program(count_down, sizeof(count_down)), *copy;
+    printf("first worker   %8.0f us\n", 1e6 * (now() - t));
+    struct worker *more[20];
+    t = now();
+    for (int i = 0; i < 20; i++)
+        more[i] = new_worker();
+    printf("worker_create  %8.0f us\n", 1e6 / 20 * (now() - t));
+    t = now();
+    for (int i = 0; i < 20; i++)
+        worker_destroy(more[i]);
+    printf("worker_destroy %8.0f us\n", 1e6 / 20 * (now() - t));
+    struct regs r = at_start(), out;
+    run(w, ENGINE_COUNT, &r, UINT64_MAX, &out);
+    t = now();
+    for (int i = 0; i < 100; i++) {
+        assert_ok(worker_fork(w, &copy));
+        worker_destroy(copy);
+    }
+    printf("fork, destroy  %8.0f us\n", 1e6 / 100 * (now() - t));
+    t = now();
+    for (int i = 0; i < 20000; i++)
+        run(w, ENGINE_COUNT, &r, 5, &out);
+    printf("run of 5 insns %8.2f us\n", 1e6 / 20000 * (now() - t));
+
+    assert_ok(worker_write(w, CODE, many_writes, sizeof(many_writes)));
+    struct consume_request index = {.index = true};
+    assert_ok(worker_consume(w, &index));
+    uint64_t insns = 0;
+    t = now();
+    for (int i = 0; i < 200; i++)
+        insns += run(w, ENGINE_LOG, &r, UINT64_MAX, &out).icount;
+    printf("index          %8.2f ns/insn (3 insns, 1 store a block)\n", 1e9 * (now() - t) / (double)insns);
+    cleanup(buf_deinit) struct buf a = {0}, b = {0};
+    t = now();
+    for (int i = 0; i < 10; i++) {
+        run(w, ENGINE_LOG, &r, 1000, &out);
+        assert_ok(worker_take_index(w, &a, &b));
+    }
+    printf("small index    %8.0f us\n", 1e6 / 10 * (now() - t));
+    struct addr_range range = {DATA + 8, DATA + 16};
+    struct consume_request watch = {.watch = &range, .watch_count = 1};
+    assert_ok(worker_consume(w, &watch));
+    insns = 0;
+    t = now();
+    for (int i = 0; i < 200; i++)
+        insns += run(w, ENGINE_LOG, &r, UINT64_MAX, &out).icount;
+    printf("watch          %8.2f ns/insn\n", 1e9 * (now() - t) / (double)insns);
+
+    gaddr pc = CODE + 12;
+    struct hook_memory memory = {.base = 0xff, .offset = DATA, .len = 8};
+    struct hook_request hooks = {.pcs = &pc, .pc_count = 1, .memory = &memory, .memory_count = 1, .regs = true, .max_rows = 1000,
+                                 .keep_last = true};
+    assert_ok(worker_set_hooks(w, &hooks));
+    t = now();
+    for (int i = 0; i < 20; i++)
+        run(w, ENGINE_COUNT, &r, UINT64_MAX, &out);
+    printf("hook hit       %8.0f ns\n", 1e9 * (now() - t) / 20 / 100000);
+    worker_destroy(w);
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc > 1 && strcmp(argv[1], "bench") == 0)
+        return bench();
+    const struct CMUnitTest tests[] = {
+        t(a_run_stops_at_the_system_call_with_exact_counts),
+        t(a_run_stops_at_the_instruction_asked_for),
+        t(a_fault_is_told_with_its_address_and_the_memory_can_be_mapped_then),
+        t(new_code_is_run_after_a_write_and_after_a_mapping),
+        t(vector_state_belongs_to_the_task),
+        t(vector_state_with_bits_that_no_processor_has_does_no_harm),
+        t(memory_is_read_and_written_whatever_its_protection),
+        t(writing_into_protected_memory_leaves_it_protected),
+        t(workers_share_a_memory_object),
+        t(mappings_move_with_their_protections),
+        t(a_page_of_code_can_be_written_after_it_was_moved),
+        t(a_worker_guards_its_own_memory),
+        t(a_fork_goes_its_own_way),
+        t(a_worker_leaves_no_zombie),
+        t(the_index_counts_blocks_and_marks_what_was_written),
+        t(rows_tell_when_and_where),
+        t(a_run_ends_when_there_are_enough_rows),
+        t(the_last_rows_are_kept),
+        t(a_string_store_is_one_write_of_all_it_stored),
+        t(what_a_string_store_wrote_before_it_faulted_is_seen),
+        t(a_hook_captures_registers_and_memory_at_each_hit),
+        t(hooks_end_the_run_when_there_are_enough_rows),
+        t(hooks_keep_the_last_rows),
+        t(a_hit_is_captured_once_when_runs_end_and_begin_there),
+        t(hooks_and_breaks_do_not_disturb_each_other),
+        t(a_forbidden_system_call_ends_the_worker_and_nothing_else),
+        t(a_worker_that_is_killed_gives_an_error),
+        t(no_worker_outlives_its_coordinator),
+        t(a_worker_outlives_the_thread_that_created_it),
+        t(a_worker_can_be_handed_to_a_forked_process),
+        t(signals_for_the_coordinator_do_not_reach_its_workers),
+        t(workers_find_room_among_many_mappings),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
