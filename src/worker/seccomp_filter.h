@@ -19,7 +19,6 @@ static const struct filter_insn seccomp_filter[] = {
     {0x15, 1, 0, 0xc000003e}, FILTER_KILL,         /* x86-64 only */
     FILTER_LOAD(0),                                /* number */
     FILTER_ALLOW(47),                              /* recvmsg */
-    FILTER_ALLOW(44),                              /* sendto */
     FILTER_ALLOW(9),                               /* mmap */
     FILTER_ALLOW(10),                              /* mprotect */
     FILTER_ALLOW(11),                              /* munmap */
@@ -30,8 +29,12 @@ static const struct filter_insn seccomp_filter[] = {
     FILTER_ALLOW(15),                              /* rt_sigreturn */
     FILTER_ALLOW(131),                             /* sigaltstack */
     FILTER_ALLOW(231),                             /* exit_group */
-    {0x15, 0, 5, 56}, FILTER_LOAD(16), {0x15, 0, 3, 0x8000}, FILTER_LOAD(20), {0x15, 0, 1, 0},
+    {0x15, 0, 6, 56}, FILTER_LOAD(16), {0x15, 0, 3, 0x8000}, FILTER_LOAD(20), {0x15, 0, 1, 0},
     {0x06, 0, 0, 0x7fff0000u},                     /* clone(CLONE_PARENT) */
+    FILTER_KILL,
+    {0x15, 0, 5, 202}, FILTER_LOAD(24), {0x15, 1, 0, 0}, {0x15, 0, 1, 1},
+    {0x06, 0, 0, 0x7fff0000u},                     /* futex(FUTEX_WAIT, FUTEX_WAKE) */
+    FILTER_KILL,
     FILTER_KILL,
 };
 

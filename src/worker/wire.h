@@ -1,4 +1,9 @@
-/* Between coordinator and worker: one fixed-size message each way over a SOCK_SEQPACKET socket, bulk data in a shared window.
+/* Between coordinator and worker. Commands, replies and bulk data are in a window of memory that both map; each side waits for the
+ * other with a futex, actively for the first few microseconds. A socket carries descriptors and the word to begin.
+ *
+ *   coordinator: fill command, posted++, wake ..................... answered == posted: read the reply
+ *   worker:      ......................... posted changed: obey, fill the reply, answered = posted, wake
+ *
  * Both ends are the same build, so this is no format: it may change at any time. The coordinator does not trust replies
  * beyond their sizes: a worker runs recorded code. */
 #ifndef WORKER_WIRE_H
@@ -23,6 +28,7 @@ struct wire_run {
 
 struct wire_command {
     uint32_t op, slot;
+    uint32_t fd_count; /* descriptors that wait in the socket */
     uint64_t start, end, offset, len;
     int32_t prot;
     uint32_t kind;
@@ -43,7 +49,36 @@ struct wire_reply {
     struct regs regs;
 };
 
-enum { WINDOW_LEN = 4 << 20 };
+struct wire_control {
+    uint32_t posted;             /* futex: number of the last command */
+    uint32_t worker_sleeps;
+    uint32_t answered;           /* futex: number of the last command answered; WIRE_DEAD: the worker gave up */
+    uint32_t coordinator_sleeps;
+    struct wire_command command;
+    struct wire_reply reply;
+};
+#define WIRE_DEAD 0xffffffffu
+
+/* The control page comes behind the bulk data. */
+enum { WINDOW_LEN = 4 << 20, CONTROL_LEN = PAGE_SIZE, SHARED_LEN = WINDOW_LEN + CONTROL_LEN };
+_Static_assert(sizeof(struct wire_control) <= CONTROL_LEN, "the control page is too small");
+
+/* Waits actively until *word is not `old`, at most for *budget counts of the time stamp counter, which adapts to how well
+ * that works. False if it took too long. */
+enum { SPIN_MOST = 30000, SPIN_LEAST = 500 };
+static inline bool wire_spin(const uint32_t *word, uint32_t old, uint32_t *budget)
+{
+    uint64_t start = __builtin_ia32_rdtsc();
+    do {
+        if (__atomic_load_n(word, __ATOMIC_ACQUIRE) != old) {
+            *budget = *budget < SPIN_MOST / 2 ? 2 * *budget : SPIN_MOST;
+            return true;
+        }
+        __builtin_ia32_pause();
+    } while (__builtin_ia32_rdtsc() - start < *budget);
+    *budget = *budget > 2 * SPIN_LEAST ? *budget / 2 : SPIN_LEAST;
+    return false;
+}
 
 /* What a new worker finds at its start; written by the coordinator. */
 struct wire_boot {

@@ -8,6 +8,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/futex.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -29,7 +31,9 @@ struct worker {
     int pid, socket;
     int lifeline;    /* write end of a pipe */
     int parent;      /* the process whose child it is */
-    uint8_t *window; /* WINDOW_LEN bytes shared with the worker */
+    uint8_t *window; /* SHARED_LEN bytes shared with the worker */
+    uint32_t posted; /* number of the last command */
+    uint32_t spin;   /* how long it pays to wait actively */
     bool dead;
     bool reaped;     /* guarded by children_lock, as are status and next */
     int status;
@@ -148,7 +152,7 @@ static struct err *choose_layout(const struct addr_range *used, size_t count, ui
     const struct addr_range *taken = (const struct addr_range *)(const void *)all.data;
     size_t taken_count = all.len / sizeof(taken[0]);
     // One place for all that is there from the start; the coordinator's own mappings still exist at that time.
-    uint64_t len = image_len + STACK_LEN + WINDOW_LEN + HEAP_LEN + 16 * MEBI;
+    uint64_t len = image_len + STACK_LEN + SHARED_LEN + HEAP_LEN + 16 * MEBI;
     len = (len + MEBI - 1) & ~(uint64_t)(MEBI - 1);
     uint64_t base = find_hole(taken, taken_count, 0x100000000000, TOP_OF_MEMORY, len);
     if (!base)
@@ -176,9 +180,9 @@ static struct err *choose_layout(const struct addr_range *used, size_t count, ui
 static struct err *make_window(int *fd_out, uint8_t **window_out)
 {
     cleanup(closep) int fd = memfd_create("pernosco-window", MFD_CLOEXEC);
-    if (fd < 0 || ftruncate(fd, WINDOW_LEN) != 0)
+    if (fd < 0 || ftruncate(fd, SHARED_LEN) != 0)
         return err_os("cannot make a worker's window");
-    uint8_t *window = mmap(NULL, WINDOW_LEN, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    uint8_t *window = mmap(NULL, SHARED_LEN, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (window == MAP_FAILED)
         return err_os("cannot map a worker's window");
     *fd_out = steal_fd(&fd);
@@ -191,12 +195,14 @@ static struct err *make_lifeline(int ends[2])
     return pipe2(ends, O_CLOEXEC) == 0 ? NULL : err_os("cannot make a worker's lifeline");
 }
 
-/* Arms the lifeline. Until then the worker waits on its socket and notices its end. */
-static void arm_lifeline(int fd, int pid)
+/* Arms the lifeline and lets the worker begin. Until then it waits on its socket and notices its end. */
+static void let_go(int lifeline, int pid, int socket)
 {
-    fcntl(fd, F_SETOWN, pid);
-    fcntl(fd, F_SETSIG, SIGKILL);
-    fcntl(fd, F_SETFL, O_ASYNC);
+    fcntl(lifeline, F_SETOWN, pid);
+    fcntl(lifeline, F_SETSIG, SIGKILL);
+    fcntl(lifeline, F_SETFL, O_ASYNC);
+    while (send(socket, "", 1, MSG_NOSIGNAL) < 0 && errno == EINTR) {
+    }
 }
 
 /* The child, still a copy of the coordinator: lays out the worker's memory and goes there. Nothing here may fail quietly. */
@@ -216,7 +222,7 @@ static void become_worker(const struct wire_boot *boot, const struct loader_imag
     uint64_t stack = (base + image->len + MEBI - 1) & ~(uint64_t)(MEBI - 1);
     if (mmap((void *)(uintptr_t)stack, STACK_LEN, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) ==
             MAP_FAILED ||
-        mmap((void *)(uintptr_t)boot->window, WINDOW_LEN, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, window_fd, 0) ==
+        mmap((void *)(uintptr_t)boot->window, SHARED_LEN, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, window_fd, 0) ==
             MAP_FAILED ||
         mmap((void *)(uintptr_t)boot->heap, boot->heap_len, PROT_READ | PROT_WRITE,
              MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) == MAP_FAILED)
@@ -240,7 +246,7 @@ struct err *worker_create(const struct addr_range *used, size_t used_count, stru
     TRY(choose_layout(used, used_count, image_len, &boot));
     uint64_t at = (boot.keep.start + image_len + MEBI - 1) & ~(uint64_t)(MEBI - 1);
     boot.window = at + STACK_LEN;
-    boot.heap = boot.window + WINDOW_LEN;
+    boot.heap = boot.window + SHARED_LEN;
     boot.heap_len = HEAP_LEN;
     const struct loader_image *image;
     TRY(loader_image_for(boot.keep.start, &image));
@@ -254,7 +260,7 @@ struct err *worker_create(const struct addr_range *used, size_t used_count, stru
     int life[2];
     struct err *e = make_lifeline(life);
     if (e) {
-        munmap(window, WINDOW_LEN);
+        munmap(window, SHARED_LEN);
         return e;
     }
     cleanup(closep) int life_theirs = life[0], life_ours = life[1];
@@ -273,13 +279,13 @@ struct err *worker_create(const struct addr_range *used, size_t used_count, stru
     }
     sigprocmask(SIG_SETMASK, &old, NULL);
     if (pid < 0) {
-        munmap(window, WINDOW_LEN);
+        munmap(window, SHARED_LEN);
         return err_os("cannot start a worker");
     }
-    arm_lifeline(life_theirs, pid);
+    let_go(life_theirs, pid, ours);
     struct worker *w = xnew(struct worker);
     *w = (struct worker){.pid = pid, .socket = steal_fd(&ours), .lifeline = steal_fd(&life_ours), .parent = getpid(),
-                         .window = window};
+                         .window = window, .spin = SPIN_MOST};
     adopt(w);
     *out = w;
     return NULL;
@@ -297,7 +303,7 @@ static void release(struct worker *w)
     pthread_mutex_unlock(&children_lock);
     close(w->socket);
     close(w->lifeline);
-    munmap(w->window, WINDOW_LEN);
+    munmap(w->window, SHARED_LEN);
     free(w);
 }
 
@@ -358,31 +364,65 @@ static struct err *died(struct worker *w)
     return err_new(ERR_OS, "worker died: %s (status %d)", told ? words : "it exited", WEXITSTATUS(status));
 }
 
+/* Sends descriptors, which the worker takes before it obeys the next command. */
+static bool send_fds(struct worker *w, const int *fds, size_t count)
+{
+    char byte = 0, control[CMSG_SPACE(3 * sizeof(int))] __attribute__((aligned(8))) = {0};
+    struct iovec iov = {&byte, 1};
+    struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control,
+                       .msg_controllen = CMSG_SPACE(count * sizeof(int))};
+    struct cmsghdr *header = CMSG_FIRSTHDR(&m);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(count * sizeof(int));
+    memcpy(CMSG_DATA(header), fds, count * sizeof(int));
+    ssize_t n;
+    while ((n = sendmsg(w->socket, &m, MSG_NOSIGNAL)) < 0 && errno == EINTR) {
+    }
+    return n == 1;
+}
+
+/* Waits for the answer to the last command; false if the worker has died. */
+static bool await_answer(struct worker *w, struct wire_control *control)
+{
+    static const struct timespec check_every = {.tv_nsec = 20000000};
+    for (;;) {
+        uint32_t answered = __atomic_load_n(&control->answered, __ATOMIC_ACQUIRE);
+        if (answered == w->posted)
+            return true;
+        if (answered == WIRE_DEAD)
+            return false;
+        if (wire_spin(&control->answered, answered, &w->spin))
+            continue;
+        __atomic_store_n(&control->coordinator_sleeps, 1, __ATOMIC_SEQ_CST);
+        bool timeout = syscall(SYS_futex, &control->answered, FUTEX_WAIT, answered, &check_every, NULL, 0) < 0 &&
+                       errno == ETIMEDOUT;
+        __atomic_store_n(&control->coordinator_sleeps, 0, __ATOMIC_SEQ_CST);
+        struct pollfd hangup = {.fd = w->socket};
+        if (timeout && poll(&hangup, 1, 0) > 0 && __atomic_load_n(&control->answered, __ATOMIC_ACQUIRE) != w->posted)
+            return false;
+    }
+}
+
 static struct err *exchange_fds(struct worker *w, const struct wire_command *c, const int *fds, size_t fd_count,
                                 struct wire_reply *reply)
 {
     if (w->dead)
         return err_new(ERR_OS, "worker died before");
-    struct iovec iov = {(void *)(uintptr_t)c, sizeof(*c)};
-    char control[CMSG_SPACE(3 * sizeof(int))] __attribute__((aligned(8))) = {0};
-    struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
-    if (fd_count) {
-        m.msg_control = control;
-        m.msg_controllen = CMSG_SPACE(fd_count * sizeof(int));
-        struct cmsghdr *header = CMSG_FIRSTHDR(&m);
-        header->cmsg_level = SOL_SOCKET;
-        header->cmsg_type = SCM_RIGHTS;
-        header->cmsg_len = CMSG_LEN(fd_count * sizeof(int));
-        memcpy(CMSG_DATA(header), fds, fd_count * sizeof(int));
-    }
-    ssize_t n;
-    while ((n = sendmsg(w->socket, &m, MSG_NOSIGNAL)) < 0 && errno == EINTR) {
-    }
-    if (n < 0)
+    if (fd_count && !send_fds(w, fds, fd_count))
         return died(w);
-    while ((n = recv(w->socket, reply, sizeof(*reply), 0)) < 0 && errno == EINTR) {
-    }
-    return n == sizeof(*reply) ? NULL : died(w);
+    struct wire_control *control = (struct wire_control *)(void *)(w->window + WINDOW_LEN);
+    memcpy(&control->command, c, sizeof(*c));
+    control->command.fd_count = (uint32_t)fd_count;
+    if (++w->posted == WIRE_DEAD)
+        w->posted = 1;
+    __atomic_store_n(&control->posted, w->posted, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&control->worker_sleeps, __ATOMIC_SEQ_CST))
+        syscall(SYS_futex, &control->posted, FUTEX_WAKE, 1, NULL, NULL, 0);
+    if (!await_answer(w, control))
+        return died(w);
+    memcpy(reply, &control->reply, sizeof(*reply));
+    return NULL;
 }
 
 static struct err *exchange(struct worker *w, const struct wire_command *c, struct wire_reply *reply)
@@ -419,13 +459,13 @@ struct err *worker_fork(struct worker *w, struct worker **out)
         e = err_os("cannot fork a worker");
     }
     if (e) {
-        munmap(window, WINDOW_LEN);
+        munmap(window, SHARED_LEN);
         return e;
     }
-    arm_lifeline(life_theirs, (int)reply.value);
+    let_go(life_theirs, (int)reply.value, ours);
     struct worker *copy = xnew(struct worker);
     *copy = (struct worker){.pid = (int)reply.value, .socket = steal_fd(&ours), .lifeline = steal_fd(&life_ours),
-                            .parent = w->parent, .window = window};
+                            .parent = w->parent, .window = window, .spin = SPIN_MOST};
     adopt(copy);
     *out = copy;
     return NULL;

@@ -10,6 +10,8 @@ enum { MAX_FDS = 3, PAGE_MASK = PAGE_SIZE - 1 };
 
 static struct wire_boot boot;
 static uint8_t *window;
+static struct wire_control *control;
+static uint32_t seen; /* the last command obeyed */
 static uint64_t heap_at;
 
 /* --- what the compiler and Zydis expect of libc --- */
@@ -72,11 +74,24 @@ size_t strlen(const char *s)
     return len;
 }
 
+static void futex(uint32_t *word, int op, uint32_t value)
+{
+    sys_call6(202, (uint64_t)(uintptr_t)word, (uint64_t)op, value, 0, 0, 0);
+}
+
+static void publish(uint32_t number)
+{
+    __atomic_store_n(&control->answered, number, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&control->coordinator_sleeps, __ATOMIC_SEQ_CST))
+        futex(&control->answered, 1, 1); // FUTEX_WAKE
+}
+
 void engine_host_fatal(const char *message)
 {
     // The last words go into the window, where the coordinator finds them.
     size_t len = strlen(message);
     memcpy(window, message, len < 200 ? len + 1 : 200);
+    publish(WIRE_DEAD);
     for (;;)
         sys_call6(231, 99, 0, 0, 0, 0, 0); // exit_group
 }
@@ -370,8 +385,7 @@ static void do_run(const struct wire_command *c, struct wire_reply *reply)
     reply->regs = task->regs;
 }
 
-static int64_t receive(struct wire_command *c, int fds[MAX_FDS]);
-static void answer(const struct wire_reply *reply);
+static void await_go(void);
 
 /* A copy of this process that obeys the socket fds[0] with the window fds[1] and the lifeline fds[2]. */
 static int64_t do_fork(const int fds[MAX_FDS], uint64_t *pid_out)
@@ -387,9 +401,11 @@ static int64_t do_fork(const int fds[MAX_FDS], uint64_t *pid_out)
     sys_call6(3, (uint64_t)boot.lifeline, 0, 0, 0, 0, 0);
     boot.socket = fds[0];
     boot.lifeline = fds[2];
-    if (sys_mmap((uint64_t)(uintptr_t)window, WINDOW_LEN, 3, 0x11, fds[1], 0) != (uint64_t)(uintptr_t)window)
+    if (sys_mmap((uint64_t)(uintptr_t)window, SHARED_LEN, 3, 0x11, fds[1], 0) != (uint64_t)(uintptr_t)window)
         sys_call6(231, 98, 0, 0, 0, 0, 0);
     sys_call6(3, (uint64_t)fds[1], 0, 0, 0, 0, 0);
+    seen = 0;
+    await_go();
     return -1;
 }
 
@@ -505,26 +521,44 @@ struct message {
     int flags;
 };
 
-static int64_t receive(struct wire_command *c, int fds[MAX_FDS])
+/* Takes a message from the socket, and the descriptors that came with it. */
+static void receive(int fds[MAX_FDS])
 {
+    uint8_t byte;
     struct {
         void *base;
         size_t len;
-    } iov = {c, sizeof(*c)};
-    uint8_t control[64] __attribute__((aligned(8))) = {0};
-    struct message m = {.iov = (void *)&iov, .iov_len = 1, .control = control, .control_len = sizeof(control)};
+    } iov = {&byte, 1};
+    uint8_t header[64] __attribute__((aligned(8))) = {0};
+    struct message m = {.iov = (void *)&iov, .iov_len = 1, .control = header, .control_len = sizeof(header)};
     for (int i = 0; i < MAX_FDS; i++)
         fds[i] = -1;
-    int64_t n = (int64_t)sys_call6(47, (uint64_t)boot.socket, (uint64_t)(uintptr_t)&m, 0, 0, 0, 0);
-    uint64_t len = *(uint64_t *)(void *)control;
-    for (unsigned i = 0; i < MAX_FDS && n > 0 && 20 + 4 * i <= m.control_len && 20 + 4 * i <= len; i++)
-        memcpy(&fds[i], control + 16 + 4 * i, 4); // behind struct cmsghdr
-    return n;
+    int64_t n;
+    while ((n = (int64_t)sys_call6(47, (uint64_t)boot.socket, (uint64_t)(uintptr_t)&m, 0, 0, 0, 0)) == -4) {
+    }
+    if (n <= 0)
+        sys_call6(231, 0, 0, 0, 0, 0, 0);
+    uint64_t len = *(uint64_t *)(void *)header;
+    for (unsigned i = 0; i < MAX_FDS && 20 + 4 * i <= m.control_len && 20 + 4 * i <= len; i++)
+        memcpy(&fds[i], header + 16 + 4 * i, 4); // behind struct cmsghdr
 }
 
-static void answer(const struct wire_reply *reply)
+/* Waits until the coordinator has armed the lifeline. From then on its end is the end of this process. */
+static void await_go(void)
 {
-    sys_call6(44, (uint64_t)boot.socket, (uint64_t)(uintptr_t)reply, sizeof(*reply), 0x4000, 0, 0); // MSG_NOSIGNAL
+    int fds[MAX_FDS];
+    receive(fds);
+}
+
+static void await_command(void)
+{
+    static uint32_t budget = SPIN_MOST;
+    if (wire_spin(&control->posted, seen, &budget))
+        return;
+    __atomic_store_n(&control->worker_sleeps, 1, __ATOMIC_SEQ_CST);
+    while (__atomic_load_n(&control->posted, __ATOMIC_SEQ_CST) == seen)
+        futex(&control->posted, 0, seen); // FUTEX_WAIT
+    __atomic_store_n(&control->worker_sleeps, 0, __ATOMIC_SEQ_CST);
 }
 
 static void confine(void)
@@ -563,6 +597,7 @@ void worker_start(const struct wire_boot *given)
 {
     memcpy(&boot, given, sizeof(boot));
     window = (uint8_t *)(uintptr_t)boot.window;
+    control = (struct wire_control *)(void *)(window + WINDOW_LEN);
     heap_at = boot.heap;
     sys_munmap(0x1000, boot.keep.start - 0x1000);
     sys_munmap(boot.keep.end, TOP_OF_MEMORY - boot.keep.end);
@@ -574,27 +609,25 @@ void worker_start(const struct wire_boot *given)
     consume_init();
     engine_init(&boot.layout);
     confine();
+    await_go();
     for (;;) {
         static struct wire_command c;
         static struct wire_reply reply;
-        int fds[MAX_FDS];
-        int64_t n = receive(&c, fds);
-        if (n == -4)
-            continue;
-        if (n <= 0)
-            sys_call6(231, 0, 0, 0, 0, 0, 0);
+        int fds[MAX_FDS] = {-1, -1, -1};
+        await_command();
+        seen = __atomic_load_n(&control->posted, __ATOMIC_ACQUIRE);
+        memcpy(&c, &control->command, sizeof(c));
+        if (c.fd_count)
+            receive(fds);
         memset(&reply, 0, sizeof(reply));
-        if (n != sizeof(c))
-            reply.error = 22;
-        else
-            obey(&c, fds, &reply);
-        if (reply.error == -1) { // the copy made by a fork: it says nothing
+        obey(&c, fds, &reply);
+        if (reply.error == -1) // the copy made by a fork: it says nothing
             continue;
-        }
         for (int i = 0; i < MAX_FDS; i++) {
             if (fds[i] >= 0)
                 sys_call6(3, (uint64_t)fds[i], 0, 0, 0, 0, 0);
         }
-        answer(&reply);
+        memcpy(&control->reply, &reply, sizeof(reply));
+        publish(seen);
     }
 }

@@ -837,6 +837,10 @@ static int bench(void)
     for (int i = 0; i < 20000; i++)
         run(w, ENGINE_COUNT, &r, 5, &out);
     printf("run of 5 insns %8.2f us\n", 1e6 / 20000 * (now() - t));
+    t = now();
+    for (int i = 0; i < 20000; i++)
+        assert_ok(worker_set_icount(w, 0, 0));
+    printf("round trip     %8.2f us\n", 1e6 / 20000 * (now() - t));
 
     assert_ok(worker_write(w, CODE, many_writes, sizeof(many_writes)));
     struct consume_request index = {.index = true};
