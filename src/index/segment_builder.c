@@ -17,7 +17,7 @@ struct builder {
     struct segment *out;
     struct touched touched;
     VEC(struct db_kernel_write) event_writes; /* of the event in progress */
-    struct moment last;                       /* where the event before ended */
+    uint64_t last_total;                      /* instructions of all when the event before was applied */
     VEC(struct db_block) blocks;
     struct err *failed;                       /* in a callback that cannot fail */
     uint32_t created, ended;
@@ -244,6 +244,11 @@ static struct err *on_event(void *ctx, struct replay *r, const struct frame *f)
                          .time = f->monotonic_sec, .created_task = b->created, .ended_task = b->ended};
     if (!serial)
         e.task = b->ended;
+    uint64_t total = replay_icount_total(r);
+    e.icount = total - b->last_total;
+    if (b->out->events.count == 0)
+        e.icount += b->out->start.icount;
+    b->last_total = total;
     b->created = b->ended = 0;
     if (f->siginfo) {
         memcpy(&e.signo, f->siginfo, 4);
@@ -410,6 +415,7 @@ static struct err *build(struct builder *b, const struct segment_rule *rule)
     struct segment *out = b->out;
     out->start = replay_now(r);
     out->icount_start = replay_icount_total(r);
+    b->last_total = out->icount_start;
     TRY(replay_save(r, &out->state));
     const struct consume_request consume = {.index = true, .track = true};
     const struct replay_observer observer = {

@@ -1,0 +1,388 @@
+/* Opening a database, states at moments, and the table of queries.
+ *
+ * Replays are kept for their positions: pristine ones at segment starts, which are only cloned, and others wherever a question
+ * left them, which go forward when the next question is behind them in the same segment. */
+#include "query/query_int.h"
+
+#include "base/log.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+struct err *check_cancel(struct query_engine *q)
+{
+    if (q->sink && q->sink->cancelled && atomic_load(q->sink->cancelled))
+        return err_new(ERR_CANCELLED, "cancelled");
+    return NULL;
+}
+
+/* --- states --- */
+
+static struct err *give_pages(void *ctx, uint32_t space, uint32_t object,
+                              struct err *(*put)(void *put_ctx, uint64_t addr, const uint8_t *pages, size_t count),
+                              void *put_ctx)
+{
+    const struct position *p = ctx;
+    struct query_engine *q = (struct query_engine *)(uintptr_t)p->used; // see restore()
+    return history_pages(q->history, p->segment, space, object, put, put_ctx);
+}
+
+static struct err *restore(struct query_engine *q, size_t segment, struct replay **out)
+{
+    const struct segment *s;
+    TRY(history_part(q->history, segment, PART_BOUNDARY, &s));
+    if (segment == 0)
+        return replay_open(q->trace, out);
+    struct bytes blob = bytes_of(s->state.data, s->state.len);
+    struct position where = {.segment = segment, .used = (uintptr_t)q};
+    struct page_source source = {&where, give_pages};
+    return err_prefix(replay_restore(q->trace, &blob, &source, out), "segment %zu", segment);
+}
+
+static struct position *find_position(struct query_engine *q, size_t segment, bool pristine, bool tracking, struct moment m)
+{
+    struct position *best = NULL;
+    for (int i = 0; i < MAX_POSITIONS; i++) {
+        struct position *p = &q->positions[i];
+        if (!p->replay || p->segment != segment || p->pristine != pristine || p->tracking != tracking)
+            continue;
+        if (!pristine && moment_cmp(replay_now(p->replay), m) > 0)
+            continue;
+        if (!best || moment_cmp(replay_now(p->replay), replay_now(best->replay)) > 0)
+            best = p;
+    }
+    if (best)
+        best->used = ++q->clock;
+    return best;
+}
+
+static struct position *free_position(struct query_engine *q)
+{
+    struct position *oldest = &q->positions[0];
+    for (int i = 0; i < MAX_POSITIONS; i++) {
+        struct position *p = &q->positions[i];
+        if (!p->replay)
+            return p;
+        if (p->used < oldest->used)
+            oldest = p;
+    }
+    replay_close(oldest->replay);
+    *oldest = (struct position){0};
+    return oldest;
+}
+
+static struct err *pristine_at(struct query_engine *q, size_t segment, struct replay **out)
+{
+    struct position *p = find_position(q, segment, true, false, (struct moment){0});
+    if (!p) {
+        struct replay *r;
+        TRY(restore(q, segment, &r));
+        p = free_position(q);
+        *p = (struct position){.replay = r, .segment = segment, .pristine = true, .used = ++q->clock};
+    }
+    *out = p->replay;
+    return NULL;
+}
+
+struct err *fresh_at(struct query_engine *q, size_t segment, struct replay **out)
+{
+    struct replay *r;
+    TRY(pristine_at(q, segment, &r));
+    return replay_clone(r, out);
+}
+
+/* Starts keeping stacks of calls in a replay at a segment's start. */
+static struct err *begin_tracking(struct query_engine *q, struct replay *r, size_t segment)
+{
+    const struct consume_request consume = {.track = true};
+    TRY(replay_set_mode(r, ENGINE_LOG, &consume));
+    const struct segment *s;
+    TRY(history_stacks(q->history, segment, &s));
+    size_t count;
+    const struct task_info *tasks = replay_tasks(r, &count);
+    VEC(struct stack_entry) entries = {0};
+    struct err *e = NULL;
+    for (size_t i = 0; i < count && !e; i++) {
+        entries.count = 0;
+        vec_each (c, &s->stacks) {
+            if (c->task == tasks[i].serial)
+                vec_push(&entries, (struct stack_entry){.stamp = c->at.event, .icount = c->at.icount, .pc = c->block,
+                                                        .return_addr = c->return_addr, .sp = c->sp, .region = c->region,
+                                                        .slot = tasks[i].slot});
+        }
+        if (entries.count)
+            e = worker_set_stack(replay_worker(r, tasks[i].space), tasks[i].slot, entries.items, entries.count);
+    }
+    vec_deinit(&entries);
+    return e;
+}
+
+static struct err *position_at(struct query_engine *q, struct moment m, bool tracking, struct replay **out)
+{
+    TRY(check_cancel(q));
+    size_t segment = history_segment_at(q->history, m);
+    struct position *p = find_position(q, segment, false, tracking, m);
+    if (!p) {
+        struct replay *r;
+        TRY(fresh_at(q, segment, &r));
+        struct err *e = tracking ? begin_tracking(q, r, segment) : NULL;
+        if (e) {
+            replay_close(r);
+            return e;
+        }
+        p = free_position(q);
+        *p = (struct position){.replay = r, .segment = segment, .tracking = tracking, .used = ++q->clock};
+    }
+    struct err *e = replay_run(p->replay, m, UINT64_MAX, NULL);
+    if (e) {
+        replay_close(p->replay);
+        *p = (struct position){0};
+        return e;
+    }
+    *out = p->replay;
+    return NULL;
+}
+
+struct err *state_at(struct query_engine *q, struct moment m, struct replay **out)
+{
+    return position_at(q, m, false, out);
+}
+
+struct err *tracked_at(struct query_engine *q, struct moment m, struct replay **out)
+{
+    return position_at(q, m, true, out);
+}
+
+uint32_t task_running_at(const struct query_engine *q, struct moment m)
+{
+    return m.event + 1 < q->runner.count ? q->runner.items[m.event + 1] : 0;
+}
+
+const struct known_task *known_task(const struct query_engine *q, uint32_t serial)
+{
+    return serial && serial <= q->tasks.count ? &q->tasks.items[serial - 1] : NULL;
+}
+
+struct err *space_of_task(struct replay *r, uint32_t task, uint32_t *out)
+{
+    size_t count;
+    const struct task_info *tasks = replay_tasks(r, &count);
+    for (size_t i = 0; i < count; i++) {
+        if (tasks[i].serial == task) {
+            *out = tasks[i].space;
+            return NULL;
+        }
+    }
+    return err_new(ERR_NOT_FOUND, "task %u does not exist at this moment", task);
+}
+
+struct moment end_of_recording(const struct query_engine *q)
+{
+    size_t count;
+    const struct history_segment *s = history_segments(q->history, &count);
+    return s[count - 1].end;
+}
+
+/* --- opening --- */
+
+static struct known_task *task_slot(struct query_engine *q, uint32_t serial)
+{
+    while (q->tasks.count < serial) {
+        struct known_task *t = vec_add(&q->tasks);
+        t->serial = (uint32_t)q->tasks.count;
+    }
+    return &q->tasks.items[serial - 1];
+}
+
+/* Tasks, and which of them each event belongs to, from the events of all segments. */
+static struct err *read_tasks(struct query_engine *q)
+{
+    size_t segments, records;
+    history_segments(q->history, &segments);
+    const struct trace_task_event *record = trace_task_events(q->trace, &records);
+    size_t next = 0;
+    vec_push(&q->runner, 0);
+    vec_push(&q->event_icount, 0);
+    for (size_t i = 0; i < segments; i++) {
+        const struct segment *s;
+        TRY(history_part(q->history, i, PART_EVENTS, &s));
+        vec_each (e, &s->events) {
+            if (e->number != q->runner.count || e->task > e->number || e->created_task > e->number)
+                return err_new(ERR_FORMAT, "segment %zu: event %llu is out of order", i, (unsigned long long)e->number);
+            vec_push(&q->runner, e->task);
+            vec_push(&q->event_icount, e->icount);
+            const struct trace_task_event *clone = NULL, *exit = NULL, *exec = NULL;
+            while (next < records && record[next].event <= e->number) {
+                if (record[next].event == e->number) {
+                    if (record[next].kind == TASK_CLONE)
+                        clone = &record[next];
+                    if (record[next].kind == TASK_EXIT)
+                        exit = &record[next];
+                    if (record[next].kind == TASK_EXEC)
+                        exec = &record[next];
+                }
+                next++;
+            }
+            if (e->created_task) {
+                struct known_task *t = task_slot(q, e->created_task);
+                t->start = (struct moment){e->number, 0};
+                t->tid = clone ? clone->tid : exec ? exec->tid : 0;
+                t->parent = clone ? e->task : 0;
+                t->clone_flags = clone ? clone->clone_flags : 0;
+                t->is_thread = clone && (clone->clone_flags & 0x10000); // CLONE_THREAD
+            }
+            if (e->ended_task) {
+                struct known_task *t = task_slot(q, e->ended_task);
+                t->end = (struct moment){e->number - 1, e->icount};
+                t->ended = true;
+                t->exit_status = exit ? exit->exit_status : 0;
+            }
+        }
+    }
+    q->last_event = q->runner.count - 1;
+    return NULL;
+}
+
+static void make_title(struct query_engine *q)
+{
+    size_t records;
+    const struct trace_task_event *record = trace_task_events(q->trace, &records);
+    struct buf title = {0};
+    for (size_t i = 0; i < records && !title.len; i++) {
+        if (record[i].kind != TASK_EXEC)
+            continue;
+        for (size_t k = 0; k < record[i].argc && title.len < 80; k++) {
+            const char *arg = record[i].argv[k], *slash = k == 0 ? strrchr(arg, '/') : NULL;
+            buf_printf(&title, "%s%.60s", k ? " " : "", slash ? slash + 1 : arg);
+        }
+    }
+    q->title = title.len ? buf_steal_str(&title) : xstrdup("recording");
+    buf_deinit(&title);
+}
+
+struct err *query_engine_open(const char *dir, const struct query_options *options, struct query_engine **out)
+{
+    cleanup(query_engine_closep) struct query_engine *q = xnew(struct query_engine);
+    TRY(trace_open(dir, &q->trace));
+    cleanup(freep) char *db = str_format("%s/db", trace_dir(q->trace));
+    TRY(history_open(db, trace_header(q->trace)->uuid, &q->history));
+    for (size_t i = 0; options && i < 2 * options->source_map_count; i++)
+        vec_push(&q->source_maps, xstrdup(options->source_maps[i]));
+    TRY(read_tasks(q));
+    make_title(q);
+    modules_open(q);
+    *out = steal(q);
+    return NULL;
+}
+
+void query_engine_close(struct query_engine *q)
+{
+    if (!q)
+        return;
+    for (int i = 0; i < MAX_POSITIONS; i++)
+        replay_close(q->positions[i].replay);
+    modules_close(q);
+    history_close(q->history);
+    trace_close(q->trace);
+    vec_each (s, &q->source_maps)
+        free(*s);
+    vec_deinit(&q->source_maps);
+    vec_deinit(&q->tasks);
+    vec_deinit(&q->runner);
+    vec_deinit(&q->event_icount);
+    free(q->title);
+    free(q);
+}
+
+const char *query_title(const struct query_engine *q)
+{
+    return q->title;
+}
+
+/* --- sources --- */
+
+struct err *query_open_source(const struct query_engine *q, const char *path, int *fd_out)
+{
+    if (path[0] != '/' || strstr(path, "/../"))
+        return err_new(ERR_NOT_FOUND, "%s: not an absolute path", path);
+    for (size_t i = 0; i + 1 < q->source_maps.count; i += 2) {
+        const char *from = q->source_maps.items[i], *to = q->source_maps.items[i + 1];
+        size_t len = strlen(from);
+        while (len > 1 && from[len - 1] == '/')
+            len--;
+        if (len == 1)
+            len = 0;
+        if (strncmp(path, from, len) != 0 || path[len] != '/')
+            continue;
+        cleanup(freep) char *mapped = str_format("%s%s", to, path + len);
+        cleanup(freep) char *real = realpath(mapped, NULL);
+        cleanup(freep) char *root = realpath(to, NULL);
+        // A symbolic link must not lead out of what was offered, unless into another offered directory.
+        bool inside = false;
+        for (size_t k = 1; real && root && k < q->source_maps.count && !inside; k += 2) {
+            cleanup(freep) char *other = realpath(q->source_maps.items[k], NULL);
+            size_t n = other ? strlen(other) : 0;
+            inside = other && strncmp(real, other, n) == 0 && (real[n] == '/' || n == 1);
+        }
+        if (!inside)
+            continue;
+        int fd = open(real, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+        struct stat st;
+        if (fd < 0)
+            continue;
+        if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode)) {
+            *fd_out = fd;
+            return NULL;
+        }
+        close(fd);
+    }
+    return err_new(ERR_NOT_FOUND, "%s: not found in the directories given with --sources", path);
+}
+
+/* --- the table --- */
+
+static const struct {
+    const char *name;
+    query_function *run;
+} queries[] = {
+    {"info", query_info},
+    {"complete-frame", query_complete_frame},
+    {"stack", query_stack},
+    {"variables", query_variables},
+    {"registers", query_registers},
+    {"memory", query_memory},
+    {"search", query_search},
+    {"execution", query_execution},
+    {"breakpoint", query_breakpoint},
+    {"address-execution", query_address_execution},
+    {"watchpoint", query_watchpoint},
+    {"step", query_step},
+    {"stdouterr", query_stdouterr},
+    {"signals", query_signals},
+    {"alerts", query_alerts},
+    {"task-tree", query_task_tree},
+    {"current-tasks", query_current_tasks},
+    {"dynamicAnnotations", query_annotations},
+    {"source", query_source},
+    {"maps", query_maps},
+    {"events", query_events},
+    {"functions-in-file", query_functions_in_file},
+    {"counts", query_counts},
+};
+
+struct err *query_run(struct query_engine *q, const char *name, json_t *params, struct query_sink *sink)
+{
+    if (params && !json_is_object(params) && !json_is_null(params))
+        return err_new(ERR_USAGE, "params must be an object");
+    for (size_t i = 0; i < sizeof(queries) / sizeof(queries[0]); i++) {
+        if (!str_eq(queries[i].name, name))
+            continue;
+        sink->more = false;
+        q->sink = sink;
+        struct err *e = queries[i].run(q, params);
+        q->sink = NULL;
+        return e;
+    }
+    return err_new(ERR_USAGE, "there is no query %.40s", name);
+}

@@ -1,0 +1,106 @@
+/* Modules: the files with code in them that were mapped at any time, where they were, and their symbols. */
+#include "query/query_int.h"
+
+#include <sys/mman.h>
+
+/* A name may have several records; the first with a file behind it tells which file to read. */
+static struct module *find_module(struct query_engine *q, const char *name)
+{
+    vec_each (m, &q->modules) {
+        if (str_eq((*m)->name, name))
+            return *m;
+    }
+    return NULL;
+}
+
+void modules_open(struct query_engine *q)
+{
+    size_t count;
+    const struct trace_mmap *maps = trace_mmaps(q->trace, &count);
+    for (size_t i = 0; i < count; i++) {
+        const struct trace_mmap *m = &maps[i];
+        if (m->source != MMAP_FILE || !(m->prot & PROT_EXEC) || m->name[0] != '/' || find_module(q, m->name))
+            continue;
+        struct module *module = xnew(struct module);
+        module->name = xstrdup(m->name);
+        module->path = trace_backing_path(q->trace, m);
+        vec_push(&q->modules, module);
+    }
+}
+
+void modules_close(struct query_engine *q)
+{
+    vec_each (it, &q->modules) {
+        struct module *m = *it;
+        sym_module_close(m->sym);
+        err_free(m->why);
+        vec_deinit(&m->biases);
+        free(m->name);
+        free(m->path);
+        free(m);
+    }
+    vec_deinit(&q->modules);
+}
+
+size_t module_index(const struct query_engine *q, const struct module *m)
+{
+    for (size_t i = 0; i < q->modules.count; i++) {
+        if (q->modules.items[i] == m)
+            return i;
+    }
+    return SIZE_MAX;
+}
+
+struct err *module_sym(struct query_engine *q, struct module *m, struct sym_module **out)
+{
+    if (!m->sym && !m->why) {
+        cleanup(freep) char *debug_dir = str_format("%s/debug", trace_dir(q->trace));
+        m->why = sym_module_open(m->path, debug_dir, &m->sym);
+        size_t count;
+        const struct trace_mmap *maps = trace_mmaps(q->trace, &count);
+        for (size_t i = 0; m->sym && i < count; i++) {
+            if (!(maps[i].prot & PROT_EXEC) || !str_eq(maps[i].name, m->name))
+                continue;
+            uint64_t bias;
+            struct err *e = sym_module_bias(m->sym, maps[i].start, (uint64_t)maps[i].file_offset, &bias);
+            bool known = e != NULL;
+            vec_each (b, &m->biases)
+                known |= !e && *b == bias;
+            if (!known)
+                vec_push(&m->biases, bias);
+            err_free(e);
+        }
+    }
+    if (m->why)
+        return err_new(err_kind(m->why), "%s", err_message(m->why));
+    *out = m->sym;
+    return NULL;
+}
+
+struct code_place place_of(struct query_engine *q, struct replay *r, uint32_t space, gaddr pc)
+{
+    struct code_place p = {0};
+    size_t count, records, low = 0;
+    const struct mapping *maps = replay_mappings(r, space, &count);
+    const struct trace_mmap *record = trace_mmaps(q->trace, &records);
+    size_t high = count;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (maps[middle].end > pc)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    if (low == count || maps[low].start > pc || maps[low].mmap_idx >= records)
+        return p;
+    struct module *m = find_module(q, record[maps[low].mmap_idx].name);
+    struct sym_module *sym;
+    uint64_t bias;
+    struct err *e = m ? module_sym(q, m, &sym) : err_new(ERR_NOT_FOUND, "no file");
+    if (!e)
+        e = sym_module_bias(sym, maps[low].start, maps[low].offset, &bias);
+    if (!e)
+        p = (struct code_place){m, bias, pc - bias};
+    err_free(e);
+    return p;
+}

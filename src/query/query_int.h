@@ -1,0 +1,200 @@
+/* Private parts of the query room. */
+#ifndef QUERY_QUERY_INT_H
+#define QUERY_QUERY_INT_H
+
+#include "db/history.h"
+#include "query/query.h"
+#include "replay/replay.h"
+#include "sym/sym.h"
+
+/* A recorded task, over its whole life. */
+struct known_task {
+    uint32_t serial, parent; /* parent 0: none */
+    int32_t tid;
+    struct moment start, end;
+    bool ended, is_thread;
+    uint32_t clone_flags;
+    int32_t exit_status;
+};
+
+/* A file that was mapped with code in it. */
+struct module {
+    char *name;    /* as in the recorded program's maps */
+    char *path;    /* of the file here; NULL: not in the trace */
+    struct sym_module *sym; /* NULL: not opened yet, or not possible */
+    struct err *why;        /* why it is not */
+    VEC(uint64_t) biases;   /* run-time address = bias + link-time address; all at which it was ever mapped */
+};
+
+/* Where a code address belongs. */
+struct code_place {
+    struct module *module; /* NULL: no file */
+    uint64_t bias, link_addr;
+};
+
+/* A replay kept for its position. */
+struct position {
+    struct replay *replay;
+    size_t segment;
+    bool pristine;  /* stands at the segment's start and is only cloned */
+    bool tracking;  /* log mode, with stacks of calls */
+    uint64_t used;
+};
+
+enum { MAX_POSITIONS = 12 };
+
+struct query_engine {
+    struct trace *trace;
+    struct history *history;
+    struct query_options options;
+    VEC(char *) source_maps;
+    char *title;
+    VEC(struct known_task) tasks;    /* by serial - 1 */
+    VEC(uint32_t) runner;            /* by event number: the task it belongs to, that ran towards it; 0: none */
+    VEC(uint64_t) event_icount;      /* by event number: instructions between the event before and it */
+    VEC(struct module *) modules;
+    struct position positions[MAX_POSITIONS];
+    uint64_t clock;
+    event_no last_event;
+    struct query_sink *sink;         /* of the query at work */
+};
+
+/* A question's place in time and on a stack. */
+struct focus {
+    struct moment moment;
+    uint32_t task;  /* serial; 0: none runs */
+    unsigned frame; /* of the stack with inline frames; 0: innermost */
+};
+
+/* One frame of a task's stack, without inline frames. */
+struct frame_info {
+    gaddr pc;          /* innermost: the instruction; else the return address */
+    gaddr sp;          /* rsp while this frame is the innermost one: for callers, after the callee's return */
+    bool innermost;
+    struct moment call; /* of the call that made the frame; event 0: not known */
+    gaddr entry_sp;     /* where its return address is; 0: not known */
+    struct moment callee_call; /* not innermost: when it made the call to the next inner frame */
+};
+
+/* engine.c: states */
+struct err *check_cancel(struct query_engine *q) nodiscard;
+/** A replay that stands exactly at `m`; borrowed until the next call of a function of this kind. */
+struct err *state_at(struct query_engine *q, struct moment m, struct replay **out) nodiscard;
+/** A replay of one's own at the start of a segment. */
+struct err *fresh_at(struct query_engine *q, size_t segment, struct replay **out) nodiscard;
+/** As state_at(), in log mode with the stacks of calls kept. */
+struct err *tracked_at(struct query_engine *q, struct moment m, struct replay **out) nodiscard;
+uint32_t task_running_at(const struct query_engine *q, struct moment m);
+const struct known_task *known_task(const struct query_engine *q, uint32_t serial);
+/** The last moment at or before `m` at which `task` was about to run or had just run; what "its state at m" means. */
+struct err *space_of_task(struct replay *r, uint32_t task, uint32_t *out) nodiscard;
+struct moment end_of_recording(const struct query_engine *q);
+/** Number of instructions before `m`, over the whole recording (for scales). */
+
+/* modules.c */
+void modules_open(struct query_engine *q);
+void modules_close(struct query_engine *q);
+/** What code is at `pc` of the space, now. */
+struct code_place place_of(struct query_engine *q, struct replay *r, uint32_t space, gaddr pc);
+/** Opens the module's symbols. ERR_NOT_FOUND with the reason. */
+struct err *module_sym(struct query_engine *q, struct module *m, struct sym_module **out) nodiscard;
+size_t module_index(const struct query_engine *q, const struct module *m);
+
+/* stack.c */
+typedef VEC(struct frame_info) frame_list;
+/** The frames of a task at m, innermost first. */
+struct err *stack_at(struct query_engine *q, struct moment m, uint32_t task, frame_list *out) nodiscard;
+
+/* hits.c: executions */
+struct hit_place {
+    uint32_t space;
+    gaddr pc;
+};
+struct hit {
+    struct moment moment; /* before the instruction */
+    uint32_t task, space;
+    struct regs regs;
+    const uint8_t *memory; /* the pieces asked for, each padded to 8 bytes; borrowed for the call */
+    uint64_t unreadable;
+};
+struct window {
+    bool forward;
+    struct moment from;
+    size_t limit;
+};
+/** Calls `each` for executions of any of the places, in order of time away from `from`; each returns false to stop. */
+struct err *find_hits(struct query_engine *q, const struct hit_place *places, size_t count, const struct window *w,
+                      const struct hook_memory *memory, size_t memory_count,
+                      bool (*each)(void *ctx, const struct hit *h), void *ctx, bool *more_out) nodiscard;
+/** All (space, address) pairs at which link-time addresses of a module ran. */
+void places_of(struct query_engine *q, struct module *m, const uint64_t *link_addrs, size_t count, struct buf *out);
+/** Executions of the places, by the index alone: total, and per segment added to `buckets` (one per segment; may be NULL). */
+uint64_t count_hits(const struct query_engine *q, const struct hit_place *places, size_t count, uint64_t *buckets);
+
+/* writes.c */
+struct write_hit {
+    struct moment moment; /* before the write */
+    uint32_t task;
+    gaddr addr;           /* as in the space that was asked about; what was written of the range, or more */
+    uint64_t size;
+    event_no event;       /* 0: an instruction; else the event whose effects wrote */
+    bool possible;        /* masked or the like: may have left these bytes alone */
+};
+struct err *find_writes(struct query_engine *q, uint32_t task, gaddr addr, uint64_t len, const struct window *w,
+                        bool (*each)(void *ctx, const struct write_hit *h), void *ctx, bool *more_out) nodiscard;
+
+/* json.c: values of the protocol */
+json_t *json_moment(struct moment m);
+json_t *json_task(const struct query_engine *q, uint32_t serial);
+json_t *json_focus(const struct query_engine *q, struct moment m, uint32_t task, unsigned frame);
+json_t *json_hex(uint64_t v);
+json_t *json_bytes(const uint8_t *p, size_t len);
+/** A string that may hold anything: bytes that are no UTF-8 come as U+FFFD. */
+json_t *json_text(const char *s, size_t len);
+json_t *json_location(const char *file, int line, int column);
+json_t *json_function(const struct query_engine *q, const struct module *m, const struct sym_function *f);
+struct err *param_focus(struct query_engine *q, json_t *params, struct focus *out) nodiscard;
+struct err *param_moment(json_t *params, const char *name, struct moment *out) nodiscard;
+struct err *param_window(struct query_engine *q, json_t *params, size_t limit, struct window *out) nodiscard;
+struct err *param_string(json_t *params, const char *name, const char **out) nodiscard;
+struct err *param_u64(json_t *params, const char *name, uint64_t *out) nodiscard; /* number, or string of hex with 0x */
+struct err *param_function(struct query_engine *q, json_t *params, struct module **module, const struct sym_function **out) nodiscard;
+/** Hands a row to the asker. ERR_CANCELLED if it wants no more. Takes ownership. */
+struct err *give(struct query_engine *q, json_t *row) nodiscard;
+
+/* describe.c: what is at a moment, in source terms */
+
+/* A task's frame at a moment, for reading variables. */
+struct frame_context {
+    struct sym_context base;
+    struct query_engine *q;
+    struct replay *replay;
+    uint32_t space;
+    struct regs regs;
+    struct xstate xstate;
+    bool have_xstate;
+};
+/** Fills `out` for the task's innermost frame in the replay's present state. */
+struct err *frame_context(struct query_engine *q, struct replay *r, uint32_t task, struct frame_context *out) nodiscard;
+/** Adds "function", "location", "pc", "module" of a code address to row. `back`: a return address: the call before it is meant. */
+void describe_code(struct query_engine *q, struct replay *r, uint32_t space, gaddr pc, bool back, json_t *row);
+/** {text, type, address, size} or {why, type}. Takes over e. */
+json_t *json_value(struct sym_module *m, const struct sym_type *type, struct sym_value *v, struct sym_context *c, struct err *e);
+/** Arguments as [{name, value}] when the context stands at the function's first instruction. */
+json_t *json_arguments(struct module *m, const struct sym_function *f, struct sym_context *c);
+const char *event_name(const struct query_engine *q, const struct db_event *e, char *out, size_t len);
+struct err *event_at(struct query_engine *q, event_no number, const struct db_event **out, const struct segment **segment) nodiscard;
+const char *signal_name(int signo, char *out, size_t len);
+/** The focus that a session begins with, and whether it is a fatal signal. */
+struct err *first_focus(struct query_engine *q, struct focus *out, bool *signal) nodiscard;
+/** The start of the next (or the last moment before the previous) instruction of the task. ERR_NOT_FOUND at its ends. */
+struct err *next_instruction(struct query_engine *q, struct moment m, uint32_t task, bool forward, struct moment *out) nodiscard;
+
+/* The queries. Each is named as in docs/protocol.md. */
+typedef struct err *query_function(struct query_engine *q, json_t *params);
+query_function query_info, query_complete_frame, query_stack, query_variables, query_registers, query_memory, query_search,
+    query_execution, query_breakpoint, query_address_execution, query_watchpoint, query_step, query_stdouterr, query_signals,
+    query_alerts, query_task_tree, query_current_tasks, query_annotations, query_source, query_maps, query_events,
+    query_functions_in_file, query_counts;
+
+#endif
