@@ -176,6 +176,8 @@ struct frame_context {
 };
 /** Fills `out` for the task's innermost frame in the replay's present state. */
 struct err *frame_context(struct query_engine *q, struct replay *r, uint32_t task, struct frame_context *out) nodiscard;
+/** A general register by DWARF number. */
+struct err *general_register(const struct regs *regs, unsigned number, void *buf, size_t len) nodiscard;
 /** Adds "function", "location", "pc", "module" of a code address to row. `back`: a return address: the call before it is meant. */
 void describe_code(struct query_engine *q, struct replay *r, uint32_t space, gaddr pc, bool back, json_t *row);
 /** {text, type, address, size} or {why, type}. Takes over e. */

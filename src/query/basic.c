@@ -1,0 +1,286 @@
+/* Queries about one moment: info, complete-frame, registers, memory, maps, stack, variables. */
+#include "query/query_int.h"
+
+struct err *query_info(struct query_engine *q, json_t *params)
+{
+    size_t segments, records;
+    const struct history_segment *s = history_segments(q->history, &segments);
+    const struct trace_task_event *record = trace_task_events(q->trace, &records);
+    struct focus first;
+    bool signal;
+    TRY(first_focus(q, &first, &signal));
+    json_t *row = json_object(), *argv = json_array();
+    json_object_set_new(row, "title", json_text(q->title, strlen(q->title)));
+    for (size_t i = 0; i < records; i++) {
+        if (record[i].kind != TASK_EXEC)
+            continue;
+        json_object_set_new(row, "exe", json_text(record[i].file_name, strlen(record[i].file_name)));
+        for (size_t k = 0; k < record[i].argc; k++)
+            json_array_append_new(argv, json_text(record[i].argv[k], strlen(record[i].argv[k])));
+        break;
+    }
+    json_object_set_new(row, "argv", argv);
+    json_object_set_new(row, "trace", json_text(trace_dir(q->trace), strlen(trace_dir(q->trace))));
+    json_object_set_new(row, "start", json_moment(s[0].start));
+    json_object_set_new(row, "end", json_moment(end_of_recording(q)));
+    json_object_set_new(row, "instructions", json_integer((json_int_t)(s[segments - 1].icount_start + s[segments - 1].icount)));
+    json_object_set_new(row, "events", json_integer((json_int_t)q->last_event));
+    json_object_set_new(row, "tasks", json_integer((json_int_t)q->tasks.count));
+    json_object_set_new(row, "segments", json_integer((json_int_t)segments));
+    json_object_set_new(row, "databaseBytes", json_integer((json_int_t)history_bytes(q->history)));
+    json_object_set_new(row, "firstFocus", json_focus(q, first.moment, first.task, 0));
+    json_object_set_new(row, "firstFocusReason", json_string(signal ? "signal" : "exit"));
+    return give(q, row);
+}
+
+/* The state a focus means: at its moment, or, if another task runs then, still of its own task, which stands still. */
+static struct err *focus_state(struct query_engine *q, json_t *params, struct focus *f, struct replay **r, uint32_t *space)
+{
+    TRY(param_focus(q, params, f));
+    TRY(state_at(q, f->moment, r));
+    struct err *e = space_of_task(*r, f->task, space);
+    const struct known_task *t = known_task(q, f->task);
+    if (e && t) {
+        const char *when = moment_cmp(f->moment, t->start) < 0 ? "does not exist yet" : "has ended";
+        err_free(e);
+        return err_new(ERR_NOT_FOUND, "task %d %s at this moment", t->tid, when);
+    }
+    return e;
+}
+
+struct err *query_complete_frame(struct query_engine *q, json_t *params)
+{
+    struct focus f;
+    struct replay *r;
+    uint32_t space;
+    TRY(focus_state(q, params, &f, &r, &space));
+    frame_list frames = {0};
+    struct err *e = f.frame ? stack_at(q, f.moment, f.task, &frames) : NULL;
+    if (!e && f.frame && f.frame >= frames.count)
+        e = err_new(ERR_NOT_FOUND, "the stack has only %zu frames", frames.count);
+    struct regs regs;
+    if (!e)
+        e = state_at(q, f.moment, &r);
+    if (!e)
+        e = replay_regs(r, f.task, &regs);
+    gaddr pc = e ? 0 : f.frame ? frames.items[f.frame].pc : regs.r[UREG_RIP];
+    vec_deinit(&frames);
+    TRY(e);
+    json_t *row = json_object();
+    json_object_set_new(row, "focus", json_focus(q, replay_now(r), f.task, f.frame));
+    json_object_set_new(row, "task", json_task(q, f.task));
+    describe_code(q, r, space, pc, f.frame > 0, row);
+    const struct db_event *event;
+    char name[64];
+    if (!(e = event_at(q, f.moment.event + 1, &event, NULL)))
+        json_object_set_new(row, "event", json_pack("{sI, ss}", "number", (json_int_t)event->number, "name",
+                                                    event_name(q, event, name, sizeof(name))));
+    err_free(e);
+    return give(q, row);
+}
+
+struct err *query_registers(struct query_engine *q, json_t *params)
+{
+    static const struct {
+        const char *name;
+        int idx;
+    } order[] = {
+        {"rip", UREG_RIP}, {"rax", UREG_RAX}, {"rbx", UREG_RBX}, {"rcx", UREG_RCX}, {"rdx", UREG_RDX},
+        {"rsi", UREG_RSI}, {"rdi", UREG_RDI}, {"rbp", UREG_RBP}, {"rsp", UREG_RSP}, {"r8", UREG_R8},
+        {"r9", UREG_R9}, {"r10", UREG_R10}, {"r11", UREG_R11}, {"r12", UREG_R12}, {"r13", UREG_R13},
+        {"r14", UREG_R14}, {"r15", UREG_R15}, {"eflags", UREG_EFLAGS}, {"fs_base", UREG_FS_BASE},
+        {"gs_base", UREG_GS_BASE},
+    };
+    struct focus f;
+    struct replay *r;
+    uint32_t space;
+    struct regs regs;
+    TRY(focus_state(q, params, &f, &r, &space));
+    TRY(replay_regs(r, f.task, &regs));
+    for (size_t i = 0; i < sizeof(order) / sizeof(order[0]); i++)
+        TRY(give(q, json_pack("{ss, so}", "name", order[i].name, "value", json_hex(regs.r[order[i].idx]))));
+    struct xstate x;
+    TRY(replay_xstate(r, f.task, &x));
+    for (int i = 0; i < 16; i++) {
+        char name[8];
+        snprintf(name, sizeof(name), "xmm%d", i);
+        TRY(give(q, json_pack("{ss, so}", "name", name, "value", json_bytes(x.data + 160 + 16 * i, 16))));
+    }
+    return NULL;
+}
+
+struct err *query_memory(struct query_engine *q, json_t *params)
+{
+    struct focus f;
+    struct replay *r;
+    uint32_t space;
+    uint64_t addr, len;
+    TRY(param_u64(params, "address", &addr));
+    TRY(param_u64(params, "length", &len));
+    if (len < 1 || len > 65536)
+        return err_new(ERR_USAGE, "length is 1 to 65536");
+    TRY(focus_state(q, params, &f, &r, &space));
+    cleanup(freep) uint8_t *data = xcalloc(1, len);
+    json_t *holes = json_array();
+    for (uint64_t at = 0; at < len;) {
+        size_t done;
+        struct err *e = replay_read(r, space, addr + at, data + at, len - at, &done);
+        at += done;
+        if (!e)
+            break;
+        if (err_kind(e) != ERR_FAULT) {
+            json_decref(holes);
+            return e;
+        }
+        err_free(e);
+        uint64_t end = ((addr + at) | (PAGE_SIZE - 1)) + 1 - addr;
+        if (end > len)
+            end = len;
+        json_array_append_new(holes, json_pack("[o, o]", json_hex(addr + at), json_hex(addr + end)));
+        at = end;
+    }
+    json_t *row = json_pack("{so, so}", "address", json_hex(addr), "bytes", json_bytes(data, len));
+    if (json_array_size(holes))
+        json_object_set(row, "unmapped", holes);
+    json_decref(holes);
+    return give(q, row);
+}
+
+struct err *query_maps(struct query_engine *q, json_t *params)
+{
+    struct focus f;
+    struct replay *r;
+    uint32_t space;
+    TRY(focus_state(q, params, &f, &r, &space));
+    size_t count, records;
+    const struct mapping *maps = replay_mappings(r, space, &count);
+    const struct trace_mmap *record = trace_mmaps(q->trace, &records);
+    for (size_t i = 0; i < count; i++) {
+        char prot[5] = {maps[i].prot & 1 ? 'r' : '-', maps[i].prot & 2 ? 'w' : '-', maps[i].prot & 4 ? 'x' : '-',
+                        maps[i].object ? 's' : 'p', 0};
+        const char *name = maps[i].mmap_idx < records ? record[maps[i].mmap_idx].name : "";
+        TRY(give(q, json_pack("{so, so, ss, so}", "start", json_hex(maps[i].start), "end", json_hex(maps[i].end), "prot", prot,
+                              "name", json_text(name, strlen(name)))));
+    }
+    return NULL;
+}
+
+/* --- stack --- */
+
+/* Entry of the frame's function: right behind the call that made it. */
+static struct err *entry_of(struct query_engine *q, const struct frame_info *f, uint32_t task, struct moment *out)
+{
+    if (!f->entry_sp)
+        return err_new(ERR_NOT_FOUND, "the call is not known");
+    return next_instruction(q, f->call, task, true, out);
+}
+
+static struct err *give_frame(struct query_engine *q, const struct focus *focus, const struct frame_info *f, unsigned idx)
+{
+    struct replay *r;
+    uint32_t space;
+    TRY(state_at(q, focus->moment, &r));
+    TRY(space_of_task(r, focus->task, &space));
+    json_t *row = json_object();
+    json_object_set_new(row, "frame", json_integer(idx));
+    describe_code(q, r, space, f->pc, !f->innermost, row);
+    json_object_set_new(row, "sp", json_hex(f->sp));
+    json_object_set_new(row, "inline", json_false());
+    json_object_set_new(row, "focus", json_focus(q, focus->moment, focus->task, idx));
+    json_object_set_new(row, "kind", json_string(f->entry_sp ? "call" : "start"));
+    struct code_place p = place_of(q, r, space, f->pc - !f->innermost);
+    struct moment entry;
+    struct err *e = entry_of(q, f, focus->task, &entry);
+    if (!e) {
+        json_object_set_new(row, "callMoment", json_moment(f->call));
+        json_object_set_new(row, "entry", json_focus(q, entry, focus->task, 0));
+        const struct sym_function *fn;
+        struct frame_context c;
+        if (p.module && p.module->sym && !(e = sym_function_at(p.module->sym, p.link_addr, &fn)) &&
+            fn->source == SYM_DWARF && !(e = state_at(q, entry, &r)) && !(e = frame_context(q, r, focus->task, &c))) {
+            // The arguments as they were when the call was made.
+            struct code_place here = place_of(q, r, c.space, c.regs.r[UREG_RIP]);
+            c.base.bias = p.bias;
+            if (here.module == p.module && here.link_addr == fn->start)
+                json_object_set_new(row, "args", json_arguments(p.module, fn, &c.base));
+        }
+    }
+    err_free(e);
+    if (!json_object_get(row, "args"))
+        json_object_set_new(row, "args", json_array());
+    return give(q, row);
+}
+
+struct err *query_stack(struct query_engine *q, json_t *params)
+{
+    struct focus f;
+    struct replay *r;
+    uint32_t space;
+    TRY(focus_state(q, params, &f, &r, &space));
+    frame_list frames = {0};
+    struct err *e = stack_at(q, f.moment, f.task, &frames);
+    for (size_t i = 0; !e && i < frames.count && i < 500; i++)
+        e = give_frame(q, &f, &frames.items[i], (unsigned)i);
+    vec_deinit(&frames);
+    return e;
+}
+
+/* --- variables --- */
+
+struct err *query_variables(struct query_engine *q, json_t *params)
+{
+    struct focus f;
+    struct replay *r;
+    uint32_t space;
+    TRY(focus_state(q, params, &f, &r, &space));
+    gaddr pc;
+    struct frame_context c;
+    if (f.frame) {
+        frame_list frames = {0};
+        struct err *e = stack_at(q, f.moment, f.task, &frames);
+        struct frame_info wanted = {0};
+        if (!e && f.frame >= frames.count)
+            e = err_new(ERR_NOT_FOUND, "the stack has only %zu frames", frames.count);
+        if (!e)
+            wanted = frames.items[f.frame];
+        vec_deinit(&frames);
+        TRY(e);
+        // A caller's registers are those it had when it made the call; its memory is today's.
+        TRY(state_at(q, wanted.callee_call, &r));
+        TRY(frame_context(q, r, f.task, &c));
+        struct regs regs = c.regs;
+        TRY(state_at(q, f.moment, &r));
+        TRY(frame_context(q, r, f.task, &c));
+        c.regs = regs;
+        c.have_xstate = false;
+        c.regs.r[UREG_RSP] = wanted.sp;
+        c.regs.r[UREG_RIP] = wanted.pc;
+        pc = wanted.pc - 1;
+    } else {
+        TRY(frame_context(q, r, f.task, &c));
+        pc = c.regs.r[UREG_RIP];
+    }
+    struct code_place p = place_of(q, r, space, pc);
+    if (!p.module)
+        return err_new(ERR_NOT_FOUND, "no debug information: this code is not from a file");
+    struct sym_module *sym;
+    TRY(module_sym(q, p.module, &sym));
+    const char *none = sym_module_no_dwarf(sym);
+    if (none)
+        return err_new(ERR_NOT_FOUND, "%s", none);
+    struct sym_variables vars = {0};
+    TRY(sym_variables_at(sym, p.link_addr, 0, &vars));
+    c.base.bias = p.bias;
+    struct err *e = NULL;
+    for (size_t i = 0; i < vars.count && !e; i++) {
+        const struct sym_variable *var = &vars.items[i];
+        struct sym_value v = {0};
+        struct err *why = sym_read_variable(sym, var, p.link_addr, &c.base, &v);
+        const char *name = var->name ? var->name : "";
+        e = give(q, json_pack("{so, so, ss}", "name", json_text(name, strlen(name)), "value",
+                              json_value(sym, var->type, &v, &c.base, why), "kind", var->is_parameter ? "parameter" : "local"));
+        sym_value_deinit(&v);
+    }
+    sym_variables_deinit(&vars);
+    return e;
+}

@@ -1,0 +1,213 @@
+/* Stepping: the nearest moment, forward or backward, at which the program stands elsewhere. */
+#include "query/query_int.h"
+
+/* A task's state, for asking where its code stands. */
+struct here {
+    struct query_engine *q;
+    struct replay *r;
+    uint32_t space, task;
+};
+
+static bool line_of(struct here *h, gaddr pc, struct sym_line *out)
+{
+    struct code_place p = place_of(h->q, h->r, h->space, pc);
+    if (!p.module)
+        return false;
+    struct err *e = sym_line_at(p.module->sym, p.link_addr, out);
+    bool ok = !e;
+    err_free(e);
+    return ok;
+}
+
+static struct err *regs_at(struct query_engine *q, struct moment m, uint32_t task, struct here *h, struct regs *out)
+{
+    h->q = q;
+    h->task = task;
+    TRY(state_at(q, m, &h->r));
+    TRY(space_of_task(h->r, task, &h->space));
+    return replay_regs(h->r, task, out);
+}
+
+enum kind { STEP_INSTRUCTION, STEP_LINE, STEP_OVER, STEP_OUT, STEP_ENTRY };
+
+/* Lines are looked for instruction by instruction, up to this many. */
+enum { MOST_STEPS = 20000 };
+
+struct return_search {
+    uint32_t task;
+    gaddr sp;
+    bool found;
+    struct moment at;
+};
+
+static bool is_return(void *ctx, const struct hit *h)
+{
+    struct return_search *s = ctx;
+    if (h->task != s->task || h->regs.r[UREG_RSP] <= s->sp)
+        return true;
+    s->found = true;
+    s->at = h->moment;
+    return false;
+}
+
+/* Forward to where the call with its return address at `sp` has returned. */
+static struct err *skip_callee(struct query_engine *q, struct moment m, uint32_t task, gaddr return_addr, gaddr sp,
+                               struct moment *out)
+{
+    size_t spaces;
+    const struct db_space *space = history_spaces(q->history, &spaces);
+    VEC(struct hit_place) places = {0};
+    for (size_t i = 0; i < spaces; i++)
+        vec_push(&places, (struct hit_place){space[i].space, return_addr});
+    struct return_search s = {.task = task, .sp = sp};
+    struct window w = {.forward = true, .from = m, .limit = 100000};
+    bool more;
+    struct err *e = find_hits(q, places.items, places.count, &w, NULL, 0, is_return, &s, &more);
+    vec_deinit(&places);
+    TRY(e);
+    if (!s.found)
+        return err_new(ERR_NOT_FOUND, "the call does not return within the recording");
+    *out = s.at;
+    return NULL;
+}
+
+/* Steps by lines: to the next moment whose line is another one. over: calls made on the way are passed in one go. */
+static struct err *step_line(struct query_engine *q, const struct focus *f, bool over, bool forward, struct moment *out)
+{
+    struct here h;
+    struct regs regs;
+    struct sym_line start = {0}, line;
+    TRY(regs_at(q, f->moment, f->task, &h, &regs));
+    bool had_line = line_of(&h, regs.r[UREG_RIP], &start);
+    gaddr sp0 = regs.r[UREG_RSP];
+    struct moment m = f->moment, last = f->moment;
+    bool left = false;
+    for (unsigned i = 0; i < MOST_STEPS; i++) {
+        TRY(check_cancel(q));
+        gaddr pc_before = regs.r[UREG_RIP], sp_before = regs.r[UREG_RSP];
+        struct err *e = next_instruction(q, m, f->task, forward, &m);
+        if (e && left && !forward) { // the start of the task is the start of its first line
+            err_free(e);
+            *out = last;
+            return NULL;
+        }
+        TRY(e);
+        TRY(regs_at(q, m, f->task, &h, &regs));
+        if (over && forward && regs.r[UREG_RSP] < sp_before && regs.r[UREG_RSP] + 8 == sp_before) {
+            // Was that a call? Then the pushed word is an address behind the instruction before.
+            uint64_t pushed;
+            e = replay_read(h.r, h.space, regs.r[UREG_RSP], &pushed, 8, NULL);
+            if (!e && pushed > pc_before && pushed <= pc_before + 15 && regs.r[UREG_RIP] != pushed) {
+                TRY(skip_callee(q, m, f->task, pushed, regs.r[UREG_RSP], &m));
+                TRY(regs_at(q, m, f->task, &h, &regs));
+            }
+            err_free(e);
+        }
+        if (over && !forward && regs.r[UREG_RSP] < sp0 - 128 && i > 0) {
+            // Inside of something called from here: back to before that call, by the stack.
+            frame_list frames = {0};
+            TRY(stack_at(q, m, f->task, &frames));
+            struct moment call = m;
+            for (size_t k = 0; k < frames.count; k++) {
+                if (frames.items[k].entry_sp && frames.items[k].entry_sp < sp0)
+                    call = frames.items[k].call;
+            }
+            vec_deinit(&frames);
+            m = call;
+            TRY(regs_at(q, m, f->task, &h, &regs));
+        }
+        if (!line_of(&h, regs.r[UREG_RIP], &line))
+            continue;
+        bool same = had_line && line.line == start.line && str_eq(line.file, start.file);
+        if (forward && !same && line.start == regs.r[UREG_RIP] - place_of(q, h.r, h.space, regs.r[UREG_RIP]).bias) {
+            *out = m;
+            return NULL;
+        }
+        if (forward && !same && i > 200) {
+            *out = m;
+            return NULL;
+        }
+        if (forward)
+            continue;
+        // Backward: leave this line, then go on to the start of the line before.
+        if (!left) {
+            if (!same) {
+                left = true;
+                start = line;
+                had_line = true;
+            }
+        } else if (!same) {
+            *out = last;
+            return NULL;
+        }
+        last = m;
+    }
+    *out = left ? last : m;
+    return NULL;
+}
+
+static struct err *step_frame(struct query_engine *q, const struct focus *f, enum kind kind, bool forward, struct moment *out)
+{
+    frame_list frames = {0};
+    struct err *e = stack_at(q, f->moment, f->task, &frames);
+    struct frame_info frame = {0};
+    if (!e && f->frame >= frames.count)
+        e = err_new(ERR_NOT_FOUND, "the stack has only %zu frames", frames.count);
+    if (!e)
+        frame = frames.items[f->frame];
+    vec_deinit(&frames);
+    TRY(e);
+    if (!frame.entry_sp)
+        return err_new(ERR_NOT_FOUND, "this frame was not called");
+    if (kind == STEP_ENTRY)
+        return next_instruction(q, frame.call, f->task, true, out);
+    if (!forward) {
+        *out = frame.call;
+        return NULL;
+    }
+    struct here h;
+    struct regs regs;
+    uint64_t return_addr;
+    TRY(regs_at(q, f->moment, f->task, &h, &regs));
+    TRY(replay_read(h.r, h.space, frame.entry_sp, &return_addr, 8, NULL));
+    return skip_callee(q, f->moment, f->task, return_addr, frame.entry_sp, out);
+}
+
+struct err *query_step(struct query_engine *q, json_t *params)
+{
+    static const char *const names[] = {"instruction", "line", "over", "out", "entry"};
+    struct focus f;
+    const char *text, *direction;
+    TRY(param_focus(q, params, &f));
+    TRY(param_string(params, "kind", &text));
+    TRY(param_string(params, "direction", &direction));
+    bool forward = str_eq(direction, "forward");
+    if (!forward && !str_eq(direction, "backward"))
+        return err_new(ERR_USAGE, "direction is \"forward\" or \"backward\"");
+    size_t kind = 0;
+    while (kind < 5 && !str_eq(names[kind], text))
+        kind++;
+    struct moment m;
+    switch (kind) {
+    case STEP_INSTRUCTION:
+        TRY(next_instruction(q, f.moment, f.task, forward, &m));
+        break;
+    case STEP_LINE:
+    case STEP_OVER:
+        TRY(step_line(q, &f, kind == STEP_OVER, forward, &m));
+        break;
+    case STEP_OUT:
+    case STEP_ENTRY:
+        TRY(step_frame(q, &f, (enum kind)kind, forward, &m));
+        break;
+    default:
+        return err_new(ERR_USAGE, "there is no step %.20s", text);
+    }
+    struct here h;
+    struct regs regs;
+    TRY(regs_at(q, m, f.task, &h, &regs));
+    json_t *row = json_object();
+    json_object_set_new(row, "focus", json_focus(q, m, f.task, 0));
+    describe_code(q, h.r, h.space, regs.r[UREG_RIP], false, row);
+    return give(q, row);
+}
