@@ -1,0 +1,349 @@
+/* Arguments and results by the calling convention: System V psABI for x86-64, section 3.2.3.
+ *
+ * At a function's first instruction, -O0 debug information points to stack slots that the prologue has not filled yet; the
+ * arguments are still where the caller put them. Values up to 16 bytes are classified by eightbytes: INTEGER ones take the next of
+ * rdi, rsi, rdx, rcx, r8, r9; SSE ones the next of xmm0 to xmm7; a value for which not enough registers are left, and
+ * everything of class MEMORY, is on the stack, from rsp + 8 up. Optimised code has location lists that are right at
+ * the entry, and whose clones (.constprop, .isra) have parameters of their own: there the list is asked first. */
+#include "sym/sym_int.h"
+
+enum class { CLASS_NONE, CLASS_INTEGER, CLASS_SSE, CLASS_SSEUP, CLASS_X87, CLASS_MEMORY };
+
+struct classes {
+    enum class eightbyte[8];
+    unsigned count;
+    bool by_reference; /* C++: a copy is passed by its address */
+};
+
+static enum class merge(enum class a, enum class b)
+{
+    if (a == b || b == CLASS_NONE)
+        return a;
+    if (a == CLASS_NONE)
+        return b;
+    if (a == CLASS_MEMORY || b == CLASS_MEMORY || a == CLASS_X87 || b == CLASS_X87)
+        return CLASS_MEMORY;
+    return a == CLASS_INTEGER || b == CLASS_INTEGER ? CLASS_INTEGER : CLASS_SSE;
+}
+
+static void add_class(struct classes *c, uint64_t off, uint64_t size, enum class class)
+{
+    for (uint64_t at = off / 8; size && at <= (off + size - 1) / 8 && at < c->count; at++)
+        c->eightbyte[at] = merge(c->eightbyte[at], class);
+}
+
+static void classify_part(struct sym_module *m, const struct sym_type *type, uint64_t off, struct classes *c, unsigned depth);
+
+static void classify_members(struct sym_module *m, const struct sym_type *type, uint64_t off, struct classes *c,
+                             unsigned depth)
+{
+    struct members members;
+    members_of(m, type, &members);
+    vec_each(member, &members) {
+        if (member->is_virtual)
+            c->by_reference = true;
+        if (member->bit_size)
+            add_class(c, off + member->byte_off, (member->bit_off + member->bit_size + 7) / 8, CLASS_INTEGER);
+        else
+            classify_part(m, member->type, off + member->byte_off, c, depth + 1);
+    }
+    vec_deinit(&members);
+}
+
+static void classify_part(struct sym_module *m, const struct sym_type *type, uint64_t off, struct classes *c, unsigned depth)
+{
+    if (depth > MAX_DEPTH || off > 64)
+        return;
+    switch (type->kind) {
+    case SYM_FLOAT:
+        add_class(c, off, type->size, type->size > 8 ? CLASS_X87 : CLASS_SSE); // __float128 is rare: taken for x87
+        break;
+    case SYM_COMPLEX:
+        add_class(c, off, type->size, type->size > 16 ? CLASS_X87 : CLASS_SSE);
+        break;
+    case SYM_ARRAY: {
+        Dwarf_Die die = type_of(type)->die;
+        if (die_flag(&die, DW_AT_GNU_vector)) {
+            add_class(c, off, 8, CLASS_SSE);
+            add_class(c, off + 8, type->size > 8 ? type->size - 8 : 0, CLASS_SSEUP);
+            break;
+        }
+        for (uint64_t i = 0; i < type->count && i < 64; i++)
+            classify_part(m, type->target, off + i * type->target->size, c, depth + 1);
+        break;
+    }
+    case SYM_STRUCT:
+    case SYM_CLASS:
+    case SYM_UNION:
+        classify_members(m, type, off, c, depth);
+        break;
+    default:
+        add_class(c, off, type->size, CLASS_INTEGER);
+        break;
+    }
+}
+
+/* Whether C++ passes values of a class by the address of a copy: it has a copy constructor or destructor of its own. */
+static bool is_by_reference(const struct sym_type *type)
+{
+    Dwarf_Die die = type_of(type)->die, child;
+    uint64_t convention;
+    if (die_unsigned(&die, DW_AT_calling_convention, &convention))
+        return convention == DW_CC_pass_by_reference;
+    if (!die_child(&die, &child))
+        return false;
+    do { // older compilers do not say: a destructor that is written out tells
+        const char *name = dwarf_tag(&child) == DW_TAG_subprogram ? dwarf_diename(&child) : NULL;
+        if (name && name[0] == '~' && !die_flag(&child, DW_AT_artificial) && !dwarf_hasattr(&child, DW_AT_defaulted))
+            return true;
+    } while (die_sibling(&child, &child));
+    return false;
+}
+
+static void classify(struct sym_module *m, const struct sym_type *type, struct classes *c)
+{
+    *c = (struct classes){.count = (unsigned)(type->size > 64 ? 8 : (type->size + 7) / 8)};
+    bool is_class = type->kind == SYM_STRUCT || type->kind == SYM_CLASS || type->kind == SYM_UNION;
+    if (is_class && is_by_reference(type)) {
+        c->by_reference = true;
+        c->count = 1;
+        c->eightbyte[0] = CLASS_INTEGER;
+        return;
+    }
+    classify_part(m, type, 0, c, 0);
+    bool in_memory = type->size > 64;
+    for (unsigned i = 0; i < c->count; i++) {
+        in_memory = in_memory || c->eightbyte[i] == CLASS_MEMORY;
+        // More than two eightbytes stay in a register only as one vector.
+        in_memory = in_memory || (c->count > 2 && c->eightbyte[i] != (i ? CLASS_SSEUP : CLASS_SSE));
+    }
+    if (c->count && c->eightbyte[0] == CLASS_X87) { // a struct of long doubles, complex long double
+        in_memory = false;
+        for (unsigned i = 0; i < c->count; i++)
+            c->eightbyte[i] = CLASS_X87;
+    }
+    if (in_memory)
+        c->eightbyte[0] = CLASS_MEMORY;
+    else if (c->count && c->eightbyte[0] == CLASS_NONE)
+        c->eightbyte[0] = CLASS_SSE; // empty C++ classes and padding take no integer register
+}
+
+/* ---- Arguments ---- */
+
+struct err *sym_function_parameters(struct sym_module *m, const struct sym_function *fn, struct sym_variables *out)
+{
+    HOLD(m);
+    if (fn->source != SYM_DWARF) {
+        TRY(need_dwarf(m));
+        return err_new(ERR_NOT_FOUND, "%s: no debug information for %s", m->path, fn->name);
+    }
+    struct sym_variables found = {0};
+    Dwarf_Die parent = function_of(fn)->die, die;
+    for (int pass = 0; pass < 2 && !found.count; pass++) {
+        if (die_child(&parent, &die))
+            do {
+                if (dwarf_tag(&die) == DW_TAG_formal_parameter && found.count < 256)
+                    variable_from_die(m, &die, fn, vec_add(&found));
+            } while (die_sibling(&die, &die));
+        // A clone may have lost all of them: name at least those of the original.
+        if (!die_ref(&parent, DW_AT_abstract_origin, &parent))
+            break;
+    }
+    *out = found;
+    return NULL;
+}
+
+struct err *sym_return_type(struct sym_module *m, const struct sym_function *fn, const struct sym_type **out)
+{
+    HOLD(m);
+    if (fn->source != SYM_DWARF) {
+        TRY(need_dwarf(m));
+        return err_new(ERR_NOT_FOUND, "%s: no debug information for %s", m->path, fn->name);
+    }
+    Dwarf_Die die = function_of(fn)->die;
+    *out = type_of_die(m, &die);
+    return NULL;
+}
+
+/* What arguments have used up so far. */
+struct used {
+    unsigned integers, vectors;
+    uint64_t stack;
+};
+
+static const unsigned char argument_regs[] = {SYM_RDI, SYM_RSI, SYM_RDX, SYM_RCX, SYM_R8, SYM_R9};
+enum { INTEGER_ARGUMENTS = sizeof(argument_regs), VECTOR_ARGUMENTS = 8 };
+
+static uint64_t alignment(const struct sym_type *type, const struct classes *c)
+{
+    if (type->size >= 16 && (type->kind == SYM_FLOAT || type->kind == SYM_INT || type->kind == SYM_UINT))
+        return 16;
+    return c->count > 2 && c->eightbyte[1] == CLASS_SSEUP ? type->size : 8; // TODO: alignas() of structs on the stack
+}
+
+/* Gives one argument its places, as pieces. */
+static void place_argument(const struct sym_type *type, const struct classes *c, struct used *used, gaddr stack,
+                           struct pieces *out)
+{
+    unsigned integers = 0, vectors = 0;
+    bool in_memory = !c->count || c->eightbyte[0] == CLASS_MEMORY || c->eightbyte[0] == CLASS_X87;
+    for (unsigned i = 0; i < c->count; i++) {
+        integers += c->eightbyte[i] == CLASS_INTEGER;
+        vectors += c->eightbyte[i] == CLASS_SSE;
+    }
+    if (in_memory || used->integers + integers > INTEGER_ARGUMENTS || used->vectors + vectors > VECTOR_ARGUMENTS) {
+        uint64_t size = c->by_reference ? 8 : type->size, align = c->by_reference ? 8 : alignment(type, c);
+        used->stack = (used->stack + align - 1) & ~(align - 1);
+        struct location l = {.kind = LOCATION_MEMORY, .value = stack + used->stack};
+        vec_push(out, (struct piece){.location = l});
+        used->stack += (size + 7) & ~7ull;
+        return;
+    }
+    for (unsigned i = 0; i < c->count; i++) {
+        struct location l = {.kind = LOCATION_REGISTER};
+        uint64_t bits = 64;
+        if (c->eightbyte[i] == CLASS_INTEGER)
+            l.value = argument_regs[used->integers++];
+        else if (c->eightbyte[i] == CLASS_SSE)
+            l.value = SYM_XMM0 + used->vectors++;
+        else
+            continue; // the upper part of a vector; padding
+        while (i + 1 < c->count && c->eightbyte[i + 1] == CLASS_SSEUP) {
+            bits += 64;
+            i++;
+        }
+        vec_push(out, (struct piece){.location = l, .bits = bits});
+    }
+    if (out->count == 1)
+        out->items[0].bits = 0; // the whole value
+}
+
+/* Whether the symbol at the function's start is of a clone, whose parameters are its own. */
+static bool is_clone(struct sym_module *m, const struct sym_function *fn)
+{
+    load_symbols(m);
+    const struct function *s = function_table_find(&m->symbols, fn->start);
+    const char *name = s && s->pub.start == fn->start ? s->pub.linkage_name : NULL;
+    return name && (strstr(name, ".isra") || strstr(name, ".constprop") || strstr(name, ".part"));
+}
+
+static bool has_location_list(const struct sym_variable *v)
+{
+    Dwarf_Die die;
+    Dwarf_Attribute attr;
+    memcpy(&die, &v->die, sizeof(die));
+    if (!dwarf_attr_integrate(&die, DW_AT_location, &attr))
+        return false;
+    unsigned form = dwarf_whatform(&attr);
+    return form == DW_FORM_sec_offset || form == DW_FORM_loclistx || form == DW_FORM_data4 || form == DW_FORM_data8;
+}
+
+/* By the calling convention. */
+static struct err *read_by_convention(struct sym_module *m, const struct sym_function *fn, const struct sym_variables *all,
+                                      size_t idx, struct sym_context *ctx, struct sym_value *out)
+{
+    const struct sym_type *result;
+    struct classes c;
+    struct used used = {0};
+    gaddr rsp;
+    TRY(sym_return_type(m, fn, &result));
+    classify(m, result, &c);
+    if (c.by_reference || (c.count && c.eightbyte[0] == CLASS_MEMORY))
+        used.integers = 1; // rdi: where the result goes
+    TRY(read_word(ctx, SYM_RSP, &rsp));
+    struct pieces places = {0};
+    for (size_t i = 0; i <= idx; i++) {
+        places.count = 0;
+        classify(m, all->items[i].type, &c);
+        place_argument(all->items[i].type, &c, &used, rsp + 8, &places);
+    }
+    struct frame f = {.m = m, .ctx = ctx, .addr = fn->start};
+    const struct sym_type *type = all->items[idx].type;
+    struct err *e = NULL;
+    if (c.by_reference) {
+        gaddr addr = 0;
+        const struct location *l = &places.items[0].location;
+        e = l->kind == LOCATION_REGISTER ? read_word(ctx, (unsigned)l->value, &addr)
+                                         : ctx->read_memory(ctx, l->value, &addr, 8);
+        if (!e)
+            e = sym_read_at(m, type, addr, ctx, out);
+    } else if (!places.count) {
+        e = err_new(ERR_NOT_FOUND, "%s has no value", type->name);
+    } else {
+        e = value_from_pieces(&f, type, &places, out);
+    }
+    vec_deinit(&places);
+    return e;
+}
+
+struct err *sym_read_argument_at_entry(struct sym_module *m, const struct sym_function *fn, size_t idx,
+                                       struct sym_context *ctx, struct sym_value *out)
+{
+    HOLD(m);
+    cleanup(sym_variables_deinit) struct sym_variables all = {0};
+    TRY(sym_function_parameters(m, fn, &all));
+    if (idx >= all.count)
+        return err_new(ERR_NOT_FOUND, "%s has no parameter %zu", fn->name, idx + 1);
+    bool clone = is_clone(m, fn);
+    if (clone || has_location_list(&all.items[idx])) {
+        struct err *e = sym_read_variable(m, &all.items[idx], fn->start, ctx, out);
+        if (!e || clone)
+            return e;
+        err_free(e); // the list says nothing here: the convention does
+    }
+    return read_by_convention(m, fn, &all, idx, ctx, out);
+}
+
+/* ---- Results ---- */
+
+static void place_result(const struct classes *c, struct pieces *out)
+{
+    static const unsigned char integers[] = {SYM_RAX, SYM_RDX};
+    unsigned used_integers = 0, used_vectors = 0, used_x87 = 0;
+    for (unsigned i = 0; i < c->count; i++) {
+        struct location l = {.kind = LOCATION_REGISTER};
+        uint64_t bits = 64;
+        if (c->eightbyte[i] == CLASS_INTEGER && used_integers < 2)
+            l.value = integers[used_integers++];
+        else if (c->eightbyte[i] == CLASS_SSE && used_vectors < 2)
+            l.value = SYM_XMM0 + used_vectors++;
+        else if (c->eightbyte[i] == CLASS_X87 && used_x87 < 2)
+            l.value = SYM_ST0 + used_x87++;
+        else
+            continue;
+        while (i + 1 < c->count &&
+               (c->eightbyte[i + 1] == CLASS_SSEUP || (c->eightbyte[i] == CLASS_X87 && bits < 128))) {
+            bits += 64;
+            i++;
+        }
+        vec_push(out, (struct piece){.location = l, .bits = bits});
+    }
+    if (out->count == 1)
+        out->items[0].bits = 0;
+}
+
+struct err *sym_read_return_value(struct sym_module *m, const struct sym_function *fn, struct sym_context *ctx,
+                                  struct sym_value *out)
+{
+    HOLD(m);
+    const struct sym_type *type;
+    TRY(sym_return_type(m, fn, &type));
+    if (type->kind == SYM_VOID)
+        return err_new(ERR_NOT_FOUND, "%s returns nothing", fn->name);
+    if (!type->size)
+        return err_new(ERR_NOT_FOUND, "the size of %s is not known", type->name);
+    struct classes c;
+    classify(m, type, &c);
+    if (c.by_reference || c.eightbyte[0] == CLASS_MEMORY) { // rax holds the address that the caller gave
+        gaddr addr;
+        TRY(read_word(ctx, SYM_RAX, &addr));
+        return sym_read_at(m, type, addr, ctx, out);
+    }
+    struct pieces places = {0};
+    place_result(&c, &places);
+    struct frame f = {.m = m, .ctx = ctx, .addr = fn->start};
+    struct err *e = places.count ? value_from_pieces(&f, type, &places, out)
+                                 : err_new(ERR_NOT_FOUND, "%s has no value", type->name);
+    vec_deinit(&places);
+    return e;
+}

@@ -1,0 +1,115 @@
+/* Where a module's debug information is.
+ *
+ * Order: the file itself; by build id in the trace's debug/ and in /usr/lib/debug; by .gnu_debuglink beside the file, in
+ * .debug/ there, in the trace's debug/ and below /usr/lib/debug. A candidate is taken if its build id is the module's, or,
+ * where there are none, if its CRC is the one in .gnu_debuglink (GDB manual, "Debugging Information in Separate Files"). */
+#include "base/bytes.h"
+#include "sym/sym_int.h"
+
+#include <elfutils/libdwelf.h>
+#include <fcntl.h>
+#include <libgen.h>
+
+static const char system_debug_dir[] = "/usr/lib/debug";
+
+static bool has_debug_info(Elf *elf)
+{
+    GElf_Shdr h;
+    return (find_section(elf, ".debug_info", &h, NULL) || find_section(elf, ".zdebug_info", &h, NULL)) &&
+           h.sh_type != SHT_NOBITS;
+}
+
+/* The CRC of .gnu_debuglink: the usual CRC-32 over the whole file. */
+static uint32_t file_crc(Elf *elf)
+{
+    size_t len = 0;
+    const uint8_t *data = (const uint8_t *)elf_rawfile(elf, &len);
+    uint32_t table[256], crc = ~0u;
+    for (uint32_t i = 0; i < 256; i++) {
+        uint32_t c = i;
+        for (int k = 0; k < 8; k++)
+            c = (c & 1) ? 0xedb88320u ^ (c >> 1) : c >> 1;
+        table[i] = c;
+    }
+    for (size_t i = 0; data && i < len; i++)
+        crc = table[(crc ^ data[i]) & 0xff] ^ (crc >> 8);
+    return ~crc;
+}
+
+/* Takes the file at `path` as the debug file, if it fits. crc: NULL when found by build id. */
+static bool take_debug_file(struct sym_module *m, const char *path, const uint32_t *crc)
+{
+    cleanup(closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    Elf *elf = elf_begin(fd, ELF_C_READ_MMAP, NULL);
+    if (!elf)
+        return false;
+    cleanup(freep) char *id = elf_kind(elf) == ELF_K_ELF ? read_build_id(elf) : NULL;
+    bool fits = m->build_id ? id && str_eq(id, m->build_id) : crc && file_crc(elf) == *crc;
+    if (!fits || !has_debug_info(elf)) {
+        elf_end(elf);
+        return false;
+    }
+    m->debug_elf = elf;
+    m->debug_fd = steal_fd(&fd);
+    return true;
+}
+
+static bool find_by_build_id(struct sym_module *m, const char *dir)
+{
+    if (!dir || !m->build_id)
+        return false;
+    cleanup(freep) char *path = str_format("%s/.build-id/%.2s/%s.debug", dir, m->build_id, m->build_id + 2);
+    return take_debug_file(m, path, NULL);
+}
+
+static bool find_by_link(struct sym_module *m)
+{
+    Elf_Data *data;
+    if (!find_section(m->elf, ".gnu_debuglink", NULL, &data))
+        return false;
+    struct bytes b = bytes_of(data->d_buf, data->d_size);
+    size_t name_len = strnlen((const char *)data->d_buf, data->d_size);
+    const char *name = (const char *)data->d_buf;
+    bytes_skip(&b, (name_len + 4) & ~(size_t)3);
+    uint32_t crc = bytes_u32(&b);
+    if (b.failed || memchr(name, '/', name_len))
+        return false;
+    cleanup(freep) char *copy = xstrdup(m->path);
+    const char *dir = dirname(copy);
+    cleanup(freep) char *beside = str_format("%s/%s", dir, name);
+    cleanup(freep) char *below = str_format("%s/.debug/%s", dir, name);
+    cleanup(freep) char *in_trace = str_format("%s/%s", m->debug_dir ? m->debug_dir : dir, name);
+    cleanup(freep) char *in_system = str_format("%s%s/%s", system_debug_dir, dir, name);
+    return take_debug_file(m, beside, &crc) || take_debug_file(m, below, &crc) || take_debug_file(m, in_trace, &crc) ||
+           take_debug_file(m, in_system, &crc);
+}
+
+void load_dwarf(struct sym_module *m)
+{
+    if (m->dwarf_tried)
+        return;
+    m->dwarf_tried = true;
+    bool own = has_debug_info(m->elf);
+    if (!own && !find_by_build_id(m, m->debug_dir) && !find_by_build_id(m, system_debug_dir) && !find_by_link(m)) {
+        m->no_dwarf = str_format("%s: no debug information", m->path);
+        return;
+    }
+    m->dwarf = dwarf_begin_elf(own ? m->elf : m->debug_elf, DWARF_C_READ, NULL);
+    if (!m->dwarf)
+        m->no_dwarf = str_format("%s: damaged debug information: %s", m->path, dwarf_errmsg(-1));
+}
+
+struct err *need_dwarf(struct sym_module *m)
+{
+    load_dwarf(m);
+    return m->dwarf ? NULL : err_new(ERR_NOT_FOUND, "%s", m->no_dwarf);
+}
+
+const char *sym_module_no_dwarf(struct sym_module *m)
+{
+    HOLD(m);
+    load_dwarf(m);
+    return m->no_dwarf;
+}

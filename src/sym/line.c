@@ -1,0 +1,354 @@
+/* Line tables: address to line, line to addresses, and the names of source files.
+ *
+ * File names are absolute (the compilation directory put before relative ones), without ".", ".." and double slashes, and
+ * interned: within a module two files are the same if and only if the pointers are equal.
+ *
+ * Several rows may begin at one address (DWARF 5 section 6.2.2 calls them views); the last of them owns the addresses
+ * up to the next row, the others are empty. */
+#include "sym/sym_int.h"
+
+/* ---- File names ---- */
+
+/* Removes empty, "." and ".." components of an absolute path, in place. */
+static void normalise(char *path)
+{
+    char *to = path;
+    for (const char *from = path; *from;) {
+        while (*from == '/')
+            from++;
+        size_t len = strcspn(from, "/");
+        if (len == 2 && from[0] == '.' && from[1] == '.') {
+            while (to > path && *--to != '/')
+                ;
+        } else if (len && !(len == 1 && from[0] == '.')) {
+            *to++ = '/';
+            memmove(to, from, len);
+            to += len;
+        }
+        from += len;
+    }
+    if (to == path)
+        *to++ = '/';
+    *to = '\0';
+}
+
+const char *intern_file(struct sym_module *m, const char *path)
+{
+    cleanup(freep) char *plain = xstrdup(path);
+    if (plain[0] == '/')
+        normalise(plain);
+    for (uint64_t key = hash_str(plain);; key = key * 31 + 1) { // rehash on the rare collision
+        key = key ? key : 1;
+        const char *known = table_get(&m->files_by_hash, key);
+        if (known && str_eq(known, plain))
+            return known;
+        if (known)
+            continue;
+        char *kept = pool_str(&m->pool, plain);
+        table_put(&m->files_by_hash, key, kept);
+        vec_push(&m->file_names, kept);
+        m->file_list_loaded = false; // a new name: the list needs sorting again
+        return kept;
+    }
+}
+
+void load_files(struct sym_module *m, struct unit *u)
+{
+    if (u->files_loaded)
+        return;
+    u->files_loaded = true;
+    Dwarf_Files *files;
+    size_t count = 0;
+    if (dwarf_getsrcfiles(&u->line_die, &files, &count) != 0 || count == 0)
+        return;
+    const char *comp_dir = die_string(&u->line_die, DW_AT_comp_dir);
+    u->files = xnew_array(const char *, count);
+    u->file_count = count;
+    for (size_t i = 0; i < count; i++) {
+        const char *name = dwarf_filesrc(files, i, NULL, NULL);
+        if (!name || str_eq(name, "???")) // what libdw calls file 0 of DWARF 4
+            continue;
+        if (name[0] == '/' || !comp_dir) {
+            u->files[i] = intern_file(m, name);
+        } else {
+            cleanup(freep) char *full = str_format("%s/%s", comp_dir, name);
+            u->files[i] = intern_file(m, full);
+        }
+    }
+}
+
+const char *unit_file(struct sym_module *m, struct unit *u, uint64_t idx)
+{
+    load_files(m, u);
+    return idx < u->file_count ? u->files[idx] : NULL;
+}
+
+static int compare_names(const void *x, const void *y)
+{
+    return strcmp(*(const char *const *)x, *(const char *const *)y);
+}
+
+void load_file_list(struct sym_module *m)
+{
+    load_dwarf(m);
+    struct err *e = load_units(m);
+    if (e) {
+        err_free(e); // no DWARF: no files
+        return;
+    }
+    for (size_t i = 0; i < m->unit_count; i++)
+        load_files(m, &m->units[i]);
+    if (m->file_list_loaded)
+        return;
+    m->file_list_loaded = true;
+    if (m->file_names.count)
+        qsort(m->file_names.items, m->file_names.count, sizeof(*m->file_names.items), compare_names);
+    // The vector may grow and be sorted again later; what callers were given stays.
+    m->file_list = pool_alloc(&m->pool, m->file_names.count * sizeof(*m->file_list));
+    if (m->file_names.count)
+        memcpy(m->file_list, m->file_names.items, m->file_names.count * sizeof(*m->file_list));
+}
+
+const char *const *sym_file_list(struct sym_module *m, size_t *count_out)
+{
+    HOLD(m);
+    load_file_list(m);
+    *count_out = m->file_names.count;
+    return m->file_list;
+}
+
+/* The interned name that `file` means: equal to it, else ending in it after a slash. NULL: none. */
+static const char *find_file(struct sym_module *m, const char *file)
+{
+    load_file_list(m);
+    cleanup(freep) char *plain = xstrdup(file);
+    if (plain[0] == '/')
+        normalise(plain);
+    const char *found = NULL;
+    size_t len = strlen(plain);
+    vec_each(name, &m->file_names) {
+        if (str_eq(*name, plain))
+            return *name;
+        size_t name_len = strlen(*name);
+        if (!found && plain[0] != '/' && name_len > len && (*name)[name_len - len - 1] == '/' &&
+            str_eq(*name + name_len - len, plain))
+            found = *name;
+    }
+    return found;
+}
+
+/* ---- Rows ---- */
+
+static bool read_row(struct sym_module *m, struct unit *u, Dwarf_Line *l, struct row *out, bool *ends_out)
+{
+    Dwarf_Addr addr;
+    Dwarf_Files *files;
+    size_t idx;
+    int line = 0, column = 0;
+    if (!l || dwarf_lineaddr(l, &addr) != 0 || dwarf_lineendsequence(l, ends_out) != 0)
+        return false;
+    *out = (struct row){.start = addr, .end = addr};
+    if (dwarf_lineno(l, &line) == 0 && line > 0)
+        out->line = (unsigned)line;
+    if (dwarf_linecol(l, &column) == 0 && column > 0)
+        out->column = (uint16_t)(column > UINT16_MAX ? UINT16_MAX : column);
+    dwarf_linebeginstatement(l, &out->is_stmt);
+    dwarf_lineprologueend(l, &out->prologue_end);
+    if (dwarf_line_file(l, &files, &idx) == 0)
+        out->file = unit_file(m, u, idx);
+    return true;
+}
+
+void load_rows(struct sym_module *m, struct unit *u)
+{
+    if (u->rows_loaded)
+        return;
+    u->rows_loaded = true;
+    Dwarf_Lines *lines;
+    size_t count = 0;
+    if (dwarf_getsrclines(&u->line_die, &lines, &count) != 0 || count == 0)
+        return;
+    u->rows = xnew_array(struct row, count);
+    bool was_row = false, ends = false;
+    for (size_t i = 0; i < count; i++) {
+        struct row r;
+        if (!read_row(m, u, dwarf_onesrcline(lines, i), &r, &ends))
+            continue;
+        if (was_row)
+            u->rows[u->row_count - 1].end = r.start;
+        // Code that the linker dropped has addresses outside of the executable segments.
+        was_row = !ends && is_code(m, r.start);
+        if (was_row)
+            u->rows[u->row_count++] = r;
+    }
+}
+
+const struct row *row_at(struct sym_module *m, vaddr addr)
+{
+    struct unit *u = unit_at(m, addr);
+    if (!u)
+        return NULL;
+    load_rows(m, u);
+    size_t low = 0, high = u->row_count; // the first row that starts after addr
+    while (low < high) {
+        size_t mid = low + (high - low) / 2;
+        if (u->rows[mid].start <= addr)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low > 0 && addr < u->rows[low - 1].end ? &u->rows[low - 1] : NULL;
+}
+
+static struct sym_line line_of_row(const struct row *r)
+{
+    return (struct sym_line){.file = r->file,
+                             .line = r->line,
+                             .column = r->column,
+                             .is_stmt = r->is_stmt,
+                             .start = r->start,
+                             .end = r->end};
+}
+
+struct err *sym_line_at(struct sym_module *m, vaddr addr, struct sym_line *out)
+{
+    HOLD(m);
+    TRY(load_units(m));
+    const struct row *r = row_at(m, addr);
+    if (!r || !r->file || !r->line)
+        return err_new(ERR_NOT_FOUND, "%s: no line at 0x%jx", m->path, (uintmax_t)addr);
+    *out = line_of_row(r);
+    return NULL;
+}
+
+/* ---- Lines to addresses ---- */
+
+static bool unit_has_file(struct sym_module *m, struct unit *u, const char *file)
+{
+    load_files(m, u);
+    for (size_t i = 0; i < u->file_count; i++)
+        if (u->files[i] == file)
+            return true;
+    return false;
+}
+
+struct err *sym_lines_of_file(struct sym_module *m, const char *file, sym_line_visitor *visit, void *arg)
+{
+    HOLD(m);
+    TRY(load_units(m));
+    const char *name = find_file(m, file);
+    if (!name)
+        return err_new(ERR_NOT_FOUND, "%s: no source file %s", m->path, file);
+    for (size_t i = 0; i < m->unit_count; i++) {
+        struct unit *u = &m->units[i];
+        if (!unit_has_file(m, u, name))
+            continue;
+        load_rows(m, u);
+        load_functions(m, u);
+        for (size_t k = 0; k < u->row_count; k++) {
+            const struct row *r = &u->rows[k];
+            if (r->file != name || !r->line)
+                continue;
+            struct sym_line line = line_of_row(r);
+            const struct function *f = function_table_find(&u->functions, r->start);
+            if (!visit(arg, &line, f ? &f->pub : NULL))
+                return NULL;
+        }
+    }
+    return NULL;
+}
+
+/* The least line >= `line` of a file that has a statement; 0 if none. */
+static unsigned nearest_line(struct sym_module *m, const char *file, unsigned line)
+{
+    unsigned best = 0;
+    for (size_t i = 0; i < m->unit_count; i++) {
+        struct unit *u = &m->units[i];
+        if (!unit_has_file(m, u, file))
+            continue;
+        load_rows(m, u);
+        for (size_t k = 0; k < u->row_count; k++) {
+            const struct row *r = &u->rows[k];
+            if (r->file == file && r->is_stmt && r->line >= line && r->line && (!best || r->line < best))
+                best = r->line;
+        }
+    }
+    return best;
+}
+
+/* Adds the runs of consecutive rows of `line` in one unit. A run that holds no statement begins nothing. Empty rows count only
+ * if `empty`: they name code that belongs to another line as well. */
+static void add_places(struct sym_module *m, struct unit *u, const char *file, unsigned line, bool empty,
+                       struct sym_places *out)
+{
+    load_functions(m, u);
+    for (size_t k = 0; k < u->row_count;) {
+        const struct row *r = &u->rows[k++];
+        if (r->file != file || r->line != line || (r->start == r->end && !empty))
+            continue;
+        const struct function *f = function_table_find(&u->functions, r->start);
+        const struct row *begin = r->is_stmt ? r : NULL;
+        for (; k < u->row_count && u->rows[k].file == file && u->rows[k].line == line &&
+               u->rows[k].start == u->rows[k - 1].end && function_table_find(&u->functions, u->rows[k].start) == f;
+             k++)
+            if (!begin && u->rows[k].is_stmt)
+                begin = &u->rows[k];
+        if (begin)
+            vec_push(out, (struct sym_place){begin->start, u->rows[k - 1].end, f ? &f->pub : NULL});
+    }
+}
+
+static int compare_places(const void *x, const void *y)
+{
+    const struct sym_place *a = x, *b = y;
+    return a->start == b->start ? 0 : a->start < b->start ? -1 : 1;
+}
+
+struct err *sym_addresses_of_line(struct sym_module *m, const char *file, unsigned line, struct sym_places *out)
+{
+    HOLD(m);
+    TRY(load_units(m));
+    const char *name = find_file(m, file);
+    if (!name)
+        return err_new(ERR_NOT_FOUND, "%s: no source file %s", m->path, file);
+    unsigned found = nearest_line(m, name, line);
+    if (!found)
+        return err_new(ERR_NOT_FOUND, "%s: no code at or after %s:%u", m->path, name, line);
+    struct sym_places places = {.file = name, .line = found};
+    for (int empty = 0; empty < 2 && !places.count; empty++)
+        for (size_t i = 0; i < m->unit_count; i++)
+            if (unit_has_file(m, &m->units[i], name))
+                add_places(m, &m->units[i], name, found, empty, &places);
+    if (places.count)
+        qsort(places.items, places.count, sizeof(*places.items), compare_places);
+    *out = places;
+    return NULL;
+}
+
+void sym_places_deinit(struct sym_places *p)
+{
+    vec_deinit(p);
+}
+
+vaddr sym_function_prologue_end(struct sym_module *m, const struct sym_function *fn)
+{
+    HOLD(m);
+    struct err *e = load_units(m);
+    if (e || fn->source != SYM_DWARF) {
+        err_free(e);
+        return fn->start;
+    }
+    const struct row *r = row_at(m, fn->start);
+    if (!r)
+        return fn->start;
+    struct unit *u = unit_at(m, fn->start);
+    const struct row *end = u->rows + u->row_count, *second = NULL;
+    for (const struct row *p = r; p < end && p->start < fn->end; p++) {
+        if (p->prologue_end) // clang marks it
+            return p->start;
+        // gcc begins a second line (or the same again) where the prologue is over
+        if (!second && p->start > fn->start && p->is_stmt && p->line)
+            second = p;
+    }
+    return second ? second->start : fn->start;
+}

@@ -1,0 +1,173 @@
+/* Searching names. All names of a module stand in one lower-case text, NUL between them; a search is one memmem() walk over
+ * it. Built at the first search. */
+#include "sym/sym_int.h"
+
+#include <ctype.h>
+
+enum { RANKS = 4 };
+
+static void add_name(struct sym_module *m, const char *name, const struct function *f, const char *file)
+{
+    vec_push(&m->search_names, (struct search_name){m->search_text.len, f, file});
+    for (; *name; name++)
+        buf_u8(&m->search_text, (uint8_t)tolower((unsigned char)*name));
+    buf_u8(&m->search_text, 0);
+}
+
+static void load_search(struct sym_module *m)
+{
+    if (m->search_loaded)
+        return;
+    m->search_loaded = true;
+    struct table starts = {0}; // of functions known from DWARF: their symbols are left out
+    struct err *e = load_units(m);
+    if (!e) {
+        load_all_functions(m);
+        for (size_t i = 0; i < m->unit_count; i++)
+            vec_each(r, &m->units[i].functions)
+                if (r->start == r->function->pub.start) {
+                    add_name(m, r->function->pub.name, r->function, NULL);
+                    table_put(&starts, r->start + 1, r->function);
+                }
+    }
+    err_free(e); // without DWARF there are still the symbols
+    load_symbols(m);
+    vec_each(f, &m->symbol_list)
+        if (!table_get(&starts, (*f)->pub.start + 1))
+            add_name(m, (*f)->pub.name, *f, NULL);
+    load_file_list(m);
+    vec_each(name, &m->file_names)
+        add_name(m, *name, NULL, *name);
+    table_deinit(&starts);
+}
+
+/* How well `text`, found at `at` in `name`, fits. */
+static unsigned rank_of(const char *name, const char *at, size_t text_len, bool is_file)
+{
+    const char *base = name;
+    if (is_file) {
+        const char *slash = strrchr(name, '/');
+        base = slash ? slash + 1 : name;
+    }
+    char after = at[text_len], before = at > name ? at[-1] : 0;
+    bool ends = !after || after == '(' || after == '<' || after == '@';
+    bool begins = at == base || (!is_file && before == ':'); // a::b::find is found by "find" as by its whole name
+    if (begins)
+        return ends ? 0 : 1;
+    return isalnum((unsigned char)before) && isalnum((unsigned char)at[0]) ? 3 : 2;
+}
+
+struct found {
+    const struct search_name *name;
+    unsigned rank;
+    size_t len;
+};
+
+static int compare_found(const void *x, const void *y)
+{
+    const struct found *a = x, *b = y;
+    if (a->rank != b->rank)
+        return a->rank < b->rank ? -1 : 1;
+    if (a->len != b->len)
+        return a->len < b->len ? -1 : 1;
+    return a->name->off == b->name->off ? 0 : a->name->off < b->name->off ? -1 : 1;
+}
+
+static size_t name_at(const struct sym_module *m, size_t off)
+{
+    size_t low = 0, high = m->search_names.count; // the first name that starts after off
+    while (low < high) {
+        size_t mid = low + (high - low) / 2;
+        if (m->search_names.items[mid].off <= off)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low - 1;
+}
+
+/* The best rank of all places where `text` stands in the name. */
+static unsigned best_rank(const char *name, const char *text, size_t text_len, bool is_file)
+{
+    unsigned best = RANKS;
+    for (const char *at = name; (at = strstr(at, text)); at++) {
+        unsigned rank = rank_of(name, at, text_len, is_file);
+        best = rank < best ? rank : best;
+    }
+    return best;
+}
+
+static bool visit_hits(struct found *items, size_t count, bool files, size_t max, sym_hit_visitor *visit, void *arg)
+{
+    for (size_t i = 0, given = 0; i < count && given < max; i++) {
+        const struct search_name *n = items[i].name;
+        if ((n->file != NULL) != files)
+            continue;
+        given++;
+        struct sym_hit hit = {.rank = items[i].rank, .file = n->file};
+        if (n->function) {
+            hit.function = &n->function->pub;
+            hit.file = n->function->pub.decl_file;
+        }
+        if (!visit(arg, &hit))
+            return false;
+    }
+    return true;
+}
+
+struct err *sym_search(struct sym_module *m, const char *text, size_t max, sym_hit_visitor *visit, void *arg)
+{
+    HOLD(m);
+    load_search(m);
+    cleanup(freep) char *lower = xstrdup(text);
+    for (char *c = lower; *c; c++)
+        *c = (char)tolower((unsigned char)*c);
+    size_t len = strlen(lower);
+    if (!len || !m->search_names.count)
+        return NULL;
+    VEC(struct found) found = {0};
+    const char *all = (const char *)m->search_text.data, *end = all + m->search_text.len;
+    for (const char *at = all; (at = memmem(at, (size_t)(end - at), lower, len));) {
+        size_t idx = name_at(m, (size_t)(at - all));
+        const struct search_name *n = &m->search_names.items[idx];
+        const char *name = all + n->off;
+        vec_push(&found, (struct found){n, best_rank(name, lower, len, n->file != NULL), strlen(name)});
+        at = name + found.items[found.count - 1].len + 1; // the next name
+    }
+    if (found.count)
+        qsort(found.items, found.count, sizeof(*found.items), compare_found);
+    if (visit_hits(found.items, found.count, false, max, visit, arg))
+        visit_hits(found.items, found.count, true, max, visit, arg);
+    vec_deinit(&found);
+    return NULL;
+}
+
+static bool is_named(const struct sym_function *f, const char *name)
+{
+    size_t len = strlen(name);
+    return str_eq(f->name, name) || str_eq(f->base_name, name) || (f->linkage_name && str_eq(f->linkage_name, name)) ||
+           (strncmp(f->name, name, len) == 0 && f->name[len] == '(');
+}
+
+struct err *sym_functions_named(struct sym_module *m, const char *name, size_t max, const struct sym_function **out,
+                                size_t *count_out)
+{
+    HOLD(m);
+    load_search(m);
+    size_t count = 0;
+    vec_each(n, &m->search_names)
+        if (count < max && n->function && is_named(&n->function->pub, name))
+            out[count++] = &n->function->pub;
+    // Symbols that are other names of a function known from DWARF.
+    vec_each(s, &m->symbol_list) {
+        bool known = false;
+        for (size_t i = 0; i < count; i++)
+            known = known || out[i]->start == (*s)->pub.start;
+        if (count < max && !known && is_named(&(*s)->pub, name))
+            out[count++] = &(*s)->pub;
+    }
+    if (!count)
+        return err_new(ERR_NOT_FOUND, "%s: no function %s", m->path, name);
+    *count_out = count;
+    return NULL;
+}

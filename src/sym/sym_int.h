@@ -1,0 +1,293 @@
+/* Inside of the sym room: what a module holds, and what its files offer each other. Everything here is called with the
+ * module's lock held. This is the room's door to libelf and libdw. */
+#ifndef SYM_SYM_INT_H
+#define SYM_SYM_INT_H
+
+#include "sym/sym.h"
+
+#include <dwarf.h>
+#include <elfutils/libdw.h>
+#include <gelf.h>
+#include <pthread.h>
+
+/* How deep entries, types and expressions may nest: DWARF is input. */
+enum { MAX_DEPTH = 48 };
+
+/* Memory that lives as long as the module. */
+struct pool {
+    struct pool_block *blocks;
+};
+void *pool_alloc(struct pool *p, size_t len) nodiscard; /* zeroed, aligned to 16 */
+char *pool_str(struct pool *p, const char *s) nodiscard;
+void pool_deinit(struct pool *p);
+
+/* An open-addressing table from a nonzero 64-bit key to a pointer. */
+struct table {
+    uint64_t *keys;
+    void **values;
+    size_t count, cap;
+};
+void *table_get(const struct table *t, uint64_t key);
+void table_put(struct table *t, uint64_t key, void *value);
+void table_deinit(struct table *t);
+uint64_t hash_str(const char *s);
+
+/* A function with what libdw needs. die is valid if pub.source is SYM_DWARF. */
+struct function {
+    struct sym_function pub;
+    Dwarf_Die die;
+    struct unit *unit; /* or NULL */
+    unsigned preference; /* among ELF symbols at one address: less is better */
+    struct sym_range own_range; /* what pub.ranges points to if there is one */
+};
+static inline const struct function *function_of(const struct sym_function *f)
+{
+    return (const struct function *)f; // pub is the first member
+}
+
+struct function_range {
+    vaddr start, end;
+    struct function *function;
+};
+struct function_table {
+    struct function_range *items; /* by start */
+    size_t count, cap;
+};
+/** The innermost range of the table that holds `addr`, or NULL. */
+const struct function *function_table_find(const struct function_table *t, vaddr addr);
+void function_table_sort(struct function_table *t);
+
+struct row {
+    vaddr start, end;
+    const char *file; /* interned */
+    unsigned line;
+    uint16_t column;
+    bool is_stmt, prologue_end;
+};
+
+/* A compilation unit. Its parts are loaded when first asked for. */
+struct unit {
+    Dwarf_Die die;       /* where its entries are: for split DWARF in the .dwo */
+    Dwarf_Die line_die;  /* where its line table hangs */
+    const char *missing; /* why `die` has no entries (a .dwo that was not found), or NULL */
+    int language;
+    bool ranges_known, functions_loaded, rows_loaded, files_loaded;
+    struct function_table functions;
+    const char **files; /* by index in the line table; interned */
+    size_t file_count;
+    struct row *rows; /* by start */
+    size_t row_count;
+};
+
+struct unit_range {
+    vaddr start, end;
+    struct unit *unit;
+};
+
+struct search_name {
+    size_t off; /* in search.text */
+    const struct function *function; /* or NULL */
+    const char *file;                /* for files */
+};
+
+struct sym_module {
+    pthread_mutex_t lock;
+    char *path, *debug_dir, *build_id;
+    int fd, debug_fd;
+    Elf *elf, *debug_elf;
+    uint8_t *mini_image; /* .gnu_debugdata unpacked */
+    size_t mini_len;
+    Elf *mini_elf;
+    Dwarf *dwarf;
+    bool dwarf_tried, symbols_loaded, units_loaded, cfi_loaded;
+    char *no_dwarf;
+    VEC(struct sym_range) code; /* executable segments */
+
+    struct pool pool;
+    struct table files_by_hash; /* hash of a path, probed on -> interned path */
+    VEC(const char *) file_names; /* all interned file names; sorted when file_list is loaded */
+    bool file_list_loaded;
+    const char **file_list; /* a sorted copy of file_names, in the pool */
+
+    struct unit *units;
+    size_t unit_count;
+    VEC(struct unit_range) unit_ranges; /* by start */
+    bool has_rangeless_units;
+
+    struct function_table symbols;
+    VEC(struct function *) symbol_list; /* all, aliases included */
+    struct table types; /* address of the type's entry -> struct type * */
+    struct table scopes; /* address of a type's entry -> the name of its namespace or class */
+    struct table scoped_units; /* units whose types are in `scopes` and `complete` */
+    struct table complete; /* hash of a type's full name -> Dwarf_Die * of a complete definition */
+    bool complete_loaded;
+
+    bool search_loaded;
+    struct buf search_text; /* lower-case names, NUL after each */
+    VEC(struct search_name) search_names;
+
+    Dwarf_CFI *eh_frame, *debug_frame;
+};
+
+static inline void unlock_module(struct sym_module **m)
+{
+    pthread_mutex_unlock(&(*m)->lock);
+}
+static inline struct sym_module *lock_module(struct sym_module *m)
+{
+    pthread_mutex_lock(&m->lock);
+    return m;
+}
+/* Holds the lock until the end of the scope. */
+#define HOLD(m) cleanup(unlock_module) struct sym_module *held __attribute__((unused)) = lock_module(m)
+
+/* ---- module.c, debug_file.c ---- */
+/** Finds and opens the DWARF once. m->dwarf stays NULL if there is none, and m->no_dwarf says why. */
+void load_dwarf(struct sym_module *m);
+/** As load_dwarf; ERR_NOT_FOUND if there is none. */
+struct err *need_dwarf(struct sym_module *m) nodiscard;
+bool is_code(const struct sym_module *m, vaddr addr);
+/** The section's header and contents by name; false if it has none. */
+bool find_section(Elf *elf, const char *name, GElf_Shdr *header, Elf_Data **data_out);
+char *read_build_id(Elf *elf) nodiscard; /* hex, or NULL */
+/** ERR_FORMAT with libdw's last message. */
+struct err *err_dwarf(const struct sym_module *m, const char *what) nodiscard;
+
+/* ---- symbols.c ---- */
+void load_symbols(struct sym_module *m);
+/** Demangled, in the pool; `name` itself copied if it is not mangled. */
+const char *demangle(struct sym_module *m, const char *name);
+
+/* ---- unit.c ---- */
+struct err *load_units(struct sym_module *m) nodiscard;
+void load_functions(struct sym_module *m, struct unit *u);
+void load_all_functions(struct sym_module *m);
+/** The unit whose code holds `addr`, or NULL. */
+struct unit *unit_at(struct sym_module *m, vaddr addr);
+/** The function of a unit at `addr`, or NULL. */
+const struct function *dwarf_function_at(struct sym_module *m, vaddr addr);
+/** The name to show for a function's or inlined call's entry. */
+const char *die_function_name(struct sym_module *m, Dwarf_Die *die, const char *scope);
+
+/* ---- line.c ---- */
+void load_files(struct sym_module *m, struct unit *u);
+void load_rows(struct sym_module *m, struct unit *u);
+void load_file_list(struct sym_module *m);
+/** The row which holds `addr` (of the last of those that begin at one address), or NULL. */
+const struct row *row_at(struct sym_module *m, vaddr addr);
+/** The interned, normalised form of a path. */
+const char *intern_file(struct sym_module *m, const char *path);
+const char *unit_file(struct sym_module *m, struct unit *u, uint64_t idx);
+
+/* ---- die.c: small reads of one entry, never failing loudly ---- */
+bool die_child(Dwarf_Die *die, Dwarf_Die *out);
+/** The next sibling, which lies after `die` (so that walks end). in and out may be the same. */
+bool die_sibling(Dwarf_Die *die, Dwarf_Die *out);
+bool die_unsigned(Dwarf_Die *die, unsigned name, uint64_t *out);
+bool die_signed(Dwarf_Die *die, unsigned name, int64_t *out);
+bool die_flag(Dwarf_Die *die, unsigned name);
+const char *die_string(Dwarf_Die *die, unsigned name);
+/** The entry that attribute `name` refers to. */
+bool die_ref(Dwarf_Die *die, unsigned name, Dwarf_Die *out);
+bool die_type(Dwarf_Die *die, Dwarf_Die *out);
+void die_declaration(struct sym_module *m, Dwarf_Die *die, const char **file_out, unsigned *line_out);
+
+/* ---- type.c ---- */
+struct type {
+    struct sym_type pub;
+    Dwarf_Die die; /* the type with typedefs and qualifiers stripped; meaningless for void */
+    bool has_die;
+    bool is_char;       /* a character type: arrays of it and pointers to it are strings */
+    unsigned dimension; /* of an array's entry: `int a[2][3]` has elements of the same entry's dimension 1 */
+};
+static inline const struct type *type_of(const struct sym_type *t)
+{
+    return (const struct type *)t; // pub is the first member
+}
+/** The type described by an entry; NULL is void. */
+const struct sym_type *type_from_die(struct sym_module *m, Dwarf_Die *die);
+/** The type an entry's DW_AT_type gives. */
+const struct sym_type *type_of_die(struct sym_module *m, Dwarf_Die *die);
+/** The entry of a complete type for a declaration, if the module has one; else unchanged. */
+void complete_type(struct sym_module *m, Dwarf_Die *die);
+
+/* ---- variable.c ---- */
+void variable_from_die(struct sym_module *m, Dwarf_Die *die, const struct sym_function *fn, struct sym_variable *out);
+/** The inlined calls that hold `addr`, outermost first, in a vector. */
+struct dies {
+    Dwarf_Die *items;
+    size_t count, cap;
+};
+void inlined_at(const struct function *fn, vaddr addr, struct dies *out);
+
+/* ---- location.c: DWARF expressions ---- */
+
+enum location_kind { LOCATION_MEMORY, LOCATION_REGISTER, LOCATION_VALUE, LOCATION_BYTES };
+
+/* Where (a piece of) a value is. */
+struct location {
+    enum location_kind kind;
+    uint64_t value;       /* the address, register number, or value */
+    const uint8_t *bytes; /* LOCATION_BYTES: borrowed from the file */
+    size_t bytes_len;
+};
+
+/* The frame in which an expression is evaluated. */
+struct frame {
+    struct sym_module *m;
+    struct sym_context *ctx;
+    const struct function *function; /* for the frame base; or NULL */
+    vaddr addr;
+    bool has_cfa; /* cfa given: unwind rules must not ask for it again */
+    gaddr cfa;
+    bool has_object; /* DW_OP_push_object_address */
+    gaddr object;
+};
+
+/* One part of an object: `bits` at bit `bit_off` of the location; the whole object if bits is 0. */
+struct piece {
+    struct location location;
+    bool is_missing; /* optimized out */
+    uint64_t bits, bit_off;
+};
+struct pieces {
+    struct piece *items;
+    size_t count, cap;
+};
+
+/** Evaluates a location description. attr: where it comes from, for operations that need it; or NULL (unwind rules). */
+struct err *evaluate(struct frame *f, Dwarf_Attribute *attr, const Dwarf_Op *ops, size_t count, const uint64_t *initial,
+                     struct pieces *out) nodiscard;
+/** As evaluate, when the answer must be one location; a register's or value's location is reduced to its number. */
+struct err *evaluate_number(struct frame *f, Dwarf_Attribute *attr, const Dwarf_Op *ops, size_t count,
+                            const uint64_t *initial, uint64_t *out) nodiscard;
+/** The expression valid at f->addr of a location attribute, evaluated. ERR_NOT_FOUND: optimized out there. */
+struct err *evaluate_attribute(struct frame *f, Dwarf_Attribute *attr, struct pieces *out) nodiscard;
+
+/* ---- unwind.c ---- */
+struct err *frame_cfa(struct frame *f, gaddr *out) nodiscard;
+
+/* ---- value.c ---- */
+struct err *read_word(struct sym_context *ctx, unsigned dwarf_reg, uint64_t *out) nodiscard;
+/** Collects pieces into a value of `type`. */
+struct err *value_from_pieces(struct frame *f, const struct sym_type *type, const struct pieces *pieces,
+                              struct sym_value *out) nodiscard;
+
+/* One member of a struct, for children, formatting and argument classes. */
+struct member {
+    const char *name; /* NULL: anonymous struct or union */
+    bool is_base;
+    const struct sym_type *type;
+    uint64_t byte_off; /* from the start of the struct */
+    unsigned bit_off, bit_size; /* bitfields: little-endian bits from byte_off; bit_size 0 otherwise */
+    bool is_virtual;   /* a virtual base: byte_off is not known statically */
+};
+struct members {
+    struct member *items;
+    size_t count, cap;
+};
+void members_of(struct sym_module *m, const struct sym_type *type, struct members *out);
+/** The integer in `len` (1 to 16; more is cut) little-endian bytes, sign-extended if the type is signed. */
+int64_t load_integer(const uint8_t *bytes, size_t len, bool is_signed);
+
+#endif

@@ -1,0 +1,262 @@
+/* Compilation units and the functions they define. The ranges of units are read when the module is first asked for DWARF, the
+ * functions of a unit when an address in it is first asked for. */
+#include "sym/sym_int.h"
+
+static bool is_cplusplus(int language)
+{
+    switch (language) {
+    case DW_LANG_C_plus_plus:
+    case DW_LANG_C_plus_plus_03:
+    case DW_LANG_C_plus_plus_11:
+    case DW_LANG_C_plus_plus_14:
+    case DW_LANG_ObjC_plus_plus:
+    case DW_LANG_Rust:
+    case DW_LANG_D:
+    case 0x2b: // DW_LANG_C_plus_plus_17
+    case 0x2c: // DW_LANG_C_plus_plus_20
+        return true;
+    default:
+        return false;
+    }
+}
+
+static int compare_unit_ranges(const void *x, const void *y)
+{
+    const struct unit_range *a = x, *b = y;
+    return a->start == b->start ? 0 : a->start < b->start ? -1 : 1;
+}
+
+static void add_unit(struct sym_module *m, struct unit *u)
+{
+    Dwarf_Addr base, start, end;
+    for (ptrdiff_t off = 0; (off = dwarf_ranges(&u->line_die, off, &base, &start, &end)) > 0;) {
+        if (end <= start || !is_code(m, start))
+            continue;
+        vec_push(&m->unit_ranges, (struct unit_range){start, end, u});
+        u->ranges_known = true;
+    }
+    if (!u->ranges_known && !dwarf_hasattr(&u->line_die, DW_AT_ranges))
+        m->has_rangeless_units = true;
+    else
+        u->ranges_known = true;
+}
+
+struct err *load_units(struct sym_module *m)
+{
+    TRY(need_dwarf(m));
+    if (m->units_loaded)
+        return NULL;
+    m->units_loaded = true;
+    VEC(struct unit) units = {0};
+    Dwarf_CU *cu = NULL;
+    Dwarf_Half version;
+    uint8_t type;
+    Dwarf_Die die, sub;
+    while (dwarf_get_units(m->dwarf, cu, &cu, &version, &type, &die, &sub) == 0) {
+        if (type != DW_UT_compile && type != DW_UT_skeleton)
+            continue;
+        if (!die.addr)
+            continue;
+        struct unit u = {.die = die, .line_die = die};
+        if (type == DW_UT_skeleton) {
+            if (sub.addr)
+                u.die = sub;
+            else
+                u.missing = "its split debug information (.dwo) was not found";
+        }
+        u.language = dwarf_srclang(&u.die);
+        vec_push(&units, u);
+    }
+    m->units = units.items;
+    m->unit_count = units.count;
+    for (size_t i = 0; i < m->unit_count; i++)
+        add_unit(m, &m->units[i]);
+    if (m->unit_ranges.count)
+        qsort(m->unit_ranges.items, m->unit_ranges.count, sizeof(*m->unit_ranges.items), compare_unit_ranges);
+    return NULL;
+}
+
+/* ---- Functions ---- */
+
+/* The linker's name of the ELF symbol that begins exactly at `addr`, or NULL. */
+static const char *symbol_name_at(struct sym_module *m, vaddr addr)
+{
+    load_symbols(m);
+    const struct function *f = function_table_find(&m->symbols, addr);
+    return f && f->pub.start == addr && f->pub.source == SYM_ELF ? f->pub.linkage_name : NULL;
+}
+
+static const char *linkage_name(Dwarf_Die *die)
+{
+    const char *name = die_string(die, DW_AT_linkage_name);
+    return name ? name : die_string(die, DW_AT_MIPS_linkage_name);
+}
+
+const char *die_function_name(struct sym_module *m, Dwarf_Die *die, const char *scope)
+{
+    const char *linkage = linkage_name(die);
+    if (linkage && linkage[0] == '_' && (linkage[1] == 'Z' || linkage[1] == 'R'))
+        return demangle(m, linkage);
+    const char *name = dwarf_diename(die);
+    if (!name)
+        name = linkage ? linkage : "(no name)";
+    if (!scope || !*scope)
+        return pool_str(&m->pool, name);
+    cleanup(freep) char *full = str_format("%s::%s", scope, name);
+    return pool_str(&m->pool, full);
+}
+
+/* Reads the ranges, the one with the entry first. False: the entry has no code. */
+static bool read_ranges(struct sym_module *m, Dwarf_Die *die, struct function *f)
+{
+    VEC(struct sym_range) ranges = {0};
+    Dwarf_Addr base, start, end, entry = 0;
+    for (ptrdiff_t off = 0; ranges.count < 4096 && (off = dwarf_ranges(die, off, &base, &start, &end)) > 0;)
+        if (end > start && is_code(m, start) && is_code(m, end - 1))
+            vec_push(&ranges, (struct sym_range){start, end});
+    if (!ranges.count) {
+        vec_deinit(&ranges);
+        return false;
+    }
+    if (dwarf_hasattr(die, DW_AT_entry_pc) && dwarf_entrypc(die, &entry) == 0)
+        for (size_t i = 1; i < ranges.count; i++)
+            if (ranges.items[i].start == entry) {
+                struct sym_range first = ranges.items[0];
+                ranges.items[0] = ranges.items[i];
+                ranges.items[i] = first;
+            }
+    size_t len = ranges.count * sizeof(*ranges.items);
+    struct sym_range *kept = ranges.count == 1 ? &f->own_range : pool_alloc(&m->pool, len);
+    memcpy(kept, ranges.items, len);
+    f->pub.ranges = kept;
+    f->pub.range_count = ranges.count;
+    f->pub.start = kept[0].start;
+    f->pub.end = kept[0].end;
+    vec_deinit(&ranges);
+    return true;
+}
+
+static void add_function(struct sym_module *m, struct unit *u, Dwarf_Die *die, const char *scope)
+{
+    struct function read = {.unit = u, .die = *die};
+    if (!read_ranges(m, die, &read))
+        return;
+    struct function *f = pool_alloc(&m->pool, sizeof(*f));
+    *f = read;
+    if (f->pub.range_count == 1)
+        f->pub.ranges = &f->own_range;
+    const char *base = dwarf_diename(die), *linkage = linkage_name(die);
+    if (!linkage)
+        linkage = is_cplusplus(u->language) ? symbol_name_at(m, f->pub.start) : base;
+    f->pub.linkage_name = linkage ? pool_str(&m->pool, linkage) : NULL;
+    if (linkage && str_starts(linkage, "_Z") && !linkage_name(die))
+        f->pub.name = demangle(m, linkage);
+    else
+        f->pub.name = die_function_name(m, die, scope);
+    f->pub.base_name = base ? pool_str(&m->pool, base) : f->pub.name;
+    f->pub.source = SYM_DWARF;
+    f->pub.id = dwarf_dieoffset(die);
+    die_declaration(m, die, &f->pub.decl_file, &f->pub.decl_line);
+    for (size_t i = 0; i < f->pub.range_count; i++)
+        vec_push(&u->functions, (struct function_range){f->pub.ranges[i].start, f->pub.ranges[i].end, f});
+}
+
+/* Functions may be defined in namespaces, in types (methods, lambdas) and in other functions (GNU C). */
+static void add_functions_in(struct sym_module *m, struct unit *u, Dwarf_Die *parent, const char *scope, unsigned depth)
+{
+    Dwarf_Die die;
+    if (depth > MAX_DEPTH || !die_child(parent, &die))
+        return;
+    do {
+        switch (dwarf_tag(&die)) {
+        case DW_TAG_subprogram:
+            add_function(m, u, &die, scope);
+            add_functions_in(m, u, &die, "", depth + 1);
+            break;
+        case DW_TAG_namespace:
+        case DW_TAG_module:
+        case DW_TAG_class_type:
+        case DW_TAG_structure_type:
+        case DW_TAG_union_type: {
+            const char *name = dwarf_diename(&die);
+            cleanup(freep) char *inner =
+                str_format("%s%s%s", scope, *scope ? "::" : "", name ? name : "(anonymous namespace)");
+            add_functions_in(m, u, &die, inner, depth + 1);
+            break;
+        }
+        case DW_TAG_lexical_block:
+            add_functions_in(m, u, &die, scope, depth + 1);
+            break;
+        default:
+            break;
+        }
+    } while (die_sibling(&die, &die));
+}
+
+void load_functions(struct sym_module *m, struct unit *u)
+{
+    if (u->functions_loaded)
+        return;
+    u->functions_loaded = true;
+    if (!u->missing)
+        add_functions_in(m, u, &u->die, "", 0);
+    function_table_sort(&u->functions);
+}
+
+void load_all_functions(struct sym_module *m)
+{
+    for (size_t i = 0; i < m->unit_count; i++)
+        load_functions(m, &m->units[i]);
+}
+
+struct unit *unit_at(struct sym_module *m, vaddr addr)
+{
+    size_t low = 0, high = m->unit_ranges.count;
+    while (low < high) {
+        size_t mid = low + (high - low) / 2;
+        if (m->unit_ranges.items[mid].start <= addr)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    for (size_t tries = 0; low > 0 && tries < 16; tries++, low--)
+        if (addr < m->unit_ranges.items[low - 1].end)
+            return m->unit_ranges.items[low - 1].unit;
+    for (size_t i = 0; m->has_rangeless_units && i < m->unit_count; i++) {
+        struct unit *u = &m->units[i];
+        if (u->ranges_known)
+            continue;
+        load_functions(m, u);
+        if (function_table_find(&u->functions, addr))
+            return u;
+    }
+    return NULL;
+}
+
+const struct function *dwarf_function_at(struct sym_module *m, vaddr addr)
+{
+    struct unit *u = unit_at(m, addr);
+    if (!u)
+        return NULL;
+    load_functions(m, u);
+    return function_table_find(&u->functions, addr);
+}
+
+struct err *sym_function_at(struct sym_module *m, vaddr addr, const struct sym_function **out)
+{
+    HOLD(m);
+    const struct function *f = NULL;
+    load_dwarf(m);
+    if (m->dwarf) {
+        TRY(load_units(m));
+        f = dwarf_function_at(m, addr);
+    }
+    if (!f) {
+        load_symbols(m);
+        f = function_table_find(&m->symbols, addr);
+    }
+    if (!f)
+        return err_new(ERR_NOT_FOUND, "%s: no function at 0x%jx", m->path, (uintmax_t)addr);
+    *out = &f->pub;
+    return NULL;
+}
