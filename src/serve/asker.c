@@ -1,0 +1,247 @@
+#include "serve/asker.h"
+
+#include "base/buf.h"
+
+#include <pthread.h>
+#include <time.h>
+
+enum { MAX_QUEUED_PER_CLIENT = 64, ROWS_PER_MESSAGE = 50 };
+
+struct job {
+    struct job *next;
+    uint32_t client;
+    int64_t id;
+    char *name;
+    json_t *params;
+    atomic_bool cancelled;
+};
+
+struct asker {
+    struct query_engine *q;
+    void (*wake)(void *ctx);
+    void *ctx;
+    pthread_t thread;
+    pthread_mutex_t lock; /* guards all below */
+    pthread_cond_t work;
+    struct job *queue, **queue_end, *running;
+    struct answer *answers, **answers_end;
+    bool stopping;
+};
+
+/* While a query runs: rows that are not sent yet. */
+struct gathering {
+    struct asker *a;
+    struct job *job;
+    json_t *rows;
+    struct timespec started, sent;
+};
+
+static void push(struct asker *a, uint32_t client, int64_t id, bool last, char *text)
+{
+    struct answer *x = xnew(struct answer);
+    *x = (struct answer){.client = client, .id = id, .last = last, .text = text};
+    pthread_mutex_lock(&a->lock);
+    *a->answers_end = x;
+    a->answers_end = &x->next;
+    pthread_mutex_unlock(&a->lock);
+    a->wake(a->ctx);
+}
+
+static double elapsed_ms(const struct timespec *t)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)(now.tv_sec - t->tv_sec) * 1e3 + (double)(now.tv_nsec - t->tv_nsec) * 1e-6;
+}
+
+static void flush_rows(struct gathering *g)
+{
+    if (!json_array_size(g->rows))
+        return;
+    json_t *message = json_pack("{sI, sO}", "id", (json_int_t)g->job->id, "rows", g->rows);
+    push(g->a, g->job->client, g->job->id, false, json_dumps(message, JSON_COMPACT));
+    json_decref(message);
+    json_array_clear(g->rows);
+    clock_gettime(CLOCK_MONOTONIC, &g->sent);
+}
+
+static bool take_row(void *ctx, json_t *row)
+{
+    struct gathering *g = ctx;
+    json_array_append_new(g->rows, row);
+    if (json_array_size(g->rows) >= ROWS_PER_MESSAGE || elapsed_ms(&g->sent) > 30)
+        flush_rows(g);
+    return !atomic_load(&g->job->cancelled);
+}
+
+static void take_progress(void *ctx, double share)
+{
+    struct gathering *g = ctx;
+    if (elapsed_ms(&g->started) < 200)
+        return;
+    push(g->a, g->job->client, g->job->id, false,
+         str_format("{\"id\":%lld,\"progress\":%.3f}", (long long)g->job->id, share));
+}
+
+char *asker_error_text(int64_t id, const struct err *e)
+{
+    json_t *message = json_pack("{sI, s{ss, ss}}", "id", (json_int_t)id, "error", "kind", err_kind_name(err_kind(e)), "message",
+                                err_message(e));
+    if (!message) // not UTF-8
+        message = json_pack("{sI, s{ss, ss}}", "id", (json_int_t)id, "error", "kind", err_kind_name(err_kind(e)), "message", "failed");
+    char *text = json_dumps(message, JSON_COMPACT);
+    json_decref(message);
+    return text;
+}
+
+static void answer(struct asker *a, struct job *job)
+{
+    struct gathering g = {.a = a, .job = job, .rows = json_array()};
+    clock_gettime(CLOCK_MONOTONIC, &g.started);
+    g.sent = g.started;
+    struct query_sink sink = {.ctx = &g, .row = take_row, .progress = take_progress, .cancelled = &job->cancelled};
+    cleanup(err_freep) struct err *e = atomic_load(&job->cancelled) ? err_new(ERR_CANCELLED, "cancelled")
+                                                                    : query_run(a->q, job->name, job->params, &sink);
+    if (!e || err_kind(e) != ERR_CANCELLED)
+        flush_rows(&g);
+    json_decref(g.rows);
+    char *text;
+    if (e && err_kind(e) == ERR_CANCELLED)
+        text = str_format("{\"id\":%lld,\"done\":true,\"more\":false,\"cancelled\":true}", (long long)job->id);
+    else if (e)
+        text = asker_error_text(job->id, e);
+    else
+        text = str_format("{\"id\":%lld,\"done\":true,\"more\":%s}", (long long)job->id, sink.more ? "true" : "false");
+    push(a, job->client, job->id, true, text);
+}
+
+static void free_job(struct job *job)
+{
+    free(job->name);
+    json_decref(job->params);
+    free(job);
+}
+
+static void *run(void *arg)
+{
+    struct asker *a = arg;
+    pthread_mutex_lock(&a->lock);
+    while (!a->stopping) {
+        struct job *job = a->queue;
+        if (!job) {
+            pthread_cond_wait(&a->work, &a->lock);
+            continue;
+        }
+        a->queue = job->next;
+        if (!a->queue)
+            a->queue_end = &a->queue;
+        a->running = job;
+        pthread_mutex_unlock(&a->lock);
+        answer(a, job);
+        pthread_mutex_lock(&a->lock);
+        a->running = NULL;
+        free_job(job);
+    }
+    pthread_mutex_unlock(&a->lock);
+    return NULL;
+}
+
+struct err *asker_start(struct query_engine *q, void (*wake)(void *ctx), void *ctx, struct asker **out)
+{
+    struct asker *a = xnew(struct asker);
+    a->q = q;
+    a->wake = wake;
+    a->ctx = ctx;
+    a->queue_end = &a->queue;
+    a->answers_end = &a->answers;
+    pthread_mutex_init(&a->lock, NULL);
+    pthread_cond_init(&a->work, NULL);
+    if (pthread_create(&a->thread, NULL, run, a) != 0) {
+        free(a);
+        return err_new(ERR_OS, "cannot start the query thread");
+    }
+    *out = a;
+    return NULL;
+}
+
+/* Cancels jobs of a client (0: of all), or one of them (any: all of the client's). */
+static void cancel_locked(struct asker *a, uint32_t client, int64_t id, bool any)
+{
+    for (struct job *j = a->queue; j; j = j->next) {
+        if ((!client || j->client == client) && (any || j->id == id))
+            atomic_store(&j->cancelled, true);
+    }
+    if (a->running && (!client || a->running->client == client) && (any || a->running->id == id))
+        atomic_store(&a->running->cancelled, true);
+}
+
+void asker_cancel(struct asker *a, uint32_t client, int64_t id)
+{
+    pthread_mutex_lock(&a->lock);
+    cancel_locked(a, client, id, false);
+    pthread_mutex_unlock(&a->lock);
+}
+
+void asker_forget(struct asker *a, uint32_t client)
+{
+    pthread_mutex_lock(&a->lock);
+    cancel_locked(a, client, 0, true);
+    pthread_mutex_unlock(&a->lock);
+}
+
+bool asker_ask(struct asker *a, uint32_t client, int64_t id, const char *name, json_t *params)
+{
+    struct job *job = xnew(struct job);
+    job->client = client;
+    job->id = id;
+    job->name = xstrdup(name);
+    job->params = params;
+    pthread_mutex_lock(&a->lock);
+    size_t queued = 0;
+    for (struct job *j = a->queue; j; j = j->next)
+        queued += j->client == client && !atomic_load(&j->cancelled);
+    bool room = queued < MAX_QUEUED_PER_CLIENT;
+    if (room) {
+        *a->queue_end = job;
+        a->queue_end = &job->next;
+        pthread_cond_signal(&a->work);
+    }
+    pthread_mutex_unlock(&a->lock);
+    if (!room)
+        free_job(job);
+    return room;
+}
+
+struct answer *asker_take(struct asker *a)
+{
+    pthread_mutex_lock(&a->lock);
+    struct answer *list = a->answers;
+    a->answers = NULL;
+    a->answers_end = &a->answers;
+    pthread_mutex_unlock(&a->lock);
+    return list;
+}
+
+void asker_stop(struct asker *a)
+{
+    if (!a)
+        return;
+    pthread_mutex_lock(&a->lock);
+    a->stopping = true;
+    cancel_locked(a, 0, 0, true);
+    pthread_cond_signal(&a->work);
+    pthread_mutex_unlock(&a->lock);
+    pthread_join(a->thread, NULL);
+    while (a->queue) {
+        struct job *next = a->queue->next;
+        free_job(a->queue);
+        a->queue = next;
+    }
+    for (struct answer *x = a->answers; x;) {
+        struct answer *next = x->next;
+        free(x->text);
+        free(x);
+        x = next;
+    }
+    free(a);
+}

@@ -1,0 +1,34 @@
+/* The thread that answers queries, one after the other, and the messages it has for clients. */
+#ifndef SERVE_ASKER_H
+#define SERVE_ASKER_H
+
+#include "query/query.h"
+
+#include <stdint.h>
+
+struct asker;
+
+/* A message for a client, in order. */
+struct answer {
+    struct answer *next;
+    uint32_t client;
+    int64_t id;
+    bool last; /* the query has ended */
+    char *text;
+};
+
+/** wake is called (from the query thread) when there are answers. The engine is borrowed. */
+struct err *asker_start(struct query_engine *q, void (*wake)(void *ctx), void *ctx, struct asker **out) nodiscard;
+/** Cancels everything and joins the thread. */
+void asker_stop(struct asker *a);
+/** Queues a query; takes over params. False: too many. */
+bool asker_ask(struct asker *a, uint32_t client, int64_t id, const char *name, json_t *params);
+void asker_cancel(struct asker *a, uint32_t client, int64_t id);
+/** Cancels all of a client. */
+void asker_forget(struct asker *a, uint32_t client);
+/** Takes all answers there are; the caller frees them. */
+struct answer *asker_take(struct asker *a);
+/** A message for a client. */
+char *asker_error_text(int64_t id, const struct err *e) nodiscard;
+
+#endif
