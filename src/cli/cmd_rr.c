@@ -122,6 +122,8 @@ static const struct argp dump_argp = {
 
 static int run_dump(const char *trace, int argc, char **argv)
 {
+    static char name[] = "pernosco rr dump"; // what argp calls the program in its messages
+    argv[0] = name;
     cleanup(freep) char **specs = xnew_array(char *, (size_t)argc);
     struct dump_args a = {.trace = trace, .specs = specs};
     argp_parse(&dump_argp, argc, argv, 0, NULL, &a);

@@ -1,0 +1,16 @@
+/* The subcommands. Each takes its own words (argv[0] is its name) and returns the exit status: 0 done, 1 failed, 2 bad usage. */
+#ifndef CLI_CLI_H
+#define CLI_CLI_H
+
+#include "base/err.h"
+
+int cmd_build(int argc, char **argv); /* build, package-build and only-build, by argv[0] */
+int cmd_serve(int argc, char **argv);
+int cmd_query(int argc, char **argv);
+
+/** Reports an error on stderr and frees it. Returns the exit status: 2 for ERR_USAGE, else 1. */
+int cli_fail(struct err *e);
+/** Refuses what later versions bring: one line, status 2. */
+int cli_refuse(const char *what);
+
+#endif

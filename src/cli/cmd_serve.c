@@ -1,0 +1,114 @@
+/* `pernosco serve`. */
+#include "cli/cli.h"
+
+#include "base/buf.h"
+#include "serve/serve.h"
+#include "trace/trace.h"
+
+#include <argp.h>
+#include <stdio.h>
+
+enum { KEY_STORAGE = 256, KEY_SOURCES, KEY_TUNNEL, DEFAULT_PORT = 3000 };
+
+struct arguments {
+    struct serve_options o;
+    const char *trace;
+    char *address;
+    VEC(const char *) maps;
+    VEC(char *) owned;
+    bool failed;
+};
+
+static const struct argp_option options[] = {
+    {"storage", KEY_STORAGE, "DIR", 0, "Keep notebook and layout there", 0},
+    {"sources", KEY_SOURCES, "DIR|FROM=TO", 0, "Offer sources: DIR, or TO in place of the recorded directory FROM (repeatable)", 0},
+    {"tunnel", KEY_TUNNEL, "[ADDR:]PORT", 0,
+     "Listen on ADDR (0.0.0.0) and PORT, too. With ADDR 127.0.0.1: there instead of port 3000; PORT 0 is any free one", 0},
+    {0},
+};
+
+static void add_sources(struct arguments *a, const char *arg)
+{
+    const char *eq = strchr(arg, '=');
+    char *from = eq ? str_format("%.*s", (int)(eq - arg), arg) : xstrdup(arg), *to = xstrdup(eq ? eq + 1 : arg);
+    vec_push(&a->owned, from);
+    vec_push(&a->owned, to);
+    if (from[0] != '/' || to[0] != '/') {
+        fprintf(stderr, "Source path %s is not absolute, aborting.\n", from[0] != '/' ? from : to);
+        a->failed = true;
+        return;
+    }
+    vec_push(&a->maps, from);
+    vec_push(&a->maps, to);
+}
+
+static void set_tunnel(struct arguments *a, const char *arg)
+{
+    const char *colon = strrchr(arg, ':');
+    const char *number = colon ? colon + 1 : arg;
+    char *end;
+    long port = strtol(number, &end, 10);
+    if (!*number || *end || port < 0 || port > 65535) {
+        fprintf(stderr, "'%s' is not a valid port\n", number);
+        a->failed = true;
+        return;
+    }
+    free(a->address);
+    a->address = colon ? str_format("%.*s", (int)(colon - arg), arg) : xstrdup("0.0.0.0");
+    a->o.tunnel_address = a->address;
+    a->o.tunnel_port = (int)port;
+    if (str_eq(a->address, "127.0.0.1"))
+        a->o.port = -1;
+}
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+    struct arguments *a = state->input;
+    switch (key) {
+    case KEY_STORAGE:
+        a->o.storage_dir = arg;
+        return 0;
+    case KEY_SOURCES:
+        add_sources(a, arg);
+        return 0;
+    case KEY_TUNNEL:
+        set_tunnel(a, arg);
+        return 0;
+    case ARGP_KEY_ARG:
+        if (a->trace)
+            argp_error(state, "only one trace");
+        a->trace = arg;
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static const struct argp argp = {options, parse, "[TRACE]",
+                                 "Serves a recording's database to a browser. Without TRACE: the latest recording.", NULL, NULL, NULL};
+
+int cmd_serve(int argc, char **argv)
+{
+    struct arguments a = {.o = {.address = "127.0.0.1", .port = DEFAULT_PORT}};
+    if (argp_parse(&argp, argc, argv, ARGP_NO_EXIT, NULL, &a) != 0)
+        return 2;
+    for (int i = 1; i < argc; i++) {
+        if (str_eq(argv[i], "--help") || str_eq(argv[i], "-?") || str_eq(argv[i], "--usage"))
+            return 0;
+    }
+    if (a.failed)
+        return 1;
+    a.o.source_maps = a.maps.items;
+    a.o.source_map_count = a.maps.count / 2;
+    cleanup(freep) char *dir = NULL;
+    struct err *e = trace_default_dir(a.trace, &dir);
+    a.o.trace_dir = dir;
+    if (!e)
+        e = serve_run(&a.o);
+    vec_each (s, &a.owned)
+        free(*s);
+    vec_deinit(&a.owned);
+    vec_deinit(&a.maps);
+    free(a.address);
+    return e ? cli_fail(e) : 0;
+}

@@ -1,0 +1,128 @@
+/* The command line: global options, then a subcommand, as in Pernosco's on-premises program. */
+#include "cli/cli.h"
+
+#include "base/buf.h"
+#include "base/log.h"
+#include "cli/cmd_rr.h"
+
+#include <argp.h>
+#include <signal.h>
+#include <stdio.h>
+
+const char *argp_program_version = "pernosco " PERNOSCO_VERSION;
+
+int cli_fail(struct err *e)
+{
+    int status = err_kind(e) == ERR_USAGE ? 2 : 1;
+    fflush(stdout);
+    fprintf(stderr, "pernosco: %s\n", err_message(e));
+    err_free(e);
+    return status;
+}
+
+int cli_refuse(const char *what)
+{
+    fprintf(stderr, "pernosco: %s is not there yet (docs/features.md tells what is)\n", what);
+    return 2;
+}
+
+static const struct {
+    const char *name;
+    int (*run)(int argc, char **argv); /* NULL: refused */
+    const char *what;
+} commands[] = {
+    {"build", cmd_build, "make the trace self-contained and its database"},
+    {"package-build", cmd_build, "only make the trace self-contained"},
+    {"only-build", cmd_build, "only make the database"},
+    {"serve", cmd_serve, "show the recording in a browser"},
+    {"query", cmd_query, "ask one question, answered as lines of JSON"},
+    {"rr", cmd_rr, "look into the trace: dump, ps, traceinfo, pack, replay -a"},
+    {"pull", NULL, "not there yet"},
+    {"save-containers", NULL, "not there yet"},
+    {"load-containers", NULL, "not there yet"},
+    {"bom", NULL, "not there yet"},
+};
+
+enum { KEY_NO_PULL = 256, KEY_LOG, KEY_SUFFIX, KEY_USER, KEY_RUNTIME, KEY_GCLOUD };
+
+static const struct argp_option options[] = {
+    {NULL, 'x', NULL, 0, "Echo commands that are run (there are none: everything is done in this program)", 0},
+    {"log", KEY_LOG, "LEVEL:FILE", 0, "Log to FILE; LEVEL is debug, info, warn or error", 0},
+    {"no-pull", KEY_NO_PULL, NULL, 0, "Accepted for compatibility, as the following: there are no containers", 1},
+    {"container-name-suffix", KEY_SUFFIX, "S", 0, NULL, 1},
+    {"user", KEY_USER, "U", 0, NULL, 1},
+    {"container-runtime", KEY_RUNTIME, "R", 0, NULL, 1},
+    {"gcloud", KEY_GCLOUD, NULL, 0, NULL, 1},
+    {0},
+};
+
+struct arguments {
+    int rest;
+};
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+    struct arguments *a = state->input;
+    switch (key) {
+    case KEY_LOG: {
+        struct err *e = log_configure(arg);
+        if (e) {
+            fprintf(stderr, "%s\n", err_message(e));
+            err_free(e);
+            exit(1);
+        }
+        return 0;
+    }
+    case 'x':
+    case KEY_NO_PULL:
+    case KEY_SUFFIX:
+    case KEY_USER:
+    case KEY_RUNTIME:
+    case KEY_GCLOUD:
+        return 0;
+    case ARGP_KEY_ARG:
+        a->rest = state->next - 1;
+        state->next = state->argc;
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static char *help_filter(int key, const char *text, void *input)
+{
+    if (key != ARGP_KEY_HELP_POST_DOC)
+        return (char *)(uintptr_t)text;
+    struct buf out = {0};
+    buf_str(&out, "Subcommands (each has its own --help):\n");
+    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
+        buf_printf(&out, "  %-16s %s\n", commands[i].name, commands[i].what);
+    return buf_steal_str(&out);
+}
+
+static const struct argp argp = {options, parse, "SUBCOMMAND [ARGUMENT...]",
+                                 "An omniscient debugger for recordings made with rr.\v ", NULL, help_filter, NULL};
+
+int main(int argc, char **argv)
+{
+    struct arguments a = {0};
+    signal(SIGPIPE, SIG_DFL); // a closed pipe ends us quietly
+    if (argp_parse(&argp, argc, argv, ARGP_IN_ORDER | ARGP_NO_EXIT, NULL, &a) != 0)
+        return 2;
+    if (!a.rest) {
+        for (int i = 1; i < argc; i++) {
+            if (str_eq(argv[i], "--help") || str_eq(argv[i], "-?") || str_eq(argv[i], "--usage") || str_eq(argv[i], "--version") ||
+                str_eq(argv[i], "-V"))
+                return 0;
+        }
+        argp_help(&argp, stdout, ARGP_HELP_STD_HELP & ~(ARGP_HELP_EXIT_OK | ARGP_HELP_EXIT_ERR), argv[0]);
+        return 2;
+    }
+    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
+        if (!str_eq(commands[i].name, argv[a.rest]))
+            continue;
+        return commands[i].run ? commands[i].run(argc - a.rest, argv + a.rest) : cli_refuse(commands[i].name);
+    }
+    fprintf(stderr, "pernosco: there is no subcommand %s\n", argv[a.rest]);
+    return 2;
+}
