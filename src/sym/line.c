@@ -44,7 +44,7 @@ const char *intern_file(struct sym_module *m, const char *path)
             return known;
         if (known)
             continue;
-        char *kept = pool_str(&m->pool, plain);
+        char *kept = sym_pool_str(&m->pool, plain);
         table_put(&m->files_by_hash, key, kept);
         vec_push(&m->file_names, kept);
         m->file_list_loaded = false; // a new name: the list needs sorting again
@@ -104,7 +104,7 @@ void load_file_list(struct sym_module *m)
     if (m->file_names.count)
         qsort(m->file_names.items, m->file_names.count, sizeof(*m->file_names.items), compare_names);
     // The vector may grow and be sorted again later; what callers were given stays.
-    m->file_list = pool_alloc(&m->pool, m->file_names.count * sizeof(*m->file_list));
+    m->file_list = sym_pool_alloc(&m->pool, m->file_names.count * sizeof(*m->file_list));
     if (m->file_names.count)
         memcpy(m->file_list, m->file_names.items, m->file_names.count * sizeof(*m->file_list));
 }

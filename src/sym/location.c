@@ -52,7 +52,7 @@ static struct err *pop_slot(struct machine *vm, struct slot *out)
 
 static struct err *pop(struct machine *vm, uint64_t *out)
 {
-    struct slot s;
+    struct slot s = {0};
     TRY(pop_slot(vm, &s));
     *out = s.bits;
     return NULL;
@@ -171,7 +171,7 @@ static struct err *divide(struct machine *vm, int op, struct slot a, struct slot
 
 static struct err *binary(struct machine *vm, int op)
 {
-    struct slot a, b;
+    struct slot a = {0}, b = {0};
     TRY(pop_slot(vm, &b));
     TRY(pop_slot(vm, &a));
     if (is_float(a))
@@ -231,7 +231,7 @@ static struct err *binary(struct machine *vm, int op)
 
 static struct err *unary(struct machine *vm, int op, uint64_t operand)
 {
-    struct slot s;
+    struct slot s = {0};
     TRY(pop_slot(vm, &s));
     if (is_float(s)) {
         double d = float_of(s);
@@ -279,7 +279,7 @@ static struct err *base_type(struct machine *vm, const Dwarf_Op *op, struct slot
 
 static struct err *convert(struct machine *vm, const Dwarf_Op *op)
 {
-    struct slot from, to;
+    struct slot from = {0}, to = {0};
     TRY(base_type(vm, op, &to));
     TRY(pop_slot(vm, &from));
     if (op->atom == DW_OP_reinterpret || op->atom == DW_OP_GNU_reinterpret) {
@@ -300,7 +300,7 @@ static struct err *convert(struct machine *vm, const Dwarf_Op *op)
 
 static struct err *typed(struct machine *vm, const Dwarf_Op *op)
 {
-    struct slot s;
+    struct slot s = {0};
     uint64_t addr;
     switch (op->atom) {
     case DW_OP_const_type:
@@ -341,12 +341,10 @@ static struct err *frame_base(struct frame *f, uint64_t *out)
         return err_new(ERR_NOT_FOUND, "%s: %s has no frame base", f->m->path, f->function->pub.name);
     struct frame outer = *f;
     outer.function = NULL; // a frame base must not ask for itself
-    Dwarf_Addr base, start, end;
     Dwarf_Op *ops;
     size_t count;
     if (dwarf_getlocation_addr(&attr, f->addr, &ops, &count, 1) != 1)
         return err_new(ERR_NOT_FOUND, "%s: no frame base at 0x%jx", f->m->path, (uintmax_t)f->addr);
-    (void)base, (void)start, (void)end;
     return evaluate_number(&outer, &attr, ops, count, NULL, out);
 }
 

@@ -121,7 +121,7 @@ void sym_module_close(struct sym_module *m)
     table_deinit(&m->scoped_units);
     table_deinit(&m->complete);
     table_deinit(&m->files_by_hash);
-    pool_deinit(&m->pool);
+    sym_pool_deinit(&m->pool);
     if (m->eh_frame)
         dwarf_cfi_end(m->eh_frame); // the one from dwarf_getcfi_elf is ours; debug_frame belongs to m->dwarf
     if (m->dwarf)

@@ -1,20 +1,20 @@
 /* Memory that lives as long as a module, and a table keyed by 64-bit numbers. */
 #include "sym/sym_int.h"
 
-struct pool_block {
-    struct pool_block *next;
+struct sym_pool_block {
+    struct sym_pool_block *next;
     size_t used, cap;
     uint8_t data[] __attribute__((aligned(16)));
 };
 
 enum { POOL_BLOCK = 64 << 10 };
 
-void *pool_alloc(struct pool *p, size_t len)
+void *sym_pool_alloc(struct sym_pool *p, size_t len)
 {
     len = (len + 15) & ~(size_t)15;
     if (!p->blocks || len > p->blocks->cap - p->blocks->used) {
         size_t cap = len > POOL_BLOCK ? len : POOL_BLOCK;
-        struct pool_block *b = (struct pool_block *)xcalloc(1, sizeof(*b) + cap);
+        struct sym_pool_block *b = (struct sym_pool_block *)xcalloc(1, sizeof(*b) + cap);
         b->cap = cap;
         b->next = p->blocks;
         p->blocks = b;
@@ -24,18 +24,18 @@ void *pool_alloc(struct pool *p, size_t len)
     return result;
 }
 
-char *pool_str(struct pool *p, const char *s)
+char *sym_pool_str(struct sym_pool *p, const char *s)
 {
     size_t len = strlen(s) + 1;
-    char *copy = pool_alloc(p, len);
+    char *copy = sym_pool_alloc(p, len);
     memcpy(copy, s, len);
     return copy;
 }
 
-void pool_deinit(struct pool *p)
+void sym_pool_deinit(struct sym_pool *p)
 {
     while (p->blocks) {
-        struct pool_block *next = p->blocks->next;
+        struct sym_pool_block *next = p->blocks->next;
         free(p->blocks);
         p->blocks = next;
     }

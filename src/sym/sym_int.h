@@ -14,12 +14,12 @@
 enum { MAX_DEPTH = 48 };
 
 /* Memory that lives as long as the module. */
-struct pool {
-    struct pool_block *blocks;
+struct sym_pool {
+    struct sym_pool_block *blocks;
 };
-void *pool_alloc(struct pool *p, size_t len) nodiscard; /* zeroed, aligned to 16 */
-char *pool_str(struct pool *p, const char *s) nodiscard;
-void pool_deinit(struct pool *p);
+void *sym_pool_alloc(struct sym_pool *p, size_t len) nodiscard; /* zeroed, aligned to 16 */
+char *sym_pool_str(struct sym_pool *p, const char *s) nodiscard;
+void sym_pool_deinit(struct sym_pool *p);
 
 /* An open-addressing table from a nonzero 64-bit key to a pointer. */
 struct table {
@@ -103,7 +103,7 @@ struct sym_module {
     char *no_dwarf;
     VEC(struct sym_range) code; /* executable segments */
 
-    struct pool pool;
+    struct sym_pool pool;
     struct table files_by_hash; /* hash of a path, probed on -> interned path */
     VEC(const char *) file_names; /* all interned file names; sorted when file_list is loaded */
     bool file_list_loaded;

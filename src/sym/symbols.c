@@ -2,7 +2,10 @@
 #include "base/bytes.h"
 #include "sym/sym_int.h"
 
+// libiberty declares an xmemdup of its own, with another signature; the demanglers do not call it.
+#define xmemdup libiberty_xmemdup
 #include <libiberty/demangle.h>
+#undef xmemdup
 #include <lzma.h>
 
 enum { MAX_MINI_IMAGE = 256 << 20 };
@@ -10,9 +13,12 @@ enum { MAX_MINI_IMAGE = 256 << 20 };
 const char *demangle(struct sym_module *m, const char *name)
 {
     if (name[0] != '_' || (name[1] != 'Z' && name[1] != 'R'))
-        return pool_str(&m->pool, name);
-    cleanup(freep) char *plain = cplus_demangle(name, DMGL_PARAMS | DMGL_ANSI | DMGL_AUTO);
-    return pool_str(&m->pool, plain ? plain : name);
+        return sym_pool_str(&m->pool, name);
+    // Not cplus_demangle(): that one brings in all of libiberty, and its allocator.
+    cleanup(freep) char *plain = rust_demangle(name, DMGL_PARAMS);
+    if (!plain)
+        plain = cplus_demangle_v3(name, DMGL_PARAMS | DMGL_ANSI);
+    return sym_pool_str(&m->pool, plain ? plain : name);
 }
 
 static int compare_ranges(const void *x, const void *y)
@@ -52,7 +58,7 @@ const struct function *function_table_find(const struct function_table *t, vaddr
 static struct function *add_symbol(struct sym_module *m, const char *linkage, const char *name, vaddr start, uint64_t len,
                                    enum sym_source source)
 {
-    struct function *f = pool_alloc(&m->pool, sizeof(*f));
+    struct function *f = sym_pool_alloc(&m->pool, sizeof(*f));
     f->own_range = (struct sym_range){start, start + len};
     f->pub = (struct sym_function){.name = name,
                                    .base_name = name,
@@ -96,7 +102,7 @@ static void add_symbol_table(struct sym_module *m, Elf *elf, unsigned type, stru
             key = key ? key : 1;
             if (table_get(seen, key))
                 continue;
-            const char *linkage = pool_str(&m->pool, name);
+            const char *linkage = sym_pool_str(&m->pool, name);
             struct function *f = add_symbol(m, linkage, demangle(m, name), s.st_value, s.st_size, SYM_ELF);
             f->preference = preference_of(s.st_info, name) + (kind == STT_NOTYPE ? 64 : 0);
             table_put(seen, key, f);
@@ -173,7 +179,7 @@ static void add_plt(struct sym_module *m, const char *section, const struct tabl
             if (!target)
                 continue;
             cleanup(freep) char *name = str_format("%s@plt", demangle(m, target));
-            struct function *f = add_symbol(m, pool_str(&m->pool, target), pool_str(&m->pool, name), h.sh_addr + off, step,
+            struct function *f = add_symbol(m, sym_pool_str(&m->pool, target), sym_pool_str(&m->pool, name), h.sh_addr + off, step,
                                             SYM_PLT);
             f->preference = 128;
             break;

@@ -27,13 +27,13 @@ static void scan_scope(struct sym_module *m, Dwarf_Die *parent, const char *scop
             continue;
         const char *name = dwarf_diename(&die);
         if (is_type && *scope)
-            table_put(&m->scopes, (uintptr_t)die.addr, pool_str(&m->pool, scope));
+            table_put(&m->scopes, (uintptr_t)die.addr, sym_pool_str(&m->pool, scope));
         if (tag == DW_TAG_typedef || tag == DW_TAG_enumeration_type)
             continue;
         cleanup(freep) char *full =
             str_format("%s%s%s", scope, *scope ? "::" : "", name ? name : is_type ? "" : "(anonymous namespace)");
         if (is_type && name && !die_flag(&die, DW_AT_declaration)) {
-            Dwarf_Die *kept = pool_alloc(&m->pool, sizeof(*kept));
+            Dwarf_Die *kept = sym_pool_alloc(&m->pool, sizeof(*kept));
             *kept = die;
             table_put(&m->complete, hash_str(full), kept);
         }
@@ -371,13 +371,13 @@ static const struct sym_type *make_type(struct sym_module *m, Dwarf_Die *die, un
         return &t->pub;
     if (depth > MAX_DEPTH)
         return &unknown.pub;
-    t = pool_alloc(&m->pool, sizeof(*t));
+    t = sym_pool_alloc(&m->pool, sizeof(*t));
     t->die = *die;
     t->dimension = dimension;
     bool is_void;
     strip(&t->die, &is_void);
     cleanup(freep) char *name = declare(m, die, dimension, "", 0);
-    t->pub.name = pool_str(&m->pool, name);
+    t->pub.name = sym_pool_str(&m->pool, name);
     table_put(&m->types, key, t);
     if (is_void) {
         t->pub.kind = SYM_VOID;

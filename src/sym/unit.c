@@ -101,9 +101,9 @@ const char *die_function_name(struct sym_module *m, Dwarf_Die *die, const char *
     if (!name)
         name = linkage ? linkage : "(no name)";
     if (!scope || !*scope)
-        return pool_str(&m->pool, name);
+        return sym_pool_str(&m->pool, name);
     cleanup(freep) char *full = str_format("%s::%s", scope, name);
-    return pool_str(&m->pool, full);
+    return sym_pool_str(&m->pool, full);
 }
 
 /* Reads the ranges, the one with the entry first. False: the entry has no code. */
@@ -126,7 +126,7 @@ static bool read_ranges(struct sym_module *m, Dwarf_Die *die, struct function *f
                 ranges.items[i] = first;
             }
     size_t len = ranges.count * sizeof(*ranges.items);
-    struct sym_range *kept = ranges.count == 1 ? &f->own_range : pool_alloc(&m->pool, len);
+    struct sym_range *kept = ranges.count == 1 ? &f->own_range : sym_pool_alloc(&m->pool, len);
     memcpy(kept, ranges.items, len);
     f->pub.ranges = kept;
     f->pub.range_count = ranges.count;
@@ -141,19 +141,19 @@ static void add_function(struct sym_module *m, struct unit *u, Dwarf_Die *die, c
     struct function read = {.unit = u, .die = *die};
     if (!read_ranges(m, die, &read))
         return;
-    struct function *f = pool_alloc(&m->pool, sizeof(*f));
+    struct function *f = sym_pool_alloc(&m->pool, sizeof(*f));
     *f = read;
     if (f->pub.range_count == 1)
         f->pub.ranges = &f->own_range;
     const char *base = dwarf_diename(die), *linkage = linkage_name(die);
     if (!linkage)
         linkage = is_cplusplus(u->language) ? symbol_name_at(m, f->pub.start) : base;
-    f->pub.linkage_name = linkage ? pool_str(&m->pool, linkage) : NULL;
+    f->pub.linkage_name = linkage ? sym_pool_str(&m->pool, linkage) : NULL;
     if (linkage && str_starts(linkage, "_Z") && !linkage_name(die))
         f->pub.name = demangle(m, linkage);
     else
         f->pub.name = die_function_name(m, die, scope);
-    f->pub.base_name = base ? pool_str(&m->pool, base) : f->pub.name;
+    f->pub.base_name = base ? sym_pool_str(&m->pool, base) : f->pub.name;
     f->pub.source = SYM_DWARF;
     f->pub.id = dwarf_dieoffset(die);
     die_declaration(m, die, &f->pub.decl_file, &f->pub.decl_line);

@@ -89,7 +89,7 @@ void sym_frames_deinit(struct sym_frames *f)
 void variable_from_die(struct sym_module *m, Dwarf_Die *die, const struct sym_function *fn, struct sym_variable *out)
 {
     const char *name = dwarf_diename(die);
-    *out = (struct sym_variable){.name = name ? pool_str(&m->pool, name) : NULL, .function = fn};
+    *out = (struct sym_variable){.name = name ? sym_pool_str(&m->pool, name) : NULL, .function = fn};
     out->type = type_of_die(m, die);
     out->is_parameter = dwarf_tag(die) == DW_TAG_formal_parameter;
     out->is_artificial = die_flag(die, DW_AT_artificial);
