@@ -85,15 +85,18 @@ static bool visit_hit(void *arg, const struct sym_hit *hit)
         places_of(s->q, s->m, &f->start, 1, &places);
         uint64_t count = count_hits(s->q, (const void *)places.data, places.len / sizeof(struct hit_place), NULL);
         const char *slash = strrchr(s->m->name, '/');
-        cleanup(freep) char *detail = f->decl_file ? str_format("%s:%u", f->decl_file, f->decl_line) : xstrdup(slash ? slash + 1 : s->m->name);
+        struct sym_line entry;
+        struct err *no_line = sym_line_at(s->m->sym, f->start, &entry);
+        cleanup(freep) char *detail = !no_line ? str_format("%s:%u", entry.file, entry.line) : xstrdup(slash ? slash + 1 : s->m->name);
         json_t *function = json_function(s->q, s->m, f);
         json_object_set_new(row, "kind", json_string("function"));
         json_object_set_new(row, "title", json_text(f->name, strlen(f->name)));
         json_object_set_new(row, "detail", json_text(detail, strlen(detail)));
         json_object_set_new(row, "count", json_integer((json_int_t)count));
         json_object_set_new(row, "action", json_pack("{ss, so}", "view", "execution", "function", function));
-        if (f->decl_file)
-            json_object_set_new(row, "location", json_location(f->decl_file, (int)f->decl_line, 0));
+        if (!no_line)
+            json_object_set_new(row, "location", json_location(entry.file, (int)entry.line, 0));
+        err_free(no_line);
     } else {
         const char *slash = strrchr(hit->file, '/');
         json_object_set_new(row, "kind", json_string("file"));
@@ -273,6 +276,18 @@ static void gather_runs(struct annotating *a, const struct block_row *blocks, si
     }
 }
 
+/* What a space's worker logged. */
+struct stretch {
+    uint32_t space;
+    struct buf blocks, calls;
+};
+
+static struct err *take_stretch(void *ctx, struct replay *r, uint32_t space)
+{
+    struct stretch *s = ctx;
+    return space == s->space ? worker_take_rows(replay_worker(r, space), NULL, &s->calls, &s->blocks) : NULL;
+}
+
 static struct err *run_stretch(struct query_engine *q, struct annotating *a, struct moment from, struct moment until, uint32_t task,
                                uint32_t space, gaddr frame_sp, struct moment now)
 {
@@ -283,15 +298,19 @@ static struct err *run_stretch(struct query_engine *q, struct annotating *a, str
     TRY(replay_run(r, from, UINT64_MAX, NULL));
     const struct consume_request consume = {.blocks = true, .calls = true, .max_rows = MOST_ROWS};
     TRY(replay_set_mode(r, ENGINE_LOG, &consume));
+    struct stretch rows = {.space = space};
+    const struct replay_observer observer = {.ctx = &rows, .space_ending = take_stretch};
+    replay_set_observer(r, &observer);
     bool stopped;
-    TRY(replay_run(r, until, 3000000, &stopped));
-    cleanup(buf_deinit) struct buf blocks = {0}, calls = {0};
-    if (!replay_worker(r, space))
-        return NULL;
-    TRY(worker_take_rows(replay_worker(r, space), NULL, &calls, &blocks));
-    gather_runs(a, (const void *)blocks.data, blocks.len / sizeof(struct block_row), (const void *)calls.data,
-                calls.len / sizeof(struct call_row), task, frame_sp, now);
-    return NULL;
+    struct err *e = replay_run(r, until, 3000000, &stopped);
+    if (!e && replay_worker(r, space))
+        e = take_stretch(&rows, r, space);
+    if (!e)
+        gather_runs(a, (const void *)rows.blocks.data, rows.blocks.len / sizeof(struct block_row), (const void *)rows.calls.data,
+                    rows.calls.len / sizeof(struct call_row), task, frame_sp, now);
+    buf_deinit(&rows.blocks);
+    buf_deinit(&rows.calls);
+    return e;
 }
 
 /* The present iteration: from the last time before now that a line was entered by jumping back to it, to the next such time. A run
