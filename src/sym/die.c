@@ -68,10 +68,21 @@ bool die_type(Dwarf_Die *die, Dwarf_Die *out)
     return true;
 }
 
+/* The directory in which the unit of `cu` was compiled, or NULL. */
+static const char *compilation_dir(Dwarf_CU *cu)
+{
+    Dwarf_Die unit;
+    return dwarf_cu_die(cu, &unit, NULL, NULL, NULL, NULL, NULL, NULL) ? die_string(&unit, DW_AT_comp_dir) : NULL;
+}
+
 void die_declaration(struct sym_module *m, Dwarf_Die *die, const char **file_out, unsigned *line_out)
 {
     int line = 0;
-    const char *file = dwarf_decl_file(die);
-    *file_out = file ? intern_file(m, file) : NULL;
+    Dwarf_Attribute attr;
+    const char *file = dwarf_decl_file(die), *dir = NULL;
+    if (file && file[0] != '/' && dwarf_attr_integrate(die, DW_AT_decl_file, &attr))
+        dir = compilation_dir(attr.cu);
+    cleanup(freep) char *full = file && dir ? str_format("%s/%s", dir, file) : NULL;
+    *file_out = full ? intern_file(m, full) : file ? intern_file(m, file) : NULL;
     *line_out = dwarf_decl_line(die, &line) == 0 && line > 0 ? (unsigned)line : 0;
 }
