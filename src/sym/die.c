@@ -68,21 +68,29 @@ bool die_type(Dwarf_Die *die, Dwarf_Die *out)
     return true;
 }
 
-/* The directory in which the unit of `cu` was compiled, or NULL. */
-static const char *compilation_dir(Dwarf_CU *cu)
+/* The file of DW_AT_decl_file. Not dwarf_decl_file(), which takes DWARF 5's file 0 for none. */
+static const char *declaring_file(struct sym_module *m, Dwarf_Die *die)
 {
+    Dwarf_Attribute attr;
+    Dwarf_Word idx;
     Dwarf_Die unit;
-    return dwarf_cu_die(cu, &unit, NULL, NULL, NULL, NULL, NULL, NULL) ? die_string(&unit, DW_AT_comp_dir) : NULL;
+    Dwarf_Half version;
+    Dwarf_Files *files;
+    size_t count;
+    if (!dwarf_attr_integrate(die, DW_AT_decl_file, &attr) || dwarf_formudata(&attr, &idx) != 0 ||
+        !dwarf_cu_die(attr.cu, &unit, &version, NULL, NULL, NULL, NULL, NULL) ||
+        dwarf_getsrcfiles(&unit, &files, &count) != 0 || idx >= count || (idx == 0 && version < 5))
+        return NULL;
+    const char *file = dwarf_filesrc(files, idx, NULL, NULL), *dir = die_string(&unit, DW_AT_comp_dir);
+    if (!file || file[0] == '/' || !dir)
+        return file ? intern_file(m, file) : NULL;
+    cleanup(freep) char *full = str_format("%s/%s", dir, file);
+    return intern_file(m, full);
 }
 
 void die_declaration(struct sym_module *m, Dwarf_Die *die, const char **file_out, unsigned *line_out)
 {
     int line = 0;
-    Dwarf_Attribute attr;
-    const char *file = dwarf_decl_file(die), *dir = NULL;
-    if (file && file[0] != '/' && dwarf_attr_integrate(die, DW_AT_decl_file, &attr))
-        dir = compilation_dir(attr.cu);
-    cleanup(freep) char *full = file && dir ? str_format("%s/%s", dir, file) : NULL;
-    *file_out = full ? intern_file(m, full) : file ? intern_file(m, file) : NULL;
+    *file_out = declaring_file(m, die);
     *line_out = dwarf_decl_line(die, &line) == 0 && line > 0 ? (unsigned)line : 0;
 }

@@ -183,7 +183,7 @@ void load_rows(struct sym_module *m, struct unit *u)
     }
 }
 
-const struct row *row_at(struct sym_module *m, vaddr addr)
+const struct row *row_at(struct sym_module *m, vaddr addr, vaddr *end_out)
 {
     struct unit *u = unit_at(m, addr);
     if (!u)
@@ -197,7 +197,18 @@ const struct row *row_at(struct sym_module *m, vaddr addr)
         else
             high = mid;
     }
-    return low > 0 && addr < u->rows[low - 1].end ? &u->rows[low - 1] : NULL;
+    if (low == 0 || addr >= u->rows[low - 1].end)
+        return NULL;
+    // Optimised code: of the rows at one address the last is often the rest of another line; the statement that begins
+    // there says more (as gdb has it).
+    const struct row *r = &u->rows[low - 1];
+    for (const struct row *p = r; !r->is_stmt && p > u->rows && p[-1].start == r->start; p--)
+        if (p[-1].is_stmt && p[-1].line) {
+            *end_out = r->end;
+            return p - 1;
+        }
+    *end_out = r->end;
+    return r;
 }
 
 static struct sym_line line_of_row(const struct row *r)
@@ -214,10 +225,12 @@ struct err *sym_line_at(struct sym_module *m, vaddr addr, struct sym_line *out)
 {
     HOLD(m);
     TRY(load_units(m));
-    const struct row *r = row_at(m, addr);
+    vaddr end;
+    const struct row *r = row_at(m, addr, &end);
     if (!r || !r->file || !r->line)
         return err_new(ERR_NOT_FOUND, "%s: no line at 0x%jx", m->path, (uintmax_t)addr);
     *out = line_of_row(r);
+    out->end = end;
     return NULL;
 }
 
@@ -338,7 +351,8 @@ vaddr sym_function_prologue_end(struct sym_module *m, const struct sym_function 
         err_free(e);
         return fn->start;
     }
-    const struct row *r = row_at(m, fn->start);
+    vaddr row_end;
+    const struct row *r = row_at(m, fn->start, &row_end);
     if (!r)
         return fn->start;
     struct unit *u = unit_at(m, fn->start);

@@ -173,8 +173,8 @@ const char *die_function_name(struct sym_module *m, Dwarf_Die *die, const char *
 void load_files(struct sym_module *m, struct unit *u);
 void load_rows(struct sym_module *m, struct unit *u);
 void load_file_list(struct sym_module *m);
-/** The row which holds `addr` (of the last of those that begin at one address), or NULL. */
-const struct row *row_at(struct sym_module *m, vaddr addr);
+/** The row to show for `addr`, or NULL. end_out: where the addresses of the line end (r->end is r->start for an empty row). */
+const struct row *row_at(struct sym_module *m, vaddr addr, vaddr *end_out);
 /** The interned, normalised form of a path. */
 const char *intern_file(struct sym_module *m, const char *path);
 const char *unit_file(struct sym_module *m, struct unit *u, uint64_t idx);

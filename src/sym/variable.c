@@ -5,6 +5,13 @@ _Static_assert(sizeof(struct sym_die) >= sizeof(Dwarf_Die), "sym_die holds a Dwa
 
 /* ---- Inlined calls ---- */
 
+/* Whether a block is entered at `addr`: gcc gives blocks whose first statement has no code of its own an empty range there. */
+static bool is_entered_at(Dwarf_Die *die, vaddr addr)
+{
+    Dwarf_Addr entry;
+    return dwarf_hasattr(die, DW_AT_entry_pc) && dwarf_entrypc(die, &entry) == 0 && entry == addr;
+}
+
 static void find_inlined(Dwarf_Die *parent, vaddr addr, struct dies *out, unsigned depth)
 {
     Dwarf_Die die;
@@ -12,7 +19,8 @@ static void find_inlined(Dwarf_Die *parent, vaddr addr, struct dies *out, unsign
         return;
     do {
         int tag = dwarf_tag(&die);
-        if ((tag != DW_TAG_inlined_subroutine && tag != DW_TAG_lexical_block) || dwarf_haspc(&die, addr) != 1)
+        if ((tag != DW_TAG_inlined_subroutine && tag != DW_TAG_lexical_block) ||
+            (dwarf_haspc(&die, addr) != 1 && !is_entered_at(&die, addr)))
             continue;
         if (tag == DW_TAG_inlined_subroutine)
             vec_push(out, die);
@@ -66,7 +74,8 @@ struct err *sym_inline_chain(struct sym_module *m, vaddr addr, struct sym_frames
                                          .start = fn->start,
                                          .decl_file = fn->decl_file,
                                          .decl_line = fn->decl_line});
-    const struct row *row = fn->source == SYM_DWARF ? row_at(m, addr) : NULL;
+    vaddr end;
+    const struct row *row = fn->source == SYM_DWARF ? row_at(m, addr, &end) : NULL;
     if (row && row->line) {
         frames.items[0].file = row->file;
         frames.items[0].line = row->line;
