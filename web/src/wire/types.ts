@@ -1,0 +1,157 @@
+// The protocol's messages and rows: docs/protocol.md. What the server sends is checked for its shape where it enters.
+
+export interface Moment {
+  readonly event: number;
+  readonly instr: number;
+}
+export interface TaskId {
+  readonly tid: number;
+  readonly serial: number;
+}
+export interface Focus {
+  readonly moment: Moment;
+  readonly task?: TaskId;
+  readonly frame?: number;
+}
+export interface Location {
+  readonly file: string;
+  readonly line: number;
+  readonly column?: number;
+}
+export interface Func {
+  readonly name: string;
+  readonly full: string;
+  readonly id: string;
+}
+export interface Value {
+  readonly text?: string;
+  readonly why?: string;
+  readonly type?: string;
+  readonly address?: string;
+  readonly size?: number;
+  readonly pointer?: string;
+}
+export interface NamedValue {
+  readonly name: string;
+  readonly value: Value;
+  readonly kind?: string;
+}
+export interface Info {
+  readonly title: string;
+  readonly instructions: number;
+  readonly events: number;
+  readonly tasks: number;
+  readonly segments: number;
+  readonly databaseBytes: number;
+  readonly end: Moment;
+  readonly firstFocus: Focus;
+  readonly firstFocusReason: string;
+}
+export interface FrameRow {
+  readonly frame: number;
+  readonly function?: Func;
+  readonly location?: Location;
+  readonly pc: string;
+  readonly module?: string;
+  readonly args: readonly NamedValue[];
+  readonly focus: Focus;
+  readonly entry?: Focus;
+  readonly kind: string;
+}
+export interface CompleteFrame {
+  readonly focus: Focus;
+  readonly task: TaskId;
+  readonly function?: Func;
+  readonly location?: Location;
+  readonly pc: string;
+  readonly module?: string;
+  readonly event?: { readonly number: number; readonly name: string };
+}
+export interface HitRow {
+  readonly focus: Focus;
+  readonly task: TaskId;
+  readonly function?: Func;
+  readonly location?: Location;
+  readonly args?: readonly NamedValue[];
+  readonly result?: Value;
+  readonly end?: Moment;
+  readonly noReturn?: boolean;
+  readonly pc?: string;
+}
+export interface WriteRow {
+  readonly focus: Focus;
+  readonly task: TaskId;
+  readonly address: string;
+  readonly size: number;
+  readonly before: string | null;
+  readonly after: string | null;
+  readonly by: string;
+  readonly function?: Func;
+  readonly location?: Location;
+  readonly event?: { readonly number: number; readonly name: string };
+  readonly possible?: boolean;
+}
+export interface OutputRow {
+  readonly focus: Focus;
+  readonly task: TaskId;
+  readonly fd: number;
+  readonly text: string;
+}
+export interface SignalRow {
+  readonly focus: Focus;
+  readonly task: TaskId;
+  readonly signal: string;
+  readonly address?: string;
+  readonly fatal: boolean;
+  readonly disposition: string;
+}
+export interface TaskRow {
+  readonly task: TaskId;
+  readonly parent?: TaskId;
+  readonly kind: string;
+  readonly how: string;
+  readonly name: string;
+  readonly start: Moment;
+  readonly end?: Moment;
+  readonly exits?: { readonly status: number; readonly signal?: string };
+  readonly execs: readonly { readonly moment: Moment; readonly argv: readonly string[] }[];
+}
+export interface EventRow {
+  readonly focus: Focus;
+  readonly task: TaskId;
+  readonly number: number;
+  readonly name: string;
+  readonly detail?: string;
+}
+export interface LineRow {
+  readonly line: number;
+  readonly strength: "strong" | "weak";
+  readonly focus: Focus;
+  readonly count: number;
+}
+export interface RegisterRow {
+  readonly name: string;
+  readonly value: string;
+}
+export interface SearchRow {
+  readonly kind: string;
+  readonly title: string;
+  readonly detail: string;
+  readonly count?: number;
+  readonly action: {
+    readonly view: string;
+    readonly function?: Func;
+    readonly location?: Location;
+  };
+}
+export interface Failure {
+  readonly kind: string;
+  readonly message: string;
+}
+export interface Note {
+  readonly focus: Focus;
+  readonly ordering: number;
+  readonly text: string;
+  readonly snippet: string;
+  readonly color?: string;
+}
