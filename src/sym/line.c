@@ -1,6 +1,6 @@
 /* Line tables: address to line, line to addresses, and the names of source files.
  *
- * File names are absolute (the compilation directory put before relative ones), without ".", ".." and double slashes, and
+ * File names are absolute (the compilation directory put before relative ones; unless that is relative too), without ".", ".." and double slashes, and
  * interned: within a module two files are the same if and only if the pointers are equal.
  *
  * Several rows may begin at one address (DWARF 5 section 6.2.2 calls them views); the last of them owns the addresses
@@ -9,34 +9,35 @@
 
 /* ---- File names ---- */
 
-/* Removes empty, "." and ".." components of an absolute path, in place. */
+/* Removes empty, "." and ".." components in place; of a relative path (a build whose directory was mapped away) not the ".." it
+ * begins with. */
 static void normalise(char *path)
 {
-    char *to = path;
-    for (const char *from = path; *from;) {
-        while (*from == '/')
-            from++;
+    bool is_absolute = path[0] == '/';
+    char *root = path + is_absolute, *to = root;
+    for (const char *from = root; *from;) {
+        from += strspn(from, "/");
         size_t len = strcspn(from, "/");
-        if (len == 2 && from[0] == '.' && from[1] == '.') {
-            while (to > path && *--to != '/')
+        bool is_parent = len == 2 && from[0] == '.' && from[1] == '.';
+        bool ends_in_parent = to - root >= 2 && to[-1] == '.' && to[-2] == '.' && (to - root == 2 || to[-3] == '/');
+        if (is_parent && to > root && !ends_in_parent) {
+            while (to > root && *--to != '/')
                 ;
-        } else if (len && !(len == 1 && from[0] == '.')) {
-            *to++ = '/';
+        } else if (len && !(len == 1 && from[0] == '.') && !(is_parent && is_absolute)) {
+            if (to > root)
+                *to++ = '/';
             memmove(to, from, len);
             to += len;
         }
         from += len;
     }
-    if (to == path)
-        *to++ = '/';
     *to = '\0';
 }
 
 const char *intern_file(struct sym_module *m, const char *path)
 {
     cleanup(freep) char *plain = xstrdup(path);
-    if (plain[0] == '/')
-        normalise(plain);
+    normalise(plain);
     for (uint64_t key = hash_str(plain);; key = key * 31 + 1) { // rehash on the rare collision
         key = key ? key : 1;
         const char *known = table_get(&m->files_by_hash, key);
@@ -122,8 +123,7 @@ static const char *find_file(struct sym_module *m, const char *file)
 {
     load_file_list(m);
     cleanup(freep) char *plain = xstrdup(file);
-    if (plain[0] == '/')
-        normalise(plain);
+    normalise(plain);
     const char *found = NULL;
     size_t len = strlen(plain);
     vec_each(name, &m->file_names) {

@@ -19,7 +19,7 @@ static void load_search(struct sym_module *m)
     if (m->search_loaded)
         return;
     m->search_loaded = true;
-    struct table starts = {0}; // of functions known from DWARF: their symbols are left out
+    struct table starts = {0}; // functions known from DWARF: their symbols are only other names of them
     struct err *e = load_units(m);
     if (!e) {
         load_all_functions(m);
@@ -32,9 +32,13 @@ static void load_search(struct sym_module *m)
     }
     err_free(e); // without DWARF there are still the symbols
     load_symbols(m);
-    vec_each(f, &m->symbol_list)
-        if (!table_get(&starts, (*f)->pub.start + 1))
+    vec_each(f, &m->symbol_list) {
+        const struct function *known = table_get(&starts, (*f)->pub.start + 1);
+        if (!known)
             add_name(m, (*f)->pub.name, *f, NULL);
+        else if (!str_eq((*f)->pub.name, known->pub.name)) // "malloc" is another name of __libc_malloc
+            add_name(m, (*f)->pub.name, known, NULL);
+    }
     load_file_list(m);
     vec_each(name, &m->file_names)
         add_name(m, *name, NULL, *name);
@@ -99,20 +103,23 @@ static unsigned best_rank(const char *name, const char *text, size_t text_len, b
 
 static bool visit_hits(struct found *items, size_t count, bool files, size_t max, sym_hit_visitor *visit, void *arg)
 {
-    for (size_t i = 0, given = 0; i < count && given < max; i++) {
+    struct table given = {0}; // a function may be found by several of its names
+    bool more = true;
+    for (size_t i = 0; i < count && given.count < max && more; i++) {
         const struct search_name *n = items[i].name;
-        if ((n->file != NULL) != files)
+        uint64_t key = files ? (uintptr_t)n->file : (uintptr_t)n->function;
+        if ((n->file != NULL) != files || table_get(&given, key))
             continue;
-        given++;
+        table_put(&given, key, &items[i]);
         struct sym_hit hit = {.rank = items[i].rank, .file = n->file};
         if (n->function) {
             hit.function = &n->function->pub;
             hit.file = n->function->pub.decl_file;
         }
-        if (!visit(arg, &hit))
-            return false;
+        more = visit(arg, &hit);
     }
-    return true;
+    table_deinit(&given);
+    return more;
 }
 
 struct err *sym_search(struct sym_module *m, const char *text, size_t max, sym_hit_visitor *visit, void *arg)
@@ -145,8 +152,28 @@ struct err *sym_search(struct sym_module *m, const char *text, size_t max, sym_h
 static bool is_named(const struct sym_function *f, const char *name)
 {
     size_t len = strlen(name);
-    return str_eq(f->name, name) || str_eq(f->base_name, name) || (f->linkage_name && str_eq(f->linkage_name, name)) ||
-           (strncmp(f->name, name, len) == 0 && f->name[len] == '(');
+    if (str_eq(f->name, name) || str_eq(f->base_name, name) || (f->linkage_name && str_eq(f->linkage_name, name)))
+        return true;
+    // "find" and "a::find" name a::find(int)
+    for (const char *at = f->name; len && (at = strstr(at, name)); at++)
+        if ((at[len] == '(' || !at[len]) && (at == f->name || at[-1] == ':'))
+            return true;
+    return false;
+}
+
+static bool is_known(const struct sym_function **found, size_t count, vaddr start)
+{
+    for (size_t i = 0; i < count; i++)
+        if (found[i]->start == start)
+            return true;
+    return false;
+}
+
+static void add_named(const struct sym_function *f, const char *name, size_t max, const struct sym_function **out,
+                      size_t *count)
+{
+    if (*count < max && is_named(f, name) && !is_known(out, *count, f->start))
+        out[(*count)++] = f;
 }
 
 struct err *sym_functions_named(struct sym_module *m, const char *name, size_t max, const struct sym_function **out,
@@ -155,16 +182,22 @@ struct err *sym_functions_named(struct sym_module *m, const char *name, size_t m
     HOLD(m);
     load_search(m);
     size_t count = 0;
-    vec_each(n, &m->search_names)
-        if (count < max && n->function && is_named(&n->function->pub, name))
-            out[count++] = &n->function->pub;
-    // Symbols that are other names of a function known from DWARF.
-    vec_each(s, &m->symbol_list) {
-        bool known = false;
-        for (size_t i = 0; i < count; i++)
-            known = known || out[i]->start == (*s)->pub.start;
-        if (count < max && !known && is_named(&(*s)->pub, name))
-            out[count++] = &(*s)->pub;
+    for (enum sym_source source = SYM_DWARF; source <= SYM_PLT; source++) { // stubs last
+        vec_each(n, &m->search_names)
+            if (n->function && n->function->pub.source == source)
+                add_named(&n->function->pub, name, max, out, &count);
+        // Symbols that are other names of a function known from DWARF.
+        vec_each(s, &m->symbol_list)
+            if ((*s)->pub.source == source && is_named(&(*s)->pub, name)) {
+                const struct function *better = NULL;
+                if (m->units_loaded && source != SYM_PLT)
+                    better = dwarf_function_at(m, (*s)->pub.start);
+                bool is_alias = better && better->pub.start == (*s)->pub.start;
+                if (is_alias && count < max && !is_known(out, count, better->pub.start))
+                    out[count++] = &better->pub;
+                else if (!is_alias)
+                    add_named(&(*s)->pub, name, max, out, &count);
+            }
     }
     if (!count)
         return err_new(ERR_NOT_FOUND, "%s: no function %s", m->path, name);
