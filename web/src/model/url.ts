@@ -27,7 +27,7 @@ export function decodeFocus(text: string): Focus | null {
 }
 
 function encodeView(v: ViewSpec): string {
-  return [v.view, v.of ?? "", v.label ?? ""].map(encodeURIComponent).join("~").replace(/~+$/, "");
+  return [v.view, v.of ?? "", v.label ?? ""].map((s) => encodeURIComponent(s).replace(/~/g, "%7E")).join("~").replace(/~+$/, "");
 }
 
 export function encodeLayout(l: Layout): string {

@@ -28,6 +28,13 @@ export const fileInView = computed(() => shownFile.value?.file ?? frame.value?.l
 const isNote = (v: unknown): v is Note =>
   typeof v === "object" && v !== null && "focus" in v && "ordering" in v && "text" in v;
 
+/** Our own changes on their way: their echoes are older than what is typed meanwhile. */
+const underWay = new Map<string, number>();
+function put(key: string, value: unknown): void {
+  underWay.set(key, (underWay.get(key) ?? 0) + 1);
+  socket.put(key, value);
+}
+
 const socket = new Socket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws`, {
   hello(t, p) {
     title.value = t;
@@ -35,7 +42,9 @@ const socket = new Socket(`${location.protocol === "https:" ? "wss" : "ws"}://${
     document.title = `${t} - pernosco`;
   },
   stored(key, value) {
-    if (!key.startsWith("notebook/") || !isNote(value)) return;
+    const waiting = underWay.get(key) ?? 0;
+    if (waiting > 0) underWay.set(key, waiting - 1);
+    if (waiting > 0 || !key.startsWith("notebook/") || !isNote(value)) return;
     const next = new Map(notes.value);
     next.set(key, value);
     notes.value = next;
@@ -50,6 +59,7 @@ const socket = new Socket(`${location.protocol === "https:" ? "wss" : "ws"}://${
   },
   connected(up) {
     connected.value = up;
+    underWay.clear();
   },
 });
 
@@ -166,7 +176,7 @@ export function addNote(): string {
   if (!f) return "";
   const key = `notebook/${Math.floor(Math.random() * 2 ** 48)}`;
   const note: Note = { focus: f, ordering: f.moment.event + f.moment.instr / 2 ** 40, text: "", snippet: snippetOf(frame.value) };
-  socket.put(key, note);
+  put(key, note);
   const next = new Map(notes.value);
   next.set(key, note);
   notes.value = next;
@@ -180,7 +190,7 @@ export function changeNote(key: string, change: Partial<Note>): void {
   const next = new Map(notes.value);
   next.set(key, note);
   notes.value = next;
-  socket.put(key, note);
+  put(key, note);
 }
 
 export function removeNote(key: string): void {
