@@ -86,6 +86,30 @@ static bool find_by_link(struct sym_module *m)
            take_debug_file(m, in_system, &crc);
 }
 
+/* Opens the file of what dwz moved out, if the trace has it; libdw itself looks where the link says. */
+static void load_alternate(struct sym_module *m)
+{
+    const char *name;
+    const void *id;
+    ssize_t id_len = dwelf_dwarf_gnu_debugaltlink(m->dwarf, &name, &id);
+    if (id_len < 2 || id_len > 64 || !m->debug_dir)
+        return;
+    cleanup(freep) char *hex_id = hex(id, (size_t)id_len);
+    const char *slash = strrchr(name, '/'), *base = slash ? slash + 1 : name;
+    cleanup(freep) char *sup = str_format("%s/.build-id/%.2s/%s.sup", m->debug_dir, hex_id, hex_id + 2);
+    cleanup(freep) char *debug = str_format("%s/.build-id/%.2s/%s.debug", m->debug_dir, hex_id, hex_id + 2);
+    cleanup(freep) char *dwz = str_format("%s/.dwz/%s", m->debug_dir, base);
+    const char *const paths[] = {sup, debug, dwz};
+    for (size_t i = 0; i < sizeof(paths) / sizeof(*paths) && m->alternate_fd < 0; i++)
+        m->alternate_fd = open(paths[i], O_RDONLY | O_CLOEXEC);
+    if (m->alternate_fd < 0)
+        return;
+    m->alternate = dwarf_begin(m->alternate_fd, DWARF_C_READ);
+    cleanup(freep) char *found = m->alternate ? read_build_id(dwarf_getelf(m->alternate)) : NULL;
+    if (found && str_eq(found, hex_id))
+        dwarf_setalt(m->dwarf, m->alternate);
+}
+
 void load_dwarf(struct sym_module *m)
 {
     if (m->dwarf_tried)
@@ -99,6 +123,8 @@ void load_dwarf(struct sym_module *m)
     m->dwarf = dwarf_begin_elf(own ? m->elf : m->debug_elf, DWARF_C_READ, NULL);
     if (!m->dwarf)
         m->no_dwarf = str_format("%s: damaged debug information: %s", m->path, dwarf_errmsg(-1));
+    else
+        load_alternate(m);
 }
 
 struct err *need_dwarf(struct sym_module *m)

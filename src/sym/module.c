@@ -28,7 +28,7 @@ bool find_section(Elf *elf, const char *name, GElf_Shdr *header, Elf_Data **data
     return false;
 }
 
-static char *hex(const uint8_t *data, size_t len)
+char *hex(const uint8_t *data, size_t len)
 {
     struct buf b = {0};
     for (size_t i = 0; i < len; i++)
@@ -82,7 +82,7 @@ struct err *sym_module_open(const char *path, const char *debug_dir, struct sym_
     pthread_mutexattr_destroy(&recursive);
     m->path = xstrdup(path);
     m->debug_dir = debug_dir ? xstrdup(debug_dir) : NULL;
-    m->debug_fd = -1;
+    m->debug_fd = m->alternate_fd = -1;
     m->fd = open(path, O_RDONLY | O_CLOEXEC);
     if (m->fd < 0)
         return err_os("cannot open %s", path);
@@ -126,6 +126,8 @@ void sym_module_close(struct sym_module *m)
         dwarf_cfi_end(m->eh_frame); // the one from dwarf_getcfi_elf is ours; debug_frame belongs to m->dwarf
     if (m->dwarf)
         dwarf_end(m->dwarf);
+    if (m->alternate)
+        dwarf_end(m->alternate);
     if (m->mini_elf)
         elf_end(m->mini_elf);
     free(m->mini_image);
@@ -133,6 +135,7 @@ void sym_module_close(struct sym_module *m)
         elf_end(m->debug_elf);
     if (m->elf)
         elf_end(m->elf);
+    closep(&m->alternate_fd);
     closep(&m->debug_fd);
     closep(&m->fd);
     free(m->no_dwarf);

@@ -32,7 +32,8 @@ struct sym_module;
 /**
  * Opens the ELF file at `path`; its debug information is looked for, when first needed, in the file itself, in
  * DEBUG_DIR/.build-id/xx/yyyy.debug, /usr/lib/debug/.build-id/..., and by .gnu_debuglink beside the file, in .debug/ there,
- * in DEBUG_DIR and below /usr/lib/debug. Without any, names come from .symtab, .dynsym and .gnu_debugdata.
+ * in DEBUG_DIR and below /usr/lib/debug. What dwz moved into a common file (.gnu_debugaltlink) is looked for in DEBUG_DIR's
+ * .build-id/xx/yyyy.sup, .debug and .dwz/, then where the link says. Without any, names come from .symtab, .dynsym and .gnu_debugdata.
  *
  * debug_dir: a trace's debug/ directory, or NULL.
  * Errors: ERR_OS, ERR_FORMAT (not ELF), ERR_UNSUPPORTED (not x86-64). A missing debug file is not an error.
@@ -285,6 +286,8 @@ struct sym_registers {
     gaddr cfa;           /* the caller's stack pointer */
     uint64_t value[17];  /* by enum sym_reg, SYM_RAX to SYM_RIP */
     uint32_t known;      /* bit per register; SYM_RIP missing: the outermost frame */
+    bool is_signal;      /* the frame is a signal handler's trampoline: SYM_RIP is where the program was interrupted, not
+                            where a call returns to (whose line is that of SYM_RIP - 1) */
 };
 /** The caller's registers, by .eh_frame or .debug_frame, of a frame at `addr`. ERR_NOT_FOUND: no unwind information. */
 struct err *sym_unwind_step(struct sym_module *m, vaddr addr, struct sym_context *ctx, struct sym_registers *out) nodiscard;

@@ -93,12 +93,12 @@ struct search_name {
 struct sym_module {
     pthread_mutex_t lock;
     char *path, *debug_dir, *build_id;
-    int fd, debug_fd;
+    int fd, debug_fd, alternate_fd;
     Elf *elf, *debug_elf;
     uint8_t *mini_image; /* .gnu_debugdata unpacked */
     size_t mini_len;
     Elf *mini_elf;
-    Dwarf *dwarf;
+    Dwarf *dwarf, *alternate; /* alternate: what dwz shares between files */
     bool dwarf_tried, symbols_loaded, units_loaded, cfi_loaded;
     char *no_dwarf;
     VEC(struct sym_range) code; /* executable segments */
@@ -149,6 +149,7 @@ struct err *need_dwarf(struct sym_module *m) nodiscard;
 bool is_code(const struct sym_module *m, vaddr addr);
 /** The section's header and contents by name; false if it has none. */
 bool find_section(Elf *elf, const char *name, GElf_Shdr *header, Elf_Data **data_out);
+char *hex(const uint8_t *data, size_t len) nodiscard;
 char *read_build_id(Elf *elf) nodiscard; /* hex, or NULL */
 /** ERR_FORMAT with libdw's last message. */
 struct err *err_dwarf(const struct sym_module *m, const char *what) nodiscard;

@@ -11,7 +11,7 @@
 #include <sys/user.h>
 #include <sys/wait.h>
 
-static const char *program, *source;
+static const char *program, *source, *level;
 static bool optimised, is_cplusplus;
 static struct sym_module *module;
 
@@ -23,6 +23,7 @@ struct tracee {
     int mem;
     struct user_regs_struct regs;
     struct user_fpregs_struct fp;
+    struct user_regs_struct entry; // as the function was entered
 };
 
 static struct err *read_tracee(struct sym_context *ctx, gaddr addr, void *buf, size_t len)
@@ -517,6 +518,34 @@ TEST(locals_of_inlined_calls_belong_to_their_frames)
     tracee_stop(&t);
 }
 
+static struct err *read_entry(struct sym_context *ctx, unsigned reg, void *buf, size_t len)
+{
+    struct tracee *t = (struct tracee *)ctx;
+    struct user_regs_struct now = t->regs;
+    t->regs = t->entry;
+    struct err *e = read_tracee_register(ctx, reg, buf, len);
+    t->regs = now;
+    return e;
+}
+
+TEST(values_of_the_entry_come_from_the_entry)
+{
+    struct tracee t;
+    tracee_start(&t);
+    run_to(&t, function("calls_inlined")->start);
+    t.entry = t.regs;
+    run_to(&t, function("twice")->start);
+    run_out(&t);
+    t.ctx.read_entry_register = read_entry;
+    optimised = false; // must be there now
+    cleanup(sym_frames_deinit) struct sym_frames f = {0};
+    assert_ok(sym_inline_chain(module, t.regs.rip - t.ctx.bias - 1, &f));
+    t.regs.rip--; // the call itself: its block
+    expect_variable(&t, f.count - 1, "n", "int", "1");
+    optimised = str_eq(level, "O2");
+    tracee_stop(&t);
+}
+
 TEST(the_prologue_ends_where_arguments_are_at_home)
 {
     struct tracee t;
@@ -657,7 +686,7 @@ int main(int argc, char **argv)
         t(results_are_read_after_the_return), t(floating_point_results_come_from_their_registers),
         t(values_of_every_kind_are_shown_in_c_notation), t(globals_and_bitfields_are_read),
         t(locals_are_read_where_they_live), t(locals_of_inlined_calls_belong_to_their_frames),
-        t(the_prologue_ends_where_arguments_are_at_home), t(unwinding_finds_the_callers),
+        t(values_of_the_entry_come_from_the_entry), t(the_prologue_ends_where_arguments_are_at_home), t(unwinding_finds_the_callers),
         t(memory_that_is_missing_is_said_to_be), t(what_is_not_elf_is_refused)};
     const struct CMUnitTest cplusplus_tests[] = {t(cplusplus_names_are_demangled), t(cplusplus_arguments_are_read),
                                                  t(cplusplus_methods_have_this_and_bases)};
@@ -665,7 +694,8 @@ int main(int argc, char **argv)
         return 2;
     program = argv[1];
     source = argv[2];
-    optimised = str_eq(argv[3], "O2");
+    level = argv[3];
+    optimised = str_eq(level, "O2");
     is_cplusplus = strstr(source, ".cc") != NULL;
     struct err *e = sym_module_open(program, NULL, &module);
     if (e) {

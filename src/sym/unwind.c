@@ -97,6 +97,7 @@ struct err *sym_unwind_step(struct sym_module *m, vaddr addr, struct sym_context
             regs.known |= 1u << reg;
         err_free(e);
     }
+    dwarf_frame_info(rules, NULL, NULL, &regs.is_signal);
     // System V psABI: the caller's stack pointer is the CFA, whatever the rule says.
     regs.value[SYM_RSP] = f.cfa;
     regs.known |= 1u << SYM_RSP;
