@@ -163,6 +163,8 @@ const char *demangle(struct sym_module *m, const char *name);
 struct err *load_units(struct sym_module *m) nodiscard;
 void load_functions(struct sym_module *m, struct unit *u);
 void load_all_functions(struct sym_module *m);
+/** Whether names are qualified by namespaces and stand without `struct`: C++, and what resembles it. */
+bool is_cplusplus(int language);
 /** The unit whose code holds `addr`, or NULL. */
 struct unit *unit_at(struct sym_module *m, vaddr addr);
 /** The function of a unit at `addr`, or NULL. */

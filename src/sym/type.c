@@ -81,12 +81,24 @@ void complete_type(struct sym_module *m, Dwarf_Die *die)
 
 /* ---- Names ---- */
 
+static const struct type unknown = {.pub = {.kind = SYM_UNKNOWN_TYPE, .name = "<type not found>"}};
+
+/* For an entry of which die_type() finds nothing: whether it has a type all the same, which is damaged or in a file (of dwz)
+ * that was not found. */
+static bool is_dangling(Dwarf_Die *die)
+{
+    return dwarf_hasattr_integrate(die, DW_AT_type);
+}
+
 static char *declare(struct sym_module *m, Dwarf_Die *die, unsigned dimension, const char *inner, unsigned depth);
 
 static char *declare_target(struct sym_module *m, Dwarf_Die *die, const char *inner, unsigned depth)
 {
     Dwarf_Die target;
-    return declare(m, die_type(die, &target) ? &target : NULL, 0, inner, depth + 1);
+    if (die_type(die, &target))
+        return declare(m, &target, 0, inner, depth + 1);
+    return is_dangling(die) ? str_format("%s%s%s", unknown.pub.name, *inner ? " " : "", inner)
+                            : declare(m, NULL, 0, inner, depth + 1);
 }
 
 /* The tag of what a pointer or qualifier points to, through qualifiers. */
@@ -189,7 +201,7 @@ static char *declare_named(struct sym_module *m, Dwarf_Die *die, const char *inn
 {
     Dwarf_Die unit;
     int language = dwarf_diecu(die, &unit, NULL, NULL) ? dwarf_srclang(&unit) : 0;
-    bool is_c = language == DW_LANG_C || language == DW_LANG_C89 || language == DW_LANG_C99 || language == DW_LANG_C11;
+    bool is_c = !is_cplusplus(language); // or a unit made by dwz, which does not say
     const char *keyword = "";
     switch (dwarf_tag(die)) {
     case DW_TAG_structure_type:
@@ -362,7 +374,6 @@ static const struct sym_type *void_type(struct sym_module *m)
 
 static const struct sym_type *make_type(struct sym_module *m, Dwarf_Die *die, unsigned dimension, unsigned depth)
 {
-    static const struct type unknown = {.pub = {.kind = SYM_UNKNOWN_TYPE, .name = "..."}};
     if (!die)
         return void_type(m);
     uint64_t key = (uint64_t)(uintptr_t)die->addr | (uint64_t)dimension << 56;
@@ -409,7 +420,9 @@ const struct sym_type *type_from_die(struct sym_module *m, Dwarf_Die *die)
 const struct sym_type *type_of_die(struct sym_module *m, Dwarf_Die *die)
 {
     Dwarf_Die target;
-    return make_type(m, die_type(die, &target) ? &target : NULL, 0, 0);
+    if (die_type(die, &target))
+        return make_type(m, &target, 0, 0);
+    return is_dangling(die) ? &unknown.pub : make_type(m, NULL, 0, 0);
 }
 
 /* ---- Members ---- */

@@ -2,7 +2,7 @@
  * functions of a unit when an address in it is first asked for. */
 #include "sym/sym_int.h"
 
-static bool is_cplusplus(int language)
+bool is_cplusplus(int language)
 {
     switch (language) {
     case DW_LANG_C_plus_plus:
@@ -149,7 +149,9 @@ static void add_function(struct sym_module *m, struct unit *u, Dwarf_Die *die, c
     if (!linkage)
         linkage = is_cplusplus(u->language) ? symbol_name_at(m, f->pub.start) : base;
     f->pub.linkage_name = linkage ? sym_pool_str(&m->pool, linkage) : NULL;
-    if (linkage && str_starts(linkage, "_Z") && !linkage_name(die))
+    if (!base && !linkage)
+        linkage = symbol_name_at(m, f->pub.start); // the name may be in a file of dwz that was not found
+    if (linkage && !linkage_name(die) && (str_starts(linkage, "_Z") || !base))
         f->pub.name = demangle(m, linkage);
     else
         f->pub.name = die_function_name(m, die, scope);
