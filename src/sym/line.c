@@ -199,11 +199,11 @@ const struct row *row_at(struct sym_module *m, vaddr addr, vaddr *end_out)
     }
     if (low == 0 || addr >= u->rows[low - 1].end)
         return NULL;
-    // Optimised code: of the rows at one address the last is often the rest of another line; the statement that begins
-    // there says more (as gdb has it).
+    // Optimised code: of the rows at one address the last is often the rest of another line. Right there, the statement
+    // that begins says more: it is where sym_addresses_of_line() counts its executions.
     const struct row *r = &u->rows[low - 1];
-    for (const struct row *p = r; !r->is_stmt && p > u->rows && p[-1].start == r->start; p--)
-        if (p[-1].is_stmt && p[-1].line) {
+    for (const struct row *p = r; addr == r->start && !r->is_stmt && p > u->rows && p[-1].start == addr; p--)
+        if (p[-1].is_stmt && p[-1].line && p[-1].file == r->file) {
             *end_out = r->end;
             return p - 1;
         }

@@ -221,7 +221,7 @@ struct dies {
     Dwarf_Die *items;
     size_t count, cap;
 };
-void inlined_at(const struct function *fn, vaddr addr, struct dies *out);
+void inlined_at(struct sym_module *m, const struct function *fn, vaddr addr, struct dies *out);
 
 /* ---- location.c: DWARF expressions ---- */
 

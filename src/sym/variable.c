@@ -5,36 +5,55 @@ _Static_assert(sizeof(struct sym_die) >= sizeof(Dwarf_Die), "sym_die holds a Dwa
 
 /* ---- Inlined calls ---- */
 
-/* Whether a block is entered at `addr`: gcc gives blocks whose first statement has no code of its own an empty range there. */
-static bool is_entered_at(Dwarf_Die *die, vaddr addr)
+/* Whether an inlined call whose ranges do not hold `addr` is entered there all the same: gcc gives blocks whose first statement
+ * shares its code with another an empty range. The line shown at `addr` must be of the call's function. */
+static bool is_entered_at(struct sym_module *m, Dwarf_Die *die, vaddr addr)
 {
     Dwarf_Addr entry;
-    return dwarf_hasattr(die, DW_AT_entry_pc) && dwarf_entrypc(die, &entry) == 0 && entry == addr;
+    vaddr end;
+    const char *file;
+    unsigned line;
+    if (!dwarf_hasattr(die, DW_AT_entry_pc) || dwarf_entrypc(die, &entry) != 0 || entry != addr)
+        return false;
+    const struct row *row = row_at(m, addr, &end);
+    die_declaration(m, die, &file, &line);
+    return row && row->start == addr && row->file == file && row->line >= line;
 }
 
-static void find_inlined(Dwarf_Die *parent, vaddr addr, struct dies *out, unsigned depth)
+static void find_inlined(struct sym_module *m, Dwarf_Die *parent, vaddr addr, struct dies *out, unsigned depth)
 {
-    Dwarf_Die die;
+    Dwarf_Die die, entered;
+    bool has_entered = false;
     if (depth > MAX_DEPTH || !die_child(parent, &die))
         return;
     do {
         int tag = dwarf_tag(&die);
-        if ((tag != DW_TAG_inlined_subroutine && tag != DW_TAG_lexical_block) ||
-            (dwarf_haspc(&die, addr) != 1 && !is_entered_at(&die, addr)))
+        bool is_call = tag == DW_TAG_inlined_subroutine;
+        if (!is_call && tag != DW_TAG_lexical_block)
             continue;
-        if (tag == DW_TAG_inlined_subroutine)
-            vec_push(out, die);
-        find_inlined(&die, addr, out, depth + 1);
-        return;
+        if (dwarf_haspc(&die, addr) == 1) {
+            if (is_call)
+                vec_push(out, die);
+            find_inlined(m, &die, addr, out, depth + 1);
+            return;
+        }
+        if (is_call && !has_entered && is_entered_at(m, &die, addr)) {
+            has_entered = true;
+            entered = die;
+        }
     } while (die_sibling(&die, &die));
+    if (has_entered) {
+        vec_push(out, entered);
+        find_inlined(m, &entered, addr, out, depth + 1);
+    }
 }
 
-void inlined_at(const struct function *fn, vaddr addr, struct dies *out)
+void inlined_at(struct sym_module *m, const struct function *fn, vaddr addr, struct dies *out)
 {
     *out = (struct dies){0};
     Dwarf_Die die = fn->die;
     if (fn->pub.source == SYM_DWARF)
-        find_inlined(&die, addr, out, 0);
+        find_inlined(m, &die, addr, out, 0);
 }
 
 static struct sym_frame frame_of_inlined(struct sym_module *m, Dwarf_Die *die)
@@ -66,7 +85,7 @@ struct err *sym_inline_chain(struct sym_module *m, vaddr addr, struct sym_frames
     const struct sym_function *fn;
     TRY(sym_function_at(m, addr, &fn));
     struct dies calls;
-    inlined_at(function_of(fn), addr, &calls);
+    inlined_at(m, function_of(fn), addr, &calls);
     struct sym_frames frames = {0};
     for (size_t i = calls.count; i-- > 0;)
         vec_push(&frames, frame_of_inlined(m, &calls.items[i]));
@@ -141,7 +160,7 @@ struct err *sym_variables_at(struct sym_module *m, vaddr addr, size_t inlined, s
         return err_new(ERR_NOT_FOUND, "%s: no debug information at 0x%jx", m->path, (uintmax_t)addr);
     }
     struct dies calls;
-    inlined_at(fn, addr, &calls);
+    inlined_at(m, fn, addr, &calls);
     Dwarf_Die scope = inlined < calls.count ? calls.items[calls.count - 1 - inlined] : fn->die;
     bool exists = inlined <= calls.count;
     vec_deinit(&calls);
