@@ -1,11 +1,15 @@
+/* States of a query: queued --run()--> running --answer()--> ended; cancel_locked() ends a queued one at once, and tells a running
+ * one to end, which it does with its own last message. Every query that began ends with exactly one `done` or `error`, unless its
+ * client has gone. */
 #include "serve/asker.h"
 
 #include "base/buf.h"
 
 #include <pthread.h>
+#include <signal.h>
 #include <time.h>
 
-enum { MAX_QUEUED_PER_CLIENT = 64, ROWS_PER_MESSAGE = 50 };
+enum { MAX_AT_WORK = 64, ROWS_PER_MESSAGE = 50, ROWS_EVERY_MS = 30, PROGRESS_AFTER_MS = 200, PROGRESS_EVERY_MS = 100 };
 
 struct job {
     struct job *next;
@@ -33,18 +37,28 @@ struct gathering {
     struct asker *a;
     struct job *job;
     json_t *rows;
-    struct timespec started, sent;
+    struct timespec started, sent, progressed;
 };
 
-static void push(struct asker *a, uint32_t client, int64_t id, bool last, char *text)
+static void push_locked(struct asker *a, uint32_t client, char *text)
 {
     struct answer *x = xnew(struct answer);
-    *x = (struct answer){.client = client, .id = id, .last = last, .text = text};
-    pthread_mutex_lock(&a->lock);
+    *x = (struct answer){.client = client, .text = text};
     *a->answers_end = x;
     a->answers_end = &x->next;
+}
+
+static void push(struct asker *a, uint32_t client, char *text)
+{
+    pthread_mutex_lock(&a->lock);
+    push_locked(a, client, text);
     pthread_mutex_unlock(&a->lock);
     a->wake(a->ctx);
+}
+
+static char *cancelled_text(int64_t id)
+{
+    return str_format("{\"id\":%lld,\"done\":true,\"more\":false,\"cancelled\":true}", (long long)id);
 }
 
 static double elapsed_ms(const struct timespec *t)
@@ -59,7 +73,7 @@ static void flush_rows(struct gathering *g)
     if (!json_array_size(g->rows))
         return;
     json_t *message = json_pack("{sI, sO}", "id", (json_int_t)g->job->id, "rows", g->rows);
-    push(g->a, g->job->client, g->job->id, false, json_dumps(message, JSON_COMPACT));
+    push(g->a, g->job->client, json_dumps(message, JSON_COMPACT));
     json_decref(message);
     json_array_clear(g->rows);
     clock_gettime(CLOCK_MONOTONIC, &g->sent);
@@ -69,7 +83,7 @@ static bool take_row(void *ctx, json_t *row)
 {
     struct gathering *g = ctx;
     json_array_append_new(g->rows, row);
-    if (json_array_size(g->rows) >= ROWS_PER_MESSAGE || elapsed_ms(&g->sent) > 30)
+    if (json_array_size(g->rows) >= ROWS_PER_MESSAGE || elapsed_ms(&g->sent) > ROWS_EVERY_MS)
         flush_rows(g);
     return !atomic_load(&g->job->cancelled);
 }
@@ -77,9 +91,10 @@ static bool take_row(void *ctx, json_t *row)
 static void take_progress(void *ctx, double share)
 {
     struct gathering *g = ctx;
-    if (elapsed_ms(&g->started) < 200)
+    if (elapsed_ms(&g->started) < PROGRESS_AFTER_MS || elapsed_ms(&g->progressed) < PROGRESS_EVERY_MS)
         return;
-    push(g->a, g->job->client, g->job->id, false,
+    clock_gettime(CLOCK_MONOTONIC, &g->progressed);
+    push(g->a, g->job->client,
          str_format("{\"id\":%lld,\"progress\":%.3f}", (long long)g->job->id, share));
 }
 
@@ -98,7 +113,7 @@ static void answer(struct asker *a, struct job *job)
 {
     struct gathering g = {.a = a, .job = job, .rows = json_array()};
     clock_gettime(CLOCK_MONOTONIC, &g.started);
-    g.sent = g.started;
+    g.sent = g.progressed = g.started;
     struct query_sink sink = {.ctx = &g, .row = take_row, .progress = take_progress, .cancelled = &job->cancelled};
     cleanup(err_freep) struct err *e = atomic_load(&job->cancelled) ? err_new(ERR_CANCELLED, "cancelled")
                                                                     : query_run(a->q, job->name, job->params, &sink);
@@ -107,12 +122,12 @@ static void answer(struct asker *a, struct job *job)
     json_decref(g.rows);
     char *text;
     if (e && err_kind(e) == ERR_CANCELLED)
-        text = str_format("{\"id\":%lld,\"done\":true,\"more\":false,\"cancelled\":true}", (long long)job->id);
+        text = cancelled_text(job->id);
     else if (e)
         text = asker_error_text(job->id, e);
     else
         text = str_format("{\"id\":%lld,\"done\":true,\"more\":%s}", (long long)job->id, sink.more ? "true" : "false");
-    push(a, job->client, job->id, true, text);
+    push(a, job->client, text);
 }
 
 static void free_job(struct job *job)
@@ -156,21 +171,38 @@ struct err *asker_start(struct query_engine *q, void (*wake)(void *ctx), void *c
     a->answers_end = &a->answers;
     pthread_mutex_init(&a->lock, NULL);
     pthread_cond_init(&a->work, NULL);
-    if (pthread_create(&a->thread, NULL, run, a) != 0) {
+    // Signals are the main thread's.
+    sigset_t stopping, old;
+    sigemptyset(&stopping);
+    sigaddset(&stopping, SIGINT);
+    sigaddset(&stopping, SIGTERM);
+    pthread_sigmask(SIG_BLOCK, &stopping, &old);
+    int status = pthread_create(&a->thread, NULL, run, a);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    if (status != 0) {
         free(a);
-        return err_new(ERR_OS, "cannot start the query thread");
+        return err_new(ERR_OS, "cannot start the query thread: %s", strerror(status));
     }
     *out = a;
     return NULL;
 }
 
-/* Cancels jobs of a client (0: of all), or one of them (any: all of the client's). */
+/* Takes queued jobs out, and stops the running one. client 0: everybody's; any: whatever their id. */
 static void cancel_locked(struct asker *a, uint32_t client, int64_t id, bool any)
 {
-    for (struct job *j = a->queue; j; j = j->next) {
-        if ((!client || j->client == client) && (any || j->id == id))
-            atomic_store(&j->cancelled, true);
+    struct job **link = &a->queue;
+    while (*link) {
+        struct job *job = *link;
+        if ((client && job->client != client) || (!any && job->id != id)) {
+            link = &job->next;
+            continue;
+        }
+        *link = job->next;
+        if (!any)
+            push_locked(a, client, cancelled_text(job->id));
+        free_job(job);
     }
+    a->queue_end = link;
     if (a->running && (!client || a->running->client == client) && (any || a->running->id == id))
         atomic_store(&a->running->cancelled, true);
 }
@@ -180,6 +212,7 @@ void asker_cancel(struct asker *a, uint32_t client, int64_t id)
     pthread_mutex_lock(&a->lock);
     cancel_locked(a, client, id, false);
     pthread_mutex_unlock(&a->lock);
+    a->wake(a->ctx);
 }
 
 void asker_forget(struct asker *a, uint32_t client)
@@ -197,10 +230,10 @@ bool asker_ask(struct asker *a, uint32_t client, int64_t id, const char *name, j
     job->name = xstrdup(name);
     job->params = params;
     pthread_mutex_lock(&a->lock);
-    size_t queued = 0;
+    size_t at_work = a->running && a->running->client == client;
     for (struct job *j = a->queue; j; j = j->next)
-        queued += j->client == client && !atomic_load(&j->cancelled);
-    bool room = queued < MAX_QUEUED_PER_CLIENT;
+        at_work += j->client == client;
+    bool room = at_work < MAX_AT_WORK;
     if (room) {
         *a->queue_end = job;
         a->queue_end = &job->next;
@@ -232,16 +265,13 @@ void asker_stop(struct asker *a)
     pthread_cond_signal(&a->work);
     pthread_mutex_unlock(&a->lock);
     pthread_join(a->thread, NULL);
-    while (a->queue) {
-        struct job *next = a->queue->next;
-        free_job(a->queue);
-        a->queue = next;
-    }
     for (struct answer *x = a->answers; x;) {
         struct answer *next = x->next;
         free(x->text);
         free(x);
         x = next;
     }
+    pthread_cond_destroy(&a->work);
+    pthread_mutex_destroy(&a->lock);
     free(a);
 }

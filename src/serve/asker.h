@@ -12,8 +12,6 @@ struct asker;
 struct answer {
     struct answer *next;
     uint32_t client;
-    int64_t id;
-    bool last; /* the query has ended */
     char *text;
 };
 
@@ -21,10 +19,11 @@ struct answer {
 struct err *asker_start(struct query_engine *q, void (*wake)(void *ctx), void *ctx, struct asker **out) nodiscard;
 /** Cancels everything and joins the thread. */
 void asker_stop(struct asker *a);
-/** Queues a query; takes over params. False: too many. */
+/** Queues a query; takes over params. False: the client has too many at work. */
 bool asker_ask(struct asker *a, uint32_t client, int64_t id, const char *name, json_t *params);
+/** The query ends with `done` and `cancelled`: now, if it was not begun. An unknown id is fine. */
 void asker_cancel(struct asker *a, uint32_t client, int64_t id);
-/** Cancels all of a client. */
+/** Cancels all of a client, without a word. */
 void asker_forget(struct asker *a, uint32_t client);
 /** Takes all answers there are; the caller frees them. */
 struct answer *asker_take(struct asker *a);

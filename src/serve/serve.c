@@ -4,19 +4,17 @@
 #include "base/buf.h"
 #include "base/log.h"
 #include "serve/asker.h"
+#include "serve/http.h"
 #include "serve/storage.h"
 #include "trace/trace.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <libwebsockets.h>
 #include <signal.h>
 #include <stdio.h>
-#include <sys/stat.h>
 
-enum { MAX_REQUEST = 64 << 10, MAX_OUTGOING = 64 << 20, MAX_SOURCE = 16 << 20, MAX_KEY = 200, MAX_VALUE = 60000,
-       PROTOCOL_VERSION = 1 };
+enum { MAX_REQUEST = 64 << 10, MAX_OUTGOING = 64 << 20, MAX_KEY = 200, PROTOCOL_VERSION = 1 };
 
 struct message {
     struct message *next;
@@ -24,7 +22,9 @@ struct message {
     char text[]; /* LWS_PRE bytes of room first */
 };
 
+/* A window. doomed: its connection is about to be closed, nothing more is sent. */
 struct client {
+    struct server *server;
     struct lws *wsi;
     uint32_t number;
     struct message *out, **out_end;
@@ -63,8 +63,9 @@ static void send_text(struct client *c, const char *text)
     size_t len = strlen(text);
     if (c->doomed)
         return;
-    if (c->out_bytes + len > MAX_OUTGOING) { // it does not read: let it come again
+    if (len > MAX_OUTGOING - c->out_bytes) { // it does not read: let it come again
         c->doomed = true;
+        asker_forget(c->server->asker, c->number);
         lws_set_timeout(c->wsi, PENDING_TIMEOUT_CLOSE_SEND, LWS_TO_KILL_ASYNC);
         return;
     }
@@ -133,19 +134,37 @@ static void refuse(struct client *c, int64_t id, enum err_kind kind, const char 
 
 static void put(struct server *s, struct client *c, const char *key, json_t *value)
 {
-    char *text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY);
+    cleanup(freep) char *text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY);
     int64_t created = 0;
-    struct err *e = NULL;
-    if (!text || strlen(key) > MAX_KEY || strlen(text) > MAX_VALUE)
-        e = err_new(ERR_LIMIT, "stored value too large");
+    cleanup(err_freep) struct err *e = NULL;
+    if (!text || !*key || strlen(key) > MAX_KEY)
+        e = err_new(ERR_LIMIT, "a key has 1 to %d bytes", MAX_KEY);
     else
         e = storage_put(s->storage, key, text, &created);
     if (e)
         refuse(c, 0, err_kind(e), err_message(e));
     else
         broadcast(s, stored_message(key, text, created));
-    err_free(e);
-    free(text);
+}
+
+static void take_away(struct server *s, struct client *c, const char *key)
+{
+    cleanup(err_freep) struct err *e = storage_delete(s->storage, key);
+    if (e)
+        refuse(c, 0, err_kind(e), err_message(e));
+    else
+        broadcast(s, json_pack("{s{ss}}", "removed", "key", key));
+}
+
+static void ask(struct server *s, struct client *c, int64_t id, const char *query, json_t *params)
+{
+    if (params && !json_is_object(params)) {
+        refuse(c, id, ERR_USAGE, "params is not an object");
+        return;
+    }
+    // A copy: the request's values die on this thread while the query runs on another.
+    if (!asker_ask(s->asker, c->number, id, query, params ? json_deep_copy(params) : json_object()))
+        refuse(c, id, ERR_LIMIT, "too many queries at a time");
 }
 
 static void handle_request(struct server *s, struct client *c, const char *text, size_t len)
@@ -153,30 +172,24 @@ static void handle_request(struct server *s, struct client *c, const char *text,
     json_error_t why;
     json_t *r = json_loadb(text, len, JSON_REJECT_DUPLICATES, &why);
     if (!json_is_object(r)) {
-        refuse(c, 0, ERR_USAGE, "a request is a JSON object");
+        cleanup(freep) char *message = r ? xstrdup("a request is a JSON object") : str_format("no JSON: byte %d: %s", why.position, why.text);
+        refuse(c, 0, ERR_USAGE, message);
         json_decref(r);
         return;
     }
-    json_t *id = json_object_get(r, "id"), *cancel = json_object_get(r, "cancel"), *params = json_object_get(r, "params");
+    json_t *id = json_object_get(r, "id"), *cancel = json_object_get(r, "cancel"), *value = json_object_get(r, "value");
     const char *query = json_string_value(json_object_get(r, "query")), *key = json_string_value(json_object_get(r, "put")),
                *gone = json_string_value(json_object_get(r, "delete"));
-    if (query && json_is_integer(id)) {
-        if (!asker_ask(s->asker, c->number, json_integer_value(id), query, params ? json_incref(params) : json_object()))
-            refuse(c, json_integer_value(id), ERR_LIMIT, "too many queries at a time");
-    } else if (json_is_integer(cancel)) {
+    if (query && json_is_integer(id))
+        ask(s, c, json_integer_value(id), query, json_object_get(r, "params"));
+    else if (json_is_integer(cancel))
         asker_cancel(s->asker, c->number, json_integer_value(cancel));
-    } else if (key && json_object_get(r, "value")) {
-        put(s, c, key, json_object_get(r, "value"));
-    } else if (gone) {
-        struct err *e = storage_delete(s->storage, gone);
-        if (e)
-            refuse(c, 0, err_kind(e), err_message(e));
-        else
-            broadcast(s, json_pack("{s{ss}}", "removed", "key", gone));
-        err_free(e);
-    } else {
+    else if (key && value)
+        put(s, c, key, value);
+    else if (gone)
+        take_away(s, c, gone);
+    else
         refuse(c, json_is_integer(id) ? json_integer_value(id) : 0, ERR_USAGE, "request not understood");
-    }
     json_decref(r);
 }
 
@@ -192,108 +205,6 @@ static void deliver_answers(struct server *s)
         free(a);
         a = next;
     }
-}
-
-/* --- HTTP --- */
-
-static bool header(struct lws *wsi, enum lws_token_indexes token, char *out, int len)
-{
-    out[0] = 0;
-    return lws_hdr_copy(wsi, out, len, token) > 0;
-}
-
-/* A page of another site whose name was made to resolve to this address must get nothing: only addresses and local names are hosts
- * of ours. */
-static bool host_is_ours(struct lws *wsi)
-{
-    char host[256], plain[256];
-    struct in6_addr six;
-    struct in_addr four;
-    if (!header(wsi, WSI_TOKEN_HOST, host, sizeof(host)))
-        return false;
-    snprintf(plain, sizeof(plain), "%s", host[0] == '[' ? host + 1 : host);
-    char *end = host[0] == '[' ? strchr(plain, ']') : strrchr(plain, ':');
-    if (end)
-        *end = 0;
-    char own[256] = "";
-    gethostname(own, sizeof(own) - 1);
-    return str_eq(plain, "localhost") || str_eq(plain, own) || inet_pton(AF_INET, plain, &four) == 1 ||
-           inet_pton(AF_INET6, plain, &six) == 1;
-}
-
-static bool origin_is_ours(struct lws *wsi)
-{
-    char origin[300], host[256];
-    if (!header(wsi, WSI_TOKEN_ORIGIN, origin, sizeof(origin)))
-        return true; // no browser
-    if (!header(wsi, WSI_TOKEN_HOST, host, sizeof(host)))
-        return false;
-    const char *rest = strstr(origin, "://");
-    return rest && str_eq(rest + 3, host);
-}
-
-static const char *mime_of(const char *path)
-{
-    static const char *const types[][2] = {
-        {".html", "text/html; charset=utf-8"}, {".js", "text/javascript; charset=utf-8"}, {".css", "text/css; charset=utf-8"},
-        {".svg", "image/svg+xml"}, {".png", "image/png"}, {".woff2", "font/woff2"}, {".json", "application/json"},
-        {".map", "application/json"},
-    };
-    const char *dot = strrchr(path, '.');
-    for (size_t i = 0; dot && i < sizeof(types) / sizeof(types[0]); i++) {
-        if (str_eq(dot, types[i][0]))
-            return types[i][1];
-    }
-    return "text/plain; charset=utf-8";
-}
-
-static const struct lws_protocol_vhost_options security_headers[] = {
-    {&security_headers[1], NULL, "content-security-policy:",
-     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; font-src 'self'; "
-     "frame-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"},
-    {&security_headers[2], NULL, "x-content-type-options:", "nosniff"},
-    {&security_headers[3], NULL, "referrer-policy:", "no-referrer"},
-    {NULL, NULL, "cache-control:", "no-cache"},
-};
-
-static int answer_status(struct lws *wsi, unsigned status, const char *text)
-{
-    lws_return_http_status(wsi, status, text);
-    return -1;
-}
-
-static int serve_http(struct server *s, struct lws *wsi, const char *uri)
-{
-    if (!host_is_ours(wsi))
-        return answer_status(wsi, HTTP_STATUS_FORBIDDEN, "unknown host");
-    if (!lws_hdr_total_length(wsi, WSI_TOKEN_GET_URI) && !lws_hdr_total_length(wsi, WSI_TOKEN_HEAD_URI))
-        return answer_status(wsi, HTTP_STATUS_METHOD_NOT_ALLOWED, NULL);
-    if (strstr(uri, "/../") || strstr(uri, "//") || strlen(uri) > 4000)
-        return answer_status(wsi, HTTP_STATUS_NOT_FOUND, NULL);
-    cleanup(freep) char *path = NULL;
-    cleanup(closep) int fd = -1;
-    const char *mime = "text/plain; charset=utf-8";
-    if (str_starts(uri, "/sources/")) {
-        struct err *e = query_open_source(s->q, uri + strlen("/sources"), &fd);
-        struct stat st;
-        if (!e && (fstat(fd, &st) != 0 || st.st_size > MAX_SOURCE))
-            e = err_new(ERR_LIMIT, "too large");
-        if (e) {
-            err_free(e);
-            return answer_status(wsi, HTTP_STATUS_NOT_FOUND, "no such source");
-        }
-        path = str_format("/proc/self/fd/%d", fd);
-    } else {
-        const char *name = str_eq(uri, "/") ? "/index.html" : uri;
-        if (!str_eq(name, "/index.html") && !str_starts(name, "/assets/"))
-            return answer_status(wsi, HTTP_STATUS_NOT_FOUND, NULL);
-        path = str_format("%s%s", s->web_dir, name);
-        if (access(path, R_OK) != 0)
-            return answer_status(wsi, HTTP_STATUS_NOT_FOUND, str_eq(name, "/index.html") ? "the web client is not built" : NULL);
-        mime = mime_of(name);
-    }
-    int n = lws_serve_http_file(wsi, path, mime, NULL, 0);
-    return n < 0 || (n > 0 && lws_http_transaction_completed(wsi)) ? -1 : 0;
 }
 
 /* --- the callback --- */
@@ -361,20 +272,28 @@ static int receive(struct server *s, struct client *c, const void *in, size_t le
     return 0;
 }
 
+/* 0: go on. */
+static int confirm_upgrade(struct lws *wsi, const char *kind)
+{
+    char uri[8];
+    if (!str_eq(kind, "websocket") || lws_hdr_copy(wsi, uri, sizeof(uri), WSI_TOKEN_GET_URI) <= 0 || !str_eq(uri, "/ws"))
+        return http_answer(wsi, HTTP_STATUS_NOT_FOUND, "the WebSocket is at /ws\n");
+    if (!http_host_is_ours(wsi) || !http_origin_is_ours(wsi))
+        return http_answer(wsi, HTTP_STATUS_FORBIDDEN, "refused: this request comes from another site\n");
+    return 0;
+}
+
 static int on_lws(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in, size_t len)
 {
     struct server *s = lws_context_user(lws_get_context(wsi));
     switch (reason) {
     case LWS_CALLBACK_HTTP:
-        return serve_http(s, wsi, in);
-    case LWS_CALLBACK_FILTER_PROTOCOL_CONNECTION: {
-        char uri[64];
-        return host_is_ours(wsi) && origin_is_ours(wsi) && header(wsi, WSI_TOKEN_GET_URI, uri, sizeof(uri)) && str_eq(uri, "/ws")
-                   ? 0
-                   : -1;
-    }
+        return http_serve(wsi, in, s->q, s->web_dir);
+    case LWS_CALLBACK_HTTP_CONFIRM_UPGRADE:
+        return confirm_upgrade(wsi, in);
     case LWS_CALLBACK_ESTABLISHED: {
         struct client *c = xnew(struct client);
+        c->server = s;
         c->wsi = wsi;
         c->number = ++s->last_client;
         c->out_end = &c->out;
@@ -412,32 +331,6 @@ static void wake(void *ctx)
 
 /* --- start and stop --- */
 
-static bool is_web_dir(const char *dir)
-{
-    cleanup(freep) char *index = str_format("%s/index.html", dir);
-    return access(index, R_OK) == 0;
-}
-
-/* Beside the program where it is built or installed. */
-static char *find_web_dir(const struct serve_options *o)
-{
-    const char *given = o->web_dir ? o->web_dir : getenv("PERNOSCO_WEB");
-    if (given)
-        return xstrdup(given);
-    char exe[4096];
-    ssize_t n = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
-    exe[n > 0 ? n : 0] = 0;
-    static const char *const places[] = {"../web/dist", "../../../web/dist", "../share/pernosco/web", "web"};
-    for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
-        char *slash = strrchr(exe, '/');
-        char *dir = str_format("%.*s/%s", slash ? (int)(slash - exe) : 0, exe, places[i]);
-        if (is_web_dir(dir))
-            return dir;
-        free(dir);
-    }
-    return xstrdup("/usr/share/pernosco/web");
-}
-
 /* Can this be listened on? libwebsockets would only log the reason. */
 static struct err *probe_port(const char *address, int port)
 {
@@ -450,7 +343,7 @@ static struct err *probe_port(const char *address, int port)
         return err_new(ERR_USAGE, "cannot listen on %s: not an IPv4 address", address);
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
     if (bind(fd, (struct sockaddr *)&a, sizeof(a)) != 0 || listen(fd, 1) != 0)
-        return err_os("cannot listen on %s:%d (choose another with --tunnel)", address, port);
+        return err_os("cannot listen on %s:%d", address, port);
     return NULL;
 }
 
@@ -458,14 +351,50 @@ static struct err *listen_on(struct server *s, const char *address, int port, in
 {
     TRY(probe_port(address, port));
     struct lws_context_creation_info info = {
-        .port = port, .iface = address, .protocols = protocols, .headers = security_headers,
-        .options = LWS_SERVER_OPTION_FAIL_UPON_UNABLE_TO_BIND, .vhost_name = address, .keepalive_timeout = 60,
+        .port = port, .iface = address, .protocols = protocols, .headers = http_security_headers, .vhost_name = address,
+        .options = LWS_SERVER_OPTION_FAIL_UPON_UNABLE_TO_BIND, .keepalive_timeout = 60, .timeout_secs = 20,
     };
     struct lws_vhost *v = lws_create_vhost(s->context, &info);
     if (!v)
         return err_new(ERR_OS, "cannot listen on %s:%d", address, port);
     *port_out = lws_get_vhost_listen_port(v);
     return NULL;
+}
+
+/* Where we listen; a port of -1: not there. */
+struct places {
+    int port, tunnel_port;
+};
+
+static struct err *listen_everywhere(struct server *s, struct places *out)
+{
+    const struct serve_options *o = s->options;
+    *out = (struct places){-1, -1};
+    if (!o->tunnel_address) {
+        cleanup(err_freep) struct err *e = listen_on(s, o->address, o->port, &out->port);
+        return e ? err_new(err_kind(e), "%s (choose another port with --tunnel)", err_message(e)) : NULL;
+    }
+    TRY(listen_on(s, o->tunnel_address, o->tunnel_port, &out->tunnel_port));
+    if (o->port < 0)
+        return NULL;
+    if (o->port == out->tunnel_port && str_eq(o->tunnel_address, "0.0.0.0")) {
+        out->port = o->port; // which that includes
+        return NULL;
+    }
+    struct err *e = listen_on(s, o->address, o->port, &out->port);
+    if (e)
+        log_warn("%s: only the tunnel answers", err_message(e));
+    err_free(e);
+    return NULL;
+}
+
+static void announce(const struct serve_options *o, const struct places *p)
+{
+    if (p->port >= 0)
+        printf("Appserver launched at http://%s:%d/index.html\n", o->address, p->port);
+    if (p->tunnel_port >= 0)
+        printf("Appserver %s http://%s:%d/index.html\n", p->port >= 0 ? "tunneled to" : "launched at", o->tunnel_address, p->tunnel_port);
+    fflush(stdout);
 }
 
 static void log_lws(int level, const char *line)
@@ -475,47 +404,57 @@ static void log_lws(int level, const char *line)
 
 static struct err *serve(struct server *s)
 {
-    const struct serve_options *o = s->options;
-    int port = 0, tunnel_port = 0;
-    if (o->port >= 0)
-        TRY(listen_on(s, o->address, o->port, &port));
-    if (o->tunnel_address)
-        TRY(listen_on(s, o->tunnel_address, o->tunnel_port, &tunnel_port));
-    TRY(asker_start(s->q, wake, s, &s->asker));
-    running = s->context;
+    struct places places;
+    TRY(listen_everywhere(s, &places));
     struct sigaction stop = {.sa_handler = on_stop};
     sigaction(SIGINT, &stop, NULL);
     sigaction(SIGTERM, &stop, NULL);
     signal(SIGPIPE, SIG_IGN);
-    if (o->port >= 0)
-        printf("Appserver launched at http://%s:%d/index.html\n", o->address, port);
-    if (o->tunnel_address)
-        printf("%s http://%s:%d/index.html\n", o->port >= 0 ? "Appserver tunneled to" : "Appserver launched at", o->tunnel_address,
-               tunnel_port);
-    fflush(stdout);
+    running = s->context;
+    TRY(asker_start(s->q, wake, s, &s->asker));
+    announce(s->options, &places);
     while (!stop_requested && lws_service(s->context, 0) >= 0) {
     }
-    running = NULL;
+    return NULL;
+}
+
+/* The trace's own name, for what is stored: its uuid, else where it lies. */
+static struct err *trace_key(const char *dir, char **out)
+{
+    static const uint8_t unknown[16];
+    cleanup(trace_closep) struct trace *t = NULL;
+    TRY(trace_open(dir, &t));
+    const uint8_t *uuid = trace_header(t)->uuid;
+    struct buf key = {0};
+    for (int i = 0; i < 16; i++)
+        buf_printf(&key, "%02x", uuid[i]);
+    cleanup(freep) char *path = realpath(dir, NULL);
+    if (memcmp(uuid, unknown, sizeof(unknown)) == 0 && path) {
+        key.len = 0;
+        buf_str(&key, path);
+    }
+    *out = buf_steal_str(&key);
     return NULL;
 }
 
 struct err *serve_run(const struct serve_options *o)
 {
     struct server s = {.options = o};
-    cleanup(trace_closep) struct trace *t = NULL;
-    TRY(trace_open(o->trace_dir, &t));
-    cleanup(storage_closep) struct storage *storage = NULL;
-    TRY(storage_open(o->storage_dir, trace_header(t)->uuid, &storage));
-    s.storage = storage;
+    cleanup(freep) char *key = NULL;
+    TRY(trace_key(o->trace_dir, &key));
     struct query_options query = {.source_maps = o->source_maps, .source_map_count = o->source_map_count};
     cleanup(query_engine_closep) struct query_engine *q = NULL;
     TRY(query_engine_open(o->trace_dir, &query, &q));
     s.q = q;
-    cleanup(freep) char *web_dir = find_web_dir(o);
+    cleanup(freep) char *web_dir = o->web_dir ? xstrdup(o->web_dir) : http_find_web_dir();
     s.web_dir = web_dir;
+    cleanup(storage_closep) struct storage *storage = NULL;
+    TRY(storage_open(o->storage_dir, key, &storage));
+    s.storage = storage;
     lws_set_log_level(LLL_ERR | LLL_WARN, log_lws);
     struct lws_context_creation_info info = {
         .options = LWS_SERVER_OPTION_EXPLICIT_VHOSTS | LWS_SERVER_OPTION_DISABLE_IPV6, .user = &s, .pt_serv_buf_size = 32768,
+        .ka_time = 60, .ka_interval = 10, .ka_probes = 3,
     };
     s.context = lws_create_context(&info);
     if (!s.context)
@@ -523,9 +462,10 @@ struct err *serve_run(const struct serve_options *o)
     struct err *e = serve(&s);
     asker_stop(s.asker);
     s.asker = NULL;
+    running = NULL;
+    lws_context_destroy(s.context); // drops the clients
     while (s.clients.count)
         drop_client(&s, s.clients.items[0]->wsi);
-    lws_context_destroy(s.context);
     vec_deinit(&s.clients);
     return e;
 }

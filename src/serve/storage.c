@@ -6,11 +6,12 @@
 #include <sys/stat.h>
 #include <time.h>
 
-enum { MAX_KEYS = 20000 };
+/* All of it is sent to each new client. */
+enum { MAX_KEYS = 20000, MAX_PAGES = 8192, PAGE_BYTES = 4096 };
 
 struct storage {
     sqlite3 *db;
-    char trace[33];
+    char *trace;
 };
 
 static struct err *failed(struct storage *s, const char *what)
@@ -18,23 +19,26 @@ static struct err *failed(struct storage *s, const char *what)
     return err_new(ERR_OS, "storage: %s: %s", what, sqlite3_errmsg(s->db));
 }
 
-struct err *storage_open(const char *dir, const uint8_t uuid[16], struct storage **out)
+struct err *storage_open(const char *dir, const char *trace, struct storage **out)
 {
     cleanup(storage_closep) struct storage *s = xnew(struct storage);
-    for (int i = 0; i < 16; i++)
-        snprintf(s->trace + 2 * i, 3, "%02x", uuid[i]);
+    s->trace = xstrdup(trace);
     cleanup(freep) char *path = dir ? str_format("%s/pernosco.sqlite", dir) : xstrdup(":memory:");
     if (dir) {
         struct stat st;
         if (stat(dir, &st) != 0 && mkdir(dir, 0700) != 0)
             return err_os("cannot create storage directory %s", dir);
+        if (stat(dir, &st) == 0 && !S_ISDIR(st.st_mode))
+            return err_new(ERR_OS, "storage directory %s: not a directory", dir);
         if (access(dir, W_OK | X_OK) != 0)
             return err_os("cannot write to storage directory %s", dir);
     }
     if (sqlite3_open_v2(path, &s->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, NULL) != SQLITE_OK)
         return err_new(ERR_OS, "cannot open %s: %s", path, sqlite3_errmsg(s->db));
     sqlite3_busy_timeout(s->db, 2000);
-    if (sqlite3_exec(s->db,
+    cleanup(freep) char *bounds = str_format("pragma page_size=%d; pragma max_page_count=%d", PAGE_BYTES, MAX_PAGES);
+    if (sqlite3_exec(s->db, bounds, NULL, NULL, NULL) != SQLITE_OK ||
+        sqlite3_exec(s->db,
                      "pragma journal_mode=wal; pragma synchronous=full;"
                      "create table if not exists stored(trace text not null, key text not null, value text not null,"
                      " created integer not null, primary key(trace, key))",
@@ -49,6 +53,7 @@ void storage_close(struct storage *s)
     if (!s)
         return;
     sqlite3_close(s->db);
+    free(s->trace);
     free(s);
 }
 
@@ -63,7 +68,11 @@ static struct err *execute(struct storage *s, const char *sql, const char *const
     int status = sqlite3_step(statement);
     if (status == SQLITE_ROW && out)
         *out = sqlite3_column_int64(statement, 0);
-    struct err *e = status == SQLITE_ROW || status == SQLITE_DONE ? NULL : failed(s, "step");
+    struct err *e = NULL;
+    if (status == SQLITE_FULL)
+        e = err_new(ERR_LIMIT, "the storage is full: %s", sqlite3_errmsg(s->db));
+    else if (status != SQLITE_ROW && status != SQLITE_DONE)
+        e = failed(s, "step");
     sqlite3_finalize(statement);
     return e;
 }
@@ -74,8 +83,8 @@ struct err *storage_put(struct storage *s, const char *key, const char *value, i
     clock_gettime(CLOCK_REALTIME, &now);
     cleanup(freep) char *created = str_format("%lld", (long long)now.tv_sec * 1000 + now.tv_nsec / 1000000);
     int64_t count = 0;
-    const char *trace[] = {s->trace};
-    TRY(execute(s, "select count(*) from stored where trace = ?1", trace, 1, &count));
+    const char *others[] = {s->trace, key};
+    TRY(execute(s, "select count(*) from stored where trace = ?1 and key != ?2", others, 2, &count));
     if (count >= MAX_KEYS)
         return err_new(ERR_LIMIT, "too much is stored");
     const char *params[] = {s->trace, key, value, created};

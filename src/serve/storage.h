@@ -8,11 +8,15 @@
 
 struct storage;
 
-/** Opens (and makes) DIR/pernosco.sqlite; dir NULL: in memory. uuid: the trace's, since one directory may serve several. */
-struct err *storage_open(const char *dir, const uint8_t uuid[16], struct storage **out) nodiscard;
+/**
+ * Opens (and makes) DIR/pernosco.sqlite; dir NULL: in memory. trace: names the trace, since one directory may serve several.
+ * ERR_OS: the directory cannot be made or written, or the file is no database of ours.
+ */
+struct err *storage_open(const char *dir, const char *trace, struct storage **out) nodiscard;
 void storage_close(struct storage *s);
 DEFINE_CLEANUP(struct storage *, storage_close)
-/** Stores a value; *created_out: when the key first came to be, milliseconds since 1970. ERR_LIMIT when there is too much. */
+/** Stores a value, on the disk when this returns; *created_out: when the key first came to be, milliseconds since 1970. ERR_LIMIT
+ * when there is too much. */
 struct err *storage_put(struct storage *s, const char *key, const char *value, int64_t *created_out) nodiscard;
 struct err *storage_delete(struct storage *s, const char *key) nodiscard;
 struct err *storage_each(struct storage *s, void (*visit)(void *ctx, const char *key, const char *value, int64_t created),
