@@ -4,11 +4,18 @@
 
 #include "base/err.h"
 
+#include <argp.h>
+
 int cmd_build(int argc, char **argv); /* build, package-build and only-build, by argv[0] */
 int cmd_serve(int argc, char **argv);
 int cmd_query(int argc, char **argv);
 
-/** Reports an error on stderr and frees it. Returns the exit status: 2 for ERR_USAGE, else 1. */
+/**
+ * Parses a subcommand's words: prints its help or reports bad usage and ends the program, or returns. -h is --help everywhere.
+ * argv[0] is the subcommand's name.
+ */
+void cli_parse(const struct argp *argp, int argc, char **argv, void *input);
+/** Reports an error on stderr and frees it. Returns the exit status: 2 for ERR_USAGE, 130 for ERR_CANCELLED (Ctrl-C), else 1. */
 int cli_fail(struct err *e);
 /** Refuses what later versions bring: one line, status 2. */
 int cli_refuse(const char *what);

@@ -6,7 +6,6 @@
 #include "pack/pack.h"
 #include "trace/trace.h"
 
-#include <argp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/stat.h>
@@ -137,6 +136,7 @@ static struct err *build(const char *dir, const struct arguments *a)
     struct sigaction stop = {.sa_handler = on_interrupt};
     sigaction(SIGINT, &stop, NULL);
     sigaction(SIGTERM, &stop, NULL);
+    signal(SIGPIPE, SIG_IGN); // that nobody reads the progress is no reason to stop
     struct err *e = index_build(dir, &o, &stats);
     if (display.terminal)
         fputs("\r\033[K", stderr);
@@ -164,12 +164,7 @@ static struct err *run(const char *command, const struct arguments *a)
 int cmd_build(int argc, char **argv)
 {
     struct arguments a = {.shards = 2, .level = 3};
-    if (argp_parse(&argp, argc, argv, ARGP_NO_EXIT, NULL, &a) != 0)
-        return 2;
-    for (int i = 1; i < argc; i++) {
-        if (str_eq(argv[i], "--help") || str_eq(argv[i], "-?") || str_eq(argv[i], "--usage"))
-            return 0;
-    }
+    cli_parse(&argp, argc, argv, &a);
     if (a.refused)
         return *a.refused ? cli_refuse(a.refused) : 2;
     struct err *e = run(argv[0], &a);

@@ -3,7 +3,6 @@
 
 #include "query/query.h"
 
-#include <argp.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -47,18 +46,17 @@ static struct err *ask(const struct arguments *a)
     if (!e)
         e = query_run(q, a->words[1], params, &sink);
     json_decref(params);
+    if (fflush(stdout) != 0 || ferror(stdout)) {
+        err_free(e);
+        e = err_os("cannot write the rows");
+    }
     return e;
 }
 
 int cmd_query(int argc, char **argv)
 {
     struct arguments a = {0};
-    if (argp_parse(&argp, argc, argv, ARGP_NO_EXIT, NULL, &a) != 0)
-        return 2;
-    for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-?") == 0 || strcmp(argv[i], "--usage") == 0)
-            return 0;
-    }
+    cli_parse(&argp, argc, argv, &a);
     if (a.count < 2) {
         fputs("pernosco: query TRACE NAME [ARGS]\n", stderr);
         return 2;

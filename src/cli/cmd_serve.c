@@ -5,8 +5,8 @@
 #include "serve/serve.h"
 #include "trace/trace.h"
 
-#include <argp.h>
 #include <stdio.h>
+#include <sys/stat.h>
 
 enum { KEY_STORAGE = 256, KEY_SOURCES, KEY_TUNNEL, DEFAULT_PORT = 3000 };
 
@@ -23,7 +23,8 @@ static const struct argp_option options[] = {
     {"storage", KEY_STORAGE, "DIR", 0, "Keep notebook and layout there", 0},
     {"sources", KEY_SOURCES, "DIR|FROM=TO", 0, "Offer sources: DIR, or TO in place of the recorded directory FROM (repeatable)", 0},
     {"tunnel", KEY_TUNNEL, "[ADDR:]PORT", 0,
-     "Listen on ADDR (0.0.0.0) and PORT, too. With ADDR 127.0.0.1: there instead of port 3000; PORT 0 is any free one", 0},
+     "Listen on ADDR (default 0.0.0.0: all who can reach this machine) and PORT, too; 0: any free one. Port 3000 of 127.0.0.1, "
+     "where the server is otherwise found, is then left out if it is taken, if ADDR is 127.0.0.1, or PORT is 0", 0},
     {0},
 };
 
@@ -35,6 +36,12 @@ static void add_sources(struct arguments *a, const char *arg)
     vec_push(&a->owned, to);
     if (from[0] != '/' || to[0] != '/') {
         fprintf(stderr, "Source path %s is not absolute, aborting.\n", from[0] != '/' ? from : to);
+        a->failed = true;
+        return;
+    }
+    struct stat st;
+    if (stat(to, &st) != 0 || !S_ISDIR(st.st_mode)) {
+        fprintf(stderr, "pernosco: source path %s is not a directory\n", to);
         a->failed = true;
         return;
     }
@@ -54,10 +61,15 @@ static void set_tunnel(struct arguments *a, const char *arg)
         return;
     }
     free(a->address);
-    a->address = colon ? str_format("%.*s", (int)(colon - arg), arg) : xstrdup("0.0.0.0");
+    if (!colon)
+        a->address = xstrdup("0.0.0.0");
+    else if (str_starts(arg, "localhost:"))
+        a->address = xstrdup("127.0.0.1");
+    else
+        a->address = str_format("%.*s", (int)(colon - arg), arg);
     a->o.tunnel_address = a->address;
     a->o.tunnel_port = (int)port;
-    if (str_eq(a->address, "127.0.0.1"))
+    if (port == 0 || str_eq(a->address, "127.0.0.1"))
         a->o.port = -1;
 }
 
@@ -90,12 +102,7 @@ static const struct argp argp = {options, parse, "[TRACE]",
 int cmd_serve(int argc, char **argv)
 {
     struct arguments a = {.o = {.address = "127.0.0.1", .port = DEFAULT_PORT}};
-    if (argp_parse(&argp, argc, argv, ARGP_NO_EXIT, NULL, &a) != 0)
-        return 2;
-    for (int i = 1; i < argc; i++) {
-        if (str_eq(argv[i], "--help") || str_eq(argv[i], "-?") || str_eq(argv[i], "--usage"))
-            return 0;
-    }
+    cli_parse(&argp, argc, argv, &a);
     if (a.failed)
         return 1;
     a.o.source_maps = a.maps.items;

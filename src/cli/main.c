@@ -5,15 +5,12 @@
 #include "base/log.h"
 #include "cli/cmd_rr.h"
 
-#include <argp.h>
 #include <signal.h>
 #include <stdio.h>
 
-const char *argp_program_version = "pernosco " PERNOSCO_VERSION;
-
 int cli_fail(struct err *e)
 {
-    int status = err_kind(e) == ERR_USAGE ? 2 : 1;
+    int status = err_kind(e) == ERR_USAGE ? 2 : err_kind(e) == ERR_CANCELLED ? 130 : 1;
     fflush(stdout);
     fprintf(stderr, "pernosco: %s\n", err_message(e));
     err_free(e);
@@ -24,6 +21,42 @@ int cli_refuse(const char *what)
 {
     fprintf(stderr, "pernosco: %s is not there yet (docs/features.md tells what is)\n", what);
     return 2;
+}
+
+enum { KEY_NO_PULL = 256, KEY_LOG, KEY_SUFFIX, KEY_USER, KEY_RUNTIME, KEY_GCLOUD, KEY_USAGE };
+
+static error_t parse_help(int key, char *arg, struct argp_state *state)
+{
+    if (key != 'h' && key != KEY_USAGE)
+        return ARGP_ERR_UNKNOWN;
+    argp_state_help(state, stdout, key == 'h' ? ARGP_HELP_STD_HELP : ARGP_HELP_USAGE | ARGP_HELP_EXIT_OK);
+    return 0;
+}
+
+static const struct argp_option help_options[] = {
+    {"help", 'h', NULL, 0, "Print this", -1},
+    {"usage", KEY_USAGE, NULL, 0, "Print a short usage message", -1},
+    {0},
+};
+static const struct argp help_argp = {help_options, parse_help, NULL, NULL, NULL, NULL, NULL};
+
+/* Our own --help stands in for argp's, which knows only -?. */
+static void parse_with_help(const struct argp *argp, int argc, char **argv, unsigned flags, void *input)
+{
+    const struct argp_child children[] = {{&help_argp, 0, NULL, 0}, {0}};
+    struct argp whole = *argp;
+    whole.children = children;
+    argp_err_exit_status = 2;
+    argp_parse(&whole, argc, argv, flags | ARGP_NO_HELP, NULL, input);
+}
+
+void cli_parse(const struct argp *argp, int argc, char **argv, void *input)
+{
+    char *name = argv[0];
+    cleanup(freep) char *full = str_format("pernosco %s", name);
+    argv[0] = full; // messages begin with it
+    parse_with_help(argp, argc, argv, 0, input);
+    argv[0] = name;
 }
 
 static const struct {
@@ -43,9 +76,8 @@ static const struct {
     {"bom", NULL, "not there yet"},
 };
 
-enum { KEY_NO_PULL = 256, KEY_LOG, KEY_SUFFIX, KEY_USER, KEY_RUNTIME, KEY_GCLOUD };
-
 static const struct argp_option options[] = {
+    {"version", 'V', NULL, 0, "Print the version", -1},
     {NULL, 'x', NULL, 0, "Echo commands that are run (there are none: everything is done in this program)", 0},
     {"log", KEY_LOG, "LEVEL:FILE", 0, "Log to FILE; LEVEL is debug, info, warn or error", 0},
     {"no-pull", KEY_NO_PULL, NULL, 0, "Accepted for compatibility, as the following: there are no containers", 1},
@@ -80,6 +112,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case KEY_RUNTIME:
     case KEY_GCLOUD:
         return 0;
+    case 'V':
+        puts("pernosco " PERNOSCO_VERSION);
+        exit(0);
     case ARGP_KEY_ARG:
         a->rest = state->next - 1;
         state->next = state->argc;
@@ -103,19 +138,20 @@ static char *help_filter(int key, const char *text, void *input)
 static const struct argp argp = {options, parse, "SUBCOMMAND [ARGUMENT...]",
                                  "An omniscient debugger for recordings made with rr.\v ", NULL, help_filter, NULL};
 
+/* Who reads our output has seen enough: no error. (What must be finished or cleaned up, ignores SIGPIPE.) */
+static void on_closed_pipe(int signo)
+{
+    _exit(0);
+}
+
 int main(int argc, char **argv)
 {
     struct arguments a = {0};
-    signal(SIGPIPE, SIG_DFL); // a closed pipe ends us quietly
-    if (argp_parse(&argp, argc, argv, ARGP_IN_ORDER | ARGP_NO_EXIT, NULL, &a) != 0)
-        return 2;
+    struct sigaction closed = {.sa_handler = on_closed_pipe};
+    sigaction(SIGPIPE, &closed, NULL);
+    parse_with_help(&argp, argc, argv, ARGP_IN_ORDER, &a);
     if (!a.rest) {
-        for (int i = 1; i < argc; i++) {
-            if (str_eq(argv[i], "--help") || str_eq(argv[i], "-?") || str_eq(argv[i], "--usage") || str_eq(argv[i], "--version") ||
-                str_eq(argv[i], "-V"))
-                return 0;
-        }
-        argp_help(&argp, stdout, ARGP_HELP_STD_HELP & ~(ARGP_HELP_EXIT_OK | ARGP_HELP_EXIT_ERR), argv[0]);
+        argp_help(&argp, stdout, ARGP_HELP_STD_HELP & ~(ARGP_HELP_EXIT_OK | ARGP_HELP_EXIT_ERR), program_invocation_short_name);
         return 2;
     }
     for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
@@ -123,6 +159,6 @@ int main(int argc, char **argv)
             continue;
         return commands[i].run ? commands[i].run(argc - a.rest, argv + a.rest) : cli_refuse(commands[i].name);
     }
-    fprintf(stderr, "pernosco: there is no subcommand %s\n", argv[a.rest]);
+    fprintf(stderr, "pernosco: there is no subcommand %s; see pernosco --help\n", argv[a.rest]);
     return 2;
 }
