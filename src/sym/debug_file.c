@@ -94,7 +94,7 @@ static void load_alternate(struct sym_module *m)
     ssize_t id_len = dwelf_dwarf_gnu_debugaltlink(m->dwarf, &name, &id);
     if (id_len < 2 || id_len > 64 || !m->debug_dir)
         return;
-    cleanup(freep) char *hex_id = hex(id, (size_t)id_len);
+    cleanup(freep) char *hex_id = hex_of(id, (size_t)id_len);
     const char *slash = strrchr(name, '/'), *base = slash ? slash + 1 : name;
     cleanup(freep) char *sup = str_format("%s/.build-id/%.2s/%s.sup", m->debug_dir, hex_id, hex_id + 2);
     cleanup(freep) char *debug = str_format("%s/.build-id/%.2s/%s.debug", m->debug_dir, hex_id, hex_id + 2);

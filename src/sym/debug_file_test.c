@@ -125,38 +125,58 @@ static void read_all(struct sym_module *m, struct sym_context *ctx, struct sym_v
     }
 }
 
+static void ask_address(struct sym_module *m, struct sym_context *ctx, vaddr addr)
+{
+    struct sym_registers regs;
+    struct sym_line line;
+    struct sym_frames frames = {0};
+    err_free(sym_unwind_step(m, addr, ctx, &regs));
+    err_free(sym_line_at(m, addr, &line));
+    err_free(sym_inline_chain(m, addr, &frames));
+    for (size_t i = 0; i < frames.count; i++) {
+        struct sym_variables all = {0};
+        err_free(sym_variables_at(m, addr, i, &all));
+        read_all(m, ctx, &all, addr);
+        sym_variables_deinit(&all);
+    }
+    sym_frames_deinit(&frames);
+}
+
+static void ask_call(struct sym_module *m, struct sym_context *ctx, const struct sym_function *f)
+{
+    struct sym_value value = {0};
+    for (size_t i = 0; i < 12; i++) {
+        err_free(sym_read_argument_at_entry(m, f, i, ctx, &value));
+        sym_value_deinit(&value);
+    }
+    err_free(sym_read_return_value(m, f, ctx, &value));
+    sym_value_deinit(&value);
+}
+
+static void ask_lines(struct sym_module *m, vaddr addr)
+{
+    struct sym_places places = {0};
+    struct sym_line line;
+    struct err *e = sym_line_at(m, addr, &line);
+    if (!e) {
+        err_free(sym_lines_of_file(m, line.file, ignore_row, NULL));
+        err_free(sym_addresses_of_line(m, line.file, line.line, &places));
+        sym_places_deinit(&places);
+    }
+    err_free(e);
+}
+
 static void ask_function(struct sym_module *m, struct sym_context *ctx, const char *name)
 {
     const struct sym_function *f[4];
     size_t count;
     struct err *e = sym_functions_named(m, name, 4, f, &count);
     for (size_t i = 0; !e && i < count; i++) {
-        vaddr addr = sym_function_prologue_end(m, f[i]);
-        struct sym_variables all = {0};
-        struct sym_frames frames = {0};
-        struct sym_registers regs;
-        struct sym_value value = {0};
-        struct sym_line line;
-        struct sym_places places = {0};
-        err_free(sym_inline_chain(m, addr, &frames));
-        sym_frames_deinit(&frames);
-        err_free(sym_variables_at(m, addr, 0, &all));
-        read_all(m, ctx, &all, addr);
-        sym_variables_deinit(&all);
-        err_free(sym_unwind_step(m, addr, ctx, &regs));
-        for (size_t k = 0; k < 12; k++) {
-            err_free(sym_read_argument_at_entry(m, f[i], k, ctx, &value));
-            sym_value_deinit(&value);
-        }
-        err_free(sym_read_return_value(m, f[i], ctx, &value));
-        sym_value_deinit(&value);
-        struct err *no_line = sym_line_at(m, addr, &line);
-        if (!no_line) {
-            err_free(sym_lines_of_file(m, line.file, ignore_row, NULL));
-            err_free(sym_addresses_of_line(m, line.file, line.line, &places));
-            sym_places_deinit(&places);
-        }
-        err_free(no_line);
+        ask_address(m, ctx, sym_function_prologue_end(m, f[i]));
+        for (vaddr addr = f[i]->start; addr < f[i]->end && addr < f[i]->start + 160; addr += 8)
+            ask_address(m, ctx, addr);
+        ask_call(m, ctx, f[i]);
+        ask_lines(m, f[i]->start);
     }
     err_free(e);
 }

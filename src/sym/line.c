@@ -38,15 +38,15 @@ const char *intern_file(struct sym_module *m, const char *path)
 {
     cleanup(freep) char *plain = xstrdup(path);
     normalise(plain);
-    for (uint64_t key = hash_str(plain);; key = key * 31 + 1) { // rehash on the rare collision
+    for (uint64_t key = sym_hash_str(plain);; key = key * 31 + 1) { // rehash on the rare collision
         key = key ? key : 1;
-        const char *known = table_get(&m->files_by_hash, key);
+        const char *known = sym_table_get(&m->files_by_hash, key);
         if (known && str_eq(known, plain))
             return known;
         if (known)
             continue;
         char *kept = sym_pool_str(&m->pool, plain);
-        table_put(&m->files_by_hash, key, kept);
+        sym_table_put(&m->files_by_hash, key, kept);
         vec_push(&m->file_names, kept);
         m->file_list_loaded = false; // a new name: the list needs sorting again
         return kept;

@@ -345,7 +345,7 @@ static struct err *frame_base(struct frame *f, uint64_t *out)
     size_t count;
     if (dwarf_getlocation_addr(&attr, f->addr, &ops, &count, 1) != 1)
         return err_new(ERR_NOT_FOUND, "%s: no frame base at 0x%jx", f->m->path, (uintmax_t)f->addr);
-    return evaluate_number(&outer, &attr, ops, count, NULL, out);
+    return location_evaluate_number(&outer, &attr, ops, count, NULL, out);
 }
 
 static struct err *entry_value(struct machine *vm, const Dwarf_Op *op)
@@ -632,7 +632,7 @@ static struct err *run(struct machine *vm, const Dwarf_Op *ops, size_t count)
     return NULL;
 }
 
-struct err *evaluate(struct frame *f, Dwarf_Attribute *attr, const Dwarf_Op *ops, size_t count, const uint64_t *initial,
+struct err *location_evaluate(struct frame *f, Dwarf_Attribute *attr, const Dwarf_Op *ops, size_t count, const uint64_t *initial,
                      struct pieces *out)
 {
     struct machine vm = {.f = f, .attr = attr};
@@ -647,11 +647,11 @@ struct err *evaluate(struct frame *f, Dwarf_Attribute *attr, const Dwarf_Op *ops
     return NULL;
 }
 
-struct err *evaluate_number(struct frame *f, Dwarf_Attribute *attr, const Dwarf_Op *ops, size_t count,
+struct err *location_evaluate_number(struct frame *f, Dwarf_Attribute *attr, const Dwarf_Op *ops, size_t count,
                             const uint64_t *initial, uint64_t *out)
 {
     struct pieces pieces;
-    TRY(evaluate(f, attr, ops, count, initial, &pieces));
+    TRY(location_evaluate(f, attr, ops, count, initial, &pieces));
     struct piece p = pieces.items[0];
     bool is_one = pieces.count == 1 && p.bits == 0 && !p.is_missing && p.location.kind != LOCATION_BYTES;
     vec_deinit(&pieces);
@@ -663,7 +663,7 @@ struct err *evaluate_number(struct frame *f, Dwarf_Attribute *attr, const Dwarf_
     return NULL;
 }
 
-struct err *evaluate_attribute(struct frame *f, Dwarf_Attribute *attr, struct pieces *out)
+struct err *location_evaluate_attribute(struct frame *f, Dwarf_Attribute *attr, struct pieces *out)
 {
     Dwarf_Op *ops;
     size_t count = 0;
@@ -672,5 +672,5 @@ struct err *evaluate_attribute(struct frame *f, Dwarf_Attribute *attr, struct pi
         return err_dwarf(f->m, "location");
     if (found == 0 || count == 0)
         return err_new(ERR_NOT_FOUND, "optimized out at 0x%jx", (uintmax_t)f->addr);
-    return evaluate(f, attr, ops, count, NULL, out);
+    return location_evaluate(f, attr, ops, count, NULL, out);
 }

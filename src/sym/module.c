@@ -28,7 +28,7 @@ bool find_section(Elf *elf, const char *name, GElf_Shdr *header, Elf_Data **data
     return false;
 }
 
-char *hex(const uint8_t *data, size_t len)
+char *hex_of(const uint8_t *data, size_t len)
 {
     struct buf b = {0};
     for (size_t i = 0; i < len; i++)
@@ -48,7 +48,7 @@ char *read_build_id(Elf *elf)
         for (size_t off = 0, next; data && (next = gelf_getnote(data, off, &note, &name_off, &desc_off)) > 0; off = next)
             if (note.n_type == NT_GNU_BUILD_ID && note.n_namesz == 4 && note.n_descsz >= 2 && note.n_descsz <= 64 &&
                 memcmp((const char *)data->d_buf + name_off, "GNU", 4) == 0)
-                return hex((const uint8_t *)data->d_buf + desc_off, note.n_descsz);
+                return hex_of((const uint8_t *)data->d_buf + desc_off, note.n_descsz);
     }
     return NULL;
 }
@@ -116,11 +116,11 @@ void sym_module_close(struct sym_module *m)
     vec_deinit(&m->file_names);
     vec_deinit(&m->search_names);
     buf_deinit(&m->search_text);
-    table_deinit(&m->types);
-    table_deinit(&m->scopes);
-    table_deinit(&m->scoped_units);
-    table_deinit(&m->complete);
-    table_deinit(&m->files_by_hash);
+    sym_table_deinit(&m->types);
+    sym_table_deinit(&m->scopes);
+    sym_table_deinit(&m->scoped_units);
+    sym_table_deinit(&m->complete);
+    sym_table_deinit(&m->files_by_hash);
     sym_pool_deinit(&m->pool);
     if (m->eh_frame)
         dwarf_cfi_end(m->eh_frame); // the one from dwarf_getcfi_elf is ours; debug_frame belongs to m->dwarf

@@ -49,7 +49,7 @@ static size_t slot_of(const struct table *t, uint64_t key)
     return i;
 }
 
-void *table_get(const struct table *t, uint64_t key)
+void *sym_table_get(const struct table *t, uint64_t key)
 {
     if (!t->cap)
         return NULL;
@@ -57,7 +57,7 @@ void *table_get(const struct table *t, uint64_t key)
     return t->keys[i] ? t->values[i] : NULL;
 }
 
-void table_put(struct table *t, uint64_t key, void *value)
+void sym_table_put(struct table *t, uint64_t key, void *value)
 {
     if (2 * (t->count + 1) > t->cap) {
         struct table bigger = {.cap = t->cap ? 2 * t->cap : 64};
@@ -65,8 +65,8 @@ void table_put(struct table *t, uint64_t key, void *value)
         bigger.values = xnew_array(void *, bigger.cap);
         for (size_t i = 0; i < t->cap; i++)
             if (t->keys[i])
-                table_put(&bigger, t->keys[i], t->values[i]);
-        table_deinit(t);
+                sym_table_put(&bigger, t->keys[i], t->values[i]);
+        sym_table_deinit(t);
         *t = bigger;
     }
     size_t i = slot_of(t, key);
@@ -75,14 +75,14 @@ void table_put(struct table *t, uint64_t key, void *value)
     t->values[i] = value;
 }
 
-void table_deinit(struct table *t)
+void sym_table_deinit(struct table *t)
 {
     free(t->keys);
     free(t->values);
     *t = (struct table){0};
 }
 
-uint64_t hash_str(const char *s)
+uint64_t sym_hash_str(const char *s)
 {
     uint64_t h = 0xcbf29ce484222325u; // FNV-1a
     for (; *s; s++)

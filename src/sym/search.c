@@ -27,13 +27,13 @@ static void load_search(struct sym_module *m)
             vec_each(r, &m->units[i].functions)
                 if (r->start == r->function->pub.start) {
                     add_name(m, r->function->pub.name, r->function, NULL);
-                    table_put(&starts, r->start + 1, r->function);
+                    sym_table_put(&starts, r->start + 1, r->function);
                 }
     }
     err_free(e); // without DWARF there are still the symbols
     load_symbols(m);
     vec_each(f, &m->symbol_list) {
-        const struct function *known = table_get(&starts, (*f)->pub.start + 1);
+        const struct function *known = sym_table_get(&starts, (*f)->pub.start + 1);
         if (!known)
             add_name(m, (*f)->pub.name, *f, NULL);
         else if (!str_eq((*f)->pub.name, known->pub.name)) // "malloc" is another name of __libc_malloc
@@ -42,7 +42,7 @@ static void load_search(struct sym_module *m)
     load_file_list(m);
     vec_each(name, &m->file_names)
         add_name(m, *name, NULL, *name);
-    table_deinit(&starts);
+    sym_table_deinit(&starts);
 }
 
 /* How well `text`, found at `at` in `name`, fits. */
@@ -108,9 +108,9 @@ static bool visit_hits(struct found *items, size_t count, bool files, size_t max
     for (size_t i = 0; i < count && given.count < max && more; i++) {
         const struct search_name *n = items[i].name;
         uint64_t key = files ? (uintptr_t)n->file : (uintptr_t)n->function;
-        if ((n->file != NULL) != files || table_get(&given, key))
+        if ((n->file != NULL) != files || sym_table_get(&given, key))
             continue;
-        table_put(&given, key, &items[i]);
+        sym_table_put(&given, key, &items[i]);
         struct sym_hit hit = {.rank = items[i].rank, .file = n->file};
         if (n->function) {
             hit.function = &n->function->pub;
@@ -118,7 +118,7 @@ static bool visit_hits(struct found *items, size_t count, bool files, size_t max
         }
         more = visit(arg, &hit);
     }
-    table_deinit(&given);
+    sym_table_deinit(&given);
     return more;
 }
 

@@ -27,10 +27,10 @@ struct table {
     void **values;
     size_t count, cap;
 };
-void *table_get(const struct table *t, uint64_t key);
-void table_put(struct table *t, uint64_t key, void *value);
-void table_deinit(struct table *t);
-uint64_t hash_str(const char *s);
+void *sym_table_get(const struct table *t, uint64_t key);
+void sym_table_put(struct table *t, uint64_t key, void *value);
+void sym_table_deinit(struct table *t);
+uint64_t sym_hash_str(const char *s);
 
 /* A function with what libdw needs. die is valid if pub.source is SYM_DWARF. */
 struct function {
@@ -149,7 +149,7 @@ struct err *need_dwarf(struct sym_module *m) nodiscard;
 bool is_code(const struct sym_module *m, vaddr addr);
 /** The section's header and contents by name; false if it has none. */
 bool find_section(Elf *elf, const char *name, GElf_Shdr *header, Elf_Data **data_out);
-char *hex(const uint8_t *data, size_t len) nodiscard;
+char *hex_of(const uint8_t *data, size_t len) nodiscard;
 char *read_build_id(Elf *elf) nodiscard; /* hex, or NULL */
 /** ERR_FORMAT with libdw's last message. */
 struct err *err_dwarf(const struct sym_module *m, const char *what) nodiscard;
@@ -259,16 +259,20 @@ struct pieces {
 };
 
 /** Evaluates a location description. attr: where it comes from, for operations that need it; or NULL (unwind rules). */
-struct err *evaluate(struct frame *f, Dwarf_Attribute *attr, const Dwarf_Op *ops, size_t count, const uint64_t *initial,
+struct err *location_evaluate(struct frame *f, Dwarf_Attribute *attr, const Dwarf_Op *ops, size_t count, const uint64_t *initial,
                      struct pieces *out) nodiscard;
-/** As evaluate, when the answer must be one location; a register's or value's location is reduced to its number. */
-struct err *evaluate_number(struct frame *f, Dwarf_Attribute *attr, const Dwarf_Op *ops, size_t count,
+/** As location_evaluate, when the answer must be one location; a register's or value's location is reduced to its number. */
+struct err *location_evaluate_number(struct frame *f, Dwarf_Attribute *attr, const Dwarf_Op *ops, size_t count,
                             const uint64_t *initial, uint64_t *out) nodiscard;
 /** The expression valid at f->addr of a location attribute, evaluated. ERR_NOT_FOUND: optimized out there. */
-struct err *evaluate_attribute(struct frame *f, Dwarf_Attribute *attr, struct pieces *out) nodiscard;
+struct err *location_evaluate_attribute(struct frame *f, Dwarf_Attribute *attr, struct pieces *out) nodiscard;
 
 /* ---- unwind.c ---- */
 struct err *frame_cfa(struct frame *f, gaddr *out) nodiscard;
+
+/* ---- type.c, with a frame ---- */
+/** For an array whose length is computed at run time: the type with that length. Others: the type itself. */
+struct err *sized_array(struct frame *f, const struct sym_type *type, const struct sym_type **out) nodiscard;
 
 /* ---- value.c ---- */
 struct err *read_word(struct sym_context *ctx, unsigned dwarf_reg, uint64_t *out) nodiscard;

@@ -496,6 +496,30 @@ TEST(locals_are_read_where_they_live)
     tracee_stop(&t);
 }
 
+TEST(arrays_of_variable_length_are_shown_whole)
+{
+    struct tracee t;
+    struct sym_places p;
+    tracee_start(&t);
+    assert_ok(sym_addresses_of_line(module, source, line_of("squares filled"), &p));
+    run_to(&t, p.items[0].start);
+    sym_places_deinit(&p);
+    cleanup(sym_variables_deinit) struct sym_variables all = {0};
+    struct sym_value value;
+    vaddr addr = t.regs.rip - t.ctx.bias;
+    assert_ok(sym_variables_at(module, addr, 0, &all));
+    struct sym_variable v = variable(&all, "squares");
+    assert_string_equal(v.type->name, "int []");
+    struct err *e = sym_read_variable(module, &v, addr, &t.ctx, &value);
+    if (!e || !optimised) {
+        assert_ok(e);
+        assert_shows(&value, &t, "{0, 1, 4, 9}");
+        sym_value_deinit(&value);
+    }
+    err_free(e);
+    tracee_stop(&t);
+}
+
 TEST(locals_of_inlined_calls_belong_to_their_frames)
 {
     struct tracee t;
@@ -686,7 +710,7 @@ int main(int argc, char **argv)
         t(results_are_read_after_the_return), t(floating_point_results_come_from_their_registers),
         t(values_of_every_kind_are_shown_in_c_notation), t(globals_and_bitfields_are_read),
         t(locals_are_read_where_they_live), t(locals_of_inlined_calls_belong_to_their_frames),
-        t(values_of_the_entry_come_from_the_entry), t(the_prologue_ends_where_arguments_are_at_home), t(unwinding_finds_the_callers),
+        t(arrays_of_variable_length_are_shown_whole), t(values_of_the_entry_come_from_the_entry), t(the_prologue_ends_where_arguments_are_at_home), t(unwinding_finds_the_callers),
         t(memory_that_is_missing_is_said_to_be), t(what_is_not_elf_is_refused)};
     const struct CMUnitTest cplusplus_tests[] = {t(cplusplus_names_are_demangled), t(cplusplus_arguments_are_read),
                                                  t(cplusplus_methods_have_this_and_bases)};

@@ -98,14 +98,14 @@ static void add_symbol_table(struct sym_module *m, Elf *elf, unsigned type, stru
             const char *name = elf_strptr(elf, h.sh_link, s.st_name);
             if (!name || !*name)
                 continue;
-            uint64_t key = hash_str(name) ^ (s.st_value * 0x9e3779b97f4a7c15u);
+            uint64_t key = sym_hash_str(name) ^ (s.st_value * 0x9e3779b97f4a7c15u);
             key = key ? key : 1;
-            if (table_get(seen, key))
+            if (sym_table_get(seen, key))
                 continue;
             const char *linkage = sym_pool_str(&m->pool, name);
             struct function *f = add_symbol(m, linkage, demangle(m, name), s.st_value, s.st_size, SYM_ELF);
             f->preference = preference_of(s.st_info, name) + (kind == STT_NOTYPE ? 64 : 0);
-            table_put(seen, key, f);
+            sym_table_put(seen, key, f);
         }
     }
 }
@@ -156,7 +156,7 @@ static void read_slots(Elf *elf, struct table *slots)
                 continue;
             char *name = elf_strptr(elf, sym_header.sh_link, s.st_name);
             if (name)
-                table_put(slots, r.r_offset, name);
+                sym_table_put(slots, r.r_offset, name);
         }
     }
 }
@@ -175,7 +175,7 @@ static void add_plt(struct sym_module *m, const char *section, const struct tabl
             if (code[i] != 0xff || code[i + 1] != 0x25)
                 continue;
             vaddr slot = h.sh_addr + off + i + 6 + (uint64_t)(int64_t)(int32_t)load_u32(code + i + 2);
-            const char *target = slot ? table_get(slots, slot) : NULL;
+            const char *target = slot ? sym_table_get(slots, slot) : NULL;
             if (!target)
                 continue;
             cleanup(freep) char *name = str_format("%s@plt", demangle(m, target));
@@ -229,6 +229,6 @@ void load_symbols(struct sym_module *m)
         vec_push(&m->symbols, (struct function_range){(*f)->pub.start, (*f)->pub.end, *f});
     function_table_sort(&m->symbols);
     fill_sizes(m);
-    table_deinit(&seen);
-    table_deinit(&slots);
+    sym_table_deinit(&seen);
+    sym_table_deinit(&slots);
 }

@@ -58,6 +58,7 @@ struct big make_big(long first, struct node *n);
 double half(float f);
 long double grow(long double ld);
 void nothing(struct everything *e);
+int variable_length(int n);
 int sum_list(struct node *list);
 int calls_inlined(int n);
 extern int a_global;
@@ -100,6 +101,15 @@ KEEP long double grow(long double ld)
 KEEP void nothing(struct everything *e)
 {
     __asm__ volatile("" : : "r"(e) : "memory"); /* mark: nothing body */
+}
+
+KEEP int variable_length(int n)
+{
+    int squares[n];
+    for (int i = 0; i < n; i++)
+        squares[i] = i * i;
+    __asm__ volatile("" : : "r"(squares) : "memory");
+    return squares[n - 1]; /* mark: squares filled */
 }
 
 KEEP int sum_list(struct node *list)
@@ -147,5 +157,5 @@ int main(int argc, char **argv)
     struct big b = make_big(11, a_list);
     int total = sum_list(a_list) + calls_inlined(argc);
     printf("%g %ld %ld %d %g %Lg\n", r.x, r.y, b.v[0], total, half(3.0f), grow(1.5L));
-    return 0;
+    return variable_length(4) - 9;
 }

@@ -27,7 +27,7 @@ static void scan_scope(struct sym_module *m, Dwarf_Die *parent, const char *scop
             continue;
         const char *name = dwarf_diename(&die);
         if (is_type && *scope)
-            table_put(&m->scopes, (uintptr_t)die.addr, sym_pool_str(&m->pool, scope));
+            sym_table_put(&m->scopes, (uintptr_t)die.addr, sym_pool_str(&m->pool, scope));
         if (tag == DW_TAG_typedef || tag == DW_TAG_enumeration_type)
             continue;
         cleanup(freep) char *full =
@@ -35,7 +35,7 @@ static void scan_scope(struct sym_module *m, Dwarf_Die *parent, const char *scop
         if (is_type && name && !die_flag(&die, DW_AT_declaration)) {
             Dwarf_Die *kept = sym_pool_alloc(&m->pool, sizeof(*kept));
             *kept = die;
-            table_put(&m->complete, hash_str(full), kept);
+            sym_table_put(&m->complete, sym_hash_str(full), kept);
         }
         if (name || !is_type)
             scan_scope(m, &die, full, depth + 1);
@@ -46,16 +46,16 @@ static void scan_scope(struct sym_module *m, Dwarf_Die *parent, const char *scop
 static void load_scopes(struct sym_module *m, Dwarf_Die *die)
 {
     Dwarf_Die unit;
-    if (!dwarf_diecu(die, &unit, NULL, NULL) || table_get(&m->scoped_units, (uintptr_t)unit.addr))
+    if (!dwarf_diecu(die, &unit, NULL, NULL) || sym_table_get(&m->scoped_units, (uintptr_t)unit.addr))
         return;
-    table_put(&m->scoped_units, (uintptr_t)unit.addr, m);
+    sym_table_put(&m->scoped_units, (uintptr_t)unit.addr, m);
     scan_scope(m, &unit, "", 0);
 }
 
 static char *full_name(struct sym_module *m, Dwarf_Die *die)
 {
     load_scopes(m, die);
-    const char *name = dwarf_diename(die), *scope = table_get(&m->scopes, (uintptr_t)die->addr);
+    const char *name = dwarf_diename(die), *scope = sym_table_get(&m->scopes, (uintptr_t)die->addr);
     if (!name)
         return NULL;
     return scope ? str_format("%s::%s", scope, name) : xstrdup(name);
@@ -73,7 +73,7 @@ void complete_type(struct sym_module *m, Dwarf_Die *die)
         for (size_t i = 0; i < m->unit_count; i++)
             load_scopes(m, &m->units[i].die);
     }
-    Dwarf_Die *found = table_get(&m->complete, hash_str(name));
+    Dwarf_Die *found = sym_table_get(&m->complete, sym_hash_str(name));
     const char *base = dwarf_diename(die), *found_base = found ? dwarf_diename(found) : NULL;
     if (found_base && str_eq(base, found_base))
         *die = *found;
@@ -377,7 +377,7 @@ static const struct sym_type *make_type(struct sym_module *m, Dwarf_Die *die, un
     if (!die)
         return void_type(m);
     uint64_t key = (uint64_t)(uintptr_t)die->addr | (uint64_t)dimension << 56;
-    struct type *t = table_get(&m->types, key);
+    struct type *t = sym_table_get(&m->types, key);
     if (t)
         return &t->pub;
     if (depth > MAX_DEPTH)
@@ -389,7 +389,7 @@ static const struct sym_type *make_type(struct sym_module *m, Dwarf_Die *die, un
     strip(&t->die, &is_void);
     cleanup(freep) char *name = declare(m, die, dimension, "", 0);
     t->pub.name = sym_pool_str(&m->pool, name);
-    table_put(&m->types, key, t);
+    sym_table_put(&m->types, key, t);
     if (is_void) {
         t->pub.kind = SYM_VOID;
         return &t->pub;
@@ -423,6 +423,58 @@ const struct sym_type *type_of_die(struct sym_module *m, Dwarf_Die *die)
     if (die_type(die, &target))
         return make_type(m, &target, 0, 0);
     return is_dangling(die) ? &unknown.pub : make_type(m, NULL, 0, 0);
+}
+
+/* The value of a bound that is computed at run time: an expression, or a variable that holds it. */
+static struct err *read_bound(struct frame *f, Dwarf_Die *subrange, unsigned name, uint64_t *out)
+{
+    Dwarf_Attribute attr, location;
+    Dwarf_Die variable;
+    struct pieces pieces;
+    if (!dwarf_attr_integrate(subrange, name, &attr))
+        return err_new(ERR_NOT_FOUND, "the array's length is not known");
+    if (dwarf_formref_die(&attr, &variable)) {
+        if (!dwarf_attr_integrate(&variable, DW_AT_location, &location))
+            return err_new(ERR_NOT_FOUND, "the array's length is optimized out");
+    } else {
+        location = attr;
+    }
+    TRY(location_evaluate_attribute(f, &location, &pieces));
+    struct sym_value value = {0};
+    static const struct sym_type word = {.kind = SYM_UINT, .name = "unsigned long", .size = 8};
+    struct err *e = NULL;
+    struct piece *p = &pieces.items[0];
+    if (!dwarf_formref_die(&attr, &variable) && pieces.count == 1 && p->location.kind == LOCATION_MEMORY)
+        *out = p->location.value; // an expression gives the number itself
+    else if (!(e = value_from_pieces(f, &word, &pieces, &value)))
+        memcpy(out, value.bytes, sizeof(*out));
+    sym_value_deinit(&value);
+    vec_deinit(&pieces);
+    return e;
+}
+
+struct err *sized_array(struct frame *f, const struct sym_type *type, const struct sym_type **out)
+{
+    *out = type;
+    Dwarf_Die die = type_of(type)->die, subrange;
+    if (type->kind != SYM_ARRAY || type->count || !type->target->size || !die_child(&die, &subrange))
+        return NULL;
+    uint64_t bound = 0;
+    if (dwarf_hasattr(&subrange, DW_AT_count)) {
+        TRY(read_bound(f, &subrange, DW_AT_count, &bound));
+    } else if (dwarf_hasattr(&subrange, DW_AT_upper_bound)) {
+        TRY(read_bound(f, &subrange, DW_AT_upper_bound, &bound));
+        bound++;
+    }
+    uint64_t size;
+    if (bound == 0 || __builtin_mul_overflow(bound, type->target->size, &size) || size > (1u << 30))
+        return NULL; // a flexible array member, or an uninitialised length
+    struct type *sized = sym_pool_alloc(&f->m->pool, sizeof(*sized));
+    *sized = *type_of(type);
+    sized->pub.count = bound;
+    sized->pub.size = size;
+    *out = &sized->pub;
+    return NULL;
 }
 
 /* ---- Members ---- */

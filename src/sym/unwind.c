@@ -35,7 +35,7 @@ static struct err *cfa_by(struct frame *f, Dwarf_Frame *rules, gaddr *out)
     // A CFA cannot be defined by itself; 0 keeps such an expression from recursing.
     plain.has_cfa = true;
     plain.cfa = 0;
-    return evaluate_number(&plain, NULL, ops, count, NULL, out);
+    return location_evaluate_number(&plain, NULL, ops, count, NULL, out);
 }
 
 struct err *frame_cfa(struct frame *f, gaddr *out)
@@ -64,7 +64,7 @@ static struct err *caller_register(struct frame *f, Dwarf_Frame *rules, int reg,
     if (count == 0)
         return err_new(ERR_NOT_FOUND, "register %d is not preserved", reg);
     struct pieces pieces;
-    TRY(evaluate(f, NULL, ops, count, NULL, &pieces));
+    TRY(location_evaluate(f, NULL, ops, count, NULL, &pieces));
     struct piece p = pieces.items[0];
     vec_deinit(&pieces);
     if (p.is_missing || p.bits)

@@ -172,8 +172,10 @@ struct err *sym_read_variable(struct sym_module *m, const struct sym_variable *v
         struct frame f = {.m = m, .ctx = ctx, .addr = addr};
         f.function = var->function ? function_of(var->function) : NULL;
         struct pieces pieces;
-        TRY(evaluate_attribute(&f, &attr, &pieces));
-        struct err *e = value_from_pieces(&f, var->type, &pieces, out);
+        const struct sym_type *type;
+        TRY(sized_array(&f, var->type, &type));
+        TRY(location_evaluate_attribute(&f, &attr, &pieces));
+        struct err *e = value_from_pieces(&f, type, &pieces, out);
         vec_deinit(&pieces);
         return e;
     }
