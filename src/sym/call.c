@@ -1,21 +1,23 @@
 /* Arguments and results by the calling convention: System V psABI for x86-64, section 3.2.3.
  *
- * At a function's first instruction, -O0 debug information points to stack slots that the prologue has not filled yet; the
- * arguments are still where the caller put them. Values up to 16 bytes are classified by eightbytes: INTEGER ones take the next of
- * rdi, rsi, rdx, rcx, r8, r9; SSE ones the next of xmm0 to xmm7; a value for which not enough registers are left, and
- * everything of class MEMORY, is on the stack, from rsp + 8 up. Optimised code has location lists that are right at
- * the entry, and whose clones (.constprop, .isra) have parameters of their own: there the list is asked first. */
+ * At a function's first instruction, -O0 debug information points to stack slots that the prologue
+ * has not filled yet; the arguments are still where the caller put them. Values up to 16 bytes are
+ * classified by eightbytes: INTEGER ones take the next of rdi, rsi, rdx, rcx, r8, r9; SSE ones the
+ * next of xmm0 to xmm7; a value for which not enough registers are left, and everything of class
+ * MEMORY, is on the stack, from rsp + 8 up. Optimised code has location lists that are right at the
+ * entry, and whose clones (.constprop, .isra) have parameters of their own: there the list is asked
+ * first. */
 #include "sym/sym_int.h"
 
-enum class { CLASS_NONE, CLASS_INTEGER, CLASS_SSE, CLASS_SSEUP, CLASS_X87, CLASS_MEMORY };
+enum arg_class { CLASS_NONE, CLASS_INTEGER, CLASS_SSE, CLASS_SSEUP, CLASS_X87, CLASS_MEMORY };
 
 struct classes {
-    enum class eightbyte[8];
+    enum arg_class eightbyte[8];
     unsigned count;
     bool by_reference; /* C++: a copy is passed by its address */
 };
 
-static enum class merge(enum class a, enum class b)
+static enum arg_class merge(enum arg_class a, enum arg_class b)
 {
     if (a == b || b == CLASS_NONE)
         return a;
@@ -26,37 +28,41 @@ static enum class merge(enum class a, enum class b)
     return a == CLASS_INTEGER || b == CLASS_INTEGER ? CLASS_INTEGER : CLASS_SSE;
 }
 
-static void add_class(struct classes *c, uint64_t off, uint64_t size, enum class class)
+static void add_class(struct classes *c, uint64_t off, uint64_t size, enum arg_class kind)
 {
     for (uint64_t at = off / 8; size && at <= (off + size - 1) / 8 && at < c->count; at++)
-        c->eightbyte[at] = merge(c->eightbyte[at], class);
+        c->eightbyte[at] = merge(c->eightbyte[at], kind);
 }
 
-static void classify_part(struct sym_module *m, const struct sym_type *type, uint64_t off, struct classes *c, unsigned depth);
+static void classify_part(struct sym_module *m, const struct sym_type *type, uint64_t off,
+                          struct classes *c, unsigned depth);
 
-static void classify_members(struct sym_module *m, const struct sym_type *type, uint64_t off, struct classes *c,
-                             unsigned depth)
+static void classify_members(struct sym_module *m, const struct sym_type *type, uint64_t off,
+                             struct classes *c, unsigned depth)
 {
     struct members members;
     members_of(m, type, &members);
-    vec_each(member, &members) {
+    vec_each (member, &members) {
         if (member->is_virtual)
             c->by_reference = true;
         if (member->bit_size)
-            add_class(c, off + member->byte_off, (member->bit_off + member->bit_size + 7) / 8, CLASS_INTEGER);
+            add_class(c, off + member->byte_off, (member->bit_off + member->bit_size + 7) / 8,
+                      CLASS_INTEGER);
         else
             classify_part(m, member->type, off + member->byte_off, c, depth + 1);
     }
     vec_deinit(&members);
 }
 
-static void classify_part(struct sym_module *m, const struct sym_type *type, uint64_t off, struct classes *c, unsigned depth)
+static void classify_part(struct sym_module *m, const struct sym_type *type, uint64_t off,
+                          struct classes *c, unsigned depth)
 {
     if (depth > MAX_DEPTH || off > 64)
         return;
     switch (type->kind) {
     case SYM_FLOAT:
-        add_class(c, off, type->size, type->size > 8 ? CLASS_X87 : CLASS_SSE); // __float128 is rare: taken for x87
+        add_class(c, off, type->size,
+                  type->size > 8 ? CLASS_X87 : CLASS_SSE); // __float128 is rare: taken for x87
         break;
     case SYM_COMPLEX:
         add_class(c, off, type->size, type->size > 16 ? CLASS_X87 : CLASS_SSE);
@@ -83,7 +89,8 @@ static void classify_part(struct sym_module *m, const struct sym_type *type, uin
     }
 }
 
-/* Whether C++ passes values of a class by the address of a copy: it has a copy constructor or destructor of its own. */
+/* Whether C++ passes values of a class by the address of a copy: it has a copy constructor or
+ * destructor of its own. */
 static bool is_by_reference(const struct sym_type *type)
 {
     Dwarf_Die die = type_of(type)->die, child;
@@ -94,7 +101,8 @@ static bool is_by_reference(const struct sym_type *type)
         return false;
     do { // older compilers do not say: a destructor that is written out tells
         const char *name = dwarf_tag(&child) == DW_TAG_subprogram ? dwarf_diename(&child) : NULL;
-        if (name && name[0] == '~' && !die_flag(&child, DW_AT_artificial) && !dwarf_hasattr(&child, DW_AT_defaulted))
+        if (name && name[0] == '~' && !die_flag(&child, DW_AT_artificial) &&
+            !dwarf_hasattr(&child, DW_AT_defaulted))
             return true;
     } while (die_sibling(&child, &child));
     return false;
@@ -130,7 +138,8 @@ static void classify(struct sym_module *m, const struct sym_type *type, struct c
 
 /* ---- Arguments ---- */
 
-struct err *sym_function_parameters(struct sym_module *m, const struct sym_function *fn, struct sym_variables *out)
+struct err *sym_function_parameters(struct sym_module *m, const struct sym_function *fn,
+                                    struct sym_variables *out)
 {
     HOLD(m);
     if (fn->source != SYM_DWARF) {
@@ -153,7 +162,8 @@ struct err *sym_function_parameters(struct sym_module *m, const struct sym_funct
     return NULL;
 }
 
-struct err *sym_return_type(struct sym_module *m, const struct sym_function *fn, const struct sym_type **out)
+struct err *sym_return_type(struct sym_module *m, const struct sym_function *fn,
+                            const struct sym_type **out)
 {
     HOLD(m);
     if (fn->source != SYM_DWARF) {
@@ -176,14 +186,17 @@ enum { INTEGER_ARGUMENTS = sizeof(argument_regs), VECTOR_ARGUMENTS = 8 };
 
 static uint64_t alignment(const struct sym_type *type, const struct classes *c)
 {
-    if (type->size >= 16 && (type->kind == SYM_FLOAT || type->kind == SYM_INT || type->kind == SYM_UINT))
+    if (type->size >= 16 &&
+        (type->kind == SYM_FLOAT || type->kind == SYM_INT || type->kind == SYM_UINT))
         return 16;
-    return c->count > 2 && c->eightbyte[1] == CLASS_SSEUP ? type->size : 8; // TODO: alignas() of structs on the stack
+    return c->count > 2 && c->eightbyte[1] == CLASS_SSEUP
+               ? type->size
+               : 8; // TODO: alignas() of structs on the stack
 }
 
 /* Gives one argument its places, as pieces. */
-static void place_argument(const struct sym_type *type, const struct classes *c, struct used *used, gaddr stack,
-                           struct pieces *out)
+static void place_argument(const struct sym_type *type, const struct classes *c, struct used *used,
+                           gaddr stack, struct pieces *out)
 {
     unsigned integers = 0, vectors = 0;
     bool in_memory = !c->count || c->eightbyte[0] == CLASS_MEMORY || c->eightbyte[0] == CLASS_X87;
@@ -191,8 +204,10 @@ static void place_argument(const struct sym_type *type, const struct classes *c,
         integers += c->eightbyte[i] == CLASS_INTEGER;
         vectors += c->eightbyte[i] == CLASS_SSE;
     }
-    if (in_memory || used->integers + integers > INTEGER_ARGUMENTS || used->vectors + vectors > VECTOR_ARGUMENTS) {
-        uint64_t size = c->by_reference ? 8 : type->size, align = c->by_reference ? 8 : alignment(type, c);
+    if (in_memory || used->integers + integers > INTEGER_ARGUMENTS ||
+        used->vectors + vectors > VECTOR_ARGUMENTS) {
+        uint64_t size = c->by_reference ? 8 : type->size,
+                 align = c->by_reference ? 8 : alignment(type, c);
         used->stack = (used->stack + align - 1) & ~(align - 1);
         struct location l = {.kind = LOCATION_MEMORY, .value = stack + used->stack};
         vec_push(out, (struct piece){.location = l});
@@ -235,12 +250,14 @@ static bool has_location_list(const struct sym_variable *v)
     if (!dwarf_attr_integrate(&die, DW_AT_location, &attr))
         return false;
     unsigned form = dwarf_whatform(&attr);
-    return form == DW_FORM_sec_offset || form == DW_FORM_loclistx || form == DW_FORM_data4 || form == DW_FORM_data8;
+    return form == DW_FORM_sec_offset || form == DW_FORM_loclistx || form == DW_FORM_data4 ||
+           form == DW_FORM_data8;
 }
 
 /* By the calling convention. */
-static struct err *read_by_convention(struct sym_module *m, const struct sym_function *fn, const struct sym_variables *all,
-                                      size_t idx, struct sym_context *ctx, struct sym_value *out)
+static struct err *read_by_convention(struct sym_module *m, const struct sym_function *fn,
+                                      const struct sym_variables *all, size_t idx,
+                                      struct sym_context *ctx, struct sym_value *out)
 {
     const struct sym_type *result;
     struct classes c;
@@ -276,8 +293,8 @@ static struct err *read_by_convention(struct sym_module *m, const struct sym_fun
     return e;
 }
 
-struct err *sym_read_argument_at_entry(struct sym_module *m, const struct sym_function *fn, size_t idx,
-                                       struct sym_context *ctx, struct sym_value *out)
+struct err *sym_read_argument_at_entry(struct sym_module *m, const struct sym_function *fn,
+                                       size_t idx, struct sym_context *ctx, struct sym_value *out)
 {
     HOLD(m);
     cleanup(sym_variables_deinit) struct sym_variables all = {0};
@@ -311,8 +328,8 @@ static void place_result(const struct classes *c, struct pieces *out)
             l.value = SYM_ST0 + used_x87++;
         else
             continue;
-        while (i + 1 < c->count &&
-               (c->eightbyte[i + 1] == CLASS_SSEUP || (c->eightbyte[i] == CLASS_X87 && bits < 128))) {
+        while (i + 1 < c->count && (c->eightbyte[i + 1] == CLASS_SSEUP ||
+                                    (c->eightbyte[i] == CLASS_X87 && bits < 128))) {
             bits += 64;
             i++;
         }
@@ -322,8 +339,8 @@ static void place_result(const struct classes *c, struct pieces *out)
         out->items[0].bits = 0;
 }
 
-struct err *sym_read_return_value(struct sym_module *m, const struct sym_function *fn, struct sym_context *ctx,
-                                  struct sym_value *out)
+struct err *sym_read_return_value(struct sym_module *m, const struct sym_function *fn,
+                                  struct sym_context *ctx, struct sym_value *out)
 {
     HOLD(m);
     const struct sym_type *type;
@@ -334,7 +351,8 @@ struct err *sym_read_return_value(struct sym_module *m, const struct sym_functio
         return err_new(ERR_NOT_FOUND, "the size of %s is not known", type->name);
     struct classes c;
     classify(m, type, &c);
-    if (c.by_reference || c.eightbyte[0] == CLASS_MEMORY) { // rax holds the address that the caller gave
+    if (c.by_reference ||
+        c.eightbyte[0] == CLASS_MEMORY) { // rax holds the address that the caller gave
         gaddr addr;
         TRY(read_word(ctx, SYM_RAX, &addr));
         return sym_read_at(m, type, addr, ctx, out);

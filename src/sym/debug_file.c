@@ -1,8 +1,9 @@
 /* Where a module's debug information is.
  *
- * Order: the file itself; by build id in the trace's debug/ and in /usr/lib/debug; by .gnu_debuglink beside the file, in
- * .debug/ there, in the trace's debug/ and below /usr/lib/debug. A candidate is taken if its build id is the module's, or,
- * where there are none, if its CRC is the one in .gnu_debuglink (GDB manual, "Debugging Information in Separate Files"). */
+ * Order: the file itself; by build id in the trace's debug/ and in /usr/lib/debug; by
+ * .gnu_debuglink beside the file, in .debug/ there, in the trace's debug/ and below /usr/lib/debug.
+ * A candidate is taken if its build id is the module's, or, where there are none, if its CRC is the
+ * one in .gnu_debuglink (GDB manual, "Debugging Information in Separate Files"). */
 #include "base/bytes.h"
 #include "sym/sym_int.h"
 
@@ -15,7 +16,8 @@ static const char system_debug_dir[] = "/usr/lib/debug";
 static bool has_debug_info(Elf *elf)
 {
     GElf_Shdr h;
-    return (find_section(elf, ".debug_info", &h, NULL) || find_section(elf, ".zdebug_info", &h, NULL)) &&
+    return (find_section(elf, ".debug_info", &h, NULL) ||
+            find_section(elf, ".zdebug_info", &h, NULL)) &&
            h.sh_type != SHT_NOBITS;
 }
 
@@ -60,7 +62,8 @@ static bool find_by_build_id(struct sym_module *m, const char *dir)
 {
     if (!dir || !m->build_id)
         return false;
-    cleanup(freep) char *path = str_format("%s/.build-id/%.2s/%s.debug", dir, m->build_id, m->build_id + 2);
+    cleanup(freep) char *path =
+        str_format("%s/.build-id/%.2s/%s.debug", dir, m->build_id, m->build_id + 2);
     return take_debug_file(m, path, NULL);
 }
 
@@ -82,11 +85,12 @@ static bool find_by_link(struct sym_module *m)
     cleanup(freep) char *below = str_format("%s/.debug/%s", dir, name);
     cleanup(freep) char *in_trace = str_format("%s/%s", m->debug_dir ? m->debug_dir : dir, name);
     cleanup(freep) char *in_system = str_format("%s%s/%s", system_debug_dir, dir, name);
-    return take_debug_file(m, beside, &crc) || take_debug_file(m, below, &crc) || take_debug_file(m, in_trace, &crc) ||
-           take_debug_file(m, in_system, &crc);
+    return take_debug_file(m, beside, &crc) || take_debug_file(m, below, &crc) ||
+           take_debug_file(m, in_trace, &crc) || take_debug_file(m, in_system, &crc);
 }
 
-/* Opens the file of what dwz moved out, if the trace has it; libdw itself looks where the link says. */
+/* Opens the file of what dwz moved out, if the trace has it; libdw itself looks where the link
+ * says. */
 static void load_alternate(struct sym_module *m)
 {
     const char *name;
@@ -96,8 +100,10 @@ static void load_alternate(struct sym_module *m)
         return;
     cleanup(freep) char *hex_id = hex_of(id, (size_t)id_len);
     const char *slash = strrchr(name, '/'), *base = slash ? slash + 1 : name;
-    cleanup(freep) char *sup = str_format("%s/.build-id/%.2s/%s.sup", m->debug_dir, hex_id, hex_id + 2);
-    cleanup(freep) char *debug = str_format("%s/.build-id/%.2s/%s.debug", m->debug_dir, hex_id, hex_id + 2);
+    cleanup(freep) char *sup =
+        str_format("%s/.build-id/%.2s/%s.sup", m->debug_dir, hex_id, hex_id + 2);
+    cleanup(freep) char *debug =
+        str_format("%s/.build-id/%.2s/%s.debug", m->debug_dir, hex_id, hex_id + 2);
     cleanup(freep) char *dwz = str_format("%s/.dwz/%s", m->debug_dir, base);
     const char *const paths[] = {sup, debug, dwz};
     for (size_t i = 0; i < sizeof(paths) / sizeof(*paths) && m->alternate_fd < 0; i++)
@@ -116,7 +122,8 @@ void load_dwarf(struct sym_module *m)
         return;
     m->dwarf_tried = true;
     bool own = has_debug_info(m->elf);
-    if (!own && !find_by_build_id(m, m->debug_dir) && !find_by_build_id(m, system_debug_dir) && !find_by_link(m)) {
+    if (!own && !find_by_build_id(m, m->debug_dir) && !find_by_build_id(m, system_debug_dir) &&
+        !find_by_link(m)) {
         m->no_dwarf = str_format("%s: no debug information", m->path);
         return;
     }

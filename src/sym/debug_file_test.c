@@ -1,4 +1,5 @@
-/* Debug information in other places, and damaged. Arguments: a program with debug information, objcopy, xz. */
+/* Debug information in other places, and damaged. Arguments: a program with debug information,
+ * objcopy, xz. */
 #include "base/test.h"
 #include "sym/sym.h"
 
@@ -42,7 +43,8 @@ TEST(debug_information_is_found_by_build_id_in_the_traces_directory)
     const char *id = sym_module_build_id(whole);
     assert_non_null(id);
     run("mkdir -p %s/debug/.build-id/%.2s", dir, id);
-    run("%s --only-keep-debug %s %s/debug/.build-id/%.2s/%s.debug", objcopy, program, dir, id, id + 2);
+    run("%s --only-keep-debug %s %s/debug/.build-id/%.2s/%s.debug", objcopy, program, dir, id,
+        id + 2);
     run("%s --strip-all %s %s/stripped", objcopy, program, dir);
     alone = open_module("stripped", NULL);
     assert_non_null(strstr(sym_module_no_dwarf(alone), "no debug information"));
@@ -56,9 +58,11 @@ TEST(debug_information_is_found_by_build_id_in_the_traces_directory)
 TEST(debug_information_is_found_by_its_link)
 {
     cleanup(sym_module_closep) struct sym_module *m = NULL, *other = NULL;
-    run("%s --only-keep-debug --remove-section=.note.gnu.build-id %s %s/linked.debug", objcopy, program, dir);
-    run("cd %s && %s --strip-all --remove-section=.note.gnu.build-id --add-gnu-debuglink=linked.debug %s linked", dir, objcopy,
-        program);
+    run("%s --only-keep-debug --remove-section=.note.gnu.build-id %s %s/linked.debug", objcopy,
+        program, dir);
+    run("cd %s && %s --strip-all --remove-section=.note.gnu.build-id "
+        "--add-gnu-debuglink=linked.debug %s linked",
+        dir, objcopy, program);
     m = open_module("linked", NULL);
     assert_null(sym_module_no_dwarf(m));
     expect_source_of(m, "sum_list", SYM_DWARF);
@@ -80,8 +84,10 @@ TEST(mini_debug_information_gives_symbols)
     cleanup(sym_module_closep) struct sym_module *m = NULL;
     if (!*xz)
         skip(); // no xz
-    run("%s --strip-debug %s %s/mini && %s -c %s/mini >%s/mini.xz", objcopy, program, dir, xz, dir, dir);
-    run("%s --strip-all --add-section .gnu_debugdata=%s/mini.xz %s %s/with_mini", objcopy, dir, program, dir);
+    run("%s --strip-debug %s %s/mini && %s -c %s/mini >%s/mini.xz", objcopy, program, dir, xz, dir,
+        dir);
+    run("%s --strip-all --add-section .gnu_debugdata=%s/mini.xz %s %s/with_mini", objcopy, dir,
+        program, dir);
     m = open_module("with_mini", NULL);
     expect_source_of(m, "sum_list", SYM_ELF);
 }
@@ -110,9 +116,10 @@ static bool ignore_row(void *arg, const struct sym_line *row, const struct sym_f
     return true;
 }
 
-static void read_all(struct sym_module *m, struct sym_context *ctx, struct sym_variables *all, vaddr addr)
+static void read_all(struct sym_module *m, struct sym_context *ctx, struct sym_variables *all,
+                     vaddr addr)
 {
-    vec_each(v, all) {
+    vec_each (v, all) {
         struct sym_value value;
         char *text;
         struct err *e = sym_read_variable(m, v, addr, ctx, &value);
@@ -185,7 +192,8 @@ static void ask_function(struct sym_module *m, struct sym_context *ctx, const ch
 static void ask_everything(const char *path)
 {
     struct sym_context ctx = {.read_memory = read_zeros, .read_register = read_address};
-    static const char *const functions[] = {"twice", "mixed", "make_big", "sum_list", "calls_inlined", "nothing", "main", "half"};
+    static const char *const functions[] = {"twice",         "mixed",   "make_big", "sum_list",
+                                            "calls_inlined", "nothing", "main",     "half"};
     cleanup(sym_module_closep) struct sym_module *m = NULL;
     struct err *e = sym_module_open(path, NULL, &m);
     if (e) {
@@ -243,8 +251,10 @@ TEST(damaged_files_give_errors)
         cleanup(freep) uint8_t *copy = xmemdup(data, len);
         for (int k = 0; k < 20; k++) {
             // half of the rounds spare the program itself, so that the debug information is reached
-            size_t start = i % 2 ? len / 2 : 0, at = start + (size_t)nrand48(state48) % (len - start);
-            copy[at] = (uint8_t)(k % 2 ? nrand48(state48) : copy[at] ^ (1 << (nrand48(state48) % 8)));
+            size_t start = i % 2 ? len / 2 : 0,
+                   at = start + (size_t)nrand48(state48) % (len - start);
+            copy[at] =
+                (uint8_t)(k % 2 ? nrand48(state48) : copy[at] ^ (1 << (nrand48(state48) % 8)));
         }
         write_file(path, copy, len);
         ask_everything(path);
@@ -253,10 +263,13 @@ TEST(damaged_files_give_errors)
 
 int main(int argc, char **argv)
 {
-    const struct CMUnitTest tests[] = {t(debug_information_is_found_by_build_id_in_the_traces_directory),
-                                       t(debug_information_is_found_by_its_link), t(compressed_debug_information_is_read),
-                                       t(mini_debug_information_gives_symbols), t(truncated_files_give_errors),
-                                       t(damaged_files_give_errors)};
+    const struct CMUnitTest tests[] = {
+        t(debug_information_is_found_by_build_id_in_the_traces_directory),
+        t(debug_information_is_found_by_its_link),
+        t(compressed_debug_information_is_read),
+        t(mini_debug_information_gives_symbols),
+        t(truncated_files_give_errors),
+        t(damaged_files_give_errors)};
     if (argc != 4 || !mkdtemp(dir))
         return 2;
     cleanup(freep) char *full = realpath(argv[1], NULL); // commands change directory

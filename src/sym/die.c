@@ -81,14 +81,16 @@ static const char *declaring_file(struct sym_module *m, Dwarf_Die *die)
         !dwarf_cu_die(attr.cu, &unit, &version, NULL, NULL, NULL, NULL, NULL) ||
         dwarf_getsrcfiles(&unit, &files, &count) != 0 || idx >= count || (idx == 0 && version < 5))
         return NULL;
-    const char *file = dwarf_filesrc(files, idx, NULL, NULL), *dir = die_string(&unit, DW_AT_comp_dir);
+    const char *file = dwarf_filesrc(files, idx, NULL, NULL),
+               *dir = die_string(&unit, DW_AT_comp_dir);
     if (!file || file[0] == '/' || !dir)
         return file ? intern_file(m, file) : NULL;
     cleanup(freep) char *full = str_format("%s/%s", dir, file);
     return intern_file(m, full);
 }
 
-void die_declaration(struct sym_module *m, Dwarf_Die *die, const char **file_out, unsigned *line_out)
+void die_declaration(struct sym_module *m, Dwarf_Die *die, const char **file_out,
+                     unsigned *line_out)
 {
     int line = 0;
     *file_out = declaring_file(m, die);

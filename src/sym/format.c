@@ -24,7 +24,11 @@ static void add_escaped(struct buf *b, uint8_t c, char quote)
 /* The length of the UTF-8 sequence at `s`, 0 if it is not one. RFC 3629. */
 static size_t utf8_len(const uint8_t *s, size_t left)
 {
-    size_t len = s[0] < 0x80 ? 1 : s[0] >= 0xc2 && s[0] < 0xe0 ? 2 : (s[0] & 0xf0) == 0xe0 ? 3 : (s[0] & 0xf8) == 0xf0 ? 4 : 0;
+    size_t len = s[0] < 0x80                   ? 1
+                 : s[0] >= 0xc2 && s[0] < 0xe0 ? 2
+                 : (s[0] & 0xf0) == 0xe0       ? 3
+                 : (s[0] & 0xf8) == 0xf0       ? 4
+                                               : 0;
     if (!len || len > left || s[0] > 0xf4)
         return 0;
     for (size_t i = 1; i < len; i++)
@@ -79,7 +83,8 @@ static void add_pointed_string(struct buf *b, struct sym_context *ctx, gaddr add
 static void add_double(struct buf *b, double d, int digits)
 {
     char text[64];
-    for (int precision = 1; precision <= digits; precision++) { // the shortest that reads back the same
+    for (int precision = 1; precision <= digits;
+         precision++) { // the shortest that reads back the same
         snprintf(text, sizeof(text), "%.*g", precision, d);
         double back = strtod(text, NULL);
         if (digits == 9 ? (float)back == (float)d : back == d)
@@ -139,9 +144,11 @@ static void add_character(struct buf *b, const struct sym_type *type, const uint
 
 static void add_enum(struct buf *b, const struct sym_type *type, const uint8_t *bytes)
 {
-    bool is_signed = !type->target || type->target->kind == SYM_INT || type->target->kind == SYM_CHAR;
+    bool is_signed =
+        !type->target || type->target->kind == SYM_INT || type->target->kind == SYM_CHAR;
     int64_t v = load_integer(bytes, type->size, is_signed);
-    uint64_t mask = type->size < 8 ? (1ull << (8 * type->size)) - 1 : ~0ull, left = (uint64_t)v & mask;
+    uint64_t mask = type->size < 8 ? (1ull << (8 * type->size)) - 1 : ~0ull,
+             left = (uint64_t)v & mask;
     Dwarf_Die die, parent = type_of(type)->die;
     size_t start = b->len;
     if (!type_of(type)->has_die || !die_child(&parent, &die))
@@ -150,7 +157,8 @@ static void add_enum(struct buf *b, const struct sym_type *type, const uint8_t *
         do { // an exact name, else (for flags) the names of bits
             int64_t named;
             const char *name = dwarf_diename(&die);
-            if (dwarf_tag(&die) != DW_TAG_enumerator || !name || !die_signed(&die, DW_AT_const_value, &named))
+            if (dwarf_tag(&die) != DW_TAG_enumerator || !name ||
+                !die_signed(&die, DW_AT_const_value, &named))
                 continue;
             uint64_t bits = (uint64_t)named & mask;
             if (bits == ((uint64_t)v & mask)) {
@@ -352,7 +360,8 @@ static void add_value(struct formatter *f, const struct sym_value *v, unsigned n
     }
 }
 
-struct err *sym_format_value(struct sym_module *m, const struct sym_value *value, struct sym_context *ctx, char **text_out)
+struct err *sym_format_value(struct sym_module *m, const struct sym_value *value,
+                             struct sym_context *ctx, char **text_out)
 {
     HOLD(m);
     struct formatter f = {.m = m, .ctx = ctx};

@@ -1,16 +1,17 @@
 /* Line tables: address to line, line to addresses, and the names of source files.
  *
- * File names are absolute (the compilation directory put before relative ones; unless that is relative too), without ".", ".." and double slashes, and
- * interned: within a module two files are the same if and only if the pointers are equal.
+ * File names are absolute (the compilation directory put before relative ones; unless that is
+ * relative too), without ".", ".." and double slashes, and interned: within a module two files are
+ * the same if and only if the pointers are equal.
  *
- * Several rows may begin at one address (DWARF 5 section 6.2.2 calls them views); the last of them owns the addresses
- * up to the next row, the others are empty. */
+ * Several rows may begin at one address (DWARF 5 section 6.2.2 calls them views); the last of them
+ * owns the addresses up to the next row, the others are empty. */
 #include "sym/sym_int.h"
 
 /* ---- File names ---- */
 
-/* Removes empty, "." and ".." components in place; of a relative path (a build whose directory was mapped away) not the ".." it
- * begins with. */
+/* Removes empty, "." and ".." components in place; of a relative path (a build whose directory was
+ * mapped away) not the ".." it begins with. */
 static void normalise(char *path)
 {
     bool is_absolute = path[0] == '/';
@@ -19,7 +20,8 @@ static void normalise(char *path)
         from += strspn(from, "/");
         size_t len = strcspn(from, "/");
         bool is_parent = len == 2 && from[0] == '.' && from[1] == '.';
-        bool ends_in_parent = to - root >= 2 && to[-1] == '.' && to[-2] == '.' && (to - root == 2 || to[-3] == '/');
+        bool ends_in_parent =
+            to - root >= 2 && to[-1] == '.' && to[-2] == '.' && (to - root == 2 || to[-3] == '/');
         if (is_parent && to > root && !ends_in_parent) {
             while (to > root && *--to != '/')
                 ;
@@ -103,7 +105,8 @@ void load_file_list(struct sym_module *m)
         return;
     m->file_list_loaded = true;
     if (m->file_names.count)
-        qsort(m->file_names.items, m->file_names.count, sizeof(*m->file_names.items), compare_names);
+        qsort(m->file_names.items, m->file_names.count, sizeof(*m->file_names.items),
+              compare_names);
     // The vector may grow and be sorted again later; what callers were given stays.
     m->file_list = sym_pool_alloc(&m->pool, m->file_names.count * sizeof(*m->file_list));
     if (m->file_names.count)
@@ -126,7 +129,7 @@ static const char *find_file(struct sym_module *m, const char *file)
     normalise(plain);
     const char *found = NULL;
     size_t len = strlen(plain);
-    vec_each(name, &m->file_names) {
+    vec_each (name, &m->file_names) {
         if (str_eq(*name, plain))
             return *name;
         size_t name_len = strlen(*name);
@@ -139,7 +142,8 @@ static const char *find_file(struct sym_module *m, const char *file)
 
 /* ---- Rows ---- */
 
-static bool read_row(struct sym_module *m, struct unit *u, Dwarf_Line *l, struct row *out, bool *ends_out)
+static bool read_row(struct sym_module *m, struct unit *u, Dwarf_Line *l, struct row *out,
+                     bool *ends_out)
 {
     Dwarf_Addr addr;
     Dwarf_Files *files;
@@ -199,10 +203,12 @@ const struct row *row_at(struct sym_module *m, vaddr addr, vaddr *end_out)
     }
     if (low == 0 || addr >= u->rows[low - 1].end)
         return NULL;
-    // Optimised code: of the rows at one address the last is often the rest of another line. Right there, the statement
-    // that begins says more: it is where sym_addresses_of_line() counts its executions.
+    // Optimised code: of the rows at one address the last is often the rest of another line. Right
+    // there, the statement that begins says more: it is where sym_addresses_of_line() counts its
+    // executions.
     const struct row *r = &u->rows[low - 1];
-    for (const struct row *p = r; addr == r->start && !r->is_stmt && p > u->rows && p[-1].start == addr; p--)
+    for (const struct row *p = r;
+         addr == r->start && !r->is_stmt && p > u->rows && p[-1].start == addr; p--)
         if (p[-1].is_stmt && p[-1].line && p[-1].file == r->file) {
             *end_out = r->end;
             return p - 1;
@@ -245,7 +251,8 @@ static bool unit_has_file(struct sym_module *m, struct unit *u, const char *file
     return false;
 }
 
-struct err *sym_lines_of_file(struct sym_module *m, const char *file, sym_line_visitor *visit, void *arg)
+struct err *sym_lines_of_file(struct sym_module *m, const char *file, sym_line_visitor *visit,
+                              void *arg)
 {
     HOLD(m);
     TRY(load_units(m));
@@ -282,17 +289,19 @@ static unsigned nearest_line(struct sym_module *m, const char *file, unsigned li
         load_rows(m, u);
         for (size_t k = 0; k < u->row_count; k++) {
             const struct row *r = &u->rows[k];
-            if (r->file == file && r->is_stmt && r->line >= line && r->line && (!best || r->line < best))
+            if (r->file == file && r->is_stmt && r->line >= line && r->line &&
+                (!best || r->line < best))
                 best = r->line;
         }
     }
     return best;
 }
 
-/* Adds the runs of consecutive rows of `line` in one unit. A run that holds no statement begins nothing. Empty rows count only
- * if `empty`: they name code that belongs to another line as well. */
-static void add_places(struct sym_module *m, struct unit *u, const char *file, unsigned line, bool empty,
-                       struct sym_places *out)
+/* Adds the runs of consecutive rows of `line` in one unit. A run that holds no statement begins
+ * nothing. Empty rows count only if `empty`: they name code that belongs to another line as well.
+ */
+static void add_places(struct sym_module *m, struct unit *u, const char *file, unsigned line,
+                       bool empty, struct sym_places *out)
 {
     load_functions(m, u);
     for (size_t k = 0; k < u->row_count;) {
@@ -302,7 +311,8 @@ static void add_places(struct sym_module *m, struct unit *u, const char *file, u
         const struct function *f = function_table_find(&u->functions, r->start);
         const struct row *begin = r->is_stmt ? r : NULL;
         for (; k < u->row_count && u->rows[k].file == file && u->rows[k].line == line &&
-               u->rows[k].start == u->rows[k - 1].end && function_table_find(&u->functions, u->rows[k].start) == f;
+               u->rows[k].start == u->rows[k - 1].end &&
+               function_table_find(&u->functions, u->rows[k].start) == f;
              k++)
             if (!begin && u->rows[k].is_stmt)
                 begin = &u->rows[k];
@@ -317,7 +327,8 @@ static int compare_places(const void *x, const void *y)
     return a->start == b->start ? 0 : a->start < b->start ? -1 : 1;
 }
 
-struct err *sym_addresses_of_line(struct sym_module *m, const char *file, unsigned line, struct sym_places *out)
+struct err *sym_addresses_of_line(struct sym_module *m, const char *file, unsigned line,
+                                  struct sym_places *out)
 {
     HOLD(m);
     TRY(load_units(m));

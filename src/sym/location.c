@@ -1,8 +1,10 @@
-/* DWARF expressions: where a variable is at one address, in one frame. DWARF 5 sections 2.5 and 2.6.
+/* DWARF expressions: where a variable is at one address, in one frame. DWARF 5 sections 2.5
+ * and 2.6.
  *
- * A stack machine over 64-bit numbers; typed operations (DW_OP_convert and its like, which gcc uses for optimised floating
- * point and narrow integers) carry the size and encoding of their base type along. Bounds: MAX_STACK values, MAX_STEPS
- * operations, MAX_DEPTH expressions within expressions. */
+ * A stack machine over 64-bit numbers; typed operations (DW_OP_convert and its like, which gcc uses
+ * for optimised floating point and narrow integers) carry the size and encoding of their base type
+ * along. Bounds: MAX_STACK values, MAX_STEPS operations, MAX_DEPTH expressions within expressions.
+ */
 #include "sym/sym_int.h"
 
 enum { MAX_STACK = 64, MAX_STEPS = 10000, MAX_PIECES = 256 };
@@ -26,7 +28,8 @@ struct machine {
 
 static struct err *err_expression(struct machine *vm, const char *what)
 {
-    return err_new(ERR_FORMAT, "%s: damaged location expression at 0x%jx: %s", vm->f->m->path, (uintmax_t)vm->f->addr, what);
+    return err_new(ERR_FORMAT, "%s: damaged location expression at 0x%jx: %s", vm->f->m->path,
+                   (uintmax_t)vm->f->addr, what);
 }
 
 static struct err *push_slot(struct machine *vm, struct slot s)
@@ -71,7 +74,8 @@ static struct err *push_memory(struct machine *vm, uint64_t addr, size_t size, u
     if (size == 0 || size > 8)
         return err_expression(vm, "bad size of a memory read");
     TRY(vm->f->ctx->read_memory(vm->f->ctx, addr, &v, size));
-    return push_slot(vm, (struct slot){.bits = v, .size = encoding ? (uint8_t)size : 0, .encoding = encoding});
+    return push_slot(
+        vm, (struct slot){.bits = v, .size = encoding ? (uint8_t)size : 0, .encoding = encoding});
 }
 
 static void set_location(struct machine *vm, struct location l)
@@ -84,7 +88,8 @@ static void set_location(struct machine *vm, struct location l)
 
 static int64_t signed_of(struct slot s)
 {
-    return s.size && s.size < 8 ? (int64_t)(s.bits << (64 - 8 * s.size)) >> (64 - 8 * s.size) : (int64_t)s.bits;
+    return s.size && s.size < 8 ? (int64_t)(s.bits << (64 - 8 * s.size)) >> (64 - 8 * s.size)
+                                : (int64_t)s.bits;
 }
 
 static bool is_float(struct slot s)
@@ -162,7 +167,8 @@ static struct err *divide(struct machine *vm, int op, struct slot a, struct slot
         *out = a.bits % b.bits;
     } else if (is_signed(a)) {
         int64_t x = signed_of(a), y = signed_of(b);
-        *out = y == -1 ? (op == DW_OP_mod ? 0 : 0 - (uint64_t)x) : (uint64_t)(op == DW_OP_mod ? x % y : x / y);
+        *out = y == -1 ? (op == DW_OP_mod ? 0 : 0 - (uint64_t)x)
+                       : (uint64_t)(op == DW_OP_mod ? x % y : x / y);
     } else {
         *out = op == DW_OP_mod ? a.bits % b.bits : a.bits / b.bits;
     }
@@ -235,7 +241,8 @@ static struct err *unary(struct machine *vm, int op, uint64_t operand)
     TRY(pop_slot(vm, &s));
     if (is_float(s)) {
         double d = float_of(s);
-        return push_slot(vm, slot_of_float(op == DW_OP_neg || (op == DW_OP_abs && d < 0) ? -d : d, s.size));
+        return push_slot(
+            vm, slot_of_float(op == DW_OP_neg || (op == DW_OP_abs && d < 0) ? -d : d, s.size));
     }
     switch (op) {
     case DW_OP_neg:
@@ -262,16 +269,19 @@ static struct err *base_type(struct machine *vm, const Dwarf_Op *op, struct slot
     Dwarf_Die die;
     uint64_t size, encoding;
     *out = (struct slot){0};
-    bool generic = (op->atom == DW_OP_convert || op->atom == DW_OP_GNU_convert || op->atom == DW_OP_reinterpret ||
-                    op->atom == DW_OP_GNU_reinterpret) &&
+    bool generic = (op->atom == DW_OP_convert || op->atom == DW_OP_GNU_convert ||
+                    op->atom == DW_OP_reinterpret || op->atom == DW_OP_GNU_reinterpret) &&
                    op->number == 0;
     if (generic)
         return NULL;
-    if (!vm->attr || dwarf_getlocation_die(vm->attr, op, &die) != 0 || !die_unsigned(&die, DW_AT_byte_size, &size) ||
+    if (!vm->attr || dwarf_getlocation_die(vm->attr, op, &die) != 0 ||
+        !die_unsigned(&die, DW_AT_byte_size, &size) ||
         !die_unsigned(&die, DW_AT_encoding, &encoding))
         return err_expression(vm, "bad base type");
-    if (size == 0 || size > 8 || encoding > UINT8_MAX || (encoding == DW_ATE_float && size != 4 && size != 8))
-        return err_new(ERR_UNSUPPORTED, "location expression with numbers of %ju bytes", (uintmax_t)size);
+    if (size == 0 || size > 8 || encoding > UINT8_MAX ||
+        (encoding == DW_ATE_float && size != 4 && size != 8))
+        return err_new(ERR_UNSUPPORTED, "location expression with numbers of %ju bytes",
+                       (uintmax_t)size);
     out->size = (uint8_t)size;
     out->encoding = (uint8_t)encoding;
     return NULL;
@@ -285,7 +295,9 @@ static struct err *convert(struct machine *vm, const Dwarf_Op *op)
     if (op->atom == DW_OP_reinterpret || op->atom == DW_OP_GNU_reinterpret) {
         to.bits = cut(from.bits, to.size);
     } else if (is_float(to)) {
-        double d = is_float(from) ? float_of(from) : is_signed(from) ? (double)signed_of(from) : (double)from.bits;
+        double d = is_float(from)    ? float_of(from)
+                   : is_signed(from) ? (double)signed_of(from)
+                                     : (double)from.bits;
         to = slot_of_float(d, to.size);
     } else if (is_float(from)) {
         double d = float_of(from);
@@ -293,7 +305,8 @@ static struct err *convert(struct machine *vm, const Dwarf_Op *op)
         if (d > -9.2e18 && d < 9.2e18)
             to.bits = cut((uint64_t)(int64_t)d, to.size);
     } else {
-        to.bits = cut(from.size && is_signed(from) ? (uint64_t)signed_of(from) : from.bits, to.size);
+        to.bits =
+            cut(from.size && is_signed(from) ? (uint64_t)signed_of(from) : from.bits, to.size);
     }
     return push_slot(vm, to);
 }
@@ -307,7 +320,8 @@ static struct err *typed(struct machine *vm, const Dwarf_Op *op)
     case DW_OP_GNU_const_type: {
         TRY(base_type(vm, op, &s));
         Dwarf_Block block;
-        const uint8_t *data = (const uint8_t *)(uintptr_t)op->number2; // libdw: a length byte, then the bytes
+        const uint8_t *data =
+            (const uint8_t *)(uintptr_t)op->number2; // libdw: a length byte, then the bytes
         block.length = data ? data[0] : 0;
         if (block.length != s.size)
             return err_expression(vm, "bad typed constant");
@@ -335,10 +349,12 @@ static struct err *frame_base(struct frame *f, uint64_t *out)
 {
     Dwarf_Attribute attr;
     if (!f->function || f->function->pub.source != SYM_DWARF)
-        return err_new(ERR_NOT_FOUND, "%s: no function's frame at 0x%jx", f->m->path, (uintmax_t)f->addr);
+        return err_new(ERR_NOT_FOUND, "%s: no function's frame at 0x%jx", f->m->path,
+                       (uintmax_t)f->addr);
     Dwarf_Die die = f->function->die;
     if (!dwarf_attr_integrate(&die, DW_AT_frame_base, &attr))
-        return err_new(ERR_NOT_FOUND, "%s: %s has no frame base", f->m->path, f->function->pub.name);
+        return err_new(ERR_NOT_FOUND, "%s: %s has no frame base", f->m->path,
+                       f->function->pub.name);
     struct frame outer = *f;
     outer.function = NULL; // a frame base must not ask for itself
     Dwarf_Op *ops;
@@ -353,8 +369,8 @@ static struct err *entry_value(struct machine *vm, const Dwarf_Op *op)
     Dwarf_Attribute inner;
     Dwarf_Op *ops;
     size_t count;
-    if (!vm->attr || dwarf_getlocation_attr(vm->attr, op, &inner) != 0 || dwarf_getlocation(&inner, &ops, &count) != 0 ||
-        count != 1)
+    if (!vm->attr || dwarf_getlocation_attr(vm->attr, op, &inner) != 0 ||
+        dwarf_getlocation(&inner, &ops, &count) != 0 || count != 1)
         return err_new(ERR_NOT_FOUND, "optimized out: known only when the function was entered");
     unsigned reg;
     if (ops[0].atom >= DW_OP_reg0 && ops[0].atom <= DW_OP_reg31)
@@ -374,7 +390,8 @@ static struct err *indexed_address(struct machine *vm, const Dwarf_Op *op, uint6
 {
     Dwarf_Attribute inner;
     Dwarf_Addr addr;
-    if (!vm->attr || dwarf_getlocation_attr(vm->attr, op, &inner) != 0 || dwarf_formaddr(&inner, &addr) != 0)
+    if (!vm->attr || dwarf_getlocation_attr(vm->attr, op, &inner) != 0 ||
+        dwarf_formaddr(&inner, &addr) != 0)
         return err_expression(vm, "bad address index");
     return push(vm, addr + bias);
 }
@@ -449,7 +466,8 @@ static struct err *end_piece(struct machine *vm, uint64_t bits, uint64_t bit_off
     if (vm->has_location)
         p.location = vm->location;
     else if (vm->depth)
-        p.location = (struct location){.kind = LOCATION_MEMORY, .value = vm->stack[vm->depth - 1].bits};
+        p.location =
+            (struct location){.kind = LOCATION_MEMORY, .value = vm->stack[vm->depth - 1].bits};
     else
         p.is_missing = true;
     vm->depth = 0;
@@ -473,15 +491,20 @@ static struct err *locate(struct machine *vm, const Dwarf_Op *op)
     case DW_OP_implicit_value:
         if (!vm->attr || dwarf_getlocation_implicit_value(vm->attr, op, &block) != 0)
             return err_expression(vm, "bad implicit value");
-        set_location(vm, (struct location){.kind = LOCATION_BYTES, .bytes = block.data, .bytes_len = block.length});
+        set_location(vm, (struct location){.kind = LOCATION_BYTES,
+                                           .bytes = block.data,
+                                           .bytes_len = block.length});
         return NULL;
     case DW_OP_piece:
-        return op->number > UINT32_MAX ? err_expression(vm, "huge piece") : end_piece(vm, op->number * 8, 0);
+        return op->number > UINT32_MAX ? err_expression(vm, "huge piece")
+                                       : end_piece(vm, op->number * 8, 0);
     case DW_OP_bit_piece:
-        return op->number > UINT32_MAX || op->number2 > UINT32_MAX ? err_expression(vm, "huge piece")
-                                                                     : end_piece(vm, op->number, op->number2);
+        return op->number > UINT32_MAX || op->number2 > UINT32_MAX
+                   ? err_expression(vm, "huge piece")
+                   : end_piece(vm, op->number, op->number2);
     default:
-        return err_new(ERR_NOT_FOUND, "optimized out: a pointer whose target lives only in registers");
+        return err_new(ERR_NOT_FOUND,
+                       "optimized out: a pointer whose target lives only in registers");
     }
 }
 
@@ -512,7 +535,8 @@ static struct err *step(struct machine *vm, const Dwarf_Op *op)
     if (atom >= DW_OP_breg0 && atom <= DW_OP_breg31)
         return push_register_plus(vm, (unsigned)(atom - DW_OP_breg0), op->number);
     if (atom >= DW_OP_reg0 && atom <= DW_OP_reg31) {
-        set_location(vm, (struct location){.kind = LOCATION_REGISTER, .value = (uint64_t)(atom - DW_OP_reg0)});
+        set_location(vm, (struct location){.kind = LOCATION_REGISTER,
+                                           .value = (uint64_t)(atom - DW_OP_reg0)});
         return NULL;
     }
     switch (atom) {
@@ -615,7 +639,8 @@ static struct err *run(struct machine *vm, const Dwarf_Op *ops, size_t count)
     unsigned steps = 0;
     for (size_t i = 0; i < count;) {
         if (++steps > MAX_STEPS)
-            return err_new(ERR_LIMIT, "location expression of more than %u steps", (unsigned)MAX_STEPS);
+            return err_new(ERR_LIMIT, "location expression of more than %u steps",
+                           (unsigned)MAX_STEPS);
         uint64_t condition = 1;
         if (ops[i].atom == DW_OP_bra)
             TRY(pop(vm, &condition));
@@ -632,8 +657,8 @@ static struct err *run(struct machine *vm, const Dwarf_Op *ops, size_t count)
     return NULL;
 }
 
-struct err *location_evaluate(struct frame *f, Dwarf_Attribute *attr, const Dwarf_Op *ops, size_t count, const uint64_t *initial,
-                     struct pieces *out)
+struct err *location_evaluate(struct frame *f, Dwarf_Attribute *attr, const Dwarf_Op *ops,
+                              size_t count, const uint64_t *initial, struct pieces *out)
 {
     struct machine vm = {.f = f, .attr = attr};
     if (initial)
@@ -647,16 +672,18 @@ struct err *location_evaluate(struct frame *f, Dwarf_Attribute *attr, const Dwar
     return NULL;
 }
 
-struct err *location_evaluate_number(struct frame *f, Dwarf_Attribute *attr, const Dwarf_Op *ops, size_t count,
-                            const uint64_t *initial, uint64_t *out)
+struct err *location_evaluate_number(struct frame *f, Dwarf_Attribute *attr, const Dwarf_Op *ops,
+                                     size_t count, const uint64_t *initial, uint64_t *out)
 {
     struct pieces pieces;
     TRY(location_evaluate(f, attr, ops, count, initial, &pieces));
     struct piece p = pieces.items[0];
-    bool is_one = pieces.count == 1 && p.bits == 0 && !p.is_missing && p.location.kind != LOCATION_BYTES;
+    bool is_one =
+        pieces.count == 1 && p.bits == 0 && !p.is_missing && p.location.kind != LOCATION_BYTES;
     vec_deinit(&pieces);
     if (!is_one)
-        return err_new(ERR_FORMAT, "%s: expression at 0x%jx gives no number", f->m->path, (uintmax_t)f->addr);
+        return err_new(ERR_FORMAT, "%s: expression at 0x%jx gives no number", f->m->path,
+                       (uintmax_t)f->addr);
     if (p.location.kind == LOCATION_REGISTER)
         return read_word(f->ctx, (unsigned)p.location.value, out);
     *out = p.location.value;

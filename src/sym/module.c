@@ -45,9 +45,10 @@ char *read_build_id(Elf *elf)
         Elf_Data *data = elf_getdata(scn, NULL);
         GElf_Nhdr note;
         size_t name_off, desc_off;
-        for (size_t off = 0, next; data && (next = gelf_getnote(data, off, &note, &name_off, &desc_off)) > 0; off = next)
-            if (note.n_type == NT_GNU_BUILD_ID && note.n_namesz == 4 && note.n_descsz >= 2 && note.n_descsz <= 64 &&
-                memcmp((const char *)data->d_buf + name_off, "GNU", 4) == 0)
+        for (size_t off = 0, next;
+             data && (next = gelf_getnote(data, off, &note, &name_off, &desc_off)) > 0; off = next)
+            if (note.n_type == NT_GNU_BUILD_ID && note.n_namesz == 4 && note.n_descsz >= 2 &&
+                note.n_descsz <= 64 && memcmp((const char *)data->d_buf + name_off, "GNU", 4) == 0)
                 return hex_of((const uint8_t *)data->d_buf + desc_off, note.n_descsz);
     }
     return NULL;
@@ -59,7 +60,8 @@ static struct err *read_segments(struct sym_module *m)
     if (elf_kind(m->elf) != ELF_K_ELF || !gelf_getehdr(m->elf, &header))
         return err_new(ERR_FORMAT, "%s: not an ELF file", m->path);
     if (header.e_machine != EM_X86_64 || gelf_getclass(m->elf) != ELFCLASS64)
-        return err_new(ERR_UNSUPPORTED, "%s: not for x86-64 (ELF machine %u)", m->path, header.e_machine);
+        return err_new(ERR_UNSUPPORTED, "%s: not for x86-64 (ELF machine %u)", m->path,
+                       header.e_machine);
     size_t count = 0;
     if (elf_getphdrnum(m->elf, &count) != 0)
         return err_new(ERR_FORMAT, "%s: damaged program headers: %s", m->path, elf_errmsg(-1));
@@ -123,7 +125,8 @@ void sym_module_close(struct sym_module *m)
     sym_table_deinit(&m->files_by_hash);
     sym_pool_deinit(&m->pool);
     if (m->eh_frame)
-        dwarf_cfi_end(m->eh_frame); // the one from dwarf_getcfi_elf is ours; debug_frame belongs to m->dwarf
+        dwarf_cfi_end(
+            m->eh_frame); // the one from dwarf_getcfi_elf is ours; debug_frame belongs to m->dwarf
     if (m->dwarf)
         dwarf_end(m->dwarf);
     if (m->alternate)
@@ -156,7 +159,8 @@ const char *sym_module_build_id(const struct sym_module *m)
     return m->build_id;
 }
 
-struct err *sym_module_bias(struct sym_module *m, gaddr map_start, uint64_t file_off, uint64_t *bias_out)
+struct err *sym_module_bias(struct sym_module *m, gaddr map_start, uint64_t file_off,
+                            uint64_t *bias_out)
 {
     HOLD(m);
     size_t count = 0;
@@ -168,17 +172,19 @@ struct err *sym_module_bias(struct sym_module *m, gaddr map_start, uint64_t file
             continue;
         // The loader maps whole pages around [p_offset, p_offset + p_filesz).
         uint64_t first_page = p.p_offset & ~(uint64_t)(PAGE_SIZE - 1);
-        if (file_off < first_page || file_off - first_page >= p.p_filesz + (p.p_offset - first_page))
+        if (file_off < first_page ||
+            file_off - first_page >= p.p_filesz + (p.p_offset - first_page))
             continue;
         *bias_out = map_start - (p.p_vaddr + (file_off - p.p_offset));
         return NULL;
     }
-    return err_new(ERR_NOT_FOUND, "%s: no loadable segment at file offset 0x%jx", m->path, (uintmax_t)file_off);
+    return err_new(ERR_NOT_FOUND, "%s: no loadable segment at file offset 0x%jx", m->path,
+                   (uintmax_t)file_off);
 }
 
 bool is_code(const struct sym_module *m, vaddr addr)
 {
-    vec_each(r, &m->code)
+    vec_each (r, &m->code)
         if (addr - r->start < r->end - r->start)
             return true;
     return false;
@@ -187,5 +193,6 @@ bool is_code(const struct sym_module *m, vaddr addr)
 struct err *err_dwarf(const struct sym_module *m, const char *what)
 {
     const char *message = dwarf_errmsg(-1);
-    return err_new(ERR_FORMAT, "%s: %s: %s", m->path, what, message ? message : "damaged debug information");
+    return err_new(ERR_FORMAT, "%s: %s: %s", m->path, what,
+                   message ? message : "damaged debug information");
 }

@@ -1,12 +1,13 @@
-/* Searching names. All names of a module stand in one lower-case text, NUL between them; a search is one memmem() walk over
- * it. Built at the first search. */
+/* Searching names. All names of a module stand in one lower-case text, NUL between them; a search
+ * is one memmem() walk over it. Built at the first search. */
 #include "sym/sym_int.h"
 
 #include <ctype.h>
 
 enum { RANKS = 4 };
 
-static void add_name(struct sym_module *m, const char *name, const struct function *f, const char *file)
+static void add_name(struct sym_module *m, const char *name, const struct function *f,
+                     const char *file)
 {
     vec_push(&m->search_names, (struct search_name){m->search_text.len, f, file});
     for (; *name; name++)
@@ -19,12 +20,13 @@ static void load_search(struct sym_module *m)
     if (m->search_loaded)
         return;
     m->search_loaded = true;
-    struct table starts = {0}; // functions known from DWARF: their symbols are only other names of them
+    struct table starts = {
+        0}; // functions known from DWARF: their symbols are only other names of them
     struct err *e = load_units(m);
     if (!e) {
         load_all_functions(m);
         for (size_t i = 0; i < m->unit_count; i++)
-            vec_each(r, &m->units[i].functions)
+            vec_each (r, &m->units[i].functions)
                 if (r->start == r->function->pub.start) {
                     add_name(m, r->function->pub.name, r->function, NULL);
                     sym_table_put(&starts, r->start + 1, r->function);
@@ -32,15 +34,16 @@ static void load_search(struct sym_module *m)
     }
     err_free(e); // without DWARF there are still the symbols
     load_symbols(m);
-    vec_each(f, &m->symbol_list) {
+    vec_each (f, &m->symbol_list) {
         const struct function *known = sym_table_get(&starts, (*f)->pub.start + 1);
         if (!known)
             add_name(m, (*f)->pub.name, *f, NULL);
-        else if (!str_eq((*f)->pub.name, known->pub.name)) // "malloc" is another name of __libc_malloc
+        else if (!str_eq((*f)->pub.name,
+                         known->pub.name)) // "malloc" is another name of __libc_malloc
             add_name(m, (*f)->pub.name, known, NULL);
     }
     load_file_list(m);
-    vec_each(name, &m->file_names)
+    vec_each (name, &m->file_names)
         add_name(m, *name, NULL, *name);
     sym_table_deinit(&starts);
 }
@@ -55,7 +58,8 @@ static unsigned rank_of(const char *name, const char *at, size_t text_len, bool 
     }
     char after = at[text_len], before = at > name ? at[-1] : 0;
     bool ends = !after || after == '(' || after == '<' || after == '@';
-    bool begins = at == base || (!is_file && before == ':'); // a::b::find is found by "find" as by its whole name
+    bool begins = at == base ||
+                  (!is_file && before == ':'); // a::b::find is found by "find" as by its whole name
     if (begins)
         return ends ? 0 : 1;
     return isalnum((unsigned char)before) && isalnum((unsigned char)at[0]) ? 3 : 2;
@@ -101,7 +105,8 @@ static unsigned best_rank(const char *name, const char *text, size_t text_len, b
     return best;
 }
 
-static bool visit_hits(struct found *items, size_t count, bool files, size_t max, sym_hit_visitor *visit, void *arg)
+static bool visit_hits(struct found *items, size_t count, bool files, size_t max,
+                       sym_hit_visitor *visit, void *arg)
 {
     struct table given = {0}; // a function may be found by several of its names
     bool more = true;
@@ -122,7 +127,8 @@ static bool visit_hits(struct found *items, size_t count, bool files, size_t max
     return more;
 }
 
-struct err *sym_search(struct sym_module *m, const char *text, size_t max, sym_hit_visitor *visit, void *arg)
+struct err *sym_search(struct sym_module *m, const char *text, size_t max, sym_hit_visitor *visit,
+                       void *arg)
 {
     HOLD(m);
     load_search(m);
@@ -138,7 +144,8 @@ struct err *sym_search(struct sym_module *m, const char *text, size_t max, sym_h
         size_t idx = name_at(m, (size_t)(at - all));
         const struct search_name *n = &m->search_names.items[idx];
         const char *name = all + n->off;
-        vec_push(&found, (struct found){n, best_rank(name, lower, len, n->file != NULL), strlen(name)});
+        vec_push(&found,
+                 (struct found){n, best_rank(name, lower, len, n->file != NULL), strlen(name)});
         at = name + found.items[found.count - 1].len + 1; // the next name
     }
     if (found.count)
@@ -152,7 +159,8 @@ struct err *sym_search(struct sym_module *m, const char *text, size_t max, sym_h
 static bool is_named(const struct sym_function *f, const char *name)
 {
     size_t len = strlen(name);
-    if (str_eq(f->name, name) || str_eq(f->base_name, name) || (f->linkage_name && str_eq(f->linkage_name, name)))
+    if (str_eq(f->name, name) || str_eq(f->base_name, name) ||
+        (f->linkage_name && str_eq(f->linkage_name, name)))
         return true;
     // "find" and "a::find" name a::find(int)
     for (const char *at = f->name; len && (at = strstr(at, name)); at++)
@@ -169,25 +177,25 @@ static bool is_known(const struct sym_function **found, size_t count, vaddr star
     return false;
 }
 
-static void add_named(const struct sym_function *f, const char *name, size_t max, const struct sym_function **out,
-                      size_t *count)
+static void add_named(const struct sym_function *f, const char *name, size_t max,
+                      const struct sym_function **out, size_t *count)
 {
     if (*count < max && is_named(f, name) && !is_known(out, *count, f->start))
         out[(*count)++] = f;
 }
 
-struct err *sym_functions_named(struct sym_module *m, const char *name, size_t max, const struct sym_function **out,
-                                size_t *count_out)
+struct err *sym_functions_named(struct sym_module *m, const char *name, size_t max,
+                                const struct sym_function **out, size_t *count_out)
 {
     HOLD(m);
     load_search(m);
     size_t count = 0;
     for (enum sym_source source = SYM_DWARF; source <= SYM_PLT; source++) { // stubs last
-        vec_each(n, &m->search_names)
+        vec_each (n, &m->search_names)
             if (n->function && n->function->pub.source == source)
                 add_named(&n->function->pub, name, max, out, &count);
         // Symbols that are other names of a function known from DWARF.
-        vec_each(s, &m->symbol_list)
+        vec_each (s, &m->symbol_list)
             if ((*s)->pub.source == source && is_named(&(*s)->pub, name)) {
                 const struct function *better = NULL;
                 if (m->units_loaded && source != SYM_PLT)

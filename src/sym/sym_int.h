@@ -1,5 +1,5 @@
-/* Inside of the sym room: what a module holds, and what its files offer each other. Everything here is called with the
- * module's lock held. This is the room's door to libelf and libdw. */
+/* Inside of the sym room: what a module holds, and what its files offer each other. Everything here
+ * is called with the module's lock held. This is the room's door to libelf and libdw. */
 #ifndef SYM_SYM_INT_H
 #define SYM_SYM_INT_H
 
@@ -36,8 +36,8 @@ uint64_t sym_hash_str(const char *s);
 struct function {
     struct sym_function pub;
     Dwarf_Die die;
-    struct unit *unit; /* or NULL */
-    unsigned preference; /* among ELF symbols at one address: less is better */
+    struct unit *unit;          /* or NULL */
+    unsigned preference;        /* among ELF symbols at one address: less is better */
     struct sym_range own_range; /* what pub.ranges points to if there is one */
 };
 static inline const struct function *function_of(const struct sym_function *f)
@@ -85,7 +85,7 @@ struct unit_range {
 };
 
 struct search_name {
-    size_t off; /* in search.text */
+    size_t off;                      /* in search.text */
     const struct function *function; /* or NULL */
     const char *file;                /* for files */
 };
@@ -104,7 +104,7 @@ struct sym_module {
     VEC(struct sym_range) code; /* executable segments */
 
     struct sym_pool pool;
-    struct table files_by_hash; /* hash of a path, probed on -> interned path */
+    struct table files_by_hash;   /* hash of a path, probed on -> interned path */
     VEC(const char *) file_names; /* all interned file names; sorted when file_list is loaded */
     bool file_list_loaded;
     const char **file_list; /* a sorted copy of file_names, in the pool */
@@ -116,8 +116,8 @@ struct sym_module {
 
     struct function_table symbols;
     VEC(struct function *) symbol_list; /* all, aliases included */
-    struct table types; /* address of the type's entry -> struct type * */
-    struct table scopes; /* address of a type's entry -> the name of its namespace or class */
+    struct table types;                 /* address of the type's entry -> struct type * */
+    struct table scopes;       /* address of a type's entry -> the name of its namespace or class */
     struct table scoped_units; /* units whose types are in `scopes` and `complete` */
     struct table complete; /* hash of a type's full name -> Dwarf_Die * of a complete definition */
     bool complete_loaded;
@@ -139,10 +139,12 @@ static inline struct sym_module *lock_module(struct sym_module *m)
     return m;
 }
 /* Holds the lock until the end of the scope. */
-#define HOLD(m) cleanup(unlock_module) struct sym_module *held __attribute__((unused)) = lock_module(m)
+#define HOLD(m) \
+    cleanup(unlock_module) struct sym_module *held __attribute__((unused)) = lock_module(m)
 
 /* ---- module.c, debug_file.c ---- */
-/** Finds and opens the DWARF once. m->dwarf stays NULL if there is none, and m->no_dwarf says why. */
+/** Finds and opens the DWARF once. m->dwarf stays NULL if there is none, and m->no_dwarf says why.
+ */
 void load_dwarf(struct sym_module *m);
 /** As load_dwarf; ERR_NOT_FOUND if there is none. */
 struct err *need_dwarf(struct sym_module *m) nodiscard;
@@ -163,7 +165,8 @@ const char *demangle(struct sym_module *m, const char *name);
 struct err *load_units(struct sym_module *m) nodiscard;
 void load_functions(struct sym_module *m, struct unit *u);
 void load_all_functions(struct sym_module *m);
-/** Whether names are qualified by namespaces and stand without `struct`: C++, and what resembles it. */
+/** Whether names are qualified by namespaces and stand without `struct`: C++, and what resembles
+ * it. */
 bool is_cplusplus(int language);
 /** The unit whose code holds `addr`, or NULL. */
 struct unit *unit_at(struct sym_module *m, vaddr addr);
@@ -176,7 +179,8 @@ const char *die_function_name(struct sym_module *m, Dwarf_Die *die, const char *
 void load_files(struct sym_module *m, struct unit *u);
 void load_rows(struct sym_module *m, struct unit *u);
 void load_file_list(struct sym_module *m);
-/** The row to show for `addr`, or NULL. end_out: where the addresses of the line end (r->end is r->start for an empty row). */
+/** The row to show for `addr`, or NULL. end_out: where the addresses of the line end (r->end is
+ * r->start for an empty row). */
 const struct row *row_at(struct sym_module *m, vaddr addr, vaddr *end_out);
 /** The interned, normalised form of a path. */
 const char *intern_file(struct sym_module *m, const char *path);
@@ -193,7 +197,8 @@ const char *die_string(Dwarf_Die *die, unsigned name);
 /** The entry that attribute `name` refers to. */
 bool die_ref(Dwarf_Die *die, unsigned name, Dwarf_Die *out);
 bool die_type(Dwarf_Die *die, Dwarf_Die *out);
-void die_declaration(struct sym_module *m, Dwarf_Die *die, const char **file_out, unsigned *line_out);
+void die_declaration(struct sym_module *m, Dwarf_Die *die, const char **file_out,
+                     unsigned *line_out);
 
 /* ---- type.c ---- */
 struct type {
@@ -201,7 +206,8 @@ struct type {
     Dwarf_Die die; /* the type with typedefs and qualifiers stripped; meaningless for void */
     bool has_die;
     bool is_char;       /* a character type: arrays of it and pointers to it are strings */
-    unsigned dimension; /* of an array's entry: `int a[2][3]` has elements of the same entry's dimension 1 */
+    unsigned dimension; /* of an array's entry: `int a[2][3]` has elements of the same entry's
+                           dimension 1 */
 };
 static inline const struct type *type_of(const struct sym_type *t)
 {
@@ -215,7 +221,8 @@ const struct sym_type *type_of_die(struct sym_module *m, Dwarf_Die *die);
 void complete_type(struct sym_module *m, Dwarf_Die *die);
 
 /* ---- variable.c ---- */
-void variable_from_die(struct sym_module *m, Dwarf_Die *die, const struct sym_function *fn, struct sym_variable *out);
+void variable_from_die(struct sym_module *m, Dwarf_Die *die, const struct sym_function *fn,
+                       struct sym_variable *out);
 /** The inlined calls that hold `addr`, outermost first, in a vector. */
 struct dies {
     Dwarf_Die *items;
@@ -258,27 +265,34 @@ struct pieces {
     size_t count, cap;
 };
 
-/** Evaluates a location description. attr: where it comes from, for operations that need it; or NULL (unwind rules). */
-struct err *location_evaluate(struct frame *f, Dwarf_Attribute *attr, const Dwarf_Op *ops, size_t count, const uint64_t *initial,
-                     struct pieces *out) nodiscard;
-/** As location_evaluate, when the answer must be one location; a register's or value's location is reduced to its number. */
-struct err *location_evaluate_number(struct frame *f, Dwarf_Attribute *attr, const Dwarf_Op *ops, size_t count,
-                            const uint64_t *initial, uint64_t *out) nodiscard;
-/** The expression valid at f->addr of a location attribute, evaluated. ERR_NOT_FOUND: optimized out there. */
-struct err *location_evaluate_attribute(struct frame *f, Dwarf_Attribute *attr, struct pieces *out) nodiscard;
+/** Evaluates a location description. attr: where it comes from, for operations that need it; or
+ * NULL (unwind rules). */
+struct err *location_evaluate(struct frame *f, Dwarf_Attribute *attr, const Dwarf_Op *ops,
+                              size_t count, const uint64_t *initial, struct pieces *out) nodiscard;
+/** As location_evaluate, when the answer must be one location; a register's or value's location is
+ * reduced to its number. */
+struct err *location_evaluate_number(struct frame *f, Dwarf_Attribute *attr, const Dwarf_Op *ops,
+                                     size_t count, const uint64_t *initial,
+                                     uint64_t *out) nodiscard;
+/** The expression valid at f->addr of a location attribute, evaluated. ERR_NOT_FOUND: optimized out
+ * there. */
+struct err *location_evaluate_attribute(struct frame *f, Dwarf_Attribute *attr,
+                                        struct pieces *out) nodiscard;
 
 /* ---- unwind.c ---- */
 struct err *frame_cfa(struct frame *f, gaddr *out) nodiscard;
 
 /* ---- type.c, with a frame ---- */
-/** For an array whose length is computed at run time: the type with that length. Others: the type itself. */
-struct err *sized_array(struct frame *f, const struct sym_type *type, const struct sym_type **out) nodiscard;
+/** For an array whose length is computed at run time: the type with that length. Others: the type
+ * itself. */
+struct err *sized_array(struct frame *f, const struct sym_type *type,
+                        const struct sym_type **out) nodiscard;
 
 /* ---- value.c ---- */
 struct err *read_word(struct sym_context *ctx, unsigned dwarf_reg, uint64_t *out) nodiscard;
 /** Collects pieces into a value of `type`. */
-struct err *value_from_pieces(struct frame *f, const struct sym_type *type, const struct pieces *pieces,
-                              struct sym_value *out) nodiscard;
+struct err *value_from_pieces(struct frame *f, const struct sym_type *type,
+                              const struct pieces *pieces, struct sym_value *out) nodiscard;
 
 /* One member of a struct, for children, formatting and argument classes. */
 struct member {
@@ -286,15 +300,17 @@ struct member {
     bool is_base;
     const struct sym_type *type;
     uint64_t byte_off; /* from the start of the struct */
-    unsigned bit_off, bit_size; /* bitfields: little-endian bits from byte_off; bit_size 0 otherwise */
-    bool is_virtual;   /* a virtual base: byte_off is not known statically */
+    unsigned bit_off,
+        bit_size;    /* bitfields: little-endian bits from byte_off; bit_size 0 otherwise */
+    bool is_virtual; /* a virtual base: byte_off is not known statically */
 };
 struct members {
     struct member *items;
     size_t count, cap;
 };
 void members_of(struct sym_module *m, const struct sym_type *type, struct members *out);
-/** The integer in `len` (1 to 16; more is cut) little-endian bytes, sign-extended if the type is signed. */
+/** The integer in `len` (1 to 16; more is cut) little-endian bytes, sign-extended if the type is
+ * signed. */
 int64_t load_integer(const uint8_t *bytes, size_t len, bool is_signed);
 
 #endif

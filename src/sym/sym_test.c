@@ -29,15 +29,18 @@ struct tracee {
 static struct err *read_tracee(struct sym_context *ctx, gaddr addr, void *buf, size_t len)
 {
     struct tracee *t = (struct tracee *)ctx;
-    return pread(t->mem, buf, len, (off_t)addr) == (ssize_t)len ? NULL : err_new(ERR_FAULT, "not mapped");
+    return pread(t->mem, buf, len, (off_t)addr) == (ssize_t)len ? NULL
+                                                                : err_new(ERR_FAULT, "not mapped");
 }
 
-static struct err *read_tracee_register(struct sym_context *ctx, unsigned reg, void *buf, size_t len)
+static struct err *read_tracee_register(struct sym_context *ctx, unsigned reg, void *buf,
+                                        size_t len)
 {
     struct tracee *t = (struct tracee *)ctx;
     const unsigned long long general[17] = {
-        t->regs.rax, t->regs.rdx, t->regs.rcx, t->regs.rbx, t->regs.rsi, t->regs.rdi, t->regs.rbp, t->regs.rsp, t->regs.r8,
-        t->regs.r9,  t->regs.r10, t->regs.r11, t->regs.r12, t->regs.r13, t->regs.r14, t->regs.r15, t->regs.rip};
+        t->regs.rax, t->regs.rdx, t->regs.rcx, t->regs.rbx, t->regs.rsi, t->regs.rdi,
+        t->regs.rbp, t->regs.rsp, t->regs.r8,  t->regs.r9,  t->regs.r10, t->regs.r11,
+        t->regs.r12, t->regs.r13, t->regs.r14, t->regs.r15, t->regs.rip};
     if (reg <= SYM_RIP && len <= 8)
         memcpy(buf, &general[reg], len);
     else if (reg >= SYM_XMM0 && reg <= SYM_XMM15 && len <= 16)
@@ -73,11 +76,13 @@ static void find_bias(struct tracee *t)
     assert_ok(sym_module_bias(module, start, off, &t->ctx.bias));
 }
 
-/* Starts the program and stops it at its first instruction. Skips the test where ptrace is not allowed. */
+/* Starts the program and stops it at its first instruction. Skips the test where ptrace is not
+ * allowed. */
 static void tracee_start(struct tracee *t)
 {
     int status;
-    *t = (struct tracee){.ctx = {.read_memory = read_tracee, .read_register = read_tracee_register}};
+    *t =
+        (struct tracee){.ctx = {.read_memory = read_tracee, .read_register = read_tracee_register}};
     t->pid = fork();
     if (t->pid == 0) {
         int null = open("/dev/null", O_WRONLY);
@@ -155,22 +160,23 @@ static char *show(const struct sym_value *v, struct tracee *t)
     return text;
 }
 
-#define assert_shows(value, t, expected)                                                           \
-    do {                                                                                           \
-        cleanup(freep) char *shown = show((value), (t));                                           \
-        assert_string_equal(shown, (expected));                                                    \
+#define assert_shows(value, t, expected)                 \
+    do {                                                 \
+        cleanup(freep) char *shown = show((value), (t)); \
+        assert_string_equal(shown, (expected));          \
     } while (0)
 
 static struct sym_variable variable(const struct sym_variables *all, const char *name)
 {
-    vec_each(v, all)
+    vec_each (v, all)
         if (v->name && str_eq(v->name, name))
             return *v;
     fail_msg("no variable %s", name);
     return (struct sym_variable){0};
 }
 
-static void expect_argument(struct tracee *t, const struct sym_function *f, size_t idx, const char *expected)
+static void expect_argument(struct tracee *t, const struct sym_function *f, size_t idx,
+                            const char *expected)
 {
     struct sym_value v;
     assert_ok(sym_read_argument_at_entry(module, f, idx, &t->ctx, &v));
@@ -187,7 +193,8 @@ static void expect_result(struct tracee *t, const struct sym_function *f, const 
 }
 
 /* The value of a variable in scope; optimised code may have none, but must say so. */
-static void expect_variable(struct tracee *t, size_t inlined, const char *name, const char *type, const char *expected)
+static void expect_variable(struct tracee *t, size_t inlined, const char *name, const char *type,
+                            const char *expected)
 {
     vaddr addr = t->regs.rip - t->ctx.bias;
     cleanup(sym_variables_deinit) struct sym_variables all = {0};
@@ -291,7 +298,7 @@ TEST(inlined_calls_are_frames_of_their_own)
     struct sym_frames f;
     assert_ok(sym_addresses_of_line(module, source, line_of("inner"), &p));
     bool found = false;
-    vec_each(place, &p) {
+    vec_each (place, &p) {
         assert_ok(sym_inline_chain(module, place->start, &f));
         if (f.count != 3 && optimised) { // gcc puts rows of the call's set-up before it
             sym_frames_deinit(&f);
@@ -353,13 +360,15 @@ TEST(search_puts_the_best_first)
 TEST(parameters_have_names_and_types)
 {
     cleanup(sym_variables_deinit) struct sym_variables v = {0};
-    static const char *const types[] = {"int", "double", "const char *", "struct pair", "struct big", "long double",
-                                        "char", "float", "enum color", "_Bool", "long", "long"};
+    static const char *const types[] = {"int",        "double",      "const char *", "struct pair",
+                                        "struct big", "long double", "char",         "float",
+                                        "enum color", "_Bool",       "long",         "long"};
     assert_ok(sym_function_parameters(module, function("mixed"), &v));
     assert_int_equal(v.count, 12);
     for (size_t i = 0; i < v.count; i++)
         if (!str_starts(types[i], "long") || v.items[i].type->size == 16)
-            assert_string_equal(v.items[i].type->name, str_eq(types[i], "_Bool") ? v.items[i].type->name : types[i]);
+            assert_string_equal(v.items[i].type->name,
+                                str_eq(types[i], "_Bool") ? v.items[i].type->name : types[i]);
     assert_string_equal(v.items[2].name, "c");
     assert_true(v.items[0].is_parameter);
     const struct sym_type *r;
@@ -376,8 +385,18 @@ TEST(arguments_are_read_at_the_first_instruction)
     tracee_start(&t);
     const struct sym_function *f = function("mixed");
     run_to(&t, f->start);
-    static const char *const expected[] = {"1", "2", NULL, "{x = 0.5, y = 600}", "{v = {1, 2, 3, 4, 50}}", "4", "99 'c'",
-                                           "8", "BLUE", "true", "7000", "80000"};
+    static const char *const expected[] = {"1",
+                                           "2",
+                                           NULL,
+                                           "{x = 0.5, y = 600}",
+                                           "{v = {1, 2, 3, 4, 50}}",
+                                           "4",
+                                           "99 'c'",
+                                           "8",
+                                           "BLUE",
+                                           "true",
+                                           "7000",
+                                           "80000"};
     for (size_t i = 0; i < 12; i++)
         if (expected[i])
             expect_argument(&t, f, i, expected[i]);
@@ -395,7 +414,9 @@ TEST(results_are_read_after_the_return)
     tracee_start(&t);
     static const struct {
         const char *name, *result;
-    } calls[] = {{"mixed", "{x = 15.5, y = 87756}"}, {"make_big", "{v = {11, 1, 3, 4, 5}}"}, {"sum_list", "12"},
+    } calls[] = {{"mixed", "{x = 15.5, y = 87756}"},
+                 {"make_big", "{v = {11, 1, 3, 4, 5}}"},
+                 {"sum_list", "12"},
                  {"calls_inlined", "70"}};
     for (size_t i = 0; i < sizeof(calls) / sizeof(*calls); i++) {
         const struct sym_function *f = function(calls[i].name);
@@ -419,9 +440,10 @@ TEST(floating_point_results_come_from_their_registers)
     }
 }
 
-static void expect_member(const struct sym_children *c, const char *name, struct tracee *t, const char *expected)
+static void expect_member(const struct sym_children *c, const char *name, struct tracee *t,
+                          const char *expected)
 {
-    vec_each(child, c)
+    vec_each (child, c)
         if (str_eq(child->name, name)) {
             assert_ok(child->reason);
             assert_shows(&child->value, t, expected);
@@ -444,11 +466,20 @@ TEST(values_of_every_kind_are_shown_in_c_notation)
     assert_int_equal(target.count, 1);
     assert_ok(sym_value_children(module, &target.items[0].value, &t.ctx, 0, 100, &members));
     assert_int_equal(members.count, 16);
-    static const char *const expected[][2] = {
-        {"c", "120 'x'"}, {"yes", "true"}, {"s", "-7"}, {"f", "1.5"}, {"d", "0.1"}, {"ld", "2.25"},
-        {"w", "9223372036854775808"}, {"color", "GREEN"}, {"flags", "FLAG_A | FLAG_C"}, {"buffer", "\"inside\""},
-        {"matrix", "{{0, 1, 2}, {3, 4, 5}}"}, {"pair", "{x = 2.5, y = 9}"}, {"number", "{i = 1065353216, f = 1}"},
-        {"nothing", "0x0"}};
+    static const char *const expected[][2] = {{"c", "120 'x'"},
+                                              {"yes", "true"},
+                                              {"s", "-7"},
+                                              {"f", "1.5"},
+                                              {"d", "0.1"},
+                                              {"ld", "2.25"},
+                                              {"w", "9223372036854775808"},
+                                              {"color", "GREEN"},
+                                              {"flags", "FLAG_A | FLAG_C"},
+                                              {"buffer", "\"inside\""},
+                                              {"matrix", "{{0, 1, 2}, {3, 4, 5}}"},
+                                              {"pair", "{x = 2.5, y = 9}"},
+                                              {"number", "{i = 1065353216, f = 1}"},
+                                              {"nothing", "0x0"}};
     for (size_t i = 0; i < sizeof(expected) / sizeof(*expected); i++)
         expect_member(&members, expected[i][0], &t, expected[i][1]);
     cleanup(freep) char *text = show(&members.items[9].value, &t);
@@ -626,7 +657,8 @@ TEST(memory_that_is_missing_is_said_to_be)
 
 TEST(cplusplus_names_are_demangled)
 {
-    assert_string_equal(function("shop::judge")->name, "shop::judge(shop::Item const&, shop::Mood, shop::Owner)");
+    assert_string_equal(function("shop::judge")->name,
+                        "shop::judge(shop::Item const&, shop::Mood, shop::Owner)");
     assert_string_equal(function("shop::judge")->base_name, "judge");
     assert_string_equal(function("shop::Box<double>::get")->name, "shop::Box<double>::get(int)");
     assert_non_null(strstr(function("hidden")->name, "shop::(anonymous namespace)::hidden("));
@@ -702,17 +734,29 @@ TEST(what_is_not_elf_is_refused)
 
 int main(int argc, char **argv)
 {
-    const struct CMUnitTest c_tests[] = {
-        t(functions_are_found_by_name_and_by_address), t(functions_without_dwarf_come_from_symbols),
-        t(lines_map_to_addresses_and_back), t(a_line_without_code_means_the_next_that_has_some),
-        t(all_rows_of_a_file_are_visited), t(inlined_calls_are_frames_of_their_own), t(search_puts_the_best_first),
-        t(parameters_have_names_and_types), t(arguments_are_read_at_the_first_instruction),
-        t(results_are_read_after_the_return), t(floating_point_results_come_from_their_registers),
-        t(values_of_every_kind_are_shown_in_c_notation), t(globals_and_bitfields_are_read),
-        t(locals_are_read_where_they_live), t(locals_of_inlined_calls_belong_to_their_frames),
-        t(arrays_of_variable_length_are_shown_whole), t(values_of_the_entry_come_from_the_entry), t(the_prologue_ends_where_arguments_are_at_home), t(unwinding_finds_the_callers),
-        t(memory_that_is_missing_is_said_to_be), t(what_is_not_elf_is_refused)};
-    const struct CMUnitTest cplusplus_tests[] = {t(cplusplus_names_are_demangled), t(cplusplus_arguments_are_read),
+    const struct CMUnitTest c_tests[] = {t(functions_are_found_by_name_and_by_address),
+                                         t(functions_without_dwarf_come_from_symbols),
+                                         t(lines_map_to_addresses_and_back),
+                                         t(a_line_without_code_means_the_next_that_has_some),
+                                         t(all_rows_of_a_file_are_visited),
+                                         t(inlined_calls_are_frames_of_their_own),
+                                         t(search_puts_the_best_first),
+                                         t(parameters_have_names_and_types),
+                                         t(arguments_are_read_at_the_first_instruction),
+                                         t(results_are_read_after_the_return),
+                                         t(floating_point_results_come_from_their_registers),
+                                         t(values_of_every_kind_are_shown_in_c_notation),
+                                         t(globals_and_bitfields_are_read),
+                                         t(locals_are_read_where_they_live),
+                                         t(locals_of_inlined_calls_belong_to_their_frames),
+                                         t(arrays_of_variable_length_are_shown_whole),
+                                         t(values_of_the_entry_come_from_the_entry),
+                                         t(the_prologue_ends_where_arguments_are_at_home),
+                                         t(unwinding_finds_the_callers),
+                                         t(memory_that_is_missing_is_said_to_be),
+                                         t(what_is_not_elf_is_refused)};
+    const struct CMUnitTest cplusplus_tests[] = {t(cplusplus_names_are_demangled),
+                                                 t(cplusplus_arguments_are_read),
                                                  t(cplusplus_methods_have_this_and_bases)};
     if (argc != 4)
         return 2;

@@ -1,4 +1,5 @@
-/* Functions from ELF symbol tables: .symtab, .dynsym, the xz-packed .gnu_debugdata, and the names of PLT stubs. */
+/* Functions from ELF symbol tables: .symtab, .dynsym, the xz-packed .gnu_debugdata, and the names
+ * of PLT stubs. */
 #include "base/bytes.h"
 #include "sym/sym_int.h"
 
@@ -29,7 +30,9 @@ static int compare_ranges(const void *x, const void *y)
     // Of equal starts the preferred comes last, where the search looks first.
     if (a->function->preference != b->function->preference)
         return a->function->preference > b->function->preference ? -1 : 1;
-    return a->end == b->end ? strcmp(b->function->pub.name, a->function->pub.name) : a->end > b->end ? -1 : 1;
+    return a->end == b->end  ? strcmp(b->function->pub.name, a->function->pub.name)
+           : a->end > b->end ? -1
+                             : 1;
 }
 
 void function_table_sort(struct function_table *t)
@@ -55,8 +58,8 @@ const struct function *function_table_find(const struct function_table *t, vaddr
     return NULL;
 }
 
-static struct function *add_symbol(struct sym_module *m, const char *linkage, const char *name, vaddr start, uint64_t len,
-                                   enum sym_source source)
+static struct function *add_symbol(struct sym_module *m, const char *linkage, const char *name,
+                                   vaddr start, uint64_t len, enum sym_source source)
 {
     struct function *f = sym_pool_alloc(&m->pool, sizeof(*f));
     f->own_range = (struct sym_range){start, start + len};
@@ -76,7 +79,9 @@ static struct function *add_symbol(struct sym_module *m, const char *linkage, co
 /* Less is better: global before weak before local names, then few leading underscores. */
 static unsigned preference_of(unsigned char info, const char *name)
 {
-    unsigned binding = GELF_ST_BIND(info) == STB_GLOBAL ? 0 : GELF_ST_BIND(info) == STB_WEAK ? 1 : 2;
+    unsigned binding = GELF_ST_BIND(info) == STB_GLOBAL ? 0
+                       : GELF_ST_BIND(info) == STB_WEAK ? 1
+                                                        : 2;
     return binding * 16 + (unsigned)strspn(name, "_") % 16;
 }
 
@@ -90,7 +95,8 @@ static void add_symbol_table(struct sym_module *m, Elf *elf, unsigned type, stru
         size_t count = data ? data->d_size / h.sh_entsize : 0;
         for (size_t i = 1; i < count && i < INT32_MAX; i++) {
             GElf_Sym s;
-            if (!gelf_getsym(data, (int)i, &s) || s.st_shndx == SHN_UNDEF || !is_code(m, s.st_value))
+            if (!gelf_getsym(data, (int)i, &s) || s.st_shndx == SHN_UNDEF ||
+                !is_code(m, s.st_value))
                 continue;
             unsigned kind = GELF_ST_TYPE(s.st_info);
             if (kind != STT_FUNC && kind != STT_GNU_IFUNC && kind != STT_NOTYPE)
@@ -103,7 +109,8 @@ static void add_symbol_table(struct sym_module *m, Elf *elf, unsigned type, stru
             if (sym_table_get(seen, key))
                 continue;
             const char *linkage = sym_pool_str(&m->pool, name);
-            struct function *f = add_symbol(m, linkage, demangle(m, name), s.st_value, s.st_size, SYM_ELF);
+            struct function *f =
+                add_symbol(m, linkage, demangle(m, name), s.st_value, s.st_size, SYM_ELF);
             f->preference = preference_of(s.st_info, name) + (kind == STT_NOTYPE ? 64 : 0);
             sym_table_put(seen, key, f);
         }
@@ -122,7 +129,8 @@ static Elf *unpack_mini_elf(struct sym_module *m)
         uint8_t *image = malloc(cap);
         if (!image)
             return NULL;
-        lzma_ret r = lzma_stream_buffer_decode(&memory, 0, NULL, data->d_buf, &in, data->d_size, image, &len, cap);
+        lzma_ret r = lzma_stream_buffer_decode(&memory, 0, NULL, data->d_buf, &in, data->d_size,
+                                               image, &len, cap);
         if (r == LZMA_OK) {
             m->mini_image = image;
             m->mini_len = len;
@@ -144,15 +152,18 @@ static void read_slots(Elf *elf, struct table *slots)
         if (!gelf_getshdr(scn, &h) || h.sh_type != SHT_RELA || h.sh_entsize == 0)
             continue;
         Elf_Scn *sym_scn = elf_getscn(elf, h.sh_link);
-        Elf_Data *data = elf_getdata(scn, NULL), *syms = sym_scn ? elf_getdata(sym_scn, NULL) : NULL;
+        Elf_Data *data = elf_getdata(scn, NULL),
+                 *syms = sym_scn ? elf_getdata(sym_scn, NULL) : NULL;
         if (!data || !syms || !gelf_getshdr(sym_scn, &sym_header))
             continue;
         for (size_t i = 0; i < data->d_size / h.sh_entsize && i < INT32_MAX; i++) {
             GElf_Rela r;
             GElf_Sym s;
             if (!gelf_getrela(data, (int)i, &r) || r.r_offset == 0 ||
-                (GELF_R_TYPE(r.r_info) != R_X86_64_JUMP_SLOT && GELF_R_TYPE(r.r_info) != R_X86_64_GLOB_DAT) ||
-                GELF_R_SYM(r.r_info) > INT32_MAX || !gelf_getsym(syms, (int)GELF_R_SYM(r.r_info), &s))
+                (GELF_R_TYPE(r.r_info) != R_X86_64_JUMP_SLOT &&
+                 GELF_R_TYPE(r.r_info) != R_X86_64_GLOB_DAT) ||
+                GELF_R_SYM(r.r_info) > INT32_MAX ||
+                !gelf_getsym(syms, (int)GELF_R_SYM(r.r_info), &s))
                 continue;
             char *name = elf_strptr(elf, sym_header.sh_link, s.st_name);
             if (name)
@@ -161,7 +172,8 @@ static void read_slots(Elf *elf, struct table *slots)
     }
 }
 
-/* Stubs are 16 (or in .plt.got 8) bytes with a `jmp *disp32(%rip)` (ff 25) through the slot of their function. */
+/* Stubs are 16 (or in .plt.got 8) bytes with a `jmp *disp32(%rip)` (ff 25) through the slot of
+ * their function. */
 static void add_plt(struct sym_module *m, const char *section, const struct table *slots)
 {
     GElf_Shdr h;
@@ -174,27 +186,30 @@ static void add_plt(struct sym_module *m, const char *section, const struct tabl
         for (size_t i = 0; i + 6 <= step; i++) {
             if (code[i] != 0xff || code[i + 1] != 0x25)
                 continue;
-            vaddr slot = h.sh_addr + off + i + 6 + (uint64_t)(int64_t)(int32_t)load_u32(code + i + 2);
+            vaddr slot =
+                h.sh_addr + off + i + 6 + (uint64_t)(int64_t)(int32_t)load_u32(code + i + 2);
             const char *target = slot ? sym_table_get(slots, slot) : NULL;
             if (!target)
                 continue;
             cleanup(freep) char *name = str_format("%s@plt", demangle(m, target));
-            struct function *f = add_symbol(m, sym_pool_str(&m->pool, target), sym_pool_str(&m->pool, name), h.sh_addr + off, step,
-                                            SYM_PLT);
+            struct function *f =
+                add_symbol(m, sym_pool_str(&m->pool, target), sym_pool_str(&m->pool, name),
+                           h.sh_addr + off, step, SYM_PLT);
             f->preference = 128;
             break;
         }
     }
 }
 
-/* Symbols without a size (written in assembler) reach to the next symbol, but not out of their segment. */
+/* Symbols without a size (written in assembler) reach to the next symbol, but not out of their
+ * segment. */
 static void fill_sizes(struct sym_module *m)
 {
     vaddr next = 0;
     for (size_t i = m->symbols.count; i-- > 0;) {
         struct function_range *r = &m->symbols.items[i];
         vaddr limit = next;
-        vec_each(c, &m->code)
+        vec_each (c, &m->code)
             if (r->start >= c->start && r->start < c->end && (limit <= r->start || limit > c->end))
                 limit = c->end;
         if (r->end <= r->start && limit > r->start) {
@@ -225,7 +240,7 @@ void load_symbols(struct sym_module *m)
     static const char *const stubs[] = {".plt.sec", ".plt.got", ".plt"};
     for (size_t i = 0; i < sizeof(stubs) / sizeof(*stubs); i++)
         add_plt(m, stubs[i], &slots);
-    vec_each(f, &m->symbol_list)
+    vec_each (f, &m->symbol_list)
         vec_push(&m->symbols, (struct function_range){(*f)->pub.start, (*f)->pub.end, *f});
     function_table_sort(&m->symbols);
     fill_sizes(m);

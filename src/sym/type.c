@@ -1,4 +1,5 @@
-/* Types: what an entry of debug information says, cached per module, with its name in C's notation. */
+/* Types: what an entry of debug information says, cached per module, with its name in C's notation.
+ */
 #include "sym/sym_int.h"
 
 static bool is_qualifier(int tag)
@@ -30,8 +31,10 @@ static void scan_scope(struct sym_module *m, Dwarf_Die *parent, const char *scop
             sym_table_put(&m->scopes, (uintptr_t)die.addr, sym_pool_str(&m->pool, scope));
         if (tag == DW_TAG_typedef || tag == DW_TAG_enumeration_type)
             continue;
-        cleanup(freep) char *full =
-            str_format("%s%s%s", scope, *scope ? "::" : "", name ? name : is_type ? "" : "(anonymous namespace)");
+        cleanup(freep) char *full = str_format("%s%s%s", scope, *scope ? "::" : "",
+                                               name      ? name
+                                               : is_type ? ""
+                                                         : "(anonymous namespace)");
         if (is_type && name && !die_flag(&die, DW_AT_declaration)) {
             Dwarf_Die *kept = sym_pool_alloc(&m->pool, sizeof(*kept));
             *kept = die;
@@ -46,7 +49,8 @@ static void scan_scope(struct sym_module *m, Dwarf_Die *parent, const char *scop
 static void load_scopes(struct sym_module *m, Dwarf_Die *die)
 {
     Dwarf_Die unit;
-    if (!dwarf_diecu(die, &unit, NULL, NULL) || sym_table_get(&m->scoped_units, (uintptr_t)unit.addr))
+    if (!dwarf_diecu(die, &unit, NULL, NULL) ||
+        sym_table_get(&m->scoped_units, (uintptr_t)unit.addr))
         return;
     sym_table_put(&m->scoped_units, (uintptr_t)unit.addr, m);
     scan_scope(m, &unit, "", 0);
@@ -83,14 +87,15 @@ void complete_type(struct sym_module *m, Dwarf_Die *die)
 
 static const struct type unknown = {.pub = {.kind = SYM_UNKNOWN_TYPE, .name = "<type not found>"}};
 
-/* For an entry of which die_type() finds nothing: whether it has a type all the same, which is damaged or in a file (of dwz)
- * that was not found. */
+/* For an entry of which die_type() finds nothing: whether it has a type all the same, which is
+ * damaged or in a file (of dwz) that was not found. */
 static bool is_dangling(Dwarf_Die *die)
 {
     return dwarf_hasattr_integrate(die, DW_AT_type);
 }
 
-static char *declare(struct sym_module *m, Dwarf_Die *die, unsigned dimension, const char *inner, unsigned depth);
+static char *declare(struct sym_module *m, Dwarf_Die *die, unsigned dimension, const char *inner,
+                     unsigned depth);
 
 static char *declare_target(struct sym_module *m, Dwarf_Die *die, const char *inner, unsigned depth)
 {
@@ -111,20 +116,25 @@ static int target_tag(Dwarf_Die *die)
     return 0;
 }
 
-static char *declare_pointer(struct sym_module *m, Dwarf_Die *die, const char *mark, const char *inner, unsigned depth)
+static char *declare_pointer(struct sym_module *m, Dwarf_Die *die, const char *mark,
+                             const char *inner, unsigned depth)
 {
     int tag = target_tag(die);
     bool wrap = tag == DW_TAG_array_type || tag == DW_TAG_subroutine_type;
-    bool space = *inner && *inner != '*' && *inner != '&' && *inner != ')' && *inner != '[' && *inner != '(';
-    cleanup(freep) char *text = str_format("%s%s%s%s%s", wrap ? "(" : "", mark, space ? " " : "", inner, wrap ? ")" : "");
+    bool space =
+        *inner && *inner != '*' && *inner != '&' && *inner != ')' && *inner != '[' && *inner != '(';
+    cleanup(freep) char *text =
+        str_format("%s%s%s%s%s", wrap ? "(" : "", mark, space ? " " : "", inner, wrap ? ")" : "");
     return declare_target(m, die, text, depth);
 }
 
-static char *declare_qualified(struct sym_module *m, Dwarf_Die *die, const char *word, const char *inner, unsigned depth)
+static char *declare_qualified(struct sym_module *m, Dwarf_Die *die, const char *word,
+                               const char *inner, unsigned depth)
 {
     int tag = target_tag(die);
     if (tag == DW_TAG_pointer_type) { // int *const
-        cleanup(freep) char *text = str_format("%s%s%s", word, *inner && *inner != ')' ? " " : "", inner);
+        cleanup(freep) char *text =
+            str_format("%s%s%s", word, *inner && *inner != ')' ? " " : "", inner);
         return declare_target(m, die, text, depth);
     }
     cleanup(freep) char *plain = declare_target(m, die, inner, depth);
@@ -147,14 +157,16 @@ static bool array_count(Dwarf_Die *array, unsigned dimension, uint64_t *count_ou
         if (die_unsigned(&die, DW_AT_count, count_out))
             return true;
         die_unsigned(&die, DW_AT_lower_bound, &lower);
-        if (die_unsigned(&die, DW_AT_upper_bound, &upper) && upper != UINT64_MAX && upper != UINT32_MAX && upper >= lower)
+        if (die_unsigned(&die, DW_AT_upper_bound, &upper) && upper != UINT64_MAX &&
+            upper != UINT32_MAX && upper >= lower)
             *count_out = upper - lower + 1;
         return true;
     } while (die_sibling(&die, &die));
     return false;
 }
 
-static char *declare_array(struct sym_module *m, Dwarf_Die *die, unsigned dimension, const char *inner, unsigned depth)
+static char *declare_array(struct sym_module *m, Dwarf_Die *die, unsigned dimension,
+                           const char *inner, unsigned depth)
 {
     struct buf b = {0};
     buf_str(&b, inner);
@@ -170,7 +182,8 @@ static char *declare_array(struct sym_module *m, Dwarf_Die *die, unsigned dimens
     return result;
 }
 
-static char *declare_function(struct sym_module *m, Dwarf_Die *die, const char *inner, unsigned depth)
+static char *declare_function(struct sym_module *m, Dwarf_Die *die, const char *inner,
+                              unsigned depth)
 {
     struct buf b = {0};
     buf_printf(&b, "%s(", inner);
@@ -185,8 +198,9 @@ static char *declare_function(struct sym_module *m, Dwarf_Die *die, const char *
                 buf_str(&b, ", ");
             if (count > 64)
                 break;
-            cleanup(freep) char *type =
-                tag == DW_TAG_formal_parameter ? declare_target(m, &child, "", depth) : xstrdup("...");
+            cleanup(freep) char *type = tag == DW_TAG_formal_parameter
+                                            ? declare_target(m, &child, "", depth)
+                                            : xstrdup("...");
             buf_str(&b, type);
         } while (die_sibling(&child, &child));
     if (!count && die_flag(die, DW_AT_prototyped))
@@ -219,12 +233,14 @@ static char *declare_named(struct sym_module *m, Dwarf_Die *die, const char *inn
     }
     cleanup(freep) char *name = full_name(m, die);
     const char *shown = name ? name : *keyword ? "{...}" : "(no name)";
-    return str_format("%s%s%s%s", is_c || !name ? keyword : "", shown, *inner && *inner != '[' ? " " : "",
-                      *inner == '[' ? "" : inner);
+    return str_format("%s%s%s%s", is_c || !name ? keyword : "", shown,
+                      *inner && *inner != '[' ? " " : "", *inner == '[' ? "" : inner);
 }
 
-/* The declaration of `inner` (a name, "*", "[3]" or nothing) as a thing of the type; die NULL is void. Heap string. */
-static char *declare(struct sym_module *m, Dwarf_Die *die, unsigned dimension, const char *inner, unsigned depth)
+/* The declaration of `inner` (a name, "*", "[3]" or nothing) as a thing of the type; die NULL is
+ * void. Heap string. */
+static char *declare(struct sym_module *m, Dwarf_Die *die, unsigned dimension, const char *inner,
+                     unsigned depth)
 {
     if (depth > MAX_DEPTH || strlen(inner) > 4096)
         return xstrdup("...");
@@ -250,8 +266,9 @@ static char *declare(struct sym_module *m, Dwarf_Die *die, unsigned dimension, c
     case DW_TAG_subroutine_type:
         return declare_function(m, die, inner, depth);
     case DW_TAG_ptr_to_member_type: {
-        Dwarf_Die class;
-        cleanup(freep) char *name = die_ref(die, DW_AT_containing_type, &class) ? full_name(m, &class) : NULL;
+        Dwarf_Die holder;
+        cleanup(freep) char *name =
+            die_ref(die, DW_AT_containing_type, &holder) ? full_name(m, &holder) : NULL;
         cleanup(freep) char *text = str_format("%s::*%s", name ? name : "?", inner);
         return declare_pointer(m, die, text, "", depth);
     }
@@ -275,7 +292,8 @@ static enum sym_type_kind base_kind(Dwarf_Die *die, bool *is_char_out)
         return SYM_BOOL;
     case DW_ATE_signed_char:
     case DW_ATE_unsigned_char:
-        // int8_t and uint8_t are typedefs of these; Rust's i8 and u8 have the encoding, but are numbers.
+        // int8_t and uint8_t are typedefs of these; Rust's i8 and u8 have the encoding, but are
+        // numbers.
         *is_char_out = name && strstr(name, "char");
         return *is_char_out ? SYM_CHAR : encoding == DW_ATE_signed_char ? SYM_INT : SYM_UINT;
     case DW_ATE_UTF:
@@ -340,7 +358,8 @@ static void strip(Dwarf_Die *die, bool *is_void_out)
     }
 }
 
-static const struct sym_type *make_type(struct sym_module *m, Dwarf_Die *die, unsigned dimension, unsigned depth);
+static const struct sym_type *make_type(struct sym_module *m, Dwarf_Die *die, unsigned dimension,
+                                        unsigned depth);
 
 /* What a type is made of. Its table entry exists already, so that types may refer to themselves. */
 static void fill_target(struct sym_module *m, struct type *t, unsigned depth)
@@ -372,7 +391,8 @@ static const struct sym_type *void_type(struct sym_module *m)
     return &the_void.pub;
 }
 
-static const struct sym_type *make_type(struct sym_module *m, Dwarf_Die *die, unsigned dimension, unsigned depth)
+static const struct sym_type *make_type(struct sym_module *m, Dwarf_Die *die, unsigned dimension,
+                                        unsigned depth)
 {
     if (!die)
         return void_type(m);
@@ -407,7 +427,8 @@ static const struct sym_type *make_type(struct sym_module *m, Dwarf_Die *die, un
         t->pub.size = t->pub.target->size;
     if (t->pub.kind == SYM_MEMBER_POINTER && !t->pub.size) {
         Dwarf_Die target;
-        t->pub.size = die_type(&t->die, &target) && dwarf_tag(&target) == DW_TAG_subroutine_type ? 16 : 8;
+        t->pub.size =
+            die_type(&t->die, &target) && dwarf_tag(&target) == DW_TAG_subroutine_type ? 16 : 8;
     }
     return &t->pub;
 }
@@ -444,7 +465,8 @@ static struct err *read_bound(struct frame *f, Dwarf_Die *subrange, unsigned nam
     static const struct sym_type word = {.kind = SYM_UINT, .name = "unsigned long", .size = 8};
     struct err *e = NULL;
     struct piece *p = &pieces.items[0];
-    if (!dwarf_formref_die(&attr, &variable) && pieces.count == 1 && p->location.kind == LOCATION_MEMORY)
+    if (!dwarf_formref_die(&attr, &variable) && pieces.count == 1 &&
+        p->location.kind == LOCATION_MEMORY)
         *out = p->location.value; // an expression gives the number itself
     else if (!(e = value_from_pieces(f, &word, &pieces, &value)))
         memcpy(out, value.bytes, sizeof(*out));
@@ -457,7 +479,8 @@ struct err *sized_array(struct frame *f, const struct sym_type *type, const stru
 {
     *out = type;
     Dwarf_Die die = type_of(type)->die, subrange;
-    if (type->kind != SYM_ARRAY || type->count || !type->target->size || !die_child(&die, &subrange))
+    if (type->kind != SYM_ARRAY || type->count || !type->target->size ||
+        !die_child(&die, &subrange))
         return NULL;
     uint64_t bound = 0;
     if (dwarf_hasattr(&subrange, DW_AT_count)) {
@@ -479,7 +502,8 @@ struct err *sized_array(struct frame *f, const struct sym_type *type, const stru
 
 /* ---- Members ---- */
 
-/* The offset of a member: a constant, or in DWARF 2 an expression that adds one. False: not known statically. */
+/* The offset of a member: a constant, or in DWARF 2 an expression that adds one. False: not known
+ * statically. */
 static bool member_offset(Dwarf_Die *die, uint64_t *out)
 {
     Dwarf_Attribute a;
@@ -506,7 +530,8 @@ static void read_bitfield(Dwarf_Die *die, struct member *member)
         return;
     if (die_unsigned(die, DW_AT_data_bit_offset, &off)) {
         // counted from the start of the struct
-    } else if (die_unsigned(die, DW_AT_bit_offset, &off)) { // DWARF 3: from the storage unit's most significant bit
+    } else if (die_unsigned(die, DW_AT_bit_offset,
+                            &off)) { // DWARF 3: from the storage unit's most significant bit
         die_unsigned(die, DW_AT_byte_size, &storage);
         off = member->byte_off * 8 + storage * 8 - off - size;
     } else {

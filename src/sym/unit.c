@@ -1,5 +1,5 @@
-/* Compilation units and the functions they define. The ranges of units are read when the module is first asked for DWARF, the
- * functions of a unit when an address in it is first asked for. */
+/* Compilation units and the functions they define. The ranges of units are read when the module is
+ * first asked for DWARF, the functions of a unit when an address in it is first asked for. */
 #include "sym/sym_int.h"
 
 bool is_cplusplus(int language)
@@ -72,7 +72,8 @@ struct err *load_units(struct sym_module *m)
     for (size_t i = 0; i < m->unit_count; i++)
         add_unit(m, &m->units[i]);
     if (m->unit_ranges.count)
-        qsort(m->unit_ranges.items, m->unit_ranges.count, sizeof(*m->unit_ranges.items), compare_unit_ranges);
+        qsort(m->unit_ranges.items, m->unit_ranges.count, sizeof(*m->unit_ranges.items),
+              compare_unit_ranges);
     return NULL;
 }
 
@@ -111,7 +112,8 @@ static bool read_ranges(struct sym_module *m, Dwarf_Die *die, struct function *f
 {
     VEC(struct sym_range) ranges = {0};
     Dwarf_Addr base, start, end, entry = 0;
-    for (ptrdiff_t off = 0; ranges.count < 4096 && (off = dwarf_ranges(die, off, &base, &start, &end)) > 0;)
+    for (ptrdiff_t off = 0;
+         ranges.count < 4096 && (off = dwarf_ranges(die, off, &base, &start, &end)) > 0;)
         if (end > start && is_code(m, start) && is_code(m, end - 1))
             vec_push(&ranges, (struct sym_range){start, end});
     if (!ranges.count) {
@@ -150,7 +152,8 @@ static void add_function(struct sym_module *m, struct unit *u, Dwarf_Die *die, c
         linkage = is_cplusplus(u->language) ? symbol_name_at(m, f->pub.start) : base;
     f->pub.linkage_name = linkage ? sym_pool_str(&m->pool, linkage) : NULL;
     if (!base && !linkage)
-        linkage = symbol_name_at(m, f->pub.start); // the name may be in a file of dwz that was not found
+        linkage =
+            symbol_name_at(m, f->pub.start); // the name may be in a file of dwz that was not found
     if (linkage && !linkage_name(die) && (str_starts(linkage, "_Z") || !base))
         f->pub.name = demangle(m, linkage);
     else
@@ -160,11 +163,14 @@ static void add_function(struct sym_module *m, struct unit *u, Dwarf_Die *die, c
     f->pub.id = dwarf_dieoffset(die);
     die_declaration(m, die, &f->pub.decl_file, &f->pub.decl_line);
     for (size_t i = 0; i < f->pub.range_count; i++)
-        vec_push(&u->functions, (struct function_range){f->pub.ranges[i].start, f->pub.ranges[i].end, f});
+        vec_push(&u->functions,
+                 (struct function_range){f->pub.ranges[i].start, f->pub.ranges[i].end, f});
 }
 
-/* Functions may be defined in namespaces, in types (methods, lambdas) and in other functions (GNU C). */
-static void add_functions_in(struct sym_module *m, struct unit *u, Dwarf_Die *parent, const char *scope, unsigned depth)
+/* Functions may be defined in namespaces, in types (methods, lambdas) and in other functions (GNU
+ * C). */
+static void add_functions_in(struct sym_module *m, struct unit *u, Dwarf_Die *parent,
+                             const char *scope, unsigned depth)
 {
     Dwarf_Die die;
     if (depth > MAX_DEPTH || !die_child(parent, &die))
@@ -181,8 +187,8 @@ static void add_functions_in(struct sym_module *m, struct unit *u, Dwarf_Die *pa
         case DW_TAG_structure_type:
         case DW_TAG_union_type: {
             const char *name = dwarf_diename(&die);
-            cleanup(freep) char *inner =
-                str_format("%s%s%s", scope, *scope ? "::" : "", name ? name : "(anonymous namespace)");
+            cleanup(freep) char *inner = str_format("%s%s%s", scope, *scope ? "::" : "",
+                                                    name ? name : "(anonymous namespace)");
             add_functions_in(m, u, &die, inner, depth + 1);
             break;
         }

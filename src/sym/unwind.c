@@ -21,7 +21,8 @@ static struct err *find_rules(struct frame *f, Dwarf_Frame **out)
         return NULL;
     if (m->debug_frame && dwarf_cfi_addrframe(m->debug_frame, f->addr, out) == 0)
         return NULL;
-    return err_new(ERR_NOT_FOUND, "%s: no unwind information at 0x%jx", m->path, (uintmax_t)f->addr);
+    return err_new(ERR_NOT_FOUND, "%s: no unwind information at 0x%jx", m->path,
+                   (uintmax_t)f->addr);
 }
 
 static struct err *cfa_by(struct frame *f, Dwarf_Frame *rules, gaddr *out)
@@ -80,7 +81,8 @@ static struct err *caller_register(struct frame *f, Dwarf_Frame *rules, int reg,
     }
 }
 
-struct err *sym_unwind_step(struct sym_module *m, vaddr addr, struct sym_context *ctx, struct sym_registers *out)
+struct err *sym_unwind_step(struct sym_module *m, vaddr addr, struct sym_context *ctx,
+                            struct sym_registers *out)
 {
     HOLD(m);
     struct frame f = {.m = m, .ctx = ctx, .addr = addr};

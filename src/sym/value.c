@@ -10,7 +10,7 @@ void sym_value_deinit(struct sym_value *v)
 
 void sym_children_deinit(struct sym_children *c)
 {
-    vec_each(child, c) {
+    vec_each (child, c) {
         free(child->name);
         sym_value_deinit(&child->value);
         err_free(child->reason);
@@ -44,14 +44,17 @@ static struct err *no_size(const struct sym_type *type)
 }
 
 /* Reads the first `len` bytes of what is at a location. */
-static struct err *read_location(struct frame *f, const struct location *l, uint8_t *bytes, size_t len)
+static struct err *read_location(struct frame *f, const struct location *l, uint8_t *bytes,
+                                 size_t len)
 {
     memset(bytes, 0, len);
     switch (l->kind) {
     case LOCATION_MEMORY:
         return f->ctx->read_memory(f->ctx, l->value, bytes, len);
     case LOCATION_REGISTER: {
-        size_t most = l->value <= SYM_RIP ? 8 : l->value >= SYM_ST0 && l->value <= SYM_ST7 ? 10 : 64;
+        size_t most = l->value <= SYM_RIP                          ? 8
+                      : l->value >= SYM_ST0 && l->value <= SYM_ST7 ? 10
+                                                                   : 64;
         return f->ctx->read_register(f->ctx, (unsigned)l->value, bytes, len < most ? len : most);
     }
     case LOCATION_VALUE:
@@ -63,7 +66,8 @@ static struct err *read_location(struct frame *f, const struct location *l, uint
     }
 }
 
-static void copy_bits(uint8_t *to, uint64_t to_bit, const uint8_t *from, uint64_t from_bit, uint64_t bits)
+static void copy_bits(uint8_t *to, uint64_t to_bit, const uint8_t *from, uint64_t from_bit,
+                      uint64_t bits)
 {
     if (to_bit % 8 == 0 && from_bit % 8 == 0 && bits % 8 == 0) {
         memcpy(to + to_bit / 8, from + from_bit / 8, bits / 8);
@@ -75,11 +79,12 @@ static void copy_bits(uint8_t *to, uint64_t to_bit, const uint8_t *from, uint64_
     }
 }
 
-static struct err *join_pieces(struct frame *f, const struct pieces *pieces, uint8_t *bytes, size_t len)
+static struct err *join_pieces(struct frame *f, const struct pieces *pieces, uint8_t *bytes,
+                               size_t len)
 {
     uint64_t at = 0, end = (uint64_t)len * 8;
     memset(bytes, 0, len);
-    vec_each(p, pieces) {
+    vec_each (p, pieces) {
         uint64_t bits = p->bits < end - at ? p->bits : end - at;
         if (!bits)
             break;
@@ -93,11 +98,12 @@ static struct err *join_pieces(struct frame *f, const struct pieces *pieces, uin
         copy_bits(bytes, at, part, p->bit_off, bits);
         at += bits;
     }
-    return at == end ? NULL : err_new(ERR_NOT_FOUND, "partly optimized out at 0x%jx", (uintmax_t)f->addr);
+    return at == end ? NULL
+                     : err_new(ERR_NOT_FOUND, "partly optimized out at 0x%jx", (uintmax_t)f->addr);
 }
 
-struct err *value_from_pieces(struct frame *f, const struct sym_type *type, const struct pieces *pieces,
-                              struct sym_value *out)
+struct err *value_from_pieces(struct frame *f, const struct sym_type *type,
+                              const struct pieces *pieces, struct sym_value *out)
 {
     const struct piece *first = &pieces->items[0];
     if (pieces->count == 1 && first->is_missing)
@@ -121,8 +127,8 @@ struct err *value_from_pieces(struct frame *f, const struct sym_type *type, cons
     return NULL;
 }
 
-struct err *sym_read_at(struct sym_module *m, const struct sym_type *type, gaddr addr, struct sym_context *ctx,
-                        struct sym_value *out)
+struct err *sym_read_at(struct sym_module *m, const struct sym_type *type, gaddr addr,
+                        struct sym_context *ctx, struct sym_value *out)
 {
     HOLD(m);
     struct sym_value v = {.type = type, .where = SYM_IN_MEMORY, .address = addr};
@@ -136,8 +142,8 @@ struct err *sym_read_at(struct sym_module *m, const struct sym_type *type, gaddr
 }
 
 /* A variable that the compiler knows to be constant. */
-static struct err *read_constant(struct sym_module *m, Dwarf_Attribute *attr, const struct sym_type *type,
-                                 struct sym_value *out)
+static struct err *read_constant(struct sym_module *m, Dwarf_Attribute *attr,
+                                 const struct sym_type *type, struct sym_value *out)
 {
     Dwarf_Block block;
     Dwarf_Sword number;
@@ -161,8 +167,8 @@ static struct err *read_constant(struct sym_module *m, Dwarf_Attribute *attr, co
     return NULL;
 }
 
-struct err *sym_read_variable(struct sym_module *m, const struct sym_variable *var, vaddr addr, struct sym_context *ctx,
-                              struct sym_value *out)
+struct err *sym_read_variable(struct sym_module *m, const struct sym_variable *var, vaddr addr,
+                              struct sym_context *ctx, struct sym_value *out)
 {
     HOLD(m);
     Dwarf_Die die;
@@ -187,8 +193,9 @@ struct err *sym_read_variable(struct sym_module *m, const struct sym_variable *v
 /* ---- Parts ---- */
 
 /* `len` bytes of a value from `off` on; `bits` of them at `bit_off` for a bitfield. */
-static struct err *part_of(struct sym_module *m, const struct sym_value *whole, const struct sym_type *type, uint64_t off,
-                           struct sym_context *ctx, struct sym_value *out)
+static struct err *part_of(struct sym_module *m, const struct sym_value *whole,
+                           const struct sym_type *type, uint64_t off, struct sym_context *ctx,
+                           struct sym_value *out)
 {
     bool is_inside = off <= whole->len && type->size <= whole->len - off;
     if (!is_inside && whole->where == SYM_IN_MEMORY && ctx)
@@ -205,10 +212,12 @@ static struct err *part_of(struct sym_module *m, const struct sym_value *whole, 
     return NULL;
 }
 
-static struct err *bitfield_of(const struct sym_value *whole, const struct member *member, struct sym_value *out)
+static struct err *bitfield_of(const struct sym_value *whole, const struct member *member,
+                               struct sym_value *out)
 {
     size_t span = (member->bit_off + member->bit_size + 7) / 8, len = member->type->size;
-    if (member->byte_off > whole->len || span > whole->len - member->byte_off || span > 9 || !len || len > 8)
+    if (member->byte_off > whole->len || span > whole->len - member->byte_off || span > 9 || !len ||
+        len > 8)
         return err_new(ERR_FORMAT, "a bitfield outside of its struct");
     uint8_t raw[9] = {0};
     memcpy(raw, whole->bytes + member->byte_off, span);
@@ -217,19 +226,22 @@ static struct err *bitfield_of(const struct sym_value *whole, const struct membe
         v |= (uint64_t)raw[8] << (64 - member->bit_off);
     unsigned unused = 64 - member->bit_size;
     enum sym_type_kind kind = member->type->kind;
-    bool is_signed = kind == SYM_INT || kind == SYM_CHAR ||
-                     (kind == SYM_ENUM && member->type->target && member->type->target->kind == SYM_INT);
+    bool is_signed =
+        kind == SYM_INT || kind == SYM_CHAR ||
+        (kind == SYM_ENUM && member->type->target && member->type->target->kind == SYM_INT);
     v = is_signed ? (uint64_t)((int64_t)(v << unused) >> unused) : v << unused >> unused;
     *out = (struct sym_value){.type = member->type, .where = SYM_IN_PIECES, .len = len};
     out->bytes = xmemdup(&v, 8);
     return NULL;
 }
 
-static void add_member(struct sym_module *m, const struct sym_value *value, const struct member *member,
-                       struct sym_context *ctx, struct sym_children *out)
+static void add_member(struct sym_module *m, const struct sym_value *value,
+                       const struct member *member, struct sym_context *ctx,
+                       struct sym_children *out)
 {
     struct sym_child *c = vec_add(out);
-    c->name = member->is_base ? str_format("<base> %s", member->name) : xstrdup(member->name ? member->name : "");
+    c->name = member->is_base ? str_format("<base> %s", member->name)
+                              : xstrdup(member->name ? member->name : "");
     c->value.type = member->type;
     if (member->is_virtual)
         c->reason = err_new(ERR_UNSUPPORTED, "virtual base classes are not shown");
@@ -239,11 +251,12 @@ static void add_member(struct sym_module *m, const struct sym_value *value, cons
         c->reason = part_of(m, value, member->type, member->byte_off, ctx, &c->value);
 }
 
-static struct err *pointed_to(struct sym_module *m, const struct sym_value *value, struct sym_context *ctx,
-                              struct sym_children *out)
+static struct err *pointed_to(struct sym_module *m, const struct sym_value *value,
+                              struct sym_context *ctx, struct sym_children *out)
 {
     const struct sym_type *target = value->type->target;
-    if (!target || target->kind == SYM_VOID || target->kind == SYM_FUNCTION_TYPE || !ctx || value->len < 8)
+    if (!target || target->kind == SYM_VOID || target->kind == SYM_FUNCTION_TYPE || !ctx ||
+        value->len < 8)
         return NULL;
     gaddr addr = load_u64(value->bytes);
     if (!addr)
@@ -255,8 +268,9 @@ static struct err *pointed_to(struct sym_module *m, const struct sym_value *valu
     return NULL;
 }
 
-struct err *sym_value_children(struct sym_module *m, const struct sym_value *value, struct sym_context *ctx, uint64_t first,
-                               size_t max, struct sym_children *out)
+struct err *sym_value_children(struct sym_module *m, const struct sym_value *value,
+                               struct sym_context *ctx, uint64_t first, size_t max,
+                               struct sym_children *out)
 {
     HOLD(m);
     struct sym_children found = {0};

@@ -5,8 +5,9 @@ _Static_assert(sizeof(struct sym_die) >= sizeof(Dwarf_Die), "sym_die holds a Dwa
 
 /* ---- Inlined calls ---- */
 
-/* Whether an inlined call whose ranges do not hold `addr` is entered there all the same: gcc gives blocks whose first statement
- * shares its code with another an empty range. The line shown at `addr` must be of the call's function. */
+/* Whether an inlined call whose ranges do not hold `addr` is entered there all the same: gcc gives
+ * blocks whose first statement shares its code with another an empty range. The line shown at
+ * `addr` must be of the call's function. */
 static bool is_entered_at(struct sym_module *m, Dwarf_Die *die, vaddr addr)
 {
     Dwarf_Addr entry;
@@ -20,7 +21,8 @@ static bool is_entered_at(struct sym_module *m, Dwarf_Die *die, vaddr addr)
     return row && row->start == addr && row->file == file && row->line >= line;
 }
 
-static void find_inlined(struct sym_module *m, Dwarf_Die *parent, vaddr addr, struct dies *out, unsigned depth)
+static void find_inlined(struct sym_module *m, Dwarf_Die *parent, vaddr addr, struct dies *out,
+                         unsigned depth)
 {
     Dwarf_Die die, entered;
     bool has_entered = false;
@@ -68,7 +70,8 @@ static struct sym_frame frame_of_inlined(struct sym_module *m, Dwarf_Die *die)
 }
 
 /* Sets the place of a frame to where the call `die` was inlined. */
-static void set_call_place(struct sym_module *m, struct unit *u, Dwarf_Die *die, struct sym_frame *f)
+static void set_call_place(struct sym_module *m, struct unit *u, Dwarf_Die *die,
+                           struct sym_frame *f)
 {
     uint64_t file, line = 0, column = 0;
     if (u && die_unsigned(die, DW_AT_call_file, &file))
@@ -101,7 +104,8 @@ struct err *sym_inline_chain(struct sym_module *m, vaddr addr, struct sym_frames
         frames.items[0].column = row->column;
     }
     for (size_t i = 0; i < calls.count; i++)
-        set_call_place(m, function_of(fn)->unit, &calls.items[calls.count - 1 - i], &frames.items[i + 1]);
+        set_call_place(m, function_of(fn)->unit, &calls.items[calls.count - 1 - i],
+                       &frames.items[i + 1]);
     vec_deinit(&calls);
     *out = frames;
     return NULL;
@@ -114,20 +118,23 @@ void sym_frames_deinit(struct sym_frames *f)
 
 /* ---- Variables ---- */
 
-void variable_from_die(struct sym_module *m, Dwarf_Die *die, const struct sym_function *fn, struct sym_variable *out)
+void variable_from_die(struct sym_module *m, Dwarf_Die *die, const struct sym_function *fn,
+                       struct sym_variable *out)
 {
     const char *name = dwarf_diename(die);
-    *out = (struct sym_variable){.name = name ? sym_pool_str(&m->pool, name) : NULL, .function = fn};
+    *out =
+        (struct sym_variable){.name = name ? sym_pool_str(&m->pool, name) : NULL, .function = fn};
     out->type = type_of_die(m, die);
     out->is_parameter = dwarf_tag(die) == DW_TAG_formal_parameter;
     out->is_artificial = die_flag(die, DW_AT_artificial);
-    out->has_location = dwarf_hasattr_integrate(die, DW_AT_location) || dwarf_hasattr_integrate(die, DW_AT_const_value);
+    out->has_location = dwarf_hasattr_integrate(die, DW_AT_location) ||
+                        dwarf_hasattr_integrate(die, DW_AT_const_value);
     die_declaration(m, die, &out->decl_file, &out->decl_line);
     memcpy(&out->die, die, sizeof(*die));
 }
 
-static void add_variables(struct sym_module *m, Dwarf_Die *scope, vaddr addr, const struct sym_function *fn,
-                          struct sym_variables *out, unsigned depth)
+static void add_variables(struct sym_module *m, Dwarf_Die *scope, vaddr addr,
+                          const struct sym_function *fn, struct sym_variables *out, unsigned depth)
 {
     Dwarf_Die die;
     if (depth > MAX_DEPTH)
@@ -137,8 +144,9 @@ static void add_variables(struct sym_module *m, Dwarf_Die *scope, vaddr addr, co
             return;
         do {
             int tag = dwarf_tag(&die);
-            bool wanted = pass == 0 ? tag == DW_TAG_formal_parameter
-                                    : tag == DW_TAG_variable && !dwarf_hasattr(&die, DW_AT_declaration);
+            bool wanted = pass == 0
+                              ? tag == DW_TAG_formal_parameter
+                              : tag == DW_TAG_variable && !dwarf_hasattr(&die, DW_AT_declaration);
             if (wanted && out->count < 4096)
                 variable_from_die(m, &die, fn, vec_add(out));
             if (pass == 1 && tag == DW_TAG_lexical_block && dwarf_haspc(&die, addr) == 1)
@@ -148,7 +156,8 @@ static void add_variables(struct sym_module *m, Dwarf_Die *scope, vaddr addr, co
 }
 
 /* Blocks come where they stand among the variables; put the inner blocks' variables behind. */
-struct err *sym_variables_at(struct sym_module *m, vaddr addr, size_t inlined, struct sym_variables *out)
+struct err *sym_variables_at(struct sym_module *m, vaddr addr, size_t inlined,
+                             struct sym_variables *out)
 {
     HOLD(m);
     TRY(load_units(m));
@@ -156,8 +165,10 @@ struct err *sym_variables_at(struct sym_module *m, vaddr addr, size_t inlined, s
     if (!fn) {
         struct unit *u = unit_at(m, addr);
         if (u && u->missing)
-            return err_new(ERR_NOT_FOUND, "%s: no debug information at 0x%jx: %s", m->path, (uintmax_t)addr, u->missing);
-        return err_new(ERR_NOT_FOUND, "%s: no debug information at 0x%jx", m->path, (uintmax_t)addr);
+            return err_new(ERR_NOT_FOUND, "%s: no debug information at 0x%jx: %s", m->path,
+                           (uintmax_t)addr, u->missing);
+        return err_new(ERR_NOT_FOUND, "%s: no debug information at 0x%jx", m->path,
+                       (uintmax_t)addr);
     }
     struct dies calls;
     inlined_at(m, fn, addr, &calls);
@@ -165,7 +176,8 @@ struct err *sym_variables_at(struct sym_module *m, vaddr addr, size_t inlined, s
     bool exists = inlined <= calls.count;
     vec_deinit(&calls);
     if (!exists)
-        return err_new(ERR_NOT_FOUND, "%s: no frame %zu at 0x%jx", m->path, inlined, (uintmax_t)addr);
+        return err_new(ERR_NOT_FOUND, "%s: no frame %zu at 0x%jx", m->path, inlined,
+                       (uintmax_t)addr);
     struct sym_variables found = {0};
     add_variables(m, &scope, addr, &fn->pub, &found, 0);
     *out = found;
@@ -177,8 +189,8 @@ void sym_variables_deinit(struct sym_variables *v)
     vec_deinit(v);
 }
 
-static bool find_global(struct sym_module *m, Dwarf_Die *parent, const char *scope, const char *name, Dwarf_Die *out,
-                        unsigned depth)
+static bool find_global(struct sym_module *m, Dwarf_Die *parent, const char *scope,
+                        const char *name, Dwarf_Die *out, unsigned depth)
 {
     Dwarf_Die die;
     if (depth > MAX_DEPTH || !die_child(parent, &die))
@@ -186,19 +198,23 @@ static bool find_global(struct sym_module *m, Dwarf_Die *parent, const char *sco
     const char *colon = strrchr(name, ':'), *base = colon ? colon + 1 : name;
     do {
         int tag = dwarf_tag(&die);
-        const char *n = tag == DW_TAG_variable || tag == DW_TAG_namespace ? dwarf_diename(&die) : NULL;
+        const char *n =
+            tag == DW_TAG_variable || tag == DW_TAG_namespace ? dwarf_diename(&die) : NULL;
         if (tag == DW_TAG_namespace) {
             cleanup(freep) char *inner =
                 str_format("%s%s%s", scope, *scope ? "::" : "", n ? n : "(anonymous namespace)");
             if (find_global(m, &die, inner, name, out, depth + 1))
                 return true;
         }
-        if (tag != DW_TAG_variable || !n || !str_eq(n, base) || !dwarf_hasattr_integrate(&die, DW_AT_location))
+        if (tag != DW_TAG_variable || !n || !str_eq(n, base) ||
+            !dwarf_hasattr_integrate(&die, DW_AT_location))
             continue;
-        // The scope of a definition outside of its namespace or class stands at its declaration: take it on trust.
+        // The scope of a definition outside of its namespace or class stands at its declaration:
+        // take it on trust.
         size_t scope_len = strlen(scope);
-        bool fits = !colon || dwarf_hasattr(&die, DW_AT_specification) ||
-                    (strlen(name) == scope_len + 2 + strlen(base) && strncmp(name, scope, scope_len) == 0);
+        bool fits =
+            !colon || dwarf_hasattr(&die, DW_AT_specification) ||
+            (strlen(name) == scope_len + 2 + strlen(base) && strncmp(name, scope, scope_len) == 0);
         if (fits) {
             *out = die;
             return true;
