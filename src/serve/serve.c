@@ -22,7 +22,8 @@ struct message {
     char text[]; /* LWS_PRE bytes of room first */
 };
 
-/* A window. doomed: its connection is about to be closed, nothing more is sent. */
+/* A window. in: the request so far. doomed: its connection is about to be closed, nothing more is sent. too_large: the rest of the
+ * request that is coming in is thrown away. */
 struct client {
     struct server *server;
     struct lws *wsi;
@@ -30,7 +31,7 @@ struct client {
     struct message *out, **out_end;
     size_t out_bytes;
     struct buf in;
-    bool doomed;
+    bool doomed, too_large;
 };
 
 struct server {
@@ -39,7 +40,7 @@ struct server {
     struct query_engine *q;
     struct asker *asker;
     struct storage *storage;
-    char *web_dir;
+    char *web_dir, *trace_key;
     VEC(struct client *) clients;
     uint32_t last_client;
 };
@@ -255,21 +256,19 @@ static int write_one(struct client *c)
     return failed ? -1 : 0;
 }
 
-static int receive(struct server *s, struct client *c, const void *in, size_t len)
+static void receive(struct server *s, struct client *c, const void *in, size_t len)
 {
-    if (!c)
-        return -1;
-    if (c->in.len + len > MAX_REQUEST) {
-        refuse(c, 0, ERR_LIMIT, "request too large");
-        lws_close_reason(c->wsi, LWS_CLOSE_STATUS_MESSAGE_TOO_LARGE, NULL, 0);
-        return -1;
-    }
-    buf_add(&c->in, in, len);
+    c->too_large |= len > MAX_REQUEST - c->in.len;
+    if (!c->too_large)
+        buf_add(&c->in, in, len);
     if (!lws_is_final_fragment(c->wsi) || lws_remaining_packet_payload(c->wsi))
-        return 0;
-    handle_request(s, c, (const char *)c->in.data, c->in.len);
+        return;
+    if (c->too_large)
+        refuse(c, 0, ERR_LIMIT, "a request has at most 64 KiB");
+    else
+        handle_request(s, c, (const char *)c->in.data, c->in.len);
+    c->too_large = false;
     c->in.len = 0;
-    return 0;
 }
 
 /* 0: go on. */
@@ -301,8 +300,12 @@ static int on_lws(struct lws *wsi, enum lws_callback_reasons reason, void *user,
         greet(s, c);
         return 0;
     }
-    case LWS_CALLBACK_RECEIVE:
-        return receive(s, client_of(s, wsi), in, len);
+    case LWS_CALLBACK_RECEIVE: {
+        struct client *c = client_of(s, wsi);
+        if (c)
+            receive(s, c, in, len);
+        return c ? 0 : -1;
+    }
     case LWS_CALLBACK_SERVER_WRITEABLE: {
         struct client *c = client_of(s, wsi);
         return c ? write_one(c) : 0;
@@ -406,6 +409,7 @@ static struct err *serve(struct server *s)
 {
     struct places places;
     TRY(listen_everywhere(s, &places));
+    TRY(storage_open(s->options->storage_dir, s->trace_key, &s->storage));
     struct sigaction stop = {.sa_handler = on_stop};
     sigaction(SIGINT, &stop, NULL);
     sigaction(SIGTERM, &stop, NULL);
@@ -442,15 +446,13 @@ struct err *serve_run(const struct serve_options *o)
     struct server s = {.options = o};
     cleanup(freep) char *key = NULL;
     TRY(trace_key(o->trace_dir, &key));
+    s.trace_key = key;
     struct query_options query = {.source_maps = o->source_maps, .source_map_count = o->source_map_count};
     cleanup(query_engine_closep) struct query_engine *q = NULL;
     TRY(query_engine_open(o->trace_dir, &query, &q));
     s.q = q;
     cleanup(freep) char *web_dir = o->web_dir ? xstrdup(o->web_dir) : http_find_web_dir();
     s.web_dir = web_dir;
-    cleanup(storage_closep) struct storage *storage = NULL;
-    TRY(storage_open(o->storage_dir, key, &storage));
-    s.storage = storage;
     lws_set_log_level(LLL_ERR | LLL_WARN, log_lws);
     struct lws_context_creation_info info = {
         .options = LWS_SERVER_OPTION_EXPLICIT_VHOSTS | LWS_SERVER_OPTION_DISABLE_IPV6, .user = &s, .pt_serv_buf_size = 32768,
@@ -467,5 +469,6 @@ struct err *serve_run(const struct serve_options *o)
     while (s.clients.count)
         drop_client(&s, s.clients.items[0]->wsi);
     vec_deinit(&s.clients);
+    storage_close(s.storage);
     return e;
 }

@@ -1,0 +1,79 @@
+/* For tests of the server: an engine whose answers and pace are known.
+ *
+ *   count {n}   n rows {"i": 0}, {"i": 1}...
+ *   wait        no rows; ends when cancelled
+ *   flood       large rows until cancelled
+ *
+ * The sources are the files of the trace directory, under /offered. */
+#include "query/query.h"
+
+#include "base/buf.h"
+
+#include <fcntl.h>
+
+struct query_engine {
+    char *dir;
+};
+
+struct err *query_engine_open(const char *dir, const struct query_options *options, struct query_engine **out)
+{
+    *out = xnew(struct query_engine);
+    (*out)->dir = xstrdup(dir);
+    return NULL;
+}
+
+void query_engine_close(struct query_engine *q)
+{
+    if (!q)
+        return;
+    free(q->dir);
+    free(q);
+}
+
+const char *query_title(const struct query_engine *q)
+{
+    return "a stub";
+}
+
+struct err *query_open_source(const struct query_engine *q, const char *path, int *fd_out)
+{
+    const char *name = str_starts(path, "/offered/") ? path + strlen("/offered/") : NULL;
+    if (!name)
+        return err_new(ERR_NOT_FOUND, "%s: not offered", path);
+    cleanup(freep) char *file = str_format("%s/%s", q->dir, name);
+    *fd_out = open(file, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    return *fd_out < 0 ? err_os("cannot open %s", file) : NULL;
+}
+
+static struct err *cancelled(void)
+{
+    return err_new(ERR_CANCELLED, "cancelled");
+}
+
+struct err *query_run(struct query_engine *q, const char *name, json_t *params, struct query_sink *sink)
+{
+    if (str_eq(name, "count")) {
+        json_int_t n = json_integer_value(json_object_get(params, "n"));
+        for (json_int_t i = 0; i < n; i++) {
+            if (!sink->row(sink->ctx, json_pack("{sI}", "i", i)))
+                return cancelled();
+        }
+        sink->more = true;
+        return NULL;
+    }
+    if (str_eq(name, "wait")) {
+        for (int i = 0; !atomic_load(sink->cancelled); i++) {
+            usleep(1000);
+            sink->progress(sink->ctx, 1 - 1.0 / (i + 1));
+        }
+        return cancelled();
+    }
+    if (str_eq(name, "flood")) {
+        cleanup(freep) char *text = xcalloc(1, 10001);
+        memset(text, 'x', 10000);
+        while (sink->row(sink->ctx, json_pack("{ss}", "text", text))) {
+        }
+        return cancelled();
+    }
+    return err_new(ERR_USAGE, "there is no query %s", name);
+}
