@@ -38,6 +38,7 @@ static void start(struct server *s)
 {
     int out[2];
     assert_int_equal(pipe(out), 0);
+    fflush(NULL);
     s->pid = fork();
     if (s->pid == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -48,7 +49,7 @@ static void start(struct server *s)
         struct err *e = serve_run(&o);
         if (e)
             fprintf(stderr, "%s\n", err_message(e));
-        _exit(e ? 1 : 0);
+        exit(e ? 1 : 0); // and not _exit, so that leaks are found
     }
     close(out[1]);
     cleanup(fclosep) FILE *f = fdopen(out[0], "r");
