@@ -9,7 +9,8 @@
 #include <signal.h>
 #include <time.h>
 
-enum { MAX_AT_WORK = 64, ROWS_PER_MESSAGE = 50, ROWS_EVERY_MS = 30, PROGRESS_AFTER_MS = 200, PROGRESS_EVERY_MS = 100 };
+enum { MAX_AT_WORK = 64, ROWS_PER_MESSAGE = 50, ROWS_EVERY_MS = 30, PROGRESS_AFTER_MS = 200, PROGRESS_EVERY_MS = 100,
+       MAX_ANSWER_BYTES = 64 << 20 };
 
 struct job {
     struct job *next;
@@ -26,9 +27,10 @@ struct asker {
     void *ctx;
     pthread_t thread;
     pthread_mutex_t lock; /* guards all below */
-    pthread_cond_t work;
+    pthread_cond_t work, taken;
     struct job *queue, **queue_end, *running;
     struct answer *answers, **answers_end;
+    size_t answer_bytes;
     bool stopping;
 };
 
@@ -46,11 +48,15 @@ static void push_locked(struct asker *a, uint32_t client, char *text)
     *x = (struct answer){.client = client, .text = text};
     *a->answers_end = x;
     a->answers_end = &x->next;
+    a->answer_bytes += text ? strlen(text) : 0;
 }
 
+/* On the query thread. Waits when the main thread is so far behind that memory would suffer. */
 static void push(struct asker *a, uint32_t client, char *text)
 {
     pthread_mutex_lock(&a->lock);
+    while (a->answer_bytes > MAX_ANSWER_BYTES && !a->stopping)
+        pthread_cond_wait(&a->taken, &a->lock);
     push_locked(a, client, text);
     pthread_mutex_unlock(&a->lock);
     a->wake(a->ctx);
@@ -91,6 +97,8 @@ static bool take_row(void *ctx, json_t *row)
 static void take_progress(void *ctx, double share)
 {
     struct gathering *g = ctx;
+    if (elapsed_ms(&g->sent) > ROWS_EVERY_MS)
+        flush_rows(g); // a row need not wait for the next one
     if (elapsed_ms(&g->started) < PROGRESS_AFTER_MS || elapsed_ms(&g->progressed) < PROGRESS_EVERY_MS)
         return;
     clock_gettime(CLOCK_MONOTONIC, &g->progressed);
@@ -171,6 +179,7 @@ struct err *asker_start(struct query_engine *q, void (*wake)(void *ctx), void *c
     a->answers_end = &a->answers;
     pthread_mutex_init(&a->lock, NULL);
     pthread_cond_init(&a->work, NULL);
+    pthread_cond_init(&a->taken, NULL);
     // Signals are the main thread's.
     sigset_t stopping, old;
     sigemptyset(&stopping);
@@ -251,6 +260,8 @@ struct answer *asker_take(struct asker *a)
     struct answer *list = a->answers;
     a->answers = NULL;
     a->answers_end = &a->answers;
+    a->answer_bytes = 0;
+    pthread_cond_signal(&a->taken);
     pthread_mutex_unlock(&a->lock);
     return list;
 }
@@ -263,6 +274,7 @@ void asker_stop(struct asker *a)
     a->stopping = true;
     cancel_locked(a, 0, 0, true);
     pthread_cond_signal(&a->work);
+    pthread_cond_signal(&a->taken);
     pthread_mutex_unlock(&a->lock);
     pthread_join(a->thread, NULL);
     for (struct answer *x = a->answers; x;) {
@@ -272,6 +284,7 @@ void asker_stop(struct asker *a)
         x = next;
     }
     pthread_cond_destroy(&a->work);
+    pthread_cond_destroy(&a->taken);
     pthread_mutex_destroy(&a->lock);
     free(a);
 }
