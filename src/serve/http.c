@@ -15,7 +15,8 @@ const struct lws_protocol_vhost_options http_security_headers[] = {
      "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; font-src 'self'; "
      "frame-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"},
     {&http_security_headers[2], NULL, "x-content-type-options:", "nosniff"},
-    {NULL, NULL, "referrer-policy:", "no-referrer"},
+    {&http_security_headers[3], NULL, "referrer-policy:", "no-referrer"},
+    {NULL, NULL, "cross-origin-resource-policy:", "same-origin"},
 };
 
 /* --- who asks --- */

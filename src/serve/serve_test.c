@@ -226,6 +226,16 @@ TEST(noise_does_no_harm)
         send_all(fd, round % 2 ? "GET / HTTP/1.1\r\n" : "", round % 2 ? 16 : 0);
         send_all(fd, noise, sizeof(noise));
     }
+    cleanup(freep) char *large = xmalloc(200000);
+    memset(large, 'a', 200000);
+    memcpy(large, "GET / HTTP/1.1\r\nX: ", 19);
+    cleanup(freep) char *refused = raw_request(*state, large, 200000);
+    assert_null(strstr(refused, " 200 "));
+    memcpy(large, "GET /", 5);
+    memset(large + 5, 'a', 100);
+    free(refused);
+    refused = raw_request(*state, large, 200000);
+    assert_null(strstr(refused, " 200 "));
     cleanup(freep) char *answer = get(*state, "/");
     assert_status(answer, 200);
 }
@@ -441,6 +451,33 @@ TEST(a_request_that_is_too_large_is_refused)
     expect(fd, "{\"id\": 1, \"done\": true}");
 }
 
+TEST(damaged_frames_end_only_their_own_connection)
+{
+    static const struct {
+        size_t len;
+        uint8_t bytes[16];
+    } frames[] = {
+        {14, {0x81, 0xff, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0}}, // longer than anything
+        {14, {0x81, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0}}, // a length that is negative
+        {6, {0x81, 0x04, '{', '}', ' ', ' '}},                                          // not masked
+        {6, {0x83, 0x80, 0, 0, 0, 0}},                                                  // reserved opcodes and bits
+        {6, {0xff, 0x80, 0, 0, 0, 0}},
+        {6, {0x80, 0x80, 0, 0, 0, 0}},                                                  // goes on with nothing
+        {8, {0x89, 0xfe, 0x01, 0x00, 0, 0, 0, 0}},                                      // a ping that is too long
+        {6, {0x08, 0x80, 0, 0, 0, 0}},                                                  // a close in pieces
+        {7, {0x88, 0x81, 0, 0, 0, 0, 1}},                                               // half a reason
+        {3, {0x81, 0xfe, 0x01}},
+    };
+    cleanup(closep) int other = open_window(*state);
+    for (size_t i = 0; i < sizeof(frames) / sizeof(frames[0]); i++) {
+        cleanup(closep) int fd = open_window(*state);
+        send_all(fd, frames[i].bytes, frames[i].len);
+        usleep(1000);
+    }
+    ws_send(other, "{\"id\": 1, \"query\": \"count\"}");
+    expect(other, "{\"id\": 1, \"done\": true}");
+}
+
 /* Skips progress. */
 static void expect_end(int fd, const char *wanted)
 {
@@ -592,6 +629,7 @@ int main(void)
         with_server(bad_requests_are_answered_and_harm_nothing),
         with_server(a_request_may_come_in_pieces),
         with_server(a_request_that_is_too_large_is_refused),
+        with_server(damaged_frames_end_only_their_own_connection),
         with_server(a_running_query_can_be_cancelled),
         with_server(a_queued_query_that_is_cancelled_ends_at_once),
         with_server(long_queries_tell_their_progress),
