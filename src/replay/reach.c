@@ -232,6 +232,16 @@ static struct err *judge_stop(struct replay *r, const struct frame *f, struct ta
     }
 }
 
+/* Does the task stand at the break address because a limit ended the run just there? Then that run did not report it, and the next
+ * one would pass it. Right after an event it stands there only if that event was reached by this very address. */
+static bool stands_at_break(const struct replay *r, const struct frame *f, const struct task *task, enum how how, gaddr address,
+                            uint64_t flush_value)
+{
+    if (!address || r->now.icount == 0 || task->regs.r[UREG_RIP] != address)
+        return false;
+    return how == HOW_FLUSH ? task->regs.r[UREG_RAX] == flush_value : how == HOW_MATCH || task->info.ticks == f->ticks;
+}
+
 /* The address to stop at, if the frame wants one. */
 static gaddr break_address(const struct frame *f, const struct task *task, enum how how)
 {
@@ -286,7 +296,12 @@ struct err *reach_frame(struct replay *r, const struct frame *f, uint64_t max_ic
     }
     TRY(task_install_thread_locals(r, task));
     struct space *s = task->space;
-    TRY(set_break(s, break_address(f, task, how)));
+    gaddr address = break_address(f, task, how);
+    if (stands_at_break(r, f, task, how, address, flush_value)) {
+        task->dying |= how == HOW_MATCH;
+        return NULL;
+    }
+    TRY(set_break(s, address));
     uint64_t left = max_icount;
     for (;;) {
         TRY(space_refresh_watch(r, s));

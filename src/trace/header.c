@@ -99,6 +99,10 @@ static struct err *check_supported(const char *dir, const struct trace_header *h
     if (h->required_forward_compatibility_version > TRACE_FORWARD_COMPATIBILITY)
         return err_new(ERR_UNSUPPORTED, "%s: recorded by a newer rr: it asks for compatibility %d, this program has %d",
                        dir, h->required_forward_compatibility_version, TRACE_FORWARD_COMPATIBILITY);
+    // Zero in all releases so far; it tells how recorder and preload library talk.
+    if (h->syscallbuf_protocol_version != 0)
+        return err_new(ERR_UNSUPPORTED, "%s: system call buffers of an unknown version %u", dir,
+                       h->syscallbuf_protocol_version);
     if (h->native_arch == ARCH_AARCH64)
         return err_new(ERR_UNSUPPORTED, "%s: recorded on aarch64, which is not supported", dir);
     return NULL;

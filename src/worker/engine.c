@@ -58,7 +58,6 @@ static unsigned page_count;
 static uint64_t breaks[MAX_BREAKS];
 static size_t break_count;
 static volatile struct fault fault;
-static uint64_t host_fs;
 static struct engine_task *loaded; /* whose vector state is in the CPU */
 static uint8_t saved_vectors[XSTATE_MAX] __attribute__((aligned(64)));
 static uint8_t fresh_vectors[XSTATE_MAX] __attribute__((aligned(64)));
@@ -67,30 +66,6 @@ static void *consumer_ctx;
 static uint64_t log_icount; /* instructions of this run before the first record in the log */
 static bool consumer_stops;
 static struct engine_stats stats;
-
-static uint64_t rd_fs(void)
-{
-    uint64_t v;
-    __asm__ volatile("rdfsbase %0" : "=r"(v));
-    return v;
-}
-
-static uint64_t rd_gs(void)
-{
-    uint64_t v;
-    __asm__ volatile("rdgsbase %0" : "=r"(v));
-    return v;
-}
-
-static void wr_fs(uint64_t v)
-{
-    __asm__ volatile("wrfsbase %0" ::"r"(v) : "memory");
-}
-
-static void wr_gs(uint64_t v)
-{
-    __asm__ volatile("wrgsbase %0" ::"r"(v) : "memory");
-}
 
 static void save_vectors(void *area)
 {
@@ -149,8 +124,7 @@ static void make_stubs(uint8_t *at, uint8_t *end)
         emit32(&e, (uint32_t)(uintptr_t)&state->rflags);
         emit_pops_and_ret(&e);
     }
-    landing_stub = e.at;
-    emit_load(&e, RSP, &state->host_rsp);
+    landing_stub = e.at; // RSP is set by on_signal()
     emit_pops_and_ret(&e);
     if (e.full)
         engine_host_fatal("no room for the engine's stubs");
@@ -191,17 +165,12 @@ static void kill_block(uint32_t idx)
     if (b->dead)
         return;
     b->dead = true;
-    if (b->exact) {
-        for (unsigned i = 0; i < EXACT_SIZE; i++) {
-            if (exact[b->mode][i] == idx + 1)
-                exact[b->mode][i] = 0;
-        }
+    if (b->exact)
         return;
-    }
     unlink_hash(b, idx);
     struct indirect_table *t = tables[b->mode];
     if (t->negated[b->info.pc & 0xffff] == -b->info.pc)
-        t->negated[b->info.pc & 0xffff] = 1;
+        t->negated[b->info.pc & 0xffff] = (b->info.pc & 0xffff) == 0;
     // Whoever still jumps here leaves by the stale exit.
     b->entry[0] = 0xe9;
     patch_rel32(b->entry + 1, b->cold);
@@ -243,7 +212,7 @@ static void flush_all(void)
     for (int mode = 0; mode < 2; mode++) {
         for (unsigned i = 0; i < HASH_SIZE; i++) {
             hash[mode][i] = 0;
-            tables[mode]->negated[i] = 1;
+            tables[mode]->negated[i] = i == 0;
         }
         for (unsigned i = 0; i < EXACT_SIZE; i++)
             exact[mode][i] = 0;
@@ -357,7 +326,7 @@ static struct cache *cache_of_host(uint64_t host)
 
 static struct translation work;
 
-/* Zydis uses vector registers and thread-local data. */
+/* Zydis uses vector registers. */
 static void translate_bracketed(struct translation *t)
 {
     save_vectors(saved_vectors);
@@ -543,6 +512,7 @@ static void on_signal(int signo, void *info, void *context)
     fault.rflags = gregs[UC_EFLAGS];
     fault.happened = true;
     gregs[UC_RIP] = (uint64_t)(uintptr_t)landing_stub;
+    gregs[UC_RSP] = state->host_rsp; // not every kernel returns from a signal to a stack pointer that is no address
     gregs[UC_EFLAGS] &= ~0x400ull; // DF
 }
 
@@ -598,12 +568,7 @@ static void enter(struct run *run, uint8_t *host)
     state->resume = (uint64_t)(uintptr_t)host;
     fault.happened = false;
     stats.exits++;
-    wr_fs(run->task->regs.r[UREG_FS_BASE]);
-    wr_gs(run->task->regs.r[UREG_GS_BASE]);
     ((void (*)(void))(uintptr_t)enter_stub[mode])();
-    run->task->regs.r[UREG_FS_BASE] = rd_fs();
-    run->task->regs.r[UREG_GS_BASE] = rd_gs();
-    wr_fs(host_fs);
 }
 
 static uint32_t block_of_host(uint64_t host)
@@ -693,9 +658,31 @@ static bool handle_fault(struct run *run, uint32_t *insns_done, uint32_t *block_
     run->result->reason = STOP_FAULT;
     run->result->signo = fault.signo;
     run->result->si_code = fault.code;
-    run->result->fault_addr = fault.address;
+    // Of an illegal instruction or a failed division the address is that of the instruction.
+    run->result->fault_addr = fault.signo == 4 || fault.signo == 8 ? run->pc : fault.address;
     run->result->host_pc = fault.host_pc;
     return true;
+}
+
+/* Carries out wrfsbase or wrgsbase at run->pc (SDM 2B). Returns true if it faults. */
+static bool write_segment_base(struct run *run, unsigned insn_len)
+{
+    unsigned reg;
+    bool gs, wide;
+    save_vectors(saved_vectors);
+    insn_segment_base(run->pc, &reg, &gs, &wide);
+    load_vectors(saved_vectors);
+    uint64_t value = wide ? state->regs[reg] : (uint32_t)state->regs[reg];
+    if ((uint64_t)((int64_t)(value << 16) >> 16) != value) {
+        run->result->reason = STOP_FAULT;
+        run->result->signo = 11;
+        run->result->si_code = 0x80; // SI_KERNEL
+        return true;
+    }
+    *(gs ? &state->gs_base : &state->fs_base) = value;
+    run->pc += insn_len;
+    run->icount++;
+    return false;
 }
 
 /* What to do about exit x. Returns true if the run is over. */
@@ -716,6 +703,8 @@ static bool handle_exit(struct run *run, uint32_t idx)
         return false;
     case EXIT_STOP:
         run->pc = x->pc;
+        if (x->stop == STOP_TRAP && x->trap == TRAP_SEGMENT_BASE)
+            return write_segment_base(run, x->insn_len);
         run->result->reason = x->stop;
         run->result->trap = x->trap;
         run->result->insn_len = x->insn_len;
@@ -887,7 +876,7 @@ static bool step(struct run *run)
             return true;
         }
     }
-    if (break_count && !run->pass_break && is_break(run->pc)) {
+    if (break_count && !run->pass_break && !run->step_fault && is_break(run->pc)) {
         run->result->reason = STOP_BREAK;
         return true;
     }
@@ -914,8 +903,6 @@ void engine_run(struct engine_task *task, const struct engine_request *request, 
     struct run run = {.task = task, .request = request, .result = result, .pc = task->regs.r[UREG_RIP],
                       .link = UINT32_MAX, .pass_break = true};
     __builtin_memset(result, 0, sizeof(*result));
-    host_fs = rd_fs();
-    uint64_t host_gs = rd_gs();
     if (loaded != task) {
         if (loaded)
             save_vectors(loaded->xstate);
@@ -930,6 +917,8 @@ void engine_run(struct engine_task *task, const struct engine_request *request, 
     for (int i = UREG_R15; i <= UREG_RDI; i++)
         state->regs[gpr_of_ureg[i]] = task->regs.r[i];
     state->regs[RSP] = task->regs.r[UREG_RSP];
+    state->fs_base = task->regs.r[UREG_FS_BASE];
+    state->gs_base = task->regs.r[UREG_GS_BASE];
     state->rflags = (task->regs.r[UREG_EFLAGS] & 0xcd5) | 0x202;
     while (!step(&run)) {
     }
@@ -939,8 +928,9 @@ void engine_run(struct engine_task *task, const struct engine_request *request, 
         task->regs.r[i] = state->regs[gpr_of_ureg[i]];
     task->regs.r[UREG_RSP] = state->regs[RSP];
     task->regs.r[UREG_RIP] = run.pc;
+    task->regs.r[UREG_FS_BASE] = state->fs_base;
+    task->regs.r[UREG_GS_BASE] = state->gs_base;
     task->regs.r[UREG_EFLAGS] = (state->rflags & 0xcd5) | 0x202;
-    wr_gs(host_gs);
     result->icount = run.icount;
     result->ticks = run.ticks;
 }
@@ -1055,7 +1045,7 @@ void engine_init(const struct engine_layout *l)
         hash[mode] = engine_host_alloc(HASH_SIZE * sizeof(uint32_t));
         exact[mode] = engine_host_alloc(EXACT_SIZE * sizeof(uint32_t));
         for (unsigned i = 0; i < HASH_SIZE; i++)
-            tables[mode]->negated[i] = 1; // matches no target: rcx + 1 is never 0 for a canonical address
+            tables[mode]->negated[i] = i == 0; // matches no target: those of slot i end in i
     }
     static const uint32_t mxcsr = 0x1f80;
     static const uint16_t fcw = 0x37f;

@@ -1,10 +1,11 @@
 /* The engine: runs recorded x86-64 code in this very process by dynamic binary translation. Guest address == host
- * address. This header is the contract between the translator and run loop (engine*.c, translate*.c) and whoever
+ * address. The guest's FS and GS bases are plain numbers that are added to addresses: kernels without FSGSBASE would
+ * lose a base that is set in the CPU, or take microseconds to set it. This header is the contract between the translator and run loop (engine*.c, translate*.c) and whoever
  * hosts them: the worker's command loop, or a test that runs a function of its own under the engine.
  *
- * Freestanding: built with -ffreestanding -fPIC -mgeneral-regs-only -fno-stack-protector, no libc, no TLS: between
- * runs the guest's FS base, GS base and vector state stay loaded in the CPU. Whatever uses vector registers or TLS
- * (Zydis) is bracketed by saving the guest's (xsave, FS base). One thread.
+ * Freestanding: built with -ffreestanding -fPIC -mgeneral-regs-only -fno-stack-protector, no libc: between runs the guest's
+ * vector state stays loaded in the CPU. Whatever uses vector registers (Zydis) is bracketed by saving the guest's (xsave).
+ * One thread.
  *
  * Two variants of translation, each with its own table of blocks:
  *   count  R15 is stolen: budget counter
@@ -52,7 +53,8 @@ enum stop_reason {
     STOP_ERROR,       /* the engine itself failed (out of cache and memory...): see error text */
 };
 
-enum trap_insn { TRAP_RDTSC, TRAP_RDTSCP, TRAP_CPUID, TRAP_XGETBV, TRAP_RDRAND, TRAP_RDSEED, TRAP_RDPID, TRAP_OTHER };
+enum trap_insn { TRAP_RDTSC, TRAP_RDTSCP, TRAP_CPUID, TRAP_XGETBV, TRAP_RDRAND, TRAP_RDSEED, TRAP_RDPID, TRAP_OTHER,
+                 TRAP_SEGMENT_BASE /* wrfsbase, wrgsbase: never seen outside of the engine, which carries it out */ };
 
 struct engine_request {
     enum engine_mode mode;

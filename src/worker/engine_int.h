@@ -20,6 +20,7 @@ struct engine_state {
     uint64_t counter;       /* R15 */
     uint64_t counter_copy;  /* for the flag-free test of its sign */
     uint64_t log_pos;       /* R14 */
+    uint64_t fs_base, gs_base; /* the guest's: its segments exist only here */
     uint64_t host_rsp;      /* engine stack while in translated code */
     uint64_t leave;         /* address of the code that leaves translated code */
     uint64_t resume;        /* host address to enter */
@@ -106,6 +107,8 @@ struct translation {
 
 /** True if the instruction at pc is a string instruction with a REP prefix; *size_out: bytes an iteration moves by. */
 bool insn_is_rep(uint64_t pc, unsigned *size_out, bool *source_out, bool *dest_out);
+/** The operands of the wrfsbase or wrgsbase at pc: its register by number in machine code; GS, else FS; 64 bits, else 32. */
+void insn_segment_base(uint64_t pc, unsigned *reg_out, bool *gs_out, bool *wide_out);
 /** Translates the block at t->pc. May be run again over the same place to learn the fault points: it makes the same code. */
 void translate_block(struct translation *t);
 void translate_init(void);

@@ -3,6 +3,7 @@
  * Instructions are copied as they are, but for
  *   - control transfers, which become jumps between translations, with the guest's own return addresses on the stack;
  *   - RIP-relative operands, which get a new displacement, or an absolute address in a register if out of reach;
+ *   - operands in FS and GS, to whose address the base is added;
  *   - uses of the stolen registers, done with a scratch register that the instruction does not use:
  *         mov [spill], X; mov X, [guest r15]; insn with X for r15; mov [guest r15], X; mov X, [spill]
  *   - instructions that would leak this machine or leave the program: the block ends and the run loop decides.
@@ -85,6 +86,49 @@ static const ZydisDecodedOperand *memory_operand(const struct insn *in, bool wri
     return NULL;
 }
 
+/* The operand that is addressed through FS or GS, NULL: none. */
+static const ZydisDecodedOperand *segment_operand(const struct insn *in)
+{
+    for (unsigned i = 0; i < in->z.operand_count; i++) {
+        const ZydisDecodedOperand *op = &in->op[i];
+        if (op->type == ZYDIS_OPERAND_TYPE_MEMORY && op->mem.type != ZYDIS_MEMOP_TYPE_AGEN &&
+            (op->mem.segment == ZYDIS_REGISTER_FS || op->mem.segment == ZYDIS_REGISTER_GS))
+            return op;
+    }
+    return NULL;
+}
+
+static const ZydisDecodedOperand *rip_operand(const struct insn *in)
+{
+    for (unsigned i = 0; i < in->z.operand_count; i++) {
+        const ZydisDecodedOperand *op = &in->op[i];
+        if (op->type == ZYDIS_OPERAND_TYPE_MEMORY &&
+            (op->mem.base == ZYDIS_REGISTER_RIP || op->mem.base == ZYDIS_REGISTER_EIP))
+            return op;
+    }
+    return NULL;
+}
+
+static uint64_t rip_address(const struct insn *in, const ZydisDecodedOperand *op)
+{
+    uint64_t address = in->pc + in->z.length + (uint64_t)op->mem.disp.value;
+    return op->mem.base == ZYDIS_REGISTER_EIP ? (uint32_t)address : address;
+}
+
+/* Is the address all in registers and displacement, or also relative to something or cut to 32 bits? */
+static bool is_plain_address(const struct insn *in, const ZydisDecodedOperand *op)
+{
+    return in->z.address_width == 64 && op->mem.base != ZYDIS_REGISTER_RIP && (in->z.attributes & ZYDIS_ATTRIB_HAS_MODRM);
+}
+
+/* Can emit_copy() add the base of a segment to this operand? Not where RSI, RDI or RBX is implied (string instructions, xlat,
+ * maskmov), nor to vectors of 32-bit addresses. */
+static bool can_add_segment(const struct insn *in, const ZydisDecodedOperand *op)
+{
+    bool implied = op->encoding == ZYDIS_OPERAND_ENCODING_NONE;
+    return !implied && (op->mem.type != ZYDIS_MEMOP_TYPE_VSIB || is_plain_address(in, op));
+}
+
 static bool is_string_store(const struct insn *in)
 {
     switch (in->z.mnemonic) {
@@ -130,6 +174,8 @@ static uint8_t kind_of_store(const struct insn *in)
     case ZYDIS_MNEMONIC_VMASKMOVPD:
     case ZYDIS_MNEMONIC_VPMASKMOVD:
     case ZYDIS_MNEMONIC_VPMASKMOVQ:
+    case ZYDIS_MNEMONIC_BNDMOV: // no operations on CPUs without MPX
+    case ZYDIS_MNEMONIC_BNDSTX:
         return STORE_MASKED;
     default:
         break;
@@ -188,6 +234,10 @@ static struct stop_rule rule_for(const struct insn *in)
     case ZYDIS_MNEMONIC_RDPMC:
         rule.trap = TRAP_OTHER;
         return rule;
+    case ZYDIS_MNEMONIC_WRFSBASE:
+    case ZYDIS_MNEMONIC_WRGSBASE:
+        rule.trap = TRAP_SEGMENT_BASE;
+        return rule;
     case ZYDIS_MNEMONIC_INT3:
         return (struct stop_rule){.stops = true, .reason = STOP_FAULT, .signo = SIGTRAP_NO, .code = CODE_KERNEL};
     case ZYDIS_MNEMONIC_INT1:
@@ -216,6 +266,11 @@ static struct stop_rule rule_for(const struct insn *in)
     }
     if (in->z.attributes & ZYDIS_ATTRIB_IS_PRIVILEGED)
         return fault;
+    const ZydisDecodedOperand *in_segment = segment_operand(in);
+    if (in_segment && !can_add_segment(in, in_segment)) {
+        rule.reason = STOP_UNSUPPORTED;
+        return rule;
+    }
     bool branch = in->z.meta.category == ZYDIS_CATEGORY_COND_BR || in->z.meta.category == ZYDIS_CATEGORY_UNCOND_BR ||
                   in->z.meta.category == ZYDIS_CATEGORY_CALL || in->z.meta.category == ZYDIS_CATEGORY_RET;
     bool near = in->z.meta.branch_type == ZYDIS_BRANCH_TYPE_SHORT || in->z.meta.branch_type == ZYDIS_BRANCH_TYPE_NEAR;
@@ -278,6 +333,11 @@ static struct block_maker maker; /* one thread, and too large for the stack */
 static void *guest_reg(const struct block_maker *m, unsigned reg)
 {
     return &m->t->state->regs[reg];
+}
+
+static const void *segment_base(const struct block_maker *m, const ZydisDecodedOperand *op)
+{
+    return op->mem.segment == ZYDIS_REGISTER_FS ? &m->t->state->fs_base : &m->t->state->gs_base;
 }
 
 static uint32_t new_exit(struct block_maker *m, struct exit_record x)
@@ -381,21 +441,51 @@ static void emit_slot(struct block_maker *m, unsigned reg)
     emit_mem(&m->hot, 8, 0x89, reg, R14, NO_REG, 1, off);
 }
 
+/* The bit number in a register of bts, btr, btc reaches beyond the memory operand: adds its words to the address in `x`. */
+static void emit_bit_offset(struct block_maker *m, const struct insn *in, unsigned x, unsigned y)
+{
+    struct engine_state *s = m->t->state;
+    struct emitter *e = &m->hot;
+    unsigned reg = gpr_number(in->op[1].reg.value), width = in->op[1].size;
+    unsigned z = pick_scratch(registers_used(in) | m->stolen | 1u << x | 1u << y, false);
+    emit_store(e, &s->spill[3], y);
+    emit_store(e, &s->spill[1], z);
+    if (m->stolen >> reg & 1) {
+        emit_load(e, y, guest_reg(m, reg));
+        reg = y;
+    }
+    emit8(e, (uint8_t)(0x48 | (y >= 8 ? 4 : 0) | (reg >= 8 ? 1 : 0)));
+    if (width == 16)
+        emit8(e, 0x0f);
+    emit8(e, width == 16 ? 0xbf : width == 32 ? 0x63 : 0x8b); // movsx y, reg
+    emit8(e, (uint8_t)(0xc0 | (y & 7) << 3 | (reg & 7)));
+    emit_imm64(e, z, width == 16 ? 4 : width == 32 ? 5 : 6);
+    emit8(e, 0xc4); // sarx y, y, z: leaves the flags alone
+    emit8(e, (uint8_t)((y >= 8 ? 0 : 0x80) | 0x40 | (y >= 8 ? 0 : 0x20) | 2));
+    emit8(e, (uint8_t)(0x80 | (~z & 15) << 3 | 2));
+    emit8(e, 0xf7);
+    emit8(e, (uint8_t)(0xc0 | (y & 7) << 3 | (y & 7)));
+    emit_mem(e, 8, 0x8d, x, x, y, width / 8, 0);
+    emit_load(e, z, &s->spill[1]);
+    emit_load(e, y, &s->spill[3]);
+}
+
 /* Logs the address of `op`, before the instruction runs. */
 static void emit_log_address(struct block_maker *m, const struct insn *in, const ZydisDecodedOperand *op)
 {
     struct engine_state *s = m->t->state;
     struct emitter *e = &m->hot;
     unsigned base = gpr_number(op->mem.base), index = gpr_number(op->mem.index);
-    bool rip = op->mem.base == ZYDIS_REGISTER_RIP;
     uint32_t used = registers_used(in) | m->stolen;
     unsigned x = pick_scratch(used, false), y = pick_scratch(used | 1u << x, false);
     int64_t disp = op->mem.disp.has_displacement ? op->mem.disp.value : 0;
     if (in->z.mnemonic == ZYDIS_MNEMONIC_POP && base == RSP)
         disp += 8; // the address is computed with RSP already moved
     emit_store(e, &s->spill[2], x);
-    if (rip || op->mem.base == ZYDIS_REGISTER_EIP) {
-        emit_imm64(e, x, in->pc + in->z.length + (uint64_t)disp);
+    if (op->mem.base == ZYDIS_REGISTER_RIP || op->mem.base == ZYDIS_REGISTER_EIP) {
+        emit_imm64(e, x, rip_address(in, op));
+    } else if (base == NO_REG && index == NO_REG && op->mem.type != ZYDIS_MEMOP_TYPE_VSIB) {
+        emit_imm64(e, x, in->z.address_width == 32 ? (uint32_t)disp : (uint64_t)disp);
     } else {
         bool second = (base != NO_REG && m->stolen >> base & 1) && (index != NO_REG && m->stolen >> index & 1) && base != index;
         bool use_y = second;
@@ -419,13 +509,13 @@ static void emit_log_address(struct block_maker *m, const struct insn *in, const
     }
     if (op->mem.segment == ZYDIS_REGISTER_FS || op->mem.segment == ZYDIS_REGISTER_GS) {
         emit_store(e, &s->spill[3], y);
-        emit8(e, 0xf3); // rdfsbase y / rdgsbase y
-        emit8(e, (uint8_t)(0x48 | (y >= 8 ? 1 : 0)));
-        emit_bytes(e, (const uint8_t[]){0x0f, 0xae}, 2);
-        emit8(e, (uint8_t)((op->mem.segment == ZYDIS_REGISTER_FS ? 0xc0 : 0xc8) | (y & 7)));
+        emit_load(e, y, segment_base(m, op));
         emit_mem(e, 8, 0x8d, x, x, y, 1, 0);
         emit_load(e, y, &s->spill[3]);
     }
+    if (in->z.operand_count > 1 && in->op[1].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+        (in->z.mnemonic == ZYDIS_MNEMONIC_BTS || in->z.mnemonic == ZYDIS_MNEMONIC_BTR || in->z.mnemonic == ZYDIS_MNEMONIC_BTC))
+        emit_bit_offset(m, in, x, y);
     emit_slot(m, x);
     emit_load(e, x, &s->spill[2]);
 }
@@ -562,6 +652,97 @@ static bool writes_register(const struct insn *in, unsigned reg)
     return false;
 }
 
+/* Makes the memory operand of a copied instruction plain [x], x being one of the registers that need no REX, SIB or displacement. */
+static void set_plain_operand(const struct insn *in, uint8_t *bytes, unsigned *len, unsigned x)
+{
+    const ZydisDecodedInstructionRaw *raw = &in->z.raw;
+    if (!(in->z.attributes & ZYDIS_ATTRIB_HAS_MODRM)) { // mov between the accumulator and an absolute address
+        static const uint8_t with_modrm[] = {0x8a, 0x8b, 0x88, 0x89}; // of 0xa0 to 0xa3
+        bytes[raw->disp.offset - 1] = with_modrm[in->z.opcode & 3];
+        bytes[raw->disp.offset] = (uint8_t)x;
+        set_extension(in, bytes, 2, false);
+        set_extension(in, bytes, 0, false);
+        *len = raw->disp.offset + 1u;
+        return;
+    }
+    unsigned rest = raw->modrm.offset + 1u + (in->z.attributes & ZYDIS_ATTRIB_HAS_SIB ? 1 : 0) + raw->disp.size / 8u;
+    bytes[raw->modrm.offset] = (uint8_t)((bytes[raw->modrm.offset] & 0x38) | x);
+    set_extension(in, bytes, 0, false);
+    __builtin_memmove(bytes + raw->modrm.offset + 1, bytes + rest, *len - rest);
+    *len -= rest - raw->modrm.offset - 1u;
+}
+
+/* Puts the base of the operand's segment into its address, and DS in place of the segment. Returns the register that it
+ * takes, whose value is in spill[3] then. `name`: the registers that now hold the guest's. */
+static unsigned emit_add_segment(struct block_maker *m, const struct insn *in, const ZydisDecodedOperand *op, uint8_t *bytes,
+                                 unsigned *len, uint32_t busy, const uint8_t name[16])
+{
+    struct engine_state *s = m->t->state;
+    struct emitter *e = &m->hot;
+    bool plain = is_plain_address(in, op);
+    unsigned base = gpr_number(op->mem.base), index = gpr_number(op->mem.index);
+    int64_t disp = op->mem.disp.has_displacement ? op->mem.disp.value : 0;
+    base = base == NO_REG ? NO_REG : name[base];
+    index = index == NO_REG ? NO_REG : name[index];
+    unsigned x = pick_scratch(busy, true);
+    if (x == NO_REG && plain && (in->z.attributes & ZYDIS_ATTRIB_HAS_REX)) // cmpxchg16b uses many
+        x = pick_scratch(busy, false);
+    if (x == NO_REG)
+        engine_host_fatal("no register left to address a segment");
+    for (unsigned i = 0; i < in->z.raw.prefix_count; i++) {
+        if (bytes[i] == 0x64 || bytes[i] == 0x65 || (bytes[i] == 0x67 && !plain))
+            bytes[i] = 0x3e;
+    }
+    emit_store(e, &s->spill[3], x);
+    if (plain) {
+        bool popped = in->z.mnemonic == ZYDIS_MNEMONIC_POP && base == RSP; // addressed with RSP already moved
+        emit_load(e, x, segment_base(m, op));
+        if (base != NO_REG)
+            emit_mem(e, 8, 0x8d, x, base, x, 1, popped ? 8 : 0);
+        else
+            bytes[in->z.raw.modrm.offset] |= 0x80; // a displacement of 32 bits behind a base in SIB
+        set_field(in, bytes, in->z.attributes & ZYDIS_ATTRIB_HAS_SIB ? FIELD_BASE : FIELD_RM, x);
+        return x;
+    }
+    unsigned y = pick_scratch(busy | 1u << x, false);
+    if (op->mem.base == ZYDIS_REGISTER_RIP || op->mem.base == ZYDIS_REGISTER_EIP) {
+        emit_imm64(e, x, rip_address(in, op));
+    } else if (base == NO_REG && index == NO_REG) {
+        emit_imm64(e, x, in->z.address_width == 32 ? (uint32_t)disp : (uint64_t)disp);
+    } else {
+        emit8(e, 0x67);
+        emit_mem(e, 8, 0x8d, x, base, index, op->mem.scale ? op->mem.scale : 1, (int32_t)disp);
+    }
+    emit_store(e, &s->spill[2], y);
+    emit_load(e, y, segment_base(m, op));
+    emit_mem(e, 8, 0x8d, x, x, y, 1, 0);
+    emit_load(e, y, &s->spill[2]);
+    set_plain_operand(in, bytes, len, x);
+    return x;
+}
+
+/* rdfsbase or rdgsbase: a load. */
+static void emit_read_segment_base(struct block_maker *m, const struct insn *in)
+{
+    struct engine_state *s = m->t->state;
+    struct emitter *e = &m->hot;
+    unsigned reg = gpr_number(in->op[0].reg.value);
+    const uint64_t *from = in->z.mnemonic == ZYDIS_MNEMONIC_RDFSBASE ? &s->fs_base : &s->gs_base;
+    unsigned x = m->stolen >> reg & 1 ? RAX : reg;
+    if (x != reg)
+        emit_store(e, &s->spill[0], x);
+    emit_load(e, x, from);
+    if (in->z.operand_width == 32) {
+        emit8(e, (uint8_t)(x >= 8 ? 0x45 : 0x40)); // mov x32, x32: clears the upper half
+        emit8(e, 0x89);
+        emit8(e, (uint8_t)(0xc0 | (x & 7) << 3 | (x & 7)));
+    }
+    if (x != reg) {
+        emit_store(e, guest_reg(m, reg), x);
+        emit_load(e, x, &s->spill[0]);
+    }
+}
+
 /* Emits instruction `idx` of the block with its stolen registers and RIP-relative operand replaced. */
 static void emit_copy(struct block_maker *m, unsigned idx)
 {
@@ -587,9 +768,15 @@ static void emit_copy(struct block_maker *m, unsigned idx)
         return;
     }
 
+    if (in->z.mnemonic == ZYDIS_MNEMONIC_RDFSBASE || in->z.mnemonic == ZYDIS_MNEMONIC_RDGSBASE) {
+        emit_read_segment_base(m, in);
+        return;
+    }
+
     unsigned spilled[4] = {NO_REG, NO_REG, NO_REG, NO_REG};
     uint32_t busy = used | m->stolen;
     unsigned renamed[2] = {NO_REG, NO_REG}, count = 0;
+    uint8_t renamed_to[16] = {RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R9, R10, R11, R12, R13, R14, R15};
     for (unsigned reg = R14; reg <= R15; reg++) {
         if (!(used & m->stolen & 1u << reg))
             continue;
@@ -601,28 +788,23 @@ static void emit_copy(struct block_maker *m, unsigned idx)
         emit_load(e, x, guest_reg(m, reg));
         rename_register(in, bytes, reg, x);
     }
-    const ZydisDecodedOperand *mem = NULL;
-    for (unsigned i = 0; i < in->z.operand_count; i++) {
-        if (in->op[i].type == ZYDIS_OPERAND_TYPE_MEMORY && in->op[i].mem.base == ZYDIS_REGISTER_RIP)
-            mem = &in->op[i];
-    }
-    if (mem) {
-        uint64_t address = in->pc + len + (uint64_t)mem->mem.disp.value;
-        unsigned disp_at = in->z.raw.disp.offset;
+    const ZydisDecodedOperand *segment = segment_operand(in), *rip = rip_operand(in);
+    if (segment) {
+        for (unsigned i = 0; i < count; i++)
+            renamed_to[renamed[i]] = (uint8_t)spilled[i];
+        spilled[3] = emit_add_segment(m, in, segment, bytes, &len, busy, renamed_to);
+    } else if (rip) {
+        uint64_t address = rip_address(in, rip);
         int64_t rel = (int64_t)(address - ((uint64_t)(uintptr_t)e->at + len));
-        if (rel == (int32_t)rel) {
+        if (rel == (int32_t)rel && rip->mem.base == ZYDIS_REGISTER_RIP) {
             int32_t rel32 = (int32_t)rel;
-            __builtin_memcpy(bytes + disp_at, &rel32, 4);
-        } else {
-            // Out of reach: the address in a register which needs no REX bit, and no displacement.
+            __builtin_memcpy(bytes + in->z.raw.disp.offset, &rel32, 4);
+        } else { // out of reach
             unsigned x = pick_scratch(busy, true);
             spilled[3] = x;
             emit_store(e, &s->spill[3], x);
             emit_imm64(e, x, address);
-            bytes[in->z.raw.modrm.offset] = (uint8_t)((bytes[in->z.raw.modrm.offset] & 0x38) | x);
-            set_extension(in, bytes, 0, false);
-            __builtin_memmove(bytes + disp_at, bytes + disp_at + 4, len - disp_at - 4);
-            len -= 4;
+            set_plain_operand(in, bytes, &len, x);
         }
     }
     add_point(m, idx, spilled[0], spilled[1], spilled[2], spilled[3]);
@@ -742,8 +924,8 @@ static void emit_load_target(struct block_maker *m, unsigned idx)
     }
     unsigned base = gpr_number(op->mem.base), index = gpr_number(op->mem.index);
     int64_t disp = op->mem.disp.has_displacement ? op->mem.disp.value : 0;
-    if (op->mem.base == ZYDIS_REGISTER_RIP) {
-        emit_imm64(e, RCX, in->pc + in->z.length + (uint64_t)disp);
+    if (op->mem.base == ZYDIS_REGISTER_RIP || op->mem.base == ZYDIS_REGISTER_EIP) {
+        emit_imm64(e, RCX, rip_address(in, op));
         base = RCX;
         index = NO_REG;
         disp = 0;
@@ -769,14 +951,26 @@ static void emit_load_target(struct block_maker *m, unsigned idx)
                 index = x;
         }
     }
+    bool narrow = in->z.address_width == 32;
+    unsigned scale = op->mem.scale ? op->mem.scale : 1;
+    if (segment_operand(in)) {
+        unsigned y = pick_scratch(registers_used(in) | m->stolen | 1u << RCX | (x == NO_REG ? 0 : 1u << x), false);
+        if (narrow)
+            emit8(e, 0x67);
+        emit_mem(e, 8, 0x8d, RCX, base, index, scale, (int32_t)disp);
+        emit_store(e, &s->spill[1], y);
+        emit_load(e, y, segment_base(m, op));
+        emit_mem(e, 8, 0x8d, RCX, RCX, y, 1, 0);
+        emit_load(e, y, &s->spill[1]);
+        base = RCX;
+        index = NO_REG;
+        disp = 0;
+        narrow = false;
+    }
     add_point(m, idx, RCX, NO_REG, NO_REG, x);
-    if (op->mem.segment == ZYDIS_REGISTER_FS)
-        emit8(e, 0x64);
-    else if (op->mem.segment == ZYDIS_REGISTER_GS)
-        emit8(e, 0x65);
-    if (in->z.address_width == 32)
+    if (narrow)
         emit8(e, 0x67);
-    emit_mem(e, 8, 0x8b, RCX, base, index, op->mem.scale ? op->mem.scale : 1, (int32_t)disp);
+    emit_mem(e, 8, 0x8b, RCX, base, index, scale, (int32_t)disp);
     if (x != NO_REG)
         emit_load(e, x, &s->spill[3]);
 }
@@ -898,6 +1092,22 @@ static bool executable(uint64_t address)
     return prot >= 0 && (prot & PROT_EXEC_BIT);
 }
 
+/* Zydis 4.0 takes R13D for a base where 32-bit addresses have none (SDM 2A, table 2-3: mod 0, base 5). */
+static void correct_missing_base(struct insn *in)
+{
+    const ZydisDecodedInstructionRaw *raw = &in->z.raw;
+    if (!(in->z.attributes & ZYDIS_ATTRIB_HAS_SIB) || raw->modrm.mod != 0 || (raw->sib.base & 7) != 5)
+        return;
+    for (unsigned i = 0; i < in->z.operand_count; i++) {
+        ZydisDecodedOperand *op = &in->op[i];
+        if (op->type != ZYDIS_OPERAND_TYPE_MEMORY || op->encoding != ZYDIS_OPERAND_ENCODING_MODRM_RM)
+            continue;
+        op->mem.base = ZYDIS_REGISTER_NONE;
+        op->mem.disp.has_displacement = true;
+        op->mem.disp.value = raw->disp.value;
+    }
+}
+
 /* Decodes the instruction at pc into `in`. A rule that stops says that it cannot be executed. */
 static struct stop_rule decode(uint64_t pc, struct insn *in, uint64_t *fault_address)
 {
@@ -922,6 +1132,7 @@ static struct stop_rule decode(uint64_t pc, struct insn *in, uint64_t *fault_add
         }
         return (struct stop_rule){.stops = true, .reason = STOP_FAULT, .signo = SIGILL_NO, .code = CODE_ILLOPN};
     }
+    correct_missing_base(in);
     return rule_for(in);
 }
 
@@ -964,6 +1175,16 @@ bool insn_is_rep(uint64_t pc, unsigned *size_out, bool *source_out, bool *dest_o
     *source_out = used >> RSI & 1;
     *dest_out = used >> RDI & 1;
     return true;
+}
+
+void insn_segment_base(uint64_t pc, unsigned *reg_out, bool *gs_out, bool *wide_out)
+{
+    static struct insn in;
+    uint64_t address;
+    decode(pc, &in, &address);
+    *reg_out = gpr_number(in.op[0].reg.value);
+    *gs_out = in.z.mnemonic == ZYDIS_MNEMONIC_WRGSBASE;
+    *wide_out = in.z.operand_width == 64;
 }
 
 static void make_stop(struct block_maker *m, const struct insn *in, const struct stop_rule *rule, uint64_t address)

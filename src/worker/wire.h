@@ -63,20 +63,32 @@ struct wire_control {
 enum { WINDOW_LEN = 4 << 20, CONTROL_LEN = PAGE_SIZE, SHARED_LEN = WINDOW_LEN + CONTROL_LEN };
 _Static_assert(sizeof(struct wire_control) <= CONTROL_LEN, "the control page is too small");
 
-/* Waits actively until *word is not `old`, at most for *budget counts of the time stamp counter, which adapts to how well
- * that works. False if it took too long. */
-enum { SPIN_MOST = 30000, SPIN_LEAST = 500 };
-static inline bool wire_spin(const uint32_t *word, uint32_t old, uint32_t *budget)
+/* How to wait. Sleeping and being woken costs some 10 us, and several times that where processors are virtual and idle; but a side
+ * that waits actively while the other needs the processor only delays it. So: wait actively as long as that works; after SPIN_TRIES
+ * failures in a row go to sleep at once, and try again at every SPIN_AGAIN-th time. Trying is long enough to outlast the other's
+ * being woken, or both would remain asleep. */
+enum { SPIN_COUNTS = 150000, SPIN_TRIES = 8, SPIN_AGAIN = 128 };
+struct wire_patience {
+    uint32_t failures;
+};
+
+/* Waits actively until *word is not `old`; false: the caller is to sleep. */
+static inline bool wire_spin(const uint32_t *word, uint32_t old, struct wire_patience *p)
 {
+    if (p->failures >= SPIN_TRIES) {
+        if (++p->failures < SPIN_TRIES + SPIN_AGAIN)
+            return false;
+        p->failures = SPIN_TRIES - 2;
+    }
     uint64_t start = __builtin_ia32_rdtsc();
     do {
         if (__atomic_load_n(word, __ATOMIC_ACQUIRE) != old) {
-            *budget = *budget < SPIN_MOST / 2 ? 2 * *budget : SPIN_MOST;
+            p->failures = 0;
             return true;
         }
         __builtin_ia32_pause();
-    } while (__builtin_ia32_rdtsc() - start < *budget);
-    *budget = *budget > 2 * SPIN_LEAST ? *budget / 2 : SPIN_LEAST;
+    } while (__builtin_ia32_rdtsc() - start < SPIN_COUNTS);
+    p->failures++;
     return false;
 }
 

@@ -33,7 +33,7 @@ struct worker {
     int parent;      /* the process whose child it is */
     uint8_t *window; /* SHARED_LEN bytes shared with the worker */
     uint32_t posted; /* number of the last command */
-    uint32_t spin;   /* how long it pays to wait actively */
+    struct wire_patience patience;
     bool dead;
     bool reaped;     /* guarded by children_lock, as are status and next */
     int status;
@@ -285,7 +285,7 @@ struct err *worker_create(const struct addr_range *used, size_t used_count, stru
     let_go(life_theirs, pid, ours);
     struct worker *w = xnew(struct worker);
     *w = (struct worker){.pid = pid, .socket = steal_fd(&ours), .lifeline = steal_fd(&life_ours), .parent = getpid(),
-                         .window = window, .spin = SPIN_MOST};
+                         .window = window};
     adopt(w);
     *out = w;
     return NULL;
@@ -392,7 +392,7 @@ static bool await_answer(struct worker *w, struct wire_control *control)
             return true;
         if (answered == WIRE_DEAD)
             return false;
-        if (wire_spin(&control->answered, answered, &w->spin))
+        if (wire_spin(&control->answered, answered, &w->patience))
             continue;
         __atomic_store_n(&control->coordinator_sleeps, 1, __ATOMIC_SEQ_CST);
         bool timeout = syscall(SYS_futex, &control->answered, FUTEX_WAIT, answered, &check_every, NULL, 0) < 0 &&
@@ -465,7 +465,7 @@ struct err *worker_fork(struct worker *w, struct worker **out)
     let_go(life_theirs, (int)reply.value, ours);
     struct worker *copy = xnew(struct worker);
     *copy = (struct worker){.pid = (int)reply.value, .socket = steal_fd(&ours), .lifeline = steal_fd(&life_ours),
-                            .parent = w->parent, .window = window, .spin = SPIN_MOST};
+                            .parent = w->parent, .window = window};
     adopt(copy);
     *out = copy;
     return NULL;

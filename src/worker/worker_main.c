@@ -552,8 +552,8 @@ static void await_go(void)
 
 static void await_command(void)
 {
-    static uint32_t budget = SPIN_MOST;
-    if (wire_spin(&control->posted, seen, &budget))
+    static struct wire_patience patience;
+    if (wire_spin(&control->posted, seen, &patience))
         return;
     __atomic_store_n(&control->worker_sleeps, 1, __ATOMIC_SEQ_CST);
     while (__atomic_load_n(&control->posted, __ATOMIC_SEQ_CST) == seen)
@@ -603,7 +603,7 @@ void worker_start(const struct wire_boot *given)
     sys_munmap(boot.keep.end, TOP_OF_MEMORY - boot.keep.end);
     close_all_but((uint32_t)boot.socket, (uint32_t)boot.lifeline);
     static uint8_t thread_area[4096] __attribute__((aligned(64))); // for Zydis: the stack protector's canary is in it
-    __asm__ volatile("wrfsbase %0" ::"r"((uint64_t)(uintptr_t)thread_area + 2048));
+    sys_call6(158, 0x1002, (uint64_t)(uintptr_t)thread_area + 2048, 0, 0, 0, 0); // arch_prctl(ARCH_SET_FS)
     maps = engine_host_alloc(MAX_MAPS * sizeof(maps[0]));
     tasks = engine_host_alloc(WORKER_MAX_TASKS * sizeof(tasks[0]));
     consume_init();

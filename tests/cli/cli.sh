@@ -52,13 +52,24 @@ for file in version events data mmaps tasks; do
         bad=1
     fi
 done
-for file in meta 000000; do
-    rm -rf "$work/d" && cp -r "$work/t" "$work/d"
-    printf 'X' | dd of="$work/d/db/$file" bs=1 seek=100 conv=notrunc 2>/dev/null
-    expect 1 "$file: at 0x|$file" "$program" query "$work/d" stack
+# A damaged database: an error that names the file and the place, or the right answer.
+"$program" query "$work/t" stack >"$work/right"
+for file in meta 000000 000000.stacks; do
+    size=$(wc -c <"$work/t/db/$file")
+    for part in 1 3 8 20 35 50 65 80 95 99; do
+        rm -rf "$work/d" && cp -r "$work/t" "$work/d"
+        printf '\377' | dd of="$work/d/db/$file" bs=1 seek=$((size * part / 100)) conv=notrunc 2>/dev/null
+        if "$program" query "$work/d" stack >"$work/out" 2>"$work/err"; then
+            cmp -s "$work/out" "$work/right" || { echo "FAIL: a wrong answer from a damaged $file ($part %)"; bad=1; }
+        elif [ $? != 1 ] || ! grep -q "$file: " "$work/err"; then
+            echo "FAIL: damaged $file ($part %):"
+            cat "$work/err"
+            bad=1
+        fi
+    done
 done
 printf 'no trace' >"$work/file"
-expect 1 'not a directory' "$program" build "$work/file"
+expect 1 '[Nn]ot a directory' "$program" build "$work/file"
 
 # Serving: a port that is taken, a storage that cannot be written, a clean end.
 "$program" serve --tunnel 127.0.0.1:0 --storage "$work/s" "$work/t" >"$work/serve.out" 2>&1 &

@@ -327,7 +327,7 @@ static void check_stacks(struct query_engine *q, struct trace *t)
             continue;
         while (calls.count && calls.items[calls.count - 1].sp < s->rsp)
             calls.count--;
-        if (last.task && s->m.event == last.m.event && s->rsp == last.rsp - 8 && (s->rip < last.rip || s->rip > last.rip + 15)) {
+        if (last.task && s->m.event == last.m.event && s->rsp == last.rsp - 8) {
             uint64_t pushed = 0;
             must(replay_run(r, s->m, UINT64_MAX, NULL));
             size_t count, done;
