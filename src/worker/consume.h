@@ -1,4 +1,4 @@
-/* Log consumers and hooks: what a worker learns from the runs of its guest, gathered where it runs. Freestanding. */
+/* Log consumers: what a worker learns from the runs of its guest, gathered where it runs. Freestanding. */
 #ifndef WORKER_CONSUME_H
 #define WORKER_CONSUME_H
 
@@ -15,11 +15,6 @@ void consume_set_stack(uint32_t slot, const uint8_t *entries, uint64_t len);
 void consume_begin(uint32_t slot, uint64_t icount);
 /** To be called after a run. */
 void consume_end(const struct engine_task *task);
-
-/** Runs a task; hooks on the way are recorded and passed. */
-void hooks_run(struct engine_task *task, uint32_t slot, const struct engine_request *q, struct engine_result *out);
-void hooks_select(const struct wire_command *c, const uint8_t *window);
-void hooks_set_breaks(const uint64_t *pcs, uint64_t count);
 
 /** The run of writable mappings without a gap around addr: one stack, as a rule. */
 struct addr_range host_region(uint64_t addr);

@@ -17,8 +17,9 @@ enum wire_op {
     WIRE_HOOKS, WIRE_STATS, WIRE_FORK, WIRE_SET_STACK, WIRE_PROBE,
 };
 
-enum wire_stream { STREAM_WRITES, STREAM_CALLS, STREAM_BLOCKS, STREAM_HOOKS, STREAM_COUNTS, STREAM_PAGES, STREAM_STACK, STREAM_FLOORS,
-                   STREAM_COUNT };
+/* What the log's consumers gather, and last the rows of hooks. */
+enum wire_stream { STREAM_WRITES, STREAM_CALLS, STREAM_BLOCKS, STREAM_COUNTS, STREAM_PAGES, STREAM_STACK, STREAM_FLOORS, STREAM_COUNT,
+                   STREAM_HOOKS = STREAM_COUNT };
 
 struct wire_run {
     struct engine_request request;

@@ -1,5 +1,6 @@
 /* The worker's side of the wire: a loop that obeys commands. Freestanding; see engine.h. */
 #include "worker/consume.h"
+#include "worker/hooks.h"
 #include "worker/syscalls.h"
 #include "worker/wire.h"
 
@@ -482,9 +483,11 @@ static void obey(struct wire_command *c, const int fds[MAX_FDS], struct wire_rep
         break;
     case WIRE_CLOCK:
         consume_clock(c->start, c->offset);
+        hooks_clock(c->start, c->offset);
         break;
     case WIRE_TAKE:
-        reply->value = consume_take(c->kind, window, WINDOW_LEN, &reply->done);
+        reply->value = c->kind == STREAM_HOOKS ? hooks_take(window, WINDOW_LEN, &reply->done)
+                                               : consume_take(c->kind, window, WINDOW_LEN, &reply->done);
         break;
     case WIRE_HOOKS:
         hooks_select(c, window);
@@ -607,6 +610,7 @@ void worker_start(const struct wire_boot *given)
     maps = engine_host_alloc(MAX_MAPS * sizeof(maps[0]));
     tasks = engine_host_alloc(WORKER_MAX_TASKS * sizeof(tasks[0]));
     consume_init();
+    hooks_init();
     engine_init(&boot.layout);
     confine();
     await_go();
