@@ -369,6 +369,7 @@ static const struct {
     {"events", query_events},
     {"functions-in-file", query_functions_in_file},
     {"counts", query_counts},
+    {"timeline", query_timeline},
 };
 
 struct err *query_run(struct query_engine *q, const char *name, json_t *params, struct query_sink *sink)
