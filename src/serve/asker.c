@@ -1,4 +1,7 @@
-/* States of a query: queued --run()--> running --answer()--> ended; cancel_locked() ends a queued one at once, and tells a running
+/* Two lanes, each a thread with an engine and a queue of its own: questions about now, and searches through time. So a search that takes
+ * long never holds up a window that moves on.
+ *
+ * States of a query: queued --run()--> running --answer()--> ended; cancel_locked() ends a queued one at once, and tells a running
  * one to end, which it does with its own last message. Every query that began ends with exactly one `done` or `error`, unless its
  * client has gone. */
 #include "serve/asker.h"
@@ -12,23 +15,45 @@
 enum { MAX_AT_WORK = 64, ROWS_PER_MESSAGE = 50, ROWS_EVERY_MS = 30, PROGRESS_AFTER_MS = 200, PROGRESS_EVERY_MS = 100,
        MAX_ANSWER_BYTES = 64 << 20 };
 
+#define ARRAY_COUNT(a) (sizeof(a) / sizeof((a)[0]))
+
 struct job {
     struct job *next;
     uint32_t client;
     int64_t id;
     char *name;
     json_t *params;
+    bool quick; /* goes before those that are not */
     atomic_bool cancelled;
 };
 
-struct asker {
+enum { NOW, SEARCHES, LANES };
+
+/* The searches; all others are about now. */
+static const char *const searches[] = {
+    "address-execution", "breakpoint", "callees", "dataflow", "execution", "instructions", "watchpoint",
+};
+
+/* Answered from the indexes alone, in milliseconds: what a window needs first must not wait behind a stack that is being found. */
+static const char *const quick_queries[] = {
+    "alerts", "complete-frame", "counts", "events", "functions-in-file", "info", "search", "signals", "source", "stdouterr",
+    "task-tree", "timeline",
+};
+
+struct lane {
+    struct asker *a;
     struct query_engine *q;
+    pthread_t thread;
+    pthread_cond_t work;
+    struct job *queue, **queue_end, *running;
+};
+
+struct asker {
     void (*wake)(void *ctx);
     void *ctx;
-    pthread_t thread;
     pthread_mutex_t lock; /* guards all below */
-    pthread_cond_t work, taken;
-    struct job *queue, **queue_end, *running;
+    pthread_cond_t taken;
+    struct lane lanes[LANES];
     struct answer *answers, **answers_end;
     size_t answer_bytes;
     bool stopping;
@@ -51,7 +76,7 @@ static void push_locked(struct asker *a, uint32_t client, char *text)
     a->answer_bytes += text ? strlen(text) : 0;
 }
 
-/* On the query thread. Waits when the main thread is so far behind that memory would suffer. */
+/* On a query thread. Waits when the main thread is so far behind that memory would suffer. */
 static void push(struct asker *a, uint32_t client, char *text)
 {
     pthread_mutex_lock(&a->lock);
@@ -117,14 +142,14 @@ char *asker_error_text(int64_t id, const struct err *e)
     return text;
 }
 
-static void answer(struct asker *a, struct job *job)
+static void answer(struct asker *a, struct query_engine *q, struct job *job)
 {
     struct gathering g = {.a = a, .job = job, .rows = json_array()};
     clock_gettime(CLOCK_MONOTONIC, &g.started);
     g.sent = g.progressed = g.started;
     struct query_sink sink = {.ctx = &g, .row = take_row, .progress = take_progress, .cancelled = &job->cancelled};
     cleanup(err_freep) struct err *e = atomic_load(&job->cancelled) ? err_new(ERR_CANCELLED, "cancelled")
-                                                                    : query_run(a->q, job->name, job->params, &sink);
+                                                                    : query_run(q, job->name, job->params, &sink);
     if (!e || err_kind(e) != ERR_CANCELLED)
         flush_rows(&g);
     json_decref(g.rows);
@@ -147,38 +172,38 @@ static void free_job(struct job *job)
 
 static void *run(void *arg)
 {
-    struct asker *a = arg;
+    struct lane *l = arg;
+    struct asker *a = l->a;
     pthread_mutex_lock(&a->lock);
     while (!a->stopping) {
-        struct job *job = a->queue;
+        struct job *job = l->queue;
         if (!job) {
-            pthread_cond_wait(&a->work, &a->lock);
+            pthread_cond_wait(&l->work, &a->lock);
             continue;
         }
-        a->queue = job->next;
-        if (!a->queue)
-            a->queue_end = &a->queue;
-        a->running = job;
+        l->queue = job->next;
+        if (!l->queue)
+            l->queue_end = &l->queue;
+        l->running = job;
         pthread_mutex_unlock(&a->lock);
-        answer(a, job);
+        answer(a, l->q, job);
         pthread_mutex_lock(&a->lock);
-        a->running = NULL;
+        l->running = NULL;
         free_job(job);
     }
     pthread_mutex_unlock(&a->lock);
     return NULL;
 }
 
-struct err *asker_start(struct query_engine *q, void (*wake)(void *ctx), void *ctx, struct asker **out)
+struct err *asker_start(struct query_engine *now, struct query_engine *for_searches, void (*wake)(void *ctx), void *ctx,
+                        struct asker **out)
 {
     struct asker *a = xnew(struct asker);
-    a->q = q;
+    struct query_engine *engines[LANES] = {[NOW] = now, [SEARCHES] = for_searches};
     a->wake = wake;
     a->ctx = ctx;
-    a->queue_end = &a->queue;
     a->answers_end = &a->answers;
     pthread_mutex_init(&a->lock, NULL);
-    pthread_cond_init(&a->work, NULL);
     pthread_cond_init(&a->taken, NULL);
     // Signals are the main thread's.
     sigset_t stopping, old;
@@ -186,20 +211,29 @@ struct err *asker_start(struct query_engine *q, void (*wake)(void *ctx), void *c
     sigaddset(&stopping, SIGINT);
     sigaddset(&stopping, SIGTERM);
     pthread_sigmask(SIG_BLOCK, &stopping, &old);
-    int status = pthread_create(&a->thread, NULL, run, a);
+    int status = 0;
+    for (size_t i = 0; i < LANES && status == 0; i++) {
+        struct lane *l = &a->lanes[i];
+        l->a = a;
+        l->queue_end = &l->queue;
+        pthread_cond_init(&l->work, NULL);
+        status = pthread_create(&l->thread, NULL, run, l);
+        if (status == 0)
+            l->q = engines[i]; // an engine: a thread that has to be joined
+    }
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     if (status != 0) {
-        free(a);
-        return err_new(ERR_OS, "cannot start the query thread: %s", strerror(status));
+        asker_stop(a);
+        return err_new(ERR_OS, "cannot start the query threads: %s", strerror(status));
     }
     *out = a;
     return NULL;
 }
 
 /* Takes queued jobs out, and stops the running one. client 0: everybody's; any: whatever their id. */
-static void cancel_locked(struct asker *a, uint32_t client, int64_t id, bool any)
+static void cancel_in_lane(struct lane *l, uint32_t client, int64_t id, bool any)
 {
-    struct job **link = &a->queue;
+    struct job **link = &l->queue;
     while (*link) {
         struct job *job = *link;
         if ((client && job->client != client) || (!any && job->id != id)) {
@@ -208,12 +242,18 @@ static void cancel_locked(struct asker *a, uint32_t client, int64_t id, bool any
         }
         *link = job->next;
         if (!any)
-            push_locked(a, client, cancelled_text(job->id));
+            push_locked(l->a, client, cancelled_text(job->id));
         free_job(job);
     }
-    a->queue_end = link;
-    if (a->running && (!client || a->running->client == client) && (any || a->running->id == id))
-        atomic_store(&a->running->cancelled, true);
+    l->queue_end = link;
+    if (l->running && (!client || l->running->client == client) && (any || l->running->id == id))
+        atomic_store(&l->running->cancelled, true);
+}
+
+static void cancel_locked(struct asker *a, uint32_t client, int64_t id, bool any)
+{
+    for (size_t i = 0; i < LANES; i++)
+        cancel_in_lane(&a->lanes[i], client, id, any);
 }
 
 void asker_cancel(struct asker *a, uint32_t client, int64_t id)
@@ -231,6 +271,42 @@ void asker_forget(struct asker *a, uint32_t client)
     pthread_mutex_unlock(&a->lock);
 }
 
+static bool listed(const char *const *names, size_t count, const char *name)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (str_eq(names[i], name))
+            return true;
+    }
+    return false;
+}
+
+/* In order of asking, quick ones first. */
+static void enqueue_locked(struct lane *l, struct job *job)
+{
+    struct job **link = l->queue_end;
+    if (job->quick) {
+        for (link = &l->queue; *link && (*link)->quick; link = &(*link)->next) {
+        }
+    }
+    job->next = *link;
+    *link = job;
+    if (!job->next)
+        l->queue_end = &job->next;
+    pthread_cond_signal(&l->work);
+}
+
+static size_t at_work_locked(const struct asker *a, uint32_t client)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < LANES; i++) {
+        const struct lane *l = &a->lanes[i];
+        count += l->running && l->running->client == client;
+        for (const struct job *j = l->queue; j; j = j->next)
+            count += j->client == client;
+    }
+    return count;
+}
+
 bool asker_ask(struct asker *a, uint32_t client, int64_t id, const char *name, json_t *params)
 {
     struct job *job = xnew(struct job);
@@ -238,16 +314,12 @@ bool asker_ask(struct asker *a, uint32_t client, int64_t id, const char *name, j
     job->id = id;
     job->name = xstrdup(name);
     job->params = params;
+    job->quick = listed(quick_queries, ARRAY_COUNT(quick_queries), name);
+    struct lane *lane = &a->lanes[listed(searches, ARRAY_COUNT(searches), name) ? SEARCHES : NOW];
     pthread_mutex_lock(&a->lock);
-    size_t at_work = a->running && a->running->client == client;
-    for (struct job *j = a->queue; j; j = j->next)
-        at_work += j->client == client;
-    bool room = at_work < MAX_AT_WORK;
-    if (room) {
-        *a->queue_end = job;
-        a->queue_end = &job->next;
-        pthread_cond_signal(&a->work);
-    }
+    bool room = at_work_locked(a, client) < MAX_AT_WORK;
+    if (room)
+        enqueue_locked(lane, job);
     pthread_mutex_unlock(&a->lock);
     if (!room)
         free_job(job);
@@ -261,7 +333,7 @@ struct answer *asker_take(struct asker *a)
     a->answers = NULL;
     a->answers_end = &a->answers;
     a->answer_bytes = 0;
-    pthread_cond_signal(&a->taken);
+    pthread_cond_broadcast(&a->taken);
     pthread_mutex_unlock(&a->lock);
     return list;
 }
@@ -273,17 +345,21 @@ void asker_stop(struct asker *a)
     pthread_mutex_lock(&a->lock);
     a->stopping = true;
     cancel_locked(a, 0, 0, true);
-    pthread_cond_signal(&a->work);
-    pthread_cond_signal(&a->taken);
+    for (size_t i = 0; i < LANES; i++)
+        pthread_cond_signal(&a->lanes[i].work);
+    pthread_cond_broadcast(&a->taken);
     pthread_mutex_unlock(&a->lock);
-    pthread_join(a->thread, NULL);
+    for (size_t i = 0; i < LANES; i++) {
+        if (a->lanes[i].q)
+            pthread_join(a->lanes[i].thread, NULL);
+        pthread_cond_destroy(&a->lanes[i].work);
+    }
     for (struct answer *x = a->answers; x;) {
         struct answer *next = x->next;
         free(x->text);
         free(x);
         x = next;
     }
-    pthread_cond_destroy(&a->work);
     pthread_cond_destroy(&a->taken);
     pthread_mutex_destroy(&a->lock);
     free(a);

@@ -1,4 +1,4 @@
-/* The thread that answers queries, one after the other, and the messages it has for clients. */
+/* The threads that answer queries, and the messages they have for clients. */
 #ifndef SERVE_ASKER_H
 #define SERVE_ASKER_H
 
@@ -15,9 +15,10 @@ struct answer {
     char *text;
 };
 
-/** wake is called (from the query thread) when there are answers. The engine is borrowed. */
-struct err *asker_start(struct query_engine *q, void (*wake)(void *ctx), void *ctx, struct asker **out) nodiscard;
-/** Cancels everything and joins the thread. */
+/** wake is called (from a query thread) when there are answers. The engines, of one recording, are borrowed: one answers about moments,
+ * the other searches through time meanwhile. */
+struct err *asker_start(struct query_engine *now, struct query_engine *for_searches, void (*wake)(void *ctx), void *ctx, struct asker **out) nodiscard;
+/** Cancels everything and joins the threads. */
 void asker_stop(struct asker *a);
 /** Queues a query; takes over params. False: the client has too many at work. */
 bool asker_ask(struct asker *a, uint32_t client, int64_t id, const char *name, json_t *params);

@@ -94,9 +94,10 @@ static const char *mime_of(const char *path)
     return "text/plain; charset=utf-8";
 }
 
-static int send_file(struct lws *wsi, const char *path, const char *mime)
+/* headers: whole lines of them, or NULL, which lets nobody keep the file. */
+static int send_file(struct lws *wsi, const char *path, const char *mime, const char *headers)
 {
-    int n = lws_serve_http_file(wsi, path, mime, NULL, 0);
+    int n = lws_serve_http_file(wsi, path, mime, headers, headers ? (int)strlen(headers) : 0);
     return n < 0 || (n > 0 && lws_http_transaction_completed(wsi)) ? -1 : 0;
 }
 
@@ -113,7 +114,7 @@ static int serve_source(struct lws *wsi, const struct query_engine *q, const cha
         return http_answer(wsi, HTTP_STATUS_REQ_ENTITY_TOO_LARGE, "this source is too large to be shown\n");
     // libwebsockets opens by name; this is the very file that was judged.
     cleanup(freep) char *path = str_format("/proc/self/fd/%d", fd);
-    return send_file(wsi, path, "text/plain; charset=utf-8");
+    return send_file(wsi, path, "text/plain; charset=utf-8", NULL);
 }
 
 static int serve_client_file(struct lws *wsi, const char *web_dir, const char *name)
@@ -123,7 +124,8 @@ static int serve_client_file(struct lws *wsi, const char *web_dir, const char *n
     struct stat st;
     if ((!index && !str_starts(name, "/assets/")) || stat(path, &st) != 0 || !S_ISREG(st.st_mode) || access(path, R_OK) != 0)
         return http_answer(wsi, HTTP_STATUS_NOT_FOUND, index ? "the web client is not built\n" : "not found\n");
-    return send_file(wsi, path, mime_of(name));
+    // The names of assets hold a hash of their contents: what is in a browser's cache is right for good.
+    return send_file(wsi, path, mime_of(name), index ? NULL : "cache-control: public, max-age=31536000, immutable\r\n");
 }
 
 /* Parts "..", which libwebsockets resolves before this; here nothing depends on that. */

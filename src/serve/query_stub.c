@@ -1,8 +1,8 @@
 /* For tests of the server: an engine whose answers and pace are known.
  *
- *   count {n}   n rows {"i": 0}, {"i": 1}...
- *   wait        no rows; ends when cancelled
- *   flood       large rows until cancelled
+ *   count {n}, search {n}     n rows {"i": 0}, {"i": 1}...
+ *   wait, watchpoint          no rows; ends when cancelled
+ *   flood                     large rows until cancelled
  *
  * The sources are the files of the trace directory, under /offered. */
 #include "query/query.h"
@@ -52,7 +52,7 @@ static struct err *cancelled(void)
 
 struct err *query_run(struct query_engine *q, const char *name, json_t *params, struct query_sink *sink)
 {
-    if (str_eq(name, "count")) {
+    if (str_eq(name, "count") || str_eq(name, "search")) {
         json_int_t n = json_integer_value(json_object_get(params, "n"));
         for (json_int_t i = 0; i < n; i++) {
             if (!sink->row(sink->ctx, json_pack("{sI}", "i", i)))
@@ -61,7 +61,7 @@ struct err *query_run(struct query_engine *q, const char *name, json_t *params, 
         sink->more = true;
         return NULL;
     }
-    if (str_eq(name, "wait")) {
+    if (str_eq(name, "wait") || str_eq(name, "watchpoint")) {
         for (int i = 0; !atomic_load(sink->cancelled); i++) {
             usleep(1000);
             sink->progress(sink->ctx, 1 - 1.0 / (i + 1));

@@ -1,4 +1,4 @@
-/* HTTP and WebSocket. One thread runs libwebsockets; queries run in the asker's thread and come back by waking this one. */
+/* HTTP and WebSocket. One thread runs libwebsockets; queries run in the asker's threads and come back by waking this one. */
 #include "serve/serve.h"
 
 #include "base/buf.h"
@@ -37,7 +37,7 @@ struct client {
 struct server {
     const struct serve_options *options;
     struct lws_context *context;
-    struct query_engine *q;
+    struct query_engine *q, *for_searches;
     struct asker *asker;
     struct storage *storage;
     char *web_dir, *trace_key;
@@ -415,7 +415,7 @@ static struct err *serve(struct server *s)
     sigaction(SIGTERM, &stop, NULL);
     signal(SIGPIPE, SIG_IGN);
     running = s->context;
-    TRY(asker_start(s->q, wake, s, &s->asker));
+    TRY(asker_start(s->q, s->for_searches, wake, s, &s->asker));
     announce(s->options, &places);
     while (!stop_requested && lws_service(s->context, 0) >= 0) {
     }
@@ -450,7 +450,10 @@ struct err *serve_run(const struct serve_options *o)
     struct query_options query = {.source_maps = o->source_maps, .source_map_count = o->source_map_count};
     cleanup(query_engine_closep) struct query_engine *q = NULL;
     TRY(query_engine_open(o->trace_dir, &query, &q));
+    cleanup(query_engine_closep) struct query_engine *for_searches = NULL;
+    TRY(query_engine_open(o->trace_dir, &query, &for_searches));
     s.q = q;
+    s.for_searches = for_searches;
     cleanup(freep) char *web_dir = o->web_dir ? xstrdup(o->web_dir) : http_find_web_dir();
     s.web_dir = web_dir;
     lws_set_log_level(LLL_ERR | LLL_WARN, log_lws);

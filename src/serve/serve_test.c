@@ -157,8 +157,10 @@ TEST(files_of_the_client_are_served)
                         *folder = get(*state, "/assets/");
     assert_status(root, 200);
     assert_contains(root, "the page");
+    assert_contains(root, "cache-control: no-store");
     assert_status(script, 200);
     assert_contains(script, "content-type: text/javascript");
+    assert_contains(script, "cache-control: public, max-age=31536000, immutable\r\n");
     assert_status(secret, 404);
     assert_status(folder, 404);
 }
@@ -514,6 +516,32 @@ TEST(a_queued_query_that_is_cancelled_ends_at_once)
     expect_end(fd, "{\"id\": 3, \"done\": true}");
 }
 
+TEST(quick_queries_go_before_others)
+{
+    cleanup(closep) int fd = open_window(*state);
+    ws_send(fd, "{\"id\":1,\"query\":\"wait\"}");
+    usleep(50000);
+    ws_send(fd, "{\"id\":2,\"query\":\"count\",\"params\":{\"n\":0}}");
+    ws_send(fd, "{\"id\":3,\"query\":\"search\",\"params\":{\"n\":0}}");
+    ws_send(fd, "{\"id\":4,\"query\":\"search\",\"params\":{\"n\":0}}");
+    ws_send(fd, "{\"cancel\":1}");
+    expect_end(fd, "{\"id\": 1, \"done\": true, \"cancelled\": true}");
+    expect(fd, "{\"id\": 3, \"done\": true}");
+    expect(fd, "{\"id\": 4, \"done\": true}");
+    expect(fd, "{\"id\": 2, \"done\": true}");
+}
+
+TEST(a_search_does_not_hold_up_questions_about_now)
+{
+    cleanup(closep) int fd = open_window(*state);
+    ws_send(fd, "{\"id\":1,\"query\":\"watchpoint\"}");
+    usleep(50000);
+    ws_send(fd, "{\"id\":2,\"query\":\"count\",\"params\":{\"n\":0}}");
+    expect_end(fd, "{\"id\": 2, \"done\": true}");
+    ws_send(fd, "{\"cancel\":1}");
+    expect_end(fd, "{\"id\": 1, \"done\": true, \"cancelled\": true}");
+}
+
 TEST(long_queries_tell_their_progress)
 {
     cleanup(closep) int fd = open_window(*state);
@@ -632,6 +660,8 @@ int main(void)
         with_server(damaged_frames_end_only_their_own_connection),
         with_server(a_running_query_can_be_cancelled),
         with_server(a_queued_query_that_is_cancelled_ends_at_once),
+        with_server(quick_queries_go_before_others),
+        with_server(a_search_does_not_hold_up_questions_about_now),
         with_server(long_queries_tell_their_progress),
         with_server(a_client_has_at_most_64_queries_at_work),
         with_server(who_goes_takes_its_queries_along),

@@ -1,11 +1,15 @@
-// The connection: requests with numbers, rows that stream in, stored values. Lost connections come back by themselves.
+// The connection: requests with numbers, rows that stream in, stored values. A lost connection comes back by itself: then questions
+// that were under way are asked again, and values that were not yet written are written.
 import type { Failure } from "./types";
 
 export interface Handler {
   rows(rows: readonly unknown[]): void;
+  progress(share: number): void;
   end(more: boolean, failure: Failure | null): void;
+  /** The question is asked again from its beginning: what came so far is void. */
+  restart(): void;
 }
-export interface StoreListener {
+export interface Listener {
   hello(title: string, persistent: boolean): void;
   stored(key: string, value: unknown): void;
   removed(key: string): void;
@@ -16,87 +20,107 @@ export interface StoreListener {
 type Json = { readonly [key: string]: unknown };
 const isObject = (v: unknown): v is Json => typeof v === "object" && v !== null && !Array.isArray(v);
 
+interface Question {
+  readonly message: string;
+  readonly handler: Handler;
+}
+
+const RETRY_MS = [300, 1000, 2000, 4000] as const;
+
 export class Socket {
   private ws: WebSocket | null = null;
   private next = 1;
-  private readonly open = new Map<number, { message: string; handler: Handler }>();
-  private readonly unsent: string[] = [];
+  private failures = 0;
+  private readonly open = new Map<number, Question>();
+  /** Writes in order, by key the last one only, until the connection is there. */
+  private readonly unsent = new Map<string, string>();
+  private readonly url: string;
+  private readonly listener: Listener;
 
-  constructor(
-    private readonly url: string,
-    private readonly listener: StoreListener,
-  ) {
-    this.connect();
+  constructor(url: string, listener: Listener) {
+    this.url = url;
+    this.listener = listener;
   }
 
-  private connect(): void {
+  connect(): void {
     const ws = new WebSocket(this.url);
     this.ws = ws;
     ws.onopen = () => {
+      this.failures = 0;
       this.listener.connected(true);
-      for (const { message } of this.open.values()) ws.send(message); // questions that were under way are asked again
-      for (const message of this.unsent.splice(0)) ws.send(message);
+      for (const { message, handler } of this.open.values()) {
+        handler.restart();
+        ws.send(message);
+      }
+      for (const message of this.unsent.values()) ws.send(message);
+      this.unsent.clear();
     };
-    ws.onmessage = (e: MessageEvent<string>) => this.receive(e.data);
+    ws.onmessage = (e: MessageEvent<unknown>) => this.receive(e.data);
     ws.onclose = () => {
-      this.listener.connected(false);
+      if (this.ws !== ws) return;
       this.ws = null;
-      setTimeout(() => this.connect(), 1000);
+      this.listener.connected(false);
+      const wait = RETRY_MS[Math.min(this.failures++, RETRY_MS.length - 1)];
+      setTimeout(() => this.connect(), wait);
     };
   }
 
-  private send(message: string): void {
-    if (this.ws?.readyState === WebSocket.OPEN) this.ws.send(message);
-    else this.unsent.push(message);
+  private get live(): WebSocket | null {
+    return this.ws?.readyState === WebSocket.OPEN ? this.ws : null;
   }
 
-  private receive(text: string): void {
+  private write(key: string, message: object): void {
+    const text = JSON.stringify(message);
+    if (this.live) this.live.send(text);
+    else {
+      this.unsent.delete(key);
+      this.unsent.set(key, text);
+    }
+  }
+
+  private receive(data: unknown): void {
     let m: unknown;
     try {
-      m = JSON.parse(text);
+      m = JSON.parse(String(data));
     } catch {
       return;
     }
     if (!isObject(m)) return;
-    if (typeof m["id"] === "number") {
-      const asked = this.open.get(m["id"]);
-      if (!asked) return;
-      if (Array.isArray(m["rows"])) asked.handler.rows(m["rows"]);
-      const error = m["error"];
-      if (m["done"] === true || isObject(error)) {
-        this.open.delete(m["id"]);
-        asked.handler.end(
-          m["more"] === true,
-          isObject(error) ? { kind: String(error["kind"]), message: String(error["message"]) } : null,
-        );
-      }
-    } else if (isObject(m["hello"])) {
-      this.listener.hello(String(m["hello"]["title"]), m["hello"]["persistent"] === true);
-    } else if (isObject(m["stored"])) {
-      this.listener.stored(String(m["stored"]["key"]), m["stored"]["value"]);
-    } else if (isObject(m["removed"])) {
-      this.listener.removed(String(m["removed"]["key"]));
-    } else if (m["storedAll"] === true) {
-      this.listener.storedAll();
-    }
+    if (typeof m["id"] === "number") this.answer(m["id"], m);
+    else if (isObject(m["hello"])) this.listener.hello(String(m["hello"]["title"]), m["hello"]["persistent"] === true);
+    else if (isObject(m["stored"])) this.listener.stored(String(m["stored"]["key"]), m["stored"]["value"]);
+    else if (isObject(m["removed"])) this.listener.removed(String(m["removed"]["key"]));
+    else if (m["storedAll"] === true) this.listener.storedAll();
   }
 
-  /** Asks; the returned function cancels (the handler then hears nothing more). */
+  private answer(id: number, m: Json): void {
+    const asked = this.open.get(id);
+    if (!asked) return; // cancelled: an old answer never overwrites a newer one
+    if (Array.isArray(m["rows"])) asked.handler.rows(m["rows"].filter(isObject));
+    if (typeof m["progress"] === "number") asked.handler.progress(m["progress"]);
+    const error = m["error"];
+    if (m["done"] !== true && !isObject(error)) return;
+    this.open.delete(id);
+    const failure = isObject(error) ? { kind: String(error["kind"]), message: String(error["message"]) } : null;
+    asked.handler.end(m["more"] === true, failure);
+  }
+
+  /** Asks; the returned function cancels: the handler then hears nothing more. */
   ask(query: string, params: object, handler: Handler): () => void {
     const id = this.next++;
     const message = JSON.stringify({ id, query, params });
     this.open.set(id, { message, handler });
-    if (this.ws?.readyState === WebSocket.OPEN) this.ws.send(message);
+    this.live?.send(message);
     return () => {
-      if (this.open.delete(id) && this.ws?.readyState === WebSocket.OPEN) this.ws.send(JSON.stringify({ cancel: id }));
+      if (this.open.delete(id)) this.live?.send(JSON.stringify({ cancel: id }));
     };
   }
 
   put(key: string, value: unknown): void {
-    this.send(JSON.stringify({ put: key, value }));
+    this.write(key, { put: key, value });
   }
 
   remove(key: string): void {
-    this.send(JSON.stringify({ delete: key }));
+    this.write(key, { delete: key });
   }
 }

@@ -13,6 +13,10 @@ export interface Focus {
   readonly task?: TaskId;
   readonly frame?: number;
 }
+/** A row that is a place in time. */
+export interface Timed {
+  readonly focus: Focus;
+}
 export interface Location {
   readonly file: string;
   readonly line: number;
@@ -40,6 +44,9 @@ export interface Info {
   readonly title: string;
   readonly instructions: number;
   readonly events: number;
+  readonly exe?: string;
+  readonly argv?: readonly string[];
+  readonly trace?: string;
   readonly tasks: number;
   readonly segments: number;
   readonly databaseBytes: number;
@@ -57,6 +64,7 @@ export interface FrameRow {
   readonly focus: Focus;
   readonly entry?: Focus;
   readonly kind: string;
+  readonly inline?: boolean;
 }
 export interface CompleteFrame {
   readonly focus: Focus;
@@ -65,6 +73,8 @@ export interface CompleteFrame {
   readonly location?: Location;
   readonly pc: string;
   readonly module?: string;
+  readonly taskName?: string;
+  readonly instruction?: string;
   readonly event?: { readonly number: number; readonly name: string };
 }
 export interface HitRow {
@@ -133,16 +143,55 @@ export interface RegisterRow {
   readonly name: string;
   readonly value: string;
 }
+export interface MemoryRow {
+  readonly address: string;
+  readonly bytes: string;
+  readonly unmapped?: readonly (readonly [string, string])[];
+}
+export interface MapRow {
+  readonly start: string;
+  readonly end: string;
+  readonly prot: string;
+  readonly name: string;
+}
+export interface SourceFileRow {
+  readonly file: string;
+  readonly url: string;
+  readonly found: boolean;
+  readonly why?: string;
+}
+export interface FunctionLineRow {
+  readonly function: Func;
+  readonly line: number;
+}
+export interface CountsRow {
+  readonly total: number;
+  readonly buckets: readonly number[];
+}
+export interface LaneRow {
+  readonly task?: TaskId;
+  readonly runs: readonly (readonly [number, number, number])[];
+}
+export interface TimelineRow {
+  readonly from: Moment;
+  readonly to: Moment;
+  readonly instructions: number;
+  readonly columns: readonly Moment[];
+  readonly lanes: readonly LaneRow[];
+  readonly segments: readonly number[];
+}
 export interface SearchRow {
   readonly kind: string;
   readonly title: string;
   readonly detail: string;
   readonly count?: number;
   readonly action: {
-    readonly view: string;
+    readonly view?: string;
     readonly function?: Func;
     readonly location?: Location;
+    readonly focus?: Focus;
   };
+  readonly location?: Location;
 }
 export interface Failure {
   readonly kind: string;

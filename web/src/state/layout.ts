@@ -1,0 +1,83 @@
+// The panes of this window. The layout travels in the URL and is stored as the one that new windows begin with.
+import { signal } from "@preact/signals";
+import {
+  changePane, closePane, DEFAULT_LAYOUT, findPane, type Layout, movePane, nudgePane, openPane, type Pane, paneId, type Target,
+} from "../model/layout";
+import { decodeLayout, encodeLayout } from "../model/url";
+import { notice, store, type StoreListener } from "./session";
+
+export const layout = signal<Layout>(DEFAULT_LAYOUT);
+/** The pane that keys and the timeline's density are about. */
+export const inHand = signal("source");
+/** The layout that is stored on the server. */
+let storedLayout: Layout | null = null;
+let storing: ReturnType<typeof setTimeout> | undefined;
+const closed: { pane: Pane; before: Layout }[] = [];
+
+export const layoutListener: StoreListener = {
+  stored(key, value) {
+    if (key === "layout" && typeof value === "object" && value !== null && "hash" in value)
+      storedLayout = decodeLayout(String(value.hash));
+  },
+  removed() {},
+};
+
+export function beginLayout(fromUrl: Layout | null): void {
+  layout.value = fromUrl ?? storedLayout ?? DEFAULT_LAYOUT;
+}
+
+export function setLayout(next: Layout): void {
+  if (next === layout.value) return;
+  layout.value = next;
+  clearTimeout(storing);
+  storing = setTimeout(() => store("layout", { hash: encodeLayout(next) }), 400);
+}
+
+/** Shows a pane (there already, or new) and takes it in hand. */
+export function openView(pane: Omit<Pane, "size">): void {
+  setLayout(openPane(layout.value, pane));
+  takeInHand(paneId(pane));
+}
+
+export function takeInHand(id: string): void {
+  inHand.value = id;
+}
+
+export function closeView(id: string): void {
+  const found = findPane(layout.value, id);
+  if (!found) return;
+  closed.push({ pane: found.pane, before: layout.value });
+  setLayout(closePane(layout.value, id));
+  notice.value = { text: "Pane closed", undo: reopen };
+}
+
+/** Brings back the pane that was closed last. */
+export function reopen(): void {
+  const last = closed.pop();
+  if (!last) return;
+  const now = encodeLayout(closePane(last.before, paneId(last.pane)));
+  setLayout(now === encodeLayout(layout.value) ? last.before : openPane(layout.value, last.pane));
+  notice.value = null;
+  takeInHand(paneId(last.pane));
+}
+
+export function toggleCollapsed(id: string): void {
+  const found = findPane(layout.value, id);
+  if (found) setLayout(changePane(layout.value, id, { collapsed: !found.pane.collapsed }));
+}
+
+export function moveView(id: string, to: Target): void {
+  setLayout(movePane(layout.value, id, to));
+}
+
+export function nudgeView(id: string, direction: "left" | "right" | "up" | "down"): void {
+  setLayout(nudgePane(layout.value, id, direction));
+}
+
+export function setPane(id: string, change: Partial<Pane>): void {
+  setLayout(changePane(layout.value, id, change));
+}
+
+export function resetLayout(): void {
+  setLayout(DEFAULT_LAYOUT);
+}

@@ -1,0 +1,149 @@
+// A pane: its title, which can be dragged, and its view.
+import { signal } from "@preact/signals";
+import type { ComponentChildren } from "preact";
+import { useEffect, useRef } from "preact/hooks";
+import { baseName, classes } from "../../base/text";
+import { dropTarget, type Layout, type Pane, paneId, type PlacedPane, type Rect, type Target } from "../../model/layout";
+import { fileInView, frame } from "../../state/focus";
+import { closeView, inHand, layout, moveView, takeInHand, toggleCollapsed } from "../../state/layout";
+import { BreakpointView, ExecutionView } from "../executions/executions";
+import { EventsView } from "../events/events";
+import { VIEWS } from "../kinds";
+import { MemoryView } from "../memory/memory";
+import { NotebookView } from "../notebook/notebook";
+import { OutputView } from "../output/output";
+import { RegistersView } from "../registers/registers";
+import { SignalsView } from "../signals/signals";
+import { SourceTools, SourceView } from "../source/source";
+import { StackView } from "../stack/stack";
+import { TasksView } from "../tasks/tasks";
+import { VariablesView } from "../variables/variables";
+import { WatchpointView } from "../writes/writes";
+
+const SHOW: { readonly [view: string]: (pane: Pane) => ComponentChildren } = {
+  source: () => <SourceView />,
+  stack: () => <StackView />,
+  variables: () => <VariablesView />,
+  execution: (pane) => <ExecutionView pane={pane} />,
+  breakpoint: (pane) => <BreakpointView pane={pane} />,
+  watchpoint: (pane) => <WatchpointView pane={pane} />,
+  memory: (pane) => <MemoryView pane={pane} />,
+  registers: () => <RegistersView />,
+  stdouterr: (pane) => <OutputView pane={pane} />,
+  notebook: () => <NotebookView />,
+  signals: () => <SignalsView query="signals" />,
+  alerts: () => <SignalsView query="alerts" />,
+  events: () => <EventsView />,
+  "task-tree": () => <TasksView query="task-tree" />,
+  "current-tasks": () => <TasksView query="current-tasks" />,
+};
+const TOOLS: { readonly [view: string]: () => ComponentChildren } = { source: () => <SourceTools /> };
+const QUESTIONS: { readonly [view: string]: string } = {
+  execution: "Executions of",
+  breakpoint: "Executions of",
+  watchpoint: "Writes of",
+  memory: "Memory of",
+};
+
+function titleOf(pane: Pane): { readonly title: string; readonly detail: string } {
+  if (pane.view === "source") {
+    const file = fileInView.value;
+    const module = frame.value?.module;
+    if (file) return { title: baseName(file), detail: file.slice(0, file.lastIndexOf("/")) };
+    return { title: module ? baseName(module) : "source", detail: "" };
+  }
+  const question = QUESTIONS[pane.view];
+  if (question && pane.of !== undefined) return { title: `${question} ${pane.label ?? pane.of}`, detail: "" };
+  return { title: VIEWS.find((v) => v.view === pane.view)?.title ?? pane.view, detail: "" };
+}
+
+/** Where a dragged pane would go. */
+export const dropMark = signal<Rect | null>(null);
+const DRAG = 5;
+
+/** Drags a pane by its title until the pointer is released; Escape ends it without a move. */
+function drag(e: PointerEvent, id: string, main: HTMLElement): void {
+  if (e.button !== 0 || (e.target as Element).closest("button")) return;
+  const title = e.currentTarget as HTMLElement;
+  const box = main.getBoundingClientRect();
+  let to: Target | null = null;
+  let moved = false;
+  title.setPointerCapture(e.pointerId);
+  const move = (m: PointerEvent): void => {
+    if (!moved && Math.hypot(m.clientX - e.clientX, m.clientY - e.clientY) < DRAG) return;
+    moved = true;
+    const found = dropTarget(layout.value, box.width, box.height, m.clientX - box.left, m.clientY - box.top);
+    to = found?.to ?? null;
+    dropMark.value = found?.mark ?? null;
+  };
+  const end = (): void => {
+    title.removeEventListener("pointermove", move);
+    title.removeEventListener("pointerup", up);
+    title.removeEventListener("pointercancel", end);
+    removeEventListener("keydown", escape, true);
+    dropMark.value = null;
+  };
+  const up = (): void => {
+    end();
+    if (moved && to) moveView(id, to);
+  };
+  const escape = (k: KeyboardEvent): void => {
+    if (k.key === "Escape") end();
+  };
+  title.addEventListener("pointermove", move);
+  title.addEventListener("pointerup", up);
+  title.addEventListener("pointercancel", end);
+  addEventListener("keydown", escape, true);
+}
+
+export function PaneBox(props: { placed: PlacedPane; of: Layout }) {
+  const { pane, left, top, width, height } = props.placed;
+  const box = useRef<HTMLElement>(null);
+  const id = paneId(pane);
+  const show = SHOW[pane.view];
+  const { title, detail } = titleOf(pane);
+  const held = inHand.value === id;
+  // A pane that was just asked for is where the keys go next.
+  useEffect(() => {
+    const list = box.current?.querySelector<HTMLElement>(".list");
+    const searching = document.activeElement instanceof HTMLInputElement || document.activeElement instanceof HTMLTextAreaElement;
+    if (held && list && !searching && !box.current?.contains(document.activeElement)) list.focus({ preventScroll: true });
+  }, [held]);
+  return (
+    <section
+      ref={box}
+      class={classes("view", pane.view, held && "in-hand", pane.collapsed && "collapsed")}
+      aria-label={title}
+      style={{ left: `${left}px`, top: `${top}px`, width: `${width}px`, height: `${height}px` }}
+      onFocusCapture={() => takeInHand(id)}
+      onPointerDown={() => takeInHand(id)}
+    >
+      <header
+        class="viewTitle"
+        title={detail ? `${detail}/${title}` : title}
+        onPointerDown={(e) => {
+          if (box.current?.parentElement) drag(e, id, box.current.parentElement);
+        }}
+        onDblClick={() => toggleCollapsed(id)}
+      >
+        <h2>{title}</h2>
+        <span class="detail">{detail}</span>
+        <span class="tools">
+          {!pane.collapsed && TOOLS[pane.view]?.()}
+          <button
+            aria-label={pane.collapsed ? "unfold" : "fold"}
+            title={pane.collapsed ? "Unfold (c)" : "Fold (c)"}
+            aria-expanded={!pane.collapsed}
+            onClick={() => toggleCollapsed(id)}
+          >
+            {pane.collapsed ? "+" : "–"}
+          </button>
+          <button aria-label="close" title="Close (q)" onClick={() => closeView(id)}>
+            ×
+          </button>
+        </span>
+      </header>
+      {!pane.collapsed && (show ? show(pane) : <p class="why">There is no view {pane.view}.</p>)}
+    </section>
+  );
+}

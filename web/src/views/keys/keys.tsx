@@ -1,0 +1,205 @@
+// The keyboard, everywhere the same; also inside of the source text's frame.
+import { signal } from "@preact/signals";
+import { useEffect, useRef } from "preact/hooks";
+import { focus, frame, frameBy, go, goNearest, step } from "../../state/focus";
+import { inHand, nudgeView, openView, reopen, closeView, resetLayout, toggleCollapsed } from "../../state/layout";
+import { noteAndType } from "../../state/notes";
+import { linePane } from "../executions/executions";
+import { whoWrote } from "../menu/menu";
+import { sourceHand } from "../source/hand";
+import type { HitRow } from "../../wire/types";
+import { askOne } from "../../state/session";
+
+export const helpOpen = signal(false);
+export const toolboxOpen = signal(false);
+
+type Help = readonly (readonly [keys: string, what: string])[];
+const HELP: { readonly [group: string]: Help } = {
+  Go: [
+    ["Ctrl+S  /", "search"],
+    ["Alt+←  Alt+→", "back, forward"],
+    ["n  p", "next, previous execution of this line"],
+    ["]  [", "next, previous line of this call"],
+    ["s  S", "step into, and back"],
+    ["i  I", "next, previous instruction"],
+    ["}  {", "return of this call, its entry"],
+    ["u  d", "frame up, down"],
+  ],
+  Ask: [
+    ["w", "who wrote the selected value"],
+    ["x", "executions of the line under the cursor, or of this function"],
+    ["m", "write a note"],
+    ["t", "all views"],
+    ["Ctrl+F", "search in the source"],
+  ],
+  Lists: [
+    ["j  k  ↑  ↓", "rows"],
+    ["Enter", "go to the row"],
+    ["→  ←", "values within the row"],
+    ["Menu", "what can be asked about it"],
+  ],
+  Panes: [
+    ["Tab", "next pane"],
+    ["c", "fold the pane in hand"],
+    ["q", "close it"],
+    ["z", "bring back what was closed"],
+    ["Shift+arrows", "move it"],
+    ["0", "the panes of the beginning"],
+    ["?", "these keys"],
+  ],
+};
+
+function moveRow(key: string): void {
+  const list = document.querySelector<HTMLElement>(".view.in-hand .list") ?? document.querySelector<HTMLElement>(".list");
+  if (!list) return;
+  list.focus();
+  list.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+}
+
+/** The value that is selected: focused, under the pointer, or else the active row's first one. */
+function selectedValue(): HTMLElement | null {
+  const at = document.activeElement;
+  if (at instanceof HTMLElement && at.dataset["address"]) return at;
+  return (
+    document.querySelector<HTMLElement>("[data-address]:hover, .row:hover [data-address]") ??
+    document.querySelector<HTMLElement>(".list:focus .active [data-address], .in-hand .active [data-address]")
+  );
+}
+
+function askWhoWrote(): void {
+  const el = selectedValue();
+  const { address, size, name } = el?.dataset ?? {};
+  if (address && size) whoWrote({ name: name ?? "", value: { address, size: Number(size) }, at: focus.value });
+}
+
+function executions(): void {
+  const source = sourceHand.value;
+  const file = source?.file();
+  const line = source?.cursorLine();
+  const inSource = document.activeElement?.tagName === "IFRAME";
+  const f = frame.value;
+  if (inSource && file && line) openView(linePane(file, line));
+  else if (f?.function) openView({ view: "execution", of: f.function.id, label: f.function.name });
+}
+
+function ofThisLine(direction: "forward" | "backward"): void {
+  const place = frame.value?.location;
+  if (place)
+    goNearest("breakpoint", { file: place.file, line: place.line }, direction, `no ${direction === "forward" ? "later" : "earlier"} execution of this line`);
+}
+
+/** The end of the call at the focus: its entry is known, and its row says where it ends. */
+function returnOfCall(): void {
+  const f = frame.value;
+  const at = focus.value;
+  if (!f?.function || !at) return step("out", "forward");
+  const params = { function: f.function.id, direction: "backward", from: { event: at.moment.event, instr: at.moment.instr + 1 }, limit: 1 };
+  askOne<HitRow>("execution", params, (row) => {
+    const same = row.focus.task?.serial === f.task.serial;
+    if (same && row.end) go({ moment: row.end, task: f.task, frame: 0 });
+    else step("out", "forward");
+  });
+  return undefined;
+}
+
+const ACTIONS: { readonly [key: string]: () => void } = {
+  "/": focusSearch,
+  "?": () => {
+    helpOpen.value = !helpOpen.value;
+  },
+  j: () => moveRow("j"),
+  k: () => moveRow("k"),
+  "]": () => step("over", "forward"),
+  "[": () => step("over", "backward"),
+  s: () => step("line", "forward"),
+  S: () => step("line", "backward"),
+  i: () => step("instruction", "forward"),
+  I: () => step("instruction", "backward"),
+  "}": returnOfCall,
+  "{": () => step("entry", "backward"),
+  u: () => frameBy(1),
+  d: () => frameBy(-1),
+  n: () => ofThisLine("forward"),
+  p: () => ofThisLine("backward"),
+  w: askWhoWrote,
+  x: executions,
+  m: noteAndType,
+  t: () => {
+    toolboxOpen.value = true;
+  },
+  c: () => toggleCollapsed(inHand.value),
+  q: () => closeView(inHand.value),
+  z: reopen,
+  "0": resetLayout,
+};
+const SHIFTED: { readonly [key: string]: "left" | "right" | "up" | "down" } = {
+  ArrowLeft: "left",
+  ArrowRight: "right",
+  ArrowUp: "up",
+  ArrowDown: "down",
+};
+
+export function focusSearch(): void {
+  const box = document.getElementById("searchInput");
+  window.focus();
+  if (!(box instanceof HTMLInputElement)) return;
+  box.focus();
+  box.select();
+}
+
+export function onKey(e: KeyboardEvent): void {
+  if (e.defaultPrevented) return;
+  if (e.ctrlKey && !e.altKey && e.key.toLowerCase() === "s") {
+    e.preventDefault();
+    focusSearch();
+    return;
+  }
+  const target = e.target as Element | null;
+  if (e.ctrlKey || e.altKey || e.metaKey || target?.closest?.("input, textarea, select")) return;
+  if (e.key === "Escape") {
+    helpOpen.value = false;
+    toolboxOpen.value = false;
+    return;
+  }
+  if (e.key === "Enter" && document.activeElement?.tagName === "IFRAME") {
+    const line = sourceHand.value?.cursorLine();
+    if (line) sourceHand.value?.openLine(line, false);
+    return;
+  }
+  const nudge = e.shiftKey ? SHIFTED[e.key] : undefined;
+  const action = nudge ? () => nudgeView(inHand.value, nudge) : ACTIONS[e.key];
+  if (!action) return;
+  e.preventDefault();
+  action();
+}
+
+export function HelpDialog() {
+  const box = useRef<HTMLDivElement>(null);
+  useEffect(() => {
+    if (helpOpen.value) box.current?.focus();
+  }, [helpOpen.value]);
+  if (!helpOpen.value) return null;
+  return (
+    <div class="veil" onClick={() => (helpOpen.value = false)}>
+      <div ref={box} class="help" role="dialog" aria-modal="true" aria-label="keys" tabIndex={-1}>
+        {Object.entries(HELP).map(([group, keys]) => (
+          <section key={group}>
+            <h2>{group}</h2>
+            <dl>
+              {keys.map(([k, what]) => (
+                <div key={k}>
+                  <dt>
+                    {k.split("  ").map((one) => (
+                      <kbd key={one}>{one}</kbd>
+                    ))}
+                  </dt>
+                  <dd>{what}</dd>
+                </div>
+              ))}
+            </dl>
+          </section>
+        ))}
+      </div>
+    </div>
+  );
+}

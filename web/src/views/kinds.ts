@@ -1,0 +1,17 @@
+// The views that can be opened by name: from the toolbox and the search box.
+import type { ViewName } from "../model/search";
+
+export const VIEWS: readonly ViewName[] = [
+  { view: "source", title: "Source", words: "code file" },
+  { view: "stack", title: "Stack", words: "frames backtrace callers" },
+  { view: "variables", title: "Variables", words: "locals parameters arguments" },
+  { view: "stdouterr", title: "Output", words: "stdout stderr printed" },
+  { view: "notebook", title: "Notebook", words: "notes" },
+  { view: "registers", title: "Registers", words: "cpu" },
+  { view: "memory", title: "Memory", words: "hexdump bytes" },
+  { view: "alerts", title: "Alerts", words: "crash fatal" },
+  { view: "signals", title: "Signals", words: "sigsegv" },
+  { view: "task-tree", title: "Task tree", words: "processes threads" },
+  { view: "current-tasks", title: "Current tasks", words: "processes threads alive" },
+  { view: "events", title: "Events", words: "system calls syscalls" },
+];

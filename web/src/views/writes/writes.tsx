@@ -1,0 +1,57 @@
+// Who wrote these bytes: all writes to a range of memory, by instructions and by the kernel, before and after now.
+import type { Pane } from "../../model/layout";
+import { asciiText, bytesText, decimalText } from "../../model/bytes";
+import { focus } from "../../state/focus";
+import { useWindow } from "../../state/rows";
+import type { WriteRow } from "../../wire/types";
+import { useDensity, WindowList } from "../executions/executions";
+import { FuncName, Place, Task, When } from "../parts/parts";
+
+function Bytes(props: { hex: string | null; new?: boolean }) {
+  const extra = asciiText(props.hex) || decimalText(props.hex);
+  return (
+    <span class={props.new ? "bytes new" : "bytes"}>
+      {bytesText(props.hex)}
+      {extra && <span class="dim"> {extra}</span>}
+    </span>
+  );
+}
+
+export function WatchpointView(props: { pane: Pane }) {
+  const [address = "", length = "8"] = (props.pane.of ?? "").split(":");
+  // The memory of which process: that of the focus' task.
+  const task = focus.value?.task;
+  const list = useWindow<WriteRow>(
+    "watchpoint",
+    focus.value && { address, length: Number(length), ...(task ? { space: task } : {}) },
+  );
+  useDensity(props.pane, null, list.window.rows);
+  return (
+    <>
+      <div class="bar">
+        <span class="dim">
+          {length} {length === "1" ? "byte" : "bytes"} at {address}
+        </span>
+      </div>
+      <WindowList
+        label="writes"
+        list={list}
+        keyOf={(r) => r.address}
+        empty="never written"
+        title={(r) => `${r.size} bytes at ${r.address}`}
+        body={(r) => (
+          <>
+            <Bytes hex={r.before} />
+            <span class="arrow">→</span>
+            <Bytes hex={r.after} new />
+            {r.event ? <span class="fn">{r.event.name}</span> : <FuncName of={r.function} />}
+            {r.possible && <span class="why">perhaps</span>}
+            {!r.event && <Place location={r.location} />}
+            <Task tid={r.task.tid} />
+            <When of={r.focus} />
+          </>
+        )}
+      />
+    </>
+  );
+}
