@@ -75,13 +75,29 @@ effect(() => {
     (row) => {
       frame.value = row;
       frameFailure.value = null;
+      frameFocus = f;
+      const act = waiting;
+      waiting = null;
+      if (act?.focus === f) act.act(row);
     },
     (why) => {
       frame.value = null;
       frameFailure.value = why;
+      frameFocus = f;
     },
   );
 });
+
+let frameFocus: Focus | null = null;
+let waiting: { readonly focus: Focus; readonly act: (f: CompleteFrame) => void } | null = null;
+
+/** Does something with what is at the focus: now, or when it is known. Nothing, if the focus moves on before. */
+export function withFrame(act: (f: CompleteFrame) => void): void {
+  const at = focus.value;
+  if (!at) return;
+  if (frameFocus !== at) waiting = { focus: at, act };
+  else if (frame.value) act(frame.value);
+}
 
 /** Steps of the focus' task: query `step`. A later step or move makes an earlier one void. */
 let stepping: (() => void) | null = null;

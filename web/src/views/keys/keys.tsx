@@ -1,14 +1,13 @@
 // The keyboard, everywhere the same; also inside of the source text's frame.
 import { signal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
-import { focus, frame, frameBy, go, goNearest, step } from "../../state/focus";
+import { focus, frameBy, goNearest, step, withFrame } from "../../state/focus";
 import { inHand, nudgeView, openView, reopen, closeView, resetLayout, toggleCollapsed } from "../../state/layout";
 import { noteAndType } from "../../state/notes";
 import { linePane } from "../executions/executions";
 import { whoWrote } from "../menu/menu";
 import { sourceHand } from "../source/hand";
-import type { HitRow } from "../../wire/types";
-import { askOne } from "../../state/session";
+import { notice } from "../../state/session";
 
 export const helpOpen = signal(false);
 export const toolboxOpen = signal(false);
@@ -77,29 +76,20 @@ function executions(): void {
   const file = source?.file();
   const line = source?.cursorLine();
   const inSource = document.activeElement?.tagName === "IFRAME";
-  const f = frame.value;
   if (inSource && file && line) openView(linePane(file, line));
-  else if (f?.function) openView({ view: "execution", of: f.function.id, label: f.function.name });
+  else
+    withFrame((f) => {
+      if (f.function) openView({ view: "execution", of: f.function.id, label: f.function.name });
+      else notice.value = { text: "no function is known here" };
+    });
 }
 
 function ofThisLine(direction: "forward" | "backward"): void {
-  const place = frame.value?.location;
-  if (place)
-    goNearest("breakpoint", { file: place.file, line: place.line }, direction, `no ${direction === "forward" ? "later" : "earlier"} execution of this line`);
-}
-
-/** The end of the call at the focus: its entry is known, and its row says where it ends. */
-function returnOfCall(): void {
-  const f = frame.value;
-  const at = focus.value;
-  if (!f?.function || !at) return step("out", "forward");
-  const params = { function: f.function.id, direction: "backward", from: { event: at.moment.event, instr: at.moment.instr + 1 }, limit: 1 };
-  askOne<HitRow>("execution", params, (row) => {
-    const same = row.focus.task?.serial === f.task.serial;
-    if (same && row.end) go({ moment: row.end, task: f.task, frame: 0 });
-    else step("out", "forward");
+  withFrame(({ location: place }) => {
+    const none = `no ${direction === "forward" ? "later" : "earlier"} execution of this line`;
+    if (place) goNearest("breakpoint", { file: place.file, line: place.line }, direction, none);
+    else notice.value = { text: "no line is known here" };
   });
-  return undefined;
 }
 
 const ACTIONS: { readonly [key: string]: () => void } = {
@@ -115,7 +105,7 @@ const ACTIONS: { readonly [key: string]: () => void } = {
   S: () => step("line", "backward"),
   i: () => step("instruction", "forward"),
   I: () => step("instruction", "backward"),
-  "}": returnOfCall,
+  "}": () => step("out", "forward"),
   "{": () => step("entry", "backward"),
   u: () => frameBy(1),
   d: () => frameBy(-1),

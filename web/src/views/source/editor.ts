@@ -151,11 +151,10 @@ export class Editor {
         keydown: (e) => this.moveCursor(e),
         mouseup: (e, view) => {
           if (e.button !== 0 || !view.state.selection.main.empty) return false;
-          const target = e.target as Element;
-          if (!target.closest(".cm-line")) return false;
-          const pos = view.posAtCoords({ x: e.clientX, y: e.clientY });
-          if (pos === null) return false;
-          const line = view.state.doc.lineAt(pos).number;
+          // By place, not by element: marks may have been drawn anew since the button went down.
+          const y = e.clientY - view.documentTop;
+          if (y < 0 || y >= view.contentHeight) return false;
+          const line = view.state.doc.lineAt(view.lineBlockAtHeight(y).from).number;
           this.setCursorLine(line);
           events.line(line, false);
           return false;
