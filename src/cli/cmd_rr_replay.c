@@ -167,6 +167,6 @@ int cmd_rr_replay(const char *trace, int argc, char **argv)
     if (!e)
         return 0;
     fflush(stdout);
-    fprintf(stderr, "pernosco: %s\n", err_message(e));
+    fprintf(stderr, "pernosco: %s%s\n", err_kind(e) == ERR_UNSUPPORTED ? "not supported: " : "", err_message(e));
     return 1;
 }

@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 
+#include <errno.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -113,7 +114,13 @@ static struct err *apply_clone(struct replay *r, const struct frame *f, struct t
     TRY(task_install_thread_locals(r, parent));
     if (!shares)
         TRY(space_copy(r, parent->space, &s));
-    struct task *child = task_create(r, event->tid, s, parent->info.serial);
+    struct task *child;
+    TRY(task_create(r, event->tid, s, parent->info.serial, &child));
+    fd_table_release(child->fds);
+    child->fds = flags & CLONE_FILES ? fd_table_share(parent->fds) : fd_table_copy(parent->fds);
+    child->own_ns_tid = event->own_ns_tid ? event->own_ns_tid : event->tid;
+    if (!(flags & CLONE_NEWPID) && child->own_ns_tid != 1)
+        child->pid_ns = parent->pid_ns;
     child->info.tgid = flags & CLONE_THREAD ? parent->info.tgid : event->tid;
     if (!shares) {
         s->task_count = 1;
@@ -147,8 +154,7 @@ static struct err *apply_clone(struct replay *r, const struct frame *f, struct t
             if (other->syscallbuf)
                 TRY(space_unmap(r, s, other->syscallbuf, other->syscallbuf_end));
         }
-        vec_each (d, &parent->space->dontfork)
-            TRY(space_unmap(r, s, d->start, d->end));
+        TRY(space_drop_dontfork(r, s));
     }
     for (size_t i = 0; i < f->mmap_count; i++)
         TRY(space_map_record(r, s, &f->mmaps[i], 0, i == f->mmap_count - 1 || f->mmaps[i].start == RR_THREAD_LOCALS));
@@ -179,10 +185,20 @@ static bool last_of_group(const struct replay *r, const struct task *task)
     return true;
 }
 
+bool already_entered(const struct replay *r, const struct frame *f, const struct task *task)
+{
+    if (!task->ptrace_entered || f->kind != FRAME_SYSCALL || f->syscall_state != SYSCALL_ENTERING ||
+        task->info.ticks != f->ticks)
+        return false;
+    struct err *e = compare_regs(r, f, &task->regs, 0);
+    err_free(e);
+    return !e;
+}
+
 static struct err *apply_enter(struct replay *r, const struct frame *f, struct task *task)
 {
     bool restart = f->syscall_no == (f->syscall_arch == ARCH_X86_64 ? 219 : 0);
-    if (!restart && !task->ptrace_entered && !r->skip_next_stop) {
+    if (!restart && !r->skip_next_stop && !already_entered(r, f, task)) {
         uint64_t *reg = task->regs.r;
         reg[UREG_RIP] = f->regs.r[UREG_RIP];
         reg[UREG_ORIG_RAX] = f->regs.r[UREG_RIP] == RR_STUB_RECORD_ONLY + 2 || f->regs.r[UREG_RIP] == RR_STUB_P_RECORD + 2
@@ -209,6 +225,8 @@ static struct err *apply_enter(struct replay *r, const struct frame *f, struct t
         TRY(apply_writes(r, f, 0));
         return task_free_buffers(r, task);
     } else {
+        if (f->syscall_arch == ARCH_X86_64 && f->syscall_no == SYS_ptrace)
+            TRY(ptrace_enter(r, f, task));
         TRY(map_all(r, task->space, f));
     }
     return apply_writes(r, f, 0);
@@ -246,11 +264,11 @@ static struct err *apply_brk(struct replay *r, const struct frame *f, struct tas
 static struct err *apply_madvise(struct replay *r, const struct frame *f, struct task *task)
 {
     const uint64_t *reg = f->regs.r;
-    if ((int64_t)reg[UREG_RAX] < 0) {
-        for (size_t i = 0; i < f->madvise_range_count; i++)
-            TRY(space_discard(r, task->space, f->madvise_ranges[i].start, f->madvise_ranges[i].end, (int)reg[UREG_RDX]));
+    for (size_t i = 0; i < f->madvise_range_count; i++)
+        TRY(space_discard(r, task->space, f->madvise_ranges[i].start, f->madvise_ranges[i].end, (int)reg[UREG_RDX]));
+    // ENOMEM: there are gaps, and the rest was done (madvise(2)). rr 5.8 and later say what was done if a call failed.
+    if (f->extra == EXTRA_MADVISE_RANGES || ((int64_t)reg[UREG_RAX] < 0 && (int64_t)reg[UREG_RAX] != -ENOMEM))
         return NULL;
-    }
     return space_discard(r, task->space, reg[UREG_RDI], reg[UREG_RDI] + reg[UREG_RSI], (int)reg[UREG_RDX]);
 }
 
@@ -287,7 +305,8 @@ static struct err *apply_init_buffers(struct replay *r, const struct frame *f, s
         task->syscallbuf = f->mmaps[i].start;
         task->syscallbuf_end = f->mmaps[i].end;
     }
-    return apply_writes(r, f, 0);
+    TRY(apply_writes(r, f, 0));
+    return f->mmap_count ? cloned_init(task, f->regs.r[UREG_RDI]) : NULL;
 }
 
 /* Effects on memory mappings and rr's own structures. */
@@ -305,7 +324,8 @@ static struct err *apply_special(struct replay *r, const struct frame *f, struct
     switch (f->syscall_no) {
     case SYS_mprotect:
     case SYS_pkey_mprotect:
-        return space_protect(r, task->space, reg[UREG_RDI], reg[UREG_RDI] + reg[UREG_RSI], (int)reg[UREG_RDX]);
+        return space_protect(r, task->space, reg[UREG_RDI], reg[UREG_RDI] + reg[UREG_RSI], (int)reg[UREG_RDX],
+                             (int64_t)reg[UREG_RAX]);
     case SYS_madvise:
         return apply_madvise(r, f, task);
     case SYS_brk:
@@ -321,6 +341,11 @@ static struct err *apply_special(struct replay *r, const struct frame *f, struct
         return apply_mremap(r, f, task);
     case SYS_shmdt:
         return apply_shmdt(r, f, task);
+    case SYS_read:
+        cloned_traced_read(task, &f->regs);
+        return NULL;
+    case SYS_ptrace:
+        return ptrace_exit(r, f, task);
     case SYS_rseq:
         task->rseq = reg[UREG_RDX] & 1 ? 0 : reg[UREG_RDI];
         task->rseq_len = (uint32_t)reg[UREG_RSI];
@@ -355,6 +380,8 @@ static struct err *apply_exit_of_syscall(struct replay *r, const struct frame *f
     bool writes_done = false;
     if (!interrupted && !sigreturn && !vetoed)
         TRY(err_prefix(apply_special(r, f, task, &writes_done), "event %llu", (unsigned long long)f->event));
+    if (!interrupted && !vetoed)
+        TRY(fds_exit_of_syscall(r, f, task));
     if (!writes_done)
         TRY(apply_writes(r, f, 0));
     task_load_regs(task, &f->regs);

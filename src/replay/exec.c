@@ -52,8 +52,10 @@ static struct err *find_execing(struct replay *r, const struct frame *f, struct 
     }
     if (!task && r->tasks.count)
         return err_new(ERR_FORMAT, "event %llu: exec by unknown task %d", (unsigned long long)f->event, f->tid);
-    if (task)
+    if (task && task->info.tid != f->tid) {
         task->info.tid = f->tid;
+        task->recorder_serial = r->last_task + ++r->renamed_tasks;
+    }
     *out = task; // NULL: the first exec
     return NULL;
 }
@@ -76,12 +78,14 @@ struct err *apply_exec(struct replay *r, const struct frame *f)
         s->task_count++;
         old->task_count--;
     } else {
-        task = task_create(r, f->tid, s, 0);
+        TRY(task_create(r, f->tid, s, 0, &task));
     }
+    fds_exec(task, f);
     free(task->thread_locals);
     task->thread_locals = NULL;
     task->syscallbuf = 0;
     task->rseq = 0;
+    task->cloned_fd = task->cloned_twin = -1;
     task->buffers_freed = false;
     task->ptrace_entered = false;
     if (old && old->task_count == 0)

@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -128,19 +129,25 @@ static bool answer_trap(struct replay *r, struct task *task, const struct engine
 static struct err *untraced_syscall(struct replay *r, struct task *task, bool *handled)
 {
     uint64_t *reg = task->regs.r;
+    uint16_t number;
+    int64_t result;
     *handled = true;
     switch (reg[UREG_RIP]) {
     case RR_STUB_REPLAY_ONLY:
     case RR_STUB_P_REPLAY:
-        break; // bookkeeping of descriptors: nothing of ours
+        cloned_replay_only_call(task);
+        break;
     case RR_STUB_UNTRACED:
     case RR_STUB_P_UNTRACED:
+        TRY(task_pending_record(r, task, &number, &result));
         if (reg[UREG_RAX] == SYS_mprotect)
-            TRY(space_protect(r, task->space, reg[UREG_RDI], reg[UREG_RDI] + reg[UREG_RSI], (int)reg[UREG_RDX]));
-        else if (reg[UREG_RAX] == SYS_madvise)
+            TRY(space_protect(r, task->space, reg[UREG_RDI], reg[UREG_RDI] + reg[UREG_RSI], (int)reg[UREG_RDX], result));
+        else if (reg[UREG_RAX] == SYS_madvise && (result >= 0 || result == -ENOMEM))
             TRY(space_discard(r, task->space, reg[UREG_RDI], reg[UREG_RDI] + reg[UREG_RSI], (int)reg[UREG_RDX]));
-        else
-            return err_new(ERR_UNSUPPORTED, "untraced system call %lld (cloned file data)", (long long)reg[UREG_RAX]);
+        else if (reg[UREG_RAX] == SYS_read)
+            TRY(cloned_read(r, task, result));
+        else if (reg[UREG_RAX] != SYS_madvise)
+            return err_new(ERR_UNSUPPORTED, "an untraced system call %lld", (long long)reg[UREG_RAX]);
         break;
     default:
         *handled = false;
@@ -149,6 +156,24 @@ static struct err *untraced_syscall(struct replay *r, struct task *task, bool *h
     reg[UREG_RAX] = 0;
     reg[UREG_RIP] += 2;
     return NULL;
+}
+
+/* A buffered call whose effect has to be made again: a write to /proc/PID/mem (rr ReplaySession.cc:do_replay_assist). */
+static struct err *assist(struct replay *r, struct task *task)
+{
+    uint16_t number;
+    int64_t result;
+    TRY(task_pending_record(r, task, &number, &result));
+    return fds_write(r, task, number, &task->regs, result, 0);
+}
+
+/* int 0x80 and sysenter are faults where the recording kernel had no 32-bit system calls. */
+static bool is_foreign_call(const struct task *task, const struct engine_result *stop)
+{
+    uint8_t insn[2] = {0};
+    struct err *e = space_read(task->space, task->regs.r[UREG_RIP], insn, sizeof(insn));
+    err_free(e);
+    return stop->insn_len == 2 && ((insn[0] == 0xcd && insn[1] == 0x80) || (insn[0] == 0x0f && insn[1] == 0x34));
 }
 
 static const char *stop_name(enum stop_reason reason)
@@ -196,6 +221,10 @@ static struct err *judge_stop(struct replay *r, const struct frame *f, struct ta
             *arrived = true;
             return NULL;
         }
+        if (how == HOW_FAULT && rip == f->regs.r[UREG_RIP] && task->info.ticks == f->ticks && is_foreign_call(task, stop)) {
+            *arrived = true;
+            return NULL;
+        }
         return untraced_syscall(r, task, passed);
     case STOP_TRAP:
         if (how == HOW_TRAP && (stop->trap == TRAP_RDTSC || stop->trap == TRAP_RDTSCP ||
@@ -210,8 +239,10 @@ static struct err *judge_stop(struct replay *r, const struct frame *f, struct ta
     case STOP_FAULT:
         if (how == HOW_FAULT && stop->signo == (int32_t)load_u32(f->siginfo) && rip == f->regs.r[UREG_RIP])
             *arrived = true;
-        else if (stop->signo == SIGTRAP && rip == RR_STUB_ASSIST_END)
-            *passed = true; // replay assist: nothing to do unless /proc/PID/mem is written, and those writes are recorded
+        else if (stop->signo == SIGTRAP && rip == RR_STUB_ASSIST_END) {
+            *passed = true;
+            return assist(r, task);
+        }
         return NULL;
     case STOP_BREAK:
         if (how == HOW_FLUSH)
@@ -277,14 +308,14 @@ struct err *reach_frame(struct replay *r, const struct frame *f, uint64_t max_ic
     struct task *task = task_by_tid(r, f->tid);
     if (!task)
         return err_new(ERR_FORMAT, "event %llu: unknown task %d", (unsigned long long)f->event, f->tid);
-    if (task->ptrace_entered && f->kind == FRAME_SYSCALL)
-        return NULL; // the entry was reached by the ptrace stop before
+    if (already_entered(r, f, task))
+        return NULL;
     if (r->skip_next_stop)
         return NULL;
     if (how == HOW_ADDRESS && task->info.ticks == f->ticks && task->regs.r[UREG_RIP] == f->regs.r[UREG_RIP])
         return NULL;
-    if (how == HOW_MATCH && same_state(r, f, task))
-        return NULL;
+    if ((how == HOW_MATCH || how == HOW_FAULT) && same_state(r, f, task))
+        return NULL; // e.g. at a system call's exit; or a second signal in the same place
     uint64_t flush_value = 0;
     if (how == HOW_FLUSH) {
         cleanup(buf_deinit) struct buf data = {0};
@@ -302,6 +333,7 @@ struct err *reach_frame(struct replay *r, const struct frame *f, uint64_t max_ic
         return NULL;
     }
     TRY(set_break(s, address));
+    task->ptrace_entered = false;
     uint64_t left = max_icount;
     for (;;) {
         TRY(space_refresh_watch(r, s));

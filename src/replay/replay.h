@@ -30,6 +30,7 @@ struct mapping {
     gaddr start, end;
     int prot, flags;
     enum mapping_kind kind;
+    bool dontfork;            /* madvise(MADV_DONTFORK): not in the copy that fork makes */
     struct object *object;    /* MAPPING_SHARED */
     uint64_t offset;          /* into the file or object, of `start` */
     uint32_t mmap_idx;        /* record in trace_mmaps() that it came from (for the file's name); UINT32_MAX: none */

@@ -8,6 +8,7 @@
 #define RR_PAGE              0x70000000u
 #define RR_THREAD_LOCALS     0x70001000u
 #define RR_LIBRRPAGE         0x6fffd000u
+#define USER_MEMORY_END      0x800000000000u /* 47 bits */
 #define RR_STUB_TRACED       (RR_PAGE + 0x00)
 #define RR_STUB_UNTRACED     (RR_PAGE + 0x06) /* performed in recording and replay */
 #define RR_STUB_REPLAY_ONLY  (RR_PAGE + 0x09)
@@ -25,11 +26,20 @@ struct object {
     uint32_t mapping_count; /* over all spaces; the object goes when it falls to 0 */
 };
 
+/* Descriptors which mean the memory of some task (fds.c). */
+struct fd_entry {
+    int32_t fd;
+    uint32_t space; /* uid */
+};
+struct fd_table {
+    uint32_t users; /* tasks */
+    VEC(struct fd_entry) entries;
+};
+
 struct space {
     uint32_t uid;
     struct worker *worker;
     VEC(struct mapping) maps; /* sorted by start, disjoint */
-    VEC(struct addr_range) dontfork;
     uint32_t task_count;
     unsigned next_slot;
     uint32_t thread_locals_of; /* serial of the task whose thread-locals page is in memory; 0: none yet */
@@ -47,6 +57,12 @@ struct task {
     gaddr syscallbuf, syscallbuf_end;
     gaddr rseq;
     uint32_t rseq_len, rseq_sig;
+    struct fd_table *fds;
+    int32_t own_ns_tid;    /* its number in its own pid namespace */
+    uint32_t pid_ns;       /* serial of the first task of that namespace */
+    uint32_t recorder_serial; /* rr's number of the task: it is in names of files */
+    int32_t cloned_fd, cloned_twin; /* the descriptor of its file of cloned data, and what it is duplicated to; -1: none */
+    uint64_t cloned_offset;
     bool dying;            /* killed within the syscall hook: its registers are not compared any more */
     bool ptrace_entered;   /* the last frame was ENTERING_PTRACE */
     bool buffers_freed;    /* at the entry of exit */
@@ -68,6 +84,7 @@ struct replay {
     VEC(struct space *) spaces;
     VEC(struct object *) objects;
     uint32_t last_task, last_space, last_object;
+    uint32_t renamed_tasks;         /* threads that took over their leader's tid by execve */
     VEC(struct task_info) infos;    /* for replay_tasks() */
     VEC(uint32_t) uids;             /* for replay_spaces() */
     VEC(uint32_t) object_uids;
@@ -92,13 +109,15 @@ struct err *space_map_record(struct replay *r, struct space *s, const struct tra
                              bool force_private) nodiscard;
 struct err *space_map_zero(struct replay *r, struct space *s, gaddr start, gaddr end, int prot, uint32_t mmap_idx) nodiscard;
 struct err *space_unmap(struct replay *r, struct space *s, gaddr start, gaddr end) nodiscard;
-struct err *space_protect(struct replay *r, struct space *s, gaddr start, gaddr end, int prot) nodiscard;
+struct err *space_protect(struct replay *r, struct space *s, gaddr start, gaddr end, int prot, int64_t result) nodiscard;
 struct err *space_move(struct replay *r, struct space *s, gaddr from, uint64_t from_len, gaddr to, uint64_t to_len,
                        bool keep) nodiscard;
 struct err *space_discard(struct replay *r, struct space *s, gaddr start, gaddr end, int advice) nodiscard;
 struct err *space_write(struct replay *r, struct space *s, gaddr addr, const void *data, uint64_t len) nodiscard;
 struct err *space_read(struct space *s, gaddr addr, void *out, size_t len) nodiscard;
 struct err *space_realise(struct replay *r, struct space *s) nodiscard;
+/** Unmaps from a copy what fork was told to leave out. */
+struct err *space_drop_dontfork(struct replay *r, struct space *s) nodiscard;
 struct err *space_copy(struct replay *r, struct space *parent, struct space **out) nodiscard;
 struct err *space_instrument(struct replay *r, struct space *s) nodiscard;
 struct err *space_refresh_watch(struct replay *r, struct space *s) nodiscard;
@@ -111,7 +130,7 @@ void object_free(struct object *o);
 struct err *replay_begin(struct trace *t, struct trace_position position, struct replay **out) nodiscard;
 
 /* task.c */
-struct task *task_create(struct replay *r, int32_t tid, struct space *s, uint32_t parent);
+struct err *task_create(struct replay *r, int32_t tid, struct space *s, uint32_t parent, struct task **out) nodiscard;
 void task_destroy(struct replay *r, struct task *task);
 struct task *task_by_tid(struct replay *r, int32_t tid);
 struct task *task_by_serial(struct replay *r, uint32_t serial);
@@ -119,6 +138,8 @@ struct err *task_install_thread_locals(struct replay *r, struct task *task) nodi
 struct err *task_init_thread_locals(struct replay *r, struct task *task, const struct task *parent) nodiscard;
 struct err *task_load_xstate(struct replay *r, struct task *task, const struct frame *f) nodiscard;
 struct err *task_free_buffers(struct replay *r, struct task *task) nodiscard;
+/** Reads the record which the preload library is about to commit: what the buffered system call returned. */
+struct err *task_pending_record(struct replay *r, struct task *task, uint16_t *number_out, int64_t *result_out) nodiscard;
 void task_load_regs(struct task *task, const struct regs *regs);
 
 /* reach.c: running to the point where a frame happens */
@@ -128,12 +149,40 @@ struct err *prepare_frame(struct replay *r, const struct frame *f) nodiscard;
 struct err *reach_frame(struct replay *r, const struct frame *f, uint64_t max_icount, enum reached *out) nodiscard;
 
 /* apply.c: a frame's effects */
+/** True where a ptrace stop at the system call's entry has brought the task to this ENTER frame already. */
+bool already_entered(const struct replay *r, const struct frame *f, const struct task *task);
 struct err *apply_frame(struct replay *r, const struct frame *f) nodiscard;
 struct err *apply_writes(struct replay *r, const struct frame *f, size_t first) nodiscard;
 struct err *diverged(const struct replay *r, const struct frame *f, const char *format, ...)
     __attribute__((format(printf, 3, 4))) nodiscard;
 struct err *compare_regs(const struct replay *r, const struct frame *f, const struct regs *have, uint32_t skip) nodiscard;
 #define SKIP(reg) (1u << (reg))
+
+/* fds.c: descriptors of /proc/PID/mem */
+struct fd_table *fd_table_create(void);
+struct fd_table *fd_table_share(struct fd_table *t);
+struct fd_table *fd_table_copy(const struct fd_table *from);
+void fd_table_release(struct fd_table *t);
+void fds_exec(struct task *task, const struct frame *f);
+/** What a finished system call means to the table; f->regs are its registers. Before the frame's memory writes. */
+struct err *fds_exit_of_syscall(struct replay *r, const struct frame *f, struct task *task) nodiscard;
+/** The effect of write, pwrite64, writev or pwritev on other tasks' memory; file_offset is used where regs have none. */
+struct err *fds_write(struct replay *r, struct task *task, int64_t number, const struct regs *regs, int64_t result,
+                      int64_t file_offset) nodiscard;
+
+/* cloned.c: reads from the trace's own files */
+/** args: of the task's rrcall_init_buffers, in its memory. */
+struct err *cloned_init(struct task *task, gaddr args) nodiscard;
+/** A system call which is made only in replay; task->regs are at it. */
+void cloned_replay_only_call(struct task *task);
+/** The buffered read at which task->regs stand, which returned `result`. */
+struct err *cloned_read(struct replay *r, struct task *task, int64_t result) nodiscard;
+/** A read that was an event of the trace. */
+void cloned_traced_read(struct task *task, const struct regs *regs);
+
+/* ptrace.c: what the ptrace calls of recorded programs do to other tasks */
+struct err *ptrace_enter(struct replay *r, const struct frame *f, struct task *tracer) nodiscard;
+struct err *ptrace_exit(struct replay *r, const struct frame *f, struct task *tracer) nodiscard;
 
 /* exec.c */
 struct err *apply_exec(struct replay *r, const struct frame *f) nodiscard;

@@ -7,9 +7,27 @@
 
 #include <sys/mman.h>
 
-enum { SAVE_VERSION = 1 };
+enum { SAVE_VERSION = 2 };
 
-static void save_task(struct buf *out, const struct task *task, const struct xstate *x)
+/* Tables of descriptors are written with the first task that has them; others name that task. */
+static void save_fds(struct buf *out, const struct replay *r, const struct task *task)
+{
+    vec_each (it, &r->tasks) {
+        if ((*it)->fds != task->fds)
+            continue;
+        buf_uleb(out, (*it)->info.serial);
+        if (*it != task)
+            return;
+        break;
+    }
+    buf_uleb(out, task->fds->entries.count);
+    vec_each (e, &task->fds->entries) {
+        buf_uleb(out, (uint32_t)e->fd);
+        buf_uleb(out, e->space);
+    }
+}
+
+static void save_task(struct buf *out, const struct replay *r, const struct task *task, const struct xstate *x)
 {
     const struct task_info *i = &task->info;
     buf_uleb(out, i->serial);
@@ -27,6 +45,13 @@ static void save_task(struct buf *out, const struct task *task, const struct xst
     buf_uleb(out, task->rseq);
     buf_uleb(out, task->rseq_len);
     buf_uleb(out, task->rseq_sig);
+    buf_uleb(out, (uint32_t)task->own_ns_tid);
+    buf_uleb(out, task->pid_ns);
+    buf_uleb(out, task->recorder_serial);
+    buf_uleb(out, (uint32_t)task->cloned_fd);
+    buf_uleb(out, (uint32_t)task->cloned_twin);
+    buf_uleb(out, task->cloned_offset);
+    save_fds(out, r, task);
     buf_add(out, &task->regs, sizeof(task->regs));
     size_t len = task->thread_locals ? PAGE_SIZE : 0;
     while (len && !task->thread_locals[len - 1])
@@ -44,18 +69,13 @@ static void save_space(struct buf *out, const struct space *s)
     buf_uleb(out, s->thread_locals_of);
     buf_uleb(out, s->globals);
     buf_uleb(out, s->breakpoint_insn);
-    buf_uleb(out, s->dontfork.count);
-    vec_each (d, &s->dontfork) {
-        buf_uleb(out, d->start);
-        buf_uleb(out, d->end);
-    }
     buf_uleb(out, s->maps.count);
     gaddr last = 0;
     vec_each (m, &s->maps) {
         buf_uleb(out, (m->start - last) / PAGE_SIZE);
         buf_uleb(out, (m->end - m->start) / PAGE_SIZE);
         last = m->end;
-        buf_u8(out, (uint8_t)(m->prot | m->kind << 4));
+        buf_u8(out, (uint8_t)(m->prot | m->dontfork << 3 | m->kind << 4));
         buf_uleb(out, (uint32_t)m->flags);
         buf_uleb(out, m->object ? m->object->uid : 0);
         buf_uleb(out, m->offset);
@@ -79,6 +99,7 @@ struct err *replay_save(struct replay *r, struct buf *out)
     buf_uleb(out, r->last_task);
     buf_uleb(out, r->last_space);
     buf_uleb(out, r->last_object);
+    buf_uleb(out, r->renamed_tasks);
     buf_uleb(out, r->objects.count);
     vec_each (it, &r->objects) {
         const struct object *o = *it;
@@ -94,7 +115,7 @@ struct err *replay_save(struct replay *r, struct buf *out)
     vec_each (it, &r->tasks) {
         struct xstate x;
         TRY(worker_get_xstate((*it)->space->worker, (*it)->info.slot, &x));
-        save_task(out, *it, &x);
+        save_task(out, r, *it, &x);
     }
     return NULL;
 }
@@ -112,10 +133,6 @@ static struct err *restore_space(struct replay *r, struct bytes *b)
     s->thread_locals_of = (uint32_t)bytes_uleb(b);
     s->globals = bytes_uleb(b);
     s->breakpoint_insn = bytes_uleb(b);
-    for (size_t n = bytes_count(b, 2); n; n--) {
-        gaddr start = bytes_uleb(b), end = bytes_uleb(b);
-        vec_push(&s->dontfork, (struct addr_range){start, end});
-    }
     size_t record_count;
     const struct trace_mmap *records = trace_mmaps(r->trace, &record_count);
     uint64_t page = 0;
@@ -124,12 +141,13 @@ static struct err *restore_space(struct replay *r, struct bytes *b)
         struct mapping m = {0};
         uint8_t bits = bytes_u8(b);
         m.prot = bits & 7;
+        m.dontfork = bits & 8;
         m.kind = (enum mapping_kind)(bits >> 4);
         m.flags = (int)bytes_uleb(b);
         uint32_t object = (uint32_t)bytes_uleb(b);
         m.offset = bytes_uleb(b);
         m.mmap_idx = (uint32_t)(bytes_uleb(b) - 1);
-        const uint64_t limit = 0x800000000000 / PAGE_SIZE;
+        const uint64_t limit = USER_MEMORY_END / PAGE_SIZE;
         if (b->failed || gap > limit || pages > limit || page + gap + pages > limit || pages == 0)
             return bad_state("a mapping's range");
         m.start = (page + gap) * PAGE_SIZE;
@@ -148,6 +166,25 @@ static struct err *restore_space(struct replay *r, struct bytes *b)
     return space_realise(r, s);
 }
 
+static struct err *restore_fds(struct replay *r, struct task *task, struct bytes *b)
+{
+    uint32_t owner_serial = (uint32_t)bytes_uleb(b);
+    struct task *owner = task_by_serial(r, owner_serial);
+    if (b->failed || !owner)
+        return bad_state("a task's descriptors");
+    if (owner != task) {
+        task->fds = fd_table_share(owner->fds);
+        return NULL;
+    }
+    task->fds = fd_table_create();
+    for (size_t n = bytes_count(b, 2); n; n--) {
+        int32_t fd = (int32_t)bytes_uleb(b);
+        uint32_t space = (uint32_t)bytes_uleb(b);
+        vec_push(&task->fds->entries, (struct fd_entry){fd, space});
+    }
+    return NULL;
+}
+
 static struct err *restore_task(struct replay *r, struct bytes *b)
 {
     struct task_info i = {0};
@@ -161,7 +198,7 @@ static struct err *restore_task(struct replay *r, struct bytes *b)
     uint8_t bits = bytes_u8(b);
     i.in_syscall = bits & 1;
     struct space *s = space_by_uid(r, i.space);
-    if (b->failed || !s || i.slot >= WORKER_MAX_TASKS)
+    if (b->failed || !s || i.slot >= WORKER_MAX_TASKS || task_by_serial(r, i.serial))
         return bad_state("a task");
     struct task *task = xnew(struct task);
     vec_push(&r->tasks, task);
@@ -178,6 +215,13 @@ static struct err *restore_task(struct replay *r, struct bytes *b)
     task->rseq = bytes_uleb(b);
     task->rseq_len = (uint32_t)bytes_uleb(b);
     task->rseq_sig = (uint32_t)bytes_uleb(b);
+    task->own_ns_tid = (int32_t)bytes_uleb(b);
+    task->pid_ns = (uint32_t)bytes_uleb(b);
+    task->recorder_serial = (uint32_t)bytes_uleb(b);
+    task->cloned_fd = (int32_t)bytes_uleb(b);
+    task->cloned_twin = (int32_t)bytes_uleb(b);
+    task->cloned_offset = bytes_uleb(b);
+    TRY(restore_fds(r, task, b));
     const uint8_t *regs = bytes_take(b, sizeof(task->regs));
     size_t len = bytes_count(b, 1);
     const uint8_t *locals = bytes_take(b, len);
@@ -240,6 +284,7 @@ static struct err *restore_body(struct replay *r, struct bytes *b, const struct 
     r->skip_next_stop = bits & 2;
     uint32_t last_task = (uint32_t)bytes_uleb(b), last_space = (uint32_t)bytes_uleb(b),
              last_object = (uint32_t)bytes_uleb(b);
+    r->renamed_tasks = (uint32_t)bytes_uleb(b);
     for (size_t n = bytes_count(b, 4); n; n--) {
         uint32_t uid = (uint32_t)bytes_uleb(b);
         uint64_t device = bytes_uleb(b), inode = bytes_uleb(b), size = bytes_uleb(b);
@@ -310,12 +355,9 @@ static struct err *clone_space(struct replay *copy, const struct space *from)
     fresh.worker = NULL;
     fresh.watch_stale = false;
     fresh.task_count = 0;
-    memset(&fresh.dontfork, 0, sizeof(fresh.dontfork));
     fresh.maps.items = xmemdup(from->maps.items, from->maps.count * sizeof(from->maps.items[0]));
     fresh.maps.cap = from->maps.count;
     *s = fresh;
-    vec_each (d, &from->dontfork)
-        vec_push(&s->dontfork, *d);
     vec_each (m, &s->maps) {
         if (!m->object)
             continue;
@@ -331,6 +373,16 @@ static struct err *clone_space(struct replay *copy, const struct space *from)
     struct hook_request no_hooks = {0};
     TRY(worker_consume(s->worker, &none));
     return worker_set_hooks(s->worker, &no_hooks);
+}
+
+/* Tasks that share a table of descriptors share one in the copy, too. */
+static struct fd_table *clone_fds(const struct replay *from, const struct replay *copy, const struct task *task)
+{
+    for (size_t i = 0; i < copy->tasks.count; i++) {
+        if (from->tasks.items[i]->fds == task->fds)
+            return fd_table_share(copy->tasks.items[i]->fds);
+    }
+    return fd_table_copy(task->fds);
 }
 
 struct err *replay_clone(struct replay *from, struct replay **out)
@@ -351,6 +403,7 @@ struct err *replay_clone(struct replay *from, struct replay **out)
         struct task *task = xmemdup(*it, sizeof(**it));
         if (task->thread_locals)
             task->thread_locals = xmemdup(task->thread_locals, PAGE_SIZE);
+        task->fds = clone_fds(from, r, *it);
         vec_push(&r->tasks, task);
         task->space = space_by_uid(r, task->info.space);
         task->space->task_count++;
@@ -358,6 +411,7 @@ struct err *replay_clone(struct replay *from, struct replay **out)
     r->last_task = from->last_task;
     r->last_space = from->last_space;
     r->last_object = from->last_object;
+    r->renamed_tasks = from->renamed_tasks;
     *out = steal(r);
     return NULL;
 }

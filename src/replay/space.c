@@ -191,7 +191,6 @@ void space_free(struct replay *r, struct space *s, bool kill)
             object_release(r, m->object);
     }
     vec_deinit(&s->maps);
-    vec_deinit(&s->dontfork);
     free(s);
 }
 
@@ -275,7 +274,7 @@ struct err *space_realise(struct replay *r, struct space *s)
 
 static struct err *check_range(gaddr start, gaddr end)
 {
-    if (start > end || (start | end) % PAGE_SIZE || end > 0x800000000000)
+    if (start > end || (start | end) % PAGE_SIZE || end > USER_MEMORY_END)
         return err_new(ERR_FORMAT, "mapping %#llx-%#llx makes no sense", (unsigned long long)start,
                        (unsigned long long)end);
     return NULL;
@@ -338,15 +337,34 @@ struct err *space_unmap(struct replay *r, struct space *s, gaddr start, gaddr en
     return NULL;
 }
 
-struct err *space_protect(struct replay *r, struct space *s, gaddr start, gaddr end, int prot)
+/* The end of a range given to a system call, which may lie anywhere. */
+static gaddr clamp_end(gaddr start, gaddr end)
 {
+    if (end < start || end > USER_MEMORY_END)
+        return start < USER_MEMORY_END ? USER_MEMORY_END : start;
+    return page_up(end);
+}
+
+/* Did the kernel refuse to give this mapping what it lacks? EACCES: a shared mapping of a file opened for reading, or a file on
+ * a noexec mount (mprotect(2)). */
+static bool refuses(const struct mapping *m, int prot, int64_t result)
+{
+    bool is_file = m->kind != MAPPING_ANON || m->mmap_idx != UINT32_MAX;
+    return result == -EACCES && is_file && (prot & ~m->prot & ((m->flags & MAP_SHARED) ? PROT_WRITE | PROT_EXEC : PROT_EXEC));
+}
+
+/* mprotect(2), which returned `result`: a failed call has changed what lies before the place where it failed. */
+struct err *space_protect(struct replay *r, struct space *s, gaddr start, gaddr end, int prot, int64_t result)
+{
+    if (result == -EINVAL || start % PAGE_SIZE)
+        return NULL;
     if (prot & PROT_GROWSDOWN) {
         const struct mapping *m = space_mapping_at(s, start);
         if (m)
             start = m->start;
     }
     prot &= 7;
-    end = page_up(end);
+    end = clamp_end(start, end);
     TRY(check_range(start, end));
     if (start == end)
         return NULL;
@@ -356,7 +374,7 @@ struct err *space_protect(struct replay *r, struct space *s, gaddr start, gaddr 
     gaddr at = start;
     for (size_t i = first_behind(s, start); i < s->maps.count && at < end; i++) {
         struct mapping *m = &s->maps.items[i];
-        if (m->start != at)
+        if (m->start != at || refuses(m, prot, result))
             break;
         m->prot = prot;
         at = m->end;
@@ -417,18 +435,15 @@ struct err *space_move(struct replay *r, struct space *s, gaddr from, uint64_t f
 /* madvise with an effect on contents or on fork. */
 struct err *space_discard(struct replay *r, struct space *s, gaddr start, gaddr end, int advice)
 {
-    end = page_up(end);
+    end = clamp_end(start, end);
     TRY(check_range(start, end));
     switch (advice) {
     case MADV_DONTFORK:
-        vec_push(&s->dontfork, (struct addr_range){start, end});
-        return NULL;
     case MADV_DOFORK:
-        for (size_t i = 0; i < s->dontfork.count; i++) {
-            struct addr_range *d = &s->dontfork.items[i];
-            if (d->start >= start && d->end <= end)
-                d->end = d->start;
-        }
+        split_at(s, start);
+        split_at(s, end);
+        for (size_t i = first_behind(s, start); i < s->maps.count && s->maps.items[i].start < end; i++)
+            s->maps.items[i].dontfork = advice == MADV_DONTFORK;
         return NULL;
     case MADV_DONTNEED:
     case MADV_REMOVE:
@@ -485,6 +500,18 @@ struct err *space_read(struct space *s, gaddr addr, void *out, size_t len)
     return worker_read(s->worker, addr, out, len, NULL);
 }
 
+struct err *space_drop_dontfork(struct replay *r, struct space *s)
+{
+    for (size_t i = 0; i < s->maps.count;) {
+        struct mapping m = s->maps.items[i];
+        if (m.dontfork)
+            TRY(space_unmap(r, s, m.start, m.end));
+        else
+            i++;
+    }
+    return NULL;
+}
+
 /* A copy as made by fork. */
 struct err *space_copy(struct replay *r, struct space *parent, struct space **out)
 {
@@ -495,7 +522,6 @@ struct err *space_copy(struct replay *r, struct space *parent, struct space **ou
     s->task_count = 0;
     s->maps.items = xmemdup(parent->maps.items, parent->maps.count * sizeof(parent->maps.items[0]));
     s->maps.cap = s->maps.count = parent->maps.count;
-    memset(&s->dontfork, 0, sizeof(s->dontfork));
     vec_each (m, &s->maps) {
         if (m->object)
             m->object->mapping_count++;

@@ -9,15 +9,37 @@
 /* Offsets in struct preload_thread_locals, the same in every release (rr preload_interface.h). */
 enum { TL_ALT_STACK = 0, TL_NESTING_LEVEL = 24, TL_SAVED_FLAGS = 28 };
 
-struct task *task_create(struct replay *r, int32_t tid, struct space *s, uint32_t parent)
+static bool slot_is_free(const struct replay *r, const struct space *s, unsigned slot)
 {
+    vec_each (it, &r->tasks) {
+        if ((*it)->space == s && (*it)->info.slot == slot)
+            return false;
+    }
+    return true;
+}
+
+/* The new task has its own table of descriptors and pid namespace; the caller may give it its parent's. */
+struct err *task_create(struct replay *r, int32_t tid, struct space *s, uint32_t parent, struct task **out)
+{
+    if (s->task_count >= WORKER_MAX_TASKS)
+        return err_new(ERR_LIMIT, "more than %d threads at a time in one process", WORKER_MAX_TASKS);
+    unsigned slot = s->next_slot % WORKER_MAX_TASKS;
+    while (!slot_is_free(r, s, slot))
+        slot = (slot + 1) % WORKER_MAX_TASKS;
+    s->next_slot = slot + 1;
     struct task *task = xnew(struct task);
-    task->info = (struct task_info){.serial = ++r->last_task, .tid = tid, .tgid = tid, .space = s->uid, .parent = parent};
-    task->info.slot = s->next_slot++ % WORKER_MAX_TASKS;
+    task->info = (struct task_info){.serial = ++r->last_task, .tid = tid, .tgid = tid, .space = s->uid, .parent = parent,
+                                    .slot = slot};
+    task->recorder_serial = task->info.serial + r->renamed_tasks;
+    task->cloned_fd = task->cloned_twin = -1;
+    task->own_ns_tid = tid;
+    task->pid_ns = task->info.serial;
+    task->fds = fd_table_create();
     task->space = s;
     s->task_count++;
     vec_push(&r->tasks, task);
-    return task;
+    *out = task;
+    return NULL;
 }
 
 void task_destroy(struct replay *r, struct task *task)
@@ -31,6 +53,7 @@ void task_destroy(struct replay *r, struct task *task)
         }
     }
     free(task->thread_locals);
+    fd_table_release(task->fds);
     free(task);
 }
 
@@ -91,6 +114,20 @@ struct err *task_init_thread_locals(struct replay *r, struct task *task, const s
     memcpy(page + TL_ALT_STACK, &task->scratch_end, sizeof(task->scratch_end));
     free(task->thread_locals);
     task->thread_locals = page;
+    return NULL;
+}
+
+/* It stands behind those records that the buffer's header counts (§4.5). */
+struct err *task_pending_record(struct replay *r, struct task *task, uint16_t *number_out, int64_t *result_out)
+{
+    uint32_t bytes, header = trace_header(r->trace)->syscallbuf_hdr_size;
+    uint8_t record[16];
+    if (!task->syscallbuf)
+        return err_new(ERR_FORMAT, "a buffered system call without a buffer");
+    TRY(space_read(task->space, task->syscallbuf, &bytes, sizeof(bytes)));
+    TRY(space_read(task->space, task->syscallbuf + header + bytes, record, sizeof(record)));
+    *result_out = (int64_t)load_u64(record);
+    *number_out = load_u16(record + 8);
     return NULL;
 }
 
