@@ -102,6 +102,11 @@ static bool is_one_of(uint64_t pc, const uint64_t *pcs, size_t count)
     return false;
 }
 
+bool hooks_is_break(uint64_t pc)
+{
+    return is_one_of(pc, break_pcs, break_count);
+}
+
 /* Appends a row; its length depends on the selection only, so rows can be dropped from the front. False: stop. */
 static bool record_hit(const struct engine_task *task, uint32_t slot, uint64_t icount)
 {

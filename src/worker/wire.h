@@ -14,12 +14,12 @@
 enum wire_op {
     WIRE_MAP, WIRE_UNMAP, WIRE_PROTECT, WIRE_MOVE, WIRE_DONTNEED, WIRE_READ, WIRE_WRITE, WIRE_SET_REGS, WIRE_GET_REGS,
     WIRE_SET_XSTATE, WIRE_GET_XSTATE, WIRE_DROP_TASK, WIRE_RUN, WIRE_BREAKS, WIRE_CONSUME, WIRE_CLOCK, WIRE_TAKE,
-    WIRE_HOOKS, WIRE_STATS, WIRE_FORK, WIRE_SET_STACK, WIRE_PROBE,
+    WIRE_HOOKS, WIRE_STATS, WIRE_FORK, WIRE_SET_STACK, WIRE_PROBE, WIRE_STEPS,
 };
 
 /* What the log's consumers gather, and last the rows of hooks. */
 enum wire_stream { STREAM_WRITES, STREAM_CALLS, STREAM_BLOCKS, STREAM_COUNTS, STREAM_PAGES, STREAM_STACK, STREAM_FLOORS, STREAM_COUNT,
-                   STREAM_HOOKS = STREAM_COUNT };
+                   STREAM_HOOKS = STREAM_COUNT, STREAM_STEPS, STREAM_STEP_MEMORY };
 
 struct wire_run {
     struct engine_request request;
@@ -40,6 +40,10 @@ struct wire_command {
             uint8_t index, calls, blocks, keep_last, keep_rows, keep_stacks, track, regs;
             uint64_t watch_count, max_rows, memory_count;
         } consume;
+        struct {
+            uint8_t record, vectors;
+            uint64_t max_rows;
+        } steps;
     };
 };
 

@@ -737,6 +737,33 @@ struct err *worker_take_hook_rows(struct worker *w, struct buf *rows)
     return take(w, STREAM_HOOKS, rows);
 }
 
+struct err *worker_set_steps(struct worker *w, const struct step_request *request)
+{
+    static const struct step_request nothing;
+    const struct step_request *q = request ? request : &nothing;
+    struct wire_command c = {.op = WIRE_STEPS, .len = q->capture_count};
+    c.steps.record = q->record;
+    c.steps.vectors = q->vectors;
+    c.steps.max_rows = q->max_rows;
+    if (q->capture_count > 100000)
+        return err_new(ERR_LIMIT, "%zu captures; at most 100000", q->capture_count);
+    for (size_t i = 0; i < q->capture_count; i++) {
+        if (q->captures[i].len > 4096)
+            return err_new(ERR_LIMIT, "capture of %llu bytes; at most 4096", (unsigned long long)q->captures[i].len);
+    }
+    if (q->capture_count)
+        memcpy(w->window, q->captures, q->capture_count * sizeof(*q->captures));
+    struct wire_reply reply;
+    return exchange(w, &c, &reply);
+}
+
+struct err *worker_take_steps(struct worker *w, struct buf *rows, struct buf *memory)
+{
+    if (rows)
+        TRY(take(w, STREAM_STEPS, rows));
+    return memory ? take(w, STREAM_STEP_MEMORY, memory) : NULL;
+}
+
 struct err *worker_stats(struct worker *w, struct engine_stats *out)
 {
     struct wire_command c = {.op = WIRE_STATS};

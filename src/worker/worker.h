@@ -171,6 +171,38 @@ struct hook_request {
 struct err *worker_set_hooks(struct worker *w, const struct hook_request *request) nodiscard;
 struct err *worker_take_hook_rows(struct worker *w, struct buf *rows) nodiscard;
 
+/* Steps: the registers before each instruction of a stretch, at some 100 ns each instead of a round trip; and memory at chosen
+ * moments. Rows are times as with the log consumers. */
+struct step_row {
+    uint64_t stamp, icount; /* before the instruction at rip */
+    uint32_t slot;
+    uint8_t end;      /* true: the state at the end of a run, of which `reason` (enum stop_reason) says why. A row before it with the
+                         same time is that of an instruction which did not complete: a system call, a fault, a `rep` cut short */
+    uint8_t reason;
+    uint8_t code_len; /* how much of `code` could be read */
+    uint8_t pad;
+    uint8_t code[16];
+    struct regs regs;
+};
+/* A piece of memory as it is just before the instruction at a moment. */
+struct step_capture {
+    uint64_t stamp, icount;
+    gaddr addr;
+    uint64_t len; /* at most 4096 */
+};
+struct step_request {
+    bool record;      /* a step_row before each instruction; each followed by XSTATE_MAX bytes of vector state if `vectors` */
+    bool vectors;
+    size_t max_rows;  /* the run ends with STOP_CONSUMER when reached; 0: no limit but 1 GiB */
+    const struct step_capture *captures; /* by rising time; at most 100000 */
+    size_t capture_count;
+};
+/** Replaces what was asked for (NULL: nothing any more) and forgets rows. Hooks, breaks and consumers go on as before. */
+struct err *worker_set_steps(struct worker *w, const struct step_request *request) nodiscard;
+/** Appends what was gathered, and empties it. memory: for each capture that was reached or passed u64 bytes read (0: unreadable, or the
+ * moment did not come), then the bytes, padded to 8. Either may be NULL. */
+struct err *worker_take_steps(struct worker *w, struct buf *rows, struct buf *memory) nodiscard;
+
 struct err *worker_stats(struct worker *w, struct engine_stats *out) nodiscard;
 /** Makes the worker try a system call that its filter forbids: it dies. For tests of the filter. */
 struct err *worker_probe(struct worker *w, uint64_t number) nodiscard;

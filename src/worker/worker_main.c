@@ -1,6 +1,7 @@
 /* The worker's side of the wire: a loop that obeys commands. Freestanding; see engine.h. */
 #include "worker/consume.h"
 #include "worker/hooks.h"
+#include "worker/steps.h"
 #include "worker/syscalls.h"
 #include "worker/wire.h"
 
@@ -382,7 +383,7 @@ static void do_run(const struct wire_command *c, struct wire_reply *reply)
     struct engine_task *task = task_at(c->slot);
     if (c->run.set_regs)
         task->regs = c->run.regs;
-    hooks_run(task, c->slot, &c->run.request, &reply->result);
+    steps_run(task, c->slot, &c->run.request, &reply->result);
     reply->regs = task->regs;
 }
 
@@ -484,13 +485,18 @@ static void obey(struct wire_command *c, const int fds[MAX_FDS], struct wire_rep
     case WIRE_CLOCK:
         consume_clock(c->start, c->offset);
         hooks_clock(c->start, c->offset);
+        steps_clock(c->start, c->offset);
         break;
     case WIRE_TAKE:
         reply->value = c->kind == STREAM_HOOKS ? hooks_take(window, WINDOW_LEN, &reply->done)
-                                               : consume_take(c->kind, window, WINDOW_LEN, &reply->done);
+                       : c->kind > STREAM_HOOKS ? steps_take(c->kind, window, WINDOW_LEN, &reply->done)
+                                                : consume_take(c->kind, window, WINDOW_LEN, &reply->done);
         break;
     case WIRE_HOOKS:
         hooks_select(c, window);
+        break;
+    case WIRE_STEPS:
+        steps_select(c, window);
         break;
     case WIRE_SET_STACK:
         consume_set_stack(c->slot, window, c->len);
@@ -611,6 +617,7 @@ void worker_start(const struct wire_boot *given)
     tasks = engine_host_alloc(WORKER_MAX_TASKS * sizeof(tasks[0]));
     consume_init();
     hooks_init();
+    steps_init();
     engine_init(&boot.layout);
     confine();
     await_go();
