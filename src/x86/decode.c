@@ -440,6 +440,10 @@ static void complete(const ZydisDecodedInstruction *z, struct x86_insn *in)
         in->operand_count = 0;
         in->flags_read = in->flags_written = 0;
         break;
+    case ZYDIS_MNEMONIC_VMOVQ: // of a vector register it moves the low half
+        if (op[1].kind == X86_REGISTER && op[1].len > 8)
+            op[1].len = 8;
+        break;
     case ZYDIS_MNEMONIC_INSERTQ: // the upper half is undefined after these
     case ZYDIS_MNEMONIC_EXTRQ:
         op[0].len = 16;

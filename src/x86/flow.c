@@ -1151,7 +1151,7 @@ static bool behind_narrowed(const struct flow *f)
 {
     const struct x86_operand *o = &f->in->operands[f->dest], *from = &f->in->operands[f->second];
     return f->first == f->second && f->in->vex && o->kind == X86_REGISTER && o->element && from->element > o->element &&
-           f->i >= from->len / from->element * o->element && from->kind != X86_IMMEDIATE && from->len >= 16;
+           f->i >= f->in->vector_len / from->element * o->element && from->kind != X86_IMMEDIATE;
 }
 
 /* Does a mask leave the byte as it was, or clear it? */

@@ -297,8 +297,9 @@ static void random_bytes(uint8_t *b)
         static const uint8_t maps[] = {1, 2, 3, 5, 6};
         *b++ = 0x62;
         *b++ = (uint8_t)((7 & ~extension_bits()) << 5 | (chance(80) ? 0x10 : 0) | maps[below(chance(90) ? 3 : 5)]);
-        *b++ = (uint8_t)(rnd() | 4);
-        *b++ = (uint8_t)(chance(50) ? rnd() & ~0x90 : rnd());
+        bool two_operands = chance(30); // vvvv has to be 15 then
+        *b++ = (uint8_t)((rnd() & (two_operands ? 0x80 : 0xfc)) | (two_operands ? 0x78 : 0) | 4 | (chance(60) ? 1 : rnd() & 3));
+        *b++ = (uint8_t)((chance(50) ? rnd() & ~0x90 : rnd()) | (two_operands ? 8 : 0));
         *b++ = (uint8_t)rnd();
     }
     uint8_t mod = chance(50) ? 3 : (uint8_t)below(3);
