@@ -34,7 +34,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case 'm':
         if (strcmp(arg, "count") != 0 && strcmp(arg, "index") != 0)
             argp_error(state, "mode is count or index, not %s", arg);
-        o->mode = strcmp(arg, "index") == 0 ? ENGINE_LOG : ENGINE_COUNT;
+        o->mode = strcmp(arg, "index") == 0 ? ENGINE_INDEX : ENGINE_COUNT;
         return 0;
     case 'u':
         o->until.event = strtoull(arg, &end, 10);
@@ -137,9 +137,7 @@ static struct err *replay_all(const char *dir, const struct options *o)
     struct context c = {o, t};
     struct replay_observer observer = {.ctx = &c, .event = on_event};
     replay_set_observer(r, &observer);
-    struct consume_request index = {.index = true, .calls = true};
-    if (o->mode == ENGINE_LOG)
-        TRY(replay_set_mode(r, ENGINE_LOG, &index));
+    TRY(replay_set_mode(r, o->mode, NULL));
     struct timespec start, end;
     clock_gettime(CLOCK_MONOTONIC, &start);
     TRY(replay_run(r, o->until, UINT64_MAX, NULL));

@@ -82,19 +82,9 @@ static void compose_stacks(struct joining *j, const struct segment *s, const str
         j->stacks.count = kept;
     }
     vec_each (f, &s->floors) {
-        // Where does the task's last call on that stack stand? Calls on other stacks behind it are over.
-        size_t last = SIZE_MAX;
-        for (size_t i = 0; i < j->stacks.count; i++) {
-            if (j->stacks.items[i].task == f->task && j->stacks.items[i].region == f->region)
-                last = i;
-        }
-        if (last == SIZE_MAX)
-            continue;
         size_t kept = 0;
-        for (size_t i = 0; i < j->stacks.count; i++) {
-            const struct db_call *c = &j->stacks.items[i];
-            bool over = c->task == f->task && (i > last || (c->region == f->region && c->sp <= f->floor));
-            if (!over)
+        vec_each (c, &j->stacks) {
+            if (c->task != f->task || c->sp < f->start || c->sp >= f->end || c->sp > f->floor)
                 j->stacks.items[kept++] = *c;
         }
         j->stacks.count = kept;

@@ -46,12 +46,12 @@ static void put_stacks(const struct segment *s, struct buf *b)
         buf_uleb(b, c->block);
         buf_uleb(b, c->return_addr - c->block);
         buf_uleb(b, c->sp);
-        buf_uleb(b, c->region);
     }
     buf_uleb(b, s->floors.count);
     vec_each (f, &s->floors) {
         buf_uleb(b, f->task);
-        buf_uleb(b, f->region);
+        buf_uleb(b, f->start);
+        buf_uleb(b, f->end - f->start);
         buf_uleb(b, f->floor);
     }
     buf_uleb(b, s->execs.count);
@@ -237,13 +237,13 @@ static void get_stacks(struct bytes *b, struct segment *s)
         c.block = bytes_uleb(b);
         c.return_addr = c.block + bytes_uleb(b);
         c.sp = bytes_uleb(b);
-        c.region = bytes_uleb(b);
         vec_push(&s->stacks, c);
     }
     for (size_t n = bytes_count(b, 3); n; n--) {
         struct db_floor f;
         f.task = (uint32_t)bytes_uleb(b);
-        f.region = bytes_uleb(b);
+        f.start = bytes_uleb(b);
+        f.end = f.start + bytes_uleb(b);
         f.floor = bytes_uleb(b);
         vec_push(&s->floors, f);
     }

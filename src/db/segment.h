@@ -17,15 +17,14 @@ enum {
 struct db_call {
     uint32_t task;
     struct moment at;  /* of the call instruction */
-    gaddr block;       /* start of the block that ends with the call */
+    gaddr block;       /* start of the block that ends with the call; 0: a signal handler was entered */
     gaddr return_addr;
     gaddr sp;          /* where the return address is */
-    gaddr region;      /* start of the stack's memory region */
 };
-/* Calls from before the segment on the stack in `region` with sp <= `floor` have ended in it. */
+/* Calls from before the segment with sp in [start, end) and sp <= `floor` have ended in it. */
 struct db_floor {
     uint32_t task;
-    gaddr region, floor;
+    gaddr start, end, floor;
 };
 
 struct db_block {

@@ -371,13 +371,13 @@ static struct err *take_stacks(struct builder *b, uint32_t space)
     for (size_t i = 0; i < entries.len / sizeof(*e); i++) {
         uint32_t serial = serial_of(b->replay, space, e[i].slot);
         if (serial)
-            vec_push(&b->out->stacks, (struct db_call){serial, {e[i].stamp, e[i].icount}, e[i].pc, e[i].return_addr, e[i].sp, e[i].region});
+            vec_push(&b->out->stacks, (struct db_call){serial, {e[i].stamp, e[i].icount}, e[i].pc, e[i].return_addr, e[i].sp});
     }
     const struct stack_floor *f = (const void *)floors.data;
     for (size_t i = 0; i < floors.len / sizeof(*f); i++) {
         uint32_t serial = serial_of(b->replay, space, f[i].slot);
         if (serial)
-            vec_push(&b->out->floors, (struct db_floor){serial, f[i].region, f[i].floor});
+            vec_push(&b->out->floors, (struct db_floor){serial, f[i].start, f[i].end, f[i].floor});
     }
     return NULL;
 }
@@ -417,13 +417,12 @@ static struct err *build(struct builder *b, const struct segment_rule *rule)
     out->icount_start = replay_icount_total(r);
     b->last_total = out->icount_start;
     TRY(replay_save(r, &out->state));
-    const struct consume_request consume = {.index = true, .track = true};
     const struct replay_observer observer = {
         .ctx = b, .event = on_event, .wrote = on_wrote, .remapped = on_remapped, .sharing_changes = on_sharing,
         .space_created = on_space_created, .space_ending = on_space_ending, .task_created = on_task_created,
         .task_ended = on_task_ended,
     };
-    TRY(replay_set_mode(r, ENGINE_LOG, &consume));
+    TRY(replay_set_mode(r, ENGINE_INDEX, NULL));
     replay_set_observer(r, &observer);
     TRY(run(r, rule));
     out->end = replay_now(r);

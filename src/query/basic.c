@@ -64,12 +64,13 @@ struct err *query_complete_frame(struct query_engine *q, json_t *params)
     if (!e)
         e = replay_regs(r, f.task, &regs);
     gaddr pc = e ? 0 : f.frame ? frames.items[f.frame].pc : regs.r[UREG_RIP];
+    bool returns = !e && f.frame && frame_returns(&frames.items[f.frame]);
     vec_deinit(&frames);
     TRY(e);
     json_t *row = json_object();
     json_object_set_new(row, "focus", json_focus(q, replay_now(r), f.task, f.frame));
     json_object_set_new(row, "task", json_task(q, f.task));
-    describe_code(q, r, space, pc, f.frame > 0, row);
+    describe_code(q, r, space, pc, returns, row);
     const struct db_event *event;
     char name[64];
     if (!(e = event_at(q, f.moment.event + 1, &event, NULL)))
@@ -183,12 +184,12 @@ static struct err *give_frame(struct query_engine *q, const struct focus *focus,
     TRY(space_of_task(r, focus->task, &space));
     json_t *row = json_object();
     json_object_set_new(row, "frame", json_integer(idx));
-    describe_code(q, r, space, f->pc, !f->innermost, row);
+    describe_code(q, r, space, f->pc, frame_returns(f), row);
     json_object_set_new(row, "sp", json_hex(f->sp));
     json_object_set_new(row, "inline", json_false());
     json_object_set_new(row, "focus", json_focus(q, focus->moment, focus->task, idx));
-    json_object_set_new(row, "kind", json_string(f->entry_sp ? "call" : "start"));
-    struct code_place p = place_of(q, r, space, f->pc - !f->innermost);
+    json_object_set_new(row, "kind", json_string(!f->entry_sp ? "start" : f->by_signal ? "signal" : "call"));
+    struct code_place p = place_of(q, r, space, f->pc - frame_returns(f));
     struct moment entry;
     struct err *e = entry_of(q, f, focus->task, &entry);
     if (!e) {
@@ -255,7 +256,7 @@ struct err *query_variables(struct query_engine *q, json_t *params)
         c.have_xstate = false;
         c.regs.r[UREG_RSP] = wanted.sp;
         c.regs.r[UREG_RIP] = wanted.pc;
-        pc = wanted.pc - 1;
+        pc = wanted.pc - frame_returns(&wanted);
     } else {
         TRY(frame_context(q, r, f.task, &c));
         pc = c.regs.r[UREG_RIP];

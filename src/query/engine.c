@@ -95,8 +95,7 @@ struct err *fresh_at(struct query_engine *q, size_t segment, struct replay **out
 /* Starts keeping stacks of calls in a replay at a segment's start. */
 static struct err *begin_tracking(struct query_engine *q, struct replay *r, size_t segment)
 {
-    const struct consume_request consume = {.track = true};
-    TRY(replay_set_mode(r, ENGINE_LOG, &consume));
+    TRY(replay_set_mode(r, ENGINE_INDEX, NULL));
     const struct segment *s;
     TRY(history_stacks(q->history, segment, &s));
     size_t count;
@@ -108,8 +107,7 @@ static struct err *begin_tracking(struct query_engine *q, struct replay *r, size
         vec_each (c, &s->stacks) {
             if (c->task == tasks[i].serial)
                 vec_push(&entries, (struct stack_entry){.stamp = c->at.event, .icount = c->at.icount, .pc = c->block,
-                                                        .return_addr = c->return_addr, .sp = c->sp, .region = c->region,
-                                                        .slot = tasks[i].slot});
+                                                        .return_addr = c->return_addr, .sp = c->sp, .slot = tasks[i].slot});
         }
         if (entries.count)
             e = worker_set_stack(replay_worker(r, tasks[i].space), tasks[i].slot, entries.items, entries.count);

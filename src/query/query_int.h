@@ -71,10 +71,18 @@ struct frame_info {
     gaddr pc;          /* innermost: the instruction; else the return address */
     gaddr sp;          /* rsp while this frame is the innermost one: for callers, after the callee's return */
     bool innermost;
+    bool interrupted;   /* by a signal, not by a call: pc is the instruction to go on with */
+    bool by_signal;     /* the frame is a handler's: it was entered by a signal, not a call */
     struct moment call; /* of the call that made the frame; event 0: not known */
     gaddr entry_sp;     /* where its return address is; 0: not known */
     struct moment callee_call; /* not innermost: when it made the call to the next inner frame */
 };
+
+/* Is the frame's pc a return address, so that the call before it is what is meant? */
+static inline bool frame_returns(const struct frame_info *f)
+{
+    return !f->innermost && !f->interrupted;
+}
 
 /* engine.c: states */
 struct err *check_cancel(struct query_engine *q) nodiscard;

@@ -355,7 +355,7 @@ struct err *query_annotations(struct query_engine *q, json_t *params)
     uint32_t space;
     TRY(state_at(q, f.moment, &r));
     TRY(space_of_task(r, f.task, &space));
-    a.place = place_of(q, r, space, frame.pc - !frame.innermost);
+    a.place = place_of(q, r, space, frame.pc - frame_returns(&frame));
     if (!a.place.module)
         return NULL;
     TRY(sym_function_at(a.place.module->sym, a.place.link_addr, &a.fn));

@@ -21,6 +21,12 @@ static struct addr_range region_of(struct replay *r, uint32_t space, gaddr addr)
     return (struct addr_range){addr, addr + 1};
 }
 
+static int compare_times(const void *a, const void *b)
+{
+    const struct stack_entry *x = a, *y = b;
+    return moment_cmp((struct moment){x->stamp, x->icount}, (struct moment){y->stamp, y->icount});
+}
+
 struct err *stack_at(struct query_engine *q, struct moment m, uint32_t task, frame_list *out)
 {
     struct replay *r;
@@ -39,40 +45,41 @@ struct err *stack_at(struct query_engine *q, struct moment m, uint32_t task, fra
     cleanup(buf_deinit) struct buf entries = {0};
     TRY(worker_take_stack(replay_worker(r, space), &entries, NULL));
     const struct stack_entry *e = (const void *)entries.data;
-    size_t n = entries.len / sizeof(*e), depth = 0;
     VEC(struct stack_entry) calls = {0};
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < entries.len / sizeof(*e); i++) {
         if (e[i].slot == slot)
             vec_push(&calls, e[i]);
     }
-    depth = calls.count;
-    // Returns are not logged: calls whose return address lies below the stack pointer are over, and so are those on other stacks
-    // above the last on this one.
-    gaddr rsp = regs.r[UREG_RSP];
-    struct addr_range here = region_of(r, space, rsp);
-    size_t last_here = SIZE_MAX;
-    for (size_t i = 0; i < depth; i++) {
-        if (calls.items[i].sp >= here.start && calls.items[i].sp < here.end)
-            last_here = i;
-    }
-    if (last_here != SIZE_MAX)
-        depth = last_here + 1;
-    while (depth && calls.items[depth - 1].sp >= here.start && calls.items[depth - 1].sp < here.end &&
-           calls.items[depth - 1].sp < rsp)
-        depth--;
-    struct frame_info f = {.pc = regs.r[UREG_RIP], .sp = rsp, .innermost = true};
-    for (size_t i = depth;; i--) {
-        const struct stack_entry *call = i ? &calls.items[i - 1] : NULL;
-        if (call) {
+    if (calls.count)
+        qsort(calls.items, calls.count, sizeof(calls.items[0]), compare_times);
+    // The calls on the stack that RSP is on; then those on the stack from which this one was entered, as they were then: a
+    // signal's handler or the system call hook may run on a stack of its own, and so do coroutines.
+    struct addr_range here = region_of(r, space, regs.r[UREG_RSP]);
+    gaddr lowest = regs.r[UREG_RSP];
+    struct frame_info f = {.pc = regs.r[UREG_RIP], .sp = lowest, .innermost = true};
+    for (size_t end = calls.count, oldest = calls.count;; end = oldest) {
+        for (size_t i = end; i-- > 0;) {
+            const struct stack_entry *call = &calls.items[i];
+            if (call->sp < here.start || call->sp >= here.end || call->sp < lowest)
+                continue;
+            oldest = i;
             f.call = (struct moment){call->stamp, call->icount};
             f.entry_sp = call->sp;
+            f.by_signal = call->pc == 0;
+            vec_push(out, f);
+            f = (struct frame_info){.pc = call->return_addr, .sp = call->sp + 8, .interrupted = f.by_signal,
+                                    .callee_call = f.call};
         }
-        vec_push(out, f);
-        if (!call)
+        size_t other = oldest;
+        while (other && calls.items[other - 1].sp >= here.start && calls.items[other - 1].sp < here.end)
+            other--;
+        if (!other)
             break;
-        f = (struct frame_info){.pc = call->return_addr, .sp = call->sp + 8,
-                                .callee_call = {call->stamp, call->icount}};
+        here = region_of(r, space, calls.items[other - 1].sp);
+        lowest = 0;
+        oldest = other;
     }
+    vec_push(out, f);
     vec_deinit(&calls);
     return NULL;
 }

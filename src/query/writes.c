@@ -91,7 +91,7 @@ static void add_kernel_writes(const struct segment *s, const physical_list *plac
 }
 
 /* Writes come by address in whatever space made them; back to the address that was asked about. */
-static bool to_view(struct replay *r, const physical_list *places, uint32_t space, const struct write_row *row, struct write_hit *h)
+static bool to_view(struct replay *r, const physical_list *places, uint32_t space, const struct access_row *row, struct write_hit *h)
 {
     struct moment at = {row->stamp, row->icount};
     vec_each (p, places) {
@@ -129,7 +129,7 @@ static struct err *take_rows(struct taking *t, struct replay *r, uint32_t space)
 {
     cleanup(buf_deinit) struct buf rows = {0};
     TRY(worker_take_rows(replay_worker(r, space), &rows, NULL, NULL));
-    const struct write_row *row = (const void *)rows.data;
+    const struct access_row *row = (const void *)rows.data;
     for (size_t i = 0; i < rows.len / sizeof(*row); i++) {
         struct write_hit h;
         if (to_view(r, t->places, space, &row[i], &h))
@@ -157,7 +157,7 @@ static struct err *run_segment(struct query_engine *q, size_t segment, const phy
     struct taking t = {places, hits};
     const struct replay_observer observer = {.ctx = &t, .space_ending = on_ending};
     replay_set_observer(r, &observer);
-    struct err *e = replay_set_watch(r, ranges.items, ranges.count, w->limit + 1, !w->forward);
+    struct err *e = replay_set_watch(r, ranges.items, ranges.count, WATCH_STORES, w->limit + 1, !w->forward);
     vec_deinit(&ranges);
     TRY(e);
     bool stopped = true;

@@ -486,6 +486,14 @@ static struct err *apply_flush(struct replay *r, const struct frame *f, struct t
     return apply_writes(r, f, 1);
 }
 
+/* Puts a signal handler on the task's stack of calls: its return address is where the new RSP points. */
+static struct err *push_handler(struct replay *r, const struct frame *f, const struct task *task)
+{
+    const struct stack_entry entry = {.stamp = r->now.event, .icount = r->now.icount, .return_addr = task->regs.r[UREG_RIP],
+                                      .sp = f->regs.r[UREG_RSP], .slot = task->info.slot};
+    return worker_push_call(task->space->worker, &entry);
+}
+
 struct err *apply_frame(struct replay *r, const struct frame *f)
 {
     if (r->tasks.count == 0 || (f->kind == FRAME_SYSCALL && f->syscall_state == SYSCALL_EXITING)) {
@@ -563,6 +571,8 @@ struct err *apply_frame(struct replay *r, const struct frame *f)
     case FRAME_SIGNAL_HANDLER:
     case FRAME_SIGNAL_DELIVERY:
         e = apply_writes(r, f, 0);
+        if (!e && f->kind == FRAME_SIGNAL_HANDLER && r->mode == ENGINE_INDEX)
+            e = push_handler(r, f, task);
         task_load_regs(task, &f->regs);
         if (!e && f->kind == FRAME_SIGNAL_HANDLER)
             e = task_load_xstate(r, task, f);

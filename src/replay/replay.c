@@ -287,7 +287,7 @@ struct worker *replay_worker(struct replay *r, uint32_t space)
 void replay_set_observer(struct replay *r, const struct replay_observer *observer)
 {
     r->observer = observer ? *observer : (struct replay_observer){0};
-    r->instrumented = r->mode == ENGINE_LOG || r->observer.space_created || r->observer.code_mapped;
+    r->instrumented = r->mode != ENGINE_COUNT || r->observer.space_created || r->observer.code_mapped;
 }
 
 struct err *replay_set_mode(struct replay *r, enum engine_mode mode, const struct consume_request *consume)
@@ -298,21 +298,21 @@ struct err *replay_set_mode(struct replay *r, enum engine_mode mode, const struc
     r->consume.watch_count = 0;
     r->watching = false;
     r->watches.count = 0;
-    r->instrumented = r->mode == ENGINE_LOG || r->observer.space_created || r->observer.code_mapped;
-    vec_each (s, &r->spaces) {
-        if (mode == ENGINE_LOG)
-            TRY(worker_consume((*s)->worker, &r->consume));
-    }
+    r->instrumented = r->mode != ENGINE_COUNT || r->observer.space_created || r->observer.code_mapped;
+    vec_each (s, &r->spaces)
+        TRY(mode == ENGINE_INDEX ? worker_reset_index((*s)->worker, true) : space_instrument(r, *s));
     return NULL;
 }
 
-struct err *replay_set_watch(struct replay *r, const struct watch_range *ranges, size_t count, size_t max_rows,
+struct err *replay_set_watch(struct replay *r, const struct watch_range *ranges, size_t count, unsigned what, size_t max_rows,
                              bool keep_last)
 {
-    TRY(replay_set_mode(r, ENGINE_LOG, NULL));
+    TRY(replay_set_mode(r, what & WATCH_LOADS ? ENGINE_LOG_LOADS : ENGINE_LOG, NULL));
     for (size_t i = 0; i < count; i++)
         vec_push(&r->watches, ranges[i]);
     r->watching = true;
+    r->consume.loads = what & WATCH_LOADS;
+    r->consume.no_stores = !(what & WATCH_STORES);
     r->consume.max_rows = max_rows;
     r->consume.keep_last = keep_last;
     vec_each (s, &r->spaces) {

@@ -570,15 +570,15 @@ struct err *space_refresh_watch(struct replay *r, struct space *s)
 /* Gives a new worker the current selection of consumers. */
 struct err *space_instrument(struct replay *r, struct space *s)
 {
-    if (r->mode != ENGINE_LOG)
+    if (r->mode == ENGINE_COUNT)
         return NULL;
+    if (r->mode == ENGINE_INDEX)
+        return worker_reset_index(s->worker, false); // a fork's copy begins with its parent's calls
     s->watch_stale = true;
     if (r->watching) {
         struct consume_request none = {0};
         TRY(worker_consume(s->worker, &none));
         return space_refresh_watch(r, s);
     }
-    struct consume_request request = r->consume;
-    request.keep_stacks = true;
-    return worker_consume(s->worker, &request);
+    return worker_consume(s->worker, &r->consume);
 }

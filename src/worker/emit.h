@@ -5,6 +5,7 @@
 
 #include "base/types.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 
 struct emitter {
@@ -114,7 +115,7 @@ static inline uint8_t *emit_jcc(struct emitter *e, uint8_t condition)
     return e->at - 4;
 }
 
-/* opcode with register and memory operand [base + index * scale + disp32]; base and index may be NO_REG. */
+/* opcode with register and memory operand [base + index * scale + disp]; base and index may be NO_REG. rex: its W bit. */
 enum { NO_REG = 0xff };
 static inline void emit_mem(struct emitter *e, uint8_t rex, uint8_t opcode, unsigned reg, unsigned base, unsigned index,
                             unsigned scale, int32_t disp)
@@ -125,14 +126,19 @@ static inline void emit_mem(struct emitter *e, uint8_t rex, uint8_t opcode, unsi
         emit8(e, (uint8_t)(0x40 | rex));
     emit8(e, opcode);
     unsigned log2 = scale == 8 ? 3 : scale == 4 ? 2 : scale == 2 ? 1 : 0;
-    if (base == NO_REG) {
-        emit8(e, (uint8_t)(0x04 | (reg & 7) << 3));
-        emit8(e, (uint8_t)(log2 << 6 | (index == NO_REG ? 4 : index & 7) << 3 | 5));
-    } else {
-        emit8(e, (uint8_t)(0x84 | (reg & 7) << 3));
-        emit8(e, (uint8_t)(log2 << 6 | (index == NO_REG ? 4 : index & 7) << 3 | (base & 7)));
-    }
-    emit32(e, (uint32_t)disp);
+    bool needs_sib = base == NO_REG || index != NO_REG || (base & 7) == 4; // RSP and R12 as bases have no other form
+    // Without a base the displacement has 32 bits; with RBP or R13 there is no form without one.
+    bool narrow = base != NO_REG && disp == (int8_t)disp, none = narrow && disp == 0 && (base & 7) != 5;
+    unsigned mod = base == NO_REG || none ? 0 : narrow ? 1 : 2;
+    emit8(e, (uint8_t)(mod << 6 | (reg & 7) << 3 | (needs_sib ? 4 : base & 7)));
+    if (needs_sib)
+        emit8(e, (uint8_t)(log2 << 6 | (index == NO_REG ? 4 : index & 7) << 3 | (base == NO_REG ? 5 : base & 7)));
+    if (none)
+        return;
+    if (narrow)
+        emit8(e, (uint8_t)disp);
+    else
+        emit32(e, (uint32_t)disp);
 }
 
 #endif

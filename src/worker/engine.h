@@ -1,15 +1,20 @@
 /* The engine: runs recorded x86-64 code in this very process by dynamic binary translation. Guest address == host
  * address. The guest's FS and GS bases are plain numbers that are added to addresses: kernels without FSGSBASE would
- * lose a base that is set in the CPU, or take microseconds to set it. This header is the contract between the translator and run loop (engine*.c, translate*.c) and whoever
- * hosts them: the worker's command loop, or a test that runs a function of its own under the engine.
+ * lose a base that is set in the CPU, or take microseconds to set it. This header is the contract between the translator
+ * and run loop and whoever hosts them: the worker's command loop, or a test that runs a function of its own under the
+ * engine.
  *
  * Freestanding: built with -ffreestanding -fPIC -mgeneral-regs-only -fno-stack-protector, no libc: between runs the guest's
  * vector state stays loaded in the CPU. Whatever uses vector registers (Zydis) is bracketed by saving the guest's (xsave).
  * One thread.
  *
- * Two variants of translation, each with its own table of blocks:
- *   count  R15 is stolen: budget counter
- *   log    R15 and R14 are stolen: budget counter and log pointer
+ * Four variants of translation, each with its own table of blocks:
+ *   count      instructions and ticks are counted
+ *   index      and how often each block runs, which granules of 8 bytes are written, which calls have not returned (marks.h, calls.h)
+ *   log        and every block and every store's address goes into a log, for consumers
+ *   log-loads  and every load's address, too
+ * Registers are stolen from the guest and live in memory: R15 in all variants for the count; R14 in the last three for the
+ * stack of calls or the log; R11 in these for addresses.
  *
  * Counting. R15 holds ((budget - instructions) << 20) + ticks. Every basic block subtracts at its start
  * (instructions << 20) - ticks of the whole block and leaves if the result is negative, so a block runs only if the
@@ -24,7 +29,7 @@
 
 #include <stddef.h>
 
-enum engine_mode { ENGINE_COUNT, ENGINE_LOG };
+enum engine_mode { ENGINE_COUNT, ENGINE_INDEX, ENGINE_LOG, ENGINE_LOG_LOADS, ENGINE_MODES };
 
 /* Where the engine may live. All addresses are free for it: the recording never maps there. */
 struct engine_layout {
@@ -35,8 +40,17 @@ struct engine_layout {
                                           within reach uses any (operands are then addressed through a register) */
     size_t cache_area_count;
     uint64_t log_area;      /* ENGINE_LOG_LEN bytes and a guard page, anywhere */
+    /* For the index: address A's shadow is the byte at shadow_base + A / 8. The shadows of all `used` ranges, their ends moved
+     * out to multiples of ENGINE_SHADOW_SPAN, are free for the engine. `used` (sorted, disjoint) is what the recording maps
+     * at any time; it has to stay. */
+    uint64_t shadow_base;   /* a multiple of ENGINE_SHADOW_SPAN / 8 */
+    int32_t shadow_fd;      /* a memfd of 16 TiB (ENGINE_SHADOW_LEN): the shadows' memory */
+    const struct addr_range *used;
+    size_t used_count;
 };
-#define ENGINE_LOW_AREA_LEN (4u << 20)
+#define ENGINE_LOW_AREA_LEN (8u << 20)
+#define ENGINE_SHADOW_SPAN  (128ull << 20)
+#define ENGINE_SHADOW_LEN   (1ull << 44)
 #define ENGINE_LOG_LEN      (1u << 20)
 
 enum stop_reason {
@@ -66,6 +80,8 @@ struct engine_request {
     uint64_t max_icount;    /* UINT64_MAX: no limit */
     uint64_t stop_ticks;
     struct regs match;
+    uint64_t stamp, icount_base; /* for the index: when calls of this run are made is told as `stamp` and instructions since
+                                    `icount_base` before its start */
 };
 
 struct engine_result {
@@ -80,28 +96,36 @@ struct engine_result {
     char error[128];
 };
 
+struct calls;
+
 /* One recorded thread's state while it is not running. regs.r[UREG_RIP] etc. are guest values. */
 struct engine_task {
     struct regs regs;
+    struct calls *calls;   /* NULL until it runs in index mode */
     bool xstate_valid;     /* false: initial state, as after exec */
     uint8_t xstate[XSTATE_MAX] __attribute__((aligned(64)));
 };
 
-/* --- What a block of the log variant writes, and who reads it ---
- * A block's record: u32 block index, u32 zero, then for each store slot in program order a u64: the guest address of the
- * store's first byte. Stores with `rep` take two slots: RDI before and RDI after. Records have the fixed length
+/* --- What a block of the log variants writes, and who reads it ---
+ * A block's record: u32 block index, u32 zero, then for each access slot in program order a u64: the guest address of its
+ * first byte. Those with `rep` take two slots: the address register before and after. Records have the fixed length
  * 8 + 8 * slot_count. */
-enum store_kind {
+enum access_kind {
     STORE_PLAIN,  /* writes exactly `size` bytes at the address */
-    STORE_REP,    /* `rep stos/movs/ins`: two slots, element size in `size`; [before, after), or downwards if after < before */
+    STORE_REP,    /* `rep stos/movs`: two slots of RDI, element size in `size`; [before, after), or downwards if after < before */
     STORE_MASKED, /* writes a part of [address, address + size): masked or conditional, the mask is in the registers */
     STORE_CALL,   /* the return address pushed by a call: plain, 8 bytes */
-    STORE_STATE,  /* fxsave, xsave...: at most `size` bytes */
-    STORE_SCATTER /* writes anywhere: elements at addresses only the registers tell; the slot is the base */
+    STORE_STATE,  /* fxsave, xsave, enter...: at most `size` bytes */
+    STORE_SCATTER, /* writes anywhere: elements at addresses only the registers tell; the slot is the base */
+    LOAD_PLAIN,   /* from here on loads, in log-loads only: reads exactly `size` bytes */
+    LOAD_REP,     /* `rep movs/cmps/lods/scas`: two slots of RSI or RDI */
+    LOAD_MASKED,
+    LOAD_STATE,
+    LOAD_GATHER
 };
-struct store_desc {
+struct access_desc {
     uint8_t insn;  /* index of the instruction within the block */
-    uint8_t kind;  /* enum store_kind */
+    uint8_t kind;  /* enum access_kind */
     uint16_t size;
 };
 enum block_end { END_JCC, END_JMP, END_CALL, END_RET, END_INDIRECT_JMP, END_INDIRECT_CALL, END_FALL, END_STOP };
@@ -112,8 +136,8 @@ struct block_info {
     uint8_t ticks;        /* 0 or 1 */
     uint8_t end;          /* enum block_end: what the last instruction is */
     uint16_t slot_count;
-    uint16_t store_count;
-    const struct store_desc *stores;
+    uint16_t access_count;
+    const struct access_desc *accesses;
 };
 
 /* Called with whole records whenever the log is full and at the end of each run. icount is the number of instructions
@@ -125,7 +149,12 @@ typedef bool log_consumer(void *ctx, const uint8_t *log, size_t len, uint64_t ic
 /* Functions the host provides. */
 void engine_host_fatal(const char *message) __attribute__((noreturn));
 int engine_host_prot(uint64_t addr); /* PROT_* bits of the guest's mapping at addr as the guest sees it, or -1 */
-void engine_host_before_flush(void); /* all block indices are about to be forgotten */
+void engine_host_before_flush(void); /* all block indices and counts are about to be forgotten */
+/** Index mode: instructions that were begun but are not in any block's count: the first `begun` of block b, of which the last
+ * one faulted; or one that is not for the engine (STOP_SYSCALL, STOP_TRAP, STOP_FAULT at once). */
+void engine_host_begun(const struct block_info *b, unsigned begun);
+/** The part of memory around `addr` that a stack there can be in: writable mappings without a gap. */
+struct addr_range engine_host_region(uint64_t addr);
 void *engine_host_alloc(size_t len); /* zeroed pages for tables, never freed; aborts when memory is gone */
 
 /** Once per process; installs handlers of SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP on an alternate stack. */
@@ -138,12 +167,16 @@ void engine_run(struct engine_task *task, const struct engine_request *request, 
 void engine_sync_xstate(struct engine_task *task);
 /** To be called after task->xstate was changed by the host, so that it is loaded at the next run. */
 void engine_xstate_changed(struct engine_task *task);
-/** Forgets the vector state of a task about to be freed. */
+/** Forgets the vector state and the calls of a task about to be freed. */
 void engine_task_gone(struct engine_task *task);
 void engine_set_consumer(log_consumer *consumer, void *ctx);
 /** A block by its index in the log. */
 const struct block_info *engine_block(uint32_t idx);
 uint32_t engine_block_count(void);
+/** Index mode: calls each() for all blocks that ran since the last time. */
+void engine_take_counts(void (*each)(const struct block_info *b, uint64_t count));
+/** Index mode: calls each() for every page written since the last time: one bit for each 8 bytes. */
+void engine_take_marks(void (*each)(uint64_t page, const uint64_t granules[8]));
 /** Break addresses; replaces the set. A run that begins on one executes the instruction there first. */
 void engine_set_breaks(const uint64_t *pcs, size_t count);
 /** The host wrote, unmapped, remapped or changed protection of guest memory: translations of it are dropped. */

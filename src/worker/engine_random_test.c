@@ -135,8 +135,27 @@ void engine_host_fatal(const char *message)
     abort();
 }
 
+static uint64_t begun_insns; /* index mode: instructions begun, whatever became of them */
+
+__attribute__((target("general-regs-only"))) static void note_count(const struct block_info *b, uint64_t count)
+{
+    begun_insns += count * b->insn_count;
+}
+
 void engine_host_before_flush(void)
 {
+    engine_take_counts(note_count);
+}
+
+struct addr_range engine_host_region(uint64_t addr)
+{
+    return (struct addr_range){addr & ~0xfffull, (addr | 0xfff) + 1};
+}
+
+__attribute__((target("general-regs-only"))) void engine_host_begun(const struct block_info *b, unsigned begun)
+{
+    (void)b;
+    begun_insns += begun;
 }
 
 void *engine_host_alloc(size_t len)
@@ -182,7 +201,7 @@ static ZydisDecoder decoder;
 static uint8_t program[MAX_CODE];
 static size_t program_len;
 static uint64_t fs_base, gs_base;
-static bool may_fault;
+static bool may_fault, uses_gs;
 
 static void put(const void *bytes, size_t len)
 {
@@ -402,10 +421,10 @@ static bool lead_operands(uint8_t *b, const ZydisDecodedInstruction *z, const Zy
     return true;
 }
 
-static bool uses_fs(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *op)
+static bool uses(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *op, ZydisRegister segment)
 {
     for (unsigned i = 0; i < z->operand_count; i++) {
-        if (op[i].type == ZYDIS_OPERAND_TYPE_MEMORY && op[i].mem.segment == ZYDIS_REGISTER_FS)
+        if (op[i].type == ZYDIS_OPERAND_TYPE_MEMORY && op[i].mem.segment == segment)
             return true;
     }
     return false;
@@ -422,7 +441,7 @@ static void put_random_insn(void)
             continue;
         size_t before = program_len;
         // FS is this program's own thread area, which must not be written.
-        bool astray = may_fault && chance(3) && !uses_fs(&z, op);
+        bool astray = may_fault && chance(3) && !uses(&z, op, ZYDIS_REGISTER_FS);
         if (!astray && !lead_operands(b, &z, op)) {
             program_len = before;
             continue;
@@ -436,6 +455,7 @@ static void put_random_insn(void)
                 memcpy(b + z.raw.disp.offset, &rel, 4);
             }
         }
+        uses_gs |= uses(&z, op, ZYDIS_REGISTER_GS);
         put(b, z.length);
         return;
     }
@@ -543,6 +563,7 @@ static void random_program(void)
 {
     program_len = 0;
     may_fault = chance(20);
+    uses_gs = false;
     size_t count = 1 + below(12);
     for (size_t i = 0; i < count; i++) {
         if (chance(12))
@@ -626,6 +647,17 @@ static void normalise(uint8_t *v)
 
 /* --- running --- */
 
+#define SHADOW_BASE 0x500000000000ull
+
+/* The CPU's GS base: the programs' for them, and for the engine what its marks go by. Setting it takes microseconds. */
+static void set_gs(uint64_t base)
+{
+    static uint64_t now;
+    if (now != base)
+        syscall(SYS_arch_prctl, 0x1001, base); // ARCH_SET_GS
+    now = base;
+}
+
 static void run_native(const struct outcome *start, struct outcome *end)
 {
     *end = *start;
@@ -639,6 +671,7 @@ static void run_native(const struct outcome *start, struct outcome *end)
     cpu->start = CODE_AT;
     cpu->exit = (uint64_t)(uintptr_t)native_exit;
     end->rip = CODE_AT + END_AT;
+    set_gs(uses_gs ? gs_base : SHADOW_BASE);
     native = true;
     native_run();
     native = false;
@@ -696,8 +729,8 @@ static void read_log(const uint8_t *log, size_t len, uint32_t last_insns)
         log += 8 + 8 * b->slot_count;
         uint32_t insns = log == end && last_insns != UINT32_MAX ? last_insns : b->insn_count;
         log_insns += insns;
-        for (unsigned i = 0; i < b->store_count; i++) {
-            const struct store_desc *s = &b->stores[i];
+        for (unsigned i = 0; i < b->access_count; i++) {
+            const struct access_desc *s = &b->accesses[i];
             // A store that faulted may have been done in part.
             bool done = s->insn < insns;
             if (s->insn > insns)
@@ -716,10 +749,27 @@ static void read_log(const uint8_t *log, size_t len, uint32_t last_insns)
                 memset(noted, 1, sizeof(noted));
                 slot++;
                 break;
+            case LOAD_PLAIN:
+            case LOAD_MASKED:
+            case LOAD_STATE:
+            case LOAD_GATHER:
+                slot++;
+                break;
+            case LOAD_REP:
+                slot += 2;
+                break;
             default:
                 note(*slot++, s->size, s->kind == STORE_PLAIN && done);
             }
         }
+    }
+}
+
+static void note_page(uint64_t page, const uint64_t granules[8])
+{
+    for (uint64_t i = 0; i < 512; i++) {
+        if (granules[i / 64] >> i % 64 & 1)
+            note(page + 8 * i, 8, true);
     }
 }
 
@@ -728,6 +778,8 @@ static struct engine_task task;
 static void run_engine(const struct outcome *start, struct outcome *end, enum engine_mode mode, bool exact)
 {
     memset(end, 0, sizeof(*end));
+    begun_insns = 0;
+    set_gs(SHADOW_BASE);
     memcpy(code + END_AT, "\x0f\x05", 2); // syscall
     engine_memory_changed(CODE_AT, MAX_CODE);
     memcpy(buffer, start->memory, BUFFER_LEN);
@@ -751,6 +803,11 @@ static void run_engine(const struct outcome *start, struct outcome *end, enum en
     for (unsigned i = 0; i < saved_count; log += saved_len[i++])
         read_log(log, saved_len[i], saved_insns[i]);
     saved_count = 0;
+    if (mode == ENGINE_INDEX) {
+        engine_take_marks(note_page);
+        engine_take_counts(note_count);
+        log_insns = begun_insns - 1; // the last one faulted, or is the system call at the end
+    }
     for (int i = 0; i < 16; i++)
         end->gpr[i] = task.regs.r[ureg_of[i]];
     end->rip = task.regs.r[UREG_RIP];
@@ -869,6 +926,13 @@ static int test_programs(bool far, uint64_t first_seed, unsigned long programs)
     layout.low_area = 0x25a00000; // no bit or two away from what programs compute
     layout.low_area_len = ENGINE_LOW_AREA_LEN;
     layout.log_area = 0x200000000000;
+    static const struct addr_range used = {BUFFER_AT, BUFFER_AT + BUFFER_LEN};
+    layout.used = &used;
+    layout.used_count = 1;
+    layout.shadow_base = SHADOW_BASE;
+    layout.shadow_fd = memfd_create("marks", 0);
+    if (ftruncate(layout.shadow_fd, ENGINE_SHADOW_LEN) != 0)
+        exit(1);
     layout.cache_areas[0] = far ? (struct addr_range){0x300000000000, 0x300010000000}
                                 : (struct addr_range){0x34000000, 0x3c000000};
     layout.cache_area_count = 1;
@@ -877,9 +941,9 @@ static int test_programs(bool far, uint64_t first_seed, unsigned long programs)
     engine_set_consumer(save_log, NULL);
     syscall(SYS_arch_prctl, 0x1003, &fs_base); // ARCH_GET_FS
     gs_base = 0x12345678;
-    syscall(SYS_arch_prctl, 0x1001, gs_base); // ARCH_SET_GS
+    set_gs(SHADOW_BASE);
     static struct outcome start, want, got;
-    static const char *const modes[] = {"count", "count, exact", "log", "log, exact"};
+    static const char *const modes[] = {"count", "count, exact", "index", "index, exact", "log", "log, exact", "loads", "loads, exact"};
     unsigned failures = 0;
     unsigned long faults = 0;
     for (unsigned long i = 0; i < programs && failures < 20; i++) {
@@ -892,8 +956,8 @@ static int test_programs(bool far, uint64_t first_seed, unsigned long programs)
         run_native(&start, &want);
         faults += want.signo != 0;
         uint64_t icount = 0, ticks = 0;
-        for (int mode = 0; mode < 4; mode++) {
-            run_engine(&start, &got, mode / 2 ? ENGINE_LOG : ENGINE_COUNT, mode & 1);
+        for (int mode = 0; mode < 2 * ENGINE_MODES; mode++) {
+            run_engine(&start, &got, (enum engine_mode)(mode / 2), mode & 1);
             bool bad = differs(&want, &got, mode & 1);
             if (mode >= 2)
                 bad |= log_differs(&start, &got);

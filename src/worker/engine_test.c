@@ -3,7 +3,9 @@
 
 #include "base/buf.h"
 #include "base/test.h"
+#include "worker/calls.h"
 
+#include <setjmp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +23,15 @@ void engine_host_fatal(const char *message)
 
 void engine_host_before_flush(void)
 {
+}
+
+void engine_host_begun(const struct block_info *b, unsigned begun)
+{
+}
+
+struct addr_range engine_host_region(uint64_t addr)
+{
+    return (struct addr_range){addr & ~0xfffffull, (addr | 0xfffff) + 1};
 }
 
 void *engine_host_alloc(size_t len)
@@ -80,6 +91,13 @@ static int set_up(void **state __attribute__((unused)))
     layout.low_area = 0x20000000;
     layout.low_area_len = ENGINE_LOW_AREA_LEN;
     layout.log_area = 0x200000000000;
+    static const struct addr_range used = {PAGE_SIZE, 0x7ffffffff000};
+    layout.used = &used;
+    layout.used_count = 1;
+    layout.shadow_base = 0x100000000000;
+    layout.shadow_fd = memfd_create("marks", 0);
+    if (ftruncate(layout.shadow_fd, ENGINE_SHADOW_LEN) != 0)
+        return -1;
     uint64_t near_here = ((uint64_t)(uintptr_t)&set_up & ~0xfffffffull) - 0x30000000;
     uint64_t near_libc = ((uint64_t)(uintptr_t)&qsort & ~0xfffffffull) - 0x30000000;
     layout.cache_areas[0] = (struct addr_range){near_here, near_here + 0x8000000};
@@ -175,7 +193,7 @@ TEST(floating_point_and_strings_give_the_same_result)
 {
     static char a[8192], b[8192];
     uint64_t want = guest_print(123456789, a);
-    for (int mode = 0; mode < 2; mode++) {
+    for (int mode = 0; mode < ENGINE_MODES; mode++) {
         memset(b, 0, sizeof(b));
         prepare(guest_print, 123456789, (uint64_t)(uintptr_t)b, 0, 0);
         struct engine_result r = go(mode, UINT64_MAX);
@@ -193,7 +211,7 @@ TEST(a_run_in_pieces_adds_up_and_passes_through_the_same_states)
     static const uint64_t pieces[] = {1, 2, 3, 7, 64, 65, 129, 1000, 4096};
     static uint64_t rips[1 << 20];
     for (size_t p = 0; p < sizeof(pieces) / sizeof(pieces[0]); p++) {
-        for (int mode = 0; mode < 2; mode++) {
+        for (int mode = 0; mode < ENGINE_MODES; mode++) {
             prepare(guest_sort, 7, 50, 0, 0);
             uint64_t icount = 0, ticks = 0;
             for (;;) {
@@ -269,7 +287,7 @@ TEST(a_fault_leaves_the_exact_state_in_front_of_the_instruction)
         0x0f, 0x05,
     };
     put_code(0, program, sizeof(program));
-    for (int mode = 0; mode < 2; mode++) {
+    for (int mode = 0; mode < ENGINE_MODES; mode++) {
         prepare(code, 0, 0, 0, 0);
         struct engine_result r = go(mode, UINT64_MAX);
         assert_int_equal(r.reason, STOP_FAULT);
@@ -296,7 +314,7 @@ TEST(code_that_writes_itself_runs_what_it_wrote)
         0x75, 0xeb,                              // jnz again
         0x0f, 0x05,
     };
-    for (int mode = 0; mode < 2; mode++) {
+    for (int mode = 0; mode < ENGINE_MODES; mode++) {
         put_code(0, program, sizeof(program));
         prepare(code, 0, 0, 0, 0);
         struct engine_result r = go(mode, UINT64_MAX);
@@ -316,10 +334,10 @@ static bool count_stores(void *ctx, const uint8_t *log, size_t len, uint64_t ico
         memcpy(&idx, log, 4);
         const struct block_info *b = engine_block(idx);
         log += 8;
-        for (unsigned i = 0; i < b->store_count; i++) {
+        for (unsigned i = 0; i < b->access_count; i++) {
             uint64_t addr;
             memcpy(&addr, log, 8);
-            log += b->stores[i].kind == STORE_REP ? 16 : 8;
+            log += b->accesses[i].kind == STORE_REP ? 16 : 8;
             logged_stores += addr >= (uint64_t)(uintptr_t)ctx && addr < (uint64_t)(uintptr_t)ctx + 8000;
         }
         logged_insns += b->insn_count;
@@ -344,6 +362,110 @@ TEST(the_log_has_every_store_and_every_instruction)
     assert_int_equal(r.reason, STOP_SYSCALL);
     assert_int_equal(logged_stores, 100000);
     assert_int_equal(logged_insns, r.icount);
+}
+
+static uint64_t marked, counted;
+static void count_marks(uint64_t page, const uint64_t granules[8])
+{
+    for (int i = 0; i < 8; i++)
+        marked += (uint64_t)__builtin_popcountll(granules[i]);
+}
+
+static void count_insns(const struct block_info *b, uint64_t count)
+{
+    counted += count * b->insn_count;
+}
+
+TEST(the_index_has_every_granule_and_every_instruction)
+{
+    static uint64_t v[1000];
+    engine_take_marks(NULL);
+    engine_take_counts(NULL);
+    prepare(guest_store, (uint64_t)(uintptr_t)v, 0, 0, 0);
+    struct engine_result r = go(ENGINE_INDEX, UINT64_MAX);
+    assert_int_equal(r.reason, STOP_SYSCALL);
+    marked = counted = 0;
+    engine_take_marks(count_marks);
+    engine_take_counts(count_insns);
+    assert_int_equal(marked, 1000);
+    assert_int_equal(counted, r.icount);
+    engine_take_marks(count_marks);
+    engine_take_counts(count_insns);
+    assert_int_equal(marked, 1000);
+}
+
+GUEST static uint64_t guest_recurse(uint64_t n)
+{
+    if (n == 0) {
+        __asm__ volatile("rdpmc" ::: "rax", "rdx", "memory"); // a place to stop at
+        return 1;
+    }
+    uint64_t result = guest_recurse(n - 1);
+    __asm__ volatile("" : "+r"(result)); // no loop, please
+    return result + (n & 1);
+}
+
+/* setjmp and longjmp as a libc has them: a jump to the saved place, with RSP set back. */
+static jmp_buf place;
+__attribute__((noipa)) static void guest_leave(void)
+{
+    longjmp(place, 1);
+}
+
+GUEST static void guest_deep(uint64_t n)
+{
+    volatile uint64_t room[32];
+    room[n % 32] = n;
+    if (n)
+        guest_deep(n - 1);
+    else
+        guest_leave();
+    room[0]++;
+}
+
+GUEST static uint64_t guest_jumps(uint64_t n)
+{
+    if (!setjmp(place))
+        guest_deep(n);
+    return guest_recurse(3);
+}
+
+static size_t depth(void)
+{
+    calls_normalise(task.calls);
+    return calls_count(task.calls);
+}
+
+TEST(the_stack_of_calls_is_what_has_not_returned)
+{
+    engine_task_gone(&task);
+    prepare(guest_recurse, 50, 0, 0, 0);
+    struct engine_result r = go(ENGINE_INDEX, UINT64_MAX);
+    assert_int_equal(r.reason, STOP_TRAP);
+    assert_int_equal(depth(), 50);
+    // The entries' return addresses are on the stack where they say.
+    for (size_t i = 1; i <= depth(); i++) {
+        const struct call_entry *e = &task.calls->entries[i];
+        uint64_t on_stack;
+        memcpy(&on_stack, (const void *)(uintptr_t)e->sp, 8);
+        assert_true(on_stack == e->return_addr);
+        assert_true(i == 1 || e->sp < e[-1].sp);
+        assert_true(i == 1 || e->time > e[-1].time);
+    }
+    task.regs.r[UREG_RIP] += r.insn_len;
+    r = go(ENGINE_INDEX, UINT64_MAX);
+    assert_int_equal(r.reason, STOP_SYSCALL);
+    assert_int_equal(task.regs.r[UREG_RAX], 26);
+    assert_int_equal(depth(), 0);
+}
+
+TEST(calls_that_longjmp_left_are_not_on_the_stack)
+{
+    engine_task_gone(&task);
+    prepare(guest_jumps, 20, 0, 0, 0);
+    struct engine_result r = go(ENGINE_INDEX, UINT64_MAX);
+    assert_int_equal(r.reason, STOP_TRAP);
+    assert_int_equal(depth(), 4);
 }
 
 TEST(a_match_is_found_within_a_repeated_string_instruction)
@@ -382,6 +504,9 @@ int main(void)
         t(a_fault_leaves_the_exact_state_in_front_of_the_instruction),
         t(code_that_writes_itself_runs_what_it_wrote),
         t(the_log_has_every_store_and_every_instruction),
+        t(the_index_has_every_granule_and_every_instruction),
+        t(the_stack_of_calls_is_what_has_not_returned),
+        t(calls_that_longjmp_left_are_not_on_the_stack),
         t(a_match_is_found_within_a_repeated_string_instruction),
     };
     return cmocka_run_group_tests(tests, set_up, NULL);

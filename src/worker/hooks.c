@@ -2,9 +2,9 @@
 #include "worker/hooks.h"
 
 #include "worker/consume.h"
+#include "worker/rows.h"
 
 enum { MAX_HOOKS = 2048, MAX_BREAKS = 64, MAX_MEMORY = 32 };
-#define ROWS_LEN (1ull << 30)
 
 static uint64_t hook_pcs[MAX_HOOKS] /* sorted */, break_pcs[MAX_BREAKS];
 static size_t hook_count, break_count;
@@ -12,14 +12,11 @@ static struct hook_memory hook_memory[MAX_MEMORY];
 static uint64_t hook_memory_count, hook_rows, hook_max_rows;
 static bool hook_regs, hook_keep_last;
 static uint64_t clock_stamp, clock_base;
-static struct {
-    uint8_t *data; /* in reserved address space */
-    uint64_t len, taken;
-} rows;
+static struct rows rows;
 
 void hooks_init(void)
 {
-    rows.data = engine_host_alloc(ROWS_LEN);
+    rows_init(&rows);
 }
 
 void hooks_clock(uint64_t stamp, uint64_t icount_base)
@@ -73,7 +70,7 @@ void hooks_select(const struct wire_command *c, const uint8_t *window)
     hook_regs = c->consume.regs;
     hook_rows = 0;
     if (!c->consume.keep_rows)
-        rows.len = rows.taken = 0;
+        rows_clear(&rows);
     else if (rows.len)
         hook_rows = 1;
     if (had || hook_count)
@@ -111,11 +108,8 @@ bool hooks_is_break(uint64_t pc)
 static bool record_hit(const struct engine_task *task, uint32_t slot, uint64_t icount)
 {
     uint64_t size = hook_row_len();
-    if (hook_max_rows && hook_keep_last && rows.len >= 2 * hook_max_rows * size) {
-        uint64_t keep = hook_max_rows * size;
-        __builtin_memmove(rows.data, rows.data + rows.len - keep, keep);
-        rows.len = keep;
-    }
+    if (hook_max_rows && hook_keep_last)
+        rows_keep_last(&rows, hook_max_rows, size);
     if (rows.len + size > ROWS_LEN)
         return false;
     struct hook_row *row = (struct hook_row *)(void *)(rows.data + rows.len);
@@ -170,6 +164,8 @@ void hooks_run(struct engine_task *task, uint32_t slot, const struct engine_requ
             }
         }
         first = false;
+        rest.stamp = clock_stamp;
+        rest.icount_base = clock_base + icount;
         engine_run(task, &rest, out);
         icount += out->icount;
         ticks += out->ticks;
@@ -203,11 +199,5 @@ uint64_t hooks_take(uint8_t *window, uint64_t len, uint64_t *left_out)
     uint64_t most = hook_keep_last && hook_max_rows ? hook_max_rows * hook_row_len() : UINT64_MAX;
     if (rows.taken == 0 && rows.len > most)
         rows.taken = rows.len - most;
-    uint64_t n = rows.len - rows.taken < len ? rows.len - rows.taken : len;
-    __builtin_memcpy(window, rows.data + rows.taken, n);
-    rows.taken += n;
-    *left_out = rows.len - rows.taken;
-    if (!*left_out)
-        rows.len = rows.taken = 0;
-    return n;
+    return rows_take(&rows, window, len, left_out);
 }

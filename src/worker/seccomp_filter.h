@@ -24,6 +24,8 @@ static const struct filter_insn seccomp_filter[] = {
     FILTER_ALLOW(11),                              /* munmap */
     FILTER_ALLOW(25),                              /* mremap */
     FILTER_ALLOW(28),                              /* madvise */
+    FILTER_ALLOW(8),                               /* lseek */
+    FILTER_ALLOW(285),                             /* fallocate */
     FILTER_ALLOW(3),                               /* close */
     FILTER_ALLOW(13),                              /* rt_sigaction */
     FILTER_ALLOW(15),                              /* rt_sigreturn */

@@ -5,14 +5,9 @@
 
 #include "worker/consume.h"
 #include "worker/hooks.h"
+#include "worker/rows.h"
 
 enum { MAX_CAPTURES = WINDOW_LEN / sizeof(struct step_capture) };
-#define ROWS_LEN (1ull << 30)
-
-struct rows {
-    uint8_t *data; /* in reserved address space */
-    uint64_t len, taken;
-};
 static struct rows steps, memory;
 static bool record, vectors;
 static uint64_t max_rows, row_count;
@@ -22,8 +17,8 @@ static uint64_t clock_stamp, clock_base;
 
 void steps_init(void)
 {
-    steps.data = engine_host_alloc(ROWS_LEN);
-    memory.data = engine_host_alloc(ROWS_LEN);
+    rows_init(&steps);
+    rows_init(&memory);
     captures = engine_host_alloc(MAX_CAPTURES * sizeof(captures[0]));
 }
 
@@ -42,7 +37,8 @@ void steps_select(const struct wire_command *c, const uint8_t *window)
     capture_count = c->len < MAX_CAPTURES ? c->len : MAX_CAPTURES;
     next_capture = 0;
     __builtin_memcpy(captures, window, capture_count * sizeof(captures[0]));
-    steps.len = steps.taken = memory.len = memory.taken = 0;
+    rows_clear(&steps);
+    rows_clear(&memory);
 }
 
 /* Appends a row. False: there is no room, or there are enough. */
@@ -145,12 +141,5 @@ void steps_run(struct engine_task *task, uint32_t slot, const struct engine_requ
 
 uint64_t steps_take(uint32_t stream, uint8_t *window, uint64_t len, uint64_t *left_out)
 {
-    struct rows *r = stream == STREAM_STEPS ? &steps : &memory;
-    uint64_t n = r->len - r->taken < len ? r->len - r->taken : len;
-    __builtin_memcpy(window, r->data + r->taken, n);
-    r->taken += n;
-    *left_out = r->len - r->taken;
-    if (!*left_out)
-        r->len = r->taken = 0;
-    return n;
+    return rows_take(stream == STREAM_STEPS ? &steps : &memory, window, len, left_out);
 }

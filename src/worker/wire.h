@@ -14,12 +14,13 @@
 enum wire_op {
     WIRE_MAP, WIRE_UNMAP, WIRE_PROTECT, WIRE_MOVE, WIRE_DONTNEED, WIRE_READ, WIRE_WRITE, WIRE_SET_REGS, WIRE_GET_REGS,
     WIRE_SET_XSTATE, WIRE_GET_XSTATE, WIRE_DROP_TASK, WIRE_RUN, WIRE_BREAKS, WIRE_CONSUME, WIRE_CLOCK, WIRE_TAKE,
-    WIRE_HOOKS, WIRE_STATS, WIRE_FORK, WIRE_SET_STACK, WIRE_PROBE, WIRE_STEPS,
+    WIRE_HOOKS, WIRE_STATS, WIRE_FORK, WIRE_SET_STACK, WIRE_PUSH_CALL, WIRE_RESET_INDEX, WIRE_STEPS,
+    WIRE_PROBE,
 };
 
-/* What the log's consumers gather, and last the rows of hooks. */
-enum wire_stream { STREAM_WRITES, STREAM_CALLS, STREAM_BLOCKS, STREAM_COUNTS, STREAM_PAGES, STREAM_STACK, STREAM_FLOORS, STREAM_COUNT,
-                   STREAM_HOOKS = STREAM_COUNT, STREAM_STEPS, STREAM_STEP_MEMORY };
+/* Rows of the log's consumers; what index mode gathers; rows of hooks; steps. */
+enum wire_stream { STREAM_ACCESSES, STREAM_CALLS, STREAM_BLOCKS, STREAM_LOGGED, STREAM_COUNTS = STREAM_LOGGED, STREAM_PAGES, STREAM_STACK,
+                   STREAM_FLOORS, STREAM_HOOKS, STREAM_STEPS, STREAM_STEP_MEMORY };
 
 struct wire_run {
     struct engine_request request;
@@ -37,7 +38,7 @@ struct wire_command {
         struct wire_run run;
         struct regs regs;
         struct {
-            uint8_t index, calls, blocks, keep_last, keep_rows, keep_stacks, track, regs;
+            uint8_t calls, blocks, loads, no_stores, keep_last, keep_rows, regs;
             uint64_t watch_count, max_rows, memory_count;
         } consume;
         struct {
@@ -101,7 +102,7 @@ static inline bool wire_spin(const uint32_t *word, uint32_t old, struct wire_pat
 struct wire_boot {
     struct engine_layout layout;
     struct addr_range keep;       /* image, stack, heap, window: all that stays mapped */
-    uint64_t window, heap, heap_len;
+    uint64_t window, heap, heap_len; /* layout.used is in the window at first */
     int32_t socket;
     int32_t lifeline; /* read end of a pipe that is never written: when nobody holds the other end, SIGKILL comes */
 };

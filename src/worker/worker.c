@@ -21,7 +21,7 @@
 #include <sys/wait.h>
 
 enum { STACK_LEN = 1 << 20, MEBI = 1 << 20 };
-#define HEAP_LEN      (16ull << 30)
+#define HEAP_LEN      (64ull << 30)
 #define TOP_OF_MEMORY 0x7ffffffff000ull
 #define CACHE_REACH   (1ull << 30)
 
@@ -144,6 +144,23 @@ static void choose_caches(struct engine_layout *l, const struct addr_range *used
     }
 }
 
+/* Where the shadows of all that the recording uses can be; 0: nowhere. */
+static uint64_t find_shadow_base(const struct addr_range *used, size_t count, const struct addr_range *own, size_t own_count)
+{
+    for (uint64_t base = 1ull << 45; base < (1ull << 47) - ENGINE_SHADOW_LEN; base += 1ull << 38) {
+        bool fits = true;
+        for (size_t i = 0; i < count && fits; i++) {
+            uint64_t start = used[i].start & ~(ENGINE_SHADOW_SPAN - 1);
+            uint64_t end = (used[i].end + ENGINE_SHADOW_SPAN - 1) & ~(ENGINE_SHADOW_SPAN - 1);
+            fits = is_free(used, count, base + start / 8, base + end / 8) &&
+                   is_free(own, own_count, base + start / 8, base + end / 8);
+        }
+        if (fits)
+            return base;
+    }
+    return 0;
+}
+
 static struct err *choose_layout(const struct addr_range *used, size_t count, uint64_t image_len, struct wire_boot *boot)
 {
     cleanup(buf_deinit) struct buf all = {0};
@@ -169,6 +186,10 @@ static struct err *choose_layout(const struct addr_range *used, size_t count, ui
     cleanup(buf_deinit) struct buf own = {0};
     struct addr_range mine[2] = {boot->keep, {boot->layout.low_area, boot->layout.low_area + ENGINE_LOW_AREA_LEN}};
     buf_add(&own, mine, sizeof(mine));
+    boot->layout.shadow_base = find_shadow_base(used, count, mine, 2);
+    if (!boot->layout.shadow_base)
+        return err_new(ERR_UNSUPPORTED, "the recording leaves no address space for an index");
+    boot->layout.used_count = count;
     choose_caches(&boot->layout, used, count, mine, 2);
     if (!boot->layout.cache_area_count)
         return err_new(ERR_UNSUPPORTED, "the recording leaves no address space for code caches");
@@ -187,6 +208,15 @@ static struct err *make_window(int *fd_out, uint8_t **window_out)
         return err_os("cannot map a worker's window");
     *fd_out = steal_fd(&fd);
     *window_out = window;
+    return NULL;
+}
+
+static struct err *make_shadow(int *fd_out)
+{
+    cleanup(closep) int fd = memfd_create("pernosco-marks", MFD_CLOEXEC);
+    if (fd < 0 || ftruncate(fd, ENGINE_SHADOW_LEN) != 0)
+        return err_os("cannot make memory for a worker's marks");
+    *fd_out = steal_fd(&fd);
     return NULL;
 }
 
@@ -241,6 +271,8 @@ static void become_worker(const struct wire_boot *boot, const struct loader_imag
 struct err *worker_create(const struct addr_range *used, size_t used_count, struct worker **out)
 {
     uint64_t image_len;
+    if (used_count > WINDOW_LEN / sizeof(*used))
+        return err_new(ERR_LIMIT, "%zu ranges of memory; at most %zu", used_count, WINDOW_LEN / sizeof(*used));
     TRY(loader_image_len(&image_len));
     struct wire_boot boot = {0};
     TRY(choose_layout(used, used_count, image_len, &boot));
@@ -250,13 +282,17 @@ struct err *worker_create(const struct addr_range *used, size_t used_count, stru
     boot.heap_len = HEAP_LEN;
     const struct loader_image *image;
     TRY(loader_image_for(boot.keep.start, &image));
-    int ends[2], window_fd;
+    int ends[2], window_fd, shadow_fd;
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
         return err_os("cannot make a worker's socket");
     cleanup(closep) int ours = ends[0], theirs = ends[1];
+    TRY(make_shadow(&shadow_fd));
+    cleanup(closep) int shadow_guard = shadow_fd;
     uint8_t *window;
     TRY(make_window(&window_fd, &window));
     cleanup(closep) int window_guard = window_fd;
+    if (used_count)
+        memcpy(window, used, used_count * sizeof(*used));
     int life[2];
     struct err *e = make_lifeline(life);
     if (e) {
@@ -267,6 +303,7 @@ struct err *worker_create(const struct addr_range *used, size_t used_count, stru
     reap_strays();
     boot.socket = theirs;
     boot.lifeline = life_theirs;
+    boot.layout.shadow_fd = shadow_fd;
     sigset_t all, old;
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, &old);
@@ -367,7 +404,7 @@ static struct err *died(struct worker *w)
 /* Sends descriptors, which the worker takes before it obeys the next command. */
 static bool send_fds(struct worker *w, const int *fds, size_t count)
 {
-    char byte = 0, control[CMSG_SPACE(3 * sizeof(int))] __attribute__((aligned(8))) = {0};
+    char byte = 0, control[CMSG_SPACE(4 * sizeof(int))] __attribute__((aligned(8))) = {0};
     struct iovec iov = {&byte, 1};
     struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control,
                        .msg_controllen = CMSG_SPACE(count * sizeof(int))};
@@ -446,14 +483,17 @@ struct err *worker_fork(struct worker *w, struct worker **out)
     cleanup(closep) int ours = ends[0], theirs = ends[1];
     TRY(make_lifeline(life));
     cleanup(closep) int life_theirs = life[0], life_ours = life[1];
+    int shadow_fd;
+    TRY(make_shadow(&shadow_fd));
+    cleanup(closep) int shadow_guard = shadow_fd;
     uint8_t *window;
     TRY(make_window(&window_fd, &window));
     cleanup(closep) int window_guard = window_fd;
     reap_strays();
     struct wire_command c = {.op = WIRE_FORK};
     struct wire_reply reply;
-    int fds[3] = {theirs, window_fd, life_theirs};
-    struct err *e = exchange_fds(w, &c, fds, 3, &reply);
+    int fds[4] = {theirs, window_fd, life_theirs, shadow_fd};
+    struct err *e = exchange_fds(w, &c, fds, 4, &reply);
     if (!e && reply.error) {
         errno = (int)reply.error;
         e = err_os("cannot fork a worker");
@@ -633,13 +673,12 @@ struct err *worker_set_breaks(struct worker *w, const gaddr *pcs, size_t count)
 struct err *worker_consume(struct worker *w, const struct consume_request *request)
 {
     struct wire_command c = {.op = WIRE_CONSUME};
-    c.consume.index = request->index;
     c.consume.calls = request->calls;
     c.consume.blocks = request->blocks;
     c.consume.keep_last = request->keep_last;
     c.consume.keep_rows = request->keep_rows;
-    c.consume.keep_stacks = request->keep_stacks;
-    c.consume.track = request->track;
+    c.consume.loads = request->loads;
+    c.consume.no_stores = request->no_stores;
     c.consume.watch_count = request->watch_count;
     c.consume.max_rows = request->max_rows;
     if (request->watch_count > 1024)
@@ -675,15 +714,30 @@ static struct err *take(struct worker *w, enum wire_stream stream, struct buf *o
     }
 }
 
-struct err *worker_take_rows(struct worker *w, struct buf *writes, struct buf *calls, struct buf *blocks)
+struct err *worker_take_rows(struct worker *w, struct buf *accesses, struct buf *calls, struct buf *blocks)
 {
-    if (writes)
-        TRY(take(w, STREAM_WRITES, writes));
+    if (accesses)
+        TRY(take(w, STREAM_ACCESSES, accesses));
     if (calls)
         TRY(take(w, STREAM_CALLS, calls));
     if (blocks)
         TRY(take(w, STREAM_BLOCKS, blocks));
     return NULL;
+}
+
+struct err *worker_reset_index(struct worker *w, bool stacks)
+{
+    struct wire_command c = {.op = WIRE_RESET_INDEX, .kind = stacks};
+    struct wire_reply reply;
+    return exchange(w, &c, &reply);
+}
+
+struct err *worker_push_call(struct worker *w, const struct stack_entry *entry)
+{
+    struct wire_command c = {.op = WIRE_PUSH_CALL, .slot = entry->slot};
+    struct wire_reply reply;
+    memcpy(w->window, entry, sizeof(*entry));
+    return exchange(w, &c, &reply);
 }
 
 struct err *worker_take_index(struct worker *w, struct buf *block_counts, struct buf *written_pages)

@@ -67,28 +67,27 @@ struct err *worker_run(struct worker *w, unsigned slot, const struct engine_requ
 /** Addresses at which runs stop with STOP_BREAK; replaces the set. */
 struct err *worker_set_breaks(struct worker *w, const gaddr *pcs, size_t count) nodiscard;
 
-/* Log consumers: what is learned from runs with ENGINE_LOG. Several may be on at once; worker_consume() replaces the
- * selection and forgets what was gathered. Times of rows are `icount`s: instructions retired before the instruction in
+/* What is learned from runs with ENGINE_LOG and ENGINE_LOG_LOADS. Several consumers may be on at once; worker_consume() replaces
+ * the selection and forgets what was gathered. Times of rows are `icount`s: instructions retired before the instruction in
  * question, counted from `icount_base` given with worker_set_icount() (the caller sets it before each run to the task's
  * instructions since the last event), and `stamp`, an opaque u64 given along with it (the caller's event number). */
 struct consume_request {
-    bool index;                        /* executed blocks with counts; written 8-byte granules */
     bool calls;                        /* calls: struct call_row, in order of time */
     bool blocks;                       /* every executed block: struct block_row, in order of time (bounded stretches only) */
-    const struct addr_range *watch;    /* writes that overlap any of these: struct write_row */
+    const struct addr_range *watch;    /* accesses that overlap any of these: struct access_row */
     size_t watch_count;
+    bool loads;                        /* reads of watched ranges, too: only ENGINE_LOG_LOADS tells of them */
+    bool no_stores;                    /* reads only */
     size_t max_rows;                   /* per kind; 0: no limit. When reached the run ends with STOP_CONSUMER */
     bool keep_last;                    /* with max_rows: keep the last rows instead of stopping */
-    bool track;                        /* keep each task's stack of calls: worker_set_stack, worker_take_stack */
-    bool keep_stacks;                  /* forget everything but the stacks of calls: the copy made by a fork */
     bool keep_rows;                    /* do not forget what was gathered so far: only `watch` changes */
 };
-struct write_row {
+struct access_row {
     uint64_t stamp, icount;
     gaddr pc;          /* start of the basic block of the instruction */
     gaddr addr;
-    uint32_t size;     /* bytes written; STORE_REP: the whole range */
-    uint8_t kind;      /* enum store_kind: MASKED, STATE and SCATTER rows are candidates only */
+    uint32_t size;     /* bytes accessed; with REP: the whole range */
+    uint8_t kind;      /* enum access_kind: MASKED, STATE, SCATTER and GATHER rows are candidates only */
     uint8_t pad[3];
     uint32_t slot;     /* task slot */
     uint32_t pad2;
@@ -100,25 +99,21 @@ struct call_row {
     gaddr sp;               /* address of the pushed return address: rsp at the callee's entry */
     uint32_t slot, pad;
 };
-/* A call that has not returned. `pc` of rows from the log is the start of the call's basic block; the call instruction itself
- * ends at return_addr. */
-struct stack_entry {
-    uint64_t stamp, icount;
-    gaddr pc, return_addr, sp;
-    gaddr region;      /* start of the memory region of the stack that it is on */
-    uint32_t slot, pad;
-};
-/* What a task's calls did to calls of before: those on the stack in `region` with sp <= `floor` have ended. */
-struct stack_floor {
-    gaddr region, floor;
-    uint32_t slot, pad;
-};
 struct block_row {
     uint64_t stamp, icount;
     gaddr pc;
     uint16_t insn_count, byte_len;
     uint32_t slot;
 };
+struct err *worker_consume(struct worker *w, const struct consume_request *request) nodiscard;
+struct err *worker_set_icount(struct worker *w, uint64_t stamp, uint64_t icount_base) nodiscard;
+/** Takes (and empties) what was gathered: arrays appended to the buffers, NULL where not wanted. */
+struct err *worker_take_rows(struct worker *w, struct buf *accesses, struct buf *calls, struct buf *blocks) nodiscard;
+
+/* What is learned from runs with ENGINE_INDEX. */
+
+/* How often a block was begun. Each instruction that was begun counts, also one that faulted, and system calls and such, which are
+ * blocks of their own; a block that faulted counts as a shorter one, up to that instruction. */
 struct block_count {
     gaddr pc;
     uint16_t insn_count, byte_len;
@@ -126,20 +121,32 @@ struct block_count {
     uint16_t pad;
     uint64_t count;
 };
-/* 512 bits, one per 8-byte granule of a page: a store with its first byte in the granule, or overlapping it, happened.
- * Exact for plain stores. */
+/* 512 bits, one per 8-byte granule of a page: a store to the granule happened. Exact for plain stores. */
 struct written_page {
     gaddr page;
     uint64_t granules[8];
 };
-struct err *worker_consume(struct worker *w, const struct consume_request *request) nodiscard;
-struct err *worker_set_icount(struct worker *w, uint64_t stamp, uint64_t icount_base) nodiscard;
-/** Takes (and empties) what was gathered: arrays appended to the buffers, NULL where not wanted. */
-struct err *worker_take_rows(struct worker *w, struct buf *writes, struct buf *calls, struct buf *blocks) nodiscard;
+/* A call that has not returned. `pc` is the start of the basic block that ends with the call instruction, which itself ends at
+ * return_addr; 0: no call, a signal handler was entered when the program was to go on at return_addr. */
+struct stack_entry {
+    uint64_t stamp, icount;
+    gaddr pc, return_addr, sp;
+    uint32_t slot, pad;
+};
+/* Calls from before the stack was set that are not on it: those with sp in [start, end) and sp <= `floor` have ended. */
+struct stack_floor {
+    gaddr start, end, floor;
+    uint32_t slot, pad;
+};
+/** Forgets counts and granules, and if told so the stacks of all tasks. */
+struct err *worker_reset_index(struct worker *w, bool stacks) nodiscard;
+/** Takes (and empties) counts and granules: arrays appended to the buffers. */
 struct err *worker_take_index(struct worker *w, struct buf *block_counts, struct buf *written_pages) nodiscard;
-/** With `track`: the calls of a task that have not returned, outermost first. At most 64 tasks of a space are tracked. */
+/** The calls of a task that have not returned, in the order in which they were made. */
 struct err *worker_set_stack(struct worker *w, unsigned slot, const struct stack_entry *entries, size_t count) nodiscard;
-/** Appends the stacks of all tasks (by entry.slot), each outermost first, and their floors (may be NULL). */
+/** Adds one: a signal handler's. */
+struct err *worker_push_call(struct worker *w, const struct stack_entry *entry) nodiscard;
+/** Appends the stacks of all tasks (by entry.slot) and their floors (may be NULL). */
 struct err *worker_take_stack(struct worker *w, struct buf *entries, struct buf *floors) nodiscard;
 
 /* Hooks: captures at code addresses in ENGINE_COUNT runs, at native speed between hits. At each hit the worker appends

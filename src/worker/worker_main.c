@@ -1,13 +1,17 @@
 /* The worker's side of the wire: a loop that obeys commands. Freestanding; see engine.h. */
+#include "worker/calls.h"
 #include "worker/consume.h"
+#include "worker/gather.h"
 #include "worker/hooks.h"
+#include "worker/marks.h"
 #include "worker/steps.h"
 #include "worker/syscalls.h"
+#include "worker/freestanding.h"
 #include "worker/wire.h"
 
 #include "worker/seccomp_filter.h"
 
-enum { MAX_FDS = 3, PAGE_MASK = PAGE_SIZE - 1 };
+enum { MAX_FDS = 4, PAGE_MASK = PAGE_SIZE - 1 };
 #define TOP_OF_MEMORY 0x7ffffffff000ull
 
 static struct wire_boot boot;
@@ -15,66 +19,6 @@ static uint8_t *window;
 static struct wire_control *control;
 static uint32_t seen; /* the last command obeyed */
 static uint64_t heap_at;
-
-/* --- what the compiler and Zydis expect of libc --- */
-
-#pragma GCC visibility push(default)
-void *memcpy(void *to, const void *from, size_t len);
-void *memset(void *to, int c, size_t len);
-void *memmove(void *to, const void *from, size_t len);
-int memcmp(const void *a, const void *b, size_t len);
-size_t strlen(const char *s);
-void __assert_fail(const char *what, const char *file, unsigned line, const char *function) __attribute__((noreturn));
-void __stack_chk_fail(void) __attribute__((noreturn));
-#pragma GCC visibility pop
-
-void *memcpy(void *to, const void *from, size_t len)
-{
-    void *result = to;
-    __asm__ volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(len)::"memory");
-    return result;
-}
-
-void *memset(void *to, int c, size_t len)
-{
-    void *result = to;
-    __asm__ volatile("rep stosb" : "+D"(to), "+c"(len) : "a"(c) : "memory");
-    return result;
-}
-
-void *memmove(void *to, const void *from, size_t len)
-{
-    if ((uintptr_t)to - (uintptr_t)from >= len)
-        return memcpy(to, from, len);
-    uint8_t *t = (uint8_t *)to + len;
-    const uint8_t *f = (const uint8_t *)from + len;
-    for (; len >= 8; len -= 8) {
-        uint64_t v;
-        __builtin_memcpy(&v, f -= 8, 8);
-        __builtin_memcpy(t -= 8, &v, 8);
-    }
-    while (len--)
-        *--t = *--f;
-    return to;
-}
-
-int memcmp(const void *a, const void *b, size_t len)
-{
-    const uint8_t *x = a, *y = b;
-    for (size_t i = 0; i < len; i++) {
-        if (x[i] != y[i])
-            return x[i] < y[i] ? -1 : 1;
-    }
-    return 0;
-}
-
-size_t strlen(const char *s)
-{
-    size_t len = 0;
-    while (s[len])
-        len++;
-    return len;
-}
 
 static void futex(uint32_t *word, int op, uint32_t value)
 {
@@ -97,6 +41,13 @@ void engine_host_fatal(const char *message)
     for (;;)
         sys_call6(231, 99, 0, 0, 0, 0, 0); // exit_group
 }
+
+/* --- what Zydis expects of libc besides freestanding.c --- */
+
+#pragma GCC visibility push(default)
+void __assert_fail(const char *what, const char *file, unsigned line, const char *function) __attribute__((noreturn));
+void __stack_chk_fail(void) __attribute__((noreturn));
+#pragma GCC visibility pop
 
 void __assert_fail(const char *what, const char *file, unsigned line, const char *function)
 {
@@ -187,7 +138,7 @@ static void table_protect(uint64_t start, uint64_t end, int prot)
         maps[i].prot = prot;
 }
 
-struct addr_range host_region(uint64_t addr)
+struct addr_range engine_host_region(uint64_t addr)
 {
     size_t i = first_behind(addr);
     if (i == map_count || maps[i].start > addr)
@@ -389,7 +340,7 @@ static void do_run(const struct wire_command *c, struct wire_reply *reply)
 
 static void await_go(void);
 
-/* A copy of this process that obeys the socket fds[0] with the window fds[1] and the lifeline fds[2]. */
+/* A copy of this process that obeys the socket fds[0] with the window fds[1] and the lifeline fds[2]; the memory of its marks is fds[3]. */
 static int64_t do_fork(const int fds[MAX_FDS], uint64_t *pid_out)
 {
     uint64_t pid = sys_call6(56, 0x8000, 0, 0, 0, 0, 0); // clone(CLONE_PARENT), no signal at its end
@@ -401,14 +352,31 @@ static int64_t do_fork(const int fds[MAX_FDS], uint64_t *pid_out)
     }
     sys_call6(3, (uint64_t)boot.socket, 0, 0, 0, 0, 0);
     sys_call6(3, (uint64_t)boot.lifeline, 0, 0, 0, 0, 0);
+    sys_call6(3, (uint64_t)boot.layout.shadow_fd, 0, 0, 0, 0, 0);
     boot.socket = fds[0];
     boot.lifeline = fds[2];
+    boot.layout.shadow_fd = fds[3];
+    marks_forked(fds[3]);
+    gather_reset();
     if (sys_mmap((uint64_t)(uintptr_t)window, SHARED_LEN, 3, 0x11, fds[1], 0) != (uint64_t)(uintptr_t)window)
         sys_call6(231, 98, 0, 0, 0, 0, 0);
     sys_call6(3, (uint64_t)fds[1], 0, 0, 0, 0, 0);
     seen = 0;
     await_go();
     return -1;
+}
+
+static uint64_t take(uint32_t stream, uint64_t *left_out)
+{
+    if (stream < STREAM_LOGGED)
+        return consume_take(stream, window, WINDOW_LEN, left_out);
+    if (stream == STREAM_HOOKS)
+        return hooks_take(window, WINDOW_LEN, left_out);
+    if (stream > STREAM_HOOKS)
+        return steps_take(stream, window, WINDOW_LEN, left_out);
+    if (stream == STREAM_STACK || stream == STREAM_FLOORS)
+        return gather_take_stacks(stream, tasks, window, WINDOW_LEN, left_out);
+    return gather_take(stream, window, WINDOW_LEN, left_out);
 }
 
 static void obey(struct wire_command *c, const int fds[MAX_FDS], struct wire_reply *reply)
@@ -488,9 +456,7 @@ static void obey(struct wire_command *c, const int fds[MAX_FDS], struct wire_rep
         steps_clock(c->start, c->offset);
         break;
     case WIRE_TAKE:
-        reply->value = c->kind == STREAM_HOOKS ? hooks_take(window, WINDOW_LEN, &reply->done)
-                       : c->kind > STREAM_HOOKS ? steps_take(c->kind, window, WINDOW_LEN, &reply->done)
-                                                : consume_take(c->kind, window, WINDOW_LEN, &reply->done);
+        reply->value = take(c->kind, &reply->done);
         break;
     case WIRE_HOOKS:
         hooks_select(c, window);
@@ -499,7 +465,17 @@ static void obey(struct wire_command *c, const int fds[MAX_FDS], struct wire_rep
         steps_select(c, window);
         break;
     case WIRE_SET_STACK:
-        consume_set_stack(c->slot, window, c->len);
+        gather_set_stack(task_at(c->slot), window, c->len);
+        break;
+    case WIRE_PUSH_CALL:
+        gather_push_call(task_at(c->slot), window);
+        break;
+    case WIRE_RESET_INDEX:
+        gather_reset();
+        for (unsigned i = 0; c->kind && i < WORKER_MAX_TASKS; i++) {
+            if (tasks[i] && tasks[i]->calls)
+                calls_clear(tasks[i]->calls);
+        }
         break;
     case WIRE_STATS:
         engine_get_stats((struct engine_stats *)(void *)window);
@@ -591,14 +567,22 @@ static void confine(void)
         engine_host_fatal("cannot install the seccomp filter");
 }
 
-static void close_all_but(uint32_t a, uint32_t b)
+static void close_all_but(int32_t a, int32_t b, int32_t c)
 {
-    uint32_t low = a < b ? a : b, high = a < b ? b : a;
-    if (low > 0)
-        sys_call6(436, 0, low - 1, 0, 0, 0, 0); // close_range
-    if (high > low + 1)
-        sys_call6(436, low + 1, high - 1, 0, 0, 0, 0);
-    sys_call6(436, high + 1, 0xffffffff, 0, 0, 0, 0);
+    for (int32_t from = 0;;) {
+        // The least of those to keep that has not been passed.
+        int32_t next = INT32_MAX;
+        const int32_t kept[3] = {a, b, c};
+        for (int i = 0; i < 3; i++) {
+            if (kept[i] >= from && kept[i] < next)
+                next = kept[i];
+        }
+        if (next > from)
+            sys_call6(436, (uint64_t)from, next == INT32_MAX ? UINT32_MAX : (uint64_t)next - 1, 0, 0, 0, 0); // close_range
+        if (next == INT32_MAX)
+            return;
+        from = next + 1;
+    }
 }
 
 void worker_start(const struct wire_boot *given) __attribute__((noreturn, visibility("default")));
@@ -610,7 +594,7 @@ void worker_start(const struct wire_boot *given)
     heap_at = boot.heap;
     sys_munmap(0x1000, boot.keep.start - 0x1000);
     sys_munmap(boot.keep.end, TOP_OF_MEMORY - boot.keep.end);
-    close_all_but((uint32_t)boot.socket, (uint32_t)boot.lifeline);
+    close_all_but(boot.socket, boot.lifeline, boot.layout.shadow_fd);
     static uint8_t thread_area[4096] __attribute__((aligned(64))); // for Zydis: the stack protector's canary is in it
     sys_call6(158, 0x1002, (uint64_t)(uintptr_t)thread_area + 2048, 0, 0, 0, 0); // arch_prctl(ARCH_SET_FS)
     maps = engine_host_alloc(MAX_MAPS * sizeof(maps[0]));
@@ -618,13 +602,17 @@ void worker_start(const struct wire_boot *given)
     consume_init();
     hooks_init();
     steps_init();
+    gather_init();
+    struct addr_range *used = engine_host_alloc(boot.layout.used_count * sizeof(*used));
+    memcpy(used, window, boot.layout.used_count * sizeof(*used));
+    boot.layout.used = used;
     engine_init(&boot.layout);
     confine();
     await_go();
     for (;;) {
         static struct wire_command c;
         static struct wire_reply reply;
-        int fds[MAX_FDS] = {-1, -1, -1};
+        int fds[MAX_FDS] = {-1, -1, -1, -1};
         await_command();
         seen = __atomic_load_n(&control->posted, __ATOMIC_ACQUIRE);
         memcpy(&c, &control->command, sizeof(c));

@@ -369,11 +369,10 @@ static const uint8_t calls[] = {0xb9, 3, 0, 0, 0, 0xe8, 14, 0, 0, 0, 0x48, 0x89,
 TEST(the_index_counts_blocks_and_marks_what_was_written)
 {
     struct worker *w = with_program(calls, sizeof(calls));
-    struct consume_request q = {.index = true};
     struct regs r = at_start();
     for (int round = 0; round < 2; round++) {
-        assert_ok(worker_consume(w, &q));
-        struct engine_result stop = run(w, ENGINE_LOG, &r, UINT64_MAX, NULL);
+        assert_ok(worker_reset_index(w, true));
+        struct engine_result stop = run(w, ENGINE_INDEX, &r, UINT64_MAX, NULL);
         assert_int_equal(stop.icount, 1 + 3 * 6);
         cleanup(buf_deinit) struct buf counts = {0}, pages = {0};
         assert_ok(worker_take_index(w, &counts, &pages));
@@ -387,7 +386,7 @@ TEST(the_index_counts_blocks_and_marks_what_was_written)
                 assert_int_equal(c[i].byte_len, 8);
             }
         }
-        assert_int_equal(insns, stop.icount);
+        assert_int_equal(insns, stop.icount + 1); // and the system call
         assert_int_equal(f_count, 3);
         assert_int_equal(pages.len, 2 * sizeof(struct written_page));
         const struct written_page *p = (const struct written_page *)(void *)pages.data;
@@ -431,7 +430,7 @@ TEST(rows_tell_when_and_where)
         assert_int_equal(c[i].sp, SP - 8);
     }
     // The write of f at DATA + 1 in the last round; the 8 bytes at DATA + 16 in each.
-    const struct write_row *x = (const struct write_row *)(void *)writes.data;
+    const struct access_row *x = (const struct access_row *)(void *)writes.data;
     assert_int_equal(writes.len, 4 * sizeof(*x));
     static const uint64_t written[4][4] = {
         {77, 1004, DATA + 16, 8}, {78, 0, DATA + 16, 8}, {78, 4, DATA + 1, 1}, {78, 6, DATA + 16, 8}};
@@ -468,7 +467,7 @@ TEST(a_run_ends_when_there_are_enough_rows)
     cleanup(buf_deinit) struct buf writes = {0};
     assert_ok(worker_take_rows(w, &writes, NULL, NULL));
     // No write before the stop is lost, so the search can go on from there.
-    const struct write_row *x = (const struct write_row *)(void *)writes.data;
+    const struct access_row *x = (const struct access_row *)(void *)writes.data;
     assert_int_equal(writes.len / sizeof(*x), 100000 - out.r[UREG_RCX]);
     assert_true(writes.len / sizeof(*x) >= 10);
     for (uint64_t i = 0; i < writes.len / sizeof(*x); i++)
@@ -486,7 +485,7 @@ TEST(the_last_rows_are_kept)
     assert_int_equal(run(w, ENGINE_LOG, &r, UINT64_MAX, NULL).reason, STOP_SYSCALL);
     cleanup(buf_deinit) struct buf writes = {0};
     assert_ok(worker_take_rows(w, &writes, NULL, NULL));
-    const struct write_row *x = (const struct write_row *)(void *)writes.data;
+    const struct access_row *x = (const struct access_row *)(void *)writes.data;
     assert_int_equal(writes.len / sizeof(*x), 10);
     for (uint64_t i = 0; i < 10; i++)
         assert_int_equal(x[i].icount, 1 + 3 * (100000 - 10 + i));
@@ -500,7 +499,7 @@ TEST(a_string_store_is_one_write_of_all_it_stored)
 {
     struct worker *w = with_program(fill, sizeof(fill));
     const struct addr_range watch = {DATA + 100, DATA + 101};
-    struct consume_request q = {.index = true, .watch = &watch, .watch_count = 1};
+    struct consume_request q = {.watch = &watch, .watch_count = 1};
     assert_ok(worker_consume(w, &q));
     struct regs r = at_start();
     r.r[UREG_RDI] = DATA + 8;
@@ -508,11 +507,12 @@ TEST(a_string_store_is_one_write_of_all_it_stored)
     assert_int_equal(run(w, ENGINE_LOG, &r, UINT64_MAX, NULL).reason, STOP_SYSCALL);
     cleanup(buf_deinit) struct buf writes = {0}, counts = {0}, pages = {0};
     assert_ok(worker_take_rows(w, &writes, NULL, NULL));
-    const struct write_row *x = (const struct write_row *)(void *)writes.data;
+    const struct access_row *x = (const struct access_row *)(void *)writes.data;
     assert_int_equal(writes.len, sizeof(*x));
     assert_int_equal(x->addr, DATA + 8);
     assert_int_equal(x->size, 2 * PAGE_SIZE);
     assert_int_equal(x->kind, STORE_REP);
+    assert_int_equal(run(w, ENGINE_INDEX, &r, UINT64_MAX, NULL).reason, STOP_SYSCALL);
     assert_ok(worker_take_index(w, &counts, &pages));
     assert_int_equal(pages.len, 3 * sizeof(struct written_page));
     worker_destroy(w);
@@ -522,7 +522,7 @@ TEST(what_a_string_store_wrote_before_it_faulted_is_seen)
 {
     struct worker *w = with_program(fill, sizeof(fill));
     const struct addr_range watch = {DATA + DATA_LEN - 100, DATA + DATA_LEN - 99};
-    struct consume_request q = {.index = true, .watch = &watch, .watch_count = 1};
+    struct consume_request q = {.watch = &watch, .watch_count = 1};
     assert_ok(worker_consume(w, &q));
     struct regs r = at_start(), out;
     r.r[UREG_RDI] = DATA + DATA_LEN - PAGE_SIZE;
@@ -532,7 +532,8 @@ TEST(what_a_string_store_wrote_before_it_faulted_is_seen)
     assert_int_equal(out.r[UREG_RDI], DATA + DATA_LEN);
     cleanup(buf_deinit) struct buf writes = {0}, counts = {0}, pages = {0};
     assert_ok(worker_take_rows(w, &writes, NULL, NULL));
-    assert_int_equal(writes.len, sizeof(struct write_row));
+    assert_int_equal(writes.len, sizeof(struct access_row));
+    assert_int_equal(run(w, ENGINE_INDEX, &r, UINT64_MAX, &out).reason, STOP_FAULT);
     assert_ok(worker_take_index(w, &counts, &pages));
     assert_int_equal(pages.len, sizeof(struct written_page));
     worker_destroy(w);
@@ -843,17 +844,15 @@ static int bench(void)
     printf("round trip     %8.2f us\n", 1e6 / 20000 * (now() - t));
 
     assert_ok(worker_write(w, CODE, many_writes, sizeof(many_writes)));
-    struct consume_request index = {.index = true};
-    assert_ok(worker_consume(w, &index));
     uint64_t insns = 0;
     t = now();
     for (int i = 0; i < 200; i++)
-        insns += run(w, ENGINE_LOG, &r, UINT64_MAX, &out).icount;
+        insns += run(w, ENGINE_INDEX, &r, UINT64_MAX, &out).icount;
     printf("index          %8.2f ns/insn (3 insns, 1 store a block)\n", 1e9 * (now() - t) / (double)insns);
     cleanup(buf_deinit) struct buf a = {0}, b = {0};
     t = now();
     for (int i = 0; i < 10; i++) {
-        run(w, ENGINE_LOG, &r, 1000, &out);
+        run(w, ENGINE_INDEX, &r, 1000, &out);
         assert_ok(worker_take_index(w, &a, &b));
     }
     printf("small index    %8.0f us\n", 1e6 / 10 * (now() - t));

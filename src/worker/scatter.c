@@ -1,0 +1,58 @@
+#include "worker/scatter.h"
+
+#include "worker/insn.h"
+
+/* Offset of a component in the standard format of XSAVE (SDM 1, 13.4.3). */
+static uint32_t component_offset(uint32_t component)
+{
+    uint32_t a = 0xd, b, c = component, d;
+    __asm__("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
+    return b;
+}
+
+/* The 64 bytes of vector register n. */
+static void read_vector(const uint8_t *image, unsigned n, uint8_t out[64])
+{
+    if (n >= 16) {
+        __builtin_memcpy(out, image + component_offset(7) + 64 * (n - 16), 64); // Hi16_ZMM
+        return;
+    }
+    __builtin_memcpy(out, image + 160 + 16 * n, 16);
+    __builtin_memcpy(out + 16, image + component_offset(2) + 16 * n, 16); // AVX
+    __builtin_memcpy(out + 32, image + component_offset(6) + 32 * n, 32); // ZMM_Hi256
+}
+
+void scatter_elements(uint64_t pc, uint64_t base, const uint8_t *vectors, void (*each)(uint64_t address, uint64_t len))
+{
+    static struct insn in;
+    uint64_t fault;
+    uint8_t index[64];
+    if (insn_decode(pc, &in, &fault).stops)
+        return;
+    const ZydisDecodedOperand *op = memory_operand(&in, true);
+    if (!op || op->mem.type != ZYDIS_MEMOP_TYPE_VSIB)
+        return;
+    read_vector(vectors, (unsigned)ZydisRegisterGetId(op->mem.index), index);
+    unsigned width = 0, element = op->element_size / 8u, count = op->element_count;
+    switch (in.z.mnemonic) {
+    case ZYDIS_MNEMONIC_VPSCATTERQD:
+    case ZYDIS_MNEMONIC_VPSCATTERQQ:
+    case ZYDIS_MNEMONIC_VSCATTERQPS:
+    case ZYDIS_MNEMONIC_VSCATTERQPD:
+        width = 8;
+        break;
+    default:
+        width = 4;
+    }
+    for (unsigned i = 0; i < count && (i + 1) * width <= sizeof(index); i++) {
+        int64_t v = 0;
+        int32_t narrow;
+        if (width == 8) {
+            __builtin_memcpy(&v, index + 8 * i, 8);
+        } else {
+            __builtin_memcpy(&narrow, index + 4 * i, 4);
+            v = narrow;
+        }
+        each(base + (uint64_t)v * op->mem.scale, element);
+    }
+}
