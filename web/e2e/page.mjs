@@ -134,7 +134,7 @@ try {
     await rows("stack").filter({ hasText: "message_release" }).waitFor();
     must(page.url() !== before, "the URL did not change");
   });
-  let there = page.url();
+  const there = page.url();
   await check("back undoes it, forward does it again, and the panes stay", async () => {
     await page.goBack();
     await title().filter({ hasText: "digest.c" }).waitFor();

@@ -90,8 +90,16 @@ export function List(props: ListProps) {
     if (active !== null) setActive(active + shift);
   }, [origin]);
 
-  // Follows once a new place is known and its row exists.
+  // Follows once a new place is known and its row exists; and when the list's height changes, if it was in view before.
   const followed = useRef("");
+  const oldHeight = useRef(viewHeight);
+  useLayoutEffect(() => {
+    const before = oldHeight.current;
+    oldHeight.current = viewHeight;
+    if (props.follow === undefined || before === viewHeight) return;
+    const at = props.follow * ROW_HEIGHT;
+    if (at >= top - ROW_HEIGHT && at < top + before) reveal(props.follow, Math.min(2 * ROW_HEIGHT, viewHeight / 4));
+  }, [viewHeight]);
   const followKey = props.follow === undefined ? "" : `${props.followKey ?? props.follow}`;
   useLayoutEffect(() => {
     if (props.follow === undefined || count === 0 || followKey === followed.current) return;

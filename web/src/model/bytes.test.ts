@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { addressText, asciiText, bytesText, decimalText, dumpLines, parseAddress } from "./bytes";
+import { addressText, asciiText, bytesText, decimalText, dumpLines, parseAddress, writtenPart } from "./bytes";
 
 describe("bytes", () => {
   it("are little-endian numbers where they can be", () => {
@@ -22,6 +22,14 @@ describe("bytes", () => {
     expect(asciiText("7200")).toBe("");
     expect(asciiText("ff69")).toBe("");
   });
+});
+
+it("of a range only what was written is shown", () => {
+  expect(writtenPart("00112233", 0x100n, 0x101n, 2)).toBe("1122");
+  expect(writtenPart("00112233", 0x100n, 0xf0n, 0x12)).toBe("0011");
+  expect(writtenPart("00112233", 0x100n, 0x103n, 8)).toBe("33");
+  expect(writtenPart("00112233", 0x100n, 0x200n, 8)).toBe("00112233");
+  expect(writtenPart(null, 0x100n, 0x100n, 8)).toBeNull();
 });
 
 describe("a dump", () => {

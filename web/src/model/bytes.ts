@@ -27,6 +27,15 @@ export function asciiText(hex: string | null): string {
   return text.length > 1 && text.every((c) => c >= 32 && c < 127) ? `"${String.fromCharCode(...text)}"` : "";
 }
 
+/** Of the bytes of a range, those that a write of `size` bytes at `address` wrote. All of them, when it wrote more than the range. */
+export function writtenPart(hex: string | null, start: bigint, address: bigint, size: number): string | null {
+  if (hex === null) return null;
+  const length = BigInt(hex.length / 2);
+  const from = address > start ? address - start : 0n;
+  const end = address + BigInt(size) - start < length ? address + BigInt(size) - start : length;
+  return from < end ? hex.slice(Number(from) * 2, Number(end) * 2) : hex;
+}
+
 export const DUMP_WIDTH = 16;
 
 export interface DumpLine {

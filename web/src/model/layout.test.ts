@@ -16,6 +16,13 @@ describe("opening", () => {
     for (const of of ["a", "b", "c", "d"]) l = openPane(l, { view: "execution", of });
     expect(names(l)[1]).toEqual(["execution d", "execution c", "execution b", "stack", "variables", "notebook"]);
   });
+  it("folds what is wanted least when a column is full", () => {
+    let l = openPane(DEFAULT_LAYOUT, { view: "execution", of: "a" });
+    for (const view of ["events", "registers", "signals"]) l = openPane(l, { view });
+    const open = l.columns[1]?.panes.filter((p) => !p.collapsed).map(paneId);
+    expect(open).toEqual(["signals", "registers", "stack", "variables", "notebook"]);
+    expect(names(l)[1]).toHaveLength(7);
+  });
   it("works without any column", () => expect(names(openPane({ columns: [] }, { view: "stack" }))).toEqual([["stack"]]));
 });
 

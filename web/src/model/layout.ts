@@ -91,23 +91,38 @@ export function changePane(l: Layout, id: string, change: Partial<Pane>): Layout
 const average = (panes: readonly Pane[]): number =>
   panes.length ? panes.reduce((sum, p) => sum + p.size, 0) / panes.length : 30;
 
+/** Panes of one column that are open at most, when another one comes; and those of them that answer one question. */
+const MOST_OPEN = 5;
+const MOST_ANSWERS = 3;
+
+/** The pane of a full column that is folded first: old answers, then what was opened later than the panes of the beginning. */
+function leastWanted(panes: readonly Pane[], fresh: Pane): Pane | undefined {
+  const open = panes.filter((p) => !p.collapsed && p !== fresh).reverse();
+  const beginning = (p: Pane): boolean => DEFAULT_LAYOUT.columns.some((c) => c.panes.some((d) => d.view === p.view));
+  return open.find((p) => p.of !== undefined) ?? open.find((p) => !beginning(p)) ?? open.find((p) => p.view !== "stack");
+}
+
 /**
- * Adds a pane at the top of the rightmost column, or shows it if it is there. Panes that answer one question (they have an `of`) make
- * room for each other: at most `keep` of them stay in that column, the newest.
+ * Adds a pane at the top of the rightmost column, or shows it if it is there. So that panes stay high enough to be read, those that
+ * answer one question (they have an `of`) make room for each other, the newest few stay; and a full column folds others.
  */
-export function openPane(l: Layout, pane: Omit<Pane, "size">, keep = 3): Layout {
+export function openPane(l: Layout, pane: Omit<Pane, "size">): Layout {
   const id = paneId(pane);
   const found = findPane(l, id);
   if (found) return found.pane.collapsed ? changePane(l, id, { collapsed: false }) : l;
   const last = l.columns[l.columns.length - 1];
   if (!last) return { columns: [{ size: 100, panes: [{ ...pane, size: 100 }] }] };
   const answers = last.panes.filter((p) => p.of !== undefined);
-  const leaving = pane.of === undefined ? [] : answers.slice(keep - 1);
-  const panes = last.panes.filter((p) => !leaving.includes(p));
-  const size = Math.max(average(panes), 10);
-  return {
-    columns: [...l.columns.slice(0, -1), { ...last, panes: [{ ...pane, size }, ...panes] }],
-  };
+  const leaving = pane.of === undefined ? [] : answers.slice(MOST_ANSWERS - 1);
+  const kept = last.panes.filter((p) => !leaving.includes(p));
+  const fresh: Pane = { ...pane, size: Math.max(average(kept), 10) };
+  let panes = [fresh, ...kept];
+  while (panes.filter((p) => !p.collapsed).length > MOST_OPEN) {
+    const folded = leastWanted(panes, fresh);
+    if (!folded) break;
+    panes = panes.map((p) => (p === folded ? { ...p, collapsed: true } : p));
+  }
+  return { columns: [...l.columns.slice(0, -1), { ...last, panes }] };
 }
 
 export interface Target {

@@ -2,7 +2,7 @@
 import type { ComponentChildren } from "preact";
 import { useEffect } from "preact/hooks";
 import { List } from "../../base/list";
-import { numberText, plural } from "../../base/text";
+import { baseName, numberText, plural } from "../../base/text";
 import type { Pane } from "../../model/layout";
 import { paneId } from "../../model/layout";
 import { momentKey } from "../../model/moment";
@@ -11,7 +11,7 @@ import { focus } from "../../state/focus";
 import { density, type Density } from "../../state/density";
 import { useRows, useWindow, type Windowed } from "../../state/rows";
 import type { CountsRow, HitRow, Timed } from "../../wire/types";
-import { Args, FuncName, momentRow, Place, Status, Task, ValueText, When } from "../parts/parts";
+import { Args, FuncName, momentRow, Status, Task, ValueText, When } from "../parts/parts";
 
 /** The rows of a windowed question: now is a line between them, the nearest are there first, more come by scrolling. */
 export function WindowList<Row extends Timed>(props: {
@@ -36,7 +36,7 @@ export function WindowList<Row extends Timed>(props: {
         origin={window.origin}
         now={past}
         follow={Math.max(past - 1, 0)}
-        followKey={now ? momentKey(now) : ""}
+        followKey={now ? `${momentKey(now)} ${past > 0} ${past < window.rows.length}` : ""}
         onSeen={(first, end) => {
           if (first === 0) props.list.extend("before");
           if (end === window.rows.length) props.list.extend("after");
@@ -136,7 +136,8 @@ export function BreakpointView(props: { pane: Pane }) {
         body={(r) => (
           <>
             {r.function && <FuncName of={r.function} />}
-            <Place location={r.location} />
+            {r.location && <span class="dim">{`${baseName(r.location.file)}:${r.location.line}`}</span>}
+            <span class="gap" />
             <Task tid={r.task.tid} />
             <When of={r.focus} />
           </>

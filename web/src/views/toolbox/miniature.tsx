@@ -2,7 +2,8 @@
 import { useEffect, useState } from "preact/hooks";
 import { baseName } from "../../base/text";
 import type { Hit } from "../../model/search";
-import { focus } from "../../state/focus";
+import { focus, frame } from "../../state/focus";
+import { noteList, snippetOf } from "../../state/notes";
 import { useRows } from "../../state/rows";
 import type { FrameRow, HitRow, NamedValue, OutputRow, SignalRow, TaskRow } from "../../wire/types";
 import { Args, FuncName, When } from "../parts/parts";
@@ -93,7 +94,19 @@ const SMALL: { readonly [view: string]: Small } = {
   "current-tasks": small<TaskRow>("current-tasks", (focus) => ({ focus }), (r) => `${r.name} ${r.kind} ${r.task.tid}`, "no tasks"),
 };
 
+/** Those that need no question. */
+const KNOWN: { readonly [view: string]: () => readonly string[] } = {
+  source: () => [snippetOf(frame.value)],
+  notebook: () => noteList.value.slice(-3).map(([, n]) => n.text.split("\n")[0] || n.snippet),
+  memory: () => ["bytes at an address"],
+};
+
 export function ViewMiniature(props: { view: string }) {
+  const known = KNOWN[props.view];
+  return known ? <Lines lines={known()} busy={false} failed={null} empty="nothing yet" /> : <AskedMiniature view={props.view} />;
+}
+
+function AskedMiniature(props: { view: string }) {
   const s = SMALL[props.view];
   const at = focus.value;
   const list = useRows<never>(s?.query ?? "", s && at ? s.params(at, at.moment) : null);

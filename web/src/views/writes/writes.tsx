@@ -1,6 +1,6 @@
 // Who wrote these bytes: all writes to a range of memory, by instructions and by the kernel, before and after now.
 import type { Pane } from "../../model/layout";
-import { asciiText, bytesText, decimalText } from "../../model/bytes";
+import { addressText, asciiText, bytesText, decimalText, parseAddress, writtenPart } from "../../model/bytes";
 import { focus } from "../../state/focus";
 import { useWindow } from "../../state/rows";
 import type { WriteRow } from "../../wire/types";
@@ -19,6 +19,12 @@ function Bytes(props: { hex: string | null; new?: boolean }) {
 
 export function WatchpointView(props: { pane: Pane }) {
   const [address = "", length = "8"] = (props.pane.of ?? "").split(":");
+  const start = parseAddress(address) ?? 0n;
+  const part = (r: WriteRow, hex: string | null): string | null => writtenPart(hex, start, BigInt(r.address), r.size);
+  const offset = (r: WriteRow): string => {
+    const at = BigInt(r.address) - start;
+    return at > 0n ? `+${addressText(at)}` : "";
+  };
   // The memory of which process: that of the focus' task.
   const task = focus.value?.task;
   const list = useWindow<WriteRow>(
@@ -41,9 +47,10 @@ export function WatchpointView(props: { pane: Pane }) {
         title={(r) => `${r.size} bytes at ${r.address}`}
         body={(r) => (
           <>
-            <Bytes hex={r.before} />
+            <span class="dim">{offset(r)}</span>
+            <Bytes hex={part(r, r.before)} />
             <span class="arrow">→</span>
-            <Bytes hex={r.after} new />
+            <Bytes hex={part(r, r.after)} new />
             {r.event ? <span class="fn">{r.event.name}</span> : <FuncName of={r.function} />}
             {r.possible && <span class="why">perhaps</span>}
             {!r.event && <Place location={r.location} />}
