@@ -1,5 +1,6 @@
 /* Queries about sources: search, files, functions in a file, the lines that the present call executed. */
 #include "query/query_int.h"
+#include "x86/x86.h"
 
 #include "worker/worker.h"
 
@@ -194,7 +195,8 @@ struct err *query_search(struct query_engine *q, json_t *params)
 
 /* One execution of a piece of a line by the call. */
 struct line_run {
-    struct moment at;
+    struct moment at; /* start of the block that ran it */
+    gaddr block, pc;  /* of the block, and of the line's first instruction in it */
     unsigned line;
 };
 
@@ -258,7 +260,7 @@ static void gather_runs(struct annotating *a, const struct block_row *blocks, si
                 if (line_in_file(a, addr, &line)) {
                     struct line_run *last = a->runs.count ? &a->runs.items[a->runs.count - 1] : NULL;
                     if (!last || last->line != line)
-                        vec_push(&a->runs, (struct line_run){at, line});
+                        vec_push(&a->runs, (struct line_run){at, b->pc, addr + a->place.bias, line});
                 }
                 addr = l.end > addr ? l.end : addr + 1;
             }
@@ -336,6 +338,28 @@ static void present_iteration(const struct annotating *a, struct moment now, siz
     }
 }
 
+/* The moment of a run's first instruction: as many instructions behind the block's start as lie between in the code. */
+static struct err *exact_moment(struct query_engine *q, struct moment now, uint32_t space, const struct line_run *run, struct moment *out)
+{
+    uint8_t code[4096];
+    struct replay *r;
+    size_t len = run->pc - run->block, done;
+    *out = run->at;
+    if (len == 0)
+        return NULL;
+    if (len > sizeof(code))
+        return err_new(ERR_LIMIT, "a block of %zu bytes", len);
+    TRY(state_at(q, now, &r));
+    TRY(replay_read(r, space, run->block, code, len, &done));
+    for (size_t off = 0; off < len; out->icount++) {
+        struct x86_insn insn;
+        if (!x86_decode(code + off, len - off, run->block + off, &insn))
+            return err_new(ERR_FORMAT, "no instruction at 0x%llx", (unsigned long long)(run->block + off));
+        off += insn.len;
+    }
+    return NULL;
+}
+
 struct err *query_annotations(struct query_engine *q, json_t *params)
 {
     struct focus f;
@@ -393,8 +417,11 @@ struct err *query_annotations(struct query_engine *q, json_t *params)
         }
         if (seen)
             continue;
-        e = give(q, json_pack("{si, ss, so, si}", "line", (int)line, "strength", strong ? "strong" : "weak", "focus",
-                              json_focus(q, a.runs.items[nearest].at, f.task, 0), "count", (int)total));
+        struct moment at;
+        e = exact_moment(q, f.moment, space, &a.runs.items[nearest], &at);
+        if (!e)
+            e = give(q, json_pack("{si, ss, so, si}", "line", (int)line, "strength", strong ? "strong" : "weak", "focus",
+                                  json_focus(q, at, f.task, 0), "count", (int)total));
     }
     vec_deinit(&a.runs);
     return e;

@@ -157,8 +157,8 @@ try {
     await page.locator("#main > .watchpoint").getByRole("button", { name: "close" }).click();
   });
   await check("a marked line goes to its execution, a line's number opens the line's executions", async () => {
-    await source().locator(".cm-line.strong", { hasText: "free(message->body)" }).click();
-    await source().locator(".cm-line.focus", { hasText: "free(message->body)" }).waitFor();
+    await source().locator(".cm-line.strong", { hasText: "free(message->subject)" }).click();
+    await source().locator(".cm-line.focus", { hasText: "free(message->subject)" }).waitFor();
     await source().locator(".cm-lineNumbers .cm-gutterElement", { hasText: /^40$/ }).click();
     await page.locator("#main > .breakpoint > .viewTitle", { hasText: "message.c:40" }).waitFor();
   });
