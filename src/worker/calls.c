@@ -54,7 +54,7 @@ void calls_settle(struct calls *c, uint64_t budget, uint64_t stamp, uint64_t ico
 {
     for (struct call_entry *e = end_of(c) - 1; e > c->entries && !e->settled; e--) {
         const struct block_info *b = engine_block(e->block);
-        e->time = icount + budget - (e->time >> ICOUNT_SHIFT) - 1;
+        e->time = icount + budget - (uint64_t)((int64_t)e->time >> ICOUNT_SHIFT) - 1;
         e->stamp = stamp;
         e->pc = b->pc;
         e->return_addr = b->pc + b->byte_len;

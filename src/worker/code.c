@@ -13,9 +13,15 @@ enum { MAX_BLOCKS = 1 << 20, MAX_EXITS = 1 << 22, MAX_ACCESSES = 1 << 22, HASH_S
 enum { CACHE_LEN = 16 << 20, COUNT_PART = 1 << 20, COLD_PART = 5 << 20, STUB_ROOM = 64, JMP_LEN = 5 };
 #define REACH 0x78000000ull
 
+/* Memory that is filled from its start: how far it has been made present. */
+struct ahead {
+    uint64_t until;
+};
+
 struct cache {
     uint8_t *start, *hot, *hot_end, *cold, *cold_end;
     uint64_t *counts;
+    struct ahead hot_ahead, cold_ahead;
     uint32_t *blocks; /* by rising host address */
     uint32_t block_count, block_cap;
 };
@@ -39,21 +45,20 @@ static uint32_t *exact[ENGINE_MODES]; /* direct-mapped exact blocks, index + 1 *
 static struct code_page *pages;
 static unsigned page_count;
 static struct translation work;
+static struct ahead blocks_ahead, exits_ahead;
 static uint8_t saved_vectors[XSTATE_MAX] __attribute__((aligned(64)));
+
+/* Zydis may be built to use SSE and AVX, but no more than that. */
+enum { SSE_AND_AVX = 6 };
 
 void vectors_save(void)
 {
-    __asm__ volatile("xsave64 (%0)" ::"r"(saved_vectors), "a"(-1), "d"(-1) : "memory");
+    __asm__ volatile("xsave64 (%0)" ::"r"(saved_vectors), "a"(SSE_AND_AVX), "d"(0) : "memory");
 }
 
 void vectors_load(void)
 {
-    __asm__ volatile("xrstor64 (%0)" ::"r"(saved_vectors), "a"(-1), "d"(-1) : "memory");
-}
-
-const uint8_t *vectors_saved(void)
-{
-    return saved_vectors;
+    __asm__ volatile("xrstor64 (%0)" ::"r"(saved_vectors), "a"(SSE_AND_AVX), "d"(0) : "memory");
 }
 
 /* Zydis uses vector registers. */
@@ -322,6 +327,19 @@ static struct cache *cache_of_host(uint64_t host)
 }
 
 
+/* Pages that are going to be filled come in pieces: faults one by one cost more. */
+static void make_present(struct ahead *a, const void *at)
+{
+    enum { PIECE = 128 << 10, MARGIN = 16 << 10 };
+    uint64_t address = (uint64_t)(uintptr_t)at;
+    if (a->until && address + MARGIN <= a->until)
+        return;
+    if (!a->until)
+        a->until = address;
+    sys_populate(a->until, PIECE);
+    a->until += PIECE;
+}
+
 static void watch_page(uint64_t page, uint32_t idx, int which)
 {
     struct code_page *p = find_page(page, true);
@@ -370,6 +388,10 @@ static uint32_t make_block(uint64_t pc, enum engine_mode mode, unsigned max_insn
     t->block_idx = code.block_count;
     if (c->cold_end - c->cold < 4096 || c->hot_end - c->hot < 32768)
         return UINT32_MAX;
+    make_present(&c->hot_ahead, c->hot);
+    make_present(&c->cold_ahead, c->cold);
+    make_present(&blocks_ahead, &code.blocks[code.block_count]);
+    make_present(&exits_ahead, &code.exits[code.exit_count]);
     translate_bracketed(t);
     if (t->no_room)
         return UINT32_MAX;
@@ -402,8 +424,8 @@ static uint32_t make_block(uint64_t pc, enum engine_mode mode, unsigned max_insn
     if (guard && b->info.byte_len) {
         uint64_t first = pc & ~(uint64_t)(PAGE_SIZE - 1), last = (pc + b->info.byte_len - 1) & ~(uint64_t)(PAGE_SIZE - 1);
         watch_page(first, idx, 0);
-        if (last != first)
-            watch_page(last, idx, 1);
+        if (last != first || t->also_page)
+            watch_page(t->also_page ? t->also_page : last, idx, 1);
     }
     return idx;
 }

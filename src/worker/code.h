@@ -41,10 +41,8 @@ bool code_is_break(uint64_t pc);
 /** If the guest's page at `address` has been made read-only for its translations: drops them and gives the page back. */
 bool code_release_page(uint64_t address);
 
-/* The guest's vector registers, around code that uses them. */
+/* The guest's vector registers, around code of Zydis. */
 void vectors_save(void);
 void vectors_load(void);
-/** The image that vectors_save() made. */
-const uint8_t *vectors_saved(void);
 
 #endif

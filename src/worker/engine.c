@@ -230,9 +230,10 @@ static void mark_stored(const struct exit_record *x)
             marks_range(now + x->size, start - now);
         break;
     case RANGE_SCATTER: {
-        vectors_save();
-        scatter_elements(x->pc - x->insn_len, start, vectors_saved(), marks_range);
-        vectors_load();
+        static uint8_t vectors[XSTATE_MAX] __attribute__((aligned(64)));
+        __asm__ volatile("xsave64 (%0)" ::"r"(vectors), "a"(-1), "d"(-1) : "memory");
+        scatter_elements(x->pc - x->insn_len, start, vectors, marks_range);
+        __asm__ volatile("xrstor64 (%0)" ::"r"(vectors), "a"(-1), "d"(-1) : "memory");
         break;
     }
     default:
@@ -417,7 +418,7 @@ static bool run_chained(struct run *run, uint64_t budget)
         over = handle_fault(run, &done, &faulted);
     else
         over = handle_exit(run, (uint32_t)state->exit_idx);
-    uint64_t ran = budget - (state->counter >> ICOUNT_SHIFT);
+    uint64_t ran = budget - (uint64_t)((int64_t)state->counter >> ICOUNT_SHIFT);
     run->ticks += state->counter & MAX_BUDGET;
     run->icount += ran;
     if (fault.happened && logs(run))

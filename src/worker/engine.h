@@ -21,7 +21,8 @@
  * budget covers all of it, and the state at that exit is exact: the block's first instruction, nothing of it done.
  * The run loop hands out budgets below 2^20 and sums up in 64-bit counters. A stop in mid-block is a translation of
  * just the instructions wanted. Where all six arithmetic flags are dead at the block's start the subtraction is
- * `sub; js`, elsewhere `lea` and a flag-free test of the sign. */
+ * `sub; js`, elsewhere `lea` and a flag-free test of the sign; in a block that ends in an indirect branch that test is part of the
+ * branch, so such a block may use up to its own length more than the budget: the run loop keeps more than that back. */
 #ifndef WORKER_ENGINE_H
 #define WORKER_ENGINE_H
 

@@ -130,6 +130,7 @@ struct translation {
     struct fault_point points[3 * MAX_BLOCK_INSNS + 8];
     unsigned point_count;
     uint64_t insn_pc[MAX_BLOCK_INSNS + 1]; /* and where the block ends */
+    uint64_t also_page;         /* another page whose code the translation depends on, 0: none */
     bool no_room;
 };
 

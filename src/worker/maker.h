@@ -19,6 +19,13 @@ struct mark_group {
     } stores[MAX_BLOCK_INSNS];
 };
 
+/* What the count at a block's start may do. */
+enum flags_at_start {
+    FLAGS_LIVE, /* keep the flags */
+    FLAGS_DIE,  /* use the flags: they get new values before they are used */
+    FLAGS_LATE  /* keep them, and leave the test of the count to the indirect branch, or other way out, at the block's end */
+};
+
 struct block_maker {
     struct translation *t;
     struct emitter hot, cold;
@@ -26,6 +33,7 @@ struct block_maker {
     unsigned count;
     uint32_t stolen;     /* mask of stolen registers */
     bool weaves;         /* SCRATCH is free */
+    enum flags_at_start flags;
     /* log variants */
     uint32_t slots;      /* so far, while emitting */
     uint32_t record_len;

@@ -60,21 +60,26 @@ unsigned pick_scratch(uint32_t used, bool low)
 }
 
 /* The count at the block's start; see engine.h. */
-static void emit_count(struct block_maker *m, unsigned count, unsigned ticks, bool flags_dead)
+static void emit_count(struct block_maker *m)
 {
     struct engine_state *s = m->t->state;
-    int32_t amount = (int32_t)(count << ICOUNT_SHIFT) - (int32_t)ticks;
-    uint32_t idx = new_exit(m, (struct exit_record){.kind = EXIT_BUDGET, .pc = m->t->pc});
+    int32_t amount = (int32_t)(m->count << ICOUNT_SHIFT) - m->t->info.ticks;
     struct emitter *e = &m->hot;
-    uint8_t *field;
-    if (flags_dead) {
+    if (m->flags == FLAGS_DIE) {
         emit_bytes(e, (const uint8_t[]){0x49, 0x81, 0xef}, 3); // sub r15, amount
         emit32(e, (uint32_t)amount);
-        field = emit_jcc(e, 8); // js
     } else {
         emit_bytes(e, (const uint8_t[]){0x4d, 0x8d, 0xbf}, 3); // lea r15, [r15 - amount]
         emit32(e, (uint32_t)-amount);
-        emit_store(e, &s->counter_copy, R15);
+    }
+    if (m->flags == FLAGS_LATE)
+        return;
+    uint32_t idx = new_exit(m, (struct exit_record){.kind = EXIT_BUDGET, .pc = m->t->pc});
+    uint8_t *field;
+    if (m->flags == FLAGS_DIE) {
+        field = emit_jcc(e, 8); // js
+    } else {
+        emit_store(e, &s->counter_copy, COUNTER);
         emit_store(e, &s->spill[0], RCX);
         emit_bytes(e, (const uint8_t[]){0x0f, 0xb6, 0x0c, 0x25}, 4); // movzx ecx, byte [counter_copy + 7]
         emit32(e, (uint32_t)(uintptr_t)&s->counter_copy + 7);
@@ -86,23 +91,22 @@ static void emit_count(struct block_maker *m, unsigned count, unsigned ticks, bo
         return;
     patch_rel32(field, m->cold.at);
     struct emitter *c = &m->cold;
-    if (flags_dead) {
+    if (m->flags == FLAGS_DIE) {
         emit_bytes(c, (const uint8_t[]){0x49, 0x81, 0xc7}, 3); // add r15, amount
-        emit32(c, (uint32_t)amount);
     } else {
         emit_load(c, RCX, &s->spill[0]);
-        emit_bytes(c, (const uint8_t[]){0x4d, 0x8d, 0xbf}, 3);
-        emit32(c, (uint32_t)amount);
+        emit_bytes(c, (const uint8_t[]){0x4d, 0x8d, 0xbf}, 3); // lea r15, [r15 + amount]
     }
+    emit32(c, (uint32_t)amount);
     emit_exit(m, c, idx);
 }
 
 /* Counts an entry of the block, in index mode. */
-static void emit_entry_count(struct block_maker *m, bool flags_dead)
+static void emit_entry_count(struct block_maker *m)
 {
     struct emitter *e = &m->hot;
     int32_t rel;
-    if (flags_dead) {
+    if (m->flags == FLAGS_DIE) {
         emit_bytes(e, (const uint8_t[]){0x48, 0x83, 0x05}, 3); // add qword [rip + count], 1
         rel = (int32_t)((uint8_t *)m->t->count - (e->at + 5));
         emit32(e, (uint32_t)rel);
@@ -142,7 +146,12 @@ static void emit_indirect(struct block_maker *m)
     emit32(e, (uint32_t)(uintptr_t)m->t->table->negated);
     emit_store(e, &s->target, RCX);
     emit_bytes(e, (const uint8_t[]){0x48, 0x8d, 0x0c, 0x01}, 4); // lea rcx, [rcx + rax]
-    emit_bytes(e, (const uint8_t[]){0xe3, 0x05}, 2);             // jrcxz hit
+    if (m->flags == FLAGS_LATE) { // a negative count is a miss, too
+        emit_bytes(e, (const uint8_t[]){0xc4, 0xc3, 0xfb, 0xf0, 0xc7, 44}, 6); // rorx rax, r15, 44: its upper bits below
+        emit_bytes(e, (const uint8_t[]){0x0f, 0xb7, 0xc0}, 3);                 // movzx eax, ax
+        emit_bytes(e, (const uint8_t[]){0x48, 0x8d, 0x0c, 0x01}, 4);           // lea rcx, [rcx + rax]
+    }
+    emit_bytes(e, (const uint8_t[]){0xe3, 0x05}, 2); // jrcxz hit
     uint8_t *miss = emit_jmp(e);
     emit_bytes(e, (const uint8_t[]){0xff, 0x24, 0xd5}, 3); // hit: jmp [host + rdx * 8]
     emit32(e, (uint32_t)(uintptr_t)m->t->table->host);
@@ -361,20 +370,60 @@ static void make_stop(struct block_maker *m, const struct insn *in, const struct
     emit_exit(m, &m->hot, idx);
 }
 
-/* Are all flags dead at the block's start? */
-static bool flags_die(const struct block_maker *m)
+/* What instructions do with the flags they begin with: 1: new values for all, before any is used; -1: some are used; 0: neither, so
+ * far. `unwritten`: of the flags, those without a new value yet. */
+static int use_of_flags(const struct insn *in, uint32_t *unwritten)
 {
-    uint32_t unwritten = FLAG_MASK;
-    for (unsigned i = 0; i < m->count; i++) {
-        uint32_t needed, written;
-        flags_of(&m->insns[i], &needed, &written);
-        if (needed & unwritten)
+    uint32_t needed, written;
+    flags_of(in, &needed, &written);
+    if (needed & *unwritten)
+        return -1;
+    *unwritten &= ~written;
+    return *unwritten == 0;
+}
+
+/* Do the flags get new values from `pc` on, before any is used, within the page and without branches? */
+static bool flags_die_at(uint64_t pc, uint32_t unwritten)
+{
+    static struct insn in;
+    enum { MOST = 16 };
+    uint64_t page = pc & ~(uint64_t)(PAGE_SIZE - 1), address;
+    for (unsigned i = 0; i < MOST; i++) {
+        if (insn_decode(pc, &in, &address).stops || ((pc + in.z.length - 1) & ~(uint64_t)(PAGE_SIZE - 1)) != page)
             return false;
-        unwritten &= ~written;
-        if (!unwritten)
-            return true;
+        int use = use_of_flags(&in, &unwritten);
+        if (use)
+            return use > 0;
+        if (insn_end(&in) != END_FALL)
+            return false;
+        pc += in.z.length;
     }
     return false;
+}
+
+/* What the count may do with the flags. A look at the block that follows makes this one depend on that code. */
+static enum flags_at_start flags_at_start(struct block_maker *m, bool special)
+{
+    struct translation *t = m->t;
+    uint32_t unwritten = FLAG_MASK;
+    int use = 0;
+    for (unsigned i = 0; i < m->count && !use; i++)
+        use = use_of_flags(&m->insns[i], &unwritten);
+    if (use > 0)
+        return FLAGS_DIE;
+    if (special || t->info.end == END_RET || t->info.end == END_INDIRECT_JMP || t->info.end == END_INDIRECT_CALL)
+        return FLAGS_LATE;
+    const struct insn *last = &m->insns[m->count - 1];
+    uint64_t next = t->insn_pc[m->count];
+    if (t->info.end == END_JMP || t->info.end == END_CALL)
+        next += (uint64_t)last->z.raw.imm[0].value.s;
+    uint64_t page = next & ~(uint64_t)(PAGE_SIZE - 1), first = t->pc & ~(uint64_t)(PAGE_SIZE - 1);
+    bool one_page = ((t->insn_pc[m->count] - 1) & ~(uint64_t)(PAGE_SIZE - 1)) == first;
+    if (use < 0 || t->info.end == END_JCC || !(one_page || page == first) || !flags_die_at(next, unwritten))
+        return FLAGS_LIVE;
+    if (page != first)
+        t->also_page = page;
+    return FLAGS_DIE;
 }
 
 /* Decodes the instructions of the block. Returns true if its last one is one that index mode ends blocks with. */
@@ -411,15 +460,16 @@ static bool take_instructions(struct block_maker *m)
 static void emit_block(struct block_maker *m, bool special)
 {
     struct translation *t = m->t;
-    bool dead = flags_die(m), index = t->mode == ENGINE_INDEX, log = t->mode >= ENGINE_LOG;
+    bool index = t->mode == ENGINE_INDEX, log = t->mode >= ENGINE_LOG;
+    m->flags = t->exact ? FLAGS_LIVE : flags_at_start(m, special); // an exact block keeps all flags
     if (log)
         plan_log(m);
     if (index)
         plan_marks(m);
     if (!t->exact)
-        emit_count(m, m->count, t->info.ticks, dead);
+        emit_count(m);
     if (index)
-        emit_entry_count(m, dead && !t->exact); // an exact block keeps all flags
+        emit_entry_count(m);
     if (log)
         emit_log_header(m);
     unsigned plain = t->info.end == END_FALL && !special ? m->count : m->count - 1;
@@ -450,6 +500,7 @@ void translate_block(struct translation *t)
     t->exit_count = 0;
     t->point_count = 0;
     t->record_len = 0;
+    t->also_page = 0;
     t->info = (struct block_info){.pc = t->pc, .end = END_FALL};
     emit_indirect_entry(m);
     bool special = take_instructions(m);
