@@ -47,6 +47,7 @@ static VEC(struct seen) steps;
 static VEC(struct change) changes;
 static VEC(struct sample) samples;
 static gaddr probes[PROBES];
+static unsigned probe_count;
 static uint32_t probe_space;
 static unsigned failures, checks;
 
@@ -85,7 +86,7 @@ static void choose_probes(struct trace *t)
     must(replay_open(t, &r));
     unsigned n = 0;
     while (!replay_at_end(r) && n < PROBES) {
-        must(replay_run(r, MOMENT_END, 900 + next_random() % 900, NULL));
+        must(replay_run(r, MOMENT_END, 300 + next_random() % 600, NULL));
         uint32_t task = replay_running(r);
         struct regs regs;
         if (!task)
@@ -101,19 +102,64 @@ static void choose_probes(struct trace *t)
             at = (regs.r[UREG_RSP] & ~(gaddr)4095) - 3;
         if (n % 4 == 3)
             at = regs.r[UREG_RDI] + next_random() % 16;
-        probes[n++] = at;
+        uint64_t there;
+        struct err *e = replay_read(r, probe_space, at, &there, PROBE_LEN, NULL);
+        if (!e || n % 8 == 7) // now and then something that may come or go
+            probes[n++] = at;
+        err_free(e);
     }
-    while (n < PROBES)
-        probes[n++] = 0x1000;
+    probe_count = n;
+}
+
+/* Memory that holds probes: read in one go, since every step asks for it. */
+struct span {
+    gaddr start;
+    size_t len;
+};
+static struct span spans[PROBES];
+static unsigned span_count;
+
+static int by_address(const void *a, const void *b)
+{
+    gaddr x = *(const gaddr *)a, y = *(const gaddr *)b;
+    return x < y ? -1 : x > y;
+}
+
+static void choose_spans(void)
+{
+    enum { MOST = 1024 };
+    gaddr sorted[PROBES];
+    memcpy(sorted, probes, sizeof(probes));
+    qsort(sorted, probe_count, sizeof(sorted[0]), by_address);
+    for (unsigned i = 0; i < probe_count; i++) {
+        struct span *last = span_count ? &spans[span_count - 1] : NULL;
+        if (last && sorted[i] + PROBE_LEN - last->start <= MOST)
+            last->len = sorted[i] + PROBE_LEN - last->start;
+        else
+            spans[span_count++] = (struct span){sorted[i], PROBE_LEN};
+    }
 }
 
 static void read_probes(struct replay *r, uint64_t *out, bool *mapped)
 {
-    for (unsigned i = 0; i < PROBES; i++) {
+    static uint8_t bytes[1024];
+    for (unsigned k = 0; k < span_count; k++) {
+        const struct span *span = &spans[k];
         size_t done = 0;
-        out[i] = 0;
-        err_free(replay_read(r, probe_space, probes[i], &out[i], PROBE_LEN, &done));
-        mapped[i] = done == PROBE_LEN;
+        err_free(replay_read(r, probe_space, span->start, bytes, span->len, &done));
+        for (unsigned i = 0; i < probe_count; i++) {
+            if (probes[i] < span->start || probes[i] - span->start > span->len - PROBE_LEN)
+                continue;
+            size_t off = probes[i] - span->start, single = PROBE_LEN;
+            memcpy(&out[i], bytes + off, PROBE_LEN);
+            if (span->len == PROBE_LEN) {
+                single = done;
+            } else if (off + PROBE_LEN > done) { // behind a hole, or in one
+                single = out[i] = 0;
+                err_free(replay_read(r, probe_space, probes[i], &out[i], PROBE_LEN, &single));
+            }
+            mapped[i] = single == PROBE_LEN;
+        }
     }
 }
 
@@ -125,10 +171,11 @@ static void walk(struct trace *t)
     bool mapped[PROBES] = {0}, was_mapped[PROBES] = {0};
     struct moment last = {0};
     while (!replay_at_end(r) && steps.count < MAX_STEPS) {
-        must(replay_run(r, MOMENT_END, 1, NULL));
+        // An event is a step of its own.
+        must(replay_run(r, (struct moment){replay_now(r).event + 1, 0}, 1, NULL));
         struct moment m = replay_now(r);
         read_probes(r, now, mapped);
-        for (unsigned i = 0; i < PROBES; i++) {
+        for (unsigned i = 0; i < probe_count; i++) {
             if (mapped[i] && was_mapped[i] && now[i] != before[i])
                 vec_push(&changes, (struct change){last, i, before[i], now[i]});
         }
@@ -219,7 +266,7 @@ static void check_states(struct query_engine *q)
         }
         json_decref(rows);
         json_decref(params);
-        unsigned p = (unsigned)(next_random() % PROBES);
+        unsigned p = (unsigned)(next_random() % probe_count);
         if (!s->mapped[p])
             continue;
         char addr[32];
@@ -239,7 +286,7 @@ static void check_states(struct query_engine *q)
 
 static void check_writes(struct query_engine *q, struct moment end)
 {
-    for (unsigned p = 0; p < PROBES; p++) {
+    for (unsigned p = 0; p < probe_count; p++) {
         char addr[32];
         snprintf(addr, sizeof(addr), "%#llx", (unsigned long long)probes[p]);
         const struct sample *last = &samples.items[samples.count - 1];
@@ -389,10 +436,12 @@ int main(int argc, char **argv)
     cleanup(trace_closep) struct trace *t = NULL;
     if (argc != 2)
         return 2;
+    setvbuf(stdout, NULL, _IOLBF, 0);
     must(trace_open(argv[1], &t));
     choose_probes(t);
+    choose_spans();
     walk(t);
-    printf("%zu moments, %zu changes of %d probes, %zu samples\n", steps.count, changes.count, PROBES, samples.count);
+    printf("%zu moments, %zu changes of %u probes, %zu samples\n", steps.count, changes.count, probe_count, samples.count);
     for (size_t v = 0; v < sizeof(variants) / sizeof(variants[0]); v++) {
         random_state = 88172645463325252ull;
         must(index_build(argv[1], &variants[v], NULL));
