@@ -1,7 +1,4 @@
-/* Opening a database, states at moments, and the table of queries.
- *
- * Replays are kept for their positions: pristine ones at segment starts, which are only cloned, and others wherever a question
- * left them, which go forward when the next question is behind them in the same segment. */
+/* Opening a database, and the table of queries. */
 #include "query/query_int.h"
 
 #include "base/log.h"
@@ -15,141 +12,6 @@ struct err *check_cancel(struct query_engine *q)
     if (q->sink && q->sink->cancelled && atomic_load(q->sink->cancelled))
         return err_new(ERR_CANCELLED, "cancelled");
     return NULL;
-}
-
-/* --- states --- */
-
-static struct err *give_pages(void *ctx, uint32_t space, uint32_t object,
-                              struct err *(*put)(void *put_ctx, uint64_t addr, const uint8_t *pages, size_t count),
-                              void *put_ctx)
-{
-    const struct position *p = ctx;
-    struct query_engine *q = (struct query_engine *)(uintptr_t)p->used; // see restore()
-    return history_pages(q->history, p->segment, space, object, put, put_ctx);
-}
-
-static struct err *restore(struct query_engine *q, size_t segment, struct replay **out)
-{
-    const struct segment *s;
-    TRY(history_part(q->history, segment, PART_BOUNDARY, &s));
-    if (segment == 0)
-        return replay_open(q->trace, out);
-    struct bytes blob = bytes_of(s->state.data, s->state.len);
-    struct position where = {.segment = segment, .used = (uintptr_t)q};
-    struct page_source source = {&where, give_pages};
-    return err_prefix(replay_restore(q->trace, &blob, &source, out), "segment %zu", segment);
-}
-
-static struct position *find_position(struct query_engine *q, size_t segment, bool pristine, bool tracking, struct moment m)
-{
-    struct position *best = NULL;
-    for (int i = 0; i < MAX_POSITIONS; i++) {
-        struct position *p = &q->positions[i];
-        if (!p->replay || p->segment != segment || p->pristine != pristine || p->tracking != tracking)
-            continue;
-        if (!pristine && moment_cmp(replay_now(p->replay), m) > 0)
-            continue;
-        if (!best || moment_cmp(replay_now(p->replay), replay_now(best->replay)) > 0)
-            best = p;
-    }
-    if (best)
-        best->used = ++q->clock;
-    return best;
-}
-
-static struct position *free_position(struct query_engine *q)
-{
-    struct position *oldest = &q->positions[0];
-    for (int i = 0; i < MAX_POSITIONS; i++) {
-        struct position *p = &q->positions[i];
-        if (!p->replay)
-            return p;
-        if (p->used < oldest->used)
-            oldest = p;
-    }
-    replay_close(oldest->replay);
-    *oldest = (struct position){0};
-    return oldest;
-}
-
-static struct err *pristine_at(struct query_engine *q, size_t segment, struct replay **out)
-{
-    struct position *p = find_position(q, segment, true, false, (struct moment){0});
-    if (!p) {
-        struct replay *r;
-        TRY(restore(q, segment, &r));
-        p = free_position(q);
-        *p = (struct position){.replay = r, .segment = segment, .pristine = true, .used = ++q->clock};
-    }
-    *out = p->replay;
-    return NULL;
-}
-
-struct err *fresh_at(struct query_engine *q, size_t segment, struct replay **out)
-{
-    struct replay *r;
-    TRY(pristine_at(q, segment, &r));
-    return replay_clone(r, out);
-}
-
-/* Starts keeping stacks of calls in a replay at a segment's start. */
-static struct err *begin_tracking(struct query_engine *q, struct replay *r, size_t segment)
-{
-    TRY(replay_set_mode(r, ENGINE_INDEX, NULL));
-    const struct segment *s;
-    TRY(history_stacks(q->history, segment, &s));
-    size_t count;
-    const struct task_info *tasks = replay_tasks(r, &count);
-    VEC(struct stack_entry) entries = {0};
-    struct err *e = NULL;
-    for (size_t i = 0; i < count && !e; i++) {
-        entries.count = 0;
-        vec_each (c, &s->stacks) {
-            if (c->task == tasks[i].serial)
-                vec_push(&entries, (struct stack_entry){.stamp = c->at.event, .icount = c->at.icount, .pc = c->block,
-                                                        .return_addr = c->return_addr, .sp = c->sp, .slot = tasks[i].slot});
-        }
-        if (entries.count)
-            e = worker_set_stack(replay_worker(r, tasks[i].space), tasks[i].slot, entries.items, entries.count);
-    }
-    vec_deinit(&entries);
-    return e;
-}
-
-static struct err *position_at(struct query_engine *q, struct moment m, bool tracking, struct replay **out)
-{
-    TRY(check_cancel(q));
-    size_t segment = history_segment_at(q->history, m);
-    struct position *p = find_position(q, segment, false, tracking, m);
-    if (!p) {
-        struct replay *r;
-        TRY(fresh_at(q, segment, &r));
-        struct err *e = tracking ? begin_tracking(q, r, segment) : NULL;
-        if (e) {
-            replay_close(r);
-            return e;
-        }
-        p = free_position(q);
-        *p = (struct position){.replay = r, .segment = segment, .tracking = tracking, .used = ++q->clock};
-    }
-    struct err *e = replay_run(p->replay, m, UINT64_MAX, NULL);
-    if (e) {
-        replay_close(p->replay);
-        *p = (struct position){0};
-        return e;
-    }
-    *out = p->replay;
-    return NULL;
-}
-
-struct err *state_at(struct query_engine *q, struct moment m, struct replay **out)
-{
-    return position_at(q, m, false, out);
-}
-
-struct err *tracked_at(struct query_engine *q, struct moment m, struct replay **out)
-{
-    return position_at(q, m, true, out);
 }
 
 uint32_t task_running_at(const struct query_engine *q, struct moment m)
@@ -262,6 +124,8 @@ static void make_title(struct query_engine *q)
 struct err *query_engine_open(const char *dir, const struct query_options *options, struct query_engine **out)
 {
     cleanup(query_engine_closep) struct query_engine *q = xnew(struct query_engine);
+    q->options.memory_bytes = options && options->memory_bytes ? options->memory_bytes : DEFAULT_MEMORY;
+    seats_open(q);
     TRY(trace_open(dir, &q->trace));
     cleanup(freep) char *db = str_format("%s/db", trace_dir(q->trace));
     TRY(history_open(db, trace_header(q->trace)->uuid, &q->history));
@@ -278,8 +142,7 @@ void query_engine_close(struct query_engine *q)
 {
     if (!q)
         return;
-    for (int i = 0; i < MAX_POSITIONS; i++)
-        replay_close(q->positions[i].replay);
+    seats_close(q);
     modules_close(q);
     history_close(q->history);
     trace_close(q->trace);
@@ -380,6 +243,7 @@ struct err *query_run(struct query_engine *q, const char *name, json_t *params, 
         sink->more = false;
         q->sink = sink;
         struct err *e = queries[i].run(q, params);
+        release_state(q);
         q->sink = NULL;
         return e;
     }

@@ -108,13 +108,8 @@ static int compare_rows(const void *a, const void *b, void *size)
     return moment_cmp((struct moment){x->stamp, x->icount}, (struct moment){y->stamp, y->icount});
 }
 
-/* Runs one segment from `from` (or its start) to `until` and gathers the rows in time order. */
-static struct err *run_segment(struct query_engine *q, struct hooking *h, size_t segment, struct moment from, struct moment until)
+static struct err *gather_rows(struct hooking *h, struct replay *r, struct moment until)
 {
-    cleanup(replay_closep) struct replay *r = NULL;
-    TRY(fresh_at(q, segment, &r));
-    if (moment_cmp(from, replay_now(r)) > 0)
-        TRY(replay_run(r, from, UINT64_MAX, NULL));
     const struct replay_observer observer = {.ctx = h, .space_created = on_created, .space_ending = on_ending};
     replay_set_observer(r, &observer);
     size_t count;
@@ -127,6 +122,16 @@ static struct err *run_segment(struct query_engine *q, struct hooking *h, size_t
     for (size_t i = 0; i < count; i++)
         TRY(worker_take_hook_rows(replay_worker(r, list[i]), &h->rows));
     return NULL;
+}
+
+/* Runs one segment from `from` (or its start) to `until` and gathers the rows. */
+static struct err *run_segment(struct query_engine *q, struct hooking *h, size_t segment, struct moment from, struct moment until)
+{
+    struct lease lease;
+    TRY(lend_replay(q, segment, from, &lease));
+    struct err *e = gather_rows(h, lease.replay, until);
+    return_replay(q, &lease, !e);
+    return e;
 }
 
 static struct err *visit_rows(struct query_engine *q, struct hooking *h, size_t row_len, const struct window *w, size_t *left,

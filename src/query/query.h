@@ -8,13 +8,14 @@
 #include <jansson.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 struct query_engine;
 
 struct query_options {
     const char *const *source_maps; /* pairs FROM, TO of absolute directories; may be NULL */
     size_t source_map_count;
-    unsigned workers;               /* at most this many warm replays; 0: a default */
+    uint64_t memory_bytes;          /* of the processes kept for answers, about; 0: a default */
 };
 
 /** Opens the database within the trace directory `dir`. ERR_NOT_FOUND "DIR: no database; run `pernosco build`". */

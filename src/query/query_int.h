@@ -7,6 +7,8 @@
 #include "replay/replay.h"
 #include "sym/sym.h"
 
+#include <pthread.h>
+
 /* A recorded task, over its whole life. */
 struct known_task {
     uint32_t serial, parent; /* parent 0: none */
@@ -32,16 +34,9 @@ struct code_place {
     uint64_t bias, link_addr;
 };
 
-/* A replay kept for its position. */
-struct position {
-    struct replay *replay;
-    size_t segment;
-    bool pristine;  /* stands at the segment's start and is only cloned */
-    bool tracking;  /* log mode, with stacks of calls */
-    uint64_t used;
-};
+struct seat; /* states.c */
 
-enum { MAX_POSITIONS = 12 };
+#define DEFAULT_MEMORY (1ull << 30)
 
 struct query_engine {
     struct trace *trace;
@@ -53,8 +48,11 @@ struct query_engine {
     VEC(uint32_t) runner;            /* by event number: the task it belongs to, that ran towards it; 0: none */
     VEC(uint64_t) event_icount;      /* by event number: instructions between the event before and it */
     VEC(struct module *) modules;
-    struct position positions[MAX_POSITIONS];
+    struct seat *seats;              /* with clock guarded by seats_lock */
+    pthread_mutex_t seats_lock;
+    pthread_mutex_t history_lock;    /* guards history while other threads may use it */
     uint64_t clock;
+    struct seat *borrowed;           /* by state_at() */
     event_no last_event;
     struct query_sink *sink;         /* of the query at work */
 };
@@ -84,14 +82,25 @@ static inline bool frame_returns(const struct frame_info *f)
     return !f->innermost && !f->interrupted;
 }
 
-/* engine.c: states */
-struct err *check_cancel(struct query_engine *q) nodiscard;
-/** A replay that stands exactly at `m`; borrowed until the next call of a function of this kind. */
+/* states.c */
+void seats_open(struct query_engine *q);
+void seats_close(struct query_engine *q);
+/** A replay that stands exactly at `m`, with stacks of calls; borrowed until the next call. */
 struct err *state_at(struct query_engine *q, struct moment m, struct replay **out) nodiscard;
-/** A replay of one's own at the start of a segment. */
-struct err *fresh_at(struct query_engine *q, size_t segment, struct replay **out) nodiscard;
-/** As state_at(), in log mode with the stacks of calls kept. */
-struct err *tracked_at(struct query_engine *q, struct moment m, struct replay **out) nodiscard;
+/** Ends the loan of the last state_at(). */
+void release_state(struct query_engine *q);
+/* A replay on loan, to run with instrumentation up to its segment's end. */
+struct lease {
+    struct replay *replay;
+    struct seat *seat;
+};
+/** A replay of the segment which stands at `from`, or at the segment's start if that is later, in count mode. Any thread. */
+struct err *lend_replay(struct query_engine *q, size_t segment, struct moment from, struct lease *out) nodiscard;
+/** usable false: something failed in the meantime. */
+void return_replay(struct query_engine *q, struct lease *lease, bool usable);
+
+/* engine.c */
+struct err *check_cancel(struct query_engine *q) nodiscard;
 uint32_t task_running_at(const struct query_engine *q, struct moment m);
 const struct known_task *known_task(const struct query_engine *q, uint32_t serial);
 /** The last moment at or before `m` at which `task` was about to run or had just run; what "its state at m" means. */

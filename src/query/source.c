@@ -294,19 +294,20 @@ static struct err *run_stretch(struct query_engine *q, struct annotating *a, str
                                uint32_t space, gaddr frame_sp, struct moment now)
 {
     enum { MOST_ROWS = 400000 };
-    size_t segment = history_segment_at(q->history, from);
-    cleanup(replay_closep) struct replay *r = NULL;
-    TRY(fresh_at(q, segment, &r));
-    TRY(replay_run(r, from, UINT64_MAX, NULL));
+    struct lease lease;
+    TRY(lend_replay(q, history_segment_at(q->history, from), from, &lease));
+    struct replay *r = lease.replay;
     const struct consume_request consume = {.blocks = true, .calls = true, .max_rows = MOST_ROWS};
-    TRY(replay_set_mode(r, ENGINE_LOG, &consume));
     struct stretch rows = {.space = space};
     const struct replay_observer observer = {.ctx = &rows, .space_ending = take_stretch};
     replay_set_observer(r, &observer);
     bool stopped;
-    struct err *e = replay_run(r, until, 3000000, &stopped);
+    struct err *e = replay_set_mode(r, ENGINE_LOG, &consume);
+    if (!e)
+        e = replay_run(r, until, 3000000, &stopped);
     if (!e && replay_worker(r, space))
         e = take_stretch(&rows, r, space);
+    return_replay(q, &lease, !e);
     if (!e)
         gather_runs(a, (const void *)rows.blocks.data, rows.blocks.len / sizeof(struct block_row), (const void *)rows.calls.data,
                     rows.calls.len / sizeof(struct call_row), task, frame_sp, now);

@@ -30,7 +30,7 @@ static int compare_times(const void *a, const void *b)
 struct err *stack_at(struct query_engine *q, struct moment m, uint32_t task, frame_list *out)
 {
     struct replay *r;
-    TRY(tracked_at(q, m, &r));
+    TRY(state_at(q, m, &r));
     uint32_t space;
     struct regs regs;
     TRY(space_of_task(r, task, &space));

@@ -143,14 +143,9 @@ static struct err *on_ending(void *ctx, struct replay *r, uint32_t space)
     return take_rows(ctx, r, space);
 }
 
-static struct err *run_segment(struct query_engine *q, size_t segment, const physical_list *places, const struct window *w,
-                               struct moment end, struct buf *hits)
+static struct err *gather_rows(struct replay *r, const physical_list *places, const struct window *w, struct moment until,
+                               struct buf *hits)
 {
-    cleanup(replay_closep) struct replay *r = NULL;
-    TRY(fresh_at(q, segment, &r));
-    if (w->forward && moment_cmp(w->from, replay_now(r)) > 0)
-        TRY(replay_run(r, w->from, UINT64_MAX, NULL));
-    struct moment until = !w->forward && moment_cmp(w->from, end) < 0 ? w->from : end;
     VEC(struct watch_range) ranges = {0};
     vec_each (p, places)
         vec_push(&ranges, (struct watch_range){p->space, p->object, p->start, p->end});
@@ -172,6 +167,16 @@ static struct err *run_segment(struct query_engine *q, size_t segment, const phy
     for (size_t i = 0; i < count; i++)
         TRY(take_rows(&t, r, spaces[i]));
     return NULL;
+}
+
+static struct err *run_segment(struct query_engine *q, size_t segment, const physical_list *places, const struct window *w,
+                               struct moment end, struct buf *hits)
+{
+    struct lease lease;
+    TRY(lend_replay(q, segment, w->forward ? w->from : (struct moment){0}, &lease));
+    struct err *e = gather_rows(lease.replay, places, w, !w->forward && moment_cmp(w->from, end) < 0 ? w->from : end, hits);
+    return_replay(q, &lease, !e);
+    return e;
 }
 
 static struct err *search(struct query_engine *q, const physical_list *places, const struct window *w,

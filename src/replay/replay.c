@@ -34,8 +34,7 @@ static void collect_used(struct replay *r)
     vec_deinit(&all);
 }
 
-/* Reads the next frame ahead. */
-static struct err *peek(struct replay *r)
+struct err *replay_peek(struct replay *r)
 {
     r->next_position = trace_cursor_position(r->cursor);
     TRY(trace_cursor_next(r->cursor, &r->next));
@@ -52,7 +51,7 @@ struct err *replay_begin(struct trace *t, struct trace_position position, struct
     if (!e && (position.event || position.events_offset))
         e = trace_cursor_seek(r->cursor, position);
     if (!e)
-        e = peek(r);
+        e = replay_peek(r);
     if (e) {
         replay_close(r);
         return e;
@@ -74,6 +73,7 @@ static void close_replay(struct replay *r, bool kill)
         task_destroy(r, r->tasks.items[0]);
     vec_each (s, &r->spaces)
         space_free(r, *s, kill);
+    snapshots_free(r);
     vec_each (o, &r->objects)
         object_free(*o);
     trace_cursor_close(r->cursor);
@@ -153,7 +153,7 @@ static struct err *run(struct replay *r, struct moment until, uint64_t max_icoun
         }
         if (r->observer.event)
             TRY(r->observer.event(r->observer.ctx, r, f));
-        TRY(peek(r));
+        TRY(replay_peek(r));
         // What a frame wants done beforehand belongs to the moment right after the frame before it.
         TRY(prepare_frame(r, r->next));
         r->prepared = true;
@@ -248,8 +248,10 @@ uint64_t object_size(const struct object *o)
 const uint32_t *replay_objects(struct replay *r, size_t *count_out)
 {
     r->object_uids.count = 0;
-    vec_each (it, &r->objects)
-        vec_push(&r->object_uids, (*it)->uid);
+    vec_each (it, &r->objects) {
+        if ((*it)->mapping_count)
+            vec_push(&r->object_uids, (*it)->uid);
+    }
     *count_out = r->object_uids.count;
     return r->object_uids.items;
 }

@@ -141,6 +141,19 @@ enum { WATCH_STORES = 1, WATCH_LOADS = 2 };
 struct err *replay_set_watch(struct replay *r, const struct watch_range *ranges, size_t count, unsigned what, size_t max_rows,
                              bool keep_last) nodiscard;
 
+/* --- Snapshots --- */
+
+/* States that a replay can go back to at little cost: some 0.3 us for each page that the program may have changed. They are good as long
+ * as the program changes no other pages than were named, and are void when one of their spaces has ended. */
+/** Names pages that the program may change from now on, besides those named before: of a space (object 0; addresses) or of a shared
+ * object (space 0; offsets), rising. */
+struct err *replay_snapshot_pages(struct replay *r, uint32_t space, uint32_t object, const uint64_t *pages, size_t count) nodiscard;
+/** Keeps the present state as snapshot idx, 0 to WORKER_SNAPSHOTS - 1, in place of what it was; in log mode with stacks of calls. Observer,
+ * mode, hooks and consumers are no part of it. ERR_LIMIT: it cannot be kept (nothing else is wrong). */
+struct err *replay_snapshot(struct replay *r, unsigned idx) nodiscard;
+/** Goes back to a snapshot. *done_out false: not possible any more; the replay may then be unusable. */
+struct err *replay_go_back(struct replay *r, unsigned idx, bool *done_out) nodiscard;
+
 /* --- Saving and restoring --- */
 
 /** Appends everything but memory contents: a blob for replay_restore(). */

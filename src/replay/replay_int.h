@@ -23,7 +23,8 @@ struct object {
     uint64_t device, inode;
     int fd; /* memfd */
     uint64_t size;
-    uint32_t mapping_count; /* over all spaces; the object goes when it falls to 0 */
+    uint32_t mapping_count; /* over all spaces; the object ends when it falls to 0 */
+    uint32_t keeper_count;  /* mappings in snapshots: an object that has ended may come back */
 };
 
 /* Descriptors which mean the memory of some task (fds.c). */
@@ -49,6 +50,8 @@ struct space {
     bool watch_stale;
 };
 
+typedef VEC(struct task *) task_list;
+
 struct task {
     struct task_info info;
     struct space *space;
@@ -69,6 +72,11 @@ struct task {
     uint8_t *thread_locals; /* the page's contents while another task's is in memory; NULL: zeros */
 };
 
+struct object_page {
+    uint32_t object;
+    uint64_t offset;
+};
+
 struct replay {
     struct trace *trace;
     struct trace_cursor *cursor;
@@ -80,7 +88,7 @@ struct replay {
     uint64_t icount_total, icount_here;
     bool dead;
 
-    VEC(struct task *) tasks;
+    task_list tasks;
     VEC(struct space *) spaces;
     VEC(struct object *) objects;
     uint32_t last_task, last_space, last_object;
@@ -95,6 +103,9 @@ struct replay {
     bool consuming;
     VEC(struct watch_range) watches;
     bool watching;
+    struct replay_snapshot *snapshots[WORKER_SNAPSHOTS];
+    VEC(struct object_page) object_pages; /* that may have changed since the first of them */
+    bool snapshots_broken;
     struct replay_observer observer;
     bool instrumented;              /* rows may be gathered: keep workers' clocks */
 };
@@ -118,20 +129,37 @@ struct err *space_read(struct space *s, gaddr addr, void *out, size_t len) nodis
 struct err *space_realise(struct replay *r, struct space *s) nodiscard;
 /** Unmaps from a copy what fork was told to leave out. */
 struct err *space_drop_dontfork(struct replay *r, struct space *s) nodiscard;
+/** Maps `m`, which lies within a mapping of the table, into the worker. */
+struct err *space_realise_one(struct replay *r, struct space *s, const struct mapping *m) nodiscard;
 struct err *space_copy(struct replay *r, struct space *parent, struct space **out) nodiscard;
 struct err *space_instrument(struct replay *r, struct space *s) nodiscard;
 struct err *space_refresh_watch(struct replay *r, struct space *s) nodiscard;
 struct err *object_create(struct replay *r, uint64_t device, uint64_t inode, uint64_t size, struct object **out) nodiscard;
 struct object *object_by_uid(struct replay *r, uint32_t uid);
 void object_free(struct object *o);
+/** Gives up a mapping's claim. */
+void object_release(struct replay *r, struct object *o);
+/** Gives up that of a mapping in a snapshot. */
+void object_let_go(struct replay *r, struct object *o);
 
 /* replay.c */
 /** A replay without tasks, its next frame at `position`. */
 struct err *replay_begin(struct trace *t, struct trace_position position, struct replay **out) nodiscard;
+/** Reads the next frame ahead. */
+struct err *replay_peek(struct replay *r) nodiscard;
+
+/* snapshot.c */
+void snapshots_free(struct replay *r);
+/** To be called before anything but the program writes to shared memory. */
+void snapshots_before_shared_write(struct replay *r, struct object *o, uint64_t offset, uint64_t len);
 
 /* task.c */
 struct err *task_create(struct replay *r, int32_t tid, struct space *s, uint32_t parent, struct task **out) nodiscard;
 void task_destroy(struct replay *r, struct task *task);
+/** Frees a task that is in no list. */
+void task_free(struct task *task);
+/** Appends copies of tasks; those that share a table of descriptors share one in the copies, too. */
+void tasks_copy(const task_list *from, task_list *to);
 struct task *task_by_tid(struct replay *r, int32_t tid);
 struct task *task_by_serial(struct replay *r, uint32_t serial);
 struct err *task_install_thread_locals(struct replay *r, struct task *task) nodiscard;

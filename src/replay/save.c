@@ -100,9 +100,13 @@ struct err *replay_save(struct replay *r, struct buf *out)
     buf_uleb(out, r->last_space);
     buf_uleb(out, r->last_object);
     buf_uleb(out, r->renamed_tasks);
-    buf_uleb(out, r->objects.count);
+    size_t object_count;
+    replay_objects(r, &object_count);
+    buf_uleb(out, object_count);
     vec_each (it, &r->objects) {
         const struct object *o = *it;
+        if (!o->mapping_count)
+            continue;
         buf_uleb(out, o->uid);
         buf_uleb(out, o->device);
         buf_uleb(out, o->inode);
@@ -375,16 +379,6 @@ static struct err *clone_space(struct replay *copy, const struct space *from)
     return worker_set_hooks(s->worker, &no_hooks);
 }
 
-/* Tasks that share a table of descriptors share one in the copy, too. */
-static struct fd_table *clone_fds(const struct replay *from, const struct replay *copy, const struct task *task)
-{
-    for (size_t i = 0; i < copy->tasks.count; i++) {
-        if (from->tasks.items[i]->fds == task->fds)
-            return fd_table_share(copy->tasks.items[i]->fds);
-    }
-    return fd_table_copy(task->fds);
-}
-
 struct err *replay_clone(struct replay *from, struct replay **out)
 {
     if (from->dead)
@@ -395,18 +389,16 @@ struct err *replay_clone(struct replay *from, struct replay **out)
     r->skip_next_stop = from->skip_next_stop;
     r->now = from->now;
     r->icount_total = from->icount_total;
-    vec_each (o, &from->objects)
-        TRY(clone_object(r, *o));
+    vec_each (o, &from->objects) {
+        if ((*o)->mapping_count)
+            TRY(clone_object(r, *o));
+    }
     vec_each (s, &from->spaces)
         TRY(clone_space(r, *s));
-    vec_each (it, &from->tasks) {
-        struct task *task = xmemdup(*it, sizeof(**it));
-        if (task->thread_locals)
-            task->thread_locals = xmemdup(task->thread_locals, PAGE_SIZE);
-        task->fds = clone_fds(from, r, *it);
-        vec_push(&r->tasks, task);
-        task->space = space_by_uid(r, task->info.space);
-        task->space->task_count++;
+    tasks_copy(&from->tasks, &r->tasks);
+    vec_each (it, &r->tasks) {
+        (*it)->space = space_by_uid(r, (*it)->info.space);
+        (*it)->space->task_count++;
     }
     r->last_task = from->last_task;
     r->last_space = from->last_space;

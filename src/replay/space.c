@@ -43,7 +43,7 @@ static struct err *object_find(struct replay *r, uint64_t device, uint64_t inode
 {
     vec_each (it, &r->objects) {
         struct object *o = *it;
-        if (o->device != device || o->inode != inode)
+        if (!o->mapping_count || o->device != device || o->inode != inode)
             continue;
         if (size > o->size) {
             if (ftruncate(o->fd, (off_t)size) != 0)
@@ -56,19 +56,20 @@ static struct err *object_find(struct replay *r, uint64_t device, uint64_t inode
     return object_create(r, device, inode, size, out);
 }
 
+/* The one that is mapped, where others of that number have ended and are kept by snapshots. */
 struct object *object_by_uid(struct replay *r, uint32_t uid)
 {
+    struct object *found = NULL;
     vec_each (it, &r->objects) {
-        if ((*it)->uid == uid)
-            return *it;
+        if ((*it)->uid == uid && (!found || (*it)->mapping_count))
+            found = *it;
     }
-    return NULL;
+    return found;
 }
 
-static void object_release(struct replay *r, struct object *o)
+static void end_if_unused(struct replay *r, struct object *o)
 {
-    assert(o->mapping_count > 0);
-    if (--o->mapping_count > 0)
+    if (o->mapping_count || o->keeper_count)
         return;
     for (size_t i = 0; i < r->objects.count; i++) {
         if (r->objects.items[i] == o) {
@@ -79,6 +80,20 @@ static void object_release(struct replay *r, struct object *o)
         }
     }
     object_free(o);
+}
+
+void object_release(struct replay *r, struct object *o)
+{
+    assert(o->mapping_count > 0);
+    o->mapping_count--;
+    end_if_unused(r, o);
+}
+
+void object_let_go(struct replay *r, struct object *o)
+{
+    assert(o->keeper_count > 0);
+    o->keeper_count--;
+    end_if_unused(r, o);
 }
 
 /* --- the table --- */
@@ -221,7 +236,7 @@ struct space *space_by_uid(struct replay *r, uint32_t uid)
 
 /* --- mapping --- */
 
-static struct err *worker_realise(struct replay *r, struct space *s, const struct mapping *m)
+struct err *space_realise_one(struct replay *r, struct space *s, const struct mapping *m)
 {
     switch (m->kind) {
     case MAPPING_ANON:
@@ -259,7 +274,7 @@ static struct err *map_one(struct replay *r, struct space *s, struct mapping m)
             r->observer.sharing_changes(r->observer.ctx, r, s->uid);
     }
     table_add(r, s, m);
-    TRY(worker_realise(r, s, space_mapping_at(s, m.start)));
+    TRY(space_realise_one(r, s, space_mapping_at(s, m.start)));
     tell_remapped(r, s, m.start, m.end);
     return NULL;
 }
@@ -268,7 +283,7 @@ static struct err *map_one(struct replay *r, struct space *s, struct mapping m)
 struct err *space_realise(struct replay *r, struct space *s)
 {
     vec_each (m, &s->maps)
-        TRY(worker_realise(r, s, m));
+        TRY(space_realise_one(r, s, m));
     return NULL;
 }
 
@@ -459,6 +474,7 @@ struct err *space_discard(struct replay *r, struct space *s, gaddr start, gaddr 
             if (advice != MADV_REMOVE)
                 continue;
             uint64_t offset = m->offset + (from - m->start);
+            snapshots_before_shared_write(r, m->object, offset, to - from);
             if (fallocate(m->object->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset,
                           (off_t)(to - from)) != 0)
                 return err_os("cannot punch a hole into shared memory");
@@ -480,6 +496,12 @@ struct err *space_write(struct replay *r, struct space *s, gaddr addr, const voi
     if (addr + len < addr)
         return err_new(ERR_FORMAT, "a write of %llu bytes at %#llx wraps around", (unsigned long long)len,
                        (unsigned long long)addr);
+    for (size_t i = first_behind(s, addr); i < s->maps.count && s->maps.items[i].start < addr + len; i++) {
+        const struct mapping *m = &s->maps.items[i];
+        gaddr from = m->start > addr ? m->start : addr, to = m->end < addr + len ? m->end : addr + len;
+        if (m->object)
+            snapshots_before_shared_write(r, m->object, m->offset + (from - m->start), to - from);
+    }
     TRY(worker_write(s->worker, addr, bytes, len));
     if (!r->observer.wrote)
         return NULL;

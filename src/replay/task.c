@@ -52,9 +52,29 @@ void task_destroy(struct replay *r, struct task *task)
             break;
         }
     }
+    task_free(task);
+}
+
+void task_free(struct task *task)
+{
     free(task->thread_locals);
     fd_table_release(task->fds);
     free(task);
+}
+
+void tasks_copy(const task_list *from, task_list *to)
+{
+    size_t before = to->count;
+    for (size_t i = 0; i < from->count; i++) {
+        struct task *task = xmemdup(from->items[i], sizeof(*task));
+        if (task->thread_locals)
+            task->thread_locals = xmemdup(task->thread_locals, PAGE_SIZE);
+        size_t same = 0;
+        while (from->items[same]->fds != task->fds)
+            same++;
+        task->fds = same < i ? fd_table_share(to->items[before + same]->fds) : fd_table_copy(task->fds);
+        vec_push(to, task);
+    }
 }
 
 struct task *task_by_tid(struct replay *r, int32_t tid)

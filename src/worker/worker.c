@@ -20,7 +20,8 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-enum { STACK_LEN = 1 << 20, MEBI = 1 << 20 };
+enum { STACK_LEN = 1 << 20, MEBI = 1 << 20,
+       COPY_LEN = 128 << 10 /* copied at a time: the first use of each page of the window costs a fault on either side */ };
 #define HEAP_LEN      (64ull << 30)
 #define TOP_OF_MEMORY 0x7ffffffff000ull
 #define CACHE_REACH   (1ull << 30)
@@ -558,7 +559,7 @@ struct err *worker_read(struct worker *w, gaddr addr, void *out, size_t len, siz
     if (done_out)
         *done_out = 0;
     while (done < len) {
-        size_t n = len - done < WINDOW_LEN ? len - done : WINDOW_LEN;
+        size_t n = len - done < COPY_LEN ? len - done : COPY_LEN;
         struct wire_command c = {.op = WIRE_READ, .start = addr + done, .len = n};
         struct wire_reply reply;
         TRY(exchange(w, &c, &reply));
@@ -576,7 +577,7 @@ struct err *worker_read(struct worker *w, gaddr addr, void *out, size_t len, siz
 struct err *worker_write(struct worker *w, gaddr addr, const void *data, size_t len)
 {
     for (size_t done = 0; done < len;) {
-        size_t n = len - done < WINDOW_LEN ? len - done : WINDOW_LEN;
+        size_t n = len - done < COPY_LEN ? len - done : COPY_LEN;
         memcpy(w->window, (const uint8_t *)data + done, n);
         struct wire_command c = {.op = WIRE_WRITE, .start = addr + done, .len = n};
         struct wire_reply reply;
@@ -816,6 +817,47 @@ struct err *worker_take_steps(struct worker *w, struct buf *rows, struct buf *me
     if (rows)
         TRY(take(w, STREAM_STEPS, rows));
     return memory ? take(w, STREAM_STEP_MEMORY, memory) : NULL;
+}
+
+/* --- snapshots --- */
+
+static struct err *snapshot(struct worker *w, enum wire_snapshot what, unsigned idx, size_t len)
+{
+    struct wire_command c = {.op = WIRE_SNAPSHOT, .kind = what, .slot = idx, .len = len};
+    struct wire_reply reply;
+    TRY(exchange(w, &c, &reply));
+    return reply.error ? err_new(ERR_LIMIT, "too many pages for a snapshot") : NULL;
+}
+
+struct err *worker_snapshot_pages(struct worker *w, const gaddr *pages, size_t count)
+{
+    for (size_t done = 0; done < count;) {
+        size_t n = count - done < COPY_LEN / sizeof(*pages) ? count - done : COPY_LEN / sizeof(*pages);
+        memcpy(w->window, pages + done, n * sizeof(*pages));
+        TRY(snapshot(w, SNAPSHOT_ADD, 0, n * sizeof(*pages)));
+        done += n;
+    }
+    return NULL;
+}
+
+struct err *worker_snapshot_take(struct worker *w, unsigned idx)
+{
+    return snapshot(w, SNAPSHOT_TAKE, idx, 0);
+}
+
+struct err *worker_snapshot_restoring(struct worker *w)
+{
+    return snapshot(w, SNAPSHOT_RESTORING, 0, 0);
+}
+
+struct err *worker_snapshot_restore(struct worker *w, unsigned idx)
+{
+    return snapshot(w, SNAPSHOT_RESTORE, idx, 0);
+}
+
+struct err *worker_snapshot_forget(struct worker *w)
+{
+    return snapshot(w, SNAPSHOT_FORGET, 0, 0);
 }
 
 struct err *worker_stats(struct worker *w, struct engine_stats *out)

@@ -4,6 +4,7 @@
 #include "worker/gather.h"
 #include "worker/hooks.h"
 #include "worker/marks.h"
+#include "worker/snapshot.h"
 #include "worker/steps.h"
 #include "worker/syscalls.h"
 #include "worker/freestanding.h"
@@ -170,6 +171,11 @@ static struct engine_task *task_at(uint32_t slot)
     return tasks[slot];
 }
 
+struct engine_task *snapshot_host_task(uint32_t slot)
+{
+    return task_at(slot);
+}
+
 /* Clears what XRSTOR would refuse (SDM 1, 13.8): state this CPU has not, the compacted format, unknown bits of MXCSR. */
 static void make_loadable(uint8_t *xstate)
 {
@@ -221,6 +227,7 @@ static int64_t do_map(const struct wire_command *c, int fd)
     flags |= c->kind == MAP_KIND_SHARED ? 0x01 : 0x02;
     if (c->kind == MAP_KIND_ANON)
         flags |= 0x20;
+    snapshot_before(c->start, c->end);
     engine_memory_changed(c->start, c->end - c->start);
     engine_filter_prot(c->start, c->end - c->start, c->prot);
     uint64_t at = sys_mmap(c->start, c->end - c->start, real_prot(c->prot), flags,
@@ -235,6 +242,7 @@ static int64_t do_unmap(const struct wire_command *c)
 {
     if (!foreign(c->start, c->end))
         return 22;
+    snapshot_before(c->start, c->end);
     engine_memory_changed(c->start, c->end - c->start);
     engine_filter_prot(c->start, c->end - c->start, 0);
     table_set(c->start, c->end, -1);
@@ -269,6 +277,8 @@ static int64_t do_move(const struct wire_command *c)
     uint64_t from = c->start, from_len = c->len, to = c->offset, to_len = c->end;
     if (!foreign(from, from + from_len) || !foreign(to, to + to_len))
         return 22;
+    snapshot_before(from, from + from_len);
+    snapshot_before(to, to + to_len);
     engine_memory_changed(from, from_len);
     engine_filter_prot(from, from_len, 0);
     engine_memory_changed(to, to_len);
@@ -295,38 +305,73 @@ static int64_t do_move(const struct wire_command *c)
     return 0;
 }
 
-/* Copies between window and guest memory, whatever its protection. */
-static int64_t do_copy(const struct wire_command *c, bool write, uint64_t *done_out)
+uint64_t snapshot_host_next_mapped(uint64_t addr, uint64_t end)
+{
+    size_t i = first_behind(addr);
+    if (i == map_count || maps[i].start >= end)
+        return end;
+    return maps[i].start > addr ? maps[i].start : addr;
+}
+
+uint64_t snapshot_host_copy(uint64_t addr, uint8_t *bytes, uint64_t len, bool write)
 {
     uint64_t done = 0;
-    if (c->len > WINDOW_LEN)
-        return 22;
     if (write)
-        engine_memory_changed(c->start, c->len);
-    while (done < c->len) {
-        uint64_t at = c->start + done;
-        size_t n = write ? engine_copy_to_guest(at, window + done, c->len - done)
-                         : engine_copy_from_guest(window + done, at, c->len - done);
-        done += n;
-        if (done == c->len)
+        engine_memory_changed(addr, len);
+    while (done < len) {
+        uint64_t at = addr + done;
+        done += write ? engine_copy_to_guest(at, bytes + done, len - done) : engine_copy_from_guest(bytes + done, at, len - done);
+        if (done == len)
             break;
-        at = c->start + done;
+        at = addr + done;
         int prot = engine_host_prot(at);
         if (prot < 0)
             break;
-        uint64_t page = at & ~(uint64_t)PAGE_MASK, len = PAGE_SIZE - (at - page);
-        if (len > c->len - done)
-            len = c->len - done;
+        uint64_t page = at & ~(uint64_t)PAGE_MASK, part = PAGE_SIZE - (at - page);
+        if (part > len - done)
+            part = len - done;
         if (sys_mprotect(page, PAGE_SIZE, 3) != 0)
             break;
-        n = write ? engine_copy_to_guest(at, window + done, len) : engine_copy_from_guest(window + done, at, len);
+        size_t n = write ? engine_copy_to_guest(at, bytes + done, part) : engine_copy_from_guest(bytes + done, at, part);
         sys_mprotect(page, PAGE_SIZE, real_prot(engine_filter_prot(page, PAGE_SIZE, prot)));
         done += n;
-        if (n < len)
+        if (n < part)
             break;
     }
-    *done_out = done;
-    return done == c->len ? 0 : 14;
+    return done;
+}
+
+/* Copies between window and guest memory, whatever its protection. */
+static int64_t do_copy(const struct wire_command *c, bool write, uint64_t *done_out)
+{
+    if (c->len > WINDOW_LEN)
+        return 22;
+    if (write && c->len > PAGE_SIZE)
+        sys_populate(c->start, c->len);
+    *done_out = snapshot_host_copy(c->start, window, c->len, write);
+    return *done_out == c->len ? 0 : 14;
+}
+
+static int64_t do_snapshot(const struct wire_command *c)
+{
+    bool ok = true;
+    switch (c->kind) {
+    case SNAPSHOT_ADD:
+        ok = c->len <= WINDOW_LEN && snapshot_add((const uint64_t *)(void *)window, c->len / sizeof(uint64_t));
+        break;
+    case SNAPSHOT_TAKE:
+        ok = snapshot_take(c->slot, tasks);
+        break;
+    case SNAPSHOT_RESTORING:
+        snapshot_restoring();
+        break;
+    case SNAPSHOT_RESTORE:
+        ok = snapshot_restore(c->slot);
+        break;
+    default:
+        snapshot_forget();
+    }
+    return ok ? 0 : 12; // ENOMEM
 }
 
 static void do_run(const struct wire_command *c, struct wire_reply *reply)
@@ -362,6 +407,7 @@ static int64_t do_fork(const int fds[MAX_FDS], uint64_t *pid_out)
         sys_call6(231, 98, 0, 0, 0, 0, 0);
     sys_call6(3, (uint64_t)fds[1], 0, 0, 0, 0, 0);
     seen = 0;
+    snapshot_forget();
     await_go();
     return -1;
 }
@@ -403,6 +449,7 @@ static void obey(struct wire_command *c, const int fds[MAX_FDS], struct wire_rep
             reply->error = 22;
             break;
         }
+        snapshot_before(c->start, c->end);
         engine_memory_changed(c->start, c->end - c->start);
         reply->error = kernel_error(sys_call6(28, c->start, c->end - c->start, 4, 0, 0, 0));
         break;
@@ -410,7 +457,12 @@ static void obey(struct wire_command *c, const int fds[MAX_FDS], struct wire_rep
         reply->error = do_copy(c, false, &reply->done);
         break;
     case WIRE_WRITE:
-        reply->error = foreign(c->start, c->start + c->len) ? do_copy(c, true, &reply->done) : 22;
+        if (!foreign(c->start, c->start + c->len)) {
+            reply->error = 22;
+            break;
+        }
+        snapshot_before(c->start, c->start + c->len);
+        reply->error = do_copy(c, true, &reply->done);
         break;
     case WIRE_SET_REGS:
         task_at(c->slot)->regs = c->regs;
@@ -482,6 +534,9 @@ static void obey(struct wire_command *c, const int fds[MAX_FDS], struct wire_rep
         break;
     case WIRE_FORK:
         reply->error = do_fork(fds, &reply->value);
+        break;
+    case WIRE_SNAPSHOT:
+        reply->error = do_snapshot(c);
         break;
     case WIRE_PROBE: // tries a system call that the filter forbids; for the tests of the filter
         reply->value = sys_call6(c->start, 0, 0, 0, 0, 0, 0);
@@ -606,6 +661,7 @@ void worker_start(const struct wire_boot *given)
     struct addr_range *used = engine_host_alloc(boot.layout.used_count * sizeof(*used));
     memcpy(used, window, boot.layout.used_count * sizeof(*used));
     boot.layout.used = used;
+    snapshot_init();
     engine_init(&boot.layout);
     confine();
     await_go();

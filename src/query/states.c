@@ -1,0 +1,438 @@
+/* States at moments. Replays are kept in seats, each for one segment of the recording, and go back and forth within it by snapshots
+ * (replay.h): from a kept state to any later one costs only the run between them.
+ *
+ *   open: restore the segment's boundary ---> snapshots are taken on the way of every run, evenly spread over the segment
+ *   use:  nearest kept state at or before the moment (or where the seat stands) ---> run to the moment
+ *
+ * A segment in which a space ends cannot be gone back over by snapshots alone; its seat then also holds an origin, a copy that stays
+ * at the segment's start and is cloned. Seats that were used least recently are given up when memory gets short.
+ *
+ * Invariants: 1. A seat that is `busy` belongs to the thread that took it; the others and the list are guarded by seats_lock. 2. Snapshots
+ * are only taken while stacks of calls are right. */
+#include "query/query_int.h"
+
+#include "base/log.h"
+
+#include <stdio.h>
+
+enum { EVENT_COST = 200000 /* of replaying an event, in instructions */, LEAST_PIECE = 200000, MOST_SEATS = 64, LEAST_SEATS = 2 };
+
+struct seat {
+    struct replay *replay;
+    struct replay *origin; /* may be NULL */
+    size_t segment;
+    bool busy;
+    bool tracked; /* the stacks of calls are right where the replay stands */
+    bool full;    /* no more snapshots can be taken */
+    uint64_t used;
+    uint64_t bytes;
+    uint32_t kept; /* bit per snapshot */
+    struct {
+        struct moment at;
+        uint64_t cost;
+    } snapshots[WORKER_SNAPSHOTS];
+    VEC(uint32_t) named; /* spaces whose pages have been named */
+};
+
+/* How far a replay is, in instructions or what takes as long. */
+static uint64_t cost_of(const struct replay *r)
+{
+    return replay_icount_total(r) + EVENT_COST * replay_now(r).event;
+}
+
+/* --- opening a segment --- */
+
+struct restoring {
+    struct query_engine *q;
+    size_t segment;
+};
+
+static struct err *give_pages(void *ctx, uint32_t space, uint32_t object,
+                              struct err *(*put)(void *put_ctx, uint64_t addr, const uint8_t *pages, size_t count),
+                              void *put_ctx)
+{
+    const struct restoring *restoring = ctx;
+    return history_pages(restoring->q->history, restoring->segment, space, object, put, put_ctx);
+}
+
+static struct err *restore(struct query_engine *q, size_t segment, struct replay **out)
+{
+    if (segment == 0)
+        return replay_open(q->trace, out);
+    const struct segment *s;
+    pthread_mutex_lock(&q->history_lock);
+    struct err *e = history_part(q->history, segment, PART_BOUNDARY, &s);
+    if (!e) {
+        struct bytes blob = bytes_of(s->state.data, s->state.len);
+        struct restoring ctx = {q, segment};
+        struct page_source source = {&ctx, give_pages};
+        e = replay_restore(q->trace, &blob, &source, out);
+    }
+    pthread_mutex_unlock(&q->history_lock);
+    return err_prefix(e, "segment %zu", segment);
+}
+
+/* Starts keeping stacks of calls in a replay at a segment's start. */
+static struct err *begin_tracking(struct query_engine *q, struct replay *r, size_t segment)
+{
+    TRY(replay_set_mode(r, ENGINE_INDEX, NULL));
+    const struct segment *s;
+    VEC(struct stack_entry) entries = {0};
+    size_t count;
+    const struct task_info *tasks = replay_tasks(r, &count);
+    pthread_mutex_lock(&q->history_lock);
+    struct err *e = history_stacks(q->history, segment, &s);
+    for (size_t i = 0; i < count && !e; i++) {
+        entries.count = 0;
+        vec_each (c, &s->stacks) {
+            if (c->task == tasks[i].serial)
+                vec_push(&entries, (struct stack_entry){.stamp = c->at.event, .icount = c->at.icount, .pc = c->block,
+                                                        .return_addr = c->return_addr, .sp = c->sp, .slot = tasks[i].slot});
+        }
+        if (entries.count)
+            e = worker_set_stack(replay_worker(r, tasks[i].space), tasks[i].slot, entries.items, entries.count);
+    }
+    pthread_mutex_unlock(&q->history_lock);
+    vec_deinit(&entries);
+    return e;
+}
+
+/* Names the pages which the segment's program writes, of spaces of which they have not been named: a space may be new. */
+static struct err *name_pages(struct query_engine *q, struct seat *seat)
+{
+    size_t count;
+    const uint32_t *spaces = replay_spaces(seat->replay, &count);
+    bool all_named = true;
+    for (size_t i = 0; i < count && all_named; i++) {
+        bool known = false;
+        vec_each (n, &seat->named)
+            known |= *n == spaces[i];
+        all_named = known;
+    }
+    if (all_named)
+        return NULL;
+    VEC(uint64_t) pages = {0};
+    const struct segment *s;
+    pthread_mutex_lock(&q->history_lock);
+    struct err *e = history_part(q->history, seat->segment, PART_WRITTEN, &s);
+    // They come sorted by object, space and page.
+    for (size_t i = 0; !e && i < s->written.count;) {
+        const struct db_written *first = &s->written.items[i];
+        pages.count = 0;
+        for (; i < s->written.count && s->written.items[i].object == first->object && s->written.items[i].space == first->space; i++)
+            vec_push(&pages, s->written.items[i].page);
+        e = replay_snapshot_pages(seat->replay, first->space, first->object, pages.items, pages.count);
+    }
+    pthread_mutex_unlock(&q->history_lock);
+    vec_deinit(&pages);
+    seat->named.count = 0;
+    for (size_t i = 0; i < count; i++)
+        vec_push(&seat->named, spaces[i]);
+    return e;
+}
+
+/* Keeps the present state, if there is room. */
+static struct err *keep(struct query_engine *q, struct seat *seat)
+{
+    unsigned idx = 0;
+    while (idx < WORKER_SNAPSHOTS && (seat->kept >> idx & 1))
+        idx++;
+    if (idx == WORKER_SNAPSHOTS || seat->full)
+        return NULL;
+    struct err *e = name_pages(q, seat);
+    if (!e)
+        e = replay_snapshot(seat->replay, idx);
+    if (e && err_kind(e) == ERR_LIMIT) {
+        err_free(e);
+        seat->full = true;
+        return NULL;
+    }
+    TRY(e);
+    seat->kept |= 1u << idx;
+    seat->snapshots[idx].at = replay_now(seat->replay);
+    seat->snapshots[idx].cost = cost_of(seat->replay);
+    return NULL;
+}
+
+/* Makes the seat's replay stand at the segment's start. */
+static struct err *begin(struct query_engine *q, struct seat *seat)
+{
+    replay_close(seat->replay);
+    seat->replay = NULL;
+    seat->kept = 0;
+    seat->named.count = 0;
+    seat->full = false;
+    if (seat->origin)
+        TRY(replay_clone(seat->origin, &seat->replay));
+    else
+        TRY(restore(q, seat->segment, &seat->replay));
+    TRY(begin_tracking(q, seat->replay, seat->segment));
+    seat->tracked = true;
+    return keep(q, seat);
+}
+
+static void close_seat(struct seat *seat)
+{
+    replay_close(seat->replay);
+    replay_close(seat->origin);
+    vec_deinit(&seat->named);
+    *seat = (struct seat){0};
+}
+
+void seats_open(struct query_engine *q)
+{
+    pthread_mutex_init(&q->seats_lock, NULL);
+    pthread_mutex_init(&q->history_lock, NULL);
+    q->seats = xnew_array(struct seat, MOST_SEATS);
+}
+
+void seats_close(struct query_engine *q)
+{
+    for (size_t i = 0; q->seats && i < MOST_SEATS; i++)
+        close_seat(&q->seats[i]);
+    free(q->seats);
+    pthread_mutex_destroy(&q->seats_lock);
+    pthread_mutex_destroy(&q->history_lock);
+}
+
+/* --- memory --- */
+
+/* What the workers of a replay have to themselves. */
+static uint64_t bytes_of_replay(struct replay *r)
+{
+    size_t count;
+    uint64_t total = 0;
+    const uint32_t *spaces = r ? replay_spaces(r, &count) : NULL;
+    for (size_t i = 0; spaces && i < count; i++) {
+        cleanup(freep) char *path = str_format("/proc/%d/statm", worker_pid(replay_worker(r, spaces[i])));
+        cleanup(fclosep) FILE *f = fopen(path, "re");
+        unsigned long size, resident, shared;
+        if (f && fscanf(f, "%lu %lu %lu", &size, &resident, &shared) == 3 && resident > shared)
+            total += (resident - shared) * PAGE_SIZE;
+    }
+    return total;
+}
+
+/* Gives up seats until the rest is within the limit. The caller holds the lock. */
+static void shrink_locked(struct query_engine *q)
+{
+    for (;;) {
+        struct seat *oldest = NULL;
+        uint64_t total = 0;
+        size_t count = 0;
+        for (size_t i = 0; i < MOST_SEATS; i++) {
+            struct seat *seat = &q->seats[i];
+            if (!seat->replay)
+                continue;
+            count++;
+            total += seat->bytes;
+            if (!seat->busy && (!oldest || seat->used < oldest->used))
+                oldest = seat;
+        }
+        if (!oldest || count <= LEAST_SEATS || total <= q->options.memory_bytes)
+            return;
+        close_seat(oldest);
+    }
+}
+
+/* --- taking and giving back --- */
+
+/* The last kept state of a seat at or before m, its index; WORKER_SNAPSHOTS: none. */
+static unsigned last_kept(const struct seat *seat, struct moment m)
+{
+    unsigned best = WORKER_SNAPSHOTS;
+    for (unsigned i = 0; i < WORKER_SNAPSHOTS; i++) {
+        if ((seat->kept >> i & 1) && moment_cmp(seat->snapshots[i].at, m) <= 0 &&
+            (best == WORKER_SNAPSHOTS || moment_cmp(seat->snapshots[i].at, seat->snapshots[best].at) > 0))
+            best = i;
+    }
+    return best;
+}
+
+/* From where a seat would run to m: a moment, {0, 0} if it has to begin. */
+static struct moment start_for(const struct seat *seat, struct moment m, bool tracked)
+{
+    unsigned kept = last_kept(seat, m);
+    struct moment start = kept < WORKER_SNAPSHOTS ? seat->snapshots[kept].at : (struct moment){0};
+    struct moment now = replay_now(seat->replay);
+    return (seat->tracked || !tracked) && moment_cmp(now, m) <= 0 && moment_cmp(now, start) > 0 ? now : start;
+}
+
+static struct seat *find_seat_locked(struct query_engine *q, size_t segment, struct moment m, bool tracked)
+{
+    struct seat *best = NULL, *spare = NULL;
+    for (size_t i = 0; i < MOST_SEATS; i++) {
+        struct seat *seat = &q->seats[i];
+        if (seat->busy)
+            continue;
+        if (seat->replay && seat->segment == segment) {
+            if (!best || moment_cmp(start_for(seat, m, tracked), start_for(best, m, tracked)) > 0)
+                best = seat;
+        } else if (!spare || (spare->replay && (!seat->replay || seat->used < spare->used))) {
+            spare = seat;
+        }
+    }
+    if (!best && spare) {
+        close_seat(spare);
+        spare->segment = segment;
+        best = spare;
+    }
+    if (best) {
+        best->busy = true;
+        best->used = ++q->clock;
+    }
+    return best;
+}
+
+static void give_back(struct query_engine *q, struct seat *seat)
+{
+    uint64_t bytes = bytes_of_replay(seat->replay) + bytes_of_replay(seat->origin);
+    pthread_mutex_lock(&q->seats_lock);
+    seat->bytes = bytes;
+    seat->busy = false;
+    shrink_locked(q);
+    pthread_mutex_unlock(&q->seats_lock);
+}
+
+static void give_up(struct query_engine *q, struct seat *seat)
+{
+    pthread_mutex_lock(&q->seats_lock);
+    close_seat(seat);
+    pthread_mutex_unlock(&q->seats_lock);
+}
+
+/* Brings a seat to the nearest state at or before m that costs no run. */
+static struct err *prepare(struct query_engine *q, struct seat *seat, struct moment m, bool tracked)
+{
+    if (!seat->replay)
+        return begin(q, seat);
+    struct moment start = start_for(seat, m, tracked);
+    if (moment_cmp(start, replay_now(seat->replay)) == 0 && (seat->tracked || !tracked))
+        return NULL;
+    unsigned idx = last_kept(seat, m);
+    bool done = false;
+    if (idx < WORKER_SNAPSHOTS) {
+        TRY(replay_set_mode(seat->replay, tracked ? ENGINE_INDEX : ENGINE_COUNT, NULL));
+        TRY(replay_go_back(seat->replay, idx, &done));
+        seat->tracked = tracked;
+    }
+    if (done)
+        return NULL;
+    // This segment needs an origin.
+    if (!seat->origin && seat->segment > 0)
+        TRY(restore(q, seat->segment, &seat->origin));
+    return begin(q, seat);
+}
+
+/* Runs to m, and keeps states on the way. */
+static struct err *advance(struct query_engine *q, struct seat *seat, struct moment m)
+{
+    struct replay *r = seat->replay;
+    size_t count;
+    const struct history_segment *s = &history_segments(q->history, &count)[seat->segment];
+    uint64_t piece = (s->icount + EVENT_COST * (s->end.event - s->start.event)) / (WORKER_SNAPSHOTS - 2) + 1;
+    if (piece < LEAST_PIECE)
+        piece = LEAST_PIECE;
+    while (!replay_at_end(r) && moment_cmp(replay_now(r), m) < 0) {
+        struct moment before = replay_now(r), until = {before.event + piece / EVENT_COST + 1, 0};
+        bool last = moment_cmp(m, until) <= 0;
+        uint64_t icount = replay_icount_total(r);
+        TRY(check_cancel(q));
+        TRY(replay_run(r, last ? m : until, piece, NULL));
+        if (last && replay_icount_total(r) - icount < piece)
+            return NULL; // at m, or as far as its event goes
+        bool near = false;
+        for (unsigned i = 0; i < WORKER_SNAPSHOTS; i++) {
+            uint64_t a = cost_of(r), b = seat->snapshots[i].cost;
+            near |= (seat->kept >> i & 1) && (a > b ? a - b : b - a) < piece / 2;
+        }
+        if (!near && seat->tracked)
+            TRY(keep(q, seat));
+    }
+    return NULL;
+}
+
+static struct err *take_seat(struct query_engine *q, size_t segment, struct moment m, bool tracked, struct seat **out)
+{
+    pthread_mutex_lock(&q->seats_lock);
+    struct seat *seat = find_seat_locked(q, segment, m, tracked);
+    pthread_mutex_unlock(&q->seats_lock);
+    if (!seat)
+        return err_new(ERR_LIMIT, "too many questions at a time");
+    struct err *e = prepare(q, seat, m, tracked);
+    if (!e)
+        e = advance(q, seat, m);
+    if (e) {
+        give_up(q, seat);
+        return e;
+    }
+    *out = seat;
+    return NULL;
+}
+
+struct err *state_at(struct query_engine *q, struct moment m, struct replay **out)
+{
+    TRY(check_cancel(q));
+    size_t segment = history_segment_at(q->history, m);
+    struct seat *seat = q->borrowed;
+    if (seat && seat->segment == segment && moment_cmp(replay_now(seat->replay), m) == 0) {
+        *out = seat->replay;
+        return NULL;
+    }
+    release_state(q);
+    TRY(take_seat(q, segment, m, true, &seat));
+    q->borrowed = seat;
+    *out = seat->replay;
+    return NULL;
+}
+
+void release_state(struct query_engine *q)
+{
+    if (q->borrowed)
+        give_back(q, q->borrowed);
+    q->borrowed = NULL;
+}
+
+struct err *lend_replay(struct query_engine *q, size_t segment, struct moment from, struct lease *out)
+{
+    size_t count;
+    const struct history_segment *s = history_segments(q->history, &count);
+    if (moment_cmp(from, s[segment].start) < 0)
+        from = s[segment].start;
+    struct seat *seat;
+    TRY(take_seat(q, segment, from, false, &seat));
+    seat->tracked = false;
+    struct err *e = replay_set_mode(seat->replay, ENGINE_COUNT, NULL);
+    if (e) {
+        give_up(q, seat);
+        return e;
+    }
+    *out = (struct lease){seat->replay, seat};
+    return NULL;
+}
+
+void return_replay(struct query_engine *q, struct lease *lease, bool usable)
+{
+    if (!lease->seat)
+        return;
+    replay_set_observer(lease->replay, NULL);
+    size_t count;
+    const uint32_t *spaces = replay_spaces(lease->replay, &count);
+    struct hook_request no_hooks = {0};
+    struct err *e = usable ? replay_set_mode(lease->replay, ENGINE_COUNT, NULL) : NULL;
+    usable &= !e;
+    err_free(e);
+    for (size_t i = 0; usable && i < count; i++) {
+        struct worker *w = replay_worker(lease->replay, spaces[i]);
+        e = worker_set_hooks(w, &no_hooks);
+        if (!e)
+            e = worker_set_steps(w, NULL);
+        usable = !e;
+        err_free(e);
+    }
+    if (usable)
+        give_back(q, lease->seat);
+    else
+        give_up(q, lease->seat);
+    *lease = (struct lease){0};
+}

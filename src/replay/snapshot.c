@@ -1,0 +1,379 @@
+/* Snapshots of a replay, to go back to (replay.h). The worker keeps pages and vector state (worker.h); here is everything else: tasks,
+ * mapping tables, the position in the trace, and the contents of shared memory.
+ *
+ * Going back puts mappings back first, only where they differ; then each worker restores its pages; then shared memory is written.
+ * A space that has ended since cannot be made again from this: then going back is refused, and nothing has been changed. */
+#include "replay/replay_int.h"
+
+#include <sys/mman.h>
+
+enum { MAX_OBJECT_PAGES = 4096 };
+
+struct saved_space {
+    struct space state; /* maps is a copy, which keeps its objects */
+    struct buf stack;   /* of all its tasks, in index mode: struct stack_entry */
+};
+
+struct replay_snapshot {
+    struct moment now;
+    uint64_t icount_total;
+    struct trace_position next_position;
+    bool prepared, skip_next_stop;
+    uint32_t last_task, last_space, last_object, renamed_tasks;
+    task_list tasks; /* copies */
+    VEC(struct saved_space) spaces;
+    VEC(uint8_t *) object_pages; /* contents, by index in replay.object_pages; NULL: there was no such page */
+};
+
+static void free_snapshot(struct replay *r, struct replay_snapshot *s)
+{
+    if (!s)
+        return;
+    vec_each (t, &s->tasks)
+        task_free(*t);
+    vec_each (saved, &s->spaces) {
+        vec_each (m, &saved->state.maps) {
+            if (m->object)
+                object_let_go(r, m->object);
+        }
+        vec_deinit(&saved->state.maps);
+        buf_deinit(&saved->stack);
+    }
+    vec_each (p, &s->object_pages)
+        free(*p);
+    vec_deinit(&s->tasks);
+    vec_deinit(&s->spaces);
+    vec_deinit(&s->object_pages);
+    free(s);
+}
+
+void snapshots_free(struct replay *r)
+{
+    for (unsigned i = 0; i < WORKER_SNAPSHOTS; i++) {
+        free_snapshot(r, r->snapshots[i]);
+        r->snapshots[i] = NULL;
+    }
+    vec_deinit(&r->object_pages);
+}
+
+/* --- shared memory --- */
+
+static uint8_t *read_object_page(struct replay *r, const struct object_page *p)
+{
+    struct object *o = object_by_uid(r, p->object);
+    if (!o || !o->mapping_count || p->offset > o->size || o->size - p->offset < PAGE_SIZE)
+        return NULL;
+    uint8_t *page = xmalloc(PAGE_SIZE);
+    if (pread(o->fd, page, PAGE_SIZE, (off_t)p->offset) != PAGE_SIZE) {
+        free(page);
+        return NULL;
+    }
+    return page;
+}
+
+/* Adds a page to those which are kept: what it holds now it has held at all snapshots. */
+static struct err *keep_object_page(struct replay *r, uint32_t object, uint64_t offset)
+{
+    vec_each (p, &r->object_pages) {
+        if (p->object == object && p->offset == offset)
+            return NULL;
+    }
+    if (r->object_pages.count == MAX_OBJECT_PAGES)
+        return err_new(ERR_LIMIT, "too much shared memory for a snapshot");
+    struct object_page page = {object, offset};
+    vec_push(&r->object_pages, page);
+    for (unsigned i = 0; i < WORKER_SNAPSHOTS; i++) {
+        if (r->snapshots[i])
+            vec_push(&r->snapshots[i]->object_pages, read_object_page(r, &page));
+    }
+    return NULL;
+}
+
+void snapshots_before_shared_write(struct replay *r, struct object *o, uint64_t offset, uint64_t len)
+{
+    bool any = false;
+    for (unsigned i = 0; i < WORKER_SNAPSHOTS; i++)
+        any |= r->snapshots[i] != NULL;
+    for (uint64_t at = offset & ~(uint64_t)(PAGE_SIZE - 1); any && !r->snapshots_broken && at < offset + len; at += PAGE_SIZE) {
+        struct err *e = keep_object_page(r, o->uid, at);
+        r->snapshots_broken = e != NULL;
+        err_free(e);
+    }
+}
+
+/* Writes an object's page through all mappings, so that translations of it go. */
+static struct err *write_object_page(struct replay *r, const struct object_page *p, const uint8_t *bytes)
+{
+    uint8_t now[PAGE_SIZE];
+    struct object *o = object_by_uid(r, p->object);
+    if (!o || !o->mapping_count)
+        return NULL; // it is not, or not yet
+    if (pread(o->fd, now, PAGE_SIZE, (off_t)p->offset) != PAGE_SIZE)
+        return err_new(ERR_OS, "cannot read shared memory");
+    if (memcmp(now, bytes, PAGE_SIZE) == 0)
+        return NULL;
+    if (pwrite(o->fd, bytes, PAGE_SIZE, (off_t)p->offset) != PAGE_SIZE)
+        return err_os("cannot write shared memory");
+    vec_each (s, &r->spaces) {
+        vec_each (m, &(*s)->maps) {
+            if (m->object == o && p->offset >= m->offset && p->offset - m->offset < m->end - m->start)
+                TRY(worker_write((*s)->worker, m->start + (p->offset - m->offset), bytes, PAGE_SIZE));
+        }
+    }
+    return NULL;
+}
+
+/* --- taking --- */
+
+struct err *replay_snapshot_pages(struct replay *r, uint32_t space, uint32_t object, const uint64_t *pages, size_t count)
+{
+    if (object) {
+        for (size_t i = 0; i < count; i++)
+            TRY(keep_object_page(r, object, pages[i]));
+        return NULL;
+    }
+    struct space *s = space_by_uid(r, space);
+    return s ? worker_snapshot_pages(s->worker, pages, count) : NULL; // one that is made later needs nothing
+}
+
+static struct err *save_space(struct replay *r, const struct space *s, unsigned idx, struct replay_snapshot *out)
+{
+    struct saved_space saved = {.state = *s};
+    saved.state.maps.items = xmemdup(s->maps.items, s->maps.count * sizeof(s->maps.items[0]));
+    saved.state.maps.cap = s->maps.count;
+    vec_each (m, &saved.state.maps) {
+        if (m->object)
+            m->object->keeper_count++;
+    }
+    vec_push(&out->spaces, saved);
+    TRY(worker_snapshot_take(s->worker, idx));
+    if (r->mode != ENGINE_INDEX)
+        return NULL;
+    return worker_take_stack(s->worker, &out->spaces.items[out->spaces.count - 1].stack, NULL);
+}
+
+struct err *replay_snapshot(struct replay *r, unsigned idx)
+{
+    if (r->dead || r->snapshots_broken || idx >= WORKER_SNAPSHOTS)
+        return err_new(ERR_LIMIT, "no snapshot can be taken");
+    free_snapshot(r, r->snapshots[idx]);
+    r->snapshots[idx] = NULL;
+    struct replay_snapshot *s = xnew(struct replay_snapshot);
+    s->now = r->now;
+    s->icount_total = r->icount_total;
+    s->next_position = r->next_position;
+    s->prepared = r->prepared;
+    s->skip_next_stop = r->skip_next_stop;
+    s->last_task = r->last_task;
+    s->last_space = r->last_space;
+    s->last_object = r->last_object;
+    s->renamed_tasks = r->renamed_tasks;
+    tasks_copy(&r->tasks, &s->tasks);
+    vec_each (p, &r->object_pages)
+        vec_push(&s->object_pages, read_object_page(r, p));
+    struct err *e = NULL;
+    vec_each (it, &r->spaces) {
+        if (!e)
+            e = save_space(r, *it, idx, s);
+    }
+    if (e)
+        free_snapshot(r, s);
+    else
+        r->snapshots[idx] = s;
+    return e;
+}
+
+/* --- going back --- */
+
+/* Is the same thing mapped at `at`, but for the protection? */
+static bool same_mapping(const struct mapping *a, const struct mapping *b, gaddr at)
+{
+    return a->kind == b->kind && a->object == b->object &&
+           (a->kind == MAPPING_ANON || (a->offset + (at - a->start) == b->offset + (at - b->start) && a->mmap_idx == b->mmap_idx));
+}
+
+static const struct mapping *mapping_in(const struct space *s, size_t *next, gaddr at)
+{
+    while (*next < s->maps.count && s->maps.items[*next].end <= at)
+        ++*next;
+    return *next < s->maps.count && s->maps.items[*next].start <= at ? &s->maps.items[*next] : NULL;
+}
+
+/* Where one of the tables begins or ends a mapping next. */
+static gaddr next_border(const struct space *s, size_t next, gaddr at, gaddr limit)
+{
+    if (next == s->maps.count)
+        return limit;
+    const struct mapping *m = &s->maps.items[next];
+    gaddr border = m->start > at ? m->start : m->end;
+    return border < limit ? border : limit;
+}
+
+/* Makes [start, end) be mapped as in `old`, which may be NULL. Of what was unmapped or mapped anew since the worker holds all pages. */
+static struct err *put_mapping(struct replay *r, struct space *s, const struct mapping *have, const struct mapping *old, gaddr start,
+                               gaddr end)
+{
+    if (!old)
+        return have ? worker_unmap(s->worker, start, end) : NULL;
+    if (have && same_mapping(have, old, start))
+        return have->prot == old->prot ? NULL : worker_protect(s->worker, start, end, old->prot);
+    struct mapping part = *old;
+    part.offset += start - old->start;
+    part.start = start;
+    part.end = end;
+    return space_realise_one(r, s, &part);
+}
+
+/* Puts the mappings back that differ. */
+static struct err *restore_mappings(struct replay *r, struct space *s, const struct space *old)
+{
+    static const gaddr top = 0x800000000000;
+    size_t i = 0, k = 0;
+    for (gaddr at = 0; at < top;) {
+        const struct mapping *have = mapping_in(s, &i, at), *want = mapping_in(old, &k, at);
+        gaddr end = next_border(old, k, at, next_border(s, i, at, top));
+        TRY(put_mapping(r, s, have, want, at, end));
+        at = end;
+    }
+    return NULL;
+}
+
+static struct err *restore_space(struct replay *r, struct space *s, const struct saved_space *saved, unsigned idx)
+{
+    const struct space *old = &saved->state;
+    TRY(worker_snapshot_restoring(s->worker));
+    TRY(restore_mappings(r, s, old));
+    TRY(worker_snapshot_restore(s->worker, idx));
+    struct space was = *s;
+    *s = *old;
+    s->worker = was.worker;
+    s->break_set = was.break_set;
+    s->watch_stale = true;
+    s->maps.items = xmemdup(old->maps.items, old->maps.count * sizeof(old->maps.items[0]));
+    s->maps.cap = old->maps.count;
+    vec_each (m, &s->maps) {
+        if (m->object)
+            m->object->mapping_count++;
+    }
+    vec_each (m, &was.maps) {
+        if (m->object)
+            object_release(r, m->object);
+    }
+    vec_deinit(&was.maps);
+    return NULL;
+}
+
+static bool is_in(const struct replay_snapshot *s, const struct task *task)
+{
+    vec_each (it, &s->tasks) {
+        const struct task_info *i = &(*it)->info;
+        if (i->serial == task->info.serial && i->space == task->info.space && i->slot == task->info.slot)
+            return true;
+    }
+    return false;
+}
+
+/* Ends the tasks that are. Those that will be again keep their places in the workers. */
+static struct err *drop_tasks(struct replay *r, const struct replay_snapshot *s)
+{
+    while (r->tasks.count) {
+        struct task *task = r->tasks.items[0];
+        if (!is_in(s, task))
+            TRY(worker_drop_task(task->space->worker, task->info.slot));
+        task_destroy(r, task);
+    }
+    return NULL;
+}
+
+static void restore_tasks(struct replay *r, const struct replay_snapshot *s)
+{
+    tasks_copy(&s->tasks, &r->tasks);
+    vec_each (it, &r->tasks)
+        (*it)->space = space_by_uid(r, (*it)->info.space);
+}
+
+static struct err *restore_stacks(struct replay *r, const struct replay_snapshot *s)
+{
+    vec_each (it, &s->tasks) {
+        const struct task *t = *it;
+        const struct saved_space *saved = s->spaces.items;
+        while (saved->state.uid != t->info.space)
+            saved++;
+        VEC(struct stack_entry) entries = {0};
+        const struct stack_entry *e = (const void *)saved->stack.data;
+        for (size_t i = 0; i < saved->stack.len / sizeof(*e); i++) {
+            if (e[i].slot == t->info.slot)
+                vec_push(&entries, e[i]);
+        }
+        struct err *failed = worker_set_stack(space_by_uid(r, t->info.space)->worker, t->info.slot, entries.items, entries.count);
+        vec_deinit(&entries);
+        TRY(failed);
+    }
+    return NULL;
+}
+
+static struct err *go_back(struct replay *r, const struct replay_snapshot *s, unsigned idx)
+{
+    TRY(drop_tasks(r, s));
+    for (size_t i = r->spaces.count; i-- > 0;) {
+        struct space *space = r->spaces.items[i];
+        const struct saved_space *saved = NULL;
+        vec_each (it, &s->spaces) {
+            if (it->state.uid == space->uid)
+                saved = it;
+        }
+        if (saved)
+            TRY(restore_space(r, space, saved, idx));
+    }
+    restore_tasks(r, s);
+    for (size_t i = r->spaces.count; i-- > 0;) {
+        struct space *space = r->spaces.items[i];
+        bool was = false;
+        vec_each (it, &s->spaces)
+            was |= it->state.uid == space->uid;
+        if (was)
+            continue;
+        memmove(&r->spaces.items[i], &r->spaces.items[i + 1], (r->spaces.count - i - 1) * sizeof(r->spaces.items[0]));
+        r->spaces.count--;
+        space_free(r, space, true);
+    }
+    for (size_t i = 0; i < s->object_pages.count; i++) {
+        if (s->object_pages.items[i])
+            TRY(write_object_page(r, &r->object_pages.items[i], s->object_pages.items[i]));
+    }
+    if (r->mode == ENGINE_INDEX)
+        TRY(restore_stacks(r, s));
+    TRY(trace_cursor_seek(r->cursor, s->next_position));
+    TRY(replay_peek(r));
+    r->now = s->now;
+    r->icount_total = s->icount_total;
+    r->prepared = s->prepared;
+    r->skip_next_stop = s->skip_next_stop;
+    r->last_task = s->last_task;
+    r->last_space = s->last_space;
+    r->last_object = s->last_object;
+    r->renamed_tasks = s->renamed_tasks;
+    return NULL;
+}
+
+struct err *replay_go_back(struct replay *r, unsigned idx, bool *done_out)
+{
+    const struct replay_snapshot *s = idx < WORKER_SNAPSHOTS ? r->snapshots[idx] : NULL;
+    *done_out = false;
+    if (r->dead || r->snapshots_broken || !s)
+        return NULL;
+    vec_each (saved, &s->spaces) {
+        if (!space_by_uid(r, saved->state.uid))
+            return NULL;
+    }
+    struct err *e = go_back(r, s, idx);
+    if (!e) {
+        *done_out = true;
+        return NULL;
+    }
+    r->dead = true;
+    if (err_kind(e) != ERR_LIMIT)
+        return e;
+    err_free(e); // too much has changed for the workers to know what
+    return NULL;
+}

@@ -1,0 +1,242 @@
+#include "worker/snapshot.h"
+
+#include "worker/syscalls.h"
+#include "worker/worker.h"
+
+enum { HASH_LEN = 1 << 17, MAX_PAGES = HASH_LEN / 2, MAX_COPIES = 1 << 17, MAX_TASK_COPIES = 1024, MAX_CHANGED = 4096 };
+
+/* A page of the set. copies: numbers of the copies that the snapshots hold; 0: it was not mapped. */
+struct page {
+    uint64_t addr;
+    uint32_t copies[WORKER_SNAPSHOTS];
+};
+
+static struct page *pages;
+static uint32_t page_count;
+static uint32_t *hash; /* index in pages + 1, by address, open addressing */
+static uint8_t *copies;
+static uint32_t *copy_uses;  /* by how many snapshots; by number of the copy */
+static uint32_t *free_copies;
+static uint32_t free_count, copy_count; /* copy_count: numbers ever given out; 0 is none */
+static uint32_t taken;       /* bit per snapshot */
+static uint32_t newest;      /* the one taken or restored last */
+static bool broken, restoring;
+
+static struct {
+    uint32_t snapshot, slot;
+    bool xstate_valid;
+    uint8_t xstate[XSTATE_MAX];
+} *task_copies;
+static uint32_t task_copy_count;
+
+void snapshot_init(void)
+{
+    pages = engine_host_alloc(MAX_PAGES * sizeof(pages[0]));
+    hash = engine_host_alloc(HASH_LEN * sizeof(hash[0]));
+    copies = engine_host_alloc((size_t)MAX_COPIES * PAGE_SIZE);
+    copy_uses = engine_host_alloc(MAX_COPIES * sizeof(copy_uses[0]));
+    free_copies = engine_host_alloc(MAX_COPIES * sizeof(free_copies[0]));
+    task_copies = engine_host_alloc(MAX_TASK_COPIES * sizeof(task_copies[0]));
+}
+
+void snapshot_forget(void)
+{
+    for (uint32_t i = 0; i < page_count; i++) { // only what is in use is cleared: the table is large
+        uint64_t at = (pages[i].addr >> 12) * 0x9e3779b97f4a7c15ull >> 47;
+        while (hash[at % HASH_LEN])
+            hash[at++ % HASH_LEN] = 0;
+    }
+    page_count = free_count = copy_count = taken = task_copy_count = 0;
+    broken = restoring = false;
+}
+
+static uint32_t *hash_slot(uint64_t addr)
+{
+    uint64_t at = (addr >> 12) * 0x9e3779b97f4a7c15ull >> 47;
+    while (hash[at % HASH_LEN] && pages[hash[at % HASH_LEN] - 1].addr != addr)
+        at++;
+    return &hash[at % HASH_LEN];
+}
+
+static uint8_t *bytes_of(uint32_t copy)
+{
+    return copies + (uint64_t)copy * PAGE_SIZE;
+}
+
+/* A copy of the page as it is; 0: there is no page, UINT32_MAX: no room. */
+static uint32_t copy_page(uint64_t addr)
+{
+    if (engine_host_prot(addr) < 0)
+        return 0;
+    uint32_t copy;
+    if (free_count)
+        copy = free_copies[--free_count];
+    else if (copy_count + 1 < MAX_COPIES)
+        copy = ++copy_count;
+    else
+        return UINT32_MAX;
+    copy_uses[copy] = 0;
+    if (snapshot_host_copy(addr, bytes_of(copy), PAGE_SIZE, false) == PAGE_SIZE)
+        return copy;
+    free_copies[free_count++] = copy;
+    return 0; // a page behind the end of its file
+}
+
+static void release(uint32_t copy)
+{
+    if (copy && --copy_uses[copy] == 0)
+        free_copies[free_count++] = copy;
+}
+
+static bool differs(const uint8_t *a, const uint8_t *b)
+{
+    for (size_t i = 0; i < PAGE_SIZE; i += 32) {
+        const uint64_t *x = (const uint64_t *)(const void *)(a + i), *y = (const uint64_t *)(const void *)(b + i);
+        if ((x[0] ^ y[0]) | (x[1] ^ y[1]) | (x[2] ^ y[2]) | (x[3] ^ y[3]))
+            return true;
+    }
+    return false;
+}
+
+/* Does the page hold what the copy says? */
+static bool holds(uint64_t addr, uint32_t copy)
+{
+    static uint8_t now[PAGE_SIZE] __attribute__((aligned(8)));
+    if (engine_host_prot(addr) < 0)
+        return copy == 0;
+    if (snapshot_host_copy(addr, now, PAGE_SIZE, false) != PAGE_SIZE)
+        return copy == 0;
+    return copy && !differs(now, bytes_of(copy));
+}
+
+/* Adds a page: all snapshots hold what it holds now. */
+static bool add_page(uint64_t addr)
+{
+    uint32_t *slot = hash_slot(addr);
+    if (*slot)
+        return true;
+    if (page_count == MAX_PAGES)
+        return false;
+    uint32_t copy = taken ? copy_page(addr) : 0;
+    if (copy == UINT32_MAX)
+        return false;
+    struct page *p = &pages[page_count++];
+    *slot = page_count;
+    p->addr = addr;
+    for (uint32_t i = 0; i < WORKER_SNAPSHOTS; i++) {
+        p->copies[i] = taken >> i & 1 ? copy : 0;
+        if (copy && (taken >> i & 1))
+            copy_uses[copy]++;
+    }
+    return true;
+}
+
+bool snapshot_add(const uint64_t *list, uint64_t count)
+{
+    for (uint64_t i = 0; i < count; i++) {
+        uint64_t run = 1; // of neighbours
+        while (i + run < count && list[i + run] == list[i] + run * PAGE_SIZE)
+            run++;
+        sys_populate(list[i], run * PAGE_SIZE);
+        for (uint64_t k = 0; k < run; k++) {
+            if (!add_page(list[i + k]))
+                broken = true;
+        }
+        i += run - 1;
+    }
+    return !broken;
+}
+
+void snapshot_before(uint64_t start, uint64_t end)
+{
+    uint32_t changed = 0;
+    uint64_t page = start & ~(uint64_t)(PAGE_SIZE - 1);
+    if (!taken || restoring)
+        return;
+    while (!broken && (page = snapshot_host_next_mapped(page, end)) < end) {
+        broken = changed++ == MAX_CHANGED || !add_page(page);
+        page += PAGE_SIZE;
+    }
+}
+
+static void drop(uint32_t idx)
+{
+    if (!(taken >> idx & 1))
+        return;
+    for (uint32_t i = 0; i < page_count; i++) {
+        release(pages[i].copies[idx]);
+        pages[i].copies[idx] = 0;
+    }
+    for (uint32_t i = 0; i < task_copy_count;) {
+        if (task_copies[i].snapshot == idx)
+            task_copies[i] = task_copies[--task_copy_count];
+        else
+            i++;
+    }
+    taken &= ~(1u << idx);
+}
+
+bool snapshot_take(uint32_t idx, struct engine_task *const *tasks)
+{
+    if (idx >= WORKER_SNAPSHOTS || broken)
+        return false;
+    drop(idx);
+    bool is_first = taken == 0;
+    for (uint32_t slot = 0; slot < WORKER_MAX_TASKS; slot++) {
+        if (!tasks[slot])
+            continue;
+        if (task_copy_count == MAX_TASK_COPIES) {
+            broken = true;
+            return false;
+        }
+        engine_sync_xstate(tasks[slot]);
+        task_copies[task_copy_count].snapshot = idx;
+        task_copies[task_copy_count].slot = slot;
+        task_copies[task_copy_count].xstate_valid = tasks[slot]->xstate_valid;
+        __builtin_memcpy(task_copies[task_copy_count++].xstate, tasks[slot]->xstate, XSTATE_MAX);
+    }
+    for (uint32_t i = 0; i < page_count; i++) {
+        // Most pages are as they were at the last snapshot.
+        struct page *p = &pages[i];
+        uint32_t copy = is_first ? 0 : p->copies[newest];
+        if (is_first || !holds(p->addr, copy))
+            copy = copy_page(p->addr);
+        if (copy == UINT32_MAX) {
+            broken = true;
+            return false;
+        }
+        p->copies[idx] = copy;
+        copy_uses[copy]++;
+    }
+    taken |= 1u << idx;
+    newest = idx;
+    return true;
+}
+
+void snapshot_restoring(void)
+{
+    restoring = true;
+}
+
+bool snapshot_restore(uint32_t idx)
+{
+    restoring = false;
+    if (idx >= WORKER_SNAPSHOTS || broken || !(taken >> idx & 1))
+        return false;
+    for (uint32_t i = 0; i < page_count; i++) {
+        uint32_t copy = pages[i].copies[idx];
+        if (copy && engine_host_prot(pages[i].addr) >= 0 && !holds(pages[i].addr, copy) &&
+            snapshot_host_copy(pages[i].addr, bytes_of(copy), PAGE_SIZE, true) != PAGE_SIZE)
+            return false;
+    }
+    for (uint32_t i = 0; i < task_copy_count; i++) {
+        if (task_copies[i].snapshot != idx)
+            continue;
+        struct engine_task *task = snapshot_host_task(task_copies[i].slot);
+        engine_xstate_changed(task);
+        task->xstate_valid = task_copies[i].xstate_valid;
+        __builtin_memcpy(task->xstate, task_copies[i].xstate, XSTATE_MAX);
+    }
+    newest = idx;
+    return true;
+}

@@ -1,0 +1,31 @@
+/* Snapshots: a worker that goes back to a state it was in, without a copy of the process. What the program changes meanwhile is
+ * known in advance (snapshot_add), and what the coordinator changes is noticed; copies of just those pages are kept.
+ *
+ * Invariant: a page that is not in the set holds what it held at every snapshot at which it was mapped. Freestanding. */
+#ifndef WORKER_SNAPSHOT_H
+#define WORKER_SNAPSHOT_H
+
+#include "worker/engine.h"
+
+/* Functions the host provides. */
+/** Copies from or to guest memory whatever its protection; translations of what is written are dropped. Bytes copied. */
+uint64_t snapshot_host_copy(uint64_t addr, uint8_t *bytes, uint64_t len, bool write);
+/** The first mapped address in [addr, end), else end. */
+uint64_t snapshot_host_next_mapped(uint64_t addr, uint64_t end);
+struct engine_task *snapshot_host_task(uint32_t slot); /* made if there is none */
+
+void snapshot_init(void);
+/** Pages that the program may change from now on. False: too many. */
+bool snapshot_add(const uint64_t *pages, uint64_t count);
+/** Something else than the program is about to change or unmap [start, end). */
+void snapshot_before(uint64_t start, uint64_t end);
+/** Keeps the pages of the set and the vector state of tasks as snapshot `idx`, 0 to WORKER_SNAPSHOTS - 1. False: no room, or changes
+ * were too many to be kept since the last snapshot_forget(). tasks: WORKER_MAX_TASKS. */
+bool snapshot_take(uint32_t idx, struct engine_task *const *tasks);
+/** From here to snapshot_restore() mappings are put back: nothing of these changes is to be kept. */
+void snapshot_restoring(void);
+/** Puts back pages, as far as they are mapped, and vector state. False: there is no such snapshot. */
+bool snapshot_restore(uint32_t idx);
+void snapshot_forget(void);
+
+#endif

@@ -1,0 +1,197 @@
+/* How long answers take. Asks random questions of each kind about one recording with a database, first of engines that were just
+ * opened (cold: nothing is kept, no symbols are read), then of one that has been asked before (warm), and prints percentiles.
+ *
+ * latency TRACE_DIR [COLD_QUESTIONS [WARM_QUESTIONS]] */
+#include "db/history.h"
+#include "query/query.h"
+
+#include <stdio.h>
+#include <time.h>
+
+enum question { STATE, MEMORY, STACK, LAST_WRITE, NEXT_EXECUTION, FUNCTION, QUESTIONS };
+static const char *const names[QUESTIONS] = {"state", "memory", "stack", "last write", "next execution", "100 calls"};
+
+/* What the questions are about: a moment and an address that is known to be of use there. */
+struct place {
+    json_t *focus; /* borrowed by requests */
+    json_t *regs;  /* rows of `registers` */
+};
+
+static void must(struct err *e)
+{
+    if (!e)
+        return;
+    fprintf(stderr, "%s\n", err_message(e));
+    exit(1);
+}
+
+static uint64_t random_state = 88172645463325252ull;
+static uint64_t next_random(void)
+{
+    random_state ^= random_state << 13;
+    random_state ^= random_state >> 7;
+    random_state ^= random_state << 17;
+    return random_state;
+}
+
+static double now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
+}
+
+static bool keep_row(void *ctx, json_t *row)
+{
+    json_array_append_new(ctx, row);
+    return true;
+}
+
+/* Rows of an answer; its time in *ms_out (may be NULL). Takes over params. */
+static json_t *ask(struct query_engine *q, const char *name, json_t *params, double *ms_out)
+{
+    json_t *rows = json_array();
+    struct query_sink sink = {.ctx = rows, .row = keep_row};
+    double start = now_ms();
+    struct err *e = query_run(q, name, params, &sink);
+    if (ms_out)
+        *ms_out = now_ms() - start;
+    if (e && err_kind(e) != ERR_NOT_FOUND && err_kind(e) != ERR_FAULT)
+        must(e);
+    err_free(e);
+    json_decref(params);
+    return rows;
+}
+
+static const char *reg_of(const struct place *p, const char *name)
+{
+    size_t i;
+    json_t *row;
+    json_array_foreach(p->regs, i, row)
+    {
+        if (strcmp(json_string_value(json_object_get(row, "name")), name) == 0)
+            return json_string_value(json_object_get(row, "value"));
+    }
+    return "0x1000";
+}
+
+static double question(struct query_engine *q, enum question kind, const struct place *p, json_t *functions)
+{
+    static const char *const around[] = {"rsp", "rdi", "rsi", "rbp"};
+    double ms = 0;
+    json_t *rows = NULL;
+    switch (kind) {
+    case STATE:
+        rows = ask(q, "registers", json_pack("{sO}", "focus", p->focus), &ms);
+        break;
+    case MEMORY:
+        rows = ask(q, "memory", json_pack("{sO, ss, si}", "focus", p->focus, "address", reg_of(p, "rsp"), "length", 256), &ms);
+        break;
+    case STACK:
+        rows = ask(q, "stack", json_pack("{sO}", "focus", p->focus), &ms);
+        break;
+    case LAST_WRITE:
+        rows = ask(q, "watchpoint", json_pack("{sO, ss, si, ss, si}", "focus", p->focus, "address",
+                                              reg_of(p, around[next_random() % 4]), "length", 8, "direction", "backward", "limit", 1),
+                   &ms);
+        break;
+    case NEXT_EXECUTION: {
+        char end[32];
+        snprintf(end, sizeof(end), "%#llx", strtoull(reg_of(p, "rip"), NULL, 16) + 1);
+        rows = ask(q, "address-execution", json_pack("{sO, ss, ss, si}", "focus", p->focus, "start", reg_of(p, "rip"), "end", end,
+                                                     "limit", 1), &ms);
+        break;
+    }
+    default: {
+        json_t *f = json_array_get(functions, next_random() % (json_array_size(functions) ? json_array_size(functions) : 1));
+        if (!f)
+            return 0;
+        rows = ask(q, "execution", json_pack("{sO, sO, si}", "focus", p->focus, "function", f, "limit", 100), &ms);
+    }
+    }
+    json_decref(rows);
+    return ms;
+}
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+static void report(const char *temperature, double *times[QUESTIONS], size_t count)
+{
+    for (int k = 0; k < QUESTIONS; k++) {
+        qsort(times[k], count, sizeof(double), by_value);
+        printf("%-5s %-15s p50 %8.2f ms   p90 %8.2f ms   p99 %8.2f ms\n", temperature, names[k], times[k][count / 2],
+               times[k][count * 9 / 10], times[k][count * 99 / 100]);
+    }
+}
+
+/* Random moments, spread evenly over the segments' instructions as far as events allow, with their registers. */
+static struct place *choose_places(const char *dir, size_t count)
+{
+    cleanup(query_engine_closep) struct query_engine *q = NULL;
+    must(query_engine_open(dir, NULL, &q));
+    json_t *events = ask(q, "events", json_pack("{si}", "limit", 100000), NULL);
+    // Of each event: the instructions before it, from the moment of its row.
+    size_t n = json_array_size(events);
+    uint64_t total = 0;
+    for (size_t i = 0; i < n; i++)
+        total += (uint64_t)json_integer_value(json_object_get(
+            json_object_get(json_object_get(json_array_get(events, i), "focus"), "moment"), "instr"));
+    struct place *places = xnew_array(struct place, count);
+    for (size_t k = 0; k < count; k++) {
+        uint64_t at = next_random() % (total ? total : 1);
+        for (size_t i = 0; i < n; i++) {
+            json_t *moment = json_object_get(json_object_get(json_array_get(events, i), "focus"), "moment");
+            uint64_t len = (uint64_t)json_integer_value(json_object_get(moment, "instr"));
+            if (at >= len) {
+                at -= len;
+                continue;
+            }
+            places[k].focus = json_pack("{s{sO, sI}}", "moment", "event", json_object_get(moment, "event"), "instr", (json_int_t)at);
+            places[k].regs = ask(q, "registers", json_pack("{sO}", "focus", places[k].focus), NULL);
+            break;
+        }
+    }
+    json_decref(events);
+    return places;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2)
+        return 2;
+    size_t cold = argc > 2 ? strtoul(argv[2], NULL, 10) : 30, warm = argc > 3 ? strtoul(argv[3], NULL, 10) : 300, most = cold > warm ? cold : warm;
+    struct place *places = choose_places(argv[1], most);
+    double *times[QUESTIONS];
+    for (int k = 0; k < QUESTIONS; k++)
+        times[k] = xnew_array(double, most + 1);
+    json_t *functions = json_array();
+    cleanup(query_engine_closep) struct query_engine *q = NULL;
+    must(query_engine_open(argv[1], NULL, &q));
+    for (size_t i = 0; i < most; i++) { // functions in use at random moments
+        json_t *frame = ask(q, "complete-frame", json_pack("{sO}", "focus", places[i].focus), NULL);
+        json_t *id = json_object_get(json_object_get(json_array_get(frame, 0), "function"), "id");
+        if (id)
+            json_array_append(functions, id);
+        json_decref(frame);
+    }
+    for (size_t i = 0; i < cold; i++) {
+        for (int k = 0; k < QUESTIONS; k++) {
+            cleanup(query_engine_closep) struct query_engine *fresh = NULL;
+            must(query_engine_open(argv[1], NULL, &fresh));
+            times[k][i] = question(fresh, (enum question)k, &places[i], functions);
+        }
+    }
+    report("cold", times, cold);
+    for (int round = 0; round < 2; round++) { // the first is to warm up
+        for (int k = 0; k < QUESTIONS; k++) {
+            for (size_t i = 0; i < warm; i++)
+                times[k][i] = question(q, (enum question)k, &places[next_random() % most], functions);
+        }
+    }
+    report("warm", times, warm);
+    return 0;
+}
