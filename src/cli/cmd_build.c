@@ -6,67 +6,102 @@
 #include "pack/pack.h"
 #include "trace/trace.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <time.h>
 
-enum { KEY_SHARDS = 256, KEY_LEVEL, KEY_SKIP_RR, KEY_CHECK, KEY_RR_LOG, KEY_COPY, KEY_DEBUGINFO, KEY_SUBSTITUTE, KEY_GDB_SCRIPT,
-       KEY_GDB_INDEX };
+enum { KEY_SHARDS = 256, KEY_LEVEL, KEY_MEMORY, KEY_RESTART, KEY_SKIP_RR, KEY_CHECK, KEY_RR_LOG, KEY_COPY, KEY_DEBUGINFO,
+       KEY_SUBSTITUTE, KEY_GDB_SCRIPT, KEY_GDB_INDEX };
 
 struct arguments {
     unsigned shards;
     int level;
-    bool skip_rr, stats;
+    uint64_t memory; /* bytes */
+    bool skip_rr, stats, restart, check;
     const char *trace;
     const char *refused;
 };
 
-static const struct argp_option options[] = {
-    {"shards", KEY_SHARDS, "N", 0, "Index up to N segments at a time (2); 1: one process does all", 0},
-    {"compression-level", KEY_LEVEL, "1..22", 0, "zstd level of the database (3)", 0},
+/* Of `package-build`, of `only-build`, and of both. */
+static const struct argp_option package_options[] = {
     {"skip-rr", KEY_SKIP_RR, NULL, 0, "Do not make the trace self-contained first", 0},
-    {"stats", 's', NULL, 0, "Say at the end what the build cost", 0},
-    {"check-trace", KEY_CHECK, NULL, 0, "Not there yet", 1},
     {"copy-sources", KEY_COPY, "DIR", 0, "Not there yet", 1},
     {"system-debuginfo", KEY_DEBUGINFO, "REPO", 0, "Not there yet", 1},
     {"substitute", KEY_SUBSTITUTE, "LIB=PATH", 0, "Not there yet", 1},
     {"gdb-script", KEY_GDB_SCRIPT, "FILE", 0, "Not there yet", 1},
+    {0},
+};
+static const struct argp_option index_options[] = {
+    {"shards", KEY_SHARDS, "N", 0, "Index up to N segments at a time (2); 1: one process does all", 0},
+    {"compression-level", KEY_LEVEL, "1..22", 0, "zstd level of the database (3)", 0},
+    {"memory", KEY_MEMORY, "MB", 0, "Index fewer segments at a time if all processes together would need more than this", 0},
+    {"restart", KEY_RESTART, NULL, 0, "Begin anew, even if an interrupted build could go on", 0},
+    {"stats", 's', NULL, 0, "Say at the end what the build cost, and where the database's bytes go", 0},
+    {"check-trace", KEY_CHECK, NULL, 0, "Hold the finished database against a second replay", 0},
     {"skip-gdb-add-index", KEY_GDB_INDEX, NULL, 0, "Accepted: no gdb index is made", 1},
-    {"builder-rr-log", KEY_RR_LOG, "V", 0, "Not there yet", 1},
+    {"builder-rr-log", KEY_RR_LOG, "V", 0, "Not there: there is no rr in this program; see --log", 1},
     {0},
 };
 
-static error_t parse(int key, char *arg, struct argp_state *state)
+static error_t parse_number(struct argp_state *state, const char *option, const char *arg, unsigned long most, unsigned long *out)
+{
+    char *end;
+    errno = 0;
+    *out = strtoul(arg, &end, 10);
+    if (*end || errno || arg[0] < '0' || arg[0] > '9' || *out < 1 || *out > most)
+        argp_error(state, "%s '%s' is not in range [1, %lu]", option, arg, most);
+    return 0;
+}
+
+static error_t parse_index(int key, char *arg, struct argp_state *state)
 {
     struct arguments *a = state->input;
-    char *end;
+    unsigned long n;
     switch (key) {
-    case KEY_SHARDS: {
-        long n = strtol(arg, &end, 10);
-        if (*end || n < 1 || n > 1000)
-            argp_error(state, "--shards '%s' is not in range [1, 1000]", arg);
+    case KEY_SHARDS:
+        parse_number(state, "--shards", arg, 1000, &n);
         a->shards = (unsigned)n;
         return 0;
-    }
-    case KEY_LEVEL:
+    case KEY_LEVEL: {
+        char *end;
         a->level = (int)strtol(arg, &end, 10);
         if (*end || a->level < 1 || a->level > 22) {
             fprintf(stderr, "--compression-level '%s' is not in range [1, 22]\n", arg);
             a->refused = "";
         }
         return 0;
-    case KEY_SKIP_RR:
-        a->skip_rr = true;
+    }
+    case KEY_MEMORY:
+        parse_number(state, "--memory", arg, 1ul << 32, &n);
+        a->memory = (uint64_t)n << 20;
+        return 0;
+    case KEY_RESTART:
+        a->restart = true;
         return 0;
     case 's':
         a->stats = true;
         return 0;
     case KEY_CHECK:
-        a->refused = "--check-trace";
+        a->check = true;
         return 0;
     case KEY_RR_LOG:
         a->refused = "--builder-rr-log";
+        return 0;
+    case KEY_GDB_INDEX:
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static error_t parse_package(int key, char *arg, struct argp_state *state)
+{
+    struct arguments *a = state->input;
+    switch (key) {
+    case KEY_SKIP_RR:
+        a->skip_rr = true;
         return 0;
     case KEY_COPY:
         a->refused = "--copy-sources";
@@ -80,7 +115,18 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case KEY_GDB_SCRIPT:
         a->refused = "--gdb-script";
         return 0;
-    case KEY_GDB_INDEX:
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+    struct arguments *a = state->input;
+    switch (key) {
+    case ARGP_KEY_INIT:
+        for (int i = 0; state->root_argp->children[i].argp; i++)
+            state->child_inputs[i] = a;
         return 0;
     case ARGP_KEY_ARG:
         if (a->trace)
@@ -92,8 +138,22 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     }
 }
 
-static const struct argp argp = {options, parse, "[TRACE]",
-                                 "Makes a trace self-contained and its database. Without TRACE: the latest recording.", NULL, NULL, NULL};
+static const struct argp package_argp = {package_options, parse_package, NULL, NULL, NULL, NULL, NULL};
+static const struct argp index_argp = {index_options, parse_index, NULL, NULL, NULL, NULL, NULL};
+
+static const struct subcommand {
+    const char *name;
+    bool packs, indexes;
+    struct argp_child children[3];
+    const char *doc;
+} subcommands[] = {
+    {"build", true, true, {{&package_argp, 0, NULL, 0}, {&index_argp, 0, NULL, 0}, {0}},
+     "Makes a trace self-contained and its database. Without TRACE: the latest recording."},
+    {"package-build", true, false, {{&package_argp, 0, NULL, 0}, {0}},
+     "Makes a trace self-contained. Without TRACE: the latest recording."},
+    {"only-build", false, true, {{&index_argp, 0, NULL, 0}, {0}},
+     "Makes the database of a trace. Without TRACE: the latest recording."},
+};
 
 static volatile sig_atomic_t interrupted;
 
@@ -120,18 +180,30 @@ static void show_progress(void *ctx, const struct build_progress *p)
     char left[32] = "";
     if (p->seconds_left >= 0)
         snprintf(left, sizeof(left), ", %.0f s left", p->seconds_left);
-    fprintf(stderr, "%s%3.0f%%  event %llu of %llu, %.1f M instructions, %.0f M/s%s%s", d->terminal ? "\r" : "", p->share * 100,
+    fprintf(stderr, "%s%s%3.0f%%  event %llu of %llu, %.1f M instructions, %.0f M/s%s%s", d->terminal ? "\r" : "", p->checking ? "checking: " : "", p->share * 100,
             (unsigned long long)p->events, (unsigned long long)p->event_total, (double)p->instructions * 1e-6, p->ips * 1e-6,
             left, d->terminal ? "\033[K" : "\n");
     fflush(stderr);
+}
+
+/* One line of JSON. Bytes of the database by what they hold. */
+static void print_stats(const struct build_stats *s)
+{
+    printf("{\"instructions\": %llu, \"events\": %llu, \"segments\": %llu, \"bytes\": %llu, \"wall\": %.4f, \"cpu\": %.4f, "
+           "\"peakMemory\": %llu, \"contents\": {",
+           (unsigned long long)s->instructions, (unsigned long long)s->events, (unsigned long long)s->segments,
+           (unsigned long long)s->bytes, s->wall, s->leader_cpu + s->shard_cpu, (unsigned long long)s->peak_memory);
+    for (int i = 0; i < CONTENT_COUNT; i++)
+        printf("%s\"%s\": %llu", i ? ", " : "", history_content_name((enum history_content)i), (unsigned long long)s->contents[i]);
+    puts("}}");
 }
 
 static struct err *build(const char *dir, const struct arguments *a)
 {
     struct display display = {.terminal = isatty(STDERR_FILENO)};
     clock_gettime(CLOCK_MONOTONIC, &display.last);
-    struct build_options o = {.shards = a->shards, .compression_level = a->level, .progress = show_progress, .ctx = &display,
-                              .interrupted = &interrupted};
+    struct build_options o = {.shards = a->shards, .compression_level = a->level, .memory = a->memory, .restart = a->restart, .check = a->check,
+                              .progress = show_progress, .ctx = &display, .interrupted = &interrupted};
     struct build_stats stats;
     struct sigaction stop = {.sa_handler = on_interrupt};
     sigaction(SIGINT, &stop, NULL);
@@ -144,29 +216,29 @@ static struct err *build(const char *dir, const struct arguments *a)
     printf("%llu instructions, %llu events; database of %llu bytes in %.2f s\n", (unsigned long long)stats.instructions,
            (unsigned long long)stats.events, (unsigned long long)stats.bytes, stats.wall);
     if (a->stats)
-        printf("{\"instructions\": %llu, \"events\": %llu, \"segments\": %llu, \"bytes\": %llu, \"wall\": %.4f, \"cpu\": %.4f}\n",
-               (unsigned long long)stats.instructions, (unsigned long long)stats.events, (unsigned long long)stats.segments,
-               (unsigned long long)stats.bytes, stats.wall, stats.leader_cpu + stats.shard_cpu);
+        print_stats(&stats);
     return NULL;
 }
 
-static struct err *run(const char *command, const struct arguments *a)
+static struct err *run(const struct subcommand *c, const struct arguments *a)
 {
     cleanup(freep) char *dir = NULL;
     TRY(trace_default_dir(a->trace, &dir));
-    if (!str_eq(command, "only-build") && !a->skip_rr)
+    if (c->packs && !a->skip_rr)
         TRY(pack_trace(dir));
-    if (str_eq(command, "package-build"))
-        return NULL;
-    return build(dir, a);
+    return c->indexes ? build(dir, a) : NULL;
 }
 
 int cmd_build(int argc, char **argv)
 {
+    const struct subcommand *c = subcommands;
+    while (!str_eq(c->name, argv[0]))
+        c++;
     struct arguments a = {.shards = 2, .level = 3};
+    const struct argp argp = {NULL, parse, "[TRACE]", c->doc, c->children, NULL, NULL};
     cli_parse(&argp, argc, argv, &a);
     if (a.refused)
         return *a.refused ? cli_refuse(a.refused) : 2;
-    struct err *e = run(argv[0], &a);
+    struct err *e = run(c, &a);
     return e ? cli_fail(e) : 0;
 }

@@ -43,7 +43,11 @@ static const struct argp help_argp = {help_options, parse_help, NULL, NULL, NULL
 /* Our own --help stands in for argp's, which knows only -?. */
 static void parse_with_help(const struct argp *argp, int argc, char **argv, unsigned flags, void *input)
 {
-    const struct argp_child children[] = {{&help_argp, 0, NULL, 0}, {0}};
+    struct argp_child children[5] = {{0}};
+    size_t count = 0;
+    for (const struct argp_child *c = argp->children; c && c->argp && count < 3; c++)
+        children[count++] = *c;
+    children[count] = (struct argp_child){&help_argp, 0, NULL, 0};
     struct argp whole = *argp;
     whole.children = children;
     argp_err_exit_status = 2;

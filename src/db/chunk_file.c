@@ -6,15 +6,17 @@
 #include <xxhash.h>
 #include <zstd.h>
 
-enum { HEADER_LEN = 16, CHUNK_HEADER_LEN = 32 };
-#define MAX_UNPACKED (4ull << 30)
+enum { HEADER_LEN = 40, CHUNK_HEADER_LEN = 40, CHUNK_END = 0 };
+#define MAX_UNPACKED (1ull << 30)
 static const char magic[8] = {'P', 'E', 'R', 'N', 'O', 'S', 'C', 'O'};
 
 struct chunk_writer {
     char *path;
     int fd, level;
-    uint64_t bytes;
+    uint64_t chunk_count;
     ZSTD_CCtx *zstd;
+    uint8_t *packed; /* room for a compressed chunk */
+    size_t packed_cap;
 };
 
 static struct err *write_all(struct chunk_writer *w, const void *data, size_t len)
@@ -28,64 +30,89 @@ static struct err *write_all(struct chunk_writer *w, const void *data, size_t le
             return err_os("cannot write %s", w->path);
         p += n;
         len -= (size_t)n;
-        w->bytes += (uint64_t)n;
     }
     return NULL;
 }
 
-struct err *chunk_writer_create(const char *path, int level, struct chunk_writer **out)
+static struct err *write_header(struct chunk_writer *w, struct file_id id)
+{
+    cleanup(buf_deinit) struct buf header = {0};
+    buf_add(&header, magic, sizeof(magic));
+    buf_u32(&header, DB_VERSION);
+    buf_u32(&header, id.kind);
+    buf_u64(&header, id.build);
+    buf_u64(&header, id.number);
+    buf_u64(&header, XXH3_64bits(header.data, header.len));
+    return write_all(w, header.data, header.len);
+}
+
+struct err *chunk_writer_create(const char *path, struct file_id id, int level, struct chunk_writer **out)
 {
     int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
     if (fd < 0)
         return err_os("cannot create %s", path);
-    struct chunk_writer *w = xnew(struct chunk_writer);
+    cleanup(chunk_writer_abandonp) struct chunk_writer *w = xnew(struct chunk_writer);
     *w = (struct chunk_writer){.path = xstrdup(path), .fd = fd, .level = level, .zstd = ZSTD_createCCtx()};
+    if (!w->zstd)
+        return err_new(ERR_LIMIT, "no memory for compression");
+    TRY(write_header(w, id));
+    *out = steal(w);
+    return NULL;
+}
+
+/* number: the end mark's is the count of chunks before it. */
+static struct err *write_chunk(struct chunk_writer *w, uint32_t kind, uint64_t unpacked, const uint8_t *packed, size_t len)
+{
     cleanup(buf_deinit) struct buf header = {0};
-    buf_add(&header, magic, sizeof(magic));
-    buf_u32(&header, DB_VERSION);
-    buf_u32(&header, 0);
-    struct err *e = w->zstd ? write_all(w, header.data, header.len) : err_new(ERR_LIMIT, "no memory for compression");
-    if (e) {
-        chunk_writer_abandon(w);
-        return e;
-    }
-    *out = w;
+    buf_u32(&header, kind);
+    buf_u32(&header, (uint32_t)w->chunk_count);
+    buf_u64(&header, len);
+    buf_u64(&header, unpacked);
+    buf_u64(&header, XXH3_64bits(packed, len));
+    buf_u64(&header, XXH3_64bits(header.data, header.len));
+    TRY(write_all(w, header.data, header.len));
+    TRY(write_all(w, packed, len));
+    w->chunk_count++;
     return NULL;
 }
 
 struct err *chunk_writer_add(struct chunk_writer *w, uint32_t kind, const struct buf *data)
 {
+    if (data->len > MAX_UNPACKED)
+        return err_new(ERR_LIMIT, "%s: a chunk of %zu bytes is too large", w->path, data->len);
     size_t bound = ZSTD_compressBound(data->len);
-    cleanup(freep) uint8_t *packed = malloc(bound);
-    if (!packed)
+    if (bound > w->packed_cap) {
+        free(w->packed);
+        w->packed = malloc(bound);
+        w->packed_cap = w->packed ? bound : 0;
+    }
+    if (!w->packed)
         return err_new(ERR_LIMIT, "%s: no memory for a chunk of %zu bytes", w->path, data->len);
-    size_t len = ZSTD_compressCCtx(w->zstd, packed, bound, data->data, data->len, w->level);
+    size_t len = ZSTD_compressCCtx(w->zstd, w->packed, bound, data->data, data->len, w->level);
     if (ZSTD_isError(len))
         return err_new(ERR_OS, "%s: %s", w->path, ZSTD_getErrorName(len));
-    cleanup(buf_deinit) struct buf header = {0};
-    buf_u32(&header, kind);
-    buf_u32(&header, 0);
-    buf_u64(&header, len);
-    buf_u64(&header, data->len);
-    buf_u64(&header, XXH3_64bits(packed, len) ^ XXH3_64bits(header.data, 24));
-    TRY(write_all(w, header.data, header.len));
-    return write_all(w, packed, len);
+    return write_chunk(w, kind, data->len, w->packed, len);
 }
 
 static void free_writer(struct chunk_writer *w)
 {
     ZSTD_freeCCtx(w->zstd);
+    free(w->packed);
     free(w->path);
     free(w);
 }
 
-struct err *chunk_writer_finish(struct chunk_writer *w, uint64_t *bytes_out)
+struct err *chunk_writer_finish(struct chunk_writer *w)
 {
-    struct err *e = NULL;
-    if (close(w->fd) != 0)
+    struct err *e = write_chunk(w, CHUNK_END, 0, (const uint8_t *)"", 0);
+    if (e) {
+        chunk_writer_abandon(w);
+        return e;
+    }
+    if (close(w->fd) != 0) {
         e = err_os("cannot write %s", w->path);
-    if (bytes_out)
-        *bytes_out = w->bytes;
+        unlink(w->path);
+    }
     free_writer(w);
     return e;
 }
@@ -103,54 +130,101 @@ void chunk_writer_abandon(struct chunk_writer *w)
 
 struct chunk {
     uint32_t kind;
-    uint64_t off, len, unpacked, sum, header_sum;
+    uint64_t off; /* of the header */
+    uint64_t len, unpacked, sum;
 };
 
 struct chunk_file {
     char *path;
     int fd;
     uint64_t size;
+    struct file_id id;
     VEC(struct chunk) chunks;
 };
 
-static struct err *read_table(struct chunk_file *f)
+static struct err *damaged(const struct chunk_file *f, uint64_t off, const char *what)
 {
-    uint8_t header[CHUNK_HEADER_LEN];
-    if (f->size < HEADER_LEN || pread(f->fd, header, HEADER_LEN, 0) != HEADER_LEN ||
-        memcmp(header, magic, sizeof(magic)) != 0)
-        return err_new(ERR_FORMAT, "%s: at 0x0: not a file of a pernosco database", f->path);
-    if (load_u32(header + 8) != DB_VERSION)
-        return err_new(ERR_UNSUPPORTED, "%s: database version %u, this program reads %d: build it again", f->path,
-                       load_u32(header + 8), DB_VERSION);
-    if (load_u32(header + 12) != 0)
-        return err_new(ERR_FORMAT, "%s: at 0xc: not zero", f->path);
-    for (uint64_t off = HEADER_LEN; off < f->size;) {
-        if (f->size - off < CHUNK_HEADER_LEN ||
-            pread(f->fd, header, CHUNK_HEADER_LEN, (off_t)off) != CHUNK_HEADER_LEN)
-            return err_new(ERR_FORMAT, "%s: at %#llx: chunk header truncated", f->path, (unsigned long long)off);
-        struct chunk c = {.kind = load_u32(header), .off = off + CHUNK_HEADER_LEN, .len = load_u64(header + 8),
-                          .unpacked = load_u64(header + 16), .sum = load_u64(header + 24),
-                          .header_sum = XXH3_64bits(header, 24)};
-        if (c.len > f->size - c.off || c.unpacked > MAX_UNPACKED)
-            return err_new(ERR_FORMAT, "%s: at %#llx: chunk length makes no sense", f->path, (unsigned long long)off);
-        vec_push(&f->chunks, c);
-        off = c.off + c.len;
+    return err_new(ERR_FORMAT, "%s: at 0x%llx: %s", f->path, (unsigned long long)off, what);
+}
+
+/* Reads `len` bytes; what is not there fails. */
+static struct err *read_at(const struct chunk_file *f, uint64_t off, void *out, size_t len)
+{
+    size_t done = 0;
+    while (done < len) {
+        ssize_t n = pread(f->fd, (uint8_t *)out + done, len - done, (off_t)(off + done));
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return err_os("%s: cannot read at 0x%llx", f->path, (unsigned long long)off);
+        if (n == 0)
+            return damaged(f, off + done, "the file is cut off");
+        done += (size_t)n;
     }
     return NULL;
 }
 
-struct err *chunk_file_open(const char *path, struct chunk_file **out)
+static struct err *read_header(struct chunk_file *f, struct file_id expect)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    uint8_t h[HEADER_LEN];
+    if (f->size < HEADER_LEN)
+        return damaged(f, f->size, "not a file of a pernosco database, or cut off");
+    TRY(read_at(f, 0, h, HEADER_LEN));
+    if (memcmp(h, magic, sizeof(magic)) != 0)
+        return damaged(f, 0, "not a file of a pernosco database");
+    uint32_t version = load_u32(h + 8);
+    if (version != DB_VERSION)
+        return err_new(ERR_UNSUPPORTED, "%s: at 0x8: database version %u, this program reads %d: build it again", f->path, version,
+                       DB_VERSION);
+    if (load_u64(h + 32) != XXH3_64bits(h, 32))
+        return damaged(f, 0, "checksum of the header differs, the file is damaged");
+    f->id = (struct file_id){load_u64(h + 16), (enum file_kind)load_u32(h + 12), load_u64(h + 24)};
+    if (f->id.kind != expect.kind || f->id.number != expect.number)
+        return damaged(f, 0xc, "another file of a database in this one's place");
+    if (expect.build && f->id.build != expect.build)
+        return damaged(f, 0x10, "belongs to another build of the database");
+    return NULL;
+}
+
+static struct err *read_table(struct chunk_file *f)
+{
+    uint8_t h[CHUNK_HEADER_LEN];
+    for (uint64_t off = HEADER_LEN;;) {
+        if (f->size - off < CHUNK_HEADER_LEN)
+            return damaged(f, off, "the file is cut off");
+        TRY(read_at(f, off, h, CHUNK_HEADER_LEN));
+        if (load_u64(h + 32) != XXH3_64bits(h, 32))
+            return damaged(f, off, "checksum of a chunk's header differs, the file is damaged");
+        struct chunk c = {.kind = load_u32(h), .off = off, .len = load_u64(h + 8), .unpacked = load_u64(h + 16),
+                          .sum = load_u64(h + 24)};
+        if (load_u32(h + 4) != f->chunks.count || c.unpacked > MAX_UNPACKED)
+            return damaged(f, off, "a chunk's header makes no sense");
+        if (c.len > f->size - off - CHUNK_HEADER_LEN)
+            return damaged(f, off, "the file is cut off in this chunk");
+        off += CHUNK_HEADER_LEN + c.len;
+        if (c.kind == CHUNK_END)
+            return off == f->size && !c.len ? NULL : damaged(f, off, "something is behind the end");
+        vec_push(&f->chunks, c);
+    }
+}
+
+struct err *chunk_file_open(int dir, const char *path, const char *shown, struct file_id expect, struct chunk_file **out)
+{
+    int fd = openat(dir, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0 && errno == ENOENT)
+        return err_new(ERR_NOT_FOUND, "%s: at 0x0: the file is not there", shown);
     if (fd < 0)
-        return err_os("cannot open %s", path);
+        return err_os("cannot open %s", shown);
     cleanup(chunk_file_closep) struct chunk_file *f = xnew(struct chunk_file);
     f->fd = fd;
-    f->path = xstrdup(path);
+    f->path = xstrdup(shown);
     struct stat st;
     if (fstat(fd, &st) != 0)
-        return err_os("cannot stat %s", path);
+        return err_os("cannot stat %s", shown);
+    if (!S_ISREG(st.st_mode))
+        return damaged(f, 0, "not a regular file");
     f->size = (uint64_t)st.st_size;
+    TRY(read_header(f, expect));
     TRY(read_table(f));
     *out = steal(f);
     return NULL;
@@ -166,35 +240,37 @@ void chunk_file_close(struct chunk_file *f)
     free(f);
 }
 
-struct err *chunk_file_read(struct chunk_file *f, uint32_t kind, struct buf *out)
+static const struct chunk *find_chunk(const struct chunk_file *f, uint32_t kind, size_t idx)
 {
-    return chunk_file_read_nth(f, kind, 0, out);
+    vec_each (c, &f->chunks) {
+        if (c->kind == kind && idx-- == 0)
+            return c;
+    }
+    return NULL;
 }
 
-struct err *chunk_file_read_nth(struct chunk_file *f, uint32_t kind, size_t idx, struct buf *out)
+struct err *chunk_file_read(const struct chunk_file *f, uint32_t kind, size_t idx, struct buf *out)
 {
-    const struct chunk *c = NULL;
-    size_t seen = 0;
-    vec_each (it, &f->chunks) {
-        if (it->kind == kind && seen++ == idx)
-            c = it;
-    }
+    const struct chunk *c = find_chunk(f, kind, idx);
     if (!c)
-        return err_new(ERR_FORMAT, "%s: chunk %zu of kind %u is missing", f->path, idx, kind);
+        return err_new(ERR_FORMAT, "%s: at 0x%llx: chunk %zu of kind %u is missing", f->path, (unsigned long long)f->size, idx, kind);
     cleanup(freep) uint8_t *packed = malloc(c->len + 1);
     if (!packed || !buf_try_reserve(out, c->unpacked))
-        return err_new(ERR_LIMIT, "%s: at %#llx: no memory for a chunk of %llu bytes", f->path, (unsigned long long)c->off,
+        return err_new(ERR_LIMIT, "%s: at 0x%llx: no memory for a chunk of %llu bytes", f->path, (unsigned long long)c->off,
                        (unsigned long long)c->unpacked);
-    if (pread(f->fd, packed, c->len, (off_t)c->off) != (ssize_t)c->len)
-        return err_os("%s: cannot read chunk at %#llx", f->path, (unsigned long long)c->off);
-    if ((XXH3_64bits(packed, c->len) ^ c->header_sum) != c->sum)
-        return err_new(ERR_FORMAT, "%s: at %#llx: checksum differs, the file is damaged", f->path,
-                       (unsigned long long)c->off);
+    TRY(read_at(f, c->off + CHUNK_HEADER_LEN, packed, c->len));
+    if (XXH3_64bits(packed, c->len) != c->sum)
+        return damaged(f, c->off, "checksum of a chunk differs, the file is damaged");
     size_t n = ZSTD_decompress(out->data + out->len, c->unpacked, packed, c->len);
     if (ZSTD_isError(n) || n != c->unpacked)
-        return err_new(ERR_FORMAT, "%s: at %#llx: zstd frame damaged", f->path, (unsigned long long)c->off);
+        return damaged(f, c->off, "a chunk's zstd frame is damaged");
     out->len += n;
     return NULL;
+}
+
+struct file_id chunk_file_id(const struct chunk_file *f)
+{
+    return f->id;
 }
 
 const char *chunk_file_path(const struct chunk_file *f)
@@ -207,10 +283,22 @@ uint64_t chunk_file_bytes(const struct chunk_file *f)
     return f->size;
 }
 
-uint64_t chunk_file_kind_bytes(const struct chunk_file *f, uint32_t kind)
+uint64_t chunk_file_kind_bytes(const struct chunk_file *f, uint32_t kind, size_t *count_out)
 {
     uint64_t bytes = 0;
-    vec_each (c, &f->chunks)
+    size_t count = 0;
+    vec_each (c, &f->chunks) {
         bytes += c->kind == kind ? c->len + CHUNK_HEADER_LEN : 0;
+        count += c->kind == kind;
+    }
+    if (count_out)
+        *count_out = count;
     return bytes;
+}
+
+struct err *chunk_file_bad(const struct chunk_file *f, uint32_t kind, size_t idx, size_t off)
+{
+    const struct chunk *c = find_chunk(f, kind, idx);
+    return err_new(ERR_FORMAT, "%s: at 0x%llx: chunk of kind %u breaks its format at 0x%zx", f->path,
+                   (unsigned long long)(c ? c->off : f->size), kind, off);
 }

@@ -1,25 +1,281 @@
 #include "db/segment.h"
 
+#include "db/page_coder.h"
+
+#include <xxhash.h>
+
 void segment_deinit(struct segment *s)
 {
     buf_deinit(&s->state);
-    buf_deinit(&s->page_data);
-    buf_deinit(&s->output);
     vec_deinit(&s->stacks);
     vec_deinit(&s->floors);
-    vec_deinit(&s->execs);
     vec_deinit(&s->forks);
+    vec_deinit(&s->execs);
+    vec_deinit(&s->ends);
     vec_deinit(&s->blocks);
     vec_deinit(&s->written);
+    vec_deinit(&s->runs);
     vec_deinit(&s->remaps);
     vec_deinit(&s->spaces);
-    vec_deinit(&s->pages);
     vec_deinit(&s->events);
     vec_deinit(&s->kernel_writes);
+    buf_deinit(&s->output);
     *s = (struct segment){0};
 }
 
+/* --- tables --- */
+
+static const struct column call_columns[] = {
+    COLUMN(struct db_call, task),
+    COLUMN(struct db_call, at.event),
+    COLUMN(struct db_call, at.icount),
+    COLUMN(struct db_call, block),
+    COLUMN_ON(struct db_call, return_addr, block),
+    COLUMN(struct db_call, sp),
+};
+const struct table db_call_table = TABLE(struct db_call, call_columns);
+
+static const struct column floor_columns[] = {
+    COLUMN(struct db_floor, task),
+    COLUMN(struct db_floor, start),
+    COLUMN_ON(struct db_floor, end, start),
+    COLUMN_ON(struct db_floor, floor, start),
+};
+static const struct table floor_table = TABLE(struct db_floor, floor_columns);
+
+static const struct column fork_columns[] = {COLUMN(struct db_fork, child), COLUMN(struct db_fork, parent)};
+static const struct table fork_table = TABLE(struct db_fork, fork_columns);
+
+static const struct column task_columns[] = {{0, 0, sizeof(uint32_t), FROM_ABOVE}};
+static const struct table task_table = TABLE(uint32_t, task_columns);
+
+static const struct column block_columns[] = {
+    COLUMN(struct db_block, space),
+    COLUMN(struct db_block, pc),
+    COLUMN_PLAIN(struct db_block, insn_count),
+    COLUMN_PLAIN(struct db_block, byte_len),
+    COLUMN_PLAIN(struct db_block, end),
+    COLUMN_PLAIN(struct db_block, ticks),
+    COLUMN_PLAIN(struct db_block, count),
+};
+static const struct table block_table = TABLE(struct db_block, block_columns);
+
+/* Of written pages; the granules are apart. */
+static const struct column written_columns[] = {
+    COLUMN(struct db_written, space),
+    COLUMN(struct db_written, object),
+    COLUMN(struct db_written, page),
+};
+static const struct table written_table = TABLE(struct db_written, written_columns);
+
+static const struct column run_columns[] = {
+    COLUMN(struct db_page_run, space),
+    COLUMN(struct db_page_run, object),
+    COLUMN(struct db_page_run, page),
+    COLUMN_PLAIN(struct db_page_run, count),
+    COLUMN(struct db_page_run, first),
+    COLUMN_PLAIN(struct db_page_run, kind),
+};
+const struct table db_page_run_table = TABLE(struct db_page_run, run_columns);
+
+static const struct column remap_columns[] = {
+    COLUMN(struct db_remap, space),
+    COLUMN(struct db_remap, start),
+    COLUMN_ON(struct db_remap, end, start),
+};
+const struct table db_remap_table = TABLE(struct db_remap, remap_columns);
+
+static const struct column space_columns[] = {
+    COLUMN(struct db_space, space),
+    COLUMN(struct db_space, parent),
+    COLUMN(struct db_space, at.event),
+    COLUMN(struct db_space, at.icount),
+};
+const struct table db_space_table = TABLE(struct db_space, space_columns);
+
+static const struct column event_columns[] = {
+    COLUMN(struct db_event, number),
+    COLUMN_PLAIN(struct db_event, kind),
+    COLUMN_PLAIN(struct db_event, syscall_state),
+    COLUMN_PLAIN(struct db_event, syscall_arch),
+    COLUMN_PLAIN(struct db_event, syscall_no),
+    COLUMN(struct db_event, task),
+    COLUMN_PLAIN(struct db_event, result),
+    COLUMN_PLAIN(struct db_event, icount),
+    COLUMN(struct db_event, ticks),
+    COLUMN(struct db_event, rip),
+    COLUMN(struct db_event, time),
+    COLUMN_PLAIN(struct db_event, signo),
+    COLUMN_PLAIN(struct db_event, si_code),
+    COLUMN_PLAIN(struct db_event, fault_addr),
+    COLUMN_PLAIN(struct db_event, disposition),
+    COLUMN_PLAIN(struct db_event, write_count),
+    COLUMN_PLAIN(struct db_event, fd),
+    COLUMN_PLAIN(struct db_event, output_len),
+    COLUMN_PLAIN(struct db_event, created_task),
+    COLUMN_PLAIN(struct db_event, ended_task),
+};
+static const struct table event_table = TABLE(struct db_event, event_columns);
+
+static const struct column kernel_write_columns[] = {
+    COLUMN(struct db_kernel_write, space),
+    COLUMN(struct db_kernel_write, object),
+    COLUMN(struct db_kernel_write, addr),
+    COLUMN_PLAIN(struct db_kernel_write, len),
+};
+static const struct table kernel_write_table = TABLE(struct db_kernel_write, kernel_write_columns);
+
+#define PUT(b, table, vec) table_put(&(table), (vec).items, (vec).count, b)
+
 /* --- writing --- */
+
+/* Pages that wait until there are enough of them for a chunk. */
+struct waiting {
+    uint8_t now[PAGES_PER_CHUNK][PAGE_SIZE], before[PAGES_PER_CHUNK][PAGE_SIZE];
+    struct page_image images[PAGES_PER_CHUNK];
+    size_t count;
+};
+
+/* A page that is stored whole, so that equal ones need not be. */
+struct known_page {
+    XXH128_hash_t hash;
+    uint32_t idx; /* in the page data; UINT32_MAX: free */
+};
+
+struct segment_writer {
+    struct chunk_writer *file;
+    uint64_t number;
+    VEC(struct db_page_run) runs;
+    uint32_t stored; /* pages in the page data, those that wait included */
+    struct waiting *waiting;
+    struct page_coder *coder;
+    struct known_page *known; /* hash table */
+    size_t known_cap, known_count;
+};
+
+struct err *segment_writer_create(const char *path, uint64_t build, uint64_t number, int level, struct segment_writer **out)
+{
+    struct chunk_writer *file;
+    TRY(chunk_writer_create(path, (struct file_id){build, FILE_SEGMENT, number}, level, &file));
+    struct segment_writer *w = xnew(struct segment_writer);
+    w->file = file;
+    w->number = number;
+    w->waiting = xmalloc(sizeof(*w->waiting));
+    w->waiting->count = 0;
+    w->coder = page_coder_create();
+    *out = w;
+    return NULL;
+}
+
+void segment_writer_abandon(struct segment_writer *w)
+{
+    if (!w)
+        return;
+    chunk_writer_abandon(w->file);
+    vec_deinit(&w->runs);
+    page_coder_destroy(w->coder);
+    free(w->waiting);
+    free(w->known);
+    free(w);
+}
+
+static struct err *flush_pages(struct segment_writer *w)
+{
+    if (!w->waiting->count)
+        return NULL;
+    cleanup(buf_deinit) struct buf chunk = {0};
+    page_chunk_encode(w->coder, w->waiting->images, w->waiting->count, &chunk);
+    w->waiting->count = 0;
+    return chunk_writer_add(w->file, CHUNK_PAGE_DATA, &chunk);
+}
+
+/* Adds a page to the page data; *idx_out is its number there. */
+static struct err *store_page(struct segment_writer *w, const uint8_t *now, const uint8_t *before, uint32_t *idx_out)
+{
+    if (w->waiting->count == PAGES_PER_CHUNK)
+        TRY(flush_pages(w));
+    size_t i = w->waiting->count++;
+    memcpy(w->waiting->now[i], now, PAGE_SIZE);
+    if (before)
+        memcpy(w->waiting->before[i], before, PAGE_SIZE);
+    w->waiting->images[i] = (struct page_image){w->waiting->now[i], before ? w->waiting->before[i] : NULL};
+    *idx_out = w->stored++;
+    return NULL;
+}
+
+/* Where a page with this hash is, or is to be noted. */
+static struct known_page *find_known(struct segment_writer *w, XXH128_hash_t hash)
+{
+    if (w->known_count * 2 >= w->known_cap) {
+        struct known_page *old = w->known;
+        size_t old_cap = w->known_cap;
+        w->known_cap = old_cap ? 2 * old_cap : 256;
+        w->known = xmalloc(w->known_cap * sizeof(w->known[0]));
+        memset(w->known, 0xff, w->known_cap * sizeof(w->known[0]));
+        for (size_t i = 0; i < old_cap; i++) {
+            if (old[i].idx != UINT32_MAX)
+                *find_known(w, old[i].hash) = old[i];
+        }
+        free(old);
+    }
+    for (size_t i = hash.low64;; i++) {
+        struct known_page *k = &w->known[i & (w->known_cap - 1)];
+        if (k->idx == UINT32_MAX || XXH128_isEqual(k->hash, hash))
+            return k;
+    }
+}
+
+/* A page that changes in every segment is stored whole in one of so many, so that its contents can be had from few segments. */
+enum { WHOLE_EVERY = 16 };
+static bool whole_is_due(const struct segment_writer *w, uint32_t space, uint32_t object, uint64_t page)
+{
+    return (w->number + space + object + page / PAGE_SIZE) % WHOLE_EVERY == 0;
+}
+
+static void add_to_runs(struct segment_writer *w, struct db_page_run page)
+{
+    struct db_page_run *last = w->runs.count ? &w->runs.items[w->runs.count - 1] : NULL;
+    if (last && last->space == page.space && last->object == page.object && last->kind == page.kind &&
+        last->page + (uint64_t)last->count * PAGE_SIZE == page.page && (page.kind == RUN_ZERO || last->first + last->count == page.first))
+        last->count++;
+    else
+        vec_push(&w->runs, page);
+}
+
+struct err *segment_writer_page(struct segment_writer *w, uint32_t space, uint32_t object, uint64_t page, const uint8_t *now,
+                                const uint8_t *before)
+{
+    struct db_page_run run = {.space = space, .object = object, .page = page, .count = 1};
+    enum page_form form = page_form(now, before);
+    if (form == PAGE_WORDS && whole_is_due(w, space, object, page))
+        form = PAGE_WHOLE;
+    switch (form) {
+    case PAGE_SAME:
+        return NULL;
+    case PAGE_ZERO:
+        run.kind = RUN_ZERO;
+        break;
+    case PAGE_WORDS:
+        run.kind = RUN_WORDS;
+        TRY(store_page(w, now, before, &run.first));
+        break;
+    case PAGE_WHOLE: {
+        run.kind = RUN_WHOLE;
+        XXH128_hash_t hash = XXH3_128bits(now, PAGE_SIZE);
+        struct known_page *known = find_known(w, hash);
+        if (known->idx == UINT32_MAX) {
+            TRY(store_page(w, now, NULL, &run.first));
+            *known = (struct known_page){hash, run.first};
+            w->known_count++;
+        } else {
+            run.first = known->idx;
+        }
+        break;
+    }
+    }
+    add_to_runs(w, run);
+    return NULL;
+}
 
 static void put_moment(struct buf *b, struct moment m)
 {
@@ -39,120 +295,78 @@ static void put_boundary(const struct segment *s, struct buf *b)
 
 static void put_stacks(const struct segment *s, struct buf *b)
 {
-    buf_uleb(b, s->stacks.count);
-    vec_each (c, &s->stacks) {
-        buf_uleb(b, c->task);
-        put_moment(b, c->at);
-        buf_uleb(b, c->block);
-        buf_uleb(b, c->return_addr - c->block);
-        buf_uleb(b, c->sp);
-    }
-    buf_uleb(b, s->floors.count);
-    vec_each (f, &s->floors) {
-        buf_uleb(b, f->task);
-        buf_uleb(b, f->start);
-        buf_uleb(b, f->end - f->start);
-        buf_uleb(b, f->floor);
-    }
-    buf_uleb(b, s->execs.count);
-    vec_each (t, &s->execs)
-        buf_uleb(b, *t);
-    buf_uleb(b, s->forks.count);
-    vec_each (f, &s->forks) {
-        buf_uleb(b, f->child);
-        buf_uleb(b, f->parent);
-    }
+    PUT(b, db_call_table, s->stacks);
+    PUT(b, floor_table, s->floors);
+    PUT(b, fork_table, s->forks);
+    PUT(b, task_table, s->execs);
+    PUT(b, task_table, s->ends);
 }
 
 static void put_blocks(const struct segment *s, struct buf *b)
 {
-    buf_uleb(b, s->blocks.count);
-    gaddr last = 0;
-    vec_each (k, &s->blocks) {
-        buf_uleb(b, k->space);
-        buf_uleb(b, k->pc - last); // wraps when a new space begins
-        last = k->pc;
-        buf_u8(b, (uint8_t)k->insn_count);
-        buf_uleb(b, k->byte_len);
-        buf_u8(b, (uint8_t)(k->end << 1 | k->ticks));
-        buf_uleb(b, k->count);
-    }
+    PUT(b, block_table, s->blocks);
+}
+
+static bool all_written(const struct db_written *w)
+{
+    uint64_t bits = UINT64_MAX;
+    for (size_t i = 0; i < 8; i++)
+        bits &= w->granules[i];
+    return bits == UINT64_MAX;
 }
 
 static void put_written(const struct segment *s, struct buf *b)
 {
-    buf_uleb(b, s->written.count);
-    uint64_t last = 0;
-    vec_each (w, &s->written) {
-        buf_uleb(b, w->space);
-        buf_uleb(b, w->object);
-        buf_uleb(b, (w->page - last) / PAGE_SIZE);
-        last = w->page;
+    PUT(b, written_table, s->written);
+    for (size_t i = 0; i < s->written.count; i += 8) {
+        uint8_t bits = 0;
+        for (size_t k = i; k < i + 8 && k < s->written.count; k++)
+            bits |= (uint8_t)(all_written(&s->written.items[k]) << (k - i));
+        buf_u8(b, bits);
     }
-    vec_each (w, &s->written)
-        buf_add(b, w->granules, sizeof(w->granules));
+    vec_each (w, &s->written) {
+        if (!all_written(w))
+            buf_add(b, w->granules, sizeof(w->granules));
+    }
 }
 
 static void put_pages(const struct segment *s, struct buf *b)
 {
-    buf_uleb(b, s->pages.count);
-    uint64_t last = 0;
-    vec_each (p, &s->pages) {
-        buf_uleb(b, p->space);
-        buf_uleb(b, p->object);
-        buf_uleb(b, (p->page - last) / PAGE_SIZE);
-        last = p->page;
-        buf_uleb(b, p->data_off == UINT64_MAX ? 0 : p->data_off / PAGE_SIZE + 1);
-    }
-    buf_uleb(b, s->remaps.count);
-    vec_each (r, &s->remaps) {
-        buf_uleb(b, r->space);
-        buf_uleb(b, r->start / PAGE_SIZE);
-        buf_uleb(b, r->end / PAGE_SIZE);
-    }
-    buf_uleb(b, s->spaces.count);
-    vec_each (p, &s->spaces) {
-        buf_uleb(b, p->space);
-        buf_uleb(b, p->parent);
-        put_moment(b, p->at);
-    }
+    PUT(b, db_page_run_table, s->runs);
+    PUT(b, db_remap_table, s->remaps);
+    PUT(b, db_space_table, s->spaces);
 }
 
 static void put_events(const struct segment *s, struct buf *b)
 {
-    buf_uleb(b, s->events.count);
-    vec_each (e, &s->events) {
-        buf_uleb(b, e->number);
-        buf_u8(b, e->kind);
-        buf_u8(b, (uint8_t)(e->syscall_state | e->syscall_arch << 4));
-        buf_u32(b, (uint32_t)e->syscall_no);
-        buf_uleb(b, e->task);
-        buf_u64(b, e->result);
-        buf_uleb(b, e->icount);
-        buf_uleb(b, (uint64_t)e->ticks);
-        buf_uleb(b, e->rip);
-        uint64_t time;
-        memcpy(&time, &e->time, 8);
-        buf_u64(b, time);
-        buf_u32(b, (uint32_t)e->signo);
-        buf_u32(b, (uint32_t)e->si_code);
-        buf_uleb(b, e->fault_addr);
-        buf_u8(b, e->disposition);
-        buf_uleb(b, e->write_count);
-        buf_u8(b, e->fd);
-        buf_uleb(b, e->output_len);
-        buf_uleb(b, e->created_task);
-        buf_uleb(b, e->ended_task);
-    }
-    buf_uleb(b, s->kernel_writes.count);
-    vec_each (w, &s->kernel_writes) {
-        buf_uleb(b, w->space);
-        buf_uleb(b, w->object);
-        buf_uleb(b, w->addr);
-        buf_uleb(b, w->len);
-    }
+    PUT(b, event_table, s->events);
+    PUT(b, kernel_write_table, s->kernel_writes);
     buf_uleb(b, s->output.len);
     buf_add(b, s->output.data, s->output.len);
+}
+
+static int compare_remaps(const void *a, const void *b)
+{
+    const struct db_remap *x = a, *y = b;
+    if (x->space != y->space)
+        return x->space < y->space ? -1 : 1;
+    return x->start < y->start ? -1 : x->start > y->start;
+}
+
+void segment_merge_remaps(struct segment *s)
+{
+    if (!s->remaps.count)
+        return;
+    qsort(s->remaps.items, s->remaps.count, sizeof(s->remaps.items[0]), compare_remaps);
+    struct db_remap *last = s->remaps.items;
+    for (size_t i = 1; i < s->remaps.count; i++) {
+        const struct db_remap *r = &s->remaps.items[i];
+        if (r->space != last->space || r->start > last->end)
+            *++last = *r;
+        else if (r->end > last->end)
+            last->end = r->end;
+    }
+    s->remaps.count = (size_t)(last - s->remaps.items) + 1;
 }
 
 static struct err *add_chunk(struct chunk_writer *w, uint32_t kind, const struct segment *s,
@@ -163,47 +377,24 @@ static struct err *add_chunk(struct chunk_writer *w, uint32_t kind, const struct
     return chunk_writer_add(w, kind, &b);
 }
 
-static struct err *write_chunks(struct chunk_writer *w, const struct segment *s)
+static struct err *finish_chunks(struct segment_writer *w, struct segment *s)
 {
-    TRY(add_chunk(w, CHUNK_BOUNDARY, s, put_boundary));
-    TRY(add_chunk(w, CHUNK_BLOCKS, s, put_blocks));
-    TRY(add_chunk(w, CHUNK_WRITTEN, s, put_written));
-    TRY(add_chunk(w, CHUNK_PAGES, s, put_pages));
-    TRY(add_chunk(w, CHUNK_EVENTS, s, put_events));
-    TRY(add_chunk(w, CHUNK_STACKS, s, put_stacks));
-    for (size_t off = 0; off < s->page_data.len;) {
-        size_t len = s->page_data.len - off;
-        if (len > (size_t)PAGES_PER_CHUNK * PAGE_SIZE)
-            len = (size_t)PAGES_PER_CHUNK * PAGE_SIZE;
-        struct buf part = {.data = s->page_data.data + off, .len = len};
-        TRY(chunk_writer_add(w, CHUNK_PAGE_DATA, &part));
-        off += len;
-    }
-    return NULL;
+    TRY(flush_pages(w));
+    vec_each (r, &w->runs)
+        vec_push(&s->runs, *r);
+    TRY(add_chunk(w->file, CHUNK_BOUNDARY, s, put_boundary));
+    TRY(add_chunk(w->file, CHUNK_BLOCKS, s, put_blocks));
+    TRY(add_chunk(w->file, CHUNK_WRITTEN, s, put_written));
+    TRY(add_chunk(w->file, CHUNK_PAGES, s, put_pages));
+    TRY(add_chunk(w->file, CHUNK_EVENTS, s, put_events));
+    return add_chunk(w->file, CHUNK_STACKS, s, put_stacks);
 }
 
-struct err *segment_write(const struct segment *s, const char *path, int level, uint64_t *bytes_out)
+struct err *segment_writer_finish(struct segment_writer *w, struct segment *s)
 {
-    struct chunk_writer *w;
-    TRY(chunk_writer_create(path, level, &w));
-    struct err *e = write_chunks(w, s);
-    if (e) {
-        chunk_writer_abandon(w);
-        return e;
-    }
-    return chunk_writer_finish(w, bytes_out);
-}
-
-struct err *segment_write_stacks(const struct segment *s, const char *path, int level)
-{
-    struct chunk_writer *w;
-    TRY(chunk_writer_create(path, level, &w));
-    struct err *e = add_chunk(w, CHUNK_STACKS, s, put_stacks);
-    if (e) {
-        chunk_writer_abandon(w);
-        return e;
-    }
-    return chunk_writer_finish(w, NULL);
+    cleanup(segment_writer_abandonp) struct segment_writer *guard = w;
+    TRY(finish_chunks(w, s));
+    return chunk_writer_finish(steal(w->file));
 }
 
 /* --- reading --- */
@@ -230,180 +421,157 @@ static void get_boundary(struct bytes *b, struct segment *s)
 
 static void get_stacks(struct bytes *b, struct segment *s)
 {
-    for (size_t n = bytes_count(b, 6); n; n--) {
-        struct db_call c;
-        c.task = (uint32_t)bytes_uleb(b);
-        c.at = get_moment(b);
-        c.block = bytes_uleb(b);
-        c.return_addr = c.block + bytes_uleb(b);
-        c.sp = bytes_uleb(b);
-        vec_push(&s->stacks, c);
-    }
-    for (size_t n = bytes_count(b, 3); n; n--) {
-        struct db_floor f;
-        f.task = (uint32_t)bytes_uleb(b);
-        f.start = bytes_uleb(b);
-        f.end = f.start + bytes_uleb(b);
-        f.floor = bytes_uleb(b);
-        vec_push(&s->floors, f);
-    }
-    for (size_t n = bytes_count(b, 1); n; n--)
-        vec_push(&s->execs, (uint32_t)bytes_uleb(b));
-    for (size_t n = bytes_count(b, 2); n; n--) {
-        struct db_fork f;
-        f.child = (uint32_t)bytes_uleb(b);
-        f.parent = (uint32_t)bytes_uleb(b);
-        vec_push(&s->forks, f);
-    }
+    table_get_vec(&db_call_table, b, &s->stacks);
+    table_get_vec(&floor_table, b, &s->floors);
+    table_get_vec(&fork_table, b, &s->forks);
+    table_get_vec(&task_table, b, &s->execs);
+    table_get_vec(&task_table, b, &s->ends);
 }
 
 static void get_blocks(struct bytes *b, struct segment *s)
 {
-    gaddr last = 0;
-    for (size_t n = bytes_count(b, 6); n; n--) {
-        struct db_block k;
-        k.space = (uint32_t)bytes_uleb(b);
-        last += bytes_uleb(b);
-        k.pc = last;
-        k.insn_count = bytes_u8(b);
-        k.byte_len = (uint16_t)bytes_uleb(b);
-        uint8_t bits = bytes_u8(b);
-        k.end = bits >> 1;
-        k.ticks = bits & 1;
-        k.count = bytes_uleb(b);
-        vec_push(&s->blocks, k);
-    }
+    table_get_vec(&block_table, b, &s->blocks);
 }
 
 static void get_written(struct bytes *b, struct segment *s)
 {
-    uint64_t last = 0;
-    for (size_t n = bytes_count(b, 3 + 64); n; n--) {
-        struct db_written w = {0};
-        w.space = (uint32_t)bytes_uleb(b);
-        w.object = (uint32_t)bytes_uleb(b);
-        last += bytes_uleb(b) * PAGE_SIZE;
-        w.page = last;
-        vec_push(&s->written, w);
-    }
-    vec_each (w, &s->written) {
+    table_get_vec(&written_table, b, &s->written);
+    const uint8_t *full = bytes_take(b, (s->written.count + 7) / 8);
+    for (size_t i = 0; full && i < s->written.count; i++) {
+        struct db_written *w = &s->written.items[i];
+        if (full[i / 8] >> i % 8 & 1) {
+            memset(w->granules, 0xff, sizeof(w->granules));
+            continue;
+        }
         const uint8_t *bits = bytes_take(b, sizeof(w->granules));
         if (bits)
             memcpy(w->granules, bits, sizeof(w->granules));
     }
 }
 
+static const uint64_t address_limit = 1ull << 48;
+
+bool page_runs_are_sound(const struct db_page_run *runs, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        const struct db_page_run *r = &runs[i], *last = i ? r - 1 : NULL;
+        if (r->page % PAGE_SIZE || r->page >= address_limit || !r->count || r->count > (address_limit - r->page) / PAGE_SIZE ||
+            r->kind > RUN_WORDS || r->first > UINT32_MAX - r->count)
+            return false;
+        if (last && (last->object > r->object || (last->object == r->object && last->space > r->space) ||
+                     (last->object == r->object && last->space == r->space &&
+                      last->page + (uint64_t)last->count * PAGE_SIZE > r->page)))
+            return false;
+    }
+    return true;
+}
+
+bool remaps_are_sound(const struct db_remap *remaps, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        const struct db_remap *r = &remaps[i], *last = i ? r - 1 : NULL;
+        if (r->start > r->end || r->end > address_limit ||
+            (last && (last->space > r->space || (last->space == r->space && last->end > r->start))))
+            return false;
+    }
+    return true;
+}
+
 static void get_pages(struct bytes *b, struct segment *s)
 {
-    uint64_t last = 0;
-    for (size_t n = bytes_count(b, 4); n; n--) {
-        struct db_page p;
-        p.space = (uint32_t)bytes_uleb(b);
-        p.object = (uint32_t)bytes_uleb(b);
-        last += bytes_uleb(b) * PAGE_SIZE;
-        p.page = last;
-        uint64_t data = bytes_uleb(b);
-        p.data_off = data ? (data - 1) * PAGE_SIZE : UINT64_MAX;
-        vec_push(&s->pages, p);
-    }
-    for (size_t n = bytes_count(b, 3); n; n--) {
-        struct db_remap r;
-        r.space = (uint32_t)bytes_uleb(b);
-        r.start = bytes_uleb(b) * PAGE_SIZE;
-        r.end = bytes_uleb(b) * PAGE_SIZE;
-        vec_push(&s->remaps, r);
-    }
-    for (size_t n = bytes_count(b, 4); n; n--) {
-        struct db_space p;
-        p.space = (uint32_t)bytes_uleb(b);
-        p.parent = (uint32_t)bytes_uleb(b);
-        p.at = get_moment(b);
-        vec_push(&s->spaces, p);
-    }
+    table_get_vec(&db_page_run_table, b, &s->runs);
+    table_get_vec(&db_remap_table, b, &s->remaps);
+    table_get_vec(&db_space_table, b, &s->spaces);
+    if (!page_runs_are_sound(s->runs.items, s->runs.count) || !remaps_are_sound(s->remaps.items, s->remaps.count))
+        b->failed = true;
 }
 
 static void get_events(struct bytes *b, struct segment *s)
 {
-    uint32_t write_idx = 0;
-    uint64_t output = 0;
-    for (size_t n = bytes_count(b, 40); n; n--) {
-        struct db_event e = {0};
-        e.number = bytes_uleb(b);
-        e.kind = bytes_u8(b);
-        uint8_t bits = bytes_u8(b);
-        e.syscall_state = bits & 15;
-        e.syscall_arch = bits >> 4;
-        e.syscall_no = (int32_t)bytes_u32(b);
-        e.task = (uint32_t)bytes_uleb(b);
-        e.result = bytes_u64(b);
-        e.icount = bytes_uleb(b);
-        e.ticks = (int64_t)bytes_uleb(b);
-        e.rip = bytes_uleb(b);
-        uint64_t time = bytes_u64(b);
-        memcpy(&e.time, &time, 8);
-        e.signo = (int32_t)bytes_u32(b);
-        e.si_code = (int32_t)bytes_u32(b);
-        e.fault_addr = bytes_uleb(b);
-        e.disposition = bytes_u8(b);
-        e.write_count = (uint32_t)bytes_uleb(b);
-        e.fd = bytes_u8(b);
-        e.output_len = (uint32_t)bytes_uleb(b);
-        e.created_task = (uint32_t)bytes_uleb(b);
-        e.ended_task = (uint32_t)bytes_uleb(b);
-        e.write_idx = write_idx;
-        write_idx += e.write_count;
-        e.output_off = (uint32_t)output;
-        output += e.output_len;
-        vec_push(&s->events, e);
-    }
-    for (size_t n = bytes_count(b, 4); n; n--) {
-        struct db_kernel_write w;
-        w.space = (uint32_t)bytes_uleb(b);
-        w.object = (uint32_t)bytes_uleb(b);
-        w.addr = bytes_uleb(b);
-        w.len = bytes_uleb(b);
-        vec_push(&s->kernel_writes, w);
-    }
+    table_get_vec(&event_table, b, &s->events);
+    table_get_vec(&kernel_write_table, b, &s->kernel_writes);
     size_t len = bytes_count(b, 1);
     const uint8_t *text = bytes_take(b, len);
     if (text)
         buf_add(&s->output, text, len);
-    if (write_idx != s->kernel_writes.count || output != s->output.len)
+    uint64_t writes = 0, output = 0;
+    vec_each (e, &s->events) {
+        e->write_idx = (uint32_t)writes;
+        e->output_off = (uint32_t)output;
+        writes += e->write_count;
+        output += e->output_len;
+    }
+    if (writes != s->kernel_writes.count || output != s->output.len)
         b->failed = true;
 }
 
-static struct err *read_chunk(struct chunk_file *f, uint32_t kind, struct segment *s,
-                              void (*get)(struct bytes *b, struct segment *s))
+struct err *segment_file_open(int dir, const char *name, const char *shown, uint64_t build, uint64_t number, struct chunk_file **out)
 {
-    cleanup(buf_deinit) struct buf data = {0};
-    TRY(chunk_file_read(f, kind, &data));
-    struct bytes b = bytes_of(data.data, data.len);
-    get(&b, s);
-    if (b.failed || bytes_left(&b))
-        return err_new(ERR_FORMAT, "%s: chunk of kind %u breaks its format at %#zx", chunk_file_path(f), kind, b.pos);
-    return NULL;
+    return chunk_file_open(dir, name, shown, (struct file_id){build, FILE_SEGMENT, number}, out);
 }
 
-struct err *segment_read(struct chunk_file *f, enum segment_part part, struct segment *s)
+struct err *segment_read(const struct chunk_file *f, enum segment_part part, struct segment *s)
 {
-    switch (part) {
-    case PART_BOUNDARY:
-        return read_chunk(f, CHUNK_BOUNDARY, s, get_boundary);
-    case PART_BLOCKS:
-        return read_chunk(f, CHUNK_BLOCKS, s, get_blocks);
-    case PART_WRITTEN:
-        return read_chunk(f, CHUNK_WRITTEN, s, get_written);
-    case PART_PAGES:
-        return read_chunk(f, CHUNK_PAGES, s, get_pages);
-    case PART_EVENTS:
-        return read_chunk(f, CHUNK_EVENTS, s, get_events);
-    case PART_STACKS:
-        return read_chunk(f, CHUNK_STACKS, s, get_stacks);
+    static const struct {
+        uint32_t kind;
+        void (*get)(struct bytes *b, struct segment *s);
+    } parts[] = {
+        [PART_BOUNDARY] = {CHUNK_BOUNDARY, get_boundary}, [PART_BLOCKS] = {CHUNK_BLOCKS, get_blocks},
+        [PART_WRITTEN] = {CHUNK_WRITTEN, get_written},    [PART_PAGES] = {CHUNK_PAGES, get_pages},
+        [PART_EVENTS] = {CHUNK_EVENTS, get_events},       [PART_STACKS] = {CHUNK_STACKS, get_stacks},
+    };
+    cleanup(buf_deinit) struct buf data = {0};
+    TRY(chunk_file_read(f, parts[part].kind, 0, &data));
+    struct bytes b = bytes_of(data.data, data.len);
+    parts[part].get(&b, s);
+    return b.failed || bytes_left(&b) ? chunk_file_bad(f, parts[part].kind, 0, b.pos) : NULL;
+}
+
+/* --- comparing --- */
+
+static const struct column granule_columns[] = {
+    COLUMN(struct db_written, space),       COLUMN(struct db_written, object),      COLUMN(struct db_written, page),
+    COLUMN(struct db_written, granules[0]), COLUMN(struct db_written, granules[1]), COLUMN(struct db_written, granules[2]),
+    COLUMN(struct db_written, granules[3]), COLUMN(struct db_written, granules[4]), COLUMN(struct db_written, granules[5]),
+    COLUMN(struct db_written, granules[6]), COLUMN(struct db_written, granules[7]),
+};
+static const struct table granule_table = TABLE(struct db_written, granule_columns);
+
+char *segment_difference(const struct segment *a, const struct segment *b)
+{
+#define VECS(member) a->member.items, a->member.count, b->member.items, b->member.count
+    size_t row = table_difference(&event_table, VECS(events));
+    if (row != SIZE_MAX)
+        return str_format("event %llu", (unsigned long long)(row < a->events.count ? a : b)->events.items[row].number);
+    row = table_difference(&block_table, VECS(blocks));
+    if (row != SIZE_MAX)
+        return str_format("executions of the block at %#llx", (unsigned long long)(row < a->blocks.count ? a : b)->blocks.items[row].pc);
+    row = table_difference(&granule_table, VECS(written));
+    if (row != SIZE_MAX)
+        return str_format("written bytes of the page at %#llx",
+                          (unsigned long long)(row < a->written.count ? a : b)->written.items[row].page);
+    row = table_difference(&db_remap_table, VECS(remaps));
+    if (row != SIZE_MAX)
+        return str_format("the mapping at %#llx", (unsigned long long)(row < a->remaps.count ? a : b)->remaps.items[row].start);
+    row = table_difference(&db_call_table, VECS(stacks));
+    if (row != SIZE_MAX)
+        return str_format("the call at %#llx", (unsigned long long)(row < a->stacks.count ? a : b)->stacks.items[row].return_addr);
+    const struct {
+        const char *what;
+        size_t row;
+    } others[] = {
+        {"the writes of system calls", table_difference(&kernel_write_table, VECS(kernel_writes))},
+        {"the spaces that began", table_difference(&db_space_table, VECS(spaces))},
+        {"how far stacks came down", table_difference(&floor_table, VECS(floors))},
+        {"the forks", table_difference(&fork_table, VECS(forks))},
+        {"the execs", table_difference(&task_table, VECS(execs))},
+        {"the tasks that ended", table_difference(&task_table, VECS(ends))},
+        {"the output", a->output.len == b->output.len && memcmp(a->output.data, b->output.data, a->output.len) == 0 ? SIZE_MAX : 0},
+    };
+#undef VECS
+    for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+        if (others[i].row != SIZE_MAX)
+            return xstrdup(others[i].what);
     }
     return NULL;
-}
-
-struct err *segment_read_page_data(struct chunk_file *f, size_t idx, struct buf *out)
-{
-    return chunk_file_read_nth(f, CHUNK_PAGE_DATA, idx, out);
 }

@@ -5,12 +5,12 @@
 
 #include "base/types.h"
 #include "db/chunk_file.h"
+#include "db/table.h"
 
-/* Kinds of chunk. */
+/* Kinds of chunk in a segment's file. */
 enum {
-    CHUNK_META = 1, CHUNK_BOUNDARY = 2, CHUNK_BLOCKS = 3, CHUNK_WRITTEN = 4, CHUNK_PAGES = 5, CHUNK_REMAPS = 6,
-    CHUNK_EVENTS = 7, CHUNK_STACKS = 8, CHUNK_PAGE_DATA = 9,
-    CHUNK_SEGMENTS = 10, CHUNK_BLOCK_INDEX = 11, CHUNK_PAGE_INDEX = 12
+    CHUNK_BOUNDARY = 1, CHUNK_BLOCKS = 2, CHUNK_WRITTEN = 3, CHUNK_PAGES = 4, CHUNK_EVENTS = 5, CHUNK_STACKS = 6,
+    CHUNK_PAGE_DATA = 7,
 };
 
 /* A call that has not returned yet. */
@@ -25,6 +25,10 @@ struct db_call {
 struct db_floor {
     uint32_t task;
     gaddr start, end, floor;
+};
+/* A process that fork made: it begins with its parent's calls. */
+struct db_fork {
+    uint32_t child, parent; /* tasks */
 };
 
 struct db_block {
@@ -42,11 +46,18 @@ struct db_written {
     uint64_t granules[8];
 };
 
-/* The contents of a page at the end of the segment. */
-struct db_page {
+/* Neighbouring pages that were changed, as they are at the end of the segment. */
+enum run_kind {
+    RUN_ZERO,  /* zeros; not in the page data */
+    RUN_WHOLE, /* stored whole */
+    RUN_WORDS, /* stored as changes of the contents at the start of the segment */
+};
+struct db_page_run {
     uint32_t space, object;
-    uint64_t page;
-    uint64_t data_off; /* in the page data; UINT64_MAX: zeros */
+    uint64_t page;   /* address, or offset in the object */
+    uint32_t count;  /* pages */
+    uint32_t first;  /* number of the first among the pages in the segment's page data; RUN_ZERO: 0 */
+    uint8_t kind;
 };
 
 /* Contents before the segment do not matter any more: the range was mapped afresh, or is gone. */
@@ -59,11 +70,6 @@ struct db_remap {
 struct db_space {
     uint32_t space, parent; /* parent 0: exec */
     struct moment at;
-};
-
-/* A process that fork made: it begins with its parent's calls. */
-struct db_fork {
-    uint32_t child, parent; /* tasks */
 };
 
 /* What happened at an event. */
@@ -98,35 +104,65 @@ struct segment {
     /* boundary */
     struct moment start, end;
     uint64_t icount_start, icount; /* instructions before it, and in it */
-    struct buf state;              /* of the replay room */
-    VEC(struct db_call) stacks;    /* calls made in it that have not returned at its end; in a stacks file: all, at its start */
+    struct buf state;              /* of the replay room, at its start */
+    /* stacks */
+    VEC(struct db_call) stacks;    /* calls made in it that have not returned at its end */
     VEC(struct db_floor) floors;
     VEC(struct db_fork) forks;
     VEC(uint32_t) execs;           /* tasks that executed another program: their calls of before are void */
+    VEC(uint32_t) ends;            /* tasks that ended */
     /* index */
     VEC(struct db_block) blocks;   /* by space, pc */
     VEC(struct db_written) written; /* by object, space, page */
-    VEC(struct db_remap) remaps;
+    /* pages */
+    VEC(struct db_page_run) runs;  /* by object, space, page; filled by the writer */
+    VEC(struct db_remap) remaps;   /* by space, start; disjoint once written */
     VEC(struct db_space) spaces;
-    VEC(struct db_page) pages;     /* by object, space, page */
-    struct buf page_data;
     /* events */
     VEC(struct db_event) events;
     VEC(struct db_kernel_write) kernel_writes;
     struct buf output;
 };
-
 void segment_deinit(struct segment *s);
-/** Writes a segment file. */
-struct err *segment_write(const struct segment *s, const char *path, int level, uint64_t *bytes_out) nodiscard;
 
+/* --- writing --- */
+
+/* Pages are handed over one by one while the segment is built, and compressed at once. */
+struct segment_writer;
+/** Creates the segment's file. level: 1..22. */
+struct err *segment_writer_create(const char *path, uint64_t build, uint64_t number, int level, struct segment_writer **out) nodiscard;
+/**
+ * A page that was written. By rising object, space, page.
+ *
+ * now, before: PAGE_SIZE bytes; its contents at the end and at the start of the segment. before NULL: they are not known, or not what
+ * the page's newest version says, since it was mapped afresh.
+ */
+struct err *segment_writer_page(struct segment_writer *w, uint32_t space, uint32_t object, uint64_t page, const uint8_t *now,
+                                const uint8_t *before) nodiscard;
+/** Sorts s->remaps and merges those that touch each other. */
+void segment_merge_remaps(struct segment *s);
+/** Writes the rest, and frees the writer in any case; after an error the file is gone. Fills s->runs; remaps have to be merged. */
+struct err *segment_writer_finish(struct segment_writer *w, struct segment *s) nodiscard;
+/** Removes the unfinished file. NULL is fine. */
+void segment_writer_abandon(struct segment_writer *w);
+DEFINE_CLEANUP(struct segment_writer *, segment_writer_abandon)
+
+/* --- reading --- */
+
+struct err *segment_file_open(int dir, const char *name, const char *shown, uint64_t build, uint64_t number,
+                              struct chunk_file **out) nodiscard;
 /* Parts that can be read one by one; each fills its members only. */
 enum segment_part { PART_BOUNDARY, PART_BLOCKS, PART_WRITTEN, PART_PAGES, PART_EVENTS, PART_STACKS };
-enum { PAGES_PER_CHUNK = 64 }; /* page data is cut into chunks of this many pages */
-/** Appends the page data chunk number `idx`. */
-struct err *segment_read_page_data(struct chunk_file *f, size_t idx, struct buf *out) nodiscard;
-struct err *segment_read(struct chunk_file *f, enum segment_part part, struct segment *s) nodiscard;
-/** Writes new stacks: file of one chunk beside the segment, made when the segments are joined. */
-struct err *segment_write_stacks(const struct segment *s, const char *path, int level) nodiscard;
+struct err *segment_read(const struct chunk_file *f, enum segment_part part, struct segment *s) nodiscard;
+
+/** What differs first between two segments in blocks, written granules, remaps, spaces, calls and events; heap string; NULL: nothing.
+ * Both as segment_read() gives them, or as they were written. */
+char *segment_difference(const struct segment *a, const struct segment *b) nodiscard;
+
+/* Tables that are in the index over all segments, too, and what has to hold of them for who looks things up in them: runs are
+ * sorted and disjoint, remaps too, all are below 2^48. */
+extern const struct table db_call_table, db_page_run_table, db_remap_table, db_space_table;
+bool page_runs_are_sound(const struct db_page_run *runs, size_t count);
+bool remaps_are_sound(const struct db_remap *remaps, size_t count);
 
 #endif

@@ -1,27 +1,33 @@
 /* The build: cuts the recording into segments and has each indexed.
  *
- *   one shard:    replay in log mode, segment after segment
+ *   one shard:    replay in index mode, segment after segment
  *   n > 1 shards: a leader replays in count mode; at each boundary it clones the replay and forks a job, which runs the segment
- *                 behind the boundary in log mode and writes its file. At most n jobs at a time.
+ *                 behind the boundary in index mode and writes its file. At most n jobs at a time.
  *
- * At the end the segments are joined (history_join) and the new database takes the place of the old. */
+ * At the end the segments are joined (history_join) and the new database takes the place of the old (work_dir.h). */
 #include "index/build.h"
 
+#include "index/boundary.h"
+#include "index/check.h"
+#include "index/memory.h"
+#include "index/progress.h"
 #include "index/segment_builder.h"
+#include "index/work_dir.h"
 
 #include "base/log.h"
-#include "db/history.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
-#include <time.h>
 
 enum { DEFAULT_SEGMENT_ICOUNT = 4000000, SEGMENT_EVENTS = 2000 };
+/* Of the memory that is allowed, this part is for what pages held before (page_base.h); without a bound it is this. */
+enum { PAGE_BASE_PART = 8, PAGE_BASE_BYTES = 256 << 20 };
+/* A job is started if there is room for so much. */
+enum { JOB_BYTES = 64 << 20 };
 
 struct job {
     int pid;
@@ -33,19 +39,14 @@ struct build {
     const struct build_options *options;
     struct trace *trace;
     struct segment_rule rule;
-    char *work_dir;
-    event_no event_total;
-    struct timespec started;
+    uint64_t number; /* of the build, in the files' headers */
+    struct work_dir dir;
+    struct progress progress;
+    bool checking;
     VEC(struct job) jobs;
+    uint64_t peak_memory;
     double shard_cpu;
 };
-
-static double seconds_since(const struct timespec *t)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)(now.tv_sec - t->tv_sec) + (double)(now.tv_nsec - t->tv_nsec) * 1e-9;
-}
 
 static double cpu_of(int who)
 {
@@ -61,46 +62,62 @@ static struct err *check_interrupt(const struct build *b)
     return NULL;
 }
 
-static void tell_progress(const struct build *b, const struct replay *r)
+static void tell_progress(struct build *b, struct replay *r)
 {
     if (!b->options->progress)
         return;
-    struct build_progress p = {.events = replay_now(r).event, .event_total = b->event_total,
-                               .instructions = replay_icount_total(r)};
-    double elapsed = seconds_since(&b->started);
-    p.share = b->event_total ? (double)p.events / (double)b->event_total : 0;
-    p.ips = elapsed > 0 ? (double)p.instructions / elapsed : 0;
-    p.seconds_left = p.share > 0.02 ? elapsed / p.share - elapsed : -1;
+    struct build_progress p;
+    progress_tell(&b->progress, r, &p);
+    p.checking = b->checking;
     b->options->progress(b->options->ctx, &p);
 }
 
-static struct err *write_segment(struct build *b, struct replay *r, size_t idx)
+static struct page_base *make_base(const struct build *b, struct replay *start)
 {
+    uint64_t bytes = b->options->memory ? b->options->memory / PAGE_BASE_PART : PAGE_BASE_BYTES;
+    return page_base_create(start, bytes / PAGE_SIZE);
+}
+
+/* The file gets its name when it is whole. */
+static struct err *write_segment(struct build *b, struct replay *r, struct page_base *base, size_t idx)
+{
+    cleanup(freep) char *path = history_segment_path(b->dir.path, idx), *unfinished = str_format("%s.part", path);
+    cleanup(segment_writer_abandonp) struct segment_writer *w = NULL;
     cleanup(segment_deinit) struct segment s = {0};
-    TRY(segment_build(r, b->trace, &b->rule, &s));
-    cleanup(freep) char *path = history_segment_path(b->work_dir, idx);
-    return segment_write(&s, path, b->options->compression_level, NULL);
+    TRY(segment_writer_create(unfinished, b->number, idx, b->options->compression_level, &w));
+    TRY(segment_build(r, &b->rule, base, w, &s));
+    TRY(segment_writer_finish(steal(w), &s));
+    return rename(unfinished, path) == 0 ? NULL : err_os("cannot name %s", path);
 }
 
 /* --- one process --- */
 
-static struct err *build_alone(struct build *b, struct replay *r, size_t *count_out)
+static struct err *build_alone(struct build *b, struct replay *r, size_t *idx)
 {
-    size_t idx = 0;
+    cleanup(page_base_destroyp) struct page_base *base = make_base(b, NULL);
     do {
         TRY(check_interrupt(b));
-        TRY(write_segment(b, r, idx++));
+        TRY(write_segment(b, r, base, *idx));
+        ++*idx;
         tell_progress(b, r);
     } while (!replay_at_end(r));
-    *count_out = idx;
     return NULL;
 }
 
 /* --- leader and jobs --- */
 
+static struct err *do_job(struct build *b, struct replay *copy, size_t idx)
+{
+    struct replay *start;
+    TRY(replay_clone(copy, &start));
+    cleanup(page_base_destroyp) struct page_base *base = make_base(b, start);
+    return write_segment(b, copy, base, idx);
+}
+
 static void run_job(struct build *b, struct replay *copy, size_t idx, int errors)
 {
-    struct err *e = write_segment(b, copy, idx);
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    struct err *e = do_job(b, copy, idx);
     replay_close(copy);
     int status = 0;
     if (e) {
@@ -168,19 +185,31 @@ static struct err *reap_jobs(struct build *b, size_t most)
     return NULL;
 }
 
-static struct err *build_led(struct build *b, struct replay *r, size_t *count_out)
+/* Waits until there is room for another job, or none is left. */
+static struct err *keep_to_memory(struct build *b)
 {
-    size_t idx = 0;
+    for (;;) {
+        uint64_t used = memory_in_use();
+        if (used > b->peak_memory)
+            b->peak_memory = used;
+        if (!b->options->memory || !b->jobs.count || used + JOB_BYTES <= b->options->memory)
+            return NULL;
+        TRY(reap_jobs(b, b->jobs.count - 1));
+    }
+}
+
+static struct err *build_led(struct build *b, struct replay *r, size_t *idx)
+{
     do {
         TRY(check_interrupt(b));
         TRY(reap_jobs(b, b->options->shards - 1));
-        TRY(start_job(b, r, idx++));
+        TRY(keep_to_memory(b));
+        TRY(start_job(b, r, *idx));
+        ++*idx;
         TRY(segment_skip(r, &b->rule));
         tell_progress(b, r);
     } while (!replay_at_end(r));
-    TRY(reap_jobs(b, 0));
-    *count_out = idx;
-    return NULL;
+    return reap_jobs(b, 0);
 }
 
 static void kill_jobs(struct build *b)
@@ -193,103 +222,88 @@ static void kill_jobs(struct build *b)
     vec_deinit(&b->jobs);
 }
 
-/* --- files --- */
+/* --- the whole --- */
 
-static void remove_dir(const char *dir)
+/* Where the work begins: at the first event, or at the last of the segments that an interrupted build left: the state at its start is
+ * in the database. *idx_out: its number. */
+static struct err *open_start(struct build *b, struct replay **out, size_t *idx_out)
 {
-    DIR *d = opendir(dir);
-    if (!d)
-        return;
-    struct dirent *entry;
-    while ((entry = readdir(d))) {
-        if (entry->d_name[0] != '.')
-            unlinkat(dirfd(d), entry->d_name, 0);
-    }
-    closedir(d);
-    rmdir(dir);
-}
-
-/* Removes what builds that were killed have left. */
-static void remove_leftovers(const char *trace_dir)
-{
-    DIR *d = opendir(trace_dir);
-    if (!d)
-        return;
-    struct dirent *entry;
-    while ((entry = readdir(d))) {
-        int pid;
-        if (sscanf(entry->d_name, "db.tmp-%d", &pid) != 1 || (kill(pid, 0) == 0 && pid != getpid()))
-            continue;
-        cleanup(freep) char *path = str_format("%s/%s", trace_dir, entry->d_name);
-        remove_dir(path);
-    }
-    closedir(d);
-}
-
-static struct err *put_in_place(const char *trace_dir, const char *work_dir)
-{
-    cleanup(freep) char *final = str_format("%s/db", trace_dir);
-    cleanup(freep) char *old = str_format("%s/db.tmp-%d-old", trace_dir, getpid());
-    bool had = rename(final, old) == 0;
-    if (rename(work_dir, final) != 0) {
-        struct err *e = err_os("cannot put %s in place", final);
-        if (had && rename(old, final) != 0)
-            e = err_prefix(e, "the old database is in %s", old);
-        return e;
-    }
-    if (had)
-        remove_dir(old);
+    *idx_out = 0;
+    if (b->dir.segments < 2)
+        return replay_open(b->trace, out);
+    cleanup(history_closep) struct history *h = NULL;
+    TRY(history_open(b->dir.path, trace_header(b->trace)->uuid, &h));
+    TRY(boundary_restore(h, b->trace, b->dir.segments - 1, out));
+    *idx_out = b->dir.segments - 1;
     return NULL;
 }
 
-static uint64_t dir_bytes(const char *dir)
+static struct err *on_checked(void *ctx, struct replay *r)
 {
-    uint64_t bytes = 0;
-    DIR *d = opendir(dir);
-    struct dirent *entry;
-    struct stat st;
-    while (d && (entry = readdir(d))) {
-        if (entry->d_name[0] != '.' && fstatat(dirfd(d), entry->d_name, &st, 0) == 0)
-            bytes += (uint64_t)st.st_size;
-    }
-    if (d)
-        closedir(d);
-    return bytes;
+    struct build *b = ctx;
+    tell_progress(b, r);
+    return check_interrupt(b);
 }
 
-static struct err *build_in(struct build *b, const char *trace_dir, struct build_stats *stats)
+static struct err *check(struct build *b, struct history *h)
+{
+    b->checking = true;
+    b->progress.ticks.count = 0;
+    clock_gettime(CLOCK_MONOTONIC, &b->progress.started);
+    return index_check(h, b->trace, on_checked, b);
+}
+
+static struct err *build_in(struct build *b, struct build_stats *stats)
 {
     cleanup(replay_closep) struct replay *r = NULL;
-    TRY(trace_event_count(b->trace, &b->event_total));
-    TRY(replay_open(b->trace, &r));
+    size_t idx;
     double cpu = cpu_of(RUSAGE_SELF);
-    size_t count = 0;
-    struct err *e = b->options->shards > 1 ? build_led(b, r, &count) : build_alone(b, r, &count);
+    TRY(progress_init(&b->progress, b->trace));
+    TRY(open_start(b, &r, &idx));
+    progress_start(&b->progress, r);
+    stats->resumed = idx;
+    struct err *e = b->options->shards > 1 ? build_led(b, r, &idx) : build_alone(b, r, &idx);
     kill_jobs(b);
-    if (e)
-        return e;
-    TRY(history_join(b->work_dir, count, trace_header(b->trace)->uuid, b->options->compression_level));
-    if (stats)
-        *stats = (struct build_stats){.instructions = replay_icount_total(r), .events = replay_now(r).event, .segments = count,
-                                      .bytes = dir_bytes(b->work_dir), .leader_cpu = cpu_of(RUSAGE_SELF) - cpu,
-                                      .shard_cpu = b->shard_cpu, .wall = seconds_since(&b->started)};
-    return put_in_place(trace_dir, b->work_dir);
+    TRY(e);
+    struct history_plan plan;
+    TRY(history_read_plan(b->dir.path, &plan));
+    TRY(history_join(b->dir.path, &plan, idx, b->options->compression_level));
+    cleanup(history_closep) struct history *h = NULL;
+    TRY(history_open(b->dir.path, plan.trace, &h));
+    if (b->options->check)
+        TRY(check(b, h));
+    TRY(history_content_bytes(h, stats->contents));
+    stats->bytes = history_bytes(h);
+    stats->instructions = replay_icount_total(r);
+    stats->events = replay_now(r).event;
+    stats->segments = idx;
+    stats->leader_cpu = cpu_of(RUSAGE_SELF) - cpu;
+    stats->shard_cpu = b->shard_cpu;
+    stats->peak_memory = b->peak_memory;
+    stats->wall = progress_seconds(&b->progress);
+    return work_dir_finish(&b->dir);
 }
 
 struct err *index_build(const char *trace_dir, const struct build_options *options, struct build_stats *stats)
 {
     cleanup(trace_closep) struct trace *t = NULL;
     TRY(trace_open(trace_dir, &t));
-    struct build b = {.options = options, .trace = t,
-                      .rule = {options->segment_icount ? options->segment_icount : DEFAULT_SEGMENT_ICOUNT, SEGMENT_EVENTS}};
-    clock_gettime(CLOCK_MONOTONIC, &b.started);
-    remove_leftovers(trace_dir);
-    cleanup(freep) char *dir = str_format("%s/db.tmp-%d", trace_dir, getpid());
-    b.work_dir = dir;
-    if (mkdir(dir, 0755) != 0)
-        return err_os("cannot create %s", dir);
-    struct err *e = build_in(&b, trace_dir, stats);
+    struct build_stats unwanted;
+    struct build b = {.options = options, .trace = t};
+    b.rule = (struct segment_rule){options->segment_icount ? options->segment_icount : DEFAULT_SEGMENT_ICOUNT, SEGMENT_EVENTS};
+    struct history_plan plan = {.program = history_this_program(), .segment_icount = b.rule.icount, .segment_events = b.rule.events};
+    memcpy(plan.trace, trace_header(t)->uuid, sizeof(plan.trace));
+    b.number = history_build_number(&plan);
+    TRY(work_dir_take(trace_dir, &plan, options->restart, &b.dir));
+    struct err *e = build_in(&b, stats ? stats : &unwanted);
+    // What was stopped from outside can go on later; what failed would fail again.
     if (e)
-        remove_dir(dir);
+        work_dir_leave(&b.dir, &plan, err_kind(e) == ERR_CANCELLED);
+    if (e && err_kind(e) == ERR_CANCELLED && b.dir.segments) {
+        err_free(e);
+        e = err_new(ERR_CANCELLED, "interrupted; %zu segments are done, and the next build goes on from there", b.dir.segments);
+    }
+    work_dir_deinit(&b.dir);
+    progress_deinit(&b.progress);
     return e;
 }

@@ -3,13 +3,15 @@
 #define INDEX_BUILD_H
 
 #include "base/err.h"
+#include "db/history.h"
 
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 struct build_progress {
-    double share; /* 0..1, of the events and their instructions as far as known */
+    bool checking; /* the database is made and is being checked; the rest tells how far that is */
+    double share; /* 0..1, of the recording's conditional branches and events */
     uint64_t events, event_total, instructions;
     double ips;          /* instructions per second so far */
     double seconds_left; /* negative: not known yet */
@@ -19,18 +21,31 @@ struct build_options {
     unsigned shards;         /* 1: one process does all; n > 1: a leader, and up to n segments indexed at a time */
     int compression_level;   /* 1..22 */
     uint64_t segment_icount; /* instructions of a segment; 0: default */
+    uint64_t memory;         /* bytes for all processes together: fewer segments at a time if it would be more; 0: no bound.
+                                Less than the recorded program itself needs cannot be kept to */
+    bool check;              /* hold the database against a second replay before it takes its place (check.h) */
+    bool restart;            /* do not go on from an interrupted build */
     void (*progress)(void *ctx, const struct build_progress *p); /* may be NULL */
     void *ctx;
-    const volatile sig_atomic_t *interrupted; /* may be NULL; set: stop, leave nothing, ERR_CANCELLED */
+    const volatile sig_atomic_t *interrupted; /* may be NULL; set: stop with ERR_CANCELLED; what is finished stays for the next build */
 };
 
 /* What a build cost, for those who measure. */
 struct build_stats {
     uint64_t instructions, events, segments, bytes;
-    double leader_cpu, shard_cpu, wall; /* seconds */
+    uint64_t contents[CONTENT_COUNT]; /* bytes by what they hold */
+    uint64_t resumed; /* segments that an interrupted build had finished */
+    uint64_t peak_memory; /* bytes, of all processes together, as seen when segments began */
+    double leader_cpu, shard_cpu, wall; /* seconds; CPU time of this process and its jobs, without the workers' */
 };
 
-/** Makes `DIR/db`, replacing one that is there; on failure what was there stays. stats may be NULL. */
+/**
+ * Makes `DIR/db`, replacing one that is there; on failure what was there stays. stats may be NULL.
+ *
+ * Until it is complete it is in `DIR/db.new` and can be read there (db/history.h). An interrupted build goes on from there when it is
+ * called again, if trace, program and segment_icount are the same. Errors: ERR_LIMIT if another build is at work; what replay and
+ * files give.
+ */
 struct err *index_build(const char *trace_dir, const struct build_options *options, struct build_stats *stats) nodiscard;
 
 #endif

@@ -13,8 +13,9 @@ struct touched {
 
 struct builder {
     struct replay *replay;
-    const struct trace *trace;
     struct segment *out;
+    struct page_base *base;
+    struct segment_writer *writer;
     struct touched touched;
     VEC(struct db_kernel_write) event_writes; /* of the event in progress */
     uint64_t last_total;                      /* instructions of all when the event before was applied */
@@ -192,6 +193,7 @@ static void on_task_ended(void *ctx, struct replay *r, uint32_t serial)
 {
     struct builder *b = ctx;
     b->ended = serial;
+    vec_push(&b->out->ends, serial);
 }
 
 /* What the program wrote to its stdout or stderr: the recorder lets all of these calls through as events of their own. */
@@ -303,51 +305,70 @@ static void sum_blocks(struct builder *b)
     }
 }
 
-static void store_page(struct builder *b, const struct db_written *w, const uint8_t *data)
+enum { PAGES_AT_ONCE = 64 };
+struct page_room {
+    uint8_t now[PAGES_AT_ONCE * PAGE_SIZE], before[PAGES_AT_ONCE * PAGE_SIZE];
+    bool known[PAGES_AT_ONCE];
+};
+
+/* Reads neighbouring pages as they are now. Fewer than `count` if what follows is gone. */
+static struct err *read_now(struct builder *b, const struct db_written *w, size_t count, uint8_t *out, size_t *count_out)
 {
-    struct db_page p = {w->space, w->object, w->page, UINT64_MAX};
-    bool zero = true;
-    for (size_t i = 0; i < PAGE_SIZE && zero; i += 8)
-        zero = load_u64(data + i) == 0;
-    if (!zero) {
-        p.data_off = b->out->page_data.len;
-        buf_add(&b->out->page_data, data, PAGE_SIZE);
+    size_t done = 0;
+    struct err *e;
+    if (w->object) {
+        e = replay_read_object(b->replay, w->object, w->page, out, count * PAGE_SIZE);
+        done = e ? 0 : count * PAGE_SIZE;
+    } else {
+        e = replay_read(b->replay, w->space, w->page, out, count * PAGE_SIZE, &done);
     }
-    vec_push(&b->out->pages, p);
+    if (e && err_kind(e) != ERR_FAULT && err_kind(e) != ERR_NOT_FOUND)
+        return e;
+    err_free(e);
+    *count_out = done / PAGE_SIZE;
+    return NULL;
 }
 
-/* Reads the written pages as they are now; neighbours in one go. Pages that are gone are left out. */
-static struct err *read_pages(struct builder *b)
+static struct err *store_pages(struct builder *b, const struct db_written *w, size_t count, struct page_room *room)
 {
-    enum { RUN = 64 };
-    cleanup(freep) uint8_t *data = xmalloc((size_t)RUN * PAGE_SIZE);
+    page_base_get(b->base, w->space, w->object, w->page, count, room->before, room->known);
+    for (size_t k = 0; k < count; k++) {
+        const uint8_t *now = room->now + k * PAGE_SIZE, *before = room->known[k] ? room->before + k * PAGE_SIZE : NULL;
+        TRY(segment_writer_page(b->writer, w->space, w->object, w[k].page, now, before));
+        page_base_put(b->base, w->space, w->object, w[k].page, now);
+    }
+    return NULL;
+}
+
+/* Hands the written pages to the writer; neighbours in one go. Pages that are gone are left out. */
+static struct err *write_pages(struct builder *b)
+{
     struct segment *out = b->out;
     for (size_t i = 0; i < b->touched.cap; i++) {
         if (b->touched.slots[i].page != UINT64_MAX)
             vec_push(&out->written, b->touched.slots[i]);
     }
-    qsort(out->written.items, out->written.count, sizeof(out->written.items[0]), compare_written);
+    if (out->written.count)
+        qsort(out->written.items, out->written.count, sizeof(out->written.items[0]), compare_written);
+    segment_merge_remaps(out);
+    if (!b->writer)
+        return NULL;
+    vec_each (r, &out->remaps)
+        page_base_forget(b->base, r->space, r->start, r->end);
+    cleanup(freep) struct page_room *room = xmalloc(sizeof(*room));
     for (size_t i = 0; i < out->written.count;) {
         const struct db_written *w = &out->written.items[i];
-        size_t n = 1;
-        while (i + n < out->written.count && n < RUN && w[n].space == w->space && w[n].object == w->object &&
+        size_t n = 1, had;
+        while (i + n < out->written.count && n < PAGES_AT_ONCE && w[n].space == w->space && w[n].object == w->object &&
                w[n].page == w->page + n * PAGE_SIZE)
             n++;
-        size_t done = 0;
-        struct err *e;
-        if (w->object) {
+        TRY(read_now(b, w, n, room->now, &had));
+        if (!had && w->object && n > 1) { // the object ends somewhere in the run
             n = 1;
-            e = replay_read_object(b->replay, w->object, w->page, data, PAGE_SIZE);
-            done = e ? 0 : PAGE_SIZE;
-        } else {
-            e = replay_read(b->replay, w->space, w->page, data, n * PAGE_SIZE, &done);
+            TRY(read_now(b, w, n, room->now, &had));
         }
-        if (e && err_kind(e) != ERR_FAULT && err_kind(e) != ERR_NOT_FOUND)
-            return e;
-        err_free(e);
-        for (size_t k = 0; k < done / PAGE_SIZE; k++)
-            store_page(b, &w[k], data + k * PAGE_SIZE);
-        i += done / PAGE_SIZE < n ? done / PAGE_SIZE + 1 : n;
+        TRY(store_pages(b, w, had, room));
+        i += had < n ? had + 1 : n;
     }
     return NULL;
 }
@@ -394,7 +415,7 @@ static struct err *finish(struct builder *b)
     if (b->failed)
         return steal(b->failed);
     sum_blocks(b);
-    TRY(read_pages(b));
+    TRY(write_pages(b));
     return NULL;
 }
 
@@ -430,9 +451,10 @@ static struct err *build(struct builder *b, const struct segment_rule *rule)
     return finish(b);
 }
 
-struct err *segment_build(struct replay *r, const struct trace *t, const struct segment_rule *rule, struct segment *out)
+struct err *segment_build(struct replay *r, const struct segment_rule *rule, struct page_base *base, struct segment_writer *w,
+                          struct segment *out)
 {
-    struct builder b = {.replay = r, .trace = t, .out = out};
+    struct builder b = {.replay = r, .out = out, .base = base, .writer = w};
     struct err *e = build(&b, rule);
     replay_set_observer(r, NULL);
     free(b.touched.slots);

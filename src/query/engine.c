@@ -128,7 +128,7 @@ struct err *query_engine_open(const char *dir, const struct query_options *optio
     seats_open(q);
     TRY(trace_open(dir, &q->trace));
     cleanup(freep) char *db = str_format("%s/db", trace_dir(q->trace));
-    TRY(history_open(db, trace_header(q->trace)->uuid, &q->history));
+    TRY(history_open_best(db, trace_header(q->trace)->uuid, &q->history));
     for (size_t i = 0; options && i < 2 * options->source_map_count; i++)
         vec_push(&q->source_maps, xstrdup(options->source_maps[i]));
     TRY(read_tasks(q));

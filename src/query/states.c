@@ -12,6 +12,7 @@
 #include "query/query_int.h"
 
 #include "base/log.h"
+#include "index/boundary.h"
 
 #include <stdio.h>
 
@@ -42,34 +43,12 @@ static uint64_t cost_of(const struct replay *r)
 
 /* --- opening a segment --- */
 
-struct restoring {
-    struct query_engine *q;
-    size_t segment;
-};
-
-static struct err *give_pages(void *ctx, uint32_t space, uint32_t object,
-                              struct err *(*put)(void *put_ctx, uint64_t addr, const uint8_t *pages, size_t count),
-                              void *put_ctx)
-{
-    const struct restoring *restoring = ctx;
-    return history_pages(restoring->q->history, restoring->segment, space, object, put, put_ctx);
-}
-
 static struct err *restore(struct query_engine *q, size_t segment, struct replay **out)
 {
-    if (segment == 0)
-        return replay_open(q->trace, out);
-    const struct segment *s;
     pthread_mutex_lock(&q->history_lock);
-    struct err *e = history_part(q->history, segment, PART_BOUNDARY, &s);
-    if (!e) {
-        struct bytes blob = bytes_of(s->state.data, s->state.len);
-        struct restoring ctx = {q, segment};
-        struct page_source source = {&ctx, give_pages};
-        e = replay_restore(q->trace, &blob, &source, out);
-    }
+    struct err *e = boundary_restore(q->history, q->trace, segment, out);
     pthread_mutex_unlock(&q->history_lock);
-    return err_prefix(e, "segment %zu", segment);
+    return e;
 }
 
 /* Starts keeping stacks of calls in a replay at a segment's start. */

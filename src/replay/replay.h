@@ -159,13 +159,19 @@ struct err *replay_go_back(struct replay *r, unsigned idx, bool *done_out) nodis
 /** Appends everything but memory contents: a blob for replay_restore(). */
 struct err *replay_save(struct replay *r, struct buf *out) nodiscard;
 
-/* Gives the memory contents of a saved state: those pages which differ from a fresh mapping of their file or zeros.
- * For each it calls put(). Pages of one space (object 0) or one object (space 0), in rising order. */
+/* Takes memory contents of a saved state: calls of page_source.pages. */
+struct page_taker {
+    void *ctx;
+    /** Neighbouring pages. */
+    struct err *(*put)(void *ctx, uint64_t addr, const uint8_t *pages, size_t count);
+    /** Fills a page with what a fresh mapping has there: the file's contents or zeros. Before put() of the page. */
+    struct err *(*fresh)(void *ctx, uint64_t addr, uint8_t *page);
+};
+/* Gives the memory contents of a saved state: those pages which differ from a fresh mapping of their file or zeros. Pages of one
+ * space (object 0) or one object (space 0), in rising order. */
 struct page_source {
     void *ctx;
-    struct err *(*pages)(void *ctx, uint32_t space, uint32_t object,
-                         struct err *(*put)(void *put_ctx, uint64_t addr, const uint8_t *page, size_t page_count),
-                         void *put_ctx);
+    struct err *(*pages)(void *ctx, uint32_t space, uint32_t object, const struct page_taker *taker);
 };
 /** Rebuilds a state. The blob is untrusted. */
 struct err *replay_restore(struct trace *t, struct bytes *blob, const struct page_source *pages, struct replay **out) nodiscard;

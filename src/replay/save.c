@@ -265,15 +265,29 @@ static struct err *put_pages(void *ctx, uint64_t addr, const uint8_t *pages, siz
     return NULL;
 }
 
+static struct err *fresh_page(void *ctx, uint64_t addr, uint8_t *page)
+{
+    struct put_ctx *put = ctx;
+    size_t done = 0;
+    struct err *e = put->object ? NULL : worker_read(put->space->worker, addr, page, PAGE_SIZE, &done);
+    if (e && err_kind(e) != ERR_FAULT)
+        return e;
+    err_free(e);
+    memset(page + done, 0, PAGE_SIZE - done); // behind the end of its file
+    return NULL;
+}
+
 static struct err *restore_memory(struct replay *r, const struct page_source *pages)
 {
     vec_each (o, &r->objects) {
         struct put_ctx put = {.object = *o};
-        TRY(pages->pages(pages->ctx, 0, (*o)->uid, put_pages, &put));
+        const struct page_taker taker = {&put, put_pages, fresh_page};
+        TRY(pages->pages(pages->ctx, 0, (*o)->uid, &taker));
     }
     vec_each (s, &r->spaces) {
         struct put_ctx put = {.space = *s};
-        TRY(pages->pages(pages->ctx, (*s)->uid, 0, put_pages, &put));
+        const struct page_taker taker = {&put, put_pages, fresh_page};
+        TRY(pages->pages(pages->ctx, (*s)->uid, 0, &taker));
     }
     return NULL;
 }

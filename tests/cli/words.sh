@@ -25,9 +25,12 @@ expect 2 "shards '0' is not in range" "$program" build --shards 0 "$t"
 for level in 0 23 -1 x 3x ''; do
     expect 2 "^--compression-level '$level' is not in range \[1, 22\]" "$program" build --compression-level "$level" "$t"
 done
-for option in --check-trace --builder-rr-log=x --copy-sources=/ --system-debuginfo=x --substitute=a=b --gdb-script=x; do
+for option in --builder-rr-log=x --copy-sources=/ --system-debuginfo=x --substitute=a=b --gdb-script=x; do
     expect 2 'is not there yet' "$program" build $option "$t"
 done
+expect 2 "memory '0' is not in range" "$program" build --memory 0 "$t"
+expect 2 "unrecognized option '--shards=2'" "$program" package-build --shards=2 "$t"
+expect 2 "unrecognized option '--skip-rr'" "$program" only-build --skip-rr "$t"
 expect 2 'query TRACE NAME' "$program" query "$t"
 expect 2 'too many arguments' "$program" query "$t" info '{}' x
 expect 1 'Log option not understood: debug' "$program" --log debug build "$t"
@@ -60,16 +63,19 @@ fi
 expect 0 'instructions' "$program" build --shards 1 "$t"
 grep -q "$(printf '\r')" "$work/said" && fail 'control characters in a log'
 
-# Ctrl-C on the terminal reaches every process; an older database stays.
+# Ctrl-C on the terminal reaches every process; an older database stays, and a build goes on from what is left.
 command -v setsid >/dev/null && {
+    "$program" query "$t" stack >"$work/right"
     for delay in 0 0.01 0.02 0.05; do
         setsid sh -c 'trap "" INT; "$0" build --shards 3 "$1"; echo $? >"$2"' "$program" "$t" "$work/status" >/dev/null 2>&1 &
         group=$!
         sleep $delay
         kill -INT -- -$group 2>/dev/null
         wait $group
-        case $(ls "$t") in *db.*) fail 'something is left of an interrupted build' ;; esac
+        ls "$t" "$t/db.new" 2>/dev/null | grep -q 'part$' && fail 'half a file is left of an interrupted build'
+        "$program" query "$t" stack | cmp -s - "$work/right" || fail 'the database is gone after Ctrl-C'
     done
-    "$program" query "$t" info >/dev/null || fail 'the database is gone after Ctrl-C'
+    expect 0 'instructions' "$program" build "$t"
+    "$program" query "$t" stack | cmp -s - "$work/right" || fail 'another answer after a build that was interrupted'
 }
 exit $bad

@@ -1,0 +1,408 @@
+/* Contents of memory at a boundary, from the versions of pages that segments left.
+ *
+ * Where a page's contents come from is found by going through the segments backwards from the boundary, for all pages of a space
+ * together. The address range falls into pieces; each piece grows a chain of versions, newest first, until one says what the page is
+ * without an older one:
+ *
+ *   segment      4       5       6       7 | boundary
+ *   page A     whole           words   words    chain: 7 words, 6 words, 4 whole; closed
+ *   page B     words           (remapped)       closed without a version: the page is what a fresh mapping has
+ *   page C             zero            words    chain: 7 words, 5 zero; closed
+ *   page D             words                    5 words, and no older one: it changes what a fresh mapping has
+ *
+ * A space made by fork goes on with its parent's versions from before the segment of the fork: what the parent changed in that segment
+ * before the fork is stored for the copy, too.
+ *
+ * Then pages are made in slices. The chunks that hold the slice's versions are decoded once each, by several threads; what is in them is
+ * applied in the order of segments. */
+#include "db/history_int.h"
+#include "db/page_coder.h"
+
+#include <pthread.h>
+#include <unistd.h>
+
+enum { SLICE_PAGES = 4096, MAX_THREADS = 8 };
+
+/* --- which versions --- */
+
+static const uint32_t NO_LINK = UINT32_MAX;
+
+/* A version of a run of pages. Many pieces can share the newer end of a chain. */
+struct link {
+    uint32_t newer; /* what is to be applied after this one; NO_LINK: nothing */
+    uint32_t segment;
+    uint64_t page;  /* that `first` stands for */
+    uint32_t first;
+    uint8_t kind;   /* enum run_kind */
+};
+
+struct piece {
+    uint64_t start, end;
+    uint32_t oldest; /* link; NO_LINK: as in a fresh mapping */
+    bool open;       /* an older version is wanted */
+};
+typedef VEC(struct piece) piece_list;
+
+struct resolved {
+    piece_list pieces; /* sorted, disjoint */
+    VEC(struct link) links;
+};
+
+static void resolved_deinit(struct resolved *r)
+{
+    vec_deinit(&r->pieces);
+    vec_deinit(&r->links);
+}
+
+/* A range that a segment says something about. */
+struct saying {
+    uint64_t start, end;
+    const struct db_page_run *run; /* NULL: it was mapped afresh */
+};
+typedef VEC(struct saying) saying_list;
+
+/* What a saying makes of [start, end), which was in the open piece `had`, or in none. */
+static struct piece apply_saying(struct resolved *r, const struct saying *s, uint32_t segment, uint64_t start, uint64_t end,
+                                 const struct piece *had)
+{
+    struct piece p = {start, end, had ? had->oldest : NO_LINK, false};
+    if (!s->run)
+        return p;
+    vec_push(&r->links, (struct link){p.oldest, segment, s->run->page, s->run->first, s->run->kind});
+    p.oldest = (uint32_t)r->links.count - 1;
+    p.open = s->run->kind == RUN_WORDS;
+    return p;
+}
+
+/* Lays sorted sayings of an older segment under the pieces: they matter where there is no piece or an open one. */
+static void add_sayings(struct resolved *r, const saying_list *sayings, uint32_t segment)
+{
+    piece_list out = {0};
+    size_t i = 0;
+    struct piece rest = r->pieces.count ? r->pieces.items[0] : (struct piece){UINT64_MAX, UINT64_MAX, NO_LINK, false};
+#define NEXT_PIECE() (rest = ++i < r->pieces.count ? r->pieces.items[i] : (struct piece){UINT64_MAX, UINT64_MAX, NO_LINK, false})
+    vec_each (s, sayings) {
+        uint64_t at = s->start;
+        while (at < s->end) {
+            if (rest.end <= at) {
+                vec_push(&out, rest);
+                NEXT_PIECE();
+                continue;
+            }
+            if (rest.start >= s->end) {
+                vec_push(&out, apply_saying(r, s, segment, at, s->end, NULL));
+                break;
+            }
+            if (rest.start > at) {
+                vec_push(&out, apply_saying(r, s, segment, at, rest.start, NULL));
+                at = rest.start;
+            }
+            if (rest.start < at) {
+                struct piece before = rest;
+                before.end = at;
+                vec_push(&out, before);
+                rest.start = at;
+            }
+            struct piece both = rest;
+            if (s->end < both.end)
+                both.end = s->end;
+            vec_push(&out, both.open ? apply_saying(r, s, segment, both.start, both.end, &both) : both);
+            at = both.end;
+            if (rest.end > at)
+                rest.start = at;
+            else
+                NEXT_PIECE();
+        }
+    }
+    while (rest.start != UINT64_MAX) {
+        vec_push(&out, rest);
+        NEXT_PIECE();
+    }
+#undef NEXT_PIECE
+    vec_deinit(&r->pieces);
+    r->pieces.items = out.items;
+    r->pieces.count = out.count;
+    r->pieces.cap = out.cap;
+}
+
+/* The first of a segment's runs that belongs to the space or object, or to a later one. */
+static size_t first_run(const struct catalog *c, size_t segment, uint32_t space, uint32_t object)
+{
+    size_t low = c->places.items[segment].runs, high = c->places.items[segment + 1].runs;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        const struct db_page_run *r = &c->page_runs.items[middle];
+        if (r->object < object || (r->object == object && r->space < space))
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static size_t first_remap(const struct catalog *c, size_t segment, uint32_t space)
+{
+    size_t low = c->places.items[segment].remaps, high = c->places.items[segment + 1].remaps;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (c->remaps.items[middle].space < space)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static void go_back_over(struct resolved *r, const struct catalog *c, size_t segment, uint32_t space, uint32_t object)
+{
+    saying_list sayings = {0};
+    for (size_t i = first_run(c, segment, space, object); i < c->places.items[segment + 1].runs; i++) {
+        const struct db_page_run *run = &c->page_runs.items[i];
+        if (run->space != space || run->object != object)
+            break;
+        vec_push(&sayings, (struct saying){run->page, run->page + (uint64_t)run->count * PAGE_SIZE, run});
+    }
+    if (sayings.count)
+        add_sayings(r, &sayings, (uint32_t)segment);
+    // Pages of the segment hold what they do at its end, after any mapping in it.
+    sayings.count = 0;
+    for (size_t i = first_remap(c, segment, space); !object && i < c->places.items[segment + 1].remaps; i++) {
+        const struct db_remap *m = &c->remaps.items[i];
+        if (m->space != space)
+            break;
+        vec_push(&sayings, (struct saying){m->start, m->end, NULL});
+    }
+    if (sayings.count)
+        add_sayings(r, &sayings, (uint32_t)segment);
+    vec_deinit(&sayings);
+}
+
+static const struct db_space *find_space(const struct catalog *c, uint32_t space, size_t *segment)
+{
+    for (size_t i = 0; i < c->spaces.count; i++) {
+        if (c->spaces.items[i].space == space) {
+            *segment = c->space_segments.items[i];
+            return &c->spaces.items[i];
+        }
+    }
+    return NULL;
+}
+
+static void resolve(struct resolved *r, const struct catalog *c, size_t before, uint32_t space, uint32_t object)
+{
+    for (unsigned generation = 0; generation < 1u << 16; generation++) {
+        size_t began = 0;
+        const struct db_space *s = object ? NULL : find_space(c, space, &began);
+        while (before > began)
+            go_back_over(r, c, --before, space, object);
+        if (!s || !s->parent)
+            return;
+        space = s->parent;
+        if (began < before)
+            before = began;
+    }
+}
+
+/* --- their contents --- */
+
+/* A version of one page of a slice. */
+struct wanted {
+    uint32_t segment, chunk, idx; /* idx: in the chunk */
+    uint32_t slot;                /* page of the slice */
+    bool words;
+};
+
+static int compare_wanted(const void *a, const void *b)
+{
+    const struct wanted *x = a, *y = b;
+    if (x->segment != y->segment)
+        return x->segment < y->segment ? -1 : 1;
+    if (x->chunk != y->chunk)
+        return x->chunk < y->chunk ? -1 : 1;
+    return x->slot < y->slot ? -1 : x->slot > y->slot;
+}
+
+/* Pages in the making. */
+struct slice {
+    const struct history *history;
+    uint8_t *pages;          /* SLICE_PAGES of them */
+    VEC(uint64_t) addrs;     /* of each page */
+    VEC(struct wanted) wanted;
+    VEC(size_t) jobs;        /* where a chunk's begin in `wanted`, and the end */
+    /* Guarded by lock: */
+    pthread_mutex_t lock;
+    pthread_cond_t turn_changed;
+    size_t next_job, turn;   /* the job to take, the job whose chunk is to be applied */
+    struct err *failed;
+};
+
+static struct err *bad_page(const struct chunk_file *f, const struct wanted *w)
+{
+    return chunk_file_bad(f, CHUNK_PAGE_DATA, w->chunk, 0);
+}
+
+static struct err *load_chunk(const struct history *h, const struct wanted *w, struct chunk_file **file, size_t *open_segment,
+                              struct buf *data, struct page_chunk *chunk)
+{
+    if (!*file || *open_segment != w->segment) {
+        chunk_file_close(*file);
+        *file = NULL;
+        TRY(history_open_segment(h, w->segment, file));
+        *open_segment = w->segment;
+    }
+    data->len = 0;
+    TRY(chunk_file_read(*file, CHUNK_PAGE_DATA, w->chunk, data));
+    return page_chunk_decode(data->data, data->len, chunk) ? NULL : bad_page(*file, w);
+}
+
+static struct err *apply_chunk(struct slice *s, size_t job, const struct chunk_file *f, const struct page_chunk *chunk)
+{
+    for (size_t i = s->jobs.items[job]; i < s->jobs.items[job + 1]; i++) {
+        const struct wanted *w = &s->wanted.items[i];
+        if (w->idx >= chunk->count || w->words != chunk->is_words[w->idx])
+            return bad_page(f, w);
+        page_chunk_apply(chunk, w->idx, s->pages + (size_t)w->slot * PAGE_SIZE);
+    }
+    return NULL;
+}
+
+static size_t take_job(struct slice *s)
+{
+    pthread_mutex_lock(&s->lock);
+    size_t job = s->failed ? SIZE_MAX : s->next_job++;
+    pthread_mutex_unlock(&s->lock);
+    return job;
+}
+
+static void *work(void *ctx)
+{
+    struct slice *s = ctx;
+    cleanup(chunk_file_closep) struct chunk_file *file = NULL;
+    cleanup(buf_deinit) struct buf data = {0};
+    struct page_chunk *chunk = xnew(struct page_chunk);
+    size_t open_segment = 0;
+    for (size_t job; (job = take_job(s)) < s->jobs.count - 1;) {
+        struct err *e = load_chunk(s->history, &s->wanted.items[s->jobs.items[job]], &file, &open_segment, &data, chunk);
+        pthread_mutex_lock(&s->lock);
+        while (s->turn != job)
+            pthread_cond_wait(&s->turn_changed, &s->lock);
+        if (!e && !s->failed)
+            e = apply_chunk(s, job, file, chunk);
+        if (e && !s->failed)
+            s->failed = e;
+        else
+            err_free(e);
+        s->turn++;
+        pthread_cond_broadcast(&s->turn_changed);
+        pthread_mutex_unlock(&s->lock);
+    }
+    page_chunk_deinit(chunk);
+    free(chunk);
+    return NULL;
+}
+
+static void sort_wanted(struct slice *s)
+{
+    if (s->wanted.count)
+        qsort(s->wanted.items, s->wanted.count, sizeof(s->wanted.items[0]), compare_wanted);
+    s->jobs.count = 0;
+    for (size_t i = 0; i < s->wanted.count; i++) {
+        const struct wanted *w = &s->wanted.items[i];
+        if (i == 0 || w->segment != w[-1].segment || w->chunk != w[-1].chunk)
+            vec_push(&s->jobs, i);
+    }
+    vec_push(&s->jobs, s->wanted.count);
+}
+
+static struct err *decode_slice(struct slice *s)
+{
+    sort_wanted(s);
+    s->next_job = s->turn = 0;
+    size_t jobs = s->jobs.count - 1, threads = (size_t)sysconf(_SC_NPROCESSORS_ONLN), started = 0;
+    if (threads > MAX_THREADS)
+        threads = MAX_THREADS;
+    if (threads > jobs / 2)
+        threads = jobs / 2; // a thread has to be worth its while
+    pthread_t ids[MAX_THREADS];
+    while (started + 1 < threads && pthread_create(&ids[started], NULL, work, s) == 0)
+        started++;
+    work(s);
+    for (size_t i = 0; i < started; i++)
+        pthread_join(ids[i], NULL);
+    return steal(s->failed);
+}
+
+static struct err *put_slice(struct slice *s, const struct page_sink *sink)
+{
+    for (size_t i = 0; i < s->addrs.count;) {
+        size_t n = 1;
+        while (i + n < s->addrs.count && s->addrs.items[i + n] == s->addrs.items[i] + n * PAGE_SIZE)
+            n++;
+        TRY(sink->put(sink->ctx, s->addrs.items[i], s->pages + i * PAGE_SIZE, n));
+        i += n;
+    }
+    return NULL;
+}
+
+static struct err *finish_slice(struct slice *s, const struct page_sink *sink)
+{
+    if (!s->addrs.count)
+        return NULL;
+    TRY(decode_slice(s));
+    TRY(put_slice(s, sink));
+    s->addrs.count = s->wanted.count = 0;
+    return NULL;
+}
+
+/* Takes a page into the slice: its beginning now, its versions later. */
+static struct err *add_page(struct slice *s, const struct resolved *r, const struct piece *p, uint64_t addr, const struct page_sink *sink)
+{
+    uint32_t slot = (uint32_t)s->addrs.count;
+    uint8_t *page = s->pages + (size_t)slot * PAGE_SIZE;
+    if (r->links.items[p->oldest].kind == RUN_WORDS && sink->fresh)
+        TRY(sink->fresh(sink->ctx, addr, page));
+    else if (r->links.items[p->oldest].kind != RUN_WHOLE)
+        memset(page, 0, PAGE_SIZE);
+    vec_push(&s->addrs, addr);
+    for (uint32_t at = p->oldest; at != NO_LINK; at = r->links.items[at].newer) {
+        const struct link *l = &r->links.items[at];
+        uint32_t idx = l->first + (uint32_t)((addr - l->page) / PAGE_SIZE);
+        if (l->kind != RUN_ZERO)
+            vec_push(&s->wanted, (struct wanted){l->segment, idx / PAGES_PER_CHUNK, idx % PAGES_PER_CHUNK, slot, l->kind == RUN_WORDS});
+    }
+    return NULL;
+}
+
+static struct err *make_pages(struct slice *s, const struct resolved *r, const struct page_sink *sink)
+{
+    vec_each (p, &r->pieces) {
+        for (uint64_t addr = p->start; p->oldest != NO_LINK && addr < p->end; addr += PAGE_SIZE) {
+            if (s->addrs.count == SLICE_PAGES)
+                TRY(finish_slice(s, sink));
+            TRY(add_page(s, r, p, addr, sink));
+        }
+    }
+    return finish_slice(s, sink);
+}
+
+static size_t count_pages(const struct resolved *r)
+{
+    uint64_t count = 0;
+    vec_each (p, &r->pieces)
+        count += p->oldest != NO_LINK ? (p->end - p->start) / PAGE_SIZE : 0;
+    return count < SLICE_PAGES ? (size_t)count : SLICE_PAGES;
+}
+
+struct err *history_pages(struct history *h, size_t segment, uint32_t space, uint32_t object, const struct page_sink *sink)
+{
+    cleanup(resolved_deinit) struct resolved r = {0};
+    resolve(&r, &h->catalog, segment, space, object);
+    struct slice s = {.history = h, .lock = PTHREAD_MUTEX_INITIALIZER, .turn_changed = PTHREAD_COND_INITIALIZER};
+    s.pages = xmalloc(count_pages(&r) * PAGE_SIZE + 1);
+    struct err *e = make_pages(&s, &r, sink);
+    free(s.pages);
+    vec_deinit(&s.addrs);
+    vec_deinit(&s.wanted);
+    vec_deinit(&s.jobs);
+    return e;
+}

@@ -1,0 +1,11 @@
+/* States at boundaries, from the database. */
+#ifndef INDEX_BOUNDARY_H
+#define INDEX_BOUNDARY_H
+
+#include "db/history.h"
+#include "replay/replay.h"
+
+/** Rebuilds the state at the start of a segment. t is borrowed and must outlive *out. */
+struct err *boundary_restore(struct history *h, struct trace *t, size_t segment, struct replay **out) nodiscard;
+
+#endif
