@@ -38,7 +38,7 @@ export interface ListProps {
 export function List(props: ListProps) {
   const { count, row } = props;
   const box = useRef<HTMLDivElement>(null);
-  const [viewHeight, setViewHeight] = useState(400);
+  const [viewHeight, setViewHeight] = useState(0);
   const [top, setTop] = useState(0);
   const [active, setActive] = useState<number | null>(null);
   const extent: Extent = { count, rowHeight: ROW_HEIGHT, viewHeight };
@@ -96,19 +96,30 @@ export function List(props: ListProps) {
   useLayoutEffect(() => {
     const before = oldHeight.current;
     oldHeight.current = viewHeight;
-    if (props.follow === undefined || before === viewHeight) return;
+    if (before === viewHeight) return;
+    // The scale of a scaled list's bar depends on what is seen of it.
+    if (isScaled(extent) && box.current) box.current.scrollTop = barTop(extent, top);
+    if (props.follow === undefined || before === 0) return;
     const at = props.follow * ROW_HEIGHT;
     if (at >= top - ROW_HEIGHT && at < top + before) reveal(props.follow, Math.min(2 * ROW_HEIGHT, viewHeight / 4));
   }, [viewHeight]);
   const followKey = props.follow === undefined ? "" : `${props.followKey ?? props.follow}`;
   useLayoutEffect(() => {
-    if (props.follow === undefined || count === 0 || followKey === followed.current) return;
+    if (props.follow === undefined || count === 0 || viewHeight === 0 || followKey === followed.current) return;
     followed.current = followKey;
     reveal(Math.min(props.follow, count - 1), Math.min(2 * ROW_HEIGHT, viewHeight / 4));
   });
 
   const { first, end } = rowsSeen(extent, top);
-  useEffect(() => props.onSeen?.(first, end), [first, end, count]);
+  const told = useRef("");
+  useEffect(() => {
+    // Not what was drawn before the list went to where it is now.
+    const still = box.current && Math.abs(barTop(extent, top) - box.current.scrollTop) <= 1;
+    const seen = `${first} ${end} ${count}`;
+    if (viewHeight === 0 || !still || told.current === seen) return;
+    told.current = seen;
+    props.onSeen?.(first, end);
+  });
 
   const key = (e: KeyboardEvent): void => {
     if (e.ctrlKey || e.altKey || e.metaKey) return;
@@ -198,9 +209,9 @@ export function List(props: ListProps) {
         if (!isScaled(extent) || Math.abs(barTop(extent, top) - bar) > 1) setTop(listTop(extent, bar));
       }}
     >
-      <span class="sizer" style={{ height: `${barHeight(extent) + END}px` }} />
+      <span class="sizer" style={{ height: `${barHeight(extent) + (isScaled(extent) ? 0 : END)}px` }} />
       {shown}
-      {props.now !== undefined && count > 0 && <hr class="now" style={place(props.now)} aria-label="now" />}
+      {props.now !== undefined && count > 0 && props.now >= first && props.now <= end && <hr class="now" style={place(props.now)} aria-label="now" />}
     </div>
   );
 }

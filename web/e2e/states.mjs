@@ -1,0 +1,212 @@
+// The page against a made-up server, which answers what a recording of any size could, as slowly or as badly as a test wants it.
+import { readFileSync } from "node:fs";
+import { dirname, extname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { at, check, must, until, watch } from "./harness.mjs";
+
+const dist = join(dirname(fileURLToPath(import.meta.url)), "../dist");
+const POLICY =
+  "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; font-src 'self'; " +
+  "frame-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'";
+const TYPES = { ".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".woff2": "font/woff2" };
+const HOST = "recording.test";
+const EVENTS = 10_000_000;
+
+const m = (event, instr = 0) => ({ event, instr });
+const task = { tid: 77, serial: 1 };
+const focus = (event, instr = 0, frame = 0) => ({ moment: m(event, instr), task, frame });
+const fn = (name) => ({ name, full: name, id: `1:${name}` });
+const end = m(EVENTS);
+const columns = Array.from({ length: 101 }, (_, i) => m((EVENTS / 100) * i));
+
+/** Rows of a window over moments that lie `step` events apart. */
+function around(params, step, row) {
+  const from = params.from.event + (params.from.instr > 0 ? 1 : 0);
+  const rows = [];
+  const forward = params.direction === "forward";
+  let event = forward ? Math.ceil(from / step) * step : (Math.ceil(from / step) - 1) * step;
+  for (; rows.length < params.limit && event >= 0 && event < EVENTS; event += forward ? step : -step) rows.push(row(event));
+  return { rows, more: event >= 0 && event < EVENTS };
+}
+
+const answers = {
+  info: () => [{ title: "huge", instructions: 4e10, events: EVENTS, tasks: 1, segments: 100, databaseBytes: 1e9, start: m(0), end, firstFocus: focus(5_000_000), firstFocusReason: "exit" }],
+  "complete-frame": ({ focus: f }) => [{ focus: f, task, pc: "0x1000", function: fn("work"), location: { file: "/src/huge.c", line: 1 + (f.moment.event % 1000) } }],
+  stack: ({ focus: f }) => [{ frame: 0, function: fn(`work_at_${f.moment.event}`), pc: "0x1000", args: [], focus: f, kind: "call" }],
+  variables: () => [{ name: "p", kind: "local", value: { why: "optimized out here", type: "int *" } }],
+  timeline: () => [{ from: m(0), to: end, instructions: 4e10, columns, lanes: [{ task, runs: [[0, 100, 100]] }], segments: columns.slice(0, 100).map((_, i) => i) }],
+  "task-tree": () => [{ task, kind: "process", how: "initial", name: "huge", start: m(0), end, execs: [] }],
+  stdouterr: () => [],
+  signals: () => [],
+  dynamicAnnotations: () => [],
+  "functions-in-file": () => [],
+  source: ({ file }) => [{ file, url: `/sources${file}`, found: true }],
+  counts: () => [{ total: 10_000_000, buckets: columns.slice(0, 100).map((_, i) => i * 2000) }],
+  events: (p) => around(p, 1, (event) => ({ focus: focus(event), task, number: event + 1, name: "read exit" })),
+  execution: (p) => around(p, 10, (event) => ({ focus: focus(event, 5), task, function: fn("work"), args: [{ name: "n", value: { text: String(event) } }] })),
+  search: ({ input }) => [{ kind: "function", title: input, detail: "", action: { view: "execution", function: fn(input) } }],
+};
+
+/** A window on the made-up server. `slow` and `broken`: by query, what to do in place of answering. */
+async function open(browser, { slow = {}, broken = {}, hash = "" } = {}) {
+  const page = watch(await browser.newPage({ viewport: { width: 1440, height: 900 } }), HOST);
+  const asked = [];
+  const cancelled = new Set();
+  await page.route(`http://${HOST}/**`, (route) => {
+    const path = new URL(route.request().url()).pathname;
+    if (path.startsWith("/sources/"))
+      return route.fulfill({ contentType: "text/plain", body: Array.from({ length: 60_000 }, (_, i) => `int line_${i + 1};`).join("\n") });
+    const body = readFileSync(join(dist, path));
+    return route.fulfill({ contentType: TYPES[extname(path)], headers: { "content-security-policy": POLICY }, body });
+  });
+  await page.routeWebSocket(`ws://${HOST}/ws`, (ws) => {
+    const send = (message) => ws.send(JSON.stringify(message));
+    send({ hello: { version: 1, title: "huge", persistent: true } });
+    send({ storedAll: true });
+    ws.onMessage((text) => {
+      const { id, query, params, cancel } = JSON.parse(text);
+      if (cancel !== undefined) {
+        cancelled.add(cancel);
+        send({ id: cancel, done: true, more: false, cancelled: true });
+      }
+      if (!query) return;
+      asked.push({ id, query, params });
+      if (broken[query]) return send({ id, error: { kind: "format", message: broken[query] } });
+      const answer = answers[query]?.(params) ?? [];
+      const { rows, more } = Array.isArray(answer) ? { rows: answer, more: false } : answer;
+      const give = () => {
+        for (let i = 0; i < rows.length; i += 50) send({ id, rows: rows.slice(i, i + 50) });
+        send({ id, done: true, more });
+      };
+      const wait = slow[query]?.(params) ?? 0;
+      if (wait === Infinity) send({ id, progress: 0.25 });
+      else if (wait > 0) setTimeout(give, wait); // on purpose also when it was cancelled meanwhile
+      else give();
+    });
+  });
+  await page.goto(`http://${HOST}/index.html${hash}`);
+  return { page, asked, cancelled };
+}
+
+const layout = (...panes) => `&l=60:source*50/40:${panes.join(",")}`;
+
+export async function testStates(browser) {
+  at.errors.length = 0;
+
+  await check("ten million rows scroll, by wheel, key and bar, and few of them exist", async () => {
+    const { page } = await open(browser, { hash: `#f=5000000.0.1.0${layout("events*50")}` });
+    const rows = page.locator("#main > .events .row");
+    await page.locator("#main > .events .row", { hasText: "5\u202f000\u202f000" }).waitFor();
+    must((await rows.count()) < 100, "too many rows exist");
+    const list = page.locator("#main > .events .list");
+    await list.focus();
+    await page.keyboard.press("End");
+    await page.locator("#main > .events .row", { hasText: "10\u202f000\u202f000" }).waitFor();
+    await page.keyboard.press("Home");
+    await page.locator("#main > .events .row", { hasText: /^1read/ }).waitFor();
+    await list.hover();
+    await page.mouse.wheel(0, 210);
+    await until(async () => (await rows.first().boundingBox()) !== null);
+    await page.locator("#main > .events .row", { hasText: /^2[0-9]read/ }).first().waitFor();
+    await list.evaluate((el) => (el.scrollTop = el.scrollHeight / 2));
+    await page.locator("#main > .events .row", { hasText: /^[45].\d{3}.\d{3}read/ }).first().waitFor();
+    await page.close();
+  });
+
+  await check("rows around now come first, more at either end by scrolling, and a bounded number is kept", async () => {
+    const { page, asked } = await open(browser, { hash: `#f=5000000.0.1.0${layout("execution*50~1%3Awork~work")}` });
+    const pane = page.locator("#main > .execution");
+    await pane.locator(".row", { hasText: "n=4999990" }).waitFor();
+    await pane.locator("hr.now").waitFor();
+    await page.locator(".bar", { hasText: "10\u202f000\u202f000 calls" }).waitFor();
+    await pane.locator(".list").focus();
+    for (let i = 0; i < 12; i++) {
+      const before = asked.length;
+      await page.keyboard.press("Home");
+      await until(() => asked.slice(before).some((a) => a.query === "execution" && a.params.direction === "backward"));
+      await page.waitForTimeout(50);
+    }
+    must((await pane.locator(".row").count()) < 100, "too many rows exist");
+    const size = await pane.locator(".sizer").evaluate((el) => el.clientHeight / 21);
+    must(size > 2000 && size <= 4001, `${size} rows are held`);
+    await page.close();
+  });
+
+  await check("an old answer never overwrites a newer one", async () => {
+    const slow = { stack: ({ focus: f }) => (f.moment.event === 4_999_980 ? 1500 : 0) };
+    const { page, cancelled, asked } = await open(browser, { slow, hash: `#f=5000000.0.1.0${layout("stack*50", "execution*50~1%3Awork~work")}` });
+    await page.locator("#main > .execution .row", { hasText: "n=4999980" }).click();
+    await page.locator("#main > .execution .row", { hasText: "n=4999960" }).click();
+    await page.locator("#main > .stack .row", { hasText: "work_at_4999960" }).waitFor();
+    await page.waitForTimeout(1700);
+    await page.locator("#main > .stack .row", { hasText: "work_at_4999960" }).waitFor();
+    const old = asked.find((a) => a.query === "stack" && a.params.focus.moment.event === 4_999_980);
+    must(cancelled.has(old.id), "the old question was not cancelled");
+    await page.close();
+  });
+
+  await check("going back asks nothing again", async () => {
+    const { page, asked } = await open(browser, { hash: `#f=5000000.0.1.0${layout("stack*50", "execution*50~1%3Awork~work")}` });
+    await page.locator("#main > .stack .row", { hasText: "work_at_5000000" }).waitFor();
+    await page.locator("#main > .execution .row", { hasText: "n=4999980" }).click();
+    await page.locator("#main > .stack .row", { hasText: "work_at_4999980" }).waitFor();
+    await page.waitForTimeout(300);
+    const before = asked.filter((a) => a.query === "stack").length;
+    await page.goBack();
+    await page.locator("#main > .stack .row", { hasText: "work_at_5000000" }).waitFor();
+    must(asked.filter((a) => a.query === "stack").length === before, "the stack was asked for again");
+    await page.close();
+  });
+
+  await check("what was shown stays while a slow answer is on its way, with its share done, and can be stopped", async () => {
+    const slow = { stack: ({ focus: f }) => (f.moment.event === 4_999_980 ? Infinity : 0) };
+    const { page, cancelled } = await open(browser, { slow, hash: `#f=5000000.0.1.0${layout("stack*50", "execution*50~1%3Awork~work")}` });
+    await page.locator("#main > .stack .row", { hasText: "work_at_5000000" }).waitFor();
+    await page.locator("#main > .execution .row", { hasText: "n=4999980" }).click();
+    const progress = page.locator("#main > .stack").getByRole("progressbar");
+    await until(async () => (await progress.getAttribute("aria-valuenow")) === "0.25");
+    await page.locator("#main > .stack .row", { hasText: "work_at_5000000" }).waitFor();
+    await page.locator("#main > .stack").getByRole("button", { name: "stop" }).click();
+    await progress.waitFor({ state: "detached" });
+    must(cancelled.size > 0, "nothing was cancelled");
+    await page.close();
+  });
+
+  await check("a failure is told in its pane, with the reason, and the others go on", async () => {
+    const { page } = await open(browser, { broken: { variables: "segment 3 at 0x40: checksum wrong" } });
+    await page.locator("#main > .variables .why", { hasText: "segment 3 at 0x40: checksum wrong" }).waitFor();
+    await page.locator("#main > .stack .row").first().waitFor();
+    await page.close();
+  });
+
+  await check("a recording that cannot be opened is told", async () => {
+    const { page } = await open(browser, { broken: { info: "meta: version 9 is not known" } });
+    await page.locator("#main", { hasText: "meta: version 9 is not known" }).waitFor();
+    await page.close();
+  });
+
+  await check("why a value cannot be shown stands in its place", async () => {
+    const { page } = await open(browser);
+    await page.locator("#main > .variables .row .why", { hasText: "optimized out here" }).waitFor();
+    await page.close();
+  });
+
+  await check("a source of sixty thousand lines is at its line at once, and few lines exist", async () => {
+    const { page } = await open(browser, { hash: "#f=5000999.0.1.0" });
+    const source = page.frameLocator("#main > .view.source iframe").locator("#monaco-container");
+    await source.locator(".cm-line.focus", { hasText: "int line_1000;" }).waitFor();
+    must((await source.locator(".cm-line").count()) < 300, "too many lines exist");
+    await page.close();
+  });
+
+  await check("damaged addresses begin a session as if they were not there", async () => {
+    for (const hash of ["#f=x.y&l=%zz", "#", "#f=1e9.0.1.0&l=9:nonsense*1", "#l=50:stack*3&f=3"]) {
+      const { page } = await open(browser, { hash });
+      await page.locator("#main .viewTitle").first().waitFor();
+      await until(() => page.url().includes("#f=5000000.0.1.0"));
+      await page.close();
+    }
+  });
+
+  await check("no page of these logged an error", async () => must(at.errors.length === 0, at.errors.join("; ")));
+}
