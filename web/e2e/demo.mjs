@@ -234,7 +234,7 @@ async function story(browser) {
     await page.locator("#main > .stack > .contents > div.focus", { hasText: "text_add_line" }).waitFor();
     await page.keyboard.press("x");
     await page.locator("#main > .execution > .viewTitle", { hasText: "text_add_line" }).waitFor();
-    await rows("execution").first().waitFor();
+    await page.locator("#main > .execution.in-hand .row:not(.absent)").first().waitFor();
     const here = page.url();
     await page.keyboard.press("k");
     await page.keyboard.press("k");

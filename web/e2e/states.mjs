@@ -122,9 +122,11 @@ export async function testStates(browser) {
     await pane.locator(".list").focus();
     for (let i = 0; i < 12; i++) {
       const before = asked.length;
-      await page.keyboard.press("Home");
-      await until(() => asked.slice(before).some((a) => a.query === "execution" && a.params.direction === "backward"));
-      await page.waitForTimeout(50);
+      // Until the rows asked for before are there, the key changes nothing.
+      await until(async () => {
+        await page.keyboard.press("Home");
+        return asked.slice(before).some((a) => a.query === "execution" && a.params.direction === "backward");
+      });
     }
     must((await pane.locator(".row").count()) < 100, "too many rows exist");
     const size = await pane.locator(".sizer").evaluate((el) => el.clientHeight / 21);

@@ -52,7 +52,7 @@ function moveRow(key: string): void {
   const list = document.querySelector<HTMLElement>(".view.in-hand .list") ?? document.querySelector<HTMLElement>(".list");
   if (!list) return;
   list.focus();
-  list.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+  list.dispatchEvent(new KeyboardEvent("keydown", { key })); // not bubbling: it would come back here
 }
 
 /** The value that is selected: focused, under the pointer, or else the active row's first one. */
