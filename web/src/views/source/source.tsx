@@ -109,6 +109,7 @@ export function SourceView() {
   }, [editor]);
 
   useEffect(() => {
+    setLoading(false);
     if (!editor || !file || loaded?.file === file) return undefined;
     const abort = new AbortController();
     setLoading(true);
@@ -124,6 +125,7 @@ export function SourceView() {
         fetch(row.url, { signal: abort.signal })
           .then((r) => (r.ok ? r.text() : r.text().then((text) => Promise.reject(new Error(text.trim() || String(r.status))))))
           .then((text) => {
+            if (abort.signal.aborted) return;
             editor.show(file, text);
             done(null);
           })
@@ -138,7 +140,8 @@ export function SourceView() {
       abort.abort();
       cancel();
     };
-  }, [editor, file]);
+    // A text may come after the file in view has changed back, and before this runs: then what is loaded tells.
+  }, [editor, file, loaded]);
 
   const line = here && here.file === file ? here.line : null;
   const shown = shownPlace.value?.file === file ? shownPlace.value.line : null;
