@@ -496,13 +496,16 @@ struct err *space_write(struct replay *r, struct space *s, gaddr addr, const voi
     if (addr + len < addr)
         return err_new(ERR_FORMAT, "a write of %llu bytes at %#llx wraps around", (unsigned long long)len,
                        (unsigned long long)addr);
+    gaddr known = addr; // up to here there is memory, and nobody else's
     for (size_t i = first_behind(s, addr); i < s->maps.count && s->maps.items[i].start < addr + len; i++) {
         const struct mapping *m = &s->maps.items[i];
         gaddr from = m->start > addr ? m->start : addr, to = m->end < addr + len ? m->end : addr + len;
         if (m->object)
             snapshots_before_shared_write(r, m->object, m->offset + (from - m->start), to - from);
+        if (m->kind == MAPPING_ANON && from == known)
+            known = to;
     }
-    TRY(worker_write(s->worker, addr, bytes, len));
+    TRY((known == addr + len ? worker_queue_write : worker_write)(s->worker, addr, bytes, len));
     if (!r->observer.wrote)
         return NULL;
     for (gaddr at = addr; at < addr + len;) {

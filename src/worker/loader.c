@@ -196,7 +196,8 @@ static struct err *make_image(uint64_t base, struct loader_image *image)
             uint64_t end = (o->off + p->p_vaddr + p->p_memsz + PAGE_SIZE - 1) & ~(uint64_t)(PAGE_SIZE - 1);
             int prot = (p->p_flags & PF_R ? PROT_READ : 0) | (p->p_flags & PF_W ? PROT_WRITE : 0) |
                        (p->p_flags & PF_X ? PROT_EXEC : 0);
-            image->segments[image->segment_count++] = (struct loader_segment){start, end - start, prot};
+            uint64_t stored = (o->off + p->p_vaddr + p->p_filesz + PAGE_SIZE - 1) & ~(uint64_t)(PAGE_SIZE - 1);
+            image->segments[image->segment_count++] = (struct loader_segment){start, end - start, stored - start, prot};
         }
     }
     for (int k = 0; k < 2 && !e; k++) {
@@ -209,8 +210,11 @@ static struct err *make_image(uint64_t base, struct loader_image *image)
     if (!e && !image->entry)
         e = err_new(ERR_FORMAT, "worker.so: no entry");
     image->fd = e ? -1 : memfd_create("pernosco-worker", MFD_CLOEXEC);
-    if (!e && (image->fd < 0 || write(image->fd, flat, image->len) != (ssize_t)image->len))
-        e = err_os("cannot store the worker's image");
+    for (size_t i = 0; i < image->segment_count && !e; i++) {
+        const struct loader_segment *s = &image->segments[i];
+        if (image->fd < 0 || pwrite(image->fd, flat + s->off, s->stored, (off_t)s->off) != (ssize_t)s->stored)
+            e = err_os("cannot store the worker's image");
+    }
     munmap(flat, image->len);
     return e;
 }

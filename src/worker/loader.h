@@ -9,12 +9,13 @@
 
 struct loader_segment {
     uint64_t off, len; /* page aligned, from the image's base */
+    uint64_t stored;   /* page aligned: so much is in the memfd, the rest is zeros */
     int prot;
 };
 
 /* Immutable once made. */
 struct loader_image {
-    int fd;         /* memfd: the image, flat */
+    int fd; /* memfd: what is stored of the segments, each at its offset */
     uint64_t len;
     uint64_t entry; /* offset of worker_start */
     struct loader_segment segments[24];

@@ -4,6 +4,8 @@
  *   coordinator: fill command, posted++, wake ..................... answered == posted: read the reply
  *   worker:      ......................... posted changed: obey, fill the reply, answered = posted, wake
  *
+ * What needs no answer waits in a queue for the next command, which saves a change of process each time.
+ *
  * Both ends are the same build, so this is no format: it may change at any time. The coordinator does not trust replies
  * beyond their sizes: a worker runs recorded code. */
 #ifndef WORKER_WIRE_H
@@ -57,18 +59,26 @@ struct wire_reply {
     struct regs regs;
 };
 
+/* A command that needs no answer, in the queue: it is obeyed before the next command. `len` bytes follow, and padding to 8. */
+struct wire_queued {
+    uint32_t op, len; /* WIRE_WRITE or WIRE_BREAKS */
+    uint64_t start;
+};
+
 struct wire_control {
     uint32_t posted;             /* futex: number of the last command */
     uint32_t worker_sleeps;
     uint32_t answered;           /* futex: number of the last command answered; WIRE_DEAD: the worker gave up */
     uint32_t coordinator_sleeps;
+    uint32_t queued;             /* bytes of the queue that come before this command */
+    uint64_t queue_failed;       /* address of a queued write which had no memory; 0: none */
     struct wire_command command;
     struct wire_reply reply;
 };
 #define WIRE_DEAD 0xffffffffu
 
-/* The control page comes behind the bulk data. */
-enum { WINDOW_LEN = 4 << 20, CONTROL_LEN = PAGE_SIZE, SHARED_LEN = WINDOW_LEN + CONTROL_LEN };
+/* Behind the bulk data come the control page and the queue. */
+enum { WINDOW_LEN = 4 << 20, CONTROL_LEN = PAGE_SIZE, QUEUE_LEN = 64 << 10, SHARED_LEN = WINDOW_LEN + CONTROL_LEN + QUEUE_LEN };
 _Static_assert(sizeof(struct wire_control) <= CONTROL_LEN, "the control page is too small");
 
 /* How to wait. Sleeping and being woken costs some 10 us, and several times that where processors are virtual and idle; but a side

@@ -34,6 +34,7 @@ struct worker {
     int parent;      /* the process whose child it is */
     uint8_t *window; /* SHARED_LEN bytes shared with the worker */
     uint32_t posted; /* number of the last command */
+    uint32_t queued; /* bytes in the queue */
     struct wire_patience patience;
     bool dead;
     bool reaped;     /* guarded by children_lock, as are status and next */
@@ -246,8 +247,9 @@ static void become_worker(const struct wire_boot *boot, const struct loader_imag
         _exit(95);
     for (size_t i = 0; i < image->segment_count; i++) {
         const struct loader_segment *s = &image->segments[i];
-        if (mmap((void *)(uintptr_t)(base + s->off), s->len, s->prot, MAP_PRIVATE | MAP_FIXED, image->fd, (off_t)s->off) ==
-            MAP_FAILED)
+        void *at = (void *)(uintptr_t)(base + s->off);
+        if (mmap(at, s->len, s->prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED ||
+            (s->stored && mmap(at, s->stored, s->prot, MAP_PRIVATE | MAP_FIXED, image->fd, (off_t)s->off) == MAP_FAILED))
             _exit(97);
     }
     uint64_t stack = (base + image->len + MEBI - 1) & ~(uint64_t)(MEBI - 1);
@@ -452,6 +454,9 @@ static struct err *exchange_fds(struct worker *w, const struct wire_command *c, 
     struct wire_control *control = (struct wire_control *)(void *)(w->window + WINDOW_LEN);
     memcpy(&control->command, c, sizeof(*c));
     control->command.fd_count = (uint32_t)fd_count;
+    control->queued = w->queued;
+    control->queue_failed = 0;
+    w->queued = 0;
     if (++w->posted == WIRE_DEAD)
         w->posted = 1;
     __atomic_store_n(&control->posted, w->posted, __ATOMIC_SEQ_CST);
@@ -460,12 +465,26 @@ static struct err *exchange_fds(struct worker *w, const struct wire_command *c, 
     if (!await_answer(w, control))
         return died(w);
     memcpy(reply, &control->reply, sizeof(*reply));
-    return NULL;
+    uint64_t failed = control->queue_failed;
+    return failed ? err_new(ERR_FAULT, "no memory to write at %#llx", (unsigned long long)failed) : NULL;
 }
 
 static struct err *exchange(struct worker *w, const struct wire_command *c, struct wire_reply *reply)
 {
     return exchange_fds(w, c, NULL, 0, reply);
+}
+
+/* Room for a queued command's data, or NULL: the queue is full, or the worker is dead. */
+static void *enqueue(struct worker *w, uint32_t op, uint64_t start, size_t len)
+{
+    struct wire_queued q = {.op = op, .len = (uint32_t)len, .start = start};
+    size_t padded = (len + 7) & ~(size_t)7;
+    if (w->dead || len > QUEUE_LEN || sizeof(q) + padded > QUEUE_LEN - w->queued)
+        return NULL;
+    uint8_t *at = w->window + WINDOW_LEN + CONTROL_LEN + w->queued;
+    memcpy(at, &q, sizeof(q));
+    w->queued += (uint32_t)(sizeof(q) + padded);
+    return at + sizeof(q);
 }
 
 static struct err *refused(const struct wire_reply *reply, const char *what, gaddr start, gaddr end)
@@ -589,6 +608,15 @@ struct err *worker_write(struct worker *w, gaddr addr, const void *data, size_t 
     return NULL;
 }
 
+struct err *worker_queue_write(struct worker *w, gaddr addr, const void *data, size_t len)
+{
+    void *room = enqueue(w, WIRE_WRITE, addr, len);
+    if (!room)
+        return worker_write(w, addr, data, len);
+    memcpy(room, data, len);
+    return NULL;
+}
+
 /* --- tasks --- */
 
 struct err *worker_set_regs(struct worker *w, unsigned slot, const struct regs *regs)
@@ -661,12 +689,18 @@ struct err *worker_run(struct worker *w, unsigned slot, const struct engine_requ
 
 struct err *worker_set_breaks(struct worker *w, const gaddr *pcs, size_t count)
 {
-    struct wire_command c = {.op = WIRE_BREAKS, .len = count};
-    struct wire_reply reply;
     if (count > 64)
         return err_new(ERR_LIMIT, "%zu break addresses; at most 64", count);
-    memcpy(w->window, pcs, count * sizeof(*pcs));
-    return exchange(w, &c, &reply);
+    size_t len = count * sizeof(*pcs);
+    void *room = enqueue(w, WIRE_BREAKS, 0, len);
+    if (!room) { // make room by a command of no effect
+        struct wire_command c = {.op = WIRE_GET_REGS};
+        struct wire_reply reply;
+        TRY(exchange(w, &c, &reply));
+        room = enqueue(w, WIRE_BREAKS, 0, len);
+    }
+    memcpy(room, pcs, len);
+    return NULL;
 }
 
 /* --- consumers --- */

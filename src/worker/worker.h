@@ -51,6 +51,9 @@ struct err *worker_dontneed(struct worker *w, gaddr start, gaddr end) nodiscard;
 struct err *worker_read(struct worker *w, gaddr addr, void *out, size_t len, size_t *done_out) nodiscard;
 /** Writes guest memory, ignoring protection (restored after), and drops translations of it. ERR_FAULT if unmapped. */
 struct err *worker_write(struct worker *w, gaddr addr, const void *data, size_t len) nodiscard;
+/** The same, but the worker does it only before its next command, which saves a round trip: for memory that is known to be there and
+ * private to the worker. If it is not, the next command fails with ERR_FAULT. */
+struct err *worker_queue_write(struct worker *w, gaddr addr, const void *data, size_t len) nodiscard;
 
 /* Tasks: each thread of the space has a slot 0..WORKER_MAX_TASKS-1 chosen by the caller. */
 #define WORKER_MAX_TASKS 4096

@@ -341,15 +341,42 @@ uint64_t snapshot_host_copy(uint64_t addr, uint8_t *bytes, uint64_t len, bool wr
     return done;
 }
 
-/* Copies between window and guest memory, whatever its protection. */
-static int64_t do_copy(const struct wire_command *c, bool write, uint64_t *done_out)
+/* Copies to and from guest memory, whatever its protection. */
+static int64_t do_read(const struct wire_command *c, uint64_t *done_out)
 {
     if (c->len > WINDOW_LEN)
         return 22;
-    if (write && c->len > PAGE_SIZE)
-        sys_populate(c->start, c->len);
-    *done_out = snapshot_host_copy(c->start, window, c->len, write);
+    *done_out = snapshot_host_copy(c->start, window, c->len, false);
     return *done_out == c->len ? 0 : 14;
+}
+
+static int64_t do_write(uint64_t start, uint64_t len, uint8_t *bytes, uint64_t *done_out)
+{
+    if (len > WINDOW_LEN || !foreign(start, start + len))
+        return 22;
+    snapshot_before(start, start + len);
+    if (len > PAGE_SIZE)
+        sys_populate(start, len);
+    *done_out = snapshot_host_copy(start, bytes, len, true);
+    return *done_out == len ? 0 : 14;
+}
+
+static void obey_queued(uint32_t len)
+{
+    uint8_t *queue = window + WINDOW_LEN + CONTROL_LEN;
+    struct wire_queued q;
+    for (uint32_t at = 0; len <= QUEUE_LEN && len - at >= sizeof(q);) {
+        memcpy(&q, queue + at, sizeof(q));
+        at += sizeof(q);
+        if (q.len > len - at)
+            break;
+        uint64_t done;
+        if (q.op == WIRE_BREAKS)
+            hooks_set_breaks((const uint64_t *)(void *)(queue + at), q.len / sizeof(uint64_t));
+        else if (do_write(q.start, q.len, queue + at, &done) != 0 && !control->queue_failed)
+            control->queue_failed = q.start + done;
+        at += (q.len + 7) & ~7u;
+    }
 }
 
 static int64_t do_snapshot(const struct wire_command *c)
@@ -454,15 +481,10 @@ static void obey(struct wire_command *c, const int fds[MAX_FDS], struct wire_rep
         reply->error = kernel_error(sys_call6(28, c->start, c->end - c->start, 4, 0, 0, 0));
         break;
     case WIRE_READ:
-        reply->error = do_copy(c, false, &reply->done);
+        reply->error = do_read(c, &reply->done);
         break;
     case WIRE_WRITE:
-        if (!foreign(c->start, c->start + c->len)) {
-            reply->error = 22;
-            break;
-        }
-        snapshot_before(c->start, c->start + c->len);
-        reply->error = do_copy(c, true, &reply->done);
+        reply->error = do_write(c->start, c->len, window, &reply->done);
         break;
     case WIRE_SET_REGS:
         task_at(c->slot)->regs = c->regs;
@@ -495,9 +517,6 @@ static void obey(struct wire_command *c, const int fds[MAX_FDS], struct wire_rep
         break;
     case WIRE_RUN:
         do_run(c, reply);
-        break;
-    case WIRE_BREAKS:
-        hooks_set_breaks((const uint64_t *)(void *)window, c->len);
         break;
     case WIRE_CONSUME:
         consume_select(c, window);
@@ -675,6 +694,7 @@ void worker_start(const struct wire_boot *given)
         if (c.fd_count)
             receive(fds);
         memset(&reply, 0, sizeof(reply));
+        obey_queued(control->queued);
         obey(&c, fds, &reply);
         if (reply.error == -1) // the copy made by a fork: it says nothing
             continue;
