@@ -12,13 +12,14 @@
 #include <sys/stat.h>
 #include <time.h>
 
-enum { KEY_SHARDS = 256, KEY_LEVEL, KEY_MEMORY, KEY_RESTART, KEY_SKIP_RR, KEY_CHECK, KEY_RR_LOG, KEY_COPY, KEY_DEBUGINFO,
+enum { KEY_SHARDS = 256, KEY_LEVEL, KEY_SEGMENT, KEY_MEMORY, KEY_RESTART, KEY_SKIP_RR, KEY_CHECK, KEY_RR_LOG, KEY_COPY, KEY_DEBUGINFO,
        KEY_SUBSTITUTE, KEY_GDB_SCRIPT, KEY_GDB_INDEX };
 
 struct arguments {
     unsigned shards;
     int level;
     uint64_t memory; /* bytes */
+    uint64_t segment; /* instructions */
     bool skip_rr, stats, restart, check;
     const char *trace;
     const char *refused;
@@ -36,6 +37,7 @@ static const struct argp_option package_options[] = {
 static const struct argp_option index_options[] = {
     {"shards", KEY_SHARDS, "N", 0, "Index up to N segments at a time (2); 1: one process does all", 0},
     {"compression-level", KEY_LEVEL, "1..22", 0, "zstd level of the database (3)", 0},
+    {"segment", KEY_SEGMENT, "N", 0, "Instructions of a segment (4000000): more make the database smaller, and first answers later", 0},
     {"memory", KEY_MEMORY, "MB", 0, "Index fewer segments at a time if all processes together would need more than this", 0},
     {"restart", KEY_RESTART, NULL, 0, "Begin anew, even if an interrupted build could go on", 0},
     {"stats", 's', NULL, 0, "Say at the end what the build cost, and where the database's bytes go", 0},
@@ -73,6 +75,10 @@ static error_t parse_index(int key, char *arg, struct argp_state *state)
         }
         return 0;
     }
+    case KEY_SEGMENT:
+        parse_number(state, "--segment", arg, 1ul << 40, &n);
+        a->segment = n;
+        return 0;
     case KEY_MEMORY:
         parse_number(state, "--memory", arg, 1ul << 32, &n);
         a->memory = (uint64_t)n << 20;
@@ -180,19 +186,22 @@ static void show_progress(void *ctx, const struct build_progress *p)
     char left[32] = "";
     if (p->seconds_left >= 0)
         snprintf(left, sizeof(left), ", %.0f s left", p->seconds_left);
-    fprintf(stderr, "%s%s%3.0f%%  event %llu of %llu, %.1f M instructions, %.0f M/s%s%s", d->terminal ? "\r" : "", p->checking ? "checking: " : "", p->share * 100,
-            (unsigned long long)p->events, (unsigned long long)p->event_total, (double)p->instructions * 1e-6, p->ips * 1e-6,
-            left, d->terminal ? "\033[K" : "\n");
+    char leader[32] = "";
+    if (p->leader_share >= 0)
+        snprintf(leader, sizeof(leader), ", leader %.0f%%", p->leader_share * 100);
+    fprintf(stderr, "%s%s%3.0f%%  event %llu of %llu, %.1f M instructions, %.0f M/s%s%s%s", d->terminal ? "\r" : "",
+            p->checking ? "checking: " : "", p->share * 100, (unsigned long long)p->events, (unsigned long long)p->event_total,
+            (double)p->instructions * 1e-6, p->ips * 1e-6, leader, left, d->terminal ? "\033[K" : "\n");
     fflush(stderr);
 }
 
 /* One line of JSON. Bytes of the database by what they hold. */
 static void print_stats(const struct build_stats *s)
 {
-    printf("{\"instructions\": %llu, \"events\": %llu, \"segments\": %llu, \"bytes\": %llu, \"wall\": %.4f, \"cpu\": %.4f, "
+    printf("{\"instructions\": %llu, \"events\": %llu, \"segments\": %llu, \"bytes\": %llu, \"wall\": %.4f, \"cpu\": %.4f, \"leader\": %.4f, "
            "\"peakMemory\": %llu, \"contents\": {",
            (unsigned long long)s->instructions, (unsigned long long)s->events, (unsigned long long)s->segments,
-           (unsigned long long)s->bytes, s->wall, s->leader_cpu + s->shard_cpu, (unsigned long long)s->peak_memory);
+           (unsigned long long)s->bytes, s->wall, s->cpu, s->leader, (unsigned long long)s->peak_memory);
     for (int i = 0; i < CONTENT_COUNT; i++)
         printf("%s\"%s\": %llu", i ? ", " : "", history_content_name((enum history_content)i), (unsigned long long)s->contents[i]);
     puts("}}");
@@ -202,7 +211,7 @@ static struct err *build(const char *dir, const struct arguments *a)
 {
     struct display display = {.terminal = isatty(STDERR_FILENO)};
     clock_gettime(CLOCK_MONOTONIC, &display.last);
-    struct build_options o = {.shards = a->shards, .compression_level = a->level, .memory = a->memory, .restart = a->restart, .check = a->check,
+    struct build_options o = {.shards = a->shards, .compression_level = a->level, .segment_icount = a->segment, .memory = a->memory, .restart = a->restart, .check = a->check,
                               .progress = show_progress, .ctx = &display, .interrupted = &interrupted};
     struct build_stats stats;
     struct sigaction stop = {.sa_handler = on_interrupt};

@@ -218,20 +218,55 @@ static void put_segments(const struct catalog *c, struct buf *b)
     vec_deinit(&rows);
 }
 
+static void put_blocks(const struct catalog *c, struct buf *b)
+{
+    table_put(&block_table, c->blocks.items, c->blocks.count, b);
+    table_put(&run_table, c->runs.items, c->runs.count, b);
+}
+
+static void put_pages(const struct catalog *c, struct buf *b)
+{
+    table_put(&db_page_run_table, c->page_runs.items, c->page_runs.count, b);
+    table_put(&db_remap_table, c->remaps.items, c->remaps.count, b);
+    table_put(&db_space_table, c->spaces.items, c->spaces.count, b);
+}
+
+static const struct {
+    uint32_t kind;
+    void (*put)(const struct catalog *c, struct buf *b);
+} tables[] = {{CHUNK_SEGMENTS, put_segments}, {CHUNK_BLOCK_INDEX, put_blocks}, {CHUNK_PAGE_INDEX, put_pages}};
+enum { TABLE_COUNT = sizeof(tables) / sizeof(tables[0]) };
+
 struct err *catalog_write(const struct catalog *c, struct chunk_writer *w)
 {
-    cleanup(buf_deinit) struct buf segments = {0}, blocks = {0}, pages = {0};
-    put_segments(c, &segments);
-    table_put(&block_table, c->blocks.items, c->blocks.count, &blocks);
-    table_put(&run_table, c->runs.items, c->runs.count, &blocks);
-    table_put(&db_page_run_table, c->page_runs.items, c->page_runs.count, &pages);
-    table_put(&db_remap_table, c->remaps.items, c->remaps.count, &pages);
-    table_put(&db_space_table, c->spaces.items, c->spaces.count, &pages);
-    TRY(chunk_writer_add(w, CHUNK_SEGMENTS, &segments));
-    TRY(chunk_writer_add(w, CHUNK_BLOCK_INDEX, &blocks));
-    TRY(chunk_writer_add(w, CHUNK_PAGE_INDEX, &pages));
+    for (size_t i = 0; i < TABLE_COUNT; i++) {
+        cleanup(buf_deinit) struct buf b = {0};
+        tables[i].put(c, &b);
+        TRY(chunk_writer_add(w, tables[i].kind, &b));
+    }
     vec_each (s, &c->stacks)
         TRY(chunk_writer_add(w, CHUNK_STACKS_AT, s));
+    return NULL;
+}
+
+static struct err *check_chunk(const struct chunk_file *f, uint32_t kind, size_t idx, const struct buf *expected)
+{
+    cleanup(buf_deinit) struct buf data = {0};
+    TRY(chunk_file_read(f, kind, idx, &data));
+    if (data.len == expected->len && (!data.len || memcmp(data.data, expected->data, data.len) == 0))
+        return NULL;
+    return err_prefix(chunk_file_bad(f, kind, idx, 0), "the index is not that of the segments");
+}
+
+struct err *catalog_check(const struct catalog *c, const struct chunk_file *f)
+{
+    for (size_t i = 0; i < TABLE_COUNT; i++) {
+        cleanup(buf_deinit) struct buf b = {0};
+        tables[i].put(c, &b);
+        TRY(check_chunk(f, tables[i].kind, 0, &b));
+    }
+    for (size_t i = 0; i < c->stacks.count; i++)
+        TRY(check_chunk(f, CHUNK_STACKS_AT, i, &c->stacks.items[i]));
     return NULL;
 }
 

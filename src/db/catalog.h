@@ -39,6 +39,8 @@ void catalog_deinit(struct catalog *c);
 struct err *catalog_make(int dir, const char *shown, uint64_t build, size_t count, struct catalog *c) nodiscard;
 /** Writes the chunks of `meta`. */
 struct err *catalog_write(const struct catalog *c, struct chunk_writer *w) nodiscard;
+/** Is `meta` what catalog_write() would write? ERR_FORMAT if not. */
+struct err *catalog_check(const struct catalog *c, const struct chunk_file *f) nodiscard;
 /** Reads them, but the calls. */
 struct err *catalog_read(const struct chunk_file *f, struct catalog *c) nodiscard;
 

@@ -209,6 +209,13 @@ struct err *history_open_best(const char *dir, const uint8_t *uuid, struct histo
     return history_open(there ? dir : unfinished, uuid, out);
 }
 
+struct err *history_check_index(const struct history *h)
+{
+    cleanup(catalog_deinit) struct catalog c = {0};
+    TRY(catalog_make(h->dir, h->path, h->build, h->catalog.segments.count, &c));
+    return h->meta ? catalog_check(&c, h->meta) : NULL;
+}
+
 void history_close(struct history *h)
 {
     if (!h)

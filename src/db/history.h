@@ -72,6 +72,8 @@ struct err *history_open_best(const char *dir, const uint8_t *uuid, struct histo
 void history_close(struct history *h);
 DEFINE_CLEANUP(struct history *, history_close)
 
+/** Is the index of a complete database that of its segments? ERR_FORMAT if not. Reads all of them. */
+struct err *history_check_index(const struct history *h) nodiscard;
 /** The directory that was opened; borrowed. */
 const char *history_dir(const struct history *h);
 /** False: the database is in the making; its segments end before the recording does. */

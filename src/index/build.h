@@ -15,6 +15,8 @@ struct build_progress {
     uint64_t events, event_total, instructions;
     double ips;          /* instructions per second so far */
     double seconds_left; /* negative: not known yet */
+    double leader_share; /* 0..1, of the time so far in which the leader ran and did not wait for its jobs; near 1: more shards would not
+                            help. Negative: there is no leader */
 };
 
 struct build_options {
@@ -36,7 +38,9 @@ struct build_stats {
     uint64_t contents[CONTENT_COUNT]; /* bytes by what they hold */
     uint64_t resumed; /* segments that an interrupted build had finished */
     uint64_t peak_memory; /* bytes, of all processes together, as seen when segments began */
-    double leader_cpu, shard_cpu, wall; /* seconds; CPU time of this process and its jobs, without the workers' */
+    double wall, cpu; /* seconds; CPU time of all processes */
+    double leader;    /* seconds in which the leader did not wait for its jobs: no number of shards makes the build shorter than that;
+                         0: there was no leader */
 };
 
 /**

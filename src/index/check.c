@@ -222,5 +222,6 @@ struct err *index_check(struct history *h, struct trace *t, struct err *(*each)(
     cleanup(replay_closep) struct replay *r = NULL;
     TRY(replay_open(t, &r));
     struct check c = {.history = h, .replay = r};
+    TRY(history_check_index(h));
     return check_all(&c, t, each, ctx);
 }

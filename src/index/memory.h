@@ -4,6 +4,8 @@
 
 #include <stdint.h>
 
+/** Bytes of a process, shared ones included; 0 if the system does not tell. */
+uint64_t memory_resident(long pid);
 /** Bytes in use, what is shared counted once; 0 if the system does not tell. Costs a millisecond or more for each process. */
 uint64_t memory_in_use(void);
 

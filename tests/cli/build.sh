@@ -1,0 +1,54 @@
+#!/bin/sh
+# build.sh PERNOSCO TRACES - sizes that follow the compression level, and nothing left where the disk was full.
+program=$1
+traces=$2
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+bad=0
+
+fail()
+{
+    echo "FAIL: $*"
+    bad=1
+}
+
+# A higher level takes more time and makes less of it.
+cp -r "$traces/sort-o2" "$work/t"
+bytes=1000000000
+for level in 1 7 19; do
+    "$program" only-build --segment 100000 --compression-level $level "$work/t" >/dev/null || fail "level $level: no database"
+    now=$(cat "$work"/t/db/* | wc -c)
+    [ "$now" -lt "$bytes" ] || fail "level $level: $now bytes, the lower level $bytes"
+    bytes=$now
+done
+
+# A full disk: an error, the old database stays, nothing else does. With room again, all is well.
+if unshare -rm true 2>/dev/null; then
+    unshare -rm sh -s "$program" "$work/t" "$work/disk" <<'END' || bad=1
+mkdir "$3"
+mount -t tmpfs -o size=100m none "$3" && cp -r "$2" "$3/t" || exit 1
+rm -rf "$3/t/db"
+"$1" only-build --segment 1000000 "$3/t" >/dev/null || exit 1
+"$1" query "$3/t" stack >"$3/right"
+for room in 0 4 16; do
+    head -c 100m /dev/zero >"$3/full" 2>/dev/null
+    # A file's end is given back, in KiB.
+    truncate -s -$((room * 1024)) "$3/full"
+    for shards in 1 3; do
+        if "$1" only-build --segment 100000 --shards $shards "$3/t" >/dev/null 2>"$3.said"; then
+            echo "FAIL: built on a full disk, $room KiB of room"
+            exit 1
+        fi
+        grep -q 'No space left' "$3.said" || { echo "FAIL: on a full disk: $(cat "$3.said")"; exit 1; }
+        [ "$(cd "$3/t" && echo db*)" = db ] || { echo "FAIL: left on a full disk: $(cd "$3/t" && echo db*)"; exit 1; }
+    done
+done
+"$1" query "$3/t" stack | cmp - "$3/right" || exit 1
+rm "$3/full"
+"$1" only-build --check-trace --segment 100000 "$3/t" >/dev/null || exit 1
+"$1" query "$3/t" stack | cmp - "$3/right"
+END
+else
+    echo "no disk can be made full here: unshare -rm"
+fi
+exit $bad
