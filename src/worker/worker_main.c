@@ -14,6 +14,9 @@
 
 enum { MAX_FDS = 4, PAGE_MASK = PAGE_SIZE - 1 };
 #define TOP_OF_MEMORY 0x7ffffffff000ull
+/* Lengths of mappings that get huge pages where there are any. */
+#define LEAST_HUGE (16ull << 20)
+#define MOST_HUGE (4ull << 30)
 
 static struct wire_boot boot;
 static uint8_t *window;
@@ -234,6 +237,11 @@ static int64_t do_map(const struct wire_command *c, int fd)
                            c->kind == MAP_KIND_ANON ? -1 : fd, c->offset);
     if (kernel_error(at))
         return kernel_error(at);
+    // An array, as a rule: page faults and copies of page tables cost more than what a huge page wastes. Not a stack of a thread, and
+    // not address space that was taken in advance.
+    uint64_t len = c->end - c->start;
+    if (c->kind == MAP_KIND_ANON && len >= LEAST_HUGE && len <= MOST_HUGE)
+        sys_call6(28, c->start, len, 14, 0, 0, 0); // madvise(MADV_HUGEPAGE)
     table_set(c->start, c->end, c->prot);
     return 0;
 }
