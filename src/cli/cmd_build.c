@@ -198,10 +198,11 @@ static void show_progress(void *ctx, const struct build_progress *p)
 /* One line of JSON. Bytes of the database by what they hold. */
 static void print_stats(const struct build_stats *s)
 {
-    printf("{\"instructions\": %llu, \"events\": %llu, \"segments\": %llu, \"bytes\": %llu, \"wall\": %.4f, \"cpu\": %.4f, \"leader\": %.4f, "
-           "\"peakMemory\": %llu, \"contents\": {",
+    printf("{\"instructions\": %llu, \"events\": %llu, \"segments\": %llu, \"resumed\": %llu, \"bytes\": %llu, ",
            (unsigned long long)s->instructions, (unsigned long long)s->events, (unsigned long long)s->segments,
-           (unsigned long long)s->bytes, s->wall, s->cpu, s->leader, (unsigned long long)s->peak_memory);
+           (unsigned long long)s->resumed, (unsigned long long)s->bytes);
+    printf("\"wall\": %.4f, \"cpu\": %.4f, \"leader\": %.4f, \"peakMemory\": %llu, \"contents\": {", s->wall, s->cpu, s->leader,
+           (unsigned long long)s->peak_memory);
     for (int i = 0; i < CONTENT_COUNT; i++)
         printf("%s\"%s\": %llu", i ? ", " : "", history_content_name((enum history_content)i), (unsigned long long)s->contents[i]);
     puts("}}");

@@ -1,5 +1,5 @@
 #!/bin/sh
-# build.sh PERNOSCO TRACES - sizes that follow the compression level, and nothing left where the disk was full.
+# build.sh PERNOSCO TRACES - what options of a build do, databases in the making, full disks.
 program=$1
 traces=$2
 work=$(mktemp -d)
@@ -21,6 +21,27 @@ for level in 1 7 19; do
     [ "$now" -lt "$bytes" ] || fail "level $level: $now bytes, the lower level $bytes"
     bytes=$now
 done
+
+# A bound on memory makes a build slower, and nothing else of it.
+"$program" query "$work/t" stack >"$work/right"
+"$program" only-build --segment 100000 --shards 3 --memory 1 "$work/t" >/dev/null || fail 'no database with --memory 1'
+"$program" query "$work/t" stack | cmp -s - "$work/right" || fail 'another answer after --memory 1'
+
+# What is finished of a database in the making can be asked.
+rm -rf "$work/t/db"
+cp -r "$traces/threads-mutex" "$work/u"
+"$program" only-build --segment 20000 "$work/u" >/dev/null || fail 'no database'
+"$program" query "$work/u" events '{"limit": 10}' >"$work/right"
+mv "$work/u/db" "$work/u/db.new"
+rm "$work/u/db.new/meta" "$work/u/db.new/000005"
+"$program" query "$work/u" events '{"limit": 10, "direction": "forward", "from": {"event": 0, "instr": 0}}' >"$work/part" ||
+    fail 'a database in the making cannot be asked'
+[ "$(wc -l <"$work/part")" -eq 10 ] || fail "of a database in the making: $(cat "$work/part")"
+"$program" query "$work/u" info | grep -q '"segments":5,' || fail 'not five segments'
+# The next build goes on from there.
+"$program" only-build -s --segment 20000 --shards 1 --check-trace "$work/u" >"$work/said" || fail 'cannot go on'
+grep -q '"resumed": 4,' "$work/said" || fail "did not go on from the fifth segment: $(cat "$work/said")"
+"$program" query "$work/u" events '{"limit": 10}' | cmp -s - "$work/right" || fail 'another answer from a build that went on'
 
 # A full disk: an error, the old database stays, nothing else does. With room again, all is well.
 if unshare -rm true 2>/dev/null; then
