@@ -243,11 +243,12 @@ void page_chunk_apply(const struct page_chunk *c, size_t idx, uint8_t *page)
         return;
     }
     const uint8_t *word = c->words.data + c->off[idx];
-    for (size_t i = 0; i < WORDS_PER_PAGE; i++) {
-        if (!(c->bits[idx][i / 8] >> i % 8 & 1))
-            continue;
-        uint64_t v = load_u64(word);
-        word += WORD;
-        store_u64(page + WORD * i, c->words_are_xor ? v ^ load_u64(page + WORD * i) : v);
+    for (size_t i = 0; i < WORDS_PER_PAGE; i += 64) {
+        for (uint64_t bits = load_u64(c->bits[idx] + i / 8); bits; bits &= bits - 1) {
+            uint8_t *at = page + WORD * (i + (size_t)__builtin_ctzll(bits));
+            uint64_t v = load_u64(word);
+            word += WORD;
+            store_u64(at, c->words_are_xor ? v ^ load_u64(at) : v);
+        }
     }
 }

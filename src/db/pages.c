@@ -19,6 +19,7 @@
 #include "db/page_coder.h"
 
 #include <pthread.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 enum { SLICE_PAGES = 4096, MAX_THREADS = 8 };
@@ -393,12 +394,24 @@ static size_t count_pages(const struct resolved *r)
     return count < SLICE_PAGES ? (size_t)count : SLICE_PAGES;
 }
 
+/* Large pages where there can be some: faults for each small one would take longer than decoding. */
+static uint8_t *allocate_pages(size_t count)
+{
+    const size_t large = 2 << 20, len = (count * PAGE_SIZE + large - 1) / large * large;
+    if (count * PAGE_SIZE < large)
+        return xmalloc(count * PAGE_SIZE + 1);
+    uint8_t *p = aligned_alloc(large, len);
+    if (p)
+        madvise(p, len, MADV_HUGEPAGE);
+    return p ? p : xmalloc(len);
+}
+
 struct err *history_pages(struct history *h, size_t segment, uint32_t space, uint32_t object, const struct page_sink *sink)
 {
     cleanup(resolved_deinit) struct resolved r = {0};
     resolve(&r, &h->catalog, segment, space, object);
     struct slice s = {.history = h, .lock = PTHREAD_MUTEX_INITIALIZER, .turn_changed = PTHREAD_COND_INITIALIZER};
-    s.pages = xmalloc(count_pages(&r) * PAGE_SIZE + 1);
+    s.pages = allocate_pages(count_pages(&r));
     struct err *e = make_pages(&s, &r, sink);
     free(s.pages);
     vec_deinit(&s.addrs);
