@@ -249,14 +249,14 @@ TEST(every_byte_of_every_file_flipped_or_cut_off_is_noticed)
         cleanup(freep) char *path = file_path(dir, names[k]);
         size_t len = read_file(path, data);
         cleanup(closep) int fd = open(path, O_RDWR | O_CLOEXEC);
-        // All of the small files, every seventh byte of the others in turn.
-        for (size_t i = 0; i < len; i += len < 2000 ? 1 : 7) {
+        // All of the small files, every thirteenth byte of the others in turn.
+        for (size_t i = 0; i < len; i += len < 2000 ? 1 : 13) {
             uint8_t flipped = data[i] ^ (uint8_t)(1 << i % 8);
             assert_int_equal(pwrite(fd, &flipped, 1, (off_t)i), 1);
             check_damage(dir, small, names[k], "flipped", i);
             assert_int_equal(pwrite(fd, &data[i], 1, (off_t)i), 1);
         }
-        for (size_t i = len; i-- > 0; i -= len < 2000 || i < 5 ? 0 : 4) {
+        for (size_t i = len; i-- > 0; i -= len < 2000 || i < 13 ? 0 : 12) {
             assert_int_equal(ftruncate(fd, (off_t)i), 0);
             check_damage(dir, small, names[k], "cut", i);
         }

@@ -63,7 +63,7 @@ static void answer_derived(struct query_engine *q, struct buf *out)
     for (int k = 0; k < 2; k++) {
         const char *from = k ? "" : ", \"from\": {\"event\": 0, \"instr\": 0}";
         cleanup(freep) char *calls = str_format("{\"function\": \"%s\", \"direction\": \"%s\", \"limit\": 20%s}", id, directions[k], from);
-        cleanup(freep) char *writes = str_format("{\"address\": \"%s\", \"length\": 64, \"direction\": \"%s\", \"limit\": 20%s}", sp,
+        cleanup(freep) char *writes = str_format("{\"address\": \"%s\", \"length\": 64, \"direction\": \"%s\", \"limit\": 4%s}", sp,
                                                  directions[k], from);
         answer(q, &(struct question){"execution", calls}, out);
         answer(q, &(struct question){"watchpoint", writes}, out);
