@@ -11,6 +11,8 @@
 #include <sys/uio.h>
 #include <time.h>
 
+enum { EXPLAINED_INSTRUCTIONS = 400 };
+
 struct options {
     bool all, verbose, quiet;
     enum engine_mode mode;
@@ -49,7 +51,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 
 static const struct argp_option table[] = {
     {"autopilot", 'a', NULL, 0, "Replay everything, checking each event's registers and ticks", 0},
-    {"verbose", 'v', NULL, 0, "Tell every event on stderr", 0},
+    {"verbose", 'v', NULL, 0, "Tell every event on stderr, and if the replay fails the instructions before", 0},
     {"quiet", 'q', NULL, 0, "Do not pass the program's output on", 0},
     {"mode", 'm', "count|index", 0, "Translation to replay with (count)", 0},
     {"until", 'u', "EVENT[:INSTRUCTIONS]", 0, "Stop there and print the running task's registers", 0},
@@ -128,6 +130,20 @@ static void print_regs(struct replay *r)
         printf("%s %#llx\n", names[i], (unsigned long long)regs.r[i]);
 }
 
+/* Tells on stderr how the program got to where replay and recording disagree. */
+static struct err *explained(struct replay *r, struct err *failed, const struct options *o)
+{
+    cleanup(buf_deinit) struct buf text = {0};
+    if (!o->verbose || err_kind(failed) == ERR_OS)
+        return failed;
+    struct err *e = replay_explain(r, EXPLAINED_INSTRUCTIONS, &text);
+    if (e)
+        buf_printf(&text, "no account of the instructions before: %s\n", err_message(e));
+    err_free(e);
+    fputs(buf_cstr(&text), stderr);
+    return failed;
+}
+
 static struct err *replay_all(const char *dir, const struct options *o)
 {
     cleanup(trace_closep) struct trace *t = NULL;
@@ -140,7 +156,9 @@ static struct err *replay_all(const char *dir, const struct options *o)
     TRY(replay_set_mode(r, o->mode, NULL));
     struct timespec start, end;
     clock_gettime(CLOCK_MONOTONIC, &start);
-    TRY(replay_run(r, o->until, UINT64_MAX, NULL));
+    struct err *failed = replay_run(r, o->until, UINT64_MAX, NULL);
+    if (failed)
+        return explained(r, failed, o);
     clock_gettime(CLOCK_MONOTONIC, &end);
     double seconds = (double)(end.tv_sec - start.tv_sec) + (double)(end.tv_nsec - start.tv_nsec) * 1e-9;
     fflush(stdout);

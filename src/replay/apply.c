@@ -57,6 +57,28 @@ static struct err *check_ticks(const struct replay *r, const struct frame *f, co
     return NULL;
 }
 
+/* The first `len` bytes of a write. It may be large, and its holes larger than memory. */
+static struct err *apply_write(struct replay *r, struct space *s, const struct mem_write *w, uint64_t len)
+{
+    static const size_t step = 1 << 20;
+    cleanup(freep) uint8_t *data = xmalloc(len < step ? (size_t)len : step);
+    struct write_piece piece;
+    for (size_t i = 0; mem_write_piece(w, i, &piece) && piece.offset < len; i++) {
+        uint64_t size = piece.size < len - piece.offset ? piece.size : len - piece.offset;
+        if (piece.hole) {
+            TRY(space_zero(r, s, w->addr + piece.offset, size));
+            continue;
+        }
+        for (uint64_t done = 0; done < size;) {
+            size_t n = size - done < step ? (size_t)(size - done) : step;
+            TRY(trace_read_data(r->cursor, piece.data_offset + done, data, n));
+            TRY(space_write(r, s, w->addr + piece.offset + done, data, n));
+            done += n;
+        }
+    }
+    return NULL;
+}
+
 /* The frame's writes from `first` on, each into the space of its own task. */
 struct err *apply_writes(struct replay *r, const struct frame *f, size_t first)
 {
@@ -70,9 +92,7 @@ struct err *apply_writes(struct replay *r, const struct frame *f, size_t first)
                            w->tid);
         if (w->addr >= RR_THREAD_LOCALS && w->addr < RR_THREAD_LOCALS + PAGE_SIZE)
             TRY(task_install_thread_locals(r, task));
-        cleanup(buf_deinit) struct buf data = {0};
-        TRY(trace_read_write(r->cursor, w, &data));
-        size_t len = data.len;
+        uint64_t len = w->size;
         if (w->size_is_conservative || f->kind == FRAME_SIGNAL_HANDLER) {
             // The recorder did not look where the mapping ends.
             gaddr end = w->addr;
@@ -82,8 +102,7 @@ struct err *apply_writes(struct replay *r, const struct frame *f, size_t first)
             if (end - w->addr < len)
                 len = end - w->addr;
         }
-        TRY(err_prefix(space_write(r, task->space, w->addr, data.data, len), "event %llu: write %zu",
-                       (unsigned long long)f->event, i));
+        TRY(err_prefix(apply_write(r, task->space, w, len), "event %llu: write %zu", (unsigned long long)f->event, i));
     }
     return NULL;
 }

@@ -59,6 +59,14 @@ uint64_t replay_icount_here(const struct replay *r);
 struct err *replay_run(struct replay *r, struct moment until, uint64_t max_icount, bool *stopped_out) nodiscard;
 static const struct moment MOMENT_END = {UINT64_MAX, UINT64_MAX};
 
+/**
+ * For people: how a replay whose run failed got to where it stands. Appends the last `count` instructions before, each with the
+ * registers that it changed, and what is mapped under the program counter. Costs another replay up to there.
+ */
+struct err *replay_explain(const struct replay *failed, uint64_t count, struct buf *out) nodiscard;
+/** Appends "0x401136 (/usr/bin/x+0x1136, mapped 0x401000-0x402000 r-x)". */
+void replay_describe_place(struct replay *r, uint32_t space, gaddr addr, struct buf *out);
+
 /** A second replay in the same state, going its own way: workers are forked, shared memory copied. Observer, hooks and
  * consumers are not inherited. */
 struct err *replay_clone(struct replay *r, struct replay **out) nodiscard;

@@ -520,6 +520,52 @@ struct err *space_write(struct replay *r, struct space *s, gaddr addr, const voi
     return NULL;
 }
 
+/* Makes zeros of a range of an object which `s` maps at `addr`. What was never written reads as zeros already. */
+static struct err *zero_object(struct replay *r, struct space *s, struct object *o, gaddr addr, uint64_t offset, uint64_t len)
+{
+    uint64_t end = offset + len;
+    for (off_t at = lseek(o->fd, (off_t)offset, SEEK_DATA); at >= 0 && (uint64_t)at < end;) {
+        off_t data_end = lseek(o->fd, at, SEEK_HOLE);
+        if (data_end < 0 || (uint64_t)data_end > end)
+            data_end = (off_t)end;
+        if (fallocate(o->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, at, data_end - at) != 0)
+            return err_os("cannot punch a hole into shared memory");
+        if (r->observer.wrote)
+            r->observer.wrote(r->observer.ctx, r, s->uid, addr + ((uint64_t)at - offset), (uint64_t)(data_end - at), o->uid,
+                              (uint64_t)at);
+        at = lseek(o->fd, data_end, SEEK_DATA);
+    }
+    return worker_dontneed(s->worker, addr, addr + len); // which drops translations
+}
+
+struct err *space_zero(struct replay *r, struct space *s, gaddr addr, uint64_t len)
+{
+    static const uint8_t zeros[PAGE_SIZE];
+    if (addr + len < addr)
+        return err_new(ERR_FORMAT, "zeros at %#llx wrap around", (unsigned long long)addr);
+    for (gaddr end = addr + len; addr < end;) {
+        const struct mapping *m = space_mapping_at(s, addr);
+        if (!m)
+            return err_new(ERR_FAULT, "no memory to write at %#llx", (unsigned long long)addr);
+        gaddr stop = m->end < end ? m->end : end;
+        gaddr whole_end = stop & ~(gaddr)(PAGE_SIZE - 1);
+        if (m->kind == MAPPING_FILE || addr % PAGE_SIZE || addr == whole_end) {
+            gaddr next = (addr & ~(gaddr)(PAGE_SIZE - 1)) + PAGE_SIZE;
+            stop = next < stop ? next : stop;
+            TRY(space_write(r, s, addr, zeros, stop - addr));
+        } else if (m->kind == MAPPING_SHARED) {
+            stop = whole_end;
+            TRY(zero_object(r, s, m->object, addr, m->offset + (addr - m->start), stop - addr));
+        } else {
+            stop = whole_end;
+            TRY(worker_dontneed(s->worker, addr, stop));
+            tell_remapped(r, s, addr, stop);
+        }
+        addr = stop;
+    }
+    return NULL;
+}
+
 struct err *space_read(struct space *s, gaddr addr, void *out, size_t len)
 {
     return worker_read(s->worker, addr, out, len, NULL);

@@ -102,6 +102,28 @@ struct err *trace_cursor_next(struct trace_cursor *c, const struct frame **out)
     return NULL;
 }
 
+bool mem_write_piece(const struct mem_write *w, size_t idx, struct write_piece *out)
+{
+    size_t hole = idx / 2;
+    if (idx > 2 * w->hole_count)
+        return false;
+    if (idx % 2) {
+        *out = (struct write_piece){.offset = w->holes[hole].offset, .size = w->holes[hole].size, .hole = true};
+        return true;
+    }
+    uint64_t start = hole ? w->holes[hole - 1].offset + w->holes[hole - 1].size : 0, skipped = 0;
+    for (size_t i = 0; i < hole; i++)
+        skipped += w->holes[i].size;
+    uint64_t end = hole < w->hole_count ? w->holes[hole].offset : w->size;
+    *out = (struct write_piece){.offset = start, .size = end - start, .data_offset = w->data_offset + start - skipped};
+    return true;
+}
+
+struct err *trace_read_data(struct trace_cursor *c, uint64_t data_offset, void *out, size_t len)
+{
+    return block_reader_copy(&c->data, data_offset, out, len);
+}
+
 struct err *trace_read_write(struct trace_cursor *c, const struct mem_write *w, struct buf *out)
 {
     if (w->size > WRITE_MAX_SIZE)
@@ -110,16 +132,12 @@ struct err *trace_read_write(struct trace_cursor *c, const struct mem_write *w, 
     if (!buf_try_reserve(out, size))
         return err_new(ERR_LIMIT, "no memory for a memory write of %zu bytes", size);
     uint8_t *to = out->data + start_len;
-    uint64_t from = w->data_offset;
-    size_t pos = 0;
-    for (size_t i = 0; i <= w->hole_count; i++) {
-        struct write_hole hole = i < w->hole_count ? w->holes[i] : (struct write_hole){.offset = size};
-        size_t piece = (size_t)hole.offset - pos;
-        TRY(block_reader_copy(&c->data, from, to + pos, piece));
-        from += piece;
-        if (hole.size)
-            memset(to + hole.offset, 0, (size_t)hole.size);
-        pos = (size_t)(hole.offset + hole.size);
+    struct write_piece piece;
+    for (size_t i = 0; mem_write_piece(w, i, &piece); i++) {
+        if (piece.hole)
+            memset(to + piece.offset, 0, (size_t)piece.size);
+        else
+            TRY(trace_read_data(c, piece.data_offset, to + piece.offset, (size_t)piece.size));
     }
     out->len += size;
     return NULL;

@@ -197,6 +197,16 @@ struct err *trace_cursor_next(struct trace_cursor *c, const struct frame **out) 
 struct trace_position trace_cursor_position(const struct trace_cursor *c);
 struct err *trace_cursor_seek(struct trace_cursor *c, struct trace_position p) nodiscard;
 
+/* A write consists of pieces: stretches of data, and holes between them which are to become zeros. */
+struct write_piece {
+    uint64_t offset, size; /* within the write */
+    bool hole;
+    uint64_t data_offset;  /* for trace_read_data(), unless a hole */
+};
+/** Yields piece `idx`, counted from 0; pieces may be empty. False: there are no more. */
+bool mem_write_piece(const struct mem_write *w, size_t idx, struct write_piece *out);
+/** Reads from the trace's data at a piece's data_offset or within it. */
+struct err *trace_read_data(struct trace_cursor *c, uint64_t data_offset, void *out, size_t len) nodiscard;
 /** Reads the bytes of a write, holes filled with zeros: w->size bytes into `out`. ERR_LIMIT over 1 GiB. */
 struct err *trace_read_write(struct trace_cursor *c, const struct mem_write *w, struct buf *out) nodiscard;
 
