@@ -90,41 +90,6 @@ static struct err *set_break(struct space *s, gaddr pc)
     return worker_set_breaks(s->worker, &pc, pc ? 1 : 0);
 }
 
-/* cpuid and its like, answered as on the recording machine. Returns false if this cannot be. */
-static bool answer_trap(struct replay *r, struct task *task, const struct engine_result *stop)
-{
-    uint64_t *reg = task->regs.r;
-    const struct trace_header *h = trace_header(r->trace);
-    switch (stop->trap) {
-    case TRAP_CPUID: {
-        if (h->has_cpuid_faulting)
-            return false;
-        uint32_t out[4];
-        trace_cpuid(r->trace, (uint32_t)reg[UREG_RAX], (uint32_t)reg[UREG_RCX], out);
-        reg[UREG_RAX] = out[0];
-        reg[UREG_RBX] = out[1];
-        reg[UREG_RCX] = out[2];
-        reg[UREG_RDX] = out[3];
-        break;
-    }
-    case TRAP_XGETBV: {
-        uint64_t value = h->xcr0;
-        if (!value) {
-            uint32_t leaf[4];
-            trace_cpuid(r->trace, 0xd, 0, leaf);
-            value = (uint64_t)leaf[3] << 32 | leaf[0];
-        }
-        reg[UREG_RAX] = (uint32_t)value;
-        reg[UREG_RDX] = value >> 32;
-        break;
-    }
-    default:
-        return false;
-    }
-    reg[UREG_RIP] += stop->insn_len;
-    return true;
-}
-
 /* A system call instruction in the rr page that is no event of the trace. Returns false if it is none of these. */
 static struct err *untraced_syscall(struct replay *r, struct task *task, bool *handled)
 {
@@ -187,9 +152,10 @@ static const char *stop_name(enum stop_reason reason)
     return names[reason];
 }
 
-static struct err *unexpected_stop(const struct replay *r, const struct frame *f, const struct task *task,
+static struct err *unexpected_stop(const struct replay *r, const struct frame *f, struct task *task,
                                    const struct engine_result *stop)
 {
+    char text[100];
     unsigned long long rip = task->regs.r[UREG_RIP];
     if (rip == f->regs.r[UREG_RIP] && task->info.ticks == f->ticks)
         TRY(compare_regs(r, f, &task->regs, 0)); // names the register
@@ -197,9 +163,16 @@ static struct err *unexpected_stop(const struct replay *r, const struct frame *f
     case STOP_FAULT:
         return diverged(r, f, "signal %d code %d at address %#llx raised at rip %#llx, ticks %lld", stop->signo,
                         stop->si_code, (unsigned long long)stop->fault_addr, rip, (long long)task->info.ticks);
+    case STOP_TRAP:
+        if (stop->trap == TRAP_RDRAND || stop->trap == TRAP_RDSEED || stop->trap == TRAP_LSL || stop->trap == TRAP_OTHER)
+            return err_new(ERR_UNSUPPORTED, "event %llu, task %d: `%s` at %#llx: what it gave is not in the recording",
+                           (unsigned long long)f->event, f->tid, describe_insn(task, text, sizeof(text)), rip);
+        return diverged(r, f, "`%s` at rip %#llx, ticks %lld (want rip %#llx, ticks %lld)",
+                        describe_insn(task, text, sizeof(text)), rip, (long long)task->info.ticks,
+                        (unsigned long long)f->regs.r[UREG_RIP], (long long)f->ticks);
     case STOP_UNSUPPORTED:
-        return err_new(ERR_UNSUPPORTED, "event %llu: instruction at %#llx: %s", (unsigned long long)f->event, rip,
-                       stop->error);
+        return err_new(ERR_UNSUPPORTED, "event %llu, task %d: `%s` at %#llx%s%s", (unsigned long long)f->event, f->tid,
+                       describe_insn(task, text, sizeof(text)), rip, *stop->error ? ": " : "", stop->error);
     case STOP_ERROR:
         return err_new(ERR_OS, "event %llu: engine: %s", (unsigned long long)f->event, stop->error);
     default:
@@ -234,8 +207,11 @@ static struct err *judge_stop(struct replay *r, const struct frame *f, struct ta
             *arrived = true;
             return NULL;
         }
-        *passed = answer_trap(r, task, stop);
-        return NULL;
+        if (how == HOW_FAULT && rip == f->regs.r[UREG_RIP] && task->info.ticks == f->ticks) {
+            *arrived = true; // the program itself had asked for the fault: prctl(PR_SET_TSC), arch_prctl(ARCH_SET_CPUID)
+            return NULL;
+        }
+        return answer_trap(r, task, stop, passed);
     case STOP_FAULT:
         if (how == HOW_FAULT && stop->signo == (int32_t)load_u32(f->siginfo) && rip == f->regs.r[UREG_RIP])
             *arrived = true;

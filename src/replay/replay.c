@@ -18,7 +18,7 @@ static void collect_used(struct replay *r)
     const struct trace_mmap *maps = trace_mmaps(r->trace, &count);
     VEC(struct addr_range) all = {0};
     for (size_t i = 0; i < count; i++) {
-        if (maps[i].start < maps[i].end)
+        if (maps[i].start < maps[i].end && maps[i].end <= USER_MEMORY_END) // others are refused when they are to be mapped
             vec_push(&all, (struct addr_range){maps[i].start, maps[i].end});
     }
     vec_push(&all, (struct addr_range){RR_LIBRRPAGE, RR_THREAD_LOCALS + PAGE_SIZE});

@@ -214,6 +214,12 @@ void cloned_traced_read(struct task *task, const struct regs *regs);
 struct err *ptrace_enter(struct replay *r, const struct frame *f, struct task *tracer) nodiscard;
 struct err *ptrace_exit(struct replay *r, const struct frame *f, struct task *tracer) nodiscard;
 
+/* traps.c: instructions whose answers depend on the machine */
+/** Carries out the trapped instruction at which the task stands; *answered false: this one has no answer here. */
+struct err *answer_trap(struct replay *r, struct task *task, const struct engine_result *stop, bool *answered) nodiscard;
+/** The instruction at which the task stands, as text; returns `out`. */
+const char *describe_insn(struct task *task, char *out, size_t len);
+
 /* exec.c */
 struct err *apply_exec(struct replay *r, const struct frame *f) nodiscard;
 

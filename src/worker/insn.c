@@ -326,6 +326,9 @@ static struct stop_rule rule_for(const struct insn *in)
     case ZYDIS_MNEMONIC_RDPID:
         rule.trap = TRAP_RDPID;
         return rule;
+    case ZYDIS_MNEMONIC_LSL:
+        rule.trap = TRAP_LSL;
+        return rule;
     case ZYDIS_MNEMONIC_RDPMC:
         rule.trap = TRAP_OTHER;
         return rule;

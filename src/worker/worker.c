@@ -96,6 +96,8 @@ static uint64_t find_hole(const struct addr_range *taken, size_t count, uint64_t
         moved = false;
         for (size_t i = 0; i < count; i++) {
             if (at < taken[i].end && at + len > taken[i].start) {
+                if (taken[i].end >= limit)
+                    return 0;
                 at = (taken[i].end + MEBI - 1) & ~(uint64_t)(MEBI - 1);
                 moved = true;
             }

@@ -1,0 +1,168 @@
+/* Instructions whose answers depend on the machine: they are given as the recording machine gave them. */
+#include "replay/replay_int.h"
+
+#include "x86/x86.h"
+
+enum { CPU_NODE_SELECTOR = 0x7b, FLAG_ZF = 0x40 }; /* Linux arch/x86/include/asm/segment.h:__CPUNODE_SEG */
+enum { XINUSE_OFFSET = 512 };                      /* XSTATE_BV in an XSAVE image */
+
+/* General registers in the order of machine code. */
+static const uint8_t ureg_of[16] = {UREG_RAX, UREG_RCX, UREG_RDX, UREG_RBX, UREG_RSP, UREG_RBP, UREG_RSI, UREG_RDI,
+                                    UREG_R8,  UREG_R9,  UREG_R10, UREG_R11, UREG_R12, UREG_R13, UREG_R14, UREG_R15};
+
+static struct err *fetch(struct task *task, uint8_t code[X86_MAX_LEN], size_t *len_out)
+{
+    struct err *e = worker_read(task->space->worker, task->regs.r[UREG_RIP], code, X86_MAX_LEN, len_out);
+    if (e && err_kind(e) != ERR_FAULT)
+        return e;
+    err_free(e);
+    return NULL;
+}
+
+/* Writes a register operand; 32-bit writes clear the upper half, 16-bit writes leave the rest alone. */
+static void set_operand(struct task *task, const struct x86_operand *op, uint64_t value)
+{
+    uint64_t *reg = &task->regs.r[ureg_of[op->start / 8 % 16]];
+    if (op->len == 2)
+        value = (*reg & ~0xffffull) | (value & 0xffff);
+    else if (op->len == 4)
+        value = (uint32_t)value;
+    *reg = value;
+}
+
+/* The number of the CPU, as TSC_AUX and the limit of a segment tell it: the node, which Linux puts above it, is not recorded
+ * and taken for 0. */
+static struct err *cpu_number(const struct replay *r, const struct task *task, uint64_t *out)
+{
+    int32_t cpu = trace_header(r->trace)->bind_to_cpu;
+    if (cpu < 0)
+        return err_new(ERR_UNSUPPORTED, "the instruction at %#llx asks which CPU it runs on, and the recording does not tell",
+                       (unsigned long long)task->regs.r[UREG_RIP]);
+    *out = (uint64_t)cpu;
+    return NULL;
+}
+
+static struct err *decode(struct task *task, struct x86_insn *in, bool *decoded)
+{
+    uint8_t code[X86_MAX_LEN];
+    size_t len;
+    TRY(fetch(task, code, &len));
+    *decoded = x86_decode(code, len, task->regs.r[UREG_RIP], in) && in->operand_count >= 1 && in->operands[0].kind == X86_REGISTER;
+    return NULL;
+}
+
+static struct err *answer_rdpid(struct replay *r, struct task *task, bool *answered)
+{
+    struct x86_insn in;
+    uint64_t cpu = 0;
+    TRY(decode(task, &in, answered));
+    if (!*answered)
+        return NULL;
+    TRY(cpu_number(r, task, &cpu));
+    set_operand(task, &in.operands[0], cpu);
+    return NULL;
+}
+
+static struct err *read_selector(struct task *task, const struct x86_insn *in, uint16_t *out)
+{
+    const struct x86_operand *op = &in->operands[1];
+    if (op->kind == X86_REGISTER) {
+        *out = (uint16_t)task->regs.r[ureg_of[op->start / 8 % 16]];
+        return NULL;
+    }
+    struct x86_run run = {.before = &task->regs, .after = &task->regs};
+    struct x86_access accesses[X86_MAX_ACCESSES];
+    if (x86_accesses(in, &run, accesses) < 1)
+        return err_new(ERR_UNSUPPORTED, "lsl without an operand");
+    return space_read(task->space, accesses[0].addr, out, sizeof(*out));
+}
+
+/* lsl of the segment whose limit tells the CPU. Others depend on the recording machine's kernel. */
+static struct err *answer_lsl(struct replay *r, struct task *task, bool *answered)
+{
+    struct x86_insn in;
+    uint16_t selector;
+    uint64_t cpu = 0;
+    TRY(decode(task, &in, answered));
+    if (!*answered)
+        return NULL;
+    TRY(read_selector(task, &in, &selector));
+    if ((selector | 3) != CPU_NODE_SELECTOR) {
+        *answered = false;
+        return NULL;
+    }
+    TRY(cpu_number(r, task, &cpu));
+    set_operand(task, &in.operands[0], cpu);
+    task->regs.r[UREG_EFLAGS] |= FLAG_ZF;
+    return NULL;
+}
+
+static struct err *answer_xgetbv(struct replay *r, struct task *task, bool *answered)
+{
+    uint64_t *reg = task->regs.r, value = trace_header(r->trace)->xcr0;
+    uint32_t which = (uint32_t)reg[UREG_RCX];
+    if (which > 1)
+        return NULL; // it faults
+    if (!value) {
+        uint32_t leaf[4];
+        trace_cpuid(r->trace, 0xd, 0, leaf);
+        value = (uint64_t)leaf[3] << 32 | leaf[0];
+    }
+    if (which == 1) {
+        // The state in use (SDM 1, 13.6). PKRU always is, under Linux.
+        struct xstate x;
+        TRY(worker_get_xstate(task->space->worker, task->info.slot, &x));
+        value &= load_u64(x.data + XINUSE_OFFSET) | 1u << 9;
+    }
+    reg[UREG_RAX] = (uint32_t)value;
+    reg[UREG_RDX] = value >> 32;
+    *answered = true;
+    return NULL;
+}
+
+static struct err *answer_cpuid(struct replay *r, struct task *task, bool *answered)
+{
+    uint64_t *reg = task->regs.r;
+    uint32_t out[4];
+    if (trace_header(r->trace)->has_cpuid_faulting)
+        return NULL; // then it is an event
+    trace_cpuid(r->trace, (uint32_t)reg[UREG_RAX], (uint32_t)reg[UREG_RCX], out);
+    reg[UREG_RAX] = out[0];
+    reg[UREG_RBX] = out[1];
+    reg[UREG_RCX] = out[2];
+    reg[UREG_RDX] = out[3];
+    *answered = true;
+    return NULL;
+}
+
+struct err *answer_trap(struct replay *r, struct task *task, const struct engine_result *stop, bool *answered)
+{
+    *answered = false;
+    switch (stop->trap) {
+    case TRAP_CPUID:
+        TRY(answer_cpuid(r, task, answered));
+        break;
+    case TRAP_XGETBV:
+        TRY(answer_xgetbv(r, task, answered));
+        break;
+    case TRAP_RDPID:
+        TRY(answer_rdpid(r, task, answered));
+        break;
+    case TRAP_LSL:
+        TRY(answer_lsl(r, task, answered));
+        break;
+    default:
+        break;
+    }
+    if (*answered)
+        task->regs.r[UREG_RIP] += stop->insn_len;
+    return NULL;
+}
+
+const char *describe_insn(struct task *task, char *out, size_t len)
+{
+    uint8_t code[X86_MAX_LEN];
+    size_t code_len = 0;
+    err_free(fetch(task, code, &code_len));
+    return x86_format(code, code_len, task->regs.r[UREG_RIP], out, len);
+}
