@@ -1,16 +1,9 @@
 #include "db/page_coder.h"
 
+#include "base/random.h"
 #include "base/test.h"
 
 #include <stdio.h>
-
-static uint64_t next_random(uint64_t *state)
-{
-    *state ^= *state << 13;
-    *state ^= *state >> 7;
-    *state ^= *state << 17;
-    return *state;
-}
 
 /* Contents that suit one filter or another. */
 static void fill(uint8_t *page, unsigned kind, uint64_t *random)

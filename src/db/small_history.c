@@ -1,5 +1,7 @@
 #include "db/small_history.h"
 
+#include "base/random.h"
+
 enum { OBJECT_SLOT = SMALL_SPACES };
 
 struct maker {
@@ -11,18 +13,9 @@ struct maker {
     bool touched[SMALL_SPACES + 1][SMALL_PAGES], remapped[SMALL_SPACES + 1][SMALL_PAGES], existed[SMALL_SPACES + 1];
 };
 
-/* xorshift64: the same database in every run. */
-static uint64_t next_random(struct maker *m)
-{
-    m->random ^= m->random << 13;
-    m->random ^= m->random >> 7;
-    m->random ^= m->random << 17;
-    return m->random;
-}
-
 static size_t below(struct maker *m, size_t n)
 {
-    return next_random(m) % n;
+    return random_below(&m->random, n);
 }
 
 uint64_t small_page_addr(size_t page)
@@ -42,7 +35,7 @@ void small_fresh_page(size_t page, uint8_t *out)
 static void write_words(struct maker *m, size_t slot, size_t page)
 {
     for (size_t n = 1 + below(m, 8); n; n--) {
-        uint64_t v = next_random(m);
+        uint64_t v = next_random(&m->random);
         memcpy(m->now.memory[slot][page] + 8 * below(m, PAGE_SIZE / 8), &v, 8);
     }
     m->touched[slot][page] = true;
@@ -50,9 +43,9 @@ static void write_words(struct maker *m, size_t slot, size_t page)
 
 static void write_page(struct maker *m, size_t slot, size_t page)
 {
-    uint64_t kind = below(m, 4), start = next_random(m) % 1000;
+    uint64_t kind = below(m, 4), start = next_random(&m->random) % 1000;
     for (size_t i = 0; i < PAGE_SIZE; i += 8) {
-        uint64_t v = kind == 0 ? 0 : kind == 1 ? start + i : kind == 2 ? start : next_random(m);
+        uint64_t v = kind == 0 ? 0 : kind == 1 ? start + i : kind == 2 ? start : next_random(&m->random);
         memcpy(m->now.memory[slot][page] + i, &v, 8);
     }
     m->touched[slot][page] = true;
@@ -139,7 +132,7 @@ static void make_index(struct maker *m)
             bool object = slot == OBJECT_SLOT;
             struct db_written w = {object ? 0 : (uint32_t)slot + 1, object ? SMALL_OBJECT : 0, small_page_addr(page), {0}};
             for (size_t i = 0; i < 8; i++)
-                w.granules[i] = below(m, 2) ? UINT64_MAX : next_random(m);
+                w.granules[i] = below(m, 2) ? UINT64_MAX : next_random(&m->random);
             if (m->touched[slot][page])
                 vec_push(&m->segment.written, w);
         }

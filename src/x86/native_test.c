@@ -7,6 +7,7 @@
  *
  * Instructions that the CPU lacks or that fault are passed over. Not tried: control transfers, system instructions, state
  * areas (all these are in x86_test.c), string instructions in FS and GS. */
+#include "x86/random_insn.h"
 #include "x86/x86_int.h"
 
 #include <Zydis/Zydis.h>
@@ -212,15 +213,12 @@ static uint64_t seed;
 
 static uint64_t rnd(void)
 {
-    seed ^= seed << 13;
-    seed ^= seed >> 7;
-    seed ^= seed << 17;
-    return seed * 0x2545f4914f6cdd1dull;
+    return next_random(&seed);
 }
 
 static uint64_t below(uint64_t n)
 {
-    return (rnd() >> 11) % n;
+    return random_below(&seed, n);
 }
 
 static bool chance(unsigned percent)
@@ -258,11 +256,6 @@ static void random_state(struct state *s)
         memcpy(s->memory + TARGET_AT, &s->gpr[0], 8);
 }
 
-static uint8_t extension_bits(void)
-{
-    return (uint8_t)((chance(60) ? 4 : 0) | (chance(60) ? 2 : 0) | (chance(60) ? 1 : 0));
-}
-
 static void random_bytes(uint8_t *b)
 {
     uint8_t *start = b;
@@ -277,7 +270,7 @@ static void random_bytes(uint8_t *b)
         if (chance(25))
             *b++ = chance(50) ? 0xf2 : 0xf3;
         if (chance(50))
-            *b++ = (uint8_t)(0x40 | (chance(50) ? 8 : 0) | extension_bits());
+            *b++ = (uint8_t)(0x40 | (chance(50) ? 8 : 0) | random_extension_bits(&seed));
         if (form >= 2)
             *b++ = 0x0f;
         if (form >= 4)
@@ -289,14 +282,14 @@ static void random_bytes(uint8_t *b)
             *b++ = (uint8_t)rnd();
         } else {
             *b++ = 0xc4;
-            *b++ = (uint8_t)((7 & ~extension_bits()) << 5 | (1 + below(3)));
+            *b++ = (uint8_t)((7 & ~random_extension_bits(&seed)) << 5 | (1 + below(3)));
             *b++ = (uint8_t)(chance(40) ? (rnd() & 0x87) | 0x10 * below(2) | 8 * below(2) : rnd());
         }
         *b++ = (uint8_t)rnd();
     } else {
         static const uint8_t maps[] = {1, 2, 3, 5, 6};
         *b++ = 0x62;
-        *b++ = (uint8_t)((7 & ~extension_bits()) << 5 | (chance(80) ? 0x10 : 0) | maps[below(chance(90) ? 3 : 5)]);
+        *b++ = (uint8_t)((7 & ~random_extension_bits(&seed)) << 5 | (chance(80) ? 0x10 : 0) | maps[below(chance(90) ? 3 : 5)]);
         bool two_operands = chance(30); // vvvv has to be 15 then
         *b++ = (uint8_t)((rnd() & (two_operands ? 0x80 : 0xfc)) | (two_operands ? 0x78 : 0) | 4 | (chance(60) ? 1 : rnd() & 3));
         *b++ = (uint8_t)((chance(50) ? rnd() & ~0x90 : rnd()) | (two_operands ? 8 : 0));
@@ -311,89 +304,15 @@ static void random_bytes(uint8_t *b)
 
 static bool wanted(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *op)
 {
-    switch (z->meta.category) {
-    case ZYDIS_CATEGORY_COND_BR:
-    case ZYDIS_CATEGORY_UNCOND_BR:
-    case ZYDIS_CATEGORY_CALL:
-    case ZYDIS_CATEGORY_RET:
-    case ZYDIS_CATEGORY_SYSCALL:
-    case ZYDIS_CATEGORY_SYSRET:
-    case ZYDIS_CATEGORY_INTERRUPT:
-    case ZYDIS_CATEGORY_SYSTEM:
-    case ZYDIS_CATEGORY_VTX:
-    case ZYDIS_CATEGORY_IO:
-    case ZYDIS_CATEGORY_IOSTRINGOP:
-    case ZYDIS_CATEGORY_SEGOP:
-    case ZYDIS_CATEGORY_XSAVE:
-    case ZYDIS_CATEGORY_XSAVEOPT:
-    case ZYDIS_CATEGORY_RDWRFSGS:
-    case ZYDIS_CATEGORY_RDRAND:
-    case ZYDIS_CATEGORY_RDSEED:
-    case ZYDIS_CATEGORY_RDPID:
-    case ZYDIS_CATEGORY_RDPRU:
-    case ZYDIS_CATEGORY_SGX:
-    case ZYDIS_CATEGORY_CET:
-    case ZYDIS_CATEGORY_UINTR:
-    case ZYDIS_CATEGORY_AMX_TILE:
-    case ZYDIS_CATEGORY_PKU:
-    case ZYDIS_CATEGORY_UFMA:
-        return false;
-    default:
-        break;
-    }
     switch (z->mnemonic) {
-    case ZYDIS_MNEMONIC_POPF:
-    case ZYDIS_MNEMONIC_POPFQ:
-    case ZYDIS_MNEMONIC_FXSAVE:
-    case ZYDIS_MNEMONIC_FXSAVE64:
-    case ZYDIS_MNEMONIC_FXRSTOR:
-    case ZYDIS_MNEMONIC_FXRSTOR64:
-    case ZYDIS_MNEMONIC_FNSAVE:
-    case ZYDIS_MNEMONIC_FNSTENV:
     case ZYDIS_MNEMONIC_FRSTOR:
     case ZYDIS_MNEMONIC_FLDENV:
     case ZYDIS_MNEMONIC_LDMXCSR:
     case ZYDIS_MNEMONIC_VLDMXCSR:
-    case ZYDIS_MNEMONIC_XGETBV:
-    case ZYDIS_MNEMONIC_CPUID:
-    case ZYDIS_MNEMONIC_VMCALL:
-    case ZYDIS_MNEMONIC_VMMCALL:
-    case ZYDIS_MNEMONIC_MONITORX:
-    case ZYDIS_MNEMONIC_MWAITX:
-    case ZYDIS_MNEMONIC_TPAUSE:
-    case ZYDIS_MNEMONIC_UMWAIT:
-    case ZYDIS_MNEMONIC_UMONITOR:
-    case ZYDIS_MNEMONIC_SGDT:
-    case ZYDIS_MNEMONIC_SIDT:
-    case ZYDIS_MNEMONIC_SLDT:
-    case ZYDIS_MNEMONIC_STR:
-    case ZYDIS_MNEMONIC_SMSW:
-    case ZYDIS_MNEMONIC_LAR:
-    case ZYDIS_MNEMONIC_LSL:
-    case ZYDIS_MNEMONIC_CLZERO:
-    case ZYDIS_MNEMONIC_ENTER:
-    case ZYDIS_MNEMONIC_XTEST:
-    case ZYDIS_MNEMONIC_XEND:
-    case ZYDIS_MNEMONIC_XABORT:
-    case ZYDIS_MNEMONIC_UD0:
-    case ZYDIS_MNEMONIC_UD1:
-    case ZYDIS_MNEMONIC_UD2:
         return false;
     default:
-        break;
+        return random_harmless(z, op) && !(z->attributes & (ZYDIS_ATTRIB_HAS_SEGMENT_FS | ZYDIS_ATTRIB_HAS_SEGMENT_GS));
     }
-    if ((z->attributes & ZYDIS_ATTRIB_IS_PRIVILEGED) ||
-        (z->attributes & (ZYDIS_ATTRIB_HAS_SEGMENT_FS | ZYDIS_ATTRIB_HAS_SEGMENT_GS)))
-        return false;
-    for (unsigned i = 0; i < z->operand_count; i++) {
-        if (op[i].type == ZYDIS_OPERAND_TYPE_REGISTER && op[i].reg.value == ZYDIS_REGISTER_RSP &&
-            op[i].visibility == ZYDIS_OPERAND_VISIBILITY_EXPLICIT && (op[i].actions & ZYDIS_OPERAND_ACTION_MASK_WRITE))
-            return false; // some virtual machines lose the program if they are interrupted while RSP is no address
-        if (op[i].type == ZYDIS_OPERAND_TYPE_REGISTER && (op[i].actions & ZYDIS_OPERAND_ACTION_MASK_WRITE) &&
-            ZydisRegisterGetClass(op[i].reg.value) == ZYDIS_REGCLASS_SEGMENT)
-            return false;
-    }
-    return true;
 }
 
 /* Changes the state so that the memory operands lie within the buffer. False: cannot be. */

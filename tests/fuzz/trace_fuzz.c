@@ -4,6 +4,7 @@
  * With clang: -fsanitize=fuzzer,address and -DFUZZ_ENGINE. Without, the program runs over the files and directories named as
  * arguments, and over a number of mutations of each, so that it can be an ordinary test. */
 #include "base/buf.h"
+#include "base/random.h"
 #include "trace/packed.h"
 #include "trace/trace_int.h"
 
@@ -84,15 +85,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 #ifndef FUZZ_ENGINE
 
 enum { MUTATIONS = 2000 };
-
-/* xorshift64: the same inputs in every run. */
-static uint64_t next_random(uint64_t *state)
-{
-    *state ^= *state << 13;
-    *state ^= *state >> 7;
-    *state ^= *state << 17;
-    return *state;
-}
 
 /* One to four bytes replaced; now and then a piece cut off or out. */
 static void mutate(struct buf *b, uint64_t *random)
