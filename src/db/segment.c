@@ -566,6 +566,7 @@ char *segment_difference(const struct segment *a, const struct segment *b)
         {"the forks", table_difference(&fork_table, VECS(forks))},
         {"the execs", table_difference(&task_table, VECS(execs))},
         {"the tasks that ended", table_difference(&task_table, VECS(ends))},
+        {"the state at its start", a->state.len == b->state.len && memcmp(a->state.data, b->state.data, a->state.len) == 0 ? SIZE_MAX : 0},
         {"the output", a->output.len == b->output.len && memcmp(a->output.data, b->output.data, a->output.len) == 0 ? SIZE_MAX : 0},
     };
 #undef VECS

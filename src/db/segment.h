@@ -155,8 +155,8 @@ struct err *segment_file_open(int dir, const char *name, const char *shown, uint
 enum segment_part { PART_BOUNDARY, PART_BLOCKS, PART_WRITTEN, PART_PAGES, PART_EVENTS, PART_STACKS };
 struct err *segment_read(const struct chunk_file *f, enum segment_part part, struct segment *s) nodiscard;
 
-/** What differs first between two segments in blocks, written granules, remaps, spaces, calls and events; heap string; NULL: nothing.
- * Both as segment_read() gives them, or as they were written. */
+/** What differs first between two segments in state, blocks, written granules, remaps, spaces, calls and events: a heap string, or
+ * NULL. Both as segment_read() gives them, or as they were written. */
 char *segment_difference(const struct segment *a, const struct segment *b) nodiscard;
 
 /* Tables that are in the index over all segments, too, and what has to hold of them for who looks things up in them: runs are

@@ -147,7 +147,7 @@ static struct err *check(const char *db, struct trace *t)
 
 static void check_lies(const char *db, struct trace *t)
 {
-    enum { LIES = 6 };
+    enum { LIES = 10 };
     cleanup(freep) char *path = history_segment_path(db, 1), *true_path = str_format("%s.true", path);
     must(check(db, t));
     if (rename(path, true_path) != 0)
