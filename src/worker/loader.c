@@ -12,6 +12,7 @@
 #include <Zydis/Zydis.h>
 #include <dlfcn.h>
 #include <elf.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <sys/mman.h>
@@ -212,7 +213,10 @@ static struct err *make_image(uint64_t base, struct loader_image *image)
     image->fd = e ? -1 : memfd_create("pernosco-worker", MFD_CLOEXEC);
     for (size_t i = 0; i < image->segment_count && !e; i++) {
         const struct loader_segment *s = &image->segments[i];
-        if (image->fd < 0 || pwrite(image->fd, flat + s->off, s->stored, (off_t)s->off) != (ssize_t)s->stored)
+        ssize_t n = image->fd < 0 ? -1 : pwrite(image->fd, flat + s->off, s->stored, (off_t)s->off);
+        if (n >= 0 && n < (ssize_t)s->stored) // memory is short, or limited (RLIMIT_FSIZE)
+            errno = ENOSPC;
+        if (n != (ssize_t)s->stored)
             e = err_os("cannot store the worker's image");
     }
     munmap(flat, image->len);
