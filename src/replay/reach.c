@@ -167,6 +167,11 @@ static struct err *unexpected_stop(const struct replay *r, const struct frame *f
         if (stop->trap == TRAP_RDRAND || stop->trap == TRAP_RDSEED || stop->trap == TRAP_LSL || stop->trap == TRAP_OTHER)
             return err_new(ERR_UNSUPPORTED, "event %llu, task %d: `%s` at %#llx: what it gave is not in the recording",
                            (unsigned long long)f->event, f->tid, describe_insn(task, text, sizeof(text)), rip);
+        if (stop->trap == TRAP_RDTSC || stop->trap == TRAP_RDTSCP)
+            return diverged(r, f, "`%s` at rip %#llx, ticks %lld was executed and is not recorded: the recording machine did not "
+                            "trap the TSC, or replay went astray before (want rip %#llx, ticks %lld)",
+                            describe_insn(task, text, sizeof(text)), rip, (long long)task->info.ticks,
+                            (unsigned long long)f->regs.r[UREG_RIP], (long long)f->ticks);
         return diverged(r, f, "`%s` at rip %#llx, ticks %lld (want rip %#llx, ticks %lld)",
                         describe_insn(task, text, sizeof(text)), rip, (long long)task->info.ticks,
                         (unsigned long long)f->regs.r[UREG_RIP], (long long)f->ticks);
