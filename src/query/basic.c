@@ -176,12 +176,10 @@ static struct err *entry_of(struct query_engine *q, const struct frame_info *f, 
     return next_instruction(q, f->call, task, true, out);
 }
 
-static struct err *give_frame(struct query_engine *q, const struct focus *focus, const struct frame_info *f, unsigned idx)
+/* What is known of a frame at the focus itself. */
+static json_t *frame_row(struct query_engine *q, struct replay *r, uint32_t space, const struct focus *focus, const struct frame_info *f,
+                         unsigned idx)
 {
-    struct replay *r;
-    uint32_t space;
-    TRY(state_at(q, focus->moment, &r));
-    TRY(space_of_task(r, focus->task, &space));
     json_t *row = json_object();
     json_object_set_new(row, "frame", json_integer(idx));
     describe_code(q, r, space, f->pc, frame_returns(f), row);
@@ -189,39 +187,99 @@ static struct err *give_frame(struct query_engine *q, const struct focus *focus,
     json_object_set_new(row, "inline", json_false());
     json_object_set_new(row, "focus", json_focus(q, focus->moment, focus->task, idx));
     json_object_set_new(row, "kind", json_string(!f->entry_sp ? "start" : f->by_signal ? "signal" : "call"));
-    struct code_place p = place_of(q, r, space, f->pc - frame_returns(f));
-    struct moment entry;
-    struct err *e = entry_of(q, f, focus->task, &entry);
-    if (!e) {
-        json_object_set_new(row, "callMoment", json_moment(f->call));
-        json_object_set_new(row, "entry", json_focus(q, entry, focus->task, 0));
-        const struct sym_function *fn;
-        struct frame_context c;
-        if (p.module && p.module->sym && !(e = sym_function_at(p.module->sym, p.link_addr, &fn)) &&
-            fn->source == SYM_DWARF && !(e = state_at(q, entry, &r)) && !(e = frame_context(q, r, focus->task, &c))) {
-            // The arguments as they were when the call was made.
-            struct code_place here = place_of(q, r, c.space, c.regs.r[UREG_RIP]);
-            c.base.bias = p.bias;
-            if (here.module == p.module && here.link_addr == fn->start)
-                json_object_set_new(row, "args", json_arguments(p.module, fn, &c.base));
-        }
-    }
+    return row;
+}
+
+/* The frame's function, with symbols that tell its parameters, in *place. NULL: none. */
+static const struct sym_function *function_of(struct query_engine *q, struct replay *r, uint32_t space, const struct frame_info *f,
+                                              struct code_place *place)
+{
+    const struct sym_function *fn = NULL;
+    *place = place_of(q, r, space, f->pc - frame_returns(f));
+    struct err *e = place->module && place->module->sym ? sym_function_at(place->module->sym, place->link_addr, &fn) : NULL;
     err_free(e);
-    if (!json_object_get(row, "args"))
-        json_object_set_new(row, "args", json_array());
-    return give(q, row);
+    return fn && fn->source == SYM_DWARF ? fn : NULL;
+}
+
+static bool has_parameters(struct code_place *p, const struct sym_function *fn)
+{
+    struct sym_variables params = {0};
+    struct err *e = sym_function_parameters(p->module->sym, fn, &params);
+    bool any = !e && params.count;
+    err_free(e);
+    sym_variables_deinit(&params);
+    return any;
+}
+
+/* The call that made the frame, and "args", its arguments, if they are known. */
+static struct err *add_arguments(struct query_engine *q, uint32_t task, const struct frame_info *f, struct code_place *p,
+                                 const struct sym_function *fn, json_t *row)
+{
+    struct moment entry;
+    struct err *e = entry_of(q, f, task, &entry);
+    if (e) {
+        err_free(e);
+        return NULL;
+    }
+    json_object_set_new(row, "callMoment", json_moment(f->call));
+    json_object_set_new(row, "entry", json_focus(q, entry, task, 0));
+    if (!fn || !has_parameters(p, fn))
+        return NULL;
+    json_t *known = recall_arguments(q, entry, fn);
+    if (known) {
+        json_object_set(row, "args", known);
+        return NULL;
+    }
+    struct replay *r;
+    struct frame_context c;
+    TRY(state_at(q, entry, &r));
+    if ((e = frame_context(q, r, task, &c)) && err_kind(e) == ERR_NOT_FOUND) {
+        err_free(e);
+        return NULL;
+    }
+    TRY(e);
+    struct code_place here = place_of(q, r, c.space, c.regs.r[UREG_RIP]);
+    c.base.bias = p->bias;
+    if (here.module == p->module && here.link_addr == fn->start)
+        json_object_set_new(row, "args", arguments_at(q, entry, p->module, fn, &c.base));
+    return NULL;
 }
 
 struct err *query_stack(struct query_engine *q, json_t *params)
 {
+    enum { MOST = 500 };
     struct focus f;
     struct replay *r;
     uint32_t space;
     TRY(focus_state(q, params, &f, &r, &space));
     frame_list frames = {0};
     struct err *e = stack_at(q, f.moment, f.task, &frames);
-    for (size_t i = 0; !e && i < frames.count && i < 500; i++)
-        e = give_frame(q, &f, &frames.items[i], (unsigned)i);
+    if (!e)
+        e = state_at(q, f.moment, &r);
+    size_t count = e ? 0 : frames.count < MOST ? frames.count : MOST;
+    struct {
+        json_t *row;
+        struct code_place place;
+        const struct sym_function *fn;
+    } *list = xnew_array(typeof(*list), count + 1);
+    for (size_t i = 0; i < count; i++) {
+        list[i].row = frame_row(q, r, space, &f, &frames.items[i], (unsigned)i);
+        list[i].fn = function_of(q, r, space, &frames.items[i], &list[i].place);
+    }
+    // The outermost was entered first: replays go forward from one entry to the next.
+    for (size_t i = count; i-- > 0 && !e;)
+        e = add_arguments(q, f.task, &frames.items[i], &list[i].place, list[i].fn, list[i].row);
+    for (size_t i = 0; i < count; i++) {
+        if (!json_object_get(list[i].row, "args"))
+            json_object_set_new(list[i].row, "args", json_array());
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (e)
+            json_decref(list[i].row);
+        else
+            e = give(q, list[i].row);
+    }
+    free(list);
     vec_deinit(&frames);
     return e;
 }
@@ -253,7 +311,7 @@ struct err *query_variables(struct query_engine *q, json_t *params)
         TRY(state_at(q, f.moment, &r));
         TRY(frame_context(q, r, f.task, &c));
         c.regs = regs;
-        c.have_xstate = false;
+        c.no_xstate = true;
         c.regs.r[UREG_RSP] = wanted.sp;
         c.regs.r[UREG_RIP] = wanted.pc;
         pc = wanted.pc - frame_returns(&wanted);

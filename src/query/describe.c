@@ -8,9 +8,9 @@
 static struct err *read_memory(struct sym_context *base, gaddr addr, void *buf, size_t len)
 {
     struct frame_context *c = (struct frame_context *)base;
-    struct err *e = replay_read(c->replay, c->space, addr, buf, len, NULL);
-    if (!e)
-        return NULL;
+    struct err *e = recall_failed(c->q, recall_memory(c->q, c->replay, c->space, addr, buf, len));
+    if (!e || err_kind(e) != ERR_FAULT)
+        return e;
     err_free(e);
     return err_new(ERR_FAULT, "%#llx is not mapped", (unsigned long long)addr);
 }
@@ -34,6 +34,10 @@ static struct err *read_register(struct sym_context *base, unsigned number, void
         memcpy(buf, &c->regs.r[UREG_FS_BASE], len);
         return NULL;
     }
+    if (number >= SYM_XMM0 && !c->no_xstate && !c->have_xstate) {
+        TRY(recall_failed(c->q, replay_xstate(c->replay, c->task, &c->xstate)));
+        c->have_xstate = true;
+    }
     if (number >= SYM_XMM0 && number <= SYM_XMM15 && len <= 16 && c->have_xstate) {
         memcpy(buf, c->xstate.data + 160 + 16 * (number - SYM_XMM0), len); // SDM 1, 10.5.1
         return NULL;
@@ -47,16 +51,9 @@ static struct err *read_register(struct sym_context *base, unsigned number, void
 
 struct err *frame_context(struct query_engine *q, struct replay *r, uint32_t task, struct frame_context *out)
 {
-    memset(out, 0, sizeof(*out));
-    out->base.read_memory = read_memory;
-    out->base.read_register = read_register;
-    out->q = q;
-    out->replay = r;
+    *out = (struct frame_context){.base = {.read_memory = read_memory, .read_register = read_register}, .q = q, .replay = r, .task = task};
     TRY(space_of_task(r, task, &out->space));
-    TRY(replay_regs(r, task, &out->regs));
-    TRY(replay_xstate(r, task, &out->xstate));
-    out->have_xstate = true;
-    return NULL;
+    return replay_regs(r, task, &out->regs);
 }
 
 /* --- code --- */

@@ -126,6 +126,7 @@ struct err *query_engine_open(const char *dir, const struct query_options *optio
     cleanup(query_engine_closep) struct query_engine *q = xnew(struct query_engine);
     q->options.memory_bytes = options && options->memory_bytes ? options->memory_bytes : DEFAULT_MEMORY;
     seats_open(q);
+    recall_open(q);
     TRY(trace_open(dir, &q->trace));
     cleanup(freep) char *db = str_format("%s/db", trace_dir(q->trace));
     TRY(history_open_best(db, trace_header(q->trace)->uuid, &q->history));
@@ -143,6 +144,7 @@ void query_engine_close(struct query_engine *q)
     if (!q)
         return;
     seats_close(q);
+    recall_close(q);
     modules_close(q);
     history_close(q->history);
     trace_close(q->trace);

@@ -1,24 +1,75 @@
 /* Queries for executions: of a function with arguments and result, of a line, of addresses; their counts. */
 #include "query/query_int.h"
 
-/* The state at a hit, its registers known from the hit, everything else fetched when first needed. */
+/* The state at a hit: its registers and pieces of memory known from the hit, everything else fetched when first needed. */
 struct lazy_context {
     struct sym_context base;
     struct query_engine *q;
-    struct moment moment;
-    uint32_t task;
-    struct regs regs;
+    const struct hit *hit;
+    const struct pieces *pieces;
     bool have_frame;
     struct frame_context frame;
 };
+
+/* What is likely to be asked for, which the worker takes along with each hit: where registers point. */
+struct pieces {
+    struct hook_memory items[8];
+    size_t count, len; /* len: bytes a hit */
+};
+
+static void add_piece(struct pieces *p, uint8_t base, uint16_t len)
+{
+    if (p->count == sizeof(p->items) / sizeof(p->items[0]))
+        return;
+    p->items[p->count++] = (struct hook_memory){.base = base, .len = len};
+    p->len += len;
+}
+
+enum { POINTED_LEN = 256 };
+
+/* Of pointers among the arguments; System V psABI 3.2.3, as far as it is easy. */
+static void pieces_for_call(struct module *m, const struct sym_function *f, struct pieces *out)
+{
+    static const uint8_t order[] = {UREG_RDI, UREG_RSI, UREG_RDX, UREG_RCX, UREG_R8, UREG_R9};
+    *out = (struct pieces){0};
+    add_piece(out, UREG_RSP, 8); // the return address
+    struct sym_variables params = {0};
+    struct err *e = sym_function_parameters(m->sym, f, &params);
+    size_t used = 0;
+    for (size_t i = 0; !e && i < params.count && used < sizeof(order); i++) {
+        enum sym_type_kind kind = params.items[i].type->kind;
+        if (kind == SYM_POINTER || kind == SYM_REFERENCE)
+            add_piece(out, order[used], POINTED_LEN);
+        if (kind == SYM_ARRAY || kind == SYM_STRUCT || kind == SYM_UNION || kind == SYM_CLASS || kind == SYM_UNKNOWN_TYPE)
+            break;
+        used += kind != SYM_FLOAT && kind != SYM_COMPLEX;
+    }
+    err_free(e);
+    sym_variables_deinit(&params);
+}
+
+static bool in_pieces(const struct lazy_context *c, gaddr addr, void *buf, size_t len)
+{
+    const uint8_t *bytes = c->hit->memory;
+    for (size_t i = 0; c->pieces && i < c->pieces->count; i++) {
+        const struct hook_memory *p = &c->pieces->items[i];
+        uint64_t off = addr - c->hit->regs.r[p->base];
+        if (!(c->hit->unreadable >> i & 1) && off < p->len && len <= p->len - off) {
+            memcpy(buf, bytes + off, len);
+            return true;
+        }
+        bytes += p->len;
+    }
+    return false;
+}
 
 static struct err *load_frame(struct lazy_context *c)
 {
     if (c->have_frame)
         return NULL;
     struct replay *r;
-    TRY(state_at(c->q, c->moment, &r));
-    TRY(frame_context(c->q, r, c->task, &c->frame));
+    TRY(recall_failed(c->q, state_at(c->q, c->hit->moment, &r)));
+    TRY(recall_failed(c->q, frame_context(c->q, r, c->hit->task, &c->frame)));
     c->have_frame = true;
     return NULL;
 }
@@ -26,6 +77,8 @@ static struct err *load_frame(struct lazy_context *c)
 static struct err *lazy_memory(struct sym_context *base, gaddr addr, void *buf, size_t len)
 {
     struct lazy_context *c = (struct lazy_context *)base;
+    if (in_pieces(c, addr, buf, len))
+        return NULL;
     TRY(load_frame(c));
     return c->frame.base.read_memory(&c->frame.base, addr, buf, len);
 }
@@ -37,42 +90,41 @@ static struct err *lazy_register(struct sym_context *base, unsigned number, void
         TRY(load_frame(c));
         return c->frame.base.read_register(&c->frame.base, number, buf, len);
     }
-    return general_register(&c->regs, number, buf, len);
+    return general_register(&c->hit->regs, number, buf, len);
 }
 
-static void lazy_init(struct lazy_context *c, struct query_engine *q, const struct hit *h, uint64_t bias)
+static void lazy_init(struct lazy_context *c, struct query_engine *q, const struct hit *h, const struct pieces *pieces, uint64_t bias)
 {
-    memset(c, 0, sizeof(*c));
-    c->base.read_memory = lazy_memory;
-    c->base.read_register = lazy_register;
-    c->base.bias = bias;
+    c->base = (struct sym_context){.read_memory = lazy_memory, .read_register = lazy_register, .bias = bias};
     c->q = q;
-    c->moment = h->moment;
-    c->task = h->task;
-    c->regs = h->regs;
+    c->hit = h;
+    c->pieces = pieces;
+    c->have_frame = false;
 }
 
 /* --- executions of a function --- */
 
 struct call_found {
-    struct hit hit;
+    struct hit hit; /* owns its memory, as back does */
     uint64_t return_addr, sp, bias;
     bool have_return_addr;
     bool returned;
     struct hit back; /* right behind the return */
+    json_t *row;
 };
 
 struct calls {
     VEC(struct call_found) items;
     size_t open;
     uint64_t link_start;
+    struct pieces at_call, at_return;
 };
 
 static bool collect_call(void *ctx, const struct hit *h)
 {
     struct calls *c = ctx;
     struct call_found f = {.hit = *h, .sp = h->regs.r[UREG_RSP], .bias = h->regs.r[UREG_RIP] - c->link_start};
-    f.hit.memory = NULL;
+    f.hit.memory = xmemdup(h->memory, c->at_call.len);
     f.have_return_addr = !(h->unreadable & 1);
     f.return_addr = load_u64(h->memory);
     vec_push(&c->items, f);
@@ -88,7 +140,7 @@ static bool match_return(void *ctx, const struct hit *h)
             continue;
         f->returned = true;
         f->back = *h;
-        f->back.memory = NULL;
+        f->back.memory = xmemdup(h->memory, c->at_return.len);
         c->open--;
     }
     return c->open > 0;
@@ -128,39 +180,37 @@ static struct err *find_returns(struct query_engine *q, struct calls *c)
     bool more;
     if (!c->open || !places.len)
         return NULL;
-    return find_hits(q, (const void *)places.data, places.len / sizeof(struct hit_place), &w, NULL, 0, match_return, c, &more);
+    return find_hits(q, (const void *)places.data, places.len / sizeof(struct hit_place), &w, c->at_return.items, c->at_return.count, match_return,
+                     c, &more);
 }
 
-static struct err *give_call(struct query_engine *q, struct module *m, const struct sym_function *f, const struct call_found *call)
+static json_t *call_row(struct query_engine *q, struct module *m, const struct sym_function *f, const struct sym_type *result,
+                        const struct calls *calls, const struct call_found *call)
 {
     json_t *row = json_object();
     json_object_set_new(row, "focus", json_focus(q, call->hit.moment, call->hit.task, 0));
     json_object_set_new(row, "task", json_task(q, call->hit.task));
     json_object_set_new(row, "function", json_function(q, m, f));
     struct lazy_context c;
-    lazy_init(&c, q, &call->hit, call->bias);
-    json_object_set_new(row, "args", json_arguments(m, f, &c.base));
+    lazy_init(&c, q, &call->hit, &calls->at_call, call->bias);
+    json_object_set_new(row, "args", arguments_at(q, call->hit.moment, m, f, &c.base));
     if (!call->returned) {
         json_object_set_new(row, "noReturn", json_true());
-        return give(q, row);
+        return row;
     }
     json_object_set_new(row, "end", json_moment(call->back.moment));
-    const struct sym_type *type;
-    struct err *e = sym_return_type(m->sym, f, &type);
-    if (!e && type->kind != SYM_VOID) {
+    if (result) {
         struct sym_value v = {0};
-        lazy_init(&c, q, &call->back, call->bias);
+        lazy_init(&c, q, &call->back, &calls->at_return, call->bias);
         struct err *why = sym_read_return_value(m->sym, f, &c.base, &v);
-        json_object_set_new(row, "result", json_value(m->sym, type, &v, &c.base, why));
+        json_object_set_new(row, "result", json_value(m->sym, result, &v, &c.base, why));
         sym_value_deinit(&v);
     }
-    err_free(e);
-    return give(q, row);
+    return row;
 }
 
 struct err *query_execution(struct query_engine *q, json_t *params)
 {
-    static const struct hook_memory return_address = {.base = UREG_RSP, .len = 8};
     struct module *m;
     const struct sym_function *f;
     struct window w;
@@ -169,17 +219,35 @@ struct err *query_execution(struct query_engine *q, json_t *params)
     cleanup(buf_deinit) struct buf places = {0};
     places_of(q, m, &f->start, 1, &places);
     struct calls c = {.link_start = f->start};
+    pieces_for_call(m, f, &c.at_call);
+    const struct sym_type *result = NULL;
+    err_free(sym_return_type(m->sym, f, &result));
+    if (result && result->kind == SYM_VOID)
+        result = NULL;
+    if (result && (result->kind == SYM_POINTER || result->kind == SYM_REFERENCE))
+        add_piece(&c.at_return, UREG_RAX, POINTED_LEN);
     bool more = false;
-    struct err *e = find_hits(q, (const void *)places.data, places.len / sizeof(struct hit_place), &w, &return_address, 1,
-                              collect_call, &c, &more);
-    // Nearest first is how they were found; returns are matched in order of time.
+    struct err *e = find_hits(q, (const void *)places.data, places.len / sizeof(struct hit_place), &w, c.at_call.items,
+                              c.at_call.count, collect_call, &c, &more);
+    // Nearest first is how they were found; what they need of other states is taken in order of time.
     if (!e && c.items.count)
         qsort(c.items.items, c.items.count, sizeof(c.items.items[0]), by_moment);
     if (!e)
         e = find_returns(q, &c);
-    for (size_t i = 0; !e && i < c.items.count; i++)
-        e = give_call(q, m, f, &c.items.items[w.forward ? i : c.items.count - 1 - i]);
+    for (size_t i = 0; !e && i < c.items.count; i++) {
+        if (!(e = check_cancel(q)))
+            c.items.items[i].row = call_row(q, m, f, result, &c, &c.items.items[i]);
+    }
+    for (size_t i = 0; !e && i < c.items.count; i++) {
+        struct call_found *call = &c.items.items[w.forward ? i : c.items.count - 1 - i];
+        e = give(q, steal(call->row));
+    }
     q->sink->more = more;
+    vec_each (call, &c.items) {
+        json_decref(call->row);
+        free((void *)(uintptr_t)call->hit.memory);
+        free((void *)(uintptr_t)call->back.memory);
+    }
     vec_deinit(&c.items);
     return e;
 }

@@ -1,5 +1,6 @@
 /* Executions of code addresses. The block index tells in which segments an address ran; those are run again with hooks at the
- * addresses, nearest segment first, until there are enough. */
+ * addresses, nearest segment first, until there are enough. Forward, rows are looked at whenever some have been gathered; backward, a
+ * segment is run in pieces between kept states, the last piece first. */
 #include "query/query_int.h"
 
 #include "worker/worker.h"
@@ -108,53 +109,71 @@ static int compare_rows(const void *a, const void *b, void *size)
     return moment_cmp((struct moment){x->stamp, x->icount}, (struct moment){y->stamp, y->icount});
 }
 
-static struct err *gather_rows(struct hooking *h, struct replay *r, struct moment until)
-{
-    const struct replay_observer observer = {.ctx = h, .space_created = on_created, .space_ending = on_ending};
-    replay_set_observer(r, &observer);
-    size_t count;
-    const uint32_t *list = replay_spaces(r, &count);
-    for (size_t i = 0; i < count; i++)
-        TRY(set_hooks(h, r, list[i], false));
-    h->rows.len = 0;
-    TRY(replay_run(r, until, UINT64_MAX, NULL));
-    list = replay_spaces(r, &count);
-    for (size_t i = 0; i < count; i++)
-        TRY(worker_take_hook_rows(replay_worker(r, list[i]), &h->rows));
-    return NULL;
-}
+/* Who asked, and how many rows are still wanted. */
+struct visiting {
+    struct query_engine *q;
+    const struct window *w;
+    size_t row_len, left;
+    bool (*each)(void *ctx, const struct hit *h);
+    void *ctx;
+    bool stopped, more;
+};
 
-/* Runs one segment from `from` (or its start) to `until` and gathers the rows. */
-static struct err *run_segment(struct query_engine *q, struct hooking *h, size_t segment, struct moment from, struct moment until)
+static void visit_rows(struct visiting *v, struct buf *rows)
 {
-    struct lease lease;
-    TRY(lend_replay(q, segment, from, &lease));
-    struct err *e = gather_rows(h, lease.replay, until);
-    return_replay(q, &lease, !e);
-    return e;
-}
-
-static struct err *visit_rows(struct query_engine *q, struct hooking *h, size_t row_len, const struct window *w, size_t *left,
-                              bool (*each)(void *ctx, const struct hit *hit), void *ctx, bool *stopped)
-{
-    size_t n = h->rows.len / row_len;
-    qsort_r(h->rows.data, n, row_len, compare_rows, NULL);
-    for (size_t k = 0; k < n && !*stopped; k++) {
-        const struct hook_row *row = (const void *)(h->rows.data + row_len * (w->forward ? k : n - 1 - k));
+    size_t n = rows->len / v->row_len;
+    qsort_r(rows->data, n, v->row_len, compare_rows, NULL);
+    for (size_t k = 0; k < n && !v->stopped; k++) {
+        const struct hook_row *row = (const void *)(rows->data + v->row_len * (v->w->forward ? k : n - 1 - k));
         struct hit hit = {.moment = {row->stamp, row->icount}, .regs = row->regs, .memory = (const uint8_t *)(row + 1),
                           .unreadable = row->unreadable};
-        if (w->forward ? moment_cmp(hit.moment, w->from) < 0 : moment_cmp(hit.moment, w->from) >= 0)
+        if (v->w->forward ? moment_cmp(hit.moment, v->w->from) < 0 : moment_cmp(hit.moment, v->w->from) >= 0)
             continue;
-        hit.task = task_running_at(q, hit.moment);
-        if (*left == 0) {
-            *stopped = true;
-            return NULL;
+        hit.task = task_running_at(v->q, hit.moment);
+        if (v->left == 0) {
+            v->stopped = v->more = true;
+            return;
         }
-        --*left;
-        if (!each(ctx, &hit))
-            *stopped = true;
+        v->left--;
+        v->stopped = !v->each(v->ctx, &hit);
+    }
+    rows->len = 0;
+}
+
+/* Runs to `until`, and visits rows in batches, of which the first is small: often it is enough. */
+static struct err *visit_run(struct hooking *h, struct replay *r, struct moment until, struct visiting *v)
+{
+    enum { FIRST_BATCH = 128 };
+    const struct replay_observer observer = {.ctx = h, .space_created = on_created, .space_ending = on_ending};
+    replay_set_observer(r, &observer);
+    h->rows.len = 0;
+    size_t most = v->left + 1;
+    bool full = true;
+    for (size_t batch = FIRST_BATCH; full && !v->stopped; batch *= 8) {
+        h->request.max_rows = v->w->forward && batch < most ? batch : most;
+        size_t count;
+        const uint32_t *list = replay_spaces(r, &count);
+        for (size_t i = 0; i < count; i++)
+            TRY(set_hooks(h, r, list[i], false));
+        TRY(check_cancel(v->q));
+        TRY(replay_run(r, until, UINT64_MAX, &full));
+        list = replay_spaces(r, &count);
+        for (size_t i = 0; i < count; i++)
+            TRY(worker_take_hook_rows(replay_worker(r, list[i]), &h->rows));
+        if (v->w->forward || !full) // backward the last rows come first
+            visit_rows(v, &h->rows);
     }
     return NULL;
+}
+
+/* Runs one segment from `from` (or its start) to `until`. */
+static struct err *visit_segment(struct hooking *h, size_t segment, struct moment from, struct moment until, struct visiting *v)
+{
+    struct lease lease;
+    TRY(lend_replay(v->q, segment, from, &lease));
+    struct err *e = visit_run(h, lease.replay, until, v);
+    return_replay(v->q, &lease, !e);
+    return e;
 }
 
 struct err *find_hits(struct query_engine *q, const struct hit_place *places, size_t count, const struct window *w,
@@ -168,33 +187,27 @@ struct err *find_hits(struct query_engine *q, const struct hit_place *places, si
     if (!count || !count_hits(q, places, count, buckets))
         return NULL;
     struct hooking h = {.places = places, .count = count,
-                        .request = {.memory = memory, .memory_count = memory_count, .regs = true,
-                                    .max_rows = w->limit + 1, .keep_last = !w->forward}};
-    size_t row_len = sizeof(struct hook_row);
+                        .request = {.memory = memory, .memory_count = memory_count, .regs = true, .keep_last = !w->forward}};
+    struct visiting v = {.q = q, .w = w, .row_len = sizeof(struct hook_row), .left = w->limit, .each = each, .ctx = ctx};
     for (size_t i = 0; i < memory_count; i++)
-        row_len += (memory[i].len + 7u) & ~7u;
-    size_t at = history_segment_at(q->history, w->from), left = w->limit;
-    bool stopped = false;
+        v.row_len += (memory[i].len + 7u) & ~7u;
+    size_t at = history_segment_at(q->history, w->from);
     struct err *e = NULL;
-    while (!stopped && !e) {
+    while (!v.stopped && !e) {
         e = check_cancel(q);
-        if (!e && buckets[at]) {
-            struct moment until = segment[at].end;
-            if (!w->forward && moment_cmp(w->from, until) < 0)
-                until = w->from;
-            struct moment from = w->forward ? w->from : segment[at].start;
-            e = run_segment(q, &h, at, from, until);
-            if (!e) {
-                size_t had = left;
-                e = visit_rows(q, &h, row_len, w, &left, each, ctx, &stopped);
-                if (stopped && left == 0 && had)
-                    *more_out = true;
-            }
+        if (!e && buckets[at] && w->forward)
+            e = visit_segment(&h, at, w->from, segment[at].end, &v);
+        struct moment until = moment_cmp(w->from, segment[at].end) < 0 ? w->from : segment[at].end;
+        while (!e && buckets[at] && !w->forward && !v.stopped && moment_cmp(segment[at].start, until) < 0) {
+            struct moment from = lendable_before(q, at, until);
+            e = visit_segment(&h, at, from, until, &v);
+            until = from;
         }
         if (w->forward ? at + 1 >= segments : at == 0)
             break;
         at = w->forward ? at + 1 : at - 1;
     }
+    *more_out = v.more;
     buf_deinit(&h.rows);
     vec_deinit(&h.pcs);
     return e;

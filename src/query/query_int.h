@@ -34,7 +34,8 @@ struct code_place {
     uint64_t bias, link_addr;
 };
 
-struct seat; /* states.c */
+struct seat;   /* states.c */
+struct recall; /* recall.c */
 
 #define DEFAULT_MEMORY (1ull << 30)
 
@@ -53,6 +54,7 @@ struct query_engine {
     pthread_mutex_t history_lock;    /* guards history while other threads may use it */
     uint64_t clock;
     struct seat *borrowed;           /* by state_at() */
+    struct recall *recall;
     event_no last_event;
     struct query_sink *sink;         /* of the query at work */
 };
@@ -96,8 +98,22 @@ struct lease {
 };
 /** A replay of the segment which stands at `from`, or at the segment's start if that is later, in count mode. Any thread. */
 struct err *lend_replay(struct query_engine *q, size_t segment, struct moment from, struct lease *out) nodiscard;
+/** From where a replay of the segment can be lent at no cost, at last, before m: the segment's start if nowhere else. */
+struct moment lendable_before(struct query_engine *q, size_t segment, struct moment m);
 /** usable false: something failed in the meantime. */
 void return_replay(struct query_engine *q, struct lease *lease, bool usable);
+
+/* recall.c: what was learned of moments, kept in bounded tables */
+void recall_open(struct query_engine *q);
+void recall_close(struct query_engine *q);
+/** As replay_read() for a space of a replay, of which pages that were read at the same moment before are remembered. */
+struct err *recall_memory(struct query_engine *q, struct replay *r, uint32_t space, gaddr addr, void *out, size_t len) nodiscard;
+/** The arguments of a call of which `entry` is the first moment; borrowed; NULL: not remembered. */
+json_t *recall_arguments(struct query_engine *q, struct moment entry, const struct sym_function *f);
+/** json_arguments(), remembered if nothing failed that might not fail next time. */
+json_t *arguments_at(struct query_engine *q, struct moment entry, struct module *m, const struct sym_function *f, struct sym_context *c);
+/** Passes e on, and notes if it tells nothing about the moment itself: the worker died, the query was cancelled. */
+struct err *recall_failed(struct query_engine *q, struct err *e) nodiscard;
 
 /* engine.c */
 struct err *check_cancel(struct query_engine *q) nodiscard;
@@ -188,8 +204,10 @@ struct frame_context {
     struct replay *replay;
     uint32_t space;
     struct regs regs;
+    uint32_t task;
+    bool no_xstate;      /* vector registers are not known */
+    bool have_xstate;    /* they have been read */
     struct xstate xstate;
-    bool have_xstate;
 };
 /** Fills `out` for the task's innermost frame in the replay's present state. */
 struct err *frame_context(struct query_engine *q, struct replay *r, uint32_t task, struct frame_context *out) nodiscard;

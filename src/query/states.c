@@ -16,7 +16,7 @@
 
 #include <stdio.h>
 
-enum { EVENT_COST = 200000 /* of replaying an event, in instructions */, LEAST_PIECE = 200000, MOST_SEATS = 64, LEAST_SEATS = 2 };
+enum { EVENT_COST = 200000 /* of replaying an event, in instructions */, LEAST_PIECE = 800000, MOST_SEATS = 64, LEAST_SEATS = 2 };
 
 struct seat {
     struct replay *replay;
@@ -388,6 +388,23 @@ struct err *lend_replay(struct query_engine *q, size_t segment, struct moment fr
     }
     *out = (struct lease){seat->replay, seat};
     return NULL;
+}
+
+struct moment lendable_before(struct query_engine *q, size_t segment, struct moment m)
+{
+    size_t count;
+    struct moment best = history_segments(q->history, &count)[segment].start;
+    pthread_mutex_lock(&q->seats_lock);
+    for (size_t i = 0; i < MOST_SEATS; i++) {
+        const struct seat *seat = &q->seats[i];
+        for (unsigned k = 0; !seat->busy && seat->replay && seat->segment == segment && k < WORKER_SNAPSHOTS; k++) {
+            struct moment at = seat->snapshots[k].at;
+            if ((seat->kept >> k & 1) && moment_cmp(at, m) < 0 && moment_cmp(at, best) > 0)
+                best = at;
+        }
+    }
+    pthread_mutex_unlock(&q->seats_lock);
+    return best;
 }
 
 void return_replay(struct query_engine *q, struct lease *lease, bool usable)

@@ -12,6 +12,7 @@ static struct hook_memory hook_memory[MAX_MEMORY];
 static uint64_t hook_memory_count, hook_rows, hook_max_rows;
 static bool hook_regs, hook_keep_last;
 static uint64_t clock_stamp, clock_base;
+static uint64_t stopped_at_stamp = UINT64_MAX, stopped_at_icount; /* the last hit, of the hooks that are set */
 static struct rows rows;
 
 void hooks_init(void)
@@ -69,6 +70,8 @@ void hooks_select(const struct wire_command *c, const uint8_t *window)
     hook_keep_last = c->consume.keep_last;
     hook_regs = c->consume.regs;
     hook_rows = 0;
+    if (!hook_count)
+        stopped_at_stamp = UINT64_MAX;
     if (!c->consume.keep_rows)
         rows_clear(&rows);
     else if (rows.len)
@@ -150,7 +153,6 @@ void hooks_run(struct engine_task *task, uint32_t slot, const struct engine_requ
     struct engine_request rest = *q;
     uint64_t icount = 0, ticks = 0;
     // A run that begins at a hook has not hit it yet, unless it stopped there before.
-    static uint64_t stopped_at_stamp = UINT64_MAX, stopped_at_icount;
     bool first = true;
     for (;;) {
         consume_begin(slot, icount);

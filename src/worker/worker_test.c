@@ -617,6 +617,24 @@ TEST(a_hit_is_captured_once_when_runs_end_and_begin_there)
     worker_destroy(w);
 }
 
+TEST(a_hit_at_the_start_is_captured_again_for_those_who_ask_again)
+{
+    struct worker *w = with_program(count_down, sizeof(count_down));
+    gaddr pc = CODE;
+    const struct hook_request q = {.pcs = &pc, .pc_count = 1}, none = {0};
+    for (int i = 0; i < 2; i++) {
+        assert_ok(worker_set_hooks(w, &q));
+        assert_ok(worker_set_icount(w, 1, 0));
+        struct regs r = at_start();
+        assert_int_equal(run(w, ENGINE_COUNT, &r, UINT64_MAX, NULL).reason, STOP_SYSCALL);
+        cleanup(buf_deinit) struct buf rows = {0};
+        assert_ok(worker_take_hook_rows(w, &rows));
+        assert_int_equal(rows.len, sizeof(struct hook_row));
+        assert_ok(worker_set_hooks(w, &none));
+    }
+    worker_destroy(w);
+}
+
 TEST(hooks_and_breaks_do_not_disturb_each_other)
 {
     struct worker *w = with_program(count_down, sizeof(count_down));
@@ -907,6 +925,7 @@ int main(int argc, char **argv)
         t(hooks_end_the_run_when_there_are_enough_rows),
         t(hooks_keep_the_last_rows),
         t(a_hit_is_captured_once_when_runs_end_and_begin_there),
+        t(a_hit_at_the_start_is_captured_again_for_those_who_ask_again),
         t(hooks_and_breaks_do_not_disturb_each_other),
         t(a_forbidden_system_call_ends_the_worker_and_nothing_else),
         t(a_worker_that_is_killed_gives_an_error),

@@ -1,5 +1,6 @@
 /* How long answers take. Asks random questions of each kind about one recording with a database, first of engines that were just
- * opened (cold: nothing is kept, no symbols are read), then of one that has been asked before (warm), and prints percentiles.
+ * opened (cold: nothing is kept, no symbols are read), then of one that has been asked at the same places before (warm), and prints percentiles, a line of
+ * JSON for each. Each kind of question has its share of the time; what does not fit in is not asked.
  *
  * latency TRACE_DIR [COLD_QUESTIONS [WARM_QUESTIONS]] */
 #include "db/history.h"
@@ -7,6 +8,8 @@
 
 #include <stdio.h>
 #include <time.h>
+
+enum { KIND_MS = 800 /* of a kind of question, cold or warm */, CHOOSE_MS = 2500 /* of looking for places and functions, each */, MOST_PLACES = 50 };
 
 enum question { STATE, MEMORY, STACK, LAST_WRITE, NEXT_EXECUTION, FUNCTION, QUESTIONS };
 static const char *const names[QUESTIONS] = {"state", "memory", "stack", "last write", "next execution", "100 calls"};
@@ -119,17 +122,29 @@ static int by_value(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-static void report(const char *temperature, double *times[QUESTIONS], size_t count)
+/* Asks up to `most` questions of a kind within the time. Without `warm` each of an engine of its own. */
+static void measure(const char *dir, enum question kind, struct query_engine *warm, const struct place *places, size_t place_count,
+                    size_t most, json_t *functions)
 {
-    for (int k = 0; k < QUESTIONS; k++) {
-        qsort(times[k], count, sizeof(double), by_value);
-        printf("%-5s %-15s p50 %8.2f ms   p90 %8.2f ms   p99 %8.2f ms\n", temperature, names[k], times[k][count / 2],
-               times[k][count * 9 / 10], times[k][count * 99 / 100]);
+    cleanup(freep) double *times = xnew_array(double, most + 1);
+    size_t n = 0;
+    double start = now_ms();
+    for (; n < most && (n == 0 || now_ms() - start < KIND_MS); n++) {
+        cleanup(query_engine_closep) struct query_engine *fresh = NULL;
+        if (!warm)
+            must(query_engine_open(dir, NULL, &fresh));
+        times[n] = question(warm ? warm : fresh, kind, &places[next_random() % place_count], functions);
     }
+    if (!n)
+        return;
+    qsort(times, n, sizeof(double), by_value);
+    printf("{\"name\": \"%s, %s\", \"n\": %zu, \"p50_ms\": %.3f, \"p90_ms\": %.3f, \"p99_ms\": %.3f}\n", names[kind],
+           warm ? "warm" : "cold", n, times[n / 2], times[n * 9 / 10], times[n * 99 / 100]);
+    fflush(stdout);
 }
 
-/* Random moments, spread evenly over the segments' instructions as far as events allow, with their registers. */
-static struct place *choose_places(const char *dir, size_t count)
+/* Up to `count` random moments, spread evenly over the segments' instructions as far as events allow, with their registers. */
+static struct place *choose_places(const char *dir, size_t count, size_t *count_out)
 {
     cleanup(query_engine_closep) struct query_engine *q = NULL;
     must(query_engine_open(dir, NULL, &q));
@@ -141,7 +156,9 @@ static struct place *choose_places(const char *dir, size_t count)
         total += (uint64_t)json_integer_value(json_object_get(
             json_object_get(json_object_get(json_array_get(events, i), "focus"), "moment"), "instr"));
     struct place *places = xnew_array(struct place, count);
-    for (size_t k = 0; k < count; k++) {
+    size_t k = 0;
+    double start = now_ms();
+    for (; k < count && (k == 0 || now_ms() - start < CHOOSE_MS); k++) {
         uint64_t at = next_random() % (total ? total : 1);
         for (size_t i = 0; i < n; i++) {
             json_t *moment = json_object_get(json_object_get(json_array_get(events, i), "focus"), "moment");
@@ -156,6 +173,7 @@ static struct place *choose_places(const char *dir, size_t count)
         }
     }
     json_decref(events);
+    *count_out = k;
     return places;
 }
 
@@ -163,35 +181,28 @@ int main(int argc, char **argv)
 {
     if (argc < 2)
         return 2;
-    size_t cold = argc > 2 ? strtoul(argv[2], NULL, 10) : 30, warm = argc > 3 ? strtoul(argv[3], NULL, 10) : 300, most = cold > warm ? cold : warm;
-    struct place *places = choose_places(argv[1], most);
-    double *times[QUESTIONS];
-    for (int k = 0; k < QUESTIONS; k++)
-        times[k] = xnew_array(double, most + 1);
+    size_t cold = argc > 2 ? strtoul(argv[2], NULL, 10) : 20, warm = argc > 3 ? strtoul(argv[3], NULL, 10) : 200;
+    size_t count;
+    struct place *places = choose_places(argv[1], MOST_PLACES, &count);
     json_t *functions = json_array();
     cleanup(query_engine_closep) struct query_engine *q = NULL;
     must(query_engine_open(argv[1], NULL, &q));
-    for (size_t i = 0; i < most; i++) { // functions in use at random moments
+    double start = now_ms();
+    for (size_t i = 0; i < count && now_ms() - start < CHOOSE_MS; i++) { // functions in use at the moments; this warms up, too
         json_t *frame = ask(q, "complete-frame", json_pack("{sO}", "focus", places[i].focus), NULL);
         json_t *id = json_object_get(json_object_get(json_array_get(frame, 0), "function"), "id");
         if (id)
             json_array_append(functions, id);
         json_decref(frame);
     }
-    for (size_t i = 0; i < cold; i++) {
-        for (int k = 0; k < QUESTIONS; k++) {
-            cleanup(query_engine_closep) struct query_engine *fresh = NULL;
-            must(query_engine_open(argv[1], NULL, &fresh));
-            times[k][i] = question(fresh, (enum question)k, &places[i], functions);
-        }
+    for (int k = 0; k < QUESTIONS; k++)
+        measure(argv[1], (enum question)k, NULL, places, count, cold, functions);
+    for (int k = 0; k < QUESTIONS; k++) {
+        start = now_ms();
+        for (size_t i = 0; i < count && now_ms() - start < KIND_MS; i++)
+            question(q, (enum question)k, &places[i], functions);
+        measure(argv[1], (enum question)k, q, places, count, warm, functions);
     }
-    report("cold", times, cold);
-    for (int round = 0; round < 2; round++) { // the first is to warm up
-        for (int k = 0; k < QUESTIONS; k++) {
-            for (size_t i = 0; i < warm; i++)
-                times[k][i] = question(q, (enum question)k, &places[next_random() % most], functions);
-        }
-    }
-    report("warm", times, warm);
+    json_decref(functions);
     return 0;
 }
