@@ -141,6 +141,14 @@ static bool is_foreign_call(const struct task *task, const struct engine_result 
     return stop->insn_len == 2 && ((insn[0] == 0xcd && insn[1] == 0x80) || (insn[0] == 0x0f && insn[1] == 0x34));
 }
 
+/* Does the frame's signal come of a fault that raises `signo`? Where the kernel cannot write the frame of its handler, it sends SIGSEGV
+ * instead (Linux kernel/signal.c:signal_setup_done). */
+static bool is_signal_of_fault(const struct frame *f, int32_t signo)
+{
+    int32_t recorded = (int32_t)load_u32(f->siginfo);
+    return recorded == signo || (recorded == SIGSEGV && (int32_t)load_u32(f->siginfo + 8) == SI_KERNEL);
+}
+
 static const char *stop_name(enum stop_reason reason)
 {
     static const char *const names[] = {
@@ -218,7 +226,7 @@ static struct err *judge_stop(struct replay *r, const struct frame *f, struct ta
         }
         return answer_trap(r, task, stop, passed);
     case STOP_FAULT:
-        if (how == HOW_FAULT && stop->signo == (int32_t)load_u32(f->siginfo) && rip == f->regs.r[UREG_RIP])
+        if (how == HOW_FAULT && rip == f->regs.r[UREG_RIP] && is_signal_of_fault(f, stop->signo))
             *arrived = true;
         else if (stop->signo == SIGTRAP && rip == RR_STUB_ASSIST_END) {
             *passed = true;
@@ -308,6 +316,7 @@ struct err *reach_frame(struct replay *r, const struct frame *f, uint64_t max_ic
     }
     TRY(task_install_thread_locals(r, task));
     struct space *s = task->space;
+    TRY(space_recheck_code(r, s));
     gaddr address = break_address(f, task, how);
     if (stands_at_break(r, f, task, how, address, flush_value)) {
         task->dying |= how == HOW_MATCH;

@@ -83,6 +83,7 @@ struct replay {
     const struct frame *next;           /* peeked; NULL at the end */
     struct trace_position next_position; /* of `next`, for saving */
     bool prepared;                      /* prepare_frame(next) was done */
+    uint32_t code_space;                /* the space whose translations know all shared code; 0: none */
     bool skip_next_stop;                /* §4.5: the frame after a flush caused by death is not executed */
     struct moment now;
     uint64_t icount_total, icount_here;
@@ -134,6 +135,8 @@ struct err *space_drop_dontfork(struct replay *r, struct space *s) nodiscard;
 /** Maps `m`, which lies within a mapping of the table, into the worker. */
 struct err *space_realise_one(struct replay *r, struct space *s, const struct mapping *m) nodiscard;
 struct err *space_copy(struct replay *r, struct space *parent, struct space **out) nodiscard;
+/** To be called before the space runs: forgets translations of code that other spaces may have written, in memory shared with them. */
+struct err *space_recheck_code(struct replay *r, struct space *s) nodiscard;
 struct err *space_instrument(struct replay *r, struct space *s) nodiscard;
 struct err *space_refresh_watch(struct replay *r, struct space *s) nodiscard;
 struct err *object_create(struct replay *r, uint64_t device, uint64_t inode, uint64_t size, struct object **out) nodiscard;

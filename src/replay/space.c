@@ -475,6 +475,7 @@ struct err *space_discard(struct replay *r, struct space *s, gaddr start, gaddr 
                 continue;
             uint64_t offset = m->offset + (from - m->start);
             snapshots_before_shared_write(r, m->object, offset, to - from);
+            r->code_space = 0;
             if (fallocate(m->object->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset,
                           (off_t)(to - from)) != 0)
                 return err_os("cannot punch a hole into shared memory");
@@ -500,8 +501,10 @@ struct err *space_write(struct replay *r, struct space *s, gaddr addr, const voi
     for (size_t i = first_behind(s, addr); i < s->maps.count && s->maps.items[i].start < addr + len; i++) {
         const struct mapping *m = &s->maps.items[i];
         gaddr from = m->start > addr ? m->start : addr, to = m->end < addr + len ? m->end : addr + len;
-        if (m->object)
+        if (m->object) {
             snapshots_before_shared_write(r, m->object, m->offset + (from - m->start), to - from);
+            r->code_space = r->code_space == s->uid ? s->uid : 0;
+        }
         if (m->kind == MAPPING_ANON && from == known)
             known = to;
     }
@@ -524,6 +527,7 @@ struct err *space_write(struct replay *r, struct space *s, gaddr addr, const voi
 static struct err *zero_object(struct replay *r, struct space *s, struct object *o, gaddr addr, uint64_t offset, uint64_t len)
 {
     uint64_t end = offset + len;
+    r->code_space = 0;
     for (off_t at = lseek(o->fd, (off_t)offset, SEEK_DATA); at >= 0 && (uint64_t)at < end;) {
         off_t data_end = lseek(o->fd, at, SEEK_HOLE);
         if (data_end < 0 || (uint64_t)data_end > end)
@@ -602,6 +606,18 @@ struct err *space_copy(struct replay *r, struct space *parent, struct space **ou
     TRY(worker_fork(parent->worker, &s->worker));
     TRY(space_instrument(r, s));
     *out = s;
+    return NULL;
+}
+
+struct err *space_recheck_code(struct replay *r, struct space *s)
+{
+    if (r->code_space == s->uid)
+        return NULL;
+    r->code_space = s->uid;
+    vec_each (m, &s->maps) {
+        if (m->kind == MAPPING_SHARED && (m->prot & PROT_EXEC))
+            TRY(worker_protect(s->worker, m->start, m->end, m->prot)); // no change, but translations go
+    }
     return NULL;
 }
 

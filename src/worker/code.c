@@ -2,7 +2,8 @@
  * they leave by from the back; behind these are the counters of the index variant. A block that is the next to be made after another
  * one that ends in a jump to it takes the place of that jump.
  *
- * Guest pages that hold translated code lose PROT_WRITE until they are written to: then their translations go. */
+ * Guest pages that hold translated code lose PROT_WRITE until they are written to: then their translations go. So do pages that are the
+ * same shared memory at other addresses. */
 #include "worker/code.h"
 
 #include "worker/insn.h"
@@ -150,6 +151,11 @@ static void kill_page(struct code_page *p)
 static void release_page(struct code_page *p)
 {
     kill_page(p);
+    for (uint64_t at = 0; (at = engine_host_alias(p->page, at));) {
+        struct code_page *alias = find_page(at, false);
+        if (alias)
+            kill_page(alias);
+    }
     if (p->withheld) {
         p->withheld = false;
         int prot = engine_host_prot(p->page);
@@ -340,16 +346,26 @@ static void make_present(struct ahead *a, const void *at)
     a->until += PIECE;
 }
 
+static void withhold(uint64_t page)
+{
+    int prot = engine_host_prot(page);
+    if (prot < 0 || !(prot & 2))
+        return;
+    struct code_page *p = find_page(page, true);
+    if (!p->withheld) {
+        p->withheld = true;
+        sys_mprotect(page, PAGE_SIZE, prot & ~2);
+    }
+}
+
 static void watch_page(uint64_t page, uint32_t idx, int which)
 {
     struct code_page *p = find_page(page, true);
     code.blocks[idx].next_in_page[which] = p->first_block;
     p->first_block = idx + 1;
-    int prot = engine_host_prot(page);
-    if (prot >= 0 && (prot & 2) && !p->withheld) {
-        p->withheld = true;
-        sys_mprotect(page, PAGE_SIZE, prot & ~2);
-    }
+    withhold(page);
+    for (uint64_t at = 0; (at = engine_host_alias(page, at));)
+        withhold(at);
 }
 
 /* Is the exit's jump the last thing emitted in the cache? Then its target can take its place. */

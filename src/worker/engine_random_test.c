@@ -150,6 +150,11 @@ void engine_host_before_flush(void)
     engine_take_counts(note_count);
 }
 
+uint64_t engine_host_alias(uint64_t page, uint64_t behind)
+{
+    return 0;
+}
+
 struct addr_range engine_host_region(uint64_t addr)
 {
     return (struct addr_range){addr & ~0xfffull, (addr | 0xfff) + 1};

@@ -29,6 +29,11 @@ void engine_host_begun(const struct block_info *b, unsigned begun)
 {
 }
 
+uint64_t engine_host_alias(uint64_t page, uint64_t behind)
+{
+    return 0;
+}
+
 struct addr_range engine_host_region(uint64_t addr)
 {
     return (struct addr_range){addr & ~0xfffffull, (addr | 0xfffff) + 1};

@@ -35,7 +35,7 @@ struct wire_run {
 struct wire_command {
     uint32_t op, slot;
     uint32_t fd_count; /* descriptors that wait in the socket */
-    uint64_t start, end, offset, len;
+    uint64_t start, end, offset, len; /* WIRE_MAP: len is a number of the shared memory */
     int32_t prot;
     uint32_t kind;
     union {

@@ -17,6 +17,7 @@
 #include <sys/mman.h>
 #include <sys/rseq.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -537,6 +538,12 @@ struct err *worker_map(struct worker *w, gaddr start, gaddr end, int prot, enum 
 {
     struct wire_command c = {.op = WIRE_MAP, .start = start, .end = end, .prot = prot, .kind = kind, .offset = offset};
     struct wire_reply reply;
+    struct stat st;
+    if (kind == MAP_KIND_SHARED) {
+        if (fstat(fd, &st) != 0)
+            return err_os("cannot tell which shared memory this is");
+        c.len = st.st_ino; // no two memfds have the same
+    }
     TRY(exchange_fds(w, &c, &fd, kind == MAP_KIND_ANON ? 0 : 1, &reply));
     return refused(&reply, "map", start, end);
 }

@@ -77,6 +77,7 @@ void *engine_host_alloc(size_t len)
 struct map_entry {
     uint64_t start, end;
     int prot;
+    uint64_t object, offset; /* shared memory: which, and where in it `start` is; object 0: not shared */
 };
 enum { MAX_MAPS = 1 << 18 };
 static struct map_entry *maps;
@@ -115,13 +116,14 @@ static void split(uint64_t addr)
     size_t i = first_behind(addr);
     if (i == map_count || maps[i].start >= addr)
         return;
-    struct map_entry upper = {addr, maps[i].end, maps[i].prot};
+    struct map_entry upper = maps[i];
+    upper.start = addr;
+    upper.offset += addr - maps[i].start;
     maps[i].end = addr;
     insert(i + 1, upper);
 }
 
-/* Sets the protection in the table; prot -1 removes. */
-static void table_set(uint64_t start, uint64_t end, int prot)
+static void table_remove(uint64_t start, uint64_t end)
 {
     split(start);
     split(end);
@@ -130,8 +132,12 @@ static void table_set(uint64_t start, uint64_t end, int prot)
         last++;
     memmove(&maps[first], &maps[last], (map_count - last) * sizeof(maps[0]));
     map_count -= last - first;
-    if (prot >= 0)
-        insert(first, (struct map_entry){start, end, prot});
+}
+
+static void table_set(struct map_entry m)
+{
+    table_remove(m.start, m.end);
+    insert(first_behind(m.start), m);
 }
 
 static void table_protect(uint64_t start, uint64_t end, int prot)
@@ -140,6 +146,43 @@ static void table_protect(uint64_t start, uint64_t end, int prot)
     split(end);
     for (size_t i = first_behind(start); i < map_count && maps[i].start < end; i++)
         maps[i].prot = prot;
+}
+
+uint64_t engine_host_alias(uint64_t page, uint64_t behind)
+{
+    size_t i = first_behind(page);
+    if (i == map_count || maps[i].start > page || !maps[i].object)
+        return 0;
+    uint64_t offset = maps[i].offset + (page - maps[i].start);
+    for (size_t j = first_behind(behind); j < map_count; j++) {
+        const struct map_entry *m = &maps[j];
+        if (m->object != maps[i].object || offset < m->offset || offset - m->offset >= m->end - m->start)
+            continue;
+        uint64_t at = m->start + (offset - m->offset);
+        if (at > behind && at != page)
+            return at;
+    }
+    return 0;
+}
+
+/* Shared memory in [start, end) was written or may now be: translations of it, wherever it is mapped, go. */
+static void forget_shared_code(uint64_t start, uint64_t end)
+{
+    for (size_t i = first_behind(start); i < map_count && maps[i].start < end; i++) {
+        if (!maps[i].object)
+            continue;
+        uint64_t from = maps[i].start > start ? maps[i].start : start, to = maps[i].end < end ? maps[i].end : end;
+        uint64_t first = maps[i].offset + (from - maps[i].start), last = first + (to - from);
+        for (size_t j = 0; j < map_count; j++) {
+            const struct map_entry *m = &maps[j];
+            if (m->object != maps[i].object || !(m->prot & 4))
+                continue;
+            uint64_t m_end = m->offset + (m->end - m->start);
+            uint64_t low = m->offset > first ? m->offset : first, high = m_end < last ? m_end : last;
+            if (low < high)
+                engine_memory_changed(m->start + (low - m->offset), high - low);
+        }
+    }
 }
 
 struct addr_range engine_host_region(uint64_t addr)
@@ -242,7 +285,8 @@ static int64_t do_map(const struct wire_command *c, int fd)
     uint64_t len = c->end - c->start;
     if (c->kind == MAP_KIND_ANON && len >= LEAST_HUGE && len <= MOST_HUGE)
         sys_call6(28, c->start, len, 14, 0, 0, 0); // madvise(MADV_HUGEPAGE)
-    table_set(c->start, c->end, c->prot);
+    table_set((struct map_entry){c->start, c->end, c->prot, c->kind == MAP_KIND_SHARED ? c->len : 0, c->offset});
+    forget_shared_code(c->start, c->end);
     return 0;
 }
 
@@ -253,7 +297,7 @@ static int64_t do_unmap(const struct wire_command *c)
     snapshot_before(c->start, c->end);
     engine_memory_changed(c->start, c->end - c->start);
     engine_filter_prot(c->start, c->end - c->start, 0);
-    table_set(c->start, c->end, -1);
+    table_remove(c->start, c->end);
     return -sys_munmap(c->start, c->end - c->start);
 }
 
@@ -263,8 +307,10 @@ static int64_t do_protect(const struct wire_command *c)
         return 22;
     int prot = engine_filter_prot(c->start, c->end - c->start, c->prot);
     int64_t result = sys_mprotect(c->start, c->end - c->start, real_prot(prot));
-    if (result == 0)
+    if (result == 0) {
         table_protect(c->start, c->end, c->prot);
+        forget_shared_code(c->start, c->end);
+    }
     return -result;
 }
 
@@ -293,7 +339,7 @@ static int64_t do_move(const struct wire_command *c)
     engine_filter_prot(to, to_len, 0);
     restore_protection(from, from + from_len);
     uint64_t done = 0;
-    table_set(to, to + to_len, -1);
+    table_remove(to, to + to_len);
     while (done < from_len) {
         split(from);
         split(from + from_len);
@@ -305,11 +351,12 @@ static int64_t do_move(const struct wire_command *c)
         int64_t error = move_piece(m.start, to + done, len, c->kind);
         if (error)
             return error;
-        table_set(to + done, to + done + len, m.prot);
+        table_set((struct map_entry){to + done, to + done + len, m.prot, m.object, m.offset});
         if (!c->kind)
-            table_set(m.start, m.end, -1);
+            table_remove(m.start, m.end);
         done += len;
     }
+    forget_shared_code(to, to + to_len);
     return 0;
 }
 
@@ -324,8 +371,10 @@ uint64_t snapshot_host_next_mapped(uint64_t addr, uint64_t end)
 uint64_t snapshot_host_copy(uint64_t addr, uint8_t *bytes, uint64_t len, bool write)
 {
     uint64_t done = 0;
-    if (write)
+    if (write) {
         engine_memory_changed(addr, len);
+        forget_shared_code(addr, addr + len);
+    }
     while (done < len) {
         uint64_t at = addr + done;
         done += write ? engine_copy_to_guest(at, bytes + done, len - done) : engine_copy_from_guest(bytes + done, at, len - done);
@@ -486,6 +535,7 @@ static void obey(struct wire_command *c, const int fds[MAX_FDS], struct wire_rep
         }
         snapshot_before(c->start, c->end);
         engine_memory_changed(c->start, c->end - c->start);
+        forget_shared_code(c->start, c->end);
         reply->error = kernel_error(sys_call6(28, c->start, c->end - c->start, 4, 0, 0, 0));
         break;
     case WIRE_READ:

@@ -267,6 +267,46 @@ TEST(workers_share_a_memory_object)
     close(fd);
 }
 
+TEST(code_changes_with_the_same_memory_at_another_address)
+{
+    // mov eax, 1; add edx, eax; mov [rdi+1], cl; dec ecx; jnz to the start; syscall
+    static const uint8_t code[] = {0xb8, 1, 0, 0, 0, 0x01, 0xc2, 0x88, 0x4f, 1, 0xff, 0xc9, 0x75, 0xf2, 0x0f, 0x05};
+    struct regs r = at_start(), out;
+    r.r[UREG_RCX] = 10;
+    for (int mode = ENGINE_COUNT; mode <= ENGINE_INDEX; mode++) {
+        struct worker *w = new_worker();
+        int fd = memfd_create("code", MFD_CLOEXEC);
+        assert_int_equal(ftruncate(fd, 0x3000), 0);
+        assert_ok(worker_map(w, CODE, CODE + 0x2000, PROT_READ | PROT_EXEC, MAP_KIND_SHARED, fd, 0x1000));
+        assert_ok(worker_map(w, DATA, DATA + 0x2000, PROT_READ, MAP_KIND_SHARED, fd, 0));
+        assert_ok(worker_map(w, STACK, STACK + STACK_LEN, PROT_READ | PROT_WRITE, MAP_KIND_ANON, -1, 0));
+        assert_ok(worker_write(w, CODE, code, sizeof(code)));
+        r.r[UREG_RDI] = STACK;
+        assert_int_equal(run(w, (enum engine_mode)mode, &r, UINT64_MAX, &out).reason, STOP_SYSCALL);
+        assert_int_equal(out.r[UREG_RDX], 10);
+        // By the host, at the other address; then by the program, which is allowed to only now.
+        assert_ok(worker_write(w, DATA + 0x1001, "\2", 1));
+        run(w, (enum engine_mode)mode, &r, UINT64_MAX, &out);
+        assert_int_equal(out.r[UREG_RDX], 20);
+        assert_ok(worker_protect(w, DATA, DATA + 0x2000, PROT_READ | PROT_WRITE));
+        r.r[UREG_RDI] = DATA + 0x1000;
+        run(w, (enum engine_mode)mode, &r, UINT64_MAX, &out);
+        assert_int_equal(out.r[UREG_RDX], 2 + 54);
+        // A third place, mapped when the code was translated and where nothing is withheld yet.
+        assert_ok(worker_map(w, DATA + 0x4000, DATA + 0x5000, PROT_READ | PROT_WRITE, MAP_KIND_SHARED, fd, 0x1000));
+        r.r[UREG_RDI] = DATA + 0x4000;
+        run(w, (enum engine_mode)mode, &r, UINT64_MAX, &out);
+        assert_int_equal(out.r[UREG_RDX], 1 + 54);
+        // And moved: to where the offset in the memory counts, not the address.
+        assert_ok(worker_move(w, DATA, 0x2000, DATA + 0x10000, 0x2000, false));
+        r.r[UREG_RDI] = DATA + 0x11000;
+        run(w, (enum engine_mode)mode, &r, UINT64_MAX, &out);
+        assert_int_equal(out.r[UREG_RDX], 1 + 54);
+        worker_destroy(w);
+        close(fd);
+    }
+}
+
 TEST(mappings_move_with_their_protections)
 {
     struct worker *w = new_worker();
@@ -910,6 +950,7 @@ int main(int argc, char **argv)
         t(memory_is_read_and_written_whatever_its_protection),
         t(writing_into_protected_memory_leaves_it_protected),
         t(workers_share_a_memory_object),
+        t(code_changes_with_the_same_memory_at_another_address),
         t(mappings_move_with_their_protections),
         t(a_page_of_code_can_be_written_after_it_was_moved),
         t(a_worker_guards_its_own_memory),
