@@ -166,13 +166,16 @@ static struct err *visit_run(struct hooking *h, struct replay *r, struct moment 
     return NULL;
 }
 
-/* Runs one segment from `from` (or its start) to `until`. */
+/* Runs from `from` (or the segment's start) to `until`, which may be in a later segment. */
 static struct err *visit_segment(struct hooking *h, size_t segment, struct moment from, struct moment until, struct visiting *v)
 {
     struct lease lease;
     TRY(lend_replay(v->q, segment, from, &lease));
     struct err *e = visit_run(h, lease.replay, until, v);
-    return_replay(v->q, &lease, !e);
+    // Behind the segment's end it cannot be used to go back: the program may have written other pages than the segment's.
+    size_t count;
+    const struct history_segment *s = &history_segments(v->q->history, &count)[segment];
+    return_replay(v->q, &lease, !e && moment_cmp(replay_now(lease.replay), s->end) <= 0);
     return e;
 }
 
@@ -180,6 +183,7 @@ struct err *find_hits(struct query_engine *q, const struct hit_place *places, si
                       const struct hook_memory *memory, size_t memory_count, bool (*each)(void *ctx, const struct hit *h),
                       void *ctx, bool *more_out)
 {
+    enum { MOST_SKIPPED = 8, MOST_AT_ONCE = 64 }; // segments
     *more_out = false;
     size_t segments;
     const struct history_segment *segment = history_segments(q->history, &segments);
@@ -195,8 +199,13 @@ struct err *find_hits(struct query_engine *q, const struct hit_place *places, si
     struct err *e = NULL;
     while (!v.stopped && !e) {
         e = check_cancel(q);
-        if (!e && buckets[at] && w->forward)
-            e = visit_segment(&h, at, w->from, segment[at].end, &v);
+        if (!e && buckets[at] && w->forward) {
+            size_t last = at; // of a stretch: to run through a segment costs much less than to open one
+            for (size_t k = at; k < segments && k - last <= MOST_SKIPPED && k - at < MOST_AT_ONCE; k++)
+                last = buckets[k] ? k : last;
+            e = visit_segment(&h, at, w->from, segment[last].end, &v);
+            at = last;
+        }
         struct moment until = moment_cmp(w->from, segment[at].end) < 0 ? w->from : segment[at].end;
         while (!e && buckets[at] && !w->forward && !v.stopped && moment_cmp(segment[at].start, until) < 0) {
             struct moment from = lendable_before(q, at, until);
