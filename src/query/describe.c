@@ -58,6 +58,26 @@ struct err *frame_context(struct query_engine *q, struct replay *r, uint32_t tas
 
 /* --- code --- */
 
+void describe_place(struct query_engine *q, const struct code_place *p, json_t *row)
+{
+    json_object_set_new(row, "module", json_text(p->module->name, strlen(p->module->name)));
+    struct sym_module *sym;
+    struct err *e = module_sym(q, p->module, &sym);
+    const struct sym_function *f;
+    if (!e)
+        e = sym_function_at(sym, p->link_addr, &f);
+    if (!e)
+        json_object_set_new(row, "function", json_function(q, p->module, f));
+    err_free(e);
+    struct sym_line l;
+    e = module_sym(q, p->module, &sym);
+    if (!e)
+        e = sym_line_at(sym, p->link_addr, &l);
+    if (!e)
+        json_object_set_new(row, "location", json_location(l.file, (int)l.line, (int)l.column));
+    err_free(e);
+}
+
 void describe_code(struct query_engine *q, struct replay *r, uint32_t space, gaddr pc, bool back, json_t *row)
 {
     json_object_set_new(row, "pc", json_hex(pc));
@@ -72,22 +92,7 @@ void describe_code(struct query_engine *q, struct replay *r, uint32_t space, gad
         }
         return;
     }
-    json_object_set_new(row, "module", json_text(p.module->name, strlen(p.module->name)));
-    struct sym_module *sym;
-    struct err *e = module_sym(q, p.module, &sym);
-    const struct sym_function *f;
-    if (!e)
-        e = sym_function_at(sym, p.link_addr, &f);
-    if (!e)
-        json_object_set_new(row, "function", json_function(q, p.module, f));
-    err_free(e);
-    struct sym_line l;
-    e = module_sym(q, p.module, &sym);
-    if (!e)
-        e = sym_line_at(sym, p.link_addr, &l);
-    if (!e)
-        json_object_set_new(row, "location", json_location(l.file, (int)l.line, (int)l.column));
-    err_free(e);
+    describe_place(q, &p, row);
 }
 
 /* --- values --- */

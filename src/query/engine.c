@@ -146,6 +146,7 @@ void query_engine_close(struct query_engine *q)
     seats_close(q);
     recall_close(q);
     modules_close(q);
+    register_index_free(q->register_index);
     history_close(q->history);
     trace_close(q->trace);
     vec_each (s, &q->source_maps)
@@ -232,6 +233,8 @@ static const struct {
     {"events", query_events},
     {"functions-in-file", query_functions_in_file},
     {"counts", query_counts},
+    {"instructions", query_instructions},
+    {"dataflow", query_dataflow},
     {"timeline", query_timeline},
 };
 

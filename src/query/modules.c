@@ -77,12 +77,29 @@ struct err *module_sym(struct query_engine *q, struct module *m, struct sym_modu
     return NULL;
 }
 
-struct code_place place_of(struct query_engine *q, struct replay *r, uint32_t space, gaddr pc)
+struct code_place place_in(struct query_engine *q, uint32_t mmap_idx, gaddr map_start, uint64_t map_offset, gaddr pc)
 {
     struct code_place p = {0};
-    size_t count, records, low = 0;
-    const struct mapping *maps = replay_mappings(r, space, &count);
+    size_t records;
     const struct trace_mmap *record = trace_mmaps(q->trace, &records);
+    if (mmap_idx >= records)
+        return p;
+    struct module *m = find_module(q, record[mmap_idx].name);
+    struct sym_module *sym;
+    uint64_t bias;
+    struct err *e = m ? module_sym(q, m, &sym) : err_new(ERR_NOT_FOUND, "no file");
+    if (!e)
+        e = sym_module_bias(sym, map_start, map_offset, &bias);
+    if (!e)
+        p = (struct code_place){m, bias, pc - bias};
+    err_free(e);
+    return p;
+}
+
+struct code_place place_of(struct query_engine *q, struct replay *r, uint32_t space, gaddr pc)
+{
+    size_t count, low = 0;
+    const struct mapping *maps = replay_mappings(r, space, &count);
     size_t high = count;
     while (low < high) {
         size_t middle = (low + high) / 2;
@@ -91,16 +108,7 @@ struct code_place place_of(struct query_engine *q, struct replay *r, uint32_t sp
         else
             low = middle + 1;
     }
-    if (low == count || maps[low].start > pc || maps[low].mmap_idx >= records)
-        return p;
-    struct module *m = find_module(q, record[maps[low].mmap_idx].name);
-    struct sym_module *sym;
-    uint64_t bias;
-    struct err *e = m ? module_sym(q, m, &sym) : err_new(ERR_NOT_FOUND, "no file");
-    if (!e)
-        e = sym_module_bias(sym, maps[low].start, maps[low].offset, &bias);
-    if (!e)
-        p = (struct code_place){m, bias, pc - bias};
-    err_free(e);
-    return p;
+    if (low == count || maps[low].start > pc)
+        return (struct code_place){0};
+    return place_in(q, maps[low].mmap_idx, maps[low].start, maps[low].offset, pc);
 }

@@ -39,6 +39,8 @@ struct recall; /* recall.c */
 
 #define DEFAULT_MEMORY (1ull << 30)
 
+struct register_index; /* register_writes.c */
+
 struct query_engine {
     struct trace *trace;
     struct history *history;
@@ -55,6 +57,7 @@ struct query_engine {
     uint64_t clock;
     struct seat *borrowed;           /* by state_at() */
     struct recall *recall;
+    struct register_index *register_index; /* NULL until needed */
     event_no last_event;
     struct query_sink *sink;         /* of the query at work */
 };
@@ -127,6 +130,8 @@ struct moment end_of_recording(const struct query_engine *q);
 /* modules.c */
 void modules_open(struct query_engine *q);
 void modules_close(struct query_engine *q);
+/** What code is at `pc` of a mapping: made by trace_mmaps() record `mmap_idx`, at map_start, of its file from map_offset. */
+struct code_place place_in(struct query_engine *q, uint32_t mmap_idx, gaddr map_start, uint64_t map_offset, gaddr pc);
 /** What code is at `pc` of the space, now. */
 struct code_place place_of(struct query_engine *q, struct replay *r, uint32_t space, gaddr pc);
 /** Opens the module's symbols. ERR_NOT_FOUND with the reason. */
@@ -176,6 +181,20 @@ struct write_hit {
 struct err *find_writes(struct query_engine *q, uint32_t task, gaddr addr, uint64_t len, const struct window *w,
                         bool (*each)(void *ctx, const struct write_hit *h), void *ctx, bool *more_out) nodiscard;
 
+/** The last write before a moment to any of the bytes: private memory of a space (object 0), also while it was the parent's of which fork
+ * made a copy; or of a shared object, start and end being offsets. out->addr is in these terms. A new mapping counts as a write. */
+struct err *last_write(struct query_engine *q, uint32_t space, uint32_t object, uint64_t start, uint64_t end, struct moment before,
+                       struct write_hit *out, bool *found_out) nodiscard;
+
+/* register_writes.c */
+void register_index_free(struct register_index *x);
+/** The last time before a moment that the task may have written one of the registers (bits by x86_unit()), in a space that it is in
+ * until then: the moment of an instruction, or the end of a run whose event did it. *found_out false: it did not since its start. */
+struct err *last_register_write(struct query_engine *q, uint32_t task, uint32_t space, uint64_t registers, struct moment before,
+                                struct moment *out, bool *found_out) nodiscard;
+/** The registers of its task that an event may change, as bits by x86_unit(). */
+uint64_t event_registers(const struct db_event *e);
+
 /* json.c: values of the protocol */
 json_t *json_moment(struct moment m);
 json_t *json_task(const struct query_engine *q, uint32_t serial);
@@ -215,6 +234,8 @@ struct err *frame_context(struct query_engine *q, struct replay *r, uint32_t tas
 struct err *general_register(const struct regs *regs, unsigned number, void *buf, size_t len) nodiscard;
 /** Adds "function", "location", "pc", "module" of a code address to row. `back`: a return address: the call before it is meant. */
 void describe_code(struct query_engine *q, struct replay *r, uint32_t space, gaddr pc, bool back, json_t *row);
+/** Adds "module", "function", "location" to row. */
+void describe_place(struct query_engine *q, const struct code_place *p, json_t *row);
 /** {text, type, address, size} or {why, type}. Takes over e. */
 json_t *json_value(struct sym_module *m, const struct sym_type *type, struct sym_value *v, struct sym_context *c, struct err *e);
 /** Arguments as [{name, value}] when the context stands at the function's first instruction. */
@@ -232,6 +253,6 @@ typedef struct err *query_function(struct query_engine *q, json_t *params);
 query_function query_info, query_complete_frame, query_stack, query_variables, query_registers, query_memory, query_search,
     query_execution, query_breakpoint, query_address_execution, query_watchpoint, query_step, query_stdouterr, query_signals,
     query_alerts, query_task_tree, query_current_tasks, query_annotations, query_source, query_maps, query_events,
-    query_functions_in_file, query_counts, query_timeline;
+    query_functions_in_file, query_counts, query_instructions, query_dataflow, query_timeline;
 
 #endif

@@ -39,7 +39,7 @@ static struct err *give_write(struct query_engine *q, const struct write_hit *h,
     json_object_set_new(row, "size", json_integer((json_int_t)h->size));
     json_object_set_new(row, "by", json_string(h->event ? "kernel" : "instruction"));
     json_t *before = bytes_at(q, h->moment, task, addr, len);
-    struct moment next = h->event ? (struct moment){h->event, 0} : (struct moment){h->moment.event, h->moment.icount + 1};
+    struct moment next = h->event ? (struct moment){h->moment.event + 1, 0} : (struct moment){h->moment.event, h->moment.icount + 1};
     json_t *after = bytes_at(q, next, task, addr, len);
     if (h->possible && json_equal(before, after))
         json_object_set_new(row, "possible", json_true());

@@ -15,6 +15,8 @@ struct physical {
 
 typedef VEC(struct physical) physical_list;
 
+static void add_private(const struct query_engine *q, uint32_t space, gaddr addr, uint64_t len, physical_list *out);
+
 static struct err *resolve(struct query_engine *q, struct moment m, uint32_t task, gaddr addr, uint64_t len, physical_list *out)
 {
     struct replay *r;
@@ -37,8 +39,14 @@ static struct err *resolve(struct query_engine *q, struct moment m, uint32_t tas
     }
     if (!mapped)
         return err_new(ERR_FAULT, "nothing is mapped at %#llx at this moment", (unsigned long long)addr);
-    vec_push(out, (struct physical){space, 0, addr, addr + len, addr, {0, 0}, end});
-    // A copy made by fork: before that, the bytes were the parent's.
+    add_private(q, space, addr, len, out);
+    return NULL;
+}
+
+/* Private memory of a space. If fork made it: before that, the bytes were the parent's. */
+static void add_private(const struct query_engine *q, uint32_t space, gaddr addr, uint64_t len, physical_list *out)
+{
+    vec_push(out, (struct physical){space, 0, addr, addr + len, addr, {0, 0}, {UINT64_MAX, UINT64_MAX}});
     size_t spaces;
     const struct db_space *known = history_spaces(q->history, &spaces);
     for (unsigned depth = 0; depth < 64; depth++) {
@@ -56,7 +64,6 @@ static struct err *resolve(struct query_engine *q, struct moment m, uint32_t tas
         vec_push(out, (struct physical){s->parent, 0, addr, addr + len, addr, {0, 0}, s->at});
         space = s->parent;
     }
-    return NULL;
 }
 
 static int compare_hits(const void *a, const void *b)
@@ -66,15 +73,30 @@ static int compare_hits(const void *a, const void *b)
     return order ? order : (x->event > y->event) - (x->event < y->event);
 }
 
-static void add_kernel_writes(const struct segment *s, const physical_list *places, struct buf *hits)
+/* What an event wants in memory before the program runs towards it is written right behind the event before: the records of a
+ * syscall buffer, and the flag for a hook's exit (replay: prepare_frame). It is the first write of the event. */
+static bool is_prepared(const struct query_engine *q, const struct db_event *e, uint32_t idx, const struct db_kernel_write *w)
+{
+    if (idx || e->number < 2)
+        return false;
+    if (e->kind == FRAME_SYSCALLBUF_FLUSH)
+        return w->object || w->addr < 0x70001000 || w->addr >= 0x70002000; // not the thread's page: that comes with the event
+    return e->kind == FRAME_SYSCALL && e->syscall_state != SYSCALL_EXITING && w->len == 1 &&
+           e->syscall_no == trace_header(q->trace)->rrcall_base + 2;
+}
+
+static void add_kernel_writes(const struct query_engine *q, const struct segment *s, const physical_list *places, struct buf *hits)
 {
     vec_each (e, &s->events) {
         for (uint32_t i = 0; i < e->write_count; i++) {
             const struct db_kernel_write *w = &s->kernel_writes.items[e->write_idx + i];
             vec_each (p, places) {
                 struct moment at = {e->number - 1, e->icount};
+                if (is_prepared(q, e, i, w))
+                    at = (struct moment){e->number - 2, q->event_icount.items[e->number - 1]};
+                // A space's first bytes come with the event that makes it; what that does to the parent comes behind the copying.
                 if (w->space != p->space || w->object != p->object || w->addr >= p->end || w->addr + w->len <= p->start ||
-                    moment_cmp(at, p->from) < 0 || moment_cmp(at, p->until) >= 0)
+                    e->number >= p->until.event)
                     continue;
                 uint64_t start = w->addr > p->start ? w->addr : p->start;
                 uint64_t end = w->addr + w->len < p->end ? w->addr + w->len : p->end;
@@ -195,7 +217,7 @@ static struct err *search(struct query_engine *q, const physical_list *places, c
         cleanup(buf_deinit) struct buf hits = {0};
         const struct segment *events;
         TRY(history_part(q->history, at, PART_EVENTS, &events));
-        add_kernel_writes(events, places, &hits);
+        add_kernel_writes(q, events, places, &hits);
         if (maybe)
             TRY(run_segment(q, at, places, w, segment[at].end, &hits));
         size_t n = hits.len / sizeof(struct write_hit);
@@ -232,4 +254,30 @@ struct err *find_writes(struct query_engine *q, uint32_t task, gaddr addr, uint6
         e = search(q, &places, w, each, ctx, more_out);
     vec_deinit(&places);
     return e;
+}
+
+static bool keep_hit(void *ctx, const struct write_hit *h)
+{
+    *(struct write_hit *)ctx = *h;
+    return true;
+}
+
+struct err *last_write(struct query_engine *q, uint32_t space, uint32_t object, uint64_t start, uint64_t end, struct moment before,
+                       struct write_hit *out, bool *found_out)
+{
+    physical_list places = {0};
+    if (object)
+        vec_push(&places, (struct physical){0, object, start, end, start, {0, 0}, {UINT64_MAX, UINT64_MAX}});
+    else
+        add_private(q, space, start, end - start, &places);
+    const struct window w = {.from = before, .limit = 1};
+    struct write_hit hit = {.size = UINT64_MAX};
+    bool more;
+    struct err *e = search(q, &places, &w, keep_hit, &hit, &more);
+    vec_deinit(&places);
+    TRY(e);
+    *found_out = hit.size != UINT64_MAX;
+    if (*found_out)
+        *out = hit;
+    return NULL;
 }

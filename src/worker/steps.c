@@ -9,7 +9,8 @@
 
 enum { MAX_CAPTURES = WINDOW_LEN / sizeof(struct step_capture) };
 static struct rows steps, memory;
-static bool record, vectors;
+static bool record_any, vectors, one_slot;
+static uint32_t wanted_slot;
 static uint64_t max_rows, row_count;
 static struct step_capture *captures;
 static uint64_t capture_count, next_capture;
@@ -30,7 +31,9 @@ void steps_clock(uint64_t stamp, uint64_t icount_base)
 
 void steps_select(const struct wire_command *c, const uint8_t *window)
 {
-    record = c->steps.record;
+    record_any = c->steps.record;
+    one_slot = c->steps.one_slot;
+    wanted_slot = c->steps.slot;
     vectors = c->steps.vectors;
     max_rows = c->steps.max_rows;
     row_count = 0;
@@ -96,6 +99,7 @@ static uint64_t until_capture(uint64_t icount)
 
 void steps_run(struct engine_task *task, uint32_t slot, const struct engine_request *q, struct engine_result *out)
 {
+    bool record = record_any && (!one_slot || slot == wanted_slot);
     if (!record && next_capture == capture_count) {
         hooks_run(task, slot, q, out);
         return;

@@ -210,6 +210,22 @@ TEST(memory_is_captured_at_its_moments)
     worker_destroy(w);
 }
 
+TEST(other_tasks_are_left_alone)
+{
+    struct worker *w = with_program(count_down, sizeof(count_down));
+    assert_ok(worker_set_steps(w, &(struct step_request){.record = true, .one_slot = true, .slot = 1}));
+    struct regs r = at_start();
+    struct engine_result result;
+    for (unsigned slot = 0; slot < 3; slot++)
+        assert_ok(worker_run(w, slot, &all, &r, &result, NULL));
+    cleanup(buf_deinit) struct buf rows = {0};
+    assert_ok(worker_take_steps(w, &rows, NULL));
+    const struct step_row *row = (const void *)rows.data;
+    assert_int_equal(rows.len, 2003 * sizeof(*row));
+    assert_int_equal(row->slot, 1);
+    worker_destroy(w);
+}
+
 TEST(hooks_see_the_same_in_steps)
 {
     struct worker *w = with_program(count_down, sizeof(count_down));
@@ -232,4 +248,5 @@ TEST(hooks_see_the_same_in_steps)
 
 TEST_MAIN(t(every_instruction_has_a_row_and_the_end_has_one), t(a_run_in_steps_ends_as_any_other),
           t(there_are_no_more_rows_than_asked_for), t(a_fault_leaves_its_instruction_and_an_end), t(vector_state_comes_along),
-          t(memory_is_captured_at_its_moments), t(hooks_see_the_same_in_steps))
+          t(memory_is_captured_at_its_moments), t(other_tasks_are_left_alone),
+          t(hooks_see_the_same_in_steps))

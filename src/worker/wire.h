@@ -46,7 +46,8 @@ struct wire_command {
             uint64_t watch_count, max_rows, memory_count;
         } consume;
         struct {
-            uint8_t record, vectors;
+            uint8_t record, vectors, one_slot;
+            uint32_t slot;
             uint64_t max_rows;
         } steps;
     };

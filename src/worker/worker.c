@@ -842,6 +842,8 @@ struct err *worker_set_steps(struct worker *w, const struct step_request *reques
     struct wire_command c = {.op = WIRE_STEPS, .len = q->capture_count};
     c.steps.record = q->record;
     c.steps.vectors = q->vectors;
+    c.steps.one_slot = q->one_slot;
+    c.steps.slot = q->slot;
     c.steps.max_rows = q->max_rows;
     if (q->capture_count > 100000)
         return err_new(ERR_LIMIT, "%zu captures; at most 100000", q->capture_count);

@@ -203,6 +203,8 @@ struct step_capture {
 struct step_request {
     bool record;      /* a step_row before each instruction; each followed by XSTATE_MAX bytes of vector state if `vectors` */
     bool vectors;
+    bool one_slot;    /* record the task in `slot` only; others run at full speed */
+    uint32_t slot;
     size_t max_rows;  /* the run ends with STOP_CONSUMER when reached; 0: no limit but 1 GiB */
     const struct step_capture *captures; /* by rising time; at most 100000 */
     size_t capture_count;

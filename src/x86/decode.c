@@ -329,6 +329,11 @@ static uint8_t class_of(const ZydisDecodedInstruction *z)
         return X86_SYSCALL;
     case ZYDIS_MNEMONIC_INT:
         return z->raw.imm[0].value.u == 0x80 ? X86_SYSCALL : X86_PLAIN;
+    case ZYDIS_MNEMONIC_PUSH:
+        return X86_PUSH;
+    case ZYDIS_MNEMONIC_POP:
+    case ZYDIS_MNEMONIC_LEAVE:
+        return X86_POP;
     case ZYDIS_MNEMONIC_RDTSC:
     case ZYDIS_MNEMONIC_RDTSCP:
     case ZYDIS_MNEMONIC_CPUID:

@@ -42,6 +42,8 @@ struct x86_span {
 
 enum x86_class {
     X86_PLAIN,
+    X86_PUSH, /* of a register or another operand */
+    X86_POP,  /* also leave, which pops rbp */
     X86_JUMP, /* conditional or not */
     X86_CALL,
     X86_RETURN,

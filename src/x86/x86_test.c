@@ -176,10 +176,12 @@ TEST(the_stack_passes_values_on)
 {
     uint64_t sp = before.r[UREG_RSP];
     struct x86_insn in = insn("53"); // push rbx
+    assert_int_equal(in.class, X86_PUSH);
     assert_copy(&in, mem(sp - 8), reg("rbx", 0));
     assert_kind(&in, reg("rsp", 0), X86_COMPUTED);
     assert_kind(&in, mem(sp), X86_UNTOUCHED);
     in = insn("5b"); // pop rbx
+    assert_int_equal(in.class, X86_POP);
     assert_copy(&in, reg("rbx", 7), mem(sp + 7));
     in = insn("8f442408"); // pop qword ptr [rsp+8]
     assert_copy(&in, mem(sp + 16), mem(sp));

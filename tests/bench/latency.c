@@ -11,8 +11,9 @@
 
 enum { KIND_MS = 800 /* of a kind of question, cold or warm */, CHOOSE_MS = 2500 /* of looking for places and functions, each */, MOST_PLACES = 50 };
 
-enum question { STATE, MEMORY, STACK, LAST_WRITE, NEXT_EXECUTION, FUNCTION, QUESTIONS };
-static const char *const names[QUESTIONS] = {"state", "memory", "stack", "last write", "next execution", "100 calls"};
+enum question { STATE, MEMORY, STACK, LAST_WRITE, NEXT_EXECUTION, INSTRUCTIONS, DATAFLOW, DATAFLOW_STACK, FUNCTION, QUESTIONS };
+static const char *const names[QUESTIONS] = {"state", "memory", "stack", "last write", "next execution", "20 instructions", "origin of reg.",
+                                              "origin of [rsp]", "100 calls"};
 
 /* What the questions are about: a moment and an address that is known to be of use there. */
 struct place {
@@ -105,6 +106,16 @@ static double question(struct query_engine *q, enum question kind, const struct 
                                                      "limit", 1), &ms);
         break;
     }
+    case INSTRUCTIONS:
+        rows = ask(q, "instructions", json_pack("{sO, si}", "focus", p->focus, "limit", 20), &ms);
+        break;
+    case DATAFLOW:
+        rows = ask(q, "dataflow", json_pack("{sO, ss, si}", "focus", p->focus, "register", around[1 + next_random() % 3], "limit", 1), &ms);
+        break;
+    case DATAFLOW_STACK:
+        rows = ask(q, "dataflow", json_pack("{sO, ss, si, si}", "focus", p->focus, "address", reg_of(p, "rsp"), "length", 8, "limit", 1),
+                   &ms);
+        break;
     default: {
         json_t *f = json_array_get(functions, next_random() % (json_array_size(functions) ? json_array_size(functions) : 1));
         if (!f)

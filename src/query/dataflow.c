@@ -1,0 +1,677 @@
+/* Where the value of some bytes came from.
+ *
+ * The bytes are items: runs of bytes in memory or in a register, each at a moment. All items go back in time together. A stretch
+ * before the latest of them is run in steps; going through it backwards, an instruction that wrote a byte of an item says what the
+ * byte is (x86_origin_of()): a copy of another, which becomes the item; or a constant, a computation: that is a row. Items which
+ * the stretch does not touch are searched for in the whole recording (last_write(), last_register_write()), and the next stretch ends
+ * where the last of these writes is.
+ *
+ *     stretch:   ...  mov rax, [rbx]   mov [rsp+8], rax   call   push rbp ...   mov rdx, [rsp+16]    <- edx asked about
+ *                     memory at rbx <- rax             <- memory at rsp+8                            <- rdx
+ *
+ * Invariants: 1. no write to an item lies between what has been gone through and its `before`. 2. rows are given in the order of time,
+ * latest first; a row's parent comes before it. */
+#include "query/dataflow_int.h"
+
+enum { SHORT_STRETCH = 2000, LONG_STRETCH = 1 << 17, MOST_STRETCHES = 200, CACHE_SIZE = 1 << 13 };
+
+/* Decoded instructions by address; what was decoded is compared, as code may change. */
+struct insn_cache {
+    struct {
+        gaddr pc;
+        uint8_t bytes[X86_MAX_LEN + 1];
+        struct x86_insn insn;
+    } items[CACHE_SIZE];
+};
+
+static const struct x86_insn *decode_step(struct flow *f, const struct step_row *row)
+{
+    gaddr pc = row->regs.r[UREG_RIP];
+    __typeof__(&f->cache->items[0]) c = &f->cache->items[(pc ^ pc >> 13) % CACHE_SIZE];
+    if (c->pc == pc && c->insn.len && memcmp(c->bytes, row->code, c->insn.len) == 0 && c->insn.len <= row->code_len)
+        return &c->insn;
+    c->pc = pc;
+    c->insn.len = 0;
+    if (!x86_decode(row->code, row->code_len, pc, &c->insn))
+        return NULL;
+    memcpy(c->bytes, row->code, sizeof(row->code));
+    return &c->insn;
+}
+
+/* --- items --- */
+
+struct flow_item flow_part(const struct flow_item *item, uint32_t from, uint32_t len)
+{
+    struct flow_item part = *item;
+    part.at += from;
+    part.object_at += from;
+    part.offset += from;
+    part.len = len;
+    part.held = NULL;
+    memmove(part.value, item->value + from, len);
+    return part;
+}
+
+void flow_add(struct flow *f, const struct stretch *s, struct flow_item item)
+{
+    if (!item.memory) {
+        vec_push(&f->items, item);
+        return;
+    }
+    while (item.len) {
+        const struct stretch_mapping *m = stretch_mapping_at(s, item.space, item.at, item.before);
+        uint64_t here = m ? m->end - item.at : PAGE_SIZE - item.at % PAGE_SIZE;
+        uint32_t len = here < item.len ? (uint32_t)here : item.len;
+        struct flow_item part = flow_part(&item, 0, len);
+        part.held = steal(item.held);
+        part.object = m ? m->object : 0;
+        part.object_at = m && m->object ? m->offset + (item.at - m->start) : 0;
+        vec_push(&f->items, part);
+        item = flow_part(&item, len, item.len - len);
+    }
+}
+
+json_t *flow_place(const struct flow_item *item)
+{
+    char name[32];
+    if (!item->memory)
+        return json_pack("{ss}", "register", x86_register_name((unsigned)item->at, item->len, name, sizeof(name)));
+    return json_pack("{so, sI}", "address", json_hex(item->at), "length", (json_int_t)item->len);
+}
+
+static struct err *give_now(struct flow *f, struct flow_item *item, json_t *row, uint32_t *id_out)
+{
+    if (f->rows >= f->limit) {
+        f->cut = true;
+        json_decref(row);
+        return err_new(ERR_LIMIT, "the limit of rows is reached");
+    }
+    uint32_t id = ++f->rows;
+    json_object_set_new(row, "id", json_integer(id));
+    if (item->parent)
+        json_object_set_new(row, "parent", json_integer(item->parent));
+    if (item->saved)
+        json_object_set_new(row, "saved", json_integer(item->saved));
+    item->saved = 0;
+    if (id_out)
+        *id_out = id;
+    return give(f->q, row);
+}
+
+/* A pop that turned out to be no restoring of a saved register. */
+static struct err *give_held(struct flow *f, struct flow_item *item)
+{
+    if (!item->held)
+        return NULL;
+    json_t *row = steal(item->held);
+    return give_now(f, item, row, &item->parent);
+}
+
+struct err *flow_give(struct flow *f, struct flow_item *item, struct moment at, uint32_t task, json_t *row, uint32_t *id_out)
+{
+    struct err *e = give_held(f, item);
+    if (e) {
+        json_decref(row);
+        return e;
+    }
+    json_object_set_new(row, "focus", json_focus(f->q, at, task, 0));
+    json_object_set_new(row, "task", json_task(f->q, task));
+    json_object_set_new(row, "offset", json_integer(item->offset));
+    json_object_set_new(row, "length", json_integer(item->len));
+    json_object_set_new(row, "to", flow_place(item));
+    if (item->known)
+        json_object_set_new(row, "value", json_bytes(item->value, item->len));
+    return give_now(f, item, row, id_out);
+}
+
+/* --- instructions --- */
+
+/* An executed instruction, as x86_origin_of() wants to know it. */
+struct execution {
+    struct flow *f;
+    const struct stretch *stretch;
+    size_t step;
+    const struct x86_insn *insn;
+    struct x86_run run;
+    bool loaded;
+    struct xstate xstate; /* if loaded */
+};
+
+static bool read_vectors(void *ctx, unsigned start, unsigned len, uint8_t *out)
+{
+    struct execution *x = ctx;
+    const struct stretch_step *st = &x->stretch->steps.items[x->step];
+    if (!x->loaded) {
+        struct replay *r;
+        struct err *e = state_at(x->f->q, st->at, &r);
+        if (!e)
+            e = replay_xstate(r, st->task, &x->xstate);
+        x->loaded = !e;
+        err_free(e);
+    }
+    return x->loaded && read_xstate(x->xstate.data, start, len, out);
+}
+
+static bool read_bytes(void *ctx, bool after, gaddr addr, unsigned len, uint8_t *out)
+{
+    struct execution *x = ctx;
+    const struct stretch_step *st = &x->stretch->steps.items[x->step];
+    struct moment m = {st->at.event, st->at.icount + after};
+    struct replay *r;
+    struct err *e = state_at(x->f->q, m, &r);
+    if (!e)
+        e = replay_read(r, st->space, addr, out, len, NULL);
+    bool ok = !e;
+    err_free(e);
+    return ok;
+}
+
+/* The address at which the instruction's space has byte 0 of the item, if an access of it may touch the item. */
+static bool address_in_space(const struct execution *x, const struct flow_item *item, const struct x86_access *a, gaddr *out)
+{
+    const struct stretch_step *st = &x->stretch->steps.items[x->step];
+    if (!item->object) {
+        *out = item->at;
+        return st->space == item->space && a->addr < item->at + item->len && (a->addr + a->len > item->at || !a->len);
+    }
+    const struct stretch_mapping *m = stretch_mapping_at(x->stretch, st->space, a->addr, st->at);
+    if (!m || m->object != item->object)
+        return false;
+    *out = item->object_at - m->offset + m->start;
+    return a->addr < *out + item->len && a->addr + a->len > *out;
+}
+
+static json_t *step_row(const struct execution *x, const char *kind)
+{
+    const struct stretch_step *st = &x->stretch->steps.items[x->step];
+    struct query_engine *q = x->f->q;
+    gaddr pc = x->insn->pc;
+    char text[128];
+    json_t *row = json_pack("{ss, ss, so}", "kind", kind, "text", x86_format(st->row->code, st->row->code_len, pc, text, sizeof(text)),
+                            "pc", json_hex(pc));
+    const struct stretch_mapping *m = stretch_mapping_at(x->stretch, st->space, pc, st->at);
+    struct code_place p = m ? place_in(q, m->mmap_idx, m->start, m->offset, pc) : (struct code_place){0};
+    if (p.module)
+        describe_place(q, &p, row);
+    return row;
+}
+
+static bool same_run(const struct x86_origin *a, const struct x86_origin *b, unsigned distance)
+{
+    if (a->kind != b->kind)
+        return false;
+    switch (a->kind) {
+    case X86_COPY: {
+        // A copy out of two registers is two copies.
+        bool same = a->from.memory || x86_unit((unsigned)a->from.at) == x86_unit((unsigned)b->from.at);
+        return a->from.memory == b->from.memory && b->from.at == a->from.at + distance && same;
+    }
+    case X86_SIGN:
+        return a->from.memory == b->from.memory && a->from.at == b->from.at;
+    case X86_UNKNOWN:
+        return str_eq(a->why, b->why);
+    default:
+        return true;
+    }
+}
+
+/* The item that a byte range of a source is. */
+static struct flow_item source_item(const struct execution *x, const struct flow_item *part, struct x86_place from)
+{
+    const struct stretch_step *st = &x->stretch->steps.items[x->step];
+    struct flow_item item = *part;
+    item.memory = from.memory;
+    item.at = from.at;
+    item.task = st->task;
+    item.space = st->space;
+    item.object = 0;
+    item.before = st->at;
+    item.searched = false;
+    item.held = NULL;
+    return item;
+}
+
+/* What is read from a general register must be the value that is followed: anything else is a mistake of ours. */
+static bool value_agrees(const struct execution *x, const struct flow_item *item)
+{
+    uint8_t v[MOST_BYTES];
+    return item->memory || !item->known || !x86_read_regs(x->run.before, (unsigned)item->at, item->len, v) ||
+           memcmp(v, item->value, item->len) == 0;
+}
+
+static bool is_whole_register(const struct flow_item *item)
+{
+    return !item->memory && item->at < X86_RIP && item->at % 8 == 0 && item->len == 8;
+}
+
+static struct err *follow_copy(struct execution *x, struct flow_item *part, struct x86_place from)
+{
+    struct flow *f = x->f;
+    const struct stretch_step *st = &x->stretch->steps.items[x->step];
+    struct flow_item source = source_item(x, part, from);
+    // push and pop of one register, the value being the same all along: it was kept for the caller.
+    if (part->held && x->insn->class == X86_PUSH && is_whole_register(&source) && source.at == part->held_register) {
+        json_decref(steal(part->held));
+        source.saved = part->saved + 1;
+        flow_add(f, x->stretch, source);
+        return NULL;
+    }
+    json_t *row = step_row(x, "copy");
+    json_object_set_new(row, "from", flow_place(&source));
+    if (!value_agrees(x, &source)) {
+        json_object_set_new(row, "kind", json_string("unknown"));
+        json_object_set_new(row, "why", json_string("the value read here is not the one that was followed"));
+        return flow_give(f, part, st->at, st->task, row, NULL);
+    }
+    if (x->insn->class == X86_POP && !f->show_saves && is_whole_register(part) && !part->held) {
+        json_object_set_new(row, "focus", json_focus(f->q, st->at, st->task, 0));
+        json_object_set_new(row, "task", json_task(f->q, st->task));
+        json_object_set_new(row, "offset", json_integer(part->offset));
+        json_object_set_new(row, "length", json_integer(part->len));
+        json_object_set_new(row, "to", flow_place(part));
+        if (part->known)
+            json_object_set_new(row, "value", json_bytes(part->value, part->len));
+        source.held = row;
+        source.held_register = part->at;
+        flow_add(f, x->stretch, source);
+        return NULL;
+    }
+    TRY(flow_give(f, part, st->at, st->task, row, &source.parent));
+    source.saved = 0;
+    flow_add(f, x->stretch, source);
+    return NULL;
+}
+
+/* Goes on with what the bytes were computed from. */
+static struct err *follow_inputs(struct execution *x, struct flow_item *part, uint32_t id, gaddr base)
+{
+    struct flow *f = x->f;
+    enum { MOST_INPUTS = 32 };
+    struct x86_input all[MOST_INPUTS];
+    size_t n = 0;
+    for (uint32_t i = 0; i < part->len; i++) {
+        struct x86_input some[MOST_INPUTS];
+        struct x86_place to = part->memory ? (struct x86_place){true, base + i} : (struct x86_place){false, part->at + i};
+        size_t count = x86_inputs_of(x->insn, &x->run, to, some, MOST_INPUTS);
+        for (size_t k = 0; k < count; k++) {
+            size_t a = 0;
+            // Neighbours and overlaps become one.
+            while (a < n && (all[a].from.memory != some[k].from.memory || some[k].from.at > all[a].from.at + all[a].len ||
+                             some[k].from.at + some[k].len < all[a].from.at ||
+                             (!some[k].from.memory && x86_unit((unsigned)some[k].from.at) != x86_unit((unsigned)all[a].from.at))))
+                a++;
+            if (a == n && n < MOST_INPUTS) {
+                all[n++] = some[k];
+            } else if (a < n) {
+                uint64_t start = some[k].from.at < all[a].from.at ? some[k].from.at : all[a].from.at;
+                uint64_t end = some[k].from.at + some[k].len > all[a].from.at + all[a].len ? some[k].from.at + some[k].len
+                                                                                           : all[a].from.at + all[a].len;
+                all[a].from.at = start;
+                all[a].len = (uint32_t)(end - start);
+            }
+        }
+    }
+    for (size_t i = 0; i < n; i++) {
+        struct flow_item input = source_item(x, part, all[i].from);
+        input.offset = 0;
+        input.len = all[i].len < MOST_BYTES ? all[i].len : MOST_BYTES;
+        input.parent = id;
+        input.depth = part->depth + 1;
+        input.saved = 0;
+        input.known = !input.memory && x86_read_regs(x->run.before, (unsigned)input.at, input.len, input.value);
+        flow_add(f, x->stretch, input);
+    }
+    return NULL;
+}
+
+/* Bytes [from, from + len) of the item with one kind of origin. */
+static struct err *follow_origin(struct execution *x, struct flow_item *part, const struct x86_origin *o, bool extends, gaddr base)
+{
+    struct flow *f = x->f;
+    const struct stretch_step *st = &x->stretch->steps.items[x->step];
+    json_t *row;
+    uint32_t id;
+    switch (o->kind) {
+    case X86_UNTOUCHED:
+        vec_push(&f->items, *part);
+        return NULL;
+    case X86_COPY:
+        return follow_copy(x, part, o->from);
+    case X86_CONST:
+        row = step_row(x, extends ? "extension" : "constant");
+        return flow_give(f, part, st->at, st->task, row, NULL);
+    case X86_SIGN: {
+        struct flow_item source = source_item(x, part, o->from);
+        source.offset = 0;
+        source.len = 1;
+        source.known = false;
+        source.depth++;
+        row = step_row(x, "extension");
+        json_object_set_new(row, "from", flow_place(&source));
+        TRY(flow_give(f, part, st->at, st->task, row, &source.parent));
+        if (f->arithmetic && part->depth < f->max_depth)
+            flow_add(f, x->stretch, source);
+        return NULL;
+    }
+    case X86_COMPUTED:
+        row = step_row(x, x->insn->class == X86_TRAP ? "instruction" : "arithmetic");
+        TRY(flow_give(f, part, st->at, st->task, row, &id));
+        return f->arithmetic && part->depth < f->max_depth ? follow_inputs(x, part, id, base) : NULL;
+    default:
+        row = step_row(x, "unknown");
+        json_object_set_new(row, "why", json_string(o->why));
+        return flow_give(f, part, st->at, st->task, row, NULL);
+    }
+}
+
+/* What the instruction did to one item; base: where its space has the item's first byte. */
+static struct err *follow_item(struct execution *x, size_t idx, gaddr base)
+{
+    struct flow *f = x->f;
+    struct flow_item item = f->items.items[idx];
+    struct x86_origin origins[MOST_BYTES];
+    bool touched = false, copies = false;
+    for (uint32_t i = 0; i < item.len; i++) {
+        struct x86_place to = item.memory ? (struct x86_place){true, base + i} : (struct x86_place){false, item.at + i};
+        origins[i] = x86_origin_of(x->insn, &x->run, to);
+        touched |= origins[i].kind != X86_UNTOUCHED;
+        copies |= origins[i].kind == X86_COPY || origins[i].kind == X86_SIGN;
+    }
+    if (!touched)
+        return NULL;
+    f->items.items[idx].len = 0;
+    f->items.items[idx].held = NULL;
+    f->moves++;
+    bool first = true;
+    for (uint32_t from = 0; from < item.len; first = false) {
+        uint32_t len = 1;
+        while (from + len < item.len && same_run(&origins[from], &origins[from + len], len))
+            len++;
+        struct err *e = NULL;
+        if (first && len < item.len)
+            e = give_held(f, &item);
+        struct flow_item part = flow_part(&item, from, len);
+        if (first)
+            part.held = steal(item.held);
+        if (!e)
+            e = follow_origin(x, &part, &origins[from], copies && (!item.memory || len < item.len), base + from);
+        json_decref(part.held);
+        TRY(e);
+        from += len;
+    }
+    return NULL;
+}
+
+static struct err *follow_step(struct flow *f, const struct stretch *s, size_t i)
+{
+    const struct stretch_step *st = &s->steps.items[i];
+    const struct x86_insn *in = decode_step(f, st->row);
+    if (!in)
+        return NULL;
+    if (in->class == X86_SYSCALL)
+        return flow_carried_out(f, s, i);
+    struct execution x = {.f = f, .stretch = s, .step = i, .insn = in,
+                          .run = {.before = &st->row->regs, .registers = read_vectors, .memory = read_bytes}};
+    x.run.ctx = &x;
+    struct x86_access accesses[X86_MAX_ACCESSES];
+    size_t access_count = 0;
+    bool have_accesses = false, have_after = false, partial;
+    size_t count = f->items.count; // those that this step adds are before it
+    for (size_t k = 0; k < count; k++) {
+        struct flow_item *item = &f->items.items[k];
+        if (!item->len || moment_cmp(st->at, item->before) >= 0)
+            continue;
+        gaddr base = item->at;
+        if (item->memory) {
+            bool hit = false;
+            if (!in->writes_memory)
+                continue;
+            if (!have_accesses && in->repeats) {
+                const struct step_row *after = stretch_after(s, i, &partial);
+                if (!after)
+                    return NULL;
+                x.run.after = &after->regs;
+                have_after = true;
+            }
+            if (!have_accesses)
+                access_count = x86_accesses(in, &x.run, accesses);
+            have_accesses = true;
+            for (size_t a = 0; a < access_count && !hit; a++)
+                hit = accesses[a].writes && address_in_space(&x, item, &accesses[a], &base);
+            if (!hit)
+                continue;
+        } else {
+            uint64_t units = x86_unit((unsigned)item->at) | x86_unit((unsigned)item->at + item->len - 1);
+            if (item->task != st->task || !(in->written & units))
+                continue;
+        }
+        if (!have_after) {
+            const struct step_row *after = stretch_after(s, i, &partial);
+            if (!after)
+                return NULL; // not executed
+            x.run.after = &after->regs;
+            have_after = true;
+        }
+        TRY(follow_item(&x, k, base));
+    }
+    return NULL;
+}
+
+/* --- stretches --- */
+
+static void drop_dead(struct flow *f)
+{
+    size_t n = 0;
+    vec_each (item, &f->items) {
+        if (item->len)
+            f->items.items[n++] = *item;
+    }
+    f->items.count = n;
+}
+
+/* Goes through a stretch backwards. */
+static struct err *sweep(struct flow *f, const struct stretch *s)
+{
+    event_no event = s->until.event; // whose effects come next
+    for (size_t i = s->steps.count; i-- > 0;) {
+        const struct stretch_step *st = &s->steps.items[i];
+        for (; event > st->at.event; event--)
+            TRY(flow_event(f, s, event));
+        if (st->row->end)
+            continue;
+        TRY(follow_step(f, s, i));
+        if (f->items.count > MOST_ITEMS) {
+            f->cut = true;
+            return err_new(ERR_LIMIT, "too many pieces");
+        }
+        if (i % 256 == 0) {
+            drop_dead(f);
+            if (!f->items.count)
+                return NULL;
+            TRY(check_cancel(f->q));
+        }
+    }
+    for (; event > s->from.event; event--)
+        TRY(flow_event(f, s, event));
+    drop_dead(f);
+    // What is left was not written in the stretch.
+    vec_each (item, &f->items) {
+        if (moment_cmp(item->before, s->from) > 0) {
+            item->before = s->from;
+            item->searched = false;
+        }
+    }
+    return NULL;
+}
+
+static struct moment behind(const struct query_engine *q, struct moment m)
+{
+    // The end of a run: what comes next is the event.
+    if (m.event + 1 <= q->last_event && m.icount >= q->event_icount.items[m.event + 1])
+        return (struct moment){m.event + 1, 0};
+    return (struct moment){m.event, m.icount + 1};
+}
+
+/* Looks for the last write to the item anywhere before. */
+static struct err *search_item(struct flow *f, const struct stretch *s, struct flow_item *item)
+{
+    struct query_engine *q = f->q;
+    bool found;
+    struct moment at = {0};
+    if (item->memory) {
+        struct write_hit hit = {0};
+        uint64_t start = item->object ? item->object_at : item->at;
+        TRY(last_write(q, item->space, item->object, start, start + item->len, item->before, &hit, &found));
+        at = hit.event ? (struct moment){hit.moment.event + 1, 0} : behind(q, hit.moment);
+    } else {
+        uint64_t units = x86_unit((unsigned)item->at) | x86_unit((unsigned)item->at + item->len - 1);
+        TRY(last_register_write(q, item->task, item->space, units, item->before, &at, &found));
+        at = behind(q, at);
+    }
+    if (!found) {
+        TRY(flow_origin(f, s, item));
+        item->len = 0;
+        return NULL;
+    }
+    if (moment_cmp(at, item->before) < 0)
+        item->before = at;
+    item->searched = true;
+    return NULL;
+}
+
+static struct flow_item *latest(struct flow *f)
+{
+    struct flow_item *best = NULL;
+    vec_each (item, &f->items) {
+        if (item->len && (!best || moment_cmp(item->before, best->before) > 0))
+            best = item;
+    }
+    return best;
+}
+
+static struct err *follow(struct flow *f)
+{
+    uint64_t window = SHORT_STRETCH;
+    struct moment reached = MOMENT_END;
+    for (unsigned n = 0; f->items.count; n++) {
+        struct flow_item *item = latest(f);
+        if (!item)
+            break;
+        if (n == MOST_STRETCHES) {
+            f->cut = true;
+            return err_new(ERR_LIMIT, "this goes back too far");
+        }
+        // Right before a stretch where things went on, they may go on; anywhere else it is only the write that is wanted.
+        bool adjacent = moment_cmp(item->before, reached) == 0;
+        window = adjacent ? window * 4 : SHORT_STRETCH;
+        if (window > LONG_STRETCH)
+            window = LONG_STRETCH;
+        struct moment until = item->before, from = moment_back(f->q, until, window);
+        if (moment_cmp(from, until) >= 0) { // the start of the recording
+            TRY(flow_origin(f, NULL, item));
+            item->len = 0;
+            continue;
+        }
+        cleanup(stretch_deinit) struct stretch s = {0};
+        TRY(stretch_run(f->q, from, until, 0, false, &s));
+        uint64_t moves = f->moves;
+        TRY(sweep(f, &s));
+        reached = f->moves > moves ? from : MOMENT_END;
+        for (size_t k = 0; k < f->items.count && f->moves == moves; k++) {
+            if (!f->items.items[k].searched)
+                TRY(search_item(f, &s, &f->items.items[k]));
+        }
+        drop_dead(f);
+    }
+    return NULL;
+}
+
+/* --- the query --- */
+
+static struct err *first_item(struct query_engine *q, json_t *params, const struct focus *focus, struct flow_item *out)
+{
+    struct replay *r;
+    *out = (struct flow_item){.task = focus->task, .before = focus->moment};
+    TRY(state_at(q, focus->moment, &r));
+    TRY(space_of_task(r, focus->task, &out->space));
+    out->before = replay_now(r);
+    const char *name = json_string_value(json_object_get(params, "register"));
+    if (json_object_get(params, "register")) {
+        struct x86_span span;
+        uint64_t start = 0, len;
+        if (!name || !x86_register_by_name(name, &span))
+            return err_new(ERR_USAGE, "register: there is none named %.20s", name ? name : "so");
+        len = span.len;
+        if (json_object_get(params, "start"))
+            TRY(param_u64(params, "start", &start));
+        if (json_object_get(params, "length"))
+            TRY(param_u64(params, "length", &len));
+        else if (start < span.len)
+            len = span.len - start;
+        if (!len || start > span.len || len > span.len - start)
+            return err_new(ERR_USAGE, "%s has %u bytes", name, span.len);
+        out->at = span.start + start;
+        out->len = (uint32_t)len;
+        struct regs regs;
+        struct xstate x;
+        TRY(replay_regs(r, focus->task, &regs));
+        out->known = x86_read_regs(&regs, (unsigned)out->at, out->len, out->value);
+        if (!out->known) {
+            TRY(replay_xstate(r, focus->task, &x));
+            out->known = read_xstate(x.data, (unsigned)out->at, out->len, out->value);
+        }
+        return out->known ? NULL : err_new(ERR_NOT_FOUND, "this recording has no register %s", name);
+    }
+    uint64_t len;
+    TRY(param_u64(params, "address", &out->at));
+    TRY(param_u64(params, "length", &len));
+    if (len < 1 || len > MOST_BYTES || out->at + len < out->at)
+        return err_new(ERR_USAGE, "length is 1 to %d", MOST_BYTES);
+    out->memory = true;
+    out->len = (uint32_t)len;
+    out->known = true;
+    struct err *e = replay_read(r, out->space, out->at, out->value, len, NULL);
+    return e ? err_prefix(e, "%#llx", (unsigned long long)out->at) : NULL;
+}
+
+static struct err *add_first(struct flow *f, struct flow_item item)
+{
+    struct replay *r;
+    cleanup(stretch_deinit) struct stretch s = {0};
+    TRY(state_at(f->q, item.before, &r));
+    stretch_of_state(f->q, r, &s);
+    flow_add(f, &s, item);
+    return NULL;
+}
+
+struct err *query_dataflow(struct query_engine *q, json_t *params)
+{
+    struct focus focus;
+    uint64_t limit = 200, depth = 4;
+    TRY(param_focus(q, params, &focus));
+    if (json_object_get(params, "limit"))
+        TRY(param_u64(params, "limit", &limit));
+    if (json_object_get(params, "depth"))
+        TRY(param_u64(params, "depth", &depth));
+    if (limit < 1 || limit > 10000 || depth > 64)
+        return err_new(ERR_USAGE, "limit is 1 to 10000, depth 0 to 64");
+    struct flow f = {.q = q, .limit = limit, .max_depth = (unsigned)depth,
+                     .arithmetic = json_is_true(json_object_get(params, "arithmetic")),
+                     .show_saves = json_is_true(json_object_get(params, "saves"))};
+    struct flow_item item;
+    TRY(first_item(q, params, &focus, &item));
+    f.cache = xnew(struct insn_cache);
+    struct err *e = add_first(&f, item);
+    if (!e)
+        e = follow(&f);
+    if (e && err_kind(e) == ERR_LIMIT && f.cut) {
+        q->sink->more = true;
+        err_free(e);
+        e = NULL;
+    }
+    vec_each (it, &f.items)
+        json_decref(it->held);
+    vec_deinit(&f.items);
+    free(f.cache);
+    return e;
+}
