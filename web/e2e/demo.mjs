@@ -254,7 +254,7 @@ async function story(browser) {
     await page.locator("#main > .breakpoint > .viewTitle").first().waitFor();
   });
   await check("all views can be opened, and none of them fails", async () => {
-    for (const name of ["Registers", "Memory", "Alerts", "Signals", "Task tree", "Current tasks", "Events"]) {
+    for (const name of ["Registers", "Instructions", "Memory", "Alerts", "Signals", "Task tree", "Current tasks", "Events"]) {
       await page.keyboard.press("Control+S");
       await page.keyboard.type(name);
       await page.locator("#searchDropdown > *:nth-child(1)", { hasText: name }).waitFor();
@@ -263,6 +263,20 @@ async function story(browser) {
       await view.waitFor();
       if (name !== "Memory") await view.locator(".contents > div:not(.absent)").first().waitFor();
     }
+  });
+  await check("a register's value is followed to where it came from", async () => {
+    await page.goto(server.url);
+    await page.keyboard.press("Control+S");
+    await page.keyboard.type("Instructions");
+    await page.locator("#searchDropdown > *:nth-child(1)", { hasText: "Instructions" }).waitFor();
+    await page.keyboard.press("Enter");
+    await page.locator("#main > .instructions .row:not(.absent)").first().waitFor();
+    await page.locator("#main > .instructions .row", { hasText: "faulted" }).locator("button.value").first().click();
+    await page.locator("#main > .dataflow > .viewTitle", { hasText: "Dataflow of" }).waitFor();
+    await page.locator("#main > .dataflow .row", { hasText: "copied" }).first().waitFor();
+    const at = page.url();
+    await page.locator("#main > .dataflow .row").first().click();
+    await until(() => page.url() !== at);
   });
   await check("who wrote a wrong value is found with the keyboard alone", async () => {
     await page.goto(server.url);

@@ -8,6 +8,7 @@ export const VIEWS: readonly ViewName[] = [
   { view: "stdouterr", title: "Output", words: "stdout stderr printed" },
   { view: "notebook", title: "Notebook", words: "notes" },
   { view: "registers", title: "Registers", words: "cpu" },
+  { view: "instructions", title: "Instructions", words: "assembly disassembly machine code" },
   { view: "memory", title: "Memory", words: "hexdump bytes" },
   { view: "alerts", title: "Alerts", words: "crash fatal" },
   { view: "signals", title: "Signals", words: "sigsegv" },

@@ -143,6 +143,59 @@ export interface RegisterRow {
   readonly name: string;
   readonly value: string;
 }
+export interface FlowPlace {
+  readonly register?: string;
+  readonly address?: string;
+  readonly length?: number;
+}
+export interface DataflowRow {
+  readonly id: number;
+  readonly parent?: number;
+  readonly kind: string;
+  readonly focus: Focus;
+  readonly task: TaskId;
+  readonly to: FlowPlace;
+  readonly from?: FlowPlace;
+  readonly offset: number;
+  readonly length: number;
+  readonly value?: string;
+  readonly text?: string;
+  readonly pc?: string;
+  readonly function?: Func;
+  readonly location?: Location;
+  readonly event?: { readonly number: number; readonly name: string };
+  readonly path?: string;
+  readonly fileOffset?: number;
+  readonly why?: string;
+}
+export interface InstructionRow {
+  readonly focus: Focus;
+  readonly task: TaskId;
+  readonly kind: "instruction" | "event";
+  readonly pc?: string;
+  readonly bytes?: string;
+  readonly text?: string;
+  readonly function?: Func;
+  readonly taken?: boolean;
+  readonly faulted?: boolean;
+  readonly registers?: readonly {
+    readonly name: string;
+    readonly read: boolean;
+    readonly written: boolean;
+    readonly before: string | null;
+    readonly after?: string | null;
+  }[];
+  readonly memory?: readonly {
+    readonly address: string;
+    readonly size: number;
+    readonly read: boolean;
+    readonly written: boolean;
+    readonly before?: string;
+    readonly after?: string;
+  }[];
+  readonly name?: string;
+  readonly result?: string;
+}
 export interface MemoryRow {
   readonly address: string;
   readonly bytes: string;

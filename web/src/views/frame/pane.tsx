@@ -6,8 +6,10 @@ import { baseName, classes } from "../../base/text";
 import { dropTarget, type Layout, type Pane, paneId, type PlacedPane, type Rect, type Target } from "../../model/layout";
 import { fileInView, frame } from "../../state/focus";
 import { closeView, inHand, layout, moveView, takeInHand, toggleCollapsed } from "../../state/layout";
+import { DataflowView } from "../dataflow/dataflow";
 import { BreakpointView, ExecutionView } from "../executions/executions";
 import { EventsView } from "../events/events";
+import { InstructionsView } from "../instructions/instructions";
 import { VIEWS } from "../kinds";
 import { MemoryView } from "../memory/memory";
 import { NotebookView } from "../notebook/notebook";
@@ -27,6 +29,8 @@ const SHOW: { readonly [view: string]: (pane: Pane) => ComponentChildren } = {
   execution: (pane) => <ExecutionView pane={pane} />,
   breakpoint: (pane) => <BreakpointView pane={pane} />,
   watchpoint: (pane) => <WatchpointView pane={pane} />,
+  dataflow: (pane) => <DataflowView pane={pane} />,
+  instructions: () => <InstructionsView />,
   memory: (pane) => <MemoryView pane={pane} />,
   registers: () => <RegistersView />,
   stdouterr: (pane) => <OutputView pane={pane} />,
@@ -43,6 +47,7 @@ const QUESTIONS: { readonly [view: string]: string } = {
   breakpoint: "Executions of",
   watchpoint: "Writes of",
   memory: "Memory of",
+  dataflow: "Dataflow of",
 };
 
 function titleOf(pane: Pane): { readonly title: string; readonly detail: string } {

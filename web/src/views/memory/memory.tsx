@@ -7,7 +7,7 @@ import { focus } from "../../state/focus";
 import { openView } from "../../state/layout";
 import { useRows } from "../../state/rows";
 import type { MapRow, MemoryRow } from "../../wire/types";
-import { openMenu } from "../menu/menu";
+import { openFlow, openMenu } from "../menu/menu";
 import { Status } from "../parts/parts";
 
 const LINES = 256;
@@ -65,6 +65,7 @@ export function MemoryView(props: { pane: Pane }) {
             menu: (x, y) =>
               openMenu(x, y, [
                 { label: "Who wrote these 16 bytes?", act: () => openView({ view: "watchpoint", of: `${addressText(line.address)}:16`, label: addressText(line.address) }) },
+                ...(at ? [{ label: "Where did the first 8 bytes come from?", act: () => openFlow({ address: addressText(line.address), length: 8 }, at, addressText(line.address)) }] : []),
                 { label: "Follow the first 8 bytes", act: () => follow(line.bytes) },
               ]),
             body: (

@@ -1,6 +1,7 @@
 // The menu of a thing: a value, a moment. What can be asked about it, in one place for mouse and keyboard.
 import { signal } from "@preact/signals";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+import { type FlowSource, flowText } from "../../model/dataflow";
 import { momentText } from "../../model/moment";
 import { go, linkTo } from "../../state/focus";
 import { openView } from "../../state/layout";
@@ -54,6 +55,11 @@ export function whoWrote(thing: ValueThing): void {
   });
 }
 
+/** Where the value came from that is there at a moment. */
+export function openFlow(what: FlowSource, at: Focus, label: string): void {
+  openView({ view: "dataflow", of: flowText(what, at), label });
+}
+
 function memoryAt(address: string, label: string): void {
   openView({ view: "memory", of: address, label });
 }
@@ -63,7 +69,9 @@ export function valueMenu(thing: ValueThing): MenuItem[] {
   const items: MenuItem[] = [];
   const { address, pointer, text } = value;
   if (address !== undefined && value.size !== undefined) {
+    const { size } = value;
     items.push({ label: "Who wrote this?", key: "w", act: () => whoWrote(thing) });
+    if (at) items.push({ label: "Where did it come from?", act: () => openFlow({ address, length: size }, at, name || address) });
     items.push({ label: `Memory of ${name || "this"}`, act: () => memoryAt(address, name || address) });
   }
   if (pointer !== undefined && !/^0x0?$/.test(pointer)) {

@@ -6,7 +6,7 @@ import { focus } from "../../state/focus";
 import { openView } from "../../state/layout";
 import { useRows } from "../../state/rows";
 import type { RegisterRow } from "../../wire/types";
-import { openMenu, valueMenu } from "../menu/menu";
+import { openFlow, openMenu, valueMenu } from "../menu/menu";
 import { Status } from "../parts/parts";
 
 export function RegistersView() {
@@ -35,7 +35,10 @@ export function RegistersView() {
             act: pointer
               ? () => openView({ view: "memory", of: addressText(BigInt(r.value)), label: r.name })
               : undefined,
-            menu: (x, y) => openMenu(x, y, valueMenu({ name: r.name, value: pointer ? value : { text: r.value }, at })),
+            menu: (x, y) => openMenu(x, y, [
+                ...(at ? [{ label: "Where did it come from?", act: () => openFlow({ register: r.name }, { ...at, frame: 0 }, r.name) }] : []),
+                ...valueMenu({ name: r.name, value: pointer ? value : { text: r.value }, at }),
+              ]),
             body: (
               <>
                 <span class="name">{r.name}</span>
