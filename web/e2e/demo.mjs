@@ -271,7 +271,7 @@ async function story(browser) {
     await page.locator("#searchDropdown > *:nth-child(1)", { hasText: "Instructions" }).waitFor();
     await page.keyboard.press("Enter");
     await page.locator("#main > .instructions .row:not(.absent)").first().waitFor();
-    await page.locator("#main > .instructions .row", { hasText: "faulted" }).locator("button.value").first().click();
+    await page.locator("#main > .instructions .row", { hasText: "mov rax, [rbp-0x10]" }).locator("button.value").first().click();
     await page.locator("#main > .dataflow > .viewTitle", { hasText: "Dataflow of" }).waitFor();
     await page.locator("#main > .dataflow .row", { hasText: "copied" }).first().waitFor();
     const at = page.url();
