@@ -1,4 +1,4 @@
-/* What each kind of frame does to the recorded state, once the program has got there (§2.2 to §2.11). First comes the proof
+/* What each kind of frame does to the recorded state, once the program has got there. First comes the proof
  * that it got there as recorded: ticks and registers. */
 #include "replay/replay_int.h"
 
@@ -114,7 +114,7 @@ static struct err *map_all(struct replay *r, struct space *s, const struct frame
     return NULL;
 }
 
-/* --- clone, fork, vfork (§5.1) --- */
+/* --- clone, fork, vfork --- */
 
 static struct err *apply_clone(struct replay *r, const struct frame *f, struct task *parent)
 {
@@ -409,7 +409,7 @@ static struct err *apply_exit_of_syscall(struct replay *r, const struct frame *f
 
 /* --- the rest --- */
 
-/* A restartable sequence that was interrupted goes to its abort handler (§2.7, rr Task.cc:should_apply_rseq_abort). */
+/* A restartable sequence that was interrupted goes to its abort handler (rr Task.cc:should_apply_rseq_abort). */
 static struct err *abort_rseq(struct replay *r, struct task *task, bool by_signal)
 {
     if (!task->rseq)
@@ -497,7 +497,7 @@ static struct err *apply_trap(struct replay *r, const struct frame *f, struct ta
 
 static struct err *apply_flush(struct replay *r, const struct frame *f, struct task *task)
 {
-    // §4.5: a flush that happened no later than this point was caused by the task's death within the hook; the next stop
+    // A flush that happened no later than this point was caused by the task's death within the hook; the next stop
     // is then not executed.
     if (trace_header(r->trace)->buffered_syscall_forced_tick && task->space->breakpoint_insn &&
         task->regs.r[UREG_RIP] == task->space->breakpoint_insn && f->ticks <= task->info.ticks)
@@ -516,7 +516,7 @@ static struct err *push_handler(struct replay *r, const struct frame *f, const s
 struct err *apply_frame(struct replay *r, const struct frame *f)
 {
     if (r->tasks.count == 0 || (f->kind == FRAME_SYSCALL && f->syscall_state == SYSCALL_EXITING)) {
-        // Before the first exec there is nothing to apply to: rr's own child is not recorded (§2.1).
+        // Before the first exec there is nothing to apply to: rr's own child is not recorded.
         bool first_exec = f->kind == FRAME_SYSCALL && f->syscall_state == SYSCALL_EXITING &&
                           f->regs.r[UREG_RAX] == 0 &&
                           (f->syscall_arch == ARCH_X86_64 ? f->syscall_no == SYS_execve || f->syscall_no == SYS_execveat

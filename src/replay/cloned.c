@@ -1,6 +1,6 @@
 /* Reads served from the trace's own files. Where the recording lay on a file system that clones ranges (FICLONERANGE), the preload
  * library keeps what large reads returned not in its buffer but in a file of the trace, cloned_data_TID_SERIAL, one per task; the
- * data of its reads follow each other there (§4.9; rr syscallbuf.c:sys_read). In replay the library makes these calls, of which
+ * data of its reads follow each other there (rr syscallbuf.c:sys_read). In replay the library makes these calls, of which
  * only replay knows: dup3(cloned, fd), then read(fd) as any buffered call, then close(fd). */
 #include "replay/replay_int.h"
 

@@ -1,4 +1,4 @@
-/* A successful execve: the task gets a new space, all of which the frame describes (§2.2). */
+/* A successful execve: the task gets a new space, all of which the frame describes. */
 #include "replay/replay_int.h"
 
 #include "base/log.h"
@@ -8,7 +8,7 @@
 
 enum { REPLAY_PAGE_OFFSET = 0x4000 }; /* in librrpage.so */
 
-/* What the rr page holds in replay, for traces without a librrpage.so to take it from (§4.1). */
+/* What the rr page holds in replay, for traces without a librrpage.so to take it from. */
 static void synthesise_rr_page(const struct trace_header *h, uint8_t page[PAGE_SIZE])
 {
     static const uint8_t call[] = {0x0f, 0x05, 0xc3}, zero[] = {0x31, 0xc0, 0xc3}, assist[] = {0x90, 0xcc, 0xc3};
@@ -42,7 +42,7 @@ static struct err *read_rr_page(struct replay *r, const struct frame *f, uint8_t
 }
 
 /* The task which execs. When a thread other than the leader did, the leader has ended by now and the last thread of the group
- * takes over its tid (§5.3). */
+ * takes over its tid. */
 static struct err *find_execing(struct replay *r, const struct frame *f, struct task **out)
 {
     struct task *task = task_by_tid(r, f->tid);

@@ -1,5 +1,5 @@
 /* Descriptors of /proc/PID/mem. What a recorded program writes to one of them goes into the memory of another (or of itself);
- * the recorder does not store such writes, so they are done again here (§5.9; rr ProcMemMonitor.cc). To know which descriptor is one,
+ * the recorder does not store such writes, so they are done again here (rr ProcMemMonitor.cc). To know which descriptor is one,
  * tables of descriptors are kept as the kernel keeps them: shared by CLONE_FILES, copied by fork, filtered by exec. They hold
  * nothing else. Targets are spaces by uid; an exec of the target makes the descriptor useless, as it does in the kernel. */
 #include "replay/replay_int.h"

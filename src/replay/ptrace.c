@@ -1,5 +1,5 @@
 /* Recorded programs that trace others. What a tracer reads is data in the trace, and what it writes to memory too; but when it sets
- * registers of another task, that has to be done again here (§5.10; rr Task.cc:on_syscall_exit_arch). */
+ * registers of another task, that has to be done again here (rr Task.cc:on_syscall_exit_arch). */
 #include "replay/replay_int.h"
 
 #include <elf.h>

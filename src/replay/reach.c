@@ -1,9 +1,9 @@
 /* Running the program to the point where the next frame happened.
  *
- * What stops it there depends on the frame (§2.0): nothing, a system call instruction, a trapped instruction, a fault, a
+ * What stops it there depends on the frame: nothing, a system call instruction, a trapped instruction, a fault, a
  * code address, or a count of ticks and a set of registers. On the way the program may execute instructions which the
  * engine does not: cpuid and the like are answered from the recording, and the preload library's untraced system calls
- * are carried out or skipped (§4.6). */
+ * are carried out or skipped. */
 #include "replay/replay_int.h"
 
 #include "base/log.h"

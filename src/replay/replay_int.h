@@ -84,7 +84,7 @@ struct replay {
     struct trace_position next_position; /* of `next`, for saving */
     bool prepared;                      /* prepare_frame(next) was done */
     uint32_t code_space;                /* the space whose translations know all shared code; 0: none */
-    bool skip_next_stop;                /* §4.5: the frame after a flush caused by death is not executed */
+    bool skip_next_stop;                /* the frame after a flush caused by death is not executed */
     struct moment now;
     uint64_t icount_total, icount_here;
     bool dead;

@@ -1,5 +1,5 @@
 /* Address spaces: the table of mappings, and the worker which holds them for real. The table is the truth; every change
- * goes through here and is told to the worker and the observer. Shared memory (§5.7 of the trace's rules) lives in
+ * goes through here and is told to the worker and the observer. Shared memory lives in
  * objects, memfds that all spaces map; they exist as long as any mapping of them. */
 #include "replay/replay_int.h"
 

@@ -95,7 +95,7 @@ struct task *task_by_serial(struct replay *r, uint32_t serial)
     return NULL;
 }
 
-/* Loads a frame's registers. RF and TF are artefacts of how rr stopped (§1.8). */
+/* Loads a frame's registers. RF and TF are artefacts of how rr stopped. */
 void task_load_regs(struct task *task, const struct regs *regs)
 {
     task->regs = *regs;
@@ -121,7 +121,7 @@ struct err *task_install_thread_locals(struct replay *r, struct task *task)
     return NULL;
 }
 
-/* The page of a new thread or process: zeros but for the stack its syscall hook uses, and what it inherits (§4.4). */
+/* The page of a new thread or process: zeros but for the stack its syscall hook uses, and what it inherits. */
 struct err *task_init_thread_locals(struct replay *r, struct task *task, const struct task *parent)
 {
     uint8_t *page = xcalloc(1, PAGE_SIZE);
@@ -137,7 +137,7 @@ struct err *task_init_thread_locals(struct replay *r, struct task *task, const s
     return NULL;
 }
 
-/* It stands behind those records that the buffer's header counts (§4.5). */
+/* It stands behind those records that the buffer's header counts. */
 struct err *task_pending_record(struct replay *r, struct task *task, uint16_t *number_out, int64_t *result_out)
 {
     uint32_t bytes, header = trace_header(r->trace)->syscallbuf_hdr_size;

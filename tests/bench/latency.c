@@ -3,6 +3,7 @@
  * JSON for each. Each kind of question has its share of the time; what does not fit in is not asked.
  *
  * latency TRACE_DIR [COLD_QUESTIONS [WARM_QUESTIONS]] */
+#include "base/random.h"
 #include "db/history.h"
 #include "query/query.h"
 
@@ -30,14 +31,6 @@ static void must(struct err *e)
 }
 
 static uint64_t random_state = 88172645463325252ull;
-static uint64_t next_random(void)
-{
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return random_state;
-}
-
 static double now_ms(void)
 {
     struct timespec t;
@@ -96,7 +89,7 @@ static double question(struct query_engine *q, enum question kind, const struct 
         break;
     case LAST_WRITE:
         rows = ask(q, "watchpoint", json_pack("{sO, ss, si, ss, si}", "focus", p->focus, "address",
-                                              reg_of(p, around[next_random() % 4]), "length", 8, "direction", "backward", "limit", 1),
+                                              reg_of(p, around[next_random(&random_state) % 4]), "length", 8, "direction", "backward", "limit", 1),
                    &ms);
         break;
     case NEXT_EXECUTION: {
@@ -110,14 +103,14 @@ static double question(struct query_engine *q, enum question kind, const struct 
         rows = ask(q, "instructions", json_pack("{sO, si}", "focus", p->focus, "limit", 20), &ms);
         break;
     case DATAFLOW:
-        rows = ask(q, "dataflow", json_pack("{sO, ss, si}", "focus", p->focus, "register", around[1 + next_random() % 3], "limit", 1), &ms);
+        rows = ask(q, "dataflow", json_pack("{sO, ss, si}", "focus", p->focus, "register", around[1 + next_random(&random_state) % 3], "limit", 1), &ms);
         break;
     case DATAFLOW_STACK:
         rows = ask(q, "dataflow", json_pack("{sO, ss, si, si}", "focus", p->focus, "address", reg_of(p, "rsp"), "length", 8, "limit", 1),
                    &ms);
         break;
     default: {
-        json_t *f = json_array_get(functions, next_random() % (json_array_size(functions) ? json_array_size(functions) : 1));
+        json_t *f = json_array_get(functions, next_random(&random_state) % (json_array_size(functions) ? json_array_size(functions) : 1));
         if (!f)
             return 0;
         rows = ask(q, "execution", json_pack("{sO, sO, si}", "focus", p->focus, "function", f, "limit", 100), &ms);
@@ -144,7 +137,7 @@ static void measure(const char *dir, enum question kind, struct query_engine *wa
         cleanup(query_engine_closep) struct query_engine *fresh = NULL;
         if (!warm)
             must(query_engine_open(dir, NULL, &fresh));
-        times[n] = question(warm ? warm : fresh, kind, &places[next_random() % place_count], functions);
+        times[n] = question(warm ? warm : fresh, kind, &places[next_random(&random_state) % place_count], functions);
     }
     if (!n)
         return;
@@ -170,7 +163,7 @@ static struct place *choose_places(const char *dir, size_t count, size_t *count_
     size_t k = 0;
     double start = now_ms();
     for (; k < count && (k == 0 || now_ms() - start < CHOOSE_MS); k++) {
-        uint64_t at = next_random() % (total ? total : 1);
+        uint64_t at = next_random(&random_state) % (total ? total : 1);
         for (size_t i = 0; i < n; i++) {
             json_t *moment = json_object_get(json_object_get(json_array_get(events, i), "focus"), "moment");
             uint64_t len = (uint64_t)json_integer_value(json_object_get(moment, "instr"));

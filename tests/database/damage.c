@@ -6,6 +6,7 @@
  *
  * damage TRACE_DIR: a copy of a small recording; databases are made in it. */
 #include "database/questions.h"
+#include "base/random.h"
 #include "index/build.h"
 #include "index/check.h"
 
@@ -29,14 +30,6 @@ static void fail(const char *format, ...)
 }
 
 static uint64_t random_state = 88172645463325252ull;
-static uint64_t next_random(void)
-{
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return random_state;
-}
-
 /* --- damage on the disk --- */
 
 /* Asks an engine that was just opened. */
@@ -72,7 +65,7 @@ static void ask_damaged(const char *trace_dir, const char *file, const char *how
     cleanup(freep) char *place = str_format("/%s: at 0x", file);
     // Two of the questions at each place, so that many places can be tried.
     for (int k = 0; k < 2; k++) {
-        const struct answer *a = &right.items[next_random() % right.count];
+        const struct answer *a = &right.items[next_random(&random_state) % right.count];
         cleanup(buf_deinit) struct buf text = {0};
         struct err *e = ask_fresh(trace_dir, a->question, &text);
         if (e && !strstr(err_message(e), place))
@@ -100,8 +93,8 @@ static void damage_file(const char *trace_dir, const char *db, const char *file)
     }
     for (int k = 0; k < PLACES; k++) {
         // Headers are at the start and, small as they are, hardly ever hit by chance.
-        size_t at = k < PLACES / 4 ? next_random() % 80 % len : next_random() % len;
-        uint8_t flipped = data[at] ^ (uint8_t)(1 << next_random() % 8);
+        size_t at = k < PLACES / 4 ? next_random(&random_state) % 80 % len : next_random(&random_state) % len;
+        uint8_t flipped = data[at] ^ (uint8_t)(1 << next_random(&random_state) % 8);
         bool cut = k % 5 == 4;
         bool done = cut ? ftruncate(fd, (off_t)at) == 0 : pwrite(fd, &flipped, 1, (off_t)at) == 1;
         ask_damaged(trace_dir, file, cut ? "cut" : "flipped", at);

@@ -4,6 +4,7 @@
  *
  * Linked with --wrap=trace_cursor_next: frames are changed between the trace's decoder, which has its own fuzzer, and the replayer. */
 #include "base/buf.h"
+#include "base/random.h"
 #include "replay/replay.h"
 
 #include <errno.h>
@@ -21,31 +22,23 @@ static uint64_t random_state;
 static event_no changed_event; /* the first frame to change; others follow */
 static bool tell;
 
-static uint64_t next_random(void)
-{
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return random_state;
-}
-
 /* A number that may hurt: small, near a bound, near the old one, or any. */
 static uint64_t strange(uint64_t old)
 {
     static const uint64_t liked[] = {0,          1,          8,          0xfff,      0x1000,         0x10000,
                                      0x68000000, 0x70000000, 0x70000009, 0x70001000, 0x7fffffff,     0xffffffff,
                                      1ull << 46, 1ull << 47, 1ull << 62, 1ull << 63, UINT64_MAX - 1, UINT64_MAX};
-    switch (next_random() % 5) {
+    switch (next_random(&random_state) % 5) {
     case 0:
-        return liked[next_random() % (sizeof(liked) / sizeof(liked[0]))];
+        return liked[next_random(&random_state) % (sizeof(liked) / sizeof(liked[0]))];
     case 1:
-        return old + next_random() % 17 - 8;
+        return old + next_random(&random_state) % 17 - 8;
     case 2:
-        return old ^ 1ull << next_random() % 64;
+        return old ^ 1ull << next_random(&random_state) % 64;
     case 3:
-        return old + (next_random() % 9 - 4) * PAGE_SIZE;
+        return old + (next_random(&random_state) % 9 - 4) * PAGE_SIZE;
     default:
-        return next_random();
+        return next_random(&random_state);
     }
 }
 
@@ -53,7 +46,7 @@ static uint64_t strange(uint64_t old)
 
 static void change_mmap(struct trace_mmap *m)
 {
-    switch (next_random() % 8) {
+    switch (next_random(&random_state) % 8) {
     case 0:
         CHANGE(m->start);
         break;
@@ -76,13 +69,13 @@ static void change_mmap(struct trace_mmap *m)
         CHANGE(m->inode);
         break;
     default:
-        m->source = m->backing_file ? (enum mmap_source)(next_random() % 3) : (enum mmap_source)(next_random() % 2);
+        m->source = m->backing_file ? (enum mmap_source)(next_random(&random_state) % 3) : (enum mmap_source)(next_random(&random_state) % 2);
     }
 }
 
 static void change_write(struct mem_write *w)
 {
-    switch (next_random() % 3) {
+    switch (next_random(&random_state) % 3) {
     case 0:
         CHANGE(w->addr);
         break;
@@ -92,30 +85,30 @@ static void change_write(struct mem_write *w)
     default:
         // Larger sizes would need data that is not there: that is for the decoder to refuse.
         if (!w->hole_count)
-            w->size = w->size ? next_random() % w->size : 0;
+            w->size = w->size ? next_random(&random_state) % w->size : 0;
     }
 }
 
 static void change_syscall(struct frame *f)
 {
-    switch (next_random() % 5) {
+    switch (next_random(&random_state) % 5) {
     case 0:
-        f->syscall_state = (enum syscall_state)(next_random() % 3);
+        f->syscall_state = (enum syscall_state)(next_random(&random_state) % 3);
         break;
     case 1:
-        f->syscall_arch = (enum trace_arch)(next_random() % 2);
+        f->syscall_arch = (enum trace_arch)(next_random(&random_state) % 2);
         break;
     case 2:
         f->failed_during_preparation = !f->failed_during_preparation;
         break;
     case 3:
-        f->syscall_no = (int32_t)(next_random() % 450);
+        f->syscall_no = (int32_t)(next_random(&random_state) % 450);
         break;
     default: {
         static const int32_t special[] = {SYS_mmap, SYS_munmap, SYS_mremap, SYS_mprotect, SYS_brk, SYS_madvise, SYS_shmdt,
                                           SYS_clone, SYS_execve, SYS_exit, SYS_exit_group, SYS_rt_sigreturn, SYS_rseq,
                                           SYS_ptrace, SYS_write, SYS_pwritev, SYS_dup2, 219, 1000, 1001, 1002, 1012};
-        f->syscall_no = special[next_random() % (sizeof(special) / sizeof(special[0]))];
+        f->syscall_no = special[next_random(&random_state) % (sizeof(special) / sizeof(special[0]))];
     }
     }
 }
@@ -126,7 +119,7 @@ static void change_frame(struct frame *f)
     struct mem_write *writes = (struct mem_write *)(uintptr_t)f->writes;
     struct trace_task_event *tasks = (struct trace_task_event *)(uintptr_t)f->tasks;
     struct trace_mmap *mmaps = (struct trace_mmap *)(uintptr_t)f->mmaps;
-    switch (next_random() % 12) {
+    switch (next_random(&random_state) % 12) {
     case 0:
         CHANGE(f->tid);
         break;
@@ -134,17 +127,17 @@ static void change_frame(struct frame *f)
         CHANGE(f->ticks);
         break;
     case 2:
-        f->kind = (enum frame_kind)(next_random() % FRAME_KIND_COUNT);
+        f->kind = (enum frame_kind)(next_random(&random_state) % FRAME_KIND_COUNT);
         f->siginfo = (const uint8_t[128]){11};
         break;
     case 3:
     case 4:
     case 5:
-        CHANGE(f->regs.r[next_random() % UREG_COUNT]);
+        CHANGE(f->regs.r[next_random(&random_state) % UREG_COUNT]);
         break;
     case 6:
         if (f->write_count)
-            change_write(&writes[next_random() % f->write_count]);
+            change_write(&writes[next_random(&random_state) % f->write_count]);
         break;
     case 7:
         if (f->write_count)
@@ -152,11 +145,11 @@ static void change_frame(struct frame *f)
         break;
     case 8:
         if (f->mmap_count)
-            change_mmap(&mmaps[next_random() % f->mmap_count]);
+            change_mmap(&mmaps[next_random(&random_state) % f->mmap_count]);
         break;
     case 9:
         if (f->mmap_count)
-            f->mmap_count = next_random() % f->mmap_count;
+            f->mmap_count = next_random(&random_state) % f->mmap_count;
         break;
     case 10:
         if (f->task_count) {
@@ -177,7 +170,7 @@ struct err *__wrap_trace_cursor_next(struct trace_cursor *c, const struct frame 
 {
     TRY(__real_trace_cursor_next(c, out));
     struct frame *f = (struct frame *)(uintptr_t)*out;
-    if (f && (f->event == changed_event || (f->event > changed_event && next_random() % 64 == 0))) {
+    if (f && (f->event == changed_event || (f->event > changed_event && next_random(&random_state) % 64 == 0))) {
         change_frame(f);
         if (tell)
             fprintf(stderr, "changed frame %llu: %s\n", (unsigned long long)f->event, trace_frame_name(f->kind));
@@ -193,11 +186,11 @@ static struct err *replay_changed(const char *dir, uint64_t seed)
     TRY(trace_open(dir, &t));
     event_no count;
     TRY(trace_event_count(t, &count));
-    changed_event = next_random() % count + 1;
-    if (next_random() % 4 == 0) {
+    changed_event = next_random(&random_state) % count + 1;
+    if (next_random(&random_state) % 4 == 0) {
         size_t mmap_count;
         struct trace_mmap *mmaps = (struct trace_mmap *)(uintptr_t)trace_mmaps(t, &mmap_count);
-        change_mmap(&mmaps[next_random() % mmap_count]);
+        change_mmap(&mmaps[next_random(&random_state) % mmap_count]);
     }
     TRY(replay_open(t, &r));
     if (seed % 2)
