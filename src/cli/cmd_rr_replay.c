@@ -11,7 +11,7 @@
 #include <sys/uio.h>
 #include <time.h>
 
-enum { EXPLAINED_INSTRUCTIONS = 400 };
+enum { EXPLAINED_INSTRUCTIONS = 2000 };
 
 struct options {
     bool all, verbose, quiet;

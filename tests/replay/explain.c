@@ -1,0 +1,127 @@
+/* explain TRACE - changes one thing in a good recording, as the replayer sees it, and checks that the report of the failure names it:
+ * the event, the register with both values, the instructions before and the mapping they are in.
+ *
+ * Linked with --wrap=trace_cursor_next: frames are changed between the trace's decoder and the replayer. */
+#include "base/buf.h"
+#include "replay/replay.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+
+enum { INSTRUCTIONS = 300 };
+enum change { CHANGE_REGISTER, CHANGE_TICKS, CHANGE_WRITE };
+
+static enum change change;
+static event_no changed_event; /* 0: to be chosen */
+
+/* A frame that shows the change: an entry of a system call after some hundred instructions; a write that the program will look at. */
+static bool suits(const struct frame *f)
+{
+    if (f->kind != FRAME_SYSCALL || f->event < 20)
+        return false;
+    if (change == CHANGE_WRITE)
+        return f->syscall_state == SYSCALL_EXITING && f->syscall_no == SYS_read && f->write_count;
+    return f->syscall_state == SYSCALL_ENTERING && f->ticks > 300;
+}
+
+struct err *__real_trace_cursor_next(struct trace_cursor *c, const struct frame **out);
+struct err *__wrap_trace_cursor_next(struct trace_cursor *c, const struct frame **out);
+struct err *__wrap_trace_cursor_next(struct trace_cursor *c, const struct frame **out)
+{
+    TRY(__real_trace_cursor_next(c, out));
+    struct frame *f = (struct frame *)(uintptr_t)*out;
+    if (!f || (changed_event ? f->event != changed_event : !suits(f)))
+        return NULL;
+    changed_event = f->event;
+    switch (change) {
+    case CHANGE_REGISTER:
+        f->regs.r[UREG_RBX] = 0x123456789;
+        break;
+    case CHANGE_TICKS:
+        f->ticks += 7;
+        break;
+    case CHANGE_WRITE:
+        f->write_count--;
+        break;
+    }
+    return NULL;
+}
+
+static int missing;
+
+static void want(const char *text, const char *what)
+{
+    if (!strstr(text, what)) {
+        printf("change %d of event %llu: `%s` is not in:\n%s\n", change, (unsigned long long)changed_event, what, text);
+        missing++;
+    }
+}
+
+static size_t count_lines(const char *text)
+{
+    size_t count = 0;
+    for (; *text; text++)
+        count += *text == '\n';
+    return count;
+}
+
+/* Replays with the change; *told: the error and what explains it. Error: the replay itself was impossible. */
+static struct err *replay_changed(const char *dir, struct buf *told)
+{
+    cleanup(trace_closep) struct trace *t = NULL;
+    cleanup(replay_closep) struct replay *r = NULL;
+    changed_event = 0;
+    TRY(trace_open(dir, &t));
+    TRY(replay_open(t, &r));
+    struct err *failed = replay_run(r, MOMENT_END, UINT64_MAX, NULL);
+    if (!failed)
+        return err_new(ERR_FORMAT, "change %d was not noticed", change);
+    buf_printf(told, "%s\n", err_message(failed));
+    err_free(failed);
+    return replay_explain(r, INSTRUCTIONS, told);
+}
+
+static struct err *check(const char *dir, enum change what)
+{
+    char text[100];
+    cleanup(buf_deinit) struct buf told = {0};
+    change = what;
+    TRY(replay_changed(dir, &told));
+    snprintf(text, sizeof(text), "diverged at event %llu (", (unsigned long long)changed_event);
+    if (what != CHANGE_WRITE)
+        want(buf_cstr(&told), text);
+    snprintf(text, sizeof(text), "last good event %llu\n", (unsigned long long)changed_event - 1);
+    if (what != CHANGE_WRITE)
+        want(buf_cstr(&told), text);
+    if (what == CHANGE_REGISTER)
+        want(buf_cstr(&told), "rbx is 0x");
+    if (what == CHANGE_REGISTER)
+        want(buf_cstr(&told), "the recording has 0x123456789");
+    if (what == CHANGE_TICKS)
+        want(buf_cstr(&told), "stopped by a system call at rip 0x");
+    want(buf_cstr(&told), " syscall ");
+    want(buf_cstr(&told), "<- here\nrip is at 0x");
+    want(buf_cstr(&told), "r-x)");
+    if (count_lines(buf_cstr(&told)) < 20) {
+        printf("change %d: too short an account:\n%s\n", what, buf_cstr(&told));
+        missing++;
+    }
+    return NULL;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc != 2) {
+        fputs("usage: explain TRACE\n", stderr);
+        return 2;
+    }
+    for (enum change c = CHANGE_REGISTER; c <= CHANGE_WRITE; c++) {
+        struct err *e = check(argv[1], c);
+        if (e) {
+            printf("%s\n", err_message(e));
+            return 1;
+        }
+    }
+    return missing != 0;
+}
