@@ -428,6 +428,7 @@ static void check_steps(struct query_engine *q)
 
 int main(int argc, char **argv)
 {
+    enum { LONG = 100000 };
     static const struct build_options variants[] = {
         {.shards = 1, .compression_level = 3, .segment_icount = 7001},
         {.shards = 3, .compression_level = 1, .segment_icount = 20011},
@@ -442,7 +443,9 @@ int main(int argc, char **argv)
     choose_spans();
     walk(t);
     printf("%zu moments, %zu changes of %u probes, %zu samples\n", steps.count, changes.count, probe_count, samples.count);
-    for (size_t v = 0; v < sizeof(variants) / sizeof(variants[0]); v++) {
+    // Of long recordings one database: that all databases give the same answers is what database/variants is for.
+    size_t count = steps.count > LONG ? 1 : sizeof(variants) / sizeof(variants[0]);
+    for (size_t v = 0; v < count; v++) {
         random_state = 88172645463325252ull;
         must(index_build(argv[1], &variants[v], NULL));
         cleanup(query_engine_closep) struct query_engine *q = NULL;
