@@ -11,11 +11,12 @@
 #include <sys/uio.h>
 #include <time.h>
 
-enum { EXPLAINED_INSTRUCTIONS = 2000 };
+enum { EXPLAINED_INSTRUCTIONS = 2000, OPTION_WITHOUT = 256 };
 
 struct options {
     bool all, verbose, quiet;
     enum engine_mode mode;
+    VEC(const char *) hidden; /* CPU features */
     struct moment until;
 };
 
@@ -44,6 +45,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         if (*end)
             argp_error(state, "a moment is EVENT or EVENT:INSTRUCTIONS, not %s", arg);
         return 0;
+    case OPTION_WITHOUT:
+        vec_push(&o->hidden, arg);
+        return 0;
     default:
         return ARGP_ERR_UNKNOWN;
     }
@@ -55,6 +59,7 @@ static const struct argp_option table[] = {
     {"quiet", 'q', NULL, 0, "Do not pass the program's output on", 0},
     {"mode", 'm', "count|index", 0, "Translation to replay with (count)", 0},
     {"until", 'u', "EVENT[:INSTRUCTIONS]", 0, "Stop there and print the running task's registers", 0},
+    {"without", OPTION_WITHOUT, "FEATURE", 0, "As if this CPU lacked it, for example AVX512F; may be given several times", 0},
     {0},
 };
 static const struct argp argp = {table, parse, NULL, "The recording from first to last event, with every check on.", NULL, NULL, NULL};
@@ -153,6 +158,8 @@ static struct err *replay_all(const char *dir, const struct options *o)
     struct context c = {o, t};
     struct replay_observer observer = {.ctx = &c, .event = on_event};
     replay_set_observer(r, &observer);
+    vec_each (feature, &o->hidden)
+        TRY(replay_hide_feature(r, *feature));
     TRY(replay_set_mode(r, o->mode, NULL));
     struct timespec start, end;
     clock_gettime(CLOCK_MONOTONIC, &start);

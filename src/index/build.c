@@ -286,6 +286,14 @@ static struct err *check(struct build *b, struct history *h)
     return index_check(h, b->trace, on_checked, b);
 }
 
+static void warn_of_cpu(const struct replay *r)
+{
+    cleanup(buf_deinit) struct buf names = {0};
+    replay_lacking(r, &names);
+    if (names.len)
+        log_warn("recorded on a CPU with %s, which this one lacks: if the programs use it, building will end there", buf_cstr(&names));
+}
+
 static struct err *build_in(struct build *b, struct build_stats *stats)
 {
     cleanup(replay_closep) struct replay *r = NULL;
@@ -293,6 +301,7 @@ static struct err *build_in(struct build *b, struct build_stats *stats)
     double cpu = cpu_used();
     TRY(progress_init(&b->progress, b->trace));
     TRY(open_start(b, &r, &idx));
+    warn_of_cpu(r);
     progress_start(&b->progress, r);
     stats->resumed = idx;
     struct err *e = b->options->shards > 1 ? build_led(b, r, &idx) : build_alone(b, r, &idx);

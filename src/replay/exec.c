@@ -70,6 +70,7 @@ struct err *apply_exec(struct replay *r, const struct frame *f)
     struct space *old = task ? task->space : NULL;
     struct space *s = space_create(r, 0);
     TRY(worker_create(r->used.items, r->used.count, &s->worker));
+    TRY(worker_set_isa(s->worker, &r->isa));
     TRY(space_instrument(r, s));
     if (task) {
         task->space = s;

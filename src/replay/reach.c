@@ -184,6 +184,10 @@ static struct err *unexpected_stop(const struct replay *r, const struct frame *f
                         describe_insn(task, text, sizeof(text)), rip, (long long)task->info.ticks,
                         (unsigned long long)f->regs.r[UREG_RIP], (long long)f->ticks);
     case STOP_UNSUPPORTED:
+        if (lacking_feature(r, task))
+            return err_new(ERR_UNSUPPORTED, "event %llu, task %d: `%s` at %#llx needs %s, which the recording's CPU had and this one lacks",
+                           (unsigned long long)f->event, f->tid, describe_insn(task, text, sizeof(text)), rip,
+                           lacking_feature(r, task));
         return err_new(ERR_UNSUPPORTED, "event %llu, task %d: `%s` at %#llx%s%s", (unsigned long long)f->event, f->tid,
                        describe_insn(task, text, sizeof(text)), rip, *stop->error ? ": " : "", stop->error);
     case STOP_ERROR:

@@ -46,6 +46,7 @@ struct err *replay_begin(struct trace *t, struct trace_position position, struct
 {
     struct replay *r = xnew(struct replay);
     r->trace = t;
+    compare_cpus(r);
     collect_used(r);
     struct err *e = trace_cursor_open(t, &r->cursor);
     if (!e && (position.event || position.events_offset))

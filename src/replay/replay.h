@@ -59,6 +59,12 @@ uint64_t replay_icount_here(const struct replay *r);
 struct err *replay_run(struct replay *r, struct moment until, uint64_t max_icount, bool *stopped_out) nodiscard;
 static const struct moment MOMENT_END = {UINT64_MAX, UINT64_MAX};
 
+/** Appends the names of instruction sets that the recording's CPU had and this one lacks, with commas between them; nothing: none. A
+ * recording whose programs use one of them cannot be replayed here: the run ends with ERR_UNSUPPORTED at the first such instruction. */
+void replay_lacking(const struct replay *r, struct buf *out);
+/** As if this CPU lacked a feature, too (x86/isa.h:x86_isa_remove). Before the first run. ERR_NOT_FOUND: there is no such feature. */
+struct err *replay_hide_feature(struct replay *r, const char *feature) nodiscard;
+
 /**
  * For people: how a replay whose run failed got to where it stands. Appends the last `count` instructions before, each with the
  * registers that it changed, and what is mapped under the program counter. Costs another replay up to there.

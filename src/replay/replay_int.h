@@ -3,6 +3,7 @@
 #define REPLAY_REPLAY_INT_H
 
 #include "replay/replay.h"
+#include "x86/isa.h"
 
 /* Fixed addresses of rr's own pages in every recorded program (rr AddressSpace.h, preload_interface.h). */
 #define RR_PAGE              0x70000000u
@@ -79,6 +80,8 @@ struct object_page {
 
 struct replay {
     struct trace *trace;
+    struct x86_isa lacking;             /* instruction sets: the recording's CPU has them, this one has not */
+    struct engine_isa isa;              /* what workers are told of them */
     struct trace_cursor *cursor;
     const struct frame *next;           /* peeked; NULL at the end */
     struct trace_position next_position; /* of `next`, for saving */
@@ -218,6 +221,10 @@ struct err *ptrace_enter(struct replay *r, const struct frame *f, struct task *t
 struct err *ptrace_exit(struct replay *r, const struct frame *f, struct task *tracer) nodiscard;
 
 /* traps.c: instructions whose answers depend on the machine */
+/** Compares the CPU of the recording with this one. */
+void compare_cpus(struct replay *r);
+/** The instruction set which the recording's CPU had and this one lacks, and which the instruction where the task stands needs; or NULL. */
+const char *lacking_feature(const struct replay *r, struct task *task);
 /** Carries out the trapped instruction at which the task stands; *answered false: this one has no answer here. */
 struct err *answer_trap(struct replay *r, struct task *task, const struct engine_result *stop, bool *answered) nodiscard;
 /** The instruction at which the task stands, as text; returns `out`. */

@@ -167,6 +167,7 @@ static struct err *restore_space(struct replay *r, struct bytes *b)
         vec_push(&s->maps, m);
     }
     TRY(worker_create(r->used.items, r->used.count, &s->worker));
+    TRY(worker_set_isa(s->worker, &r->isa));
     return space_realise(r, s);
 }
 

@@ -97,17 +97,23 @@ static struct err *answer_lsl(struct replay *r, struct task *task, bool *answere
     return NULL;
 }
 
+static uint64_t recorded_xcr0(const struct trace *t)
+{
+    uint64_t value = trace_header(t)->xcr0;
+    if (!value) {
+        uint32_t leaf[4];
+        trace_cpuid(t, 0xd, 0, leaf);
+        value = (uint64_t)leaf[3] << 32 | leaf[0];
+    }
+    return value;
+}
+
 static struct err *answer_xgetbv(struct replay *r, struct task *task, bool *answered)
 {
-    uint64_t *reg = task->regs.r, value = trace_header(r->trace)->xcr0;
+    uint64_t *reg = task->regs.r, value = recorded_xcr0(r->trace);
     uint32_t which = (uint32_t)reg[UREG_RCX];
     if (which > 1)
         return NULL; // it faults
-    if (!value) {
-        uint32_t leaf[4];
-        trace_cpuid(r->trace, 0xd, 0, leaf);
-        value = (uint64_t)leaf[3] << 32 | leaf[0];
-    }
     if (which == 1) {
         // The state in use (SDM 1, 13.6). PKRU always is, under Linux.
         struct xstate x;
@@ -165,4 +171,55 @@ const char *describe_insn(struct task *task, char *out, size_t len)
     size_t code_len = 0;
     err_free(fetch(task, code, &code_len));
     return x86_format(code, code_len, task->regs.r[UREG_RIP], out, len);
+}
+
+/* --- instruction sets --- */
+
+static void recorded_cpuid(void *ctx, uint32_t leaf, uint32_t subleaf, uint32_t out[4])
+{
+    trace_cpuid(ctx, leaf, subleaf, out);
+}
+
+static void compare_isa(struct replay *r, const struct x86_isa *here)
+{
+    struct x86_isa recorded;
+    x86_isa_of_cpu(recorded_cpuid, r->trace, recorded_xcr0(r->trace), &recorded);
+    r->lacking = x86_isa_without(&recorded, here);
+    memcpy(r->isa.lacking, r->lacking.bits, sizeof(r->isa.lacking));
+    // With CPUID faulting the recorder may have hidden what the CPU has: then nothing is known to be undefined.
+    struct x86_isa undefined = {0};
+    if (!trace_header(r->trace)->has_cpuid_faulting && trace_header(r->trace)->cpuid_count)
+        undefined = x86_isa_without(here, &recorded);
+    memcpy(r->isa.undefined, undefined.bits, sizeof(r->isa.undefined));
+}
+
+void compare_cpus(struct replay *r)
+{
+    struct x86_isa here;
+    x86_isa_of_host(&here);
+    compare_isa(r, &here);
+}
+
+struct err *replay_hide_feature(struct replay *r, const char *feature)
+{
+    struct x86_isa here, all;
+    x86_isa_of_host(&here);
+    all = x86_isa_without(&here, &r->lacking);
+    if (!x86_isa_remove(&all, feature))
+        return err_new(ERR_NOT_FOUND, "no CPU feature is called %s", feature);
+    compare_isa(r, &all);
+    return NULL;
+}
+
+void replay_lacking(const struct replay *r, struct buf *out)
+{
+    x86_isa_names(&r->lacking, out);
+}
+
+const char *lacking_feature(const struct replay *r, struct task *task)
+{
+    uint8_t code[X86_MAX_LEN];
+    size_t len = 0;
+    err_free(fetch(task, code, &len));
+    return x86_isa_of_insn(code, len, &r->lacking);
 }

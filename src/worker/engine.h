@@ -180,6 +180,14 @@ uint32_t engine_block_count(void);
 void engine_take_counts(void (*each)(const struct block_info *b, uint64_t count));
 /** Index mode: calls each() for every page written since the last time: one bit for each 8 bytes. */
 void engine_take_marks(void (*each)(uint64_t page, const uint64_t granules[8]));
+/* Instruction sets, a bit for each by its number in Zydis. */
+enum { ENGINE_ISA_WORDS = 4 };
+struct engine_isa {
+    uint64_t lacking[ENGINE_ISA_WORDS];   /* the recording's CPU had them and this one has not: STOP_UNSUPPORTED */
+    uint64_t undefined[ENGINE_ISA_WORDS]; /* the recording's CPU had them not: SIGILL, whatever this one does */
+};
+/** To be called before anything is translated. */
+void engine_set_isa(const struct engine_isa *isa);
 /** Break addresses; replaces the set. A run that begins on one executes the instruction there first. */
 void engine_set_breaks(const uint64_t *pcs, size_t count);
 /** The host wrote, unmapped, remapped or changed protection of guest memory: translations of it are dropped. */

@@ -291,6 +291,19 @@ int64_t rsp_move_of(const struct insn *in)
 
 /* --- decoding --- */
 
+static struct engine_isa isa;
+
+void engine_set_isa(const struct engine_isa *given)
+{
+    isa = *given;
+}
+
+/* Is the instruction of a set that not both CPUs have? */
+static bool is_of(const uint64_t sets[ENGINE_ISA_WORDS], const struct insn *in)
+{
+    return sets[in->z.meta.isa_set / 64] >> in->z.meta.isa_set % 64 & 1;
+}
+
 static struct stop_rule rule_for(const struct insn *in)
 {
     struct stop_rule rule = {.stops = true, .reason = STOP_TRAP};
@@ -363,6 +376,13 @@ static struct stop_rule rule_for(const struct insn *in)
     }
     if (in->z.attributes & ZYDIS_ATTRIB_IS_PRIVILEGED)
         return fault;
+    if (is_of(isa.lacking, in) || is_of(isa.undefined, in)) {
+        // Without BMI1 and LZCNT these two are BSF and BSR.
+        bool scans = in->z.mnemonic == ZYDIS_MNEMONIC_TZCNT || in->z.mnemonic == ZYDIS_MNEMONIC_LZCNT;
+        if (is_of(isa.lacking, in) || scans)
+            return (struct stop_rule){.stops = true, .reason = STOP_UNSUPPORTED};
+        return (struct stop_rule){.stops = true, .reason = STOP_FAULT, .signo = SIGILL_NO, .code = CODE_ILLOPN};
+    }
     const ZydisDecodedOperand *in_segment = segment_operand(in);
     if (in_segment && !can_add_segment(in, in_segment)) {
         rule.reason = STOP_UNSUPPORTED;

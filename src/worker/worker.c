@@ -548,6 +548,14 @@ struct err *worker_map(struct worker *w, gaddr start, gaddr end, int prot, enum 
     return refused(&reply, "map", start, end);
 }
 
+struct err *worker_set_isa(struct worker *w, const struct engine_isa *isa)
+{
+    struct wire_command c = {.op = WIRE_ISA};
+    struct wire_reply reply;
+    memcpy(w->window, isa, sizeof(*isa));
+    return exchange(w, &c, &reply);
+}
+
 struct err *worker_unmap(struct worker *w, gaddr start, gaddr end)
 {
     struct wire_command c = {.op = WIRE_UNMAP, .start = start, .end = end};

@@ -29,6 +29,9 @@ void worker_disown(struct worker *w);
 /** Copies the worker with all of its memory (copy on write; MAP_SHARED memory stays shared), tasks and translations. */
 struct err *worker_fork(struct worker *w, struct worker **out) nodiscard;
 
+/** Tells the worker about instruction sets that not both CPUs have (x86/isa.h has the bits). Before it runs anything; copies inherit it. */
+struct err *worker_set_isa(struct worker *w, const struct engine_isa *isa) nodiscard;
+
 /* Memory. Addresses and lengths are page aligned where the kernel wants it; protections are PROT_*. */
 
 enum map_kind {

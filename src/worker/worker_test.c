@@ -244,6 +244,28 @@ TEST(writing_into_protected_memory_leaves_it_protected)
     worker_destroy(w);
 }
 
+TEST(instructions_that_not_both_cpus_have_are_not_executed)
+{
+    struct engine_isa lacking = {.lacking = {UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX}};
+    struct engine_isa undefined = {.undefined = {UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX}};
+    struct regs r = at_start(), out;
+    struct worker *w = with_program(count_down, sizeof(count_down)), *copy;
+    assert_ok(worker_set_isa(w, &lacking));
+    assert_ok(worker_fork(w, &copy));
+    assert_int_equal(run(w, ENGINE_COUNT, &r, UINT64_MAX, &out).reason, STOP_UNSUPPORTED);
+    assert_int_equal(out.r[UREG_RIP], CODE);
+    assert_int_equal(run(copy, ENGINE_COUNT, &r, UINT64_MAX, &out).reason, STOP_UNSUPPORTED);
+    worker_destroy(w);
+    worker_destroy(copy);
+    w = with_program(count_down, sizeof(count_down));
+    assert_ok(worker_set_isa(w, &undefined));
+    struct engine_result stop = run(w, ENGINE_COUNT, &r, UINT64_MAX, &out);
+    assert_int_equal(stop.reason, STOP_FAULT);
+    assert_int_equal(stop.signo, SIGILL);
+    assert_int_equal(out.r[UREG_RIP], CODE);
+    worker_destroy(w);
+}
+
 TEST(workers_share_a_memory_object)
 {
     int fd = memfd_create("object", MFD_CLOEXEC);
@@ -949,6 +971,7 @@ int main(int argc, char **argv)
         t(vector_state_with_bits_that_no_processor_has_does_no_harm),
         t(memory_is_read_and_written_whatever_its_protection),
         t(writing_into_protected_memory_leaves_it_protected),
+        t(instructions_that_not_both_cpus_have_are_not_executed),
         t(workers_share_a_memory_object),
         t(code_changes_with_the_same_memory_at_another_address),
         t(mappings_move_with_their_protections),

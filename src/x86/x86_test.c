@@ -1,6 +1,7 @@
 /* One instruction of each kind: what it reads and writes, and where the bytes of its results came from. The many forms are
  * compared with the CPU in native_test.c. */
 #include "base/test.h"
+#include "x86/isa.h"
 #include "x86/x86_int.h"
 
 #include <stdio.h>
@@ -507,6 +508,47 @@ TEST(registers_have_names)
     assert_string_equal(x86_register_name(X86_VECTOR + 64 + 4, 4, text, sizeof(text)), "xmm1[4..8)");
 }
 
+/* A CPU whose cpuid says 1 to everything but AVX512BW, and has no BMI1 either if ctx is set. */
+static void fake_cpuid(void *ctx, uint32_t leaf, uint32_t subleaf, uint32_t out[4])
+{
+    for (int i = 0; i < 4; i++)
+        out[i] = UINT32_MAX;
+    if (leaf == 7 && subleaf == 0)
+        out[1] &= ~(1u << 30) & ~(ctx ? 1u << 3 : 0);
+}
+
+TEST(instruction_sets_come_from_cpuid_and_xcr0)
+{
+    static const uint8_t vpaddb_zmm[] = {0x62, 0xf1, 0x7d, 0x48, 0xfc, 0xc0}, vpaddb_xmm[] = {0xc5, 0xf9, 0xfc, 0xc0};
+    static const uint8_t vpaddd_ymm16[] = {0x62, 0xa1, 0x7d, 0x20, 0xfe, 0xc0}, andn[] = {0xc4, 0xe2, 0x78, 0xf2, 0xc0}, nop[] = {0x90};
+    struct x86_isa most, no_bmi, no_zmm, no_ymm, lacking;
+    struct buf names = {0};
+    x86_isa_of_cpu(fake_cpuid, NULL, UINT64_MAX, &most);
+    x86_isa_of_cpu(fake_cpuid, &names, UINT64_MAX, &no_bmi);
+    x86_isa_of_cpu(fake_cpuid, NULL, 7, &no_zmm);
+    x86_isa_of_cpu(fake_cpuid, NULL, 3, &no_ymm);
+    lacking = x86_isa_without(&most, &no_bmi);
+    x86_isa_names(&lacking, &names);
+    assert_string_equal(buf_cstr(&names), "BMI1");
+    assert_string_equal(x86_isa_of_insn(andn, sizeof(andn), &lacking), "BMI1");
+    assert_null(x86_isa_of_insn(vpaddb_xmm, sizeof(vpaddb_xmm), &lacking));
+    assert_null(x86_isa_of_insn(nop, sizeof(nop), &lacking));
+    assert_null(x86_isa_of_insn(andn, 2, &lacking));
+    assert_true(x86_isa_is_empty(&(struct x86_isa){0}) && !x86_isa_is_empty(&lacking));
+    // AVX512BW was never there.
+    assert_null(x86_isa_of_insn(vpaddb_zmm, sizeof(vpaddb_zmm), &most));
+    assert_string_equal(x86_isa_of_insn(vpaddd_ymm16, sizeof(vpaddd_ymm16), &most), "AVX512F");
+    // What the kernel does not save cannot be used.
+    assert_null(x86_isa_of_insn(vpaddd_ymm16, sizeof(vpaddd_ymm16), &no_zmm));
+    assert_string_equal(x86_isa_of_insn(vpaddb_xmm, sizeof(vpaddb_xmm), &no_zmm), "AVX");
+    assert_null(x86_isa_of_insn(vpaddb_xmm, sizeof(vpaddb_xmm), &no_ymm));
+    // Vectors of 256 bits need AVX512VL.
+    assert_true(x86_isa_remove(&most, "avx512vl"));
+    assert_null(x86_isa_of_insn(vpaddd_ymm16, sizeof(vpaddd_ymm16), &most));
+    assert_false(x86_isa_remove(&most, "AVX513"));
+    buf_deinit(&names);
+}
+
 #define r(name) cmocka_unit_test_setup(name, reset)
 TEST_MAIN(r(a_move_to_32_bits_clears_the_upper_half), r(a_move_to_16_or_8_bits_leaves_the_rest),
           r(loads_and_stores_have_addresses), r(extensions_say_how), r(immediates_are_constants), r(the_stack_passes_values_on),
@@ -516,4 +558,5 @@ TEST_MAIN(r(a_move_to_32_bits_clears_the_upper_half), r(a_move_to_16_or_8_bits_l
           r(vector_moves_zero_what_their_encoding_says), r(shuffles_move_bytes), r(masks_select_elements),
           r(a_gather_has_an_access_for_each_element), r(saved_states_hold_vector_registers), r(answers_from_outside_have_a_class),
           r(segment_bases_are_registers), r(x87_is_not_followed), r(nothing_is_accessed_by_a_long_nop), r(bad_bytes_are_refused),
-          r(text_is_in_intel_syntax_with_absolute_addresses), r(registers_have_names))
+          r(text_is_in_intel_syntax_with_absolute_addresses), r(registers_have_names),
+          r(instruction_sets_come_from_cpuid_and_xcr0))
