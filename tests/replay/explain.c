@@ -1,5 +1,5 @@
 /* explain TRACE - changes one thing in a good recording, as the replayer sees it, and checks that the report of the failure names it:
- * the event, the register with both values, the instructions before and the mapping they are in.
+ * the event, the register with both values, the instructions before and the mapping they are in. So does that of a 32-bit task.
  *
  * Linked with --wrap=trace_cursor_next: frames are changed between the trace's decoder and the replayer. */
 #include "base/buf.h"
@@ -10,7 +10,7 @@
 #include <sys/syscall.h>
 
 enum { INSTRUCTIONS = 300 };
-enum change { CHANGE_REGISTER, CHANGE_TICKS, CHANGE_WRITE };
+enum change { CHANGE_REGISTER, CHANGE_TICKS, CHANGE_WRITE, CHANGE_ARCH };
 
 static enum change change;
 static event_no changed_event; /* 0: to be chosen */
@@ -18,6 +18,8 @@ static event_no changed_event; /* 0: to be chosen */
 /* A frame that shows the change: an entry of a system call after some hundred instructions; a write that the program will look at. */
 static bool suits(const struct frame *f)
 {
+    if (change == CHANGE_ARCH)
+        return f->kind == FRAME_SYSCALL && f->syscall_state == SYSCALL_EXITING && f->syscall_no == SYS_execve;
     if (f->kind != FRAME_SYSCALL || f->event < 20)
         return false;
     if (change == CHANGE_WRITE)
@@ -43,6 +45,10 @@ struct err *__wrap_trace_cursor_next(struct trace_cursor *c, const struct frame 
         break;
     case CHANGE_WRITE:
         f->write_count--;
+        break;
+    case CHANGE_ARCH:
+        f->arch = f->syscall_arch = ARCH_X86;
+        f->syscall_no = 11; // execve there
         break;
     }
     return NULL;
@@ -110,6 +116,23 @@ static struct err *check(const char *dir, enum change what)
     return NULL;
 }
 
+static struct err *check_32_bit(const char *dir)
+{
+    cleanup(trace_closep) struct trace *t = NULL;
+    cleanup(replay_closep) struct replay *r = NULL;
+    char text[100];
+    change = CHANGE_ARCH;
+    changed_event = 0;
+    TRY(trace_open(dir, &t));
+    TRY(replay_open(t, &r));
+    struct err *failed = replay_run(r, MOMENT_END, UINT64_MAX, NULL);
+    snprintf(text, sizeof(text), "event %llu: task ", (unsigned long long)changed_event);
+    want(failed ? err_message(failed) : "no error", text);
+    want(failed ? err_message(failed) : "no error", "executes a 32-bit program, which is not supported");
+    err_free(failed);
+    return NULL;
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 2) {
@@ -122,6 +145,11 @@ int main(int argc, char **argv)
             printf("%s\n", err_message(e));
             return 1;
         }
+    }
+    struct err *e = check_32_bit(argv[1]);
+    if (e) {
+        printf("%s\n", err_message(e));
+        return 1;
     }
     return missing != 0;
 }
