@@ -151,7 +151,7 @@ static const char *prot_text(int32_t prot, char out[4])
 /* ---- what frames carry */
 
 /* The records of a flushed buffer: a header whose size the trace tells, then {i64 ret, u16 number, u8 flags (1: desched
- * armed), u32 size at 12}, then their data, rounded up to 8 (rr preload_interface.h). */
+ * armed, 2: replayed with help), u32 size at 12}, then their data, rounded up to 8 (rr preload_interface.h). */
 static struct err *print_syscallbuf(const struct trace *t, const struct dump_options *o, struct trace_cursor *c,
                                     const struct frame *f, FILE *out)
 {
@@ -173,8 +173,8 @@ static struct err *print_syscallbuf(const struct trace *t, const struct dump_opt
             break;
         const char *name = trace_syscall_name(t, f->arch, number);
         cleanup(freep) char *unknown = name ? NULL : str_format("<unknown-syscall-%d>", number);
-        fprintf(out, "  { syscall:'%s', ret:0x%" PRIx64 ", size:0x%x%s }\n", name ? name : unknown, (uint64_t)ret, size,
-                flags & 1 ? ", desched:1" : "");
+        fprintf(out, "  { syscall:'%s', ret:0x%" PRIx64 ", size:0x%x%s%s }\n", name ? name : unknown, (uint64_t)ret, size,
+                flags & 1 ? ", desched:1" : "", flags & 2 ? ", replay_assist:1" : "");
         bytes_skip(&b, stored - 16);
         left -= (uint32_t)stored;
     }

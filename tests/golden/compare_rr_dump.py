@@ -39,7 +39,9 @@ def run(words, env=None):
 
 def comparable(command, output):
     """rr needs a performance counter to print the environment, the last thing of traceinfo; without one it stops there.
-    Releases after 5.6 may add fields of their own."""
+    Releases after 5.6 may add fields of their own. Of a frame's task events rr shows the first only (it keeps them in a map by
+    time); an execve by a thread has three."""
+    output = re.sub(r"(  TraceTaskEvent::.*\n)(?:  TraceTaskEvent::.*\n)+", r"\1", output)
     if command == "traceinfo":
         return re.sub(r'  "environ":.*', "", output, flags=re.S)
     return output
