@@ -41,6 +41,7 @@ struct wire_command {
     union {
         struct wire_run run;
         struct regs regs;
+        struct engine_isa isa;
         struct {
             uint8_t calls, blocks, loads, no_stores, keep_last, keep_rows, regs;
             uint64_t watch_count, max_rows, memory_count;
@@ -111,7 +112,7 @@ static inline bool wire_spin(const uint32_t *word, uint32_t old, struct wire_pat
     return false;
 }
 
-/* What a new worker finds at its start; written by the coordinator. */
+/* What a new worker finds at its start; written by the coordinator, which leaves the window alone until the first answer. */
 struct wire_boot {
     struct engine_layout layout;
     struct addr_range keep;       /* image, stack, heap, window: all that stays mapped */

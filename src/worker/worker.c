@@ -550,9 +550,8 @@ struct err *worker_map(struct worker *w, gaddr start, gaddr end, int prot, enum 
 
 struct err *worker_set_isa(struct worker *w, const struct engine_isa *isa)
 {
-    struct wire_command c = {.op = WIRE_ISA};
+    struct wire_command c = {.op = WIRE_ISA, .isa = *isa}; // not by the window: a new worker may not have read what is there yet
     struct wire_reply reply;
-    memcpy(w->window, isa, sizeof(*isa));
     return exchange(w, &c, &reply);
 }
 

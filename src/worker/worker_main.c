@@ -528,12 +528,9 @@ static void obey(struct wire_command *c, const int fds[MAX_FDS], struct wire_rep
     case WIRE_MOVE:
         reply->error = do_move(c);
         break;
-    case WIRE_ISA: {
-        struct engine_isa isa;
-        memcpy(&isa, window, sizeof(isa));
-        engine_set_isa(&isa);
+    case WIRE_ISA:
+        engine_set_isa(&c->isa);
         break;
-    }
     case WIRE_DONTNEED:
         if (!foreign(c->start, c->end)) {
             reply->error = 22;
