@@ -4,8 +4,8 @@
  *   open: restore the segment's boundary ---> snapshots are taken on the way of every run, evenly spread over the segment
  *   use:  nearest kept state at or before the moment (or where the seat stands) ---> run to the moment
  *
- * A segment in which a space ends cannot be gone back over by snapshots alone; its seat then also holds an origin, a copy that stays
- * at the segment's start and is cloned. Seats that were used least recently are given up when memory gets short.
+ * Where too much memory comes and goes for snapshots, the seat also holds an origin, a copy that stays at the segment's start and is
+ * cloned. Seats that were used least recently are given up when memory gets short.
  *
  * Invariants: 1. A seat that is `busy` belongs to the thread that took it; the others and the list are guarded by seats_lock. 2. Snapshots
  * are only taken while stacks of calls are right. */
@@ -176,22 +176,6 @@ void seats_close(struct query_engine *q)
 
 /* --- memory --- */
 
-/* What the workers of a replay have to themselves. */
-static uint64_t bytes_of_replay(struct replay *r)
-{
-    size_t count;
-    uint64_t total = 0;
-    const uint32_t *spaces = r ? replay_spaces(r, &count) : NULL;
-    for (size_t i = 0; spaces && i < count; i++) {
-        cleanup(freep) char *path = str_format("/proc/%d/statm", worker_pid(replay_worker(r, spaces[i])));
-        cleanup(fclosep) FILE *f = fopen(path, "re");
-        unsigned long size, resident, shared;
-        if (f && fscanf(f, "%lu %lu %lu", &size, &resident, &shared) == 3 && resident > shared)
-            total += (resident - shared) * PAGE_SIZE;
-    }
-    return total;
-}
-
 /* Gives up seats until the rest is within the limit. The caller holds the lock. */
 static void shrink_locked(struct query_engine *q)
 {
@@ -265,7 +249,7 @@ static struct seat *find_seat_locked(struct query_engine *q, size_t segment, str
 
 static void give_back(struct query_engine *q, struct seat *seat)
 {
-    uint64_t bytes = bytes_of_replay(seat->replay) + bytes_of_replay(seat->origin);
+    uint64_t bytes = replay_memory(seat->replay) + (seat->origin ? replay_memory(seat->origin) : 0);
     pthread_mutex_lock(&q->seats_lock);
     seat->bytes = bytes;
     seat->busy = false;
@@ -303,6 +287,13 @@ static struct err *prepare(struct query_engine *q, struct seat *seat, struct mom
     return begin(q, seat);
 }
 
+static bool is_empty(struct replay *r)
+{
+    size_t count;
+    replay_spaces(r, &count);
+    return count == 0;
+}
+
 /* Runs to m, and keeps states on the way. */
 static struct err *advance(struct query_engine *q, struct seat *seat, struct moment m)
 {
@@ -313,15 +304,18 @@ static struct err *advance(struct query_engine *q, struct seat *seat, struct mom
     if (piece < LEAST_PIECE)
         piece = LEAST_PIECE;
     while (!replay_at_end(r) && moment_cmp(replay_now(r), m) < 0) {
-        struct moment before = replay_now(r), until = {before.event + piece / EVENT_COST + 1, 0};
+        // The first program's start is worth a state of its own: it makes a worker.
+        bool starts = is_empty(r);
+        struct moment before = replay_now(r), until = {before.event + (starts ? 1 : piece / EVENT_COST + 1), 0};
         bool last = moment_cmp(m, until) <= 0;
         uint64_t icount = replay_icount_total(r);
         TRY(check_cancel(q));
         TRY(replay_run(r, last ? m : until, piece, NULL));
-        if (last && replay_icount_total(r) - icount < piece)
+        starts &= !is_empty(r);
+        if (last && !starts && replay_icount_total(r) - icount < piece)
             return NULL; // at m, or as far as its event goes
         bool near = false;
-        for (unsigned i = 0; i < WORKER_SNAPSHOTS; i++) {
+        for (unsigned i = 0; i < WORKER_SNAPSHOTS && !starts; i++) {
             uint64_t a = cost_of(r), b = seat->snapshots[i].cost;
             near |= (seat->kept >> i & 1) && (a > b ? a - b : b - a) < piece / 2;
         }

@@ -74,7 +74,7 @@ static void close_replay(struct replay *r, bool kill)
         task_destroy(r, r->tasks.items[0]);
     vec_each (s, &r->spaces)
         space_free(r, *s, kill);
-    snapshots_free(r);
+    snapshots_free(r, kill);
     vec_each (o, &r->objects)
         object_free(*o);
     trace_cursor_close(r->cursor);
@@ -277,6 +277,16 @@ struct err *replay_read(struct replay *r, uint32_t space, gaddr addr, void *out,
     if (!s)
         return err_new(ERR_NOT_FOUND, "address space %u does not exist at this moment", space);
     return worker_read(s->worker, addr, out, len, done_out);
+}
+
+uint64_t replay_memory(const struct replay *r)
+{
+    uint64_t total = 0;
+    vec_each (s, &r->spaces)
+        total += worker_memory((*s)->worker);
+    vec_each (s, &r->parked)
+        total += worker_memory((*s)->worker);
+    return total;
 }
 
 struct worker *replay_worker(struct replay *r, uint32_t space)

@@ -110,6 +110,8 @@ struct err *replay_read_object(struct replay *r, uint32_t object, uint64_t offse
 const uint32_t *replay_objects(struct replay *r, size_t *count_out);
 /** Reads memory; ERR_FAULT at the first unmapped byte, *done_out bytes were read. PROT_NONE is readable. */
 struct err *replay_read(struct replay *r, uint32_t space, gaddr addr, void *out, size_t len, size_t *done_out) nodiscard;
+/** Bytes of memory that the workers have to themselves, about. */
+uint64_t replay_memory(const struct replay *r);
 /** The worker of a space, for hooks, consumers and their rows. NULL if none. */
 struct worker *replay_worker(struct replay *r, uint32_t space);
 
@@ -158,7 +160,7 @@ struct err *replay_set_watch(struct replay *r, const struct watch_range *ranges,
 /* --- Snapshots --- */
 
 /* States that a replay can go back to at little cost: some 0.3 us for each page that the program may have changed. They are good as long
- * as the program changes no other pages than were named, and are void when one of their spaces has ended. */
+ * as the program changes no other pages than were named. The worker of a space that ends lives on while a snapshot has the space. */
 /** Names pages that the program may change from now on, besides those named before: of a space (object 0; addresses) or of a shared
  * object (space 0; offsets), rising. */
 struct err *replay_snapshot_pages(struct replay *r, uint32_t space, uint32_t object, const uint64_t *pages, size_t count) nodiscard;

@@ -40,6 +40,7 @@ struct fd_table {
 
 struct space {
     uint32_t uid;
+    uint64_t id; /* unlike uid never given again when time has gone back */
     struct worker *worker;
     VEC(struct mapping) maps; /* sorted by start, disjoint */
     uint32_t task_count;
@@ -108,6 +109,8 @@ struct replay {
     VEC(struct watch_range) watches;
     bool watching;
     struct replay_snapshot *snapshots[WORKER_SNAPSHOTS];
+    VEC(struct space *) parked;           /* spaces that are not now, but are in a snapshot */
+    uint64_t last_space_id;
     VEC(struct object_page) object_pages; /* that may have changed since the first of them */
     bool snapshots_broken;
     struct replay_observer observer;
@@ -157,7 +160,9 @@ struct err *replay_begin(struct trace *t, struct trace_position position, struct
 struct err *replay_peek(struct replay *r) nodiscard;
 
 /* snapshot.c */
-void snapshots_free(struct replay *r);
+void snapshots_free(struct replay *r, bool kill);
+/** Takes a space off the list that has no tasks any more. It is freed, or parked if a snapshot has it. */
+struct err *space_retire(struct replay *r, struct space *s) nodiscard;
 /** To be called before anything but the program writes to shared memory. */
 void snapshots_before_shared_write(struct replay *r, struct object *o, uint64_t offset, uint64_t len);
 

@@ -371,6 +371,7 @@ static struct err *clone_space(struct replay *copy, const struct space *from)
 {
     struct space *s = space_create(copy, 0);
     struct space fresh = *from;
+    fresh.id = s->id;
     fresh.worker = NULL;
     fresh.watch_stale = false;
     fresh.task_count = 0;

@@ -2,7 +2,7 @@
  * mapping tables, the position in the trace, and the contents of shared memory.
  *
  * Going back puts mappings back first, only where they differ; then each worker restores its pages; then shared memory is written.
- * A space that has ended since cannot be made again from this: then going back is refused, and nothing has been changed. */
+ * A space that ends, or that is not yet at the time that is gone back to, is parked with its worker as long as a snapshot has it. */
 #include "replay/replay_int.h"
 
 #include <sys/mman.h>
@@ -47,13 +47,100 @@ static void free_snapshot(struct replay *r, struct replay_snapshot *s)
     free(s);
 }
 
-void snapshots_free(struct replay *r)
+void snapshots_free(struct replay *r, bool kill)
 {
+    vec_each (s, &r->parked)
+        space_free(r, *s, kill);
+    vec_deinit(&r->parked);
     for (unsigned i = 0; i < WORKER_SNAPSHOTS; i++) {
         free_snapshot(r, r->snapshots[i]);
         r->snapshots[i] = NULL;
     }
     vec_deinit(&r->object_pages);
+}
+
+/* --- spaces that are not now --- */
+
+static struct saved_space *find_saved(const struct replay_snapshot *s, uint64_t id)
+{
+    vec_each (it, &s->spaces) {
+        if (it->state.id == id)
+            return it;
+    }
+    return NULL;
+}
+
+/* Leaves nothing in the worker that belongs to this moment. Shared mappings go: a space that is not now keeps no object alive. */
+static struct err *park(struct replay *r, struct space *s)
+{
+    struct hook_request no_hooks = {0};
+    struct consume_request nothing = {0};
+    TRY(worker_set_hooks(s->worker, &no_hooks));
+    TRY(worker_set_steps(s->worker, NULL));
+    TRY(worker_consume(s->worker, &nothing));
+    TRY(worker_snapshot_restoring(s->worker));
+    size_t kept = 0;
+    for (size_t i = 0; i < s->maps.count; i++) {
+        struct mapping *m = &s->maps.items[i];
+        if (!m->object) {
+            s->maps.items[kept++] = *m;
+            continue;
+        }
+        object_release(r, m->object);
+        TRY(worker_unmap(s->worker, m->start, m->end));
+    }
+    s->maps.count = kept;
+    return NULL;
+}
+
+static void take_off(struct replay *r, const struct space *s)
+{
+    size_t i = 0;
+    while (r->spaces.items[i] != s)
+        i++;
+    memmove(&r->spaces.items[i], &r->spaces.items[i + 1], (r->spaces.count - i - 1) * sizeof(r->spaces.items[0]));
+    r->spaces.count--;
+}
+
+struct err *space_retire(struct replay *r, struct space *s)
+{
+    bool in_snapshot = false;
+    for (unsigned i = 0; i < WORKER_SNAPSHOTS; i++)
+        in_snapshot |= r->snapshots[i] && find_saved(r->snapshots[i], s->id);
+    take_off(r, s);
+    if (!in_snapshot || r->snapshots_broken) {
+        space_free(r, s, true);
+        return NULL;
+    }
+    vec_push(&r->parked, s);
+    return park(r, s);
+}
+
+/* Takes the spaces of the snapshot that are parked back, and makes the list what it was, but for spaces which are too many. False:
+ * one is gone. */
+static bool unpark(struct replay *r, const struct replay_snapshot *s)
+{
+    for (size_t k = 0; k < s->spaces.count; k++) {
+        const struct space *old = &s->spaces.items[k].state;
+        struct space *found = NULL;
+        vec_each (it, &r->spaces)
+            found = (*it)->id == old->id ? *it : found;
+        for (size_t i = 0; i < r->parked.count && !found; i++) {
+            if (r->parked.items[i]->id != old->id)
+                continue;
+            found = r->parked.items[i];
+            r->parked.items[i] = r->parked.items[--r->parked.count];
+            vec_push(&r->spaces, found);
+        }
+        if (!found)
+            return false;
+        // Into the place it had.
+        take_off(r, found);
+        vec_push(&r->spaces, found);
+        memmove(&r->spaces.items[k + 1], &r->spaces.items[k], (r->spaces.count - k - 1) * sizeof(r->spaces.items[0]));
+        r->spaces.items[k] = found;
+    }
+    return true;
 }
 
 /* --- shared memory --- */
@@ -263,24 +350,26 @@ static struct err *restore_space(struct replay *r, struct space *s, const struct
     return NULL;
 }
 
-static bool is_in(const struct replay_snapshot *s, const struct task *task)
+static bool has_slot(const struct replay_snapshot *s, uint32_t space, unsigned slot)
 {
     vec_each (it, &s->tasks) {
-        const struct task_info *i = &(*it)->info;
-        if (i->serial == task->info.serial && i->space == task->info.space && i->slot == task->info.slot)
+        if ((*it)->info.space == space && (*it)->info.slot == slot)
             return true;
     }
     return false;
 }
 
-/* Ends the tasks that are. Those that will be again keep their places in the workers. */
+/* Ends all tasks. The workers keep those that will be again. */
 static struct err *drop_tasks(struct replay *r, const struct replay_snapshot *s)
 {
-    while (r->tasks.count) {
-        struct task *task = r->tasks.items[0];
-        if (!is_in(s, task))
-            TRY(worker_drop_task(task->space->worker, task->info.slot));
-        task_destroy(r, task);
+    while (r->tasks.count)
+        task_destroy(r, r->tasks.items[0]);
+    for (size_t k = 0; k < s->spaces.count; k++) {
+        const struct space *space = r->spaces.items[k];
+        for (unsigned slot = 0; slot < space->next_slot && slot < WORKER_MAX_TASKS; slot++) {
+            if (!has_slot(s, space->uid, slot))
+                TRY(worker_drop_task(space->worker, slot));
+        }
     }
     return NULL;
 }
@@ -315,28 +404,11 @@ static struct err *restore_stacks(struct replay *r, const struct replay_snapshot
 static struct err *go_back(struct replay *r, const struct replay_snapshot *s, unsigned idx)
 {
     TRY(drop_tasks(r, s));
-    for (size_t i = r->spaces.count; i-- > 0;) {
-        struct space *space = r->spaces.items[i];
-        const struct saved_space *saved = NULL;
-        vec_each (it, &s->spaces) {
-            if (it->state.uid == space->uid)
-                saved = it;
-        }
-        if (saved)
-            TRY(restore_space(r, space, saved, idx));
-    }
+    while (r->spaces.count > s->spaces.count)
+        TRY(space_retire(r, r->spaces.items[r->spaces.count - 1]));
+    for (size_t i = 0; i < s->spaces.count; i++)
+        TRY(restore_space(r, r->spaces.items[i], &s->spaces.items[i], idx));
     restore_tasks(r, s);
-    for (size_t i = r->spaces.count; i-- > 0;) {
-        struct space *space = r->spaces.items[i];
-        bool was = false;
-        vec_each (it, &s->spaces)
-            was |= it->state.uid == space->uid;
-        if (was)
-            continue;
-        memmove(&r->spaces.items[i], &r->spaces.items[i + 1], (r->spaces.count - i - 1) * sizeof(r->spaces.items[0]));
-        r->spaces.count--;
-        space_free(r, space, true);
-    }
     for (size_t i = 0; i < s->object_pages.count; i++) {
         if (s->object_pages.items[i])
             TRY(write_object_page(r, &r->object_pages.items[i], s->object_pages.items[i]));
@@ -353,6 +425,7 @@ static struct err *go_back(struct replay *r, const struct replay_snapshot *s, un
     r->last_space = s->last_space;
     r->last_object = s->last_object;
     r->renamed_tasks = s->renamed_tasks;
+    r->code_space = 0;
     return NULL;
 }
 
@@ -362,16 +435,15 @@ struct err *replay_go_back(struct replay *r, unsigned idx, bool *done_out)
     *done_out = false;
     if (r->dead || r->snapshots_broken || !s)
         return NULL;
-    vec_each (saved, &s->spaces) {
-        if (!space_by_uid(r, saved->state.uid))
-            return NULL;
-    }
+    r->dead = true;
+    if (!unpark(r, s))
+        return NULL;
     struct err *e = go_back(r, s, idx);
     if (!e) {
+        r->dead = false;
         *done_out = true;
         return NULL;
     }
-    r->dead = true;
     if (err_kind(e) != ERR_LIMIT)
         return e;
     err_free(e); // too much has changed for the workers to know what

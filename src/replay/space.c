@@ -191,6 +191,7 @@ struct space *space_create(struct replay *r, uint32_t parent)
 {
     struct space *s = xnew(struct space);
     s->uid = ++r->last_space;
+    s->id = ++r->last_space_id;
     vec_push(&r->spaces, s);
     return s;
 }
@@ -213,16 +214,7 @@ struct err *space_end(struct replay *r, struct space *s)
 {
     if (r->observer.space_ending)
         TRY(r->observer.space_ending(r->observer.ctx, r, s->uid));
-    for (size_t i = 0; i < r->spaces.count; i++) {
-        if (r->spaces.items[i] == s) {
-            memmove(&r->spaces.items[i], &r->spaces.items[i + 1],
-                    (r->spaces.count - i - 1) * sizeof(r->spaces.items[0]));
-            r->spaces.count--;
-            break;
-        }
-    }
-    space_free(r, s, true);
-    return NULL;
+    return space_retire(r, s);
 }
 
 struct space *space_by_uid(struct replay *r, uint32_t uid)
@@ -592,8 +584,10 @@ struct err *space_copy(struct replay *r, struct space *parent, struct space **ou
 {
     struct space *s = space_create(r, parent->uid);
     uint32_t uid = s->uid;
+    uint64_t id = s->id;
     *s = *parent;
     s->uid = uid;
+    s->id = id;
     s->task_count = 0;
     s->maps.items = xmemdup(parent->maps.items, parent->maps.count * sizeof(parent->maps.items[0]));
     s->maps.cap = s->maps.count = parent->maps.count;

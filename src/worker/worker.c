@@ -375,6 +375,16 @@ void worker_destroy(struct worker *w)
     reap_strays();
 }
 
+uint64_t worker_memory(const struct worker *w)
+{
+    cleanup(freep) char *path = str_format("/proc/%d/statm", w->pid);
+    cleanup(fclosep) FILE *f = fopen(path, "re");
+    unsigned long size, resident, shared;
+    if (!f || fscanf(f, "%lu %lu %lu", &size, &resident, &shared) != 3 || resident < shared)
+        return 0;
+    return (resident - shared) * PAGE_SIZE;
+}
+
 int worker_pid(const struct worker *w)
 {
     return w->pid;

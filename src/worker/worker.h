@@ -238,6 +238,8 @@ struct err *worker_snapshot_forget(struct worker *w) nodiscard;
 struct err *worker_stats(struct worker *w, struct engine_stats *out) nodiscard;
 /** Makes the worker try a system call that its filter forbids: it dies. For tests of the filter. */
 struct err *worker_probe(struct worker *w, uint64_t number) nodiscard;
+/** Bytes of memory that the process has to itself, about. */
+uint64_t worker_memory(const struct worker *w);
 /** Process id, for diagnosis. */
 int worker_pid(const struct worker *w);
 
