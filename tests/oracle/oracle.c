@@ -1,5 +1,6 @@
 /* The query engine against a naive oracle: the recording is replayed one instruction at a time, with nothing of the database, and
- * what is seen is held against the engine's answers.
+ * what is seen is held against the engine's answers. The worker does the stepping (struct step_request) and looks at registers and
+ * probes at every moment: a round trip for each would take most of the test's time.
  *
  *   registers and memory   at random moments
  *   writes                 probes are compared after every instruction: each change has a row, each row that says so is a change
@@ -20,8 +21,9 @@ enum { PROBES = 40, PROBE_LEN = 8, MAX_STEPS = 400000, SAMPLE_EVERY = 997 };
 
 struct seen {
     struct moment m;
-    uint32_t task, space;
-    gaddr rip, rsp, rax;
+    uint32_t task;
+    bool at_call; /* the instruction at rip is a call */
+    gaddr rip, rsp;
 };
 
 struct change {
@@ -32,6 +34,12 @@ struct change {
 
 struct shadow_call {
     gaddr return_addr, sp;
+};
+
+/* The calls of task 1 that have not returned at a moment: those of `stack_calls` from `first` on, outermost first. */
+struct shadow_stack {
+    struct moment m;
+    size_t first, count;
 };
 
 /* The state of one task at a sampled moment. */
@@ -46,6 +54,8 @@ struct sample {
 static VEC(struct seen) steps;
 static VEC(struct change) changes;
 static VEC(struct sample) samples;
+static VEC(struct shadow_stack) stacks;
+static VEC(struct shadow_call) stack_calls;
 static gaddr probes[PROBES];
 static unsigned probe_count;
 static uint32_t probe_space;
@@ -163,40 +173,227 @@ static void read_probes(struct replay *r, uint64_t *out, bool *mapped)
     }
 }
 
-static void walk(struct trace *t)
+/* What the walk holds: the last moment, and the probes as they were then. */
+struct walk {
+    struct replay *r;
+    struct moment last;
+    uint64_t before[PROBES];
+    bool was_mapped[PROBES];
+};
+
+/* Is it E8 or FF /2, behind prefixes? */
+static bool is_call(const uint8_t *code, size_t len)
 {
-    cleanup(replay_closep) struct replay *r = NULL;
-    must(replay_open(t, &r));
-    uint64_t now[PROBES] = {0}, before[PROBES] = {0};
-    bool mapped[PROBES] = {0}, was_mapped[PROBES] = {0};
-    struct moment last = {0};
-    while (!replay_at_end(r) && steps.count < MAX_STEPS) {
-        // An event is a step of its own.
-        must(replay_run(r, (struct moment){replay_now(r).event + 1, 0}, 1, NULL));
-        struct moment m = replay_now(r);
-        read_probes(r, now, mapped);
-        for (unsigned i = 0; i < probe_count; i++) {
-            if (mapped[i] && was_mapped[i] && now[i] != before[i])
-                vec_push(&changes, (struct change){last, i, before[i], now[i]});
-        }
-        memcpy(before, now, sizeof(now));
-        memcpy(was_mapped, mapped, sizeof(mapped));
-        last = m;
-        uint32_t task = replay_running(r);
-        struct regs regs;
-        if (!task)
+    size_t i = 0;
+    while (i + 1 < len && (code[i] == 0x66 || code[i] == 0x67 || code[i] == 0xf2 || code[i] == 0xf3 || code[i] == 0x2e || code[i] == 0x3e ||
+                           (code[i] & 0xf0) == 0x40))
+        i++;
+    return i + 1 < len && (code[i] == 0xe8 || (code[i] == 0xff && (code[i + 1] >> 3 & 7) == 2));
+}
+
+/* Takes note of a state; task 0: nothing runs. */
+static void note(struct walk *w, struct moment m, uint32_t task, const struct regs *regs, const uint8_t *code, size_t code_len,
+                 const uint64_t *now, const bool *mapped)
+{
+    for (unsigned i = 0; i < probe_count; i++) {
+        if (mapped[i] && w->was_mapped[i] && now[i] != w->before[i])
+            vec_push(&changes, (struct change){w->last, i, w->before[i], now[i]});
+    }
+    memcpy(w->before, now, sizeof(w->before));
+    memcpy(w->was_mapped, mapped, sizeof(w->was_mapped));
+    w->last = m;
+    if (!task)
+        return;
+    vec_push(&steps, (struct seen){m, task, is_call(code, code_len), regs->r[UREG_RIP], regs->r[UREG_RSP]});
+    if (steps.count % SAMPLE_EVERY == 0) {
+        struct sample *s = vec_add(&samples);
+        s->m = m;
+        s->task = task;
+        s->regs = *regs;
+        memcpy(s->probes, now, sizeof(s->probes));
+        memcpy(s->mapped, mapped, sizeof(s->mapped));
+    }
+}
+
+static uint32_t space_of(struct replay *r, uint32_t task)
+{
+    size_t count;
+    const struct task_info *tasks = replay_tasks(r, &count);
+    for (size_t i = 0; i < count; i++) {
+        if (tasks[i].serial == task)
+            return tasks[i].space;
+    }
+    return 0;
+}
+
+/* Takes note of the state in which the replay stands. */
+static void note_here(struct walk *w)
+{
+    uint64_t now[PROBES] = {0};
+    bool mapped[PROBES] = {0};
+    struct regs regs = {0};
+    uint8_t code[16] = {0};
+    size_t code_len = 0;
+    uint32_t task = replay_running(w->r);
+    read_probes(w->r, now, mapped);
+    if (task) {
+        must(replay_regs(w->r, task, &regs));
+        err_free(replay_read(w->r, space_of(w->r, task), regs.r[UREG_RIP], code, sizeof(code), &code_len));
+    }
+    note(w, replay_now(w->r), task, &regs, code, code_len, now, mapped);
+}
+
+static bool is_mapped(struct replay *r, gaddr start, size_t len)
+{
+    size_t count;
+    const struct mapping *maps = replay_mappings(r, probe_space, &count);
+    gaddr at = start;
+    for (size_t i = 0; i < count && at < start + len; i++) {
+        if (at >= maps[i].start && at < maps[i].end)
+            at = maps[i].end;
+    }
+    return at >= start + len;
+}
+
+/* What to look at before each instruction up to the next event: whole spans where they are mapped, else the probes that are. */
+static unsigned choose_pieces(struct replay *r, struct span out[2 * PROBES])
+{
+    unsigned count = 0;
+    for (unsigned k = 0; k < span_count; k++) {
+        if (is_mapped(r, spans[k].start, spans[k].len)) {
+            out[count++] = spans[k];
             continue;
-        must(replay_regs(r, task, &regs));
-        vec_push(&steps, (struct seen){m, task, 0, regs.r[UREG_RIP], regs.r[UREG_RSP], regs.r[UREG_RAX]});
-        if (steps.count % SAMPLE_EVERY == 0) {
-            struct sample *s = vec_add(&samples);
-            s->m = m;
-            s->task = task;
-            s->regs = regs;
-            memcpy(s->probes, now, sizeof(now));
-            memcpy(s->mapped, mapped, sizeof(mapped));
+        }
+        for (unsigned i = 0; i < probe_count; i++) {
+            if (probes[i] >= spans[k].start && probes[i] - spans[k].start < spans[k].len && is_mapped(r, probes[i], PROBE_LEN))
+                out[count++] = (struct span){probes[i], PROBE_LEN};
         }
     }
+    return count;
+}
+
+static size_t captured_len(const struct span *pieces, unsigned piece_count)
+{
+    size_t len = 0;
+    for (unsigned k = 0; k < piece_count; k++)
+        len += 8 + ((pieces[k].len + 7) & ~(size_t)7);
+    return len;
+}
+
+/* The probes from captured pieces. */
+static void unpack_probes(const uint8_t *captured, const struct span *pieces, unsigned piece_count, uint64_t *now, bool *mapped)
+{
+    for (unsigned k = 0; k < piece_count; k++) {
+        size_t done = load_u64(captured);
+        for (unsigned i = 0; i < probe_count; i++) {
+            if (probes[i] < pieces[k].start || probes[i] - pieces[k].start + PROBE_LEN > done)
+                continue;
+            now[i] = load_u64(captured + 8 + (probes[i] - pieces[k].start));
+            mapped[i] = true;
+        }
+        captured += captured_len(&pieces[k], 1);
+    }
+}
+
+/* Runs up to `most` instructions, or to the next event, in the worker of the probes. */
+static void walk_stretch(struct walk *w, uint32_t task, size_t most)
+{
+    enum { MOST_CAPTURES = 100000 };
+    static struct step_capture captures[MOST_CAPTURES];
+    struct span pieces[2 * PROBES];
+    unsigned piece_count = choose_pieces(w->r, pieces);
+    struct moment start = replay_now(w->r);
+    struct worker *worker = replay_worker(w->r, probe_space);
+    size_t n = 0;
+    if (piece_count && most > MOST_CAPTURES / piece_count - 1)
+        most = MOST_CAPTURES / piece_count - 1;
+    for (size_t i = 0; i <= most; i++) {
+        for (unsigned k = 0; k < piece_count; k++)
+            captures[n++] = (struct step_capture){start.event, start.icount + i, pieces[k].start, pieces[k].len};
+    }
+    must(worker_set_steps(worker, &(struct step_request){.record = true, .captures = captures, .capture_count = n}));
+    must(replay_run(w->r, (struct moment){start.event + 1, 0}, most, NULL));
+    if (replay_worker(w->r, probe_space) != worker)
+        return; // it has ended: what follows the event is noted, the stretch before it is not
+    cleanup(buf_deinit) struct buf rows = {0}, memory = {0};
+    must(worker_take_steps(worker, &rows, &memory));
+    must(worker_set_steps(worker, NULL));
+    const struct step_row *row = (const void *)rows.data;
+    size_t stride = captured_len(pieces, piece_count);
+    for (size_t i = 0; i < rows.len / sizeof(*row); i++) {
+        struct moment m = {row[i].stamp, row[i].icount};
+        size_t off = (size_t)(m.icount - start.icount) * stride;
+        if (moment_cmp(m, w->last) <= 0)
+            continue; // seen: the end of the stretch before, or a system call's entry
+        uint64_t now[PROBES] = {0};
+        bool mapped[PROBES] = {0};
+        if (m.event != start.event || off + stride > memory.len) {
+            printf("FAIL: the worker's step at %llu:%llu has no memory\n", (unsigned long long)m.event, (unsigned long long)m.icount);
+            exit(1);
+        }
+        unpack_probes(memory.data + off, pieces, piece_count, now, mapped);
+        note(w, m, task, &row[i].regs, row[i].code, row[i].code_len, now, mapped);
+    }
+}
+
+static struct err *keep_clocks(void *ctx, struct replay *r, uint32_t space)
+{
+    return NULL;
+}
+
+static void walk(struct trace *t)
+{
+    enum { MOST_AT_ONCE = 4096 };
+    struct walk w = {0};
+    must(replay_open(t, &w.r));
+    const struct replay_observer observer = {.code_mapped = keep_clocks};
+    replay_set_observer(w.r, &observer);
+    size_t most = 64;
+    while (!replay_at_end(w.r) && steps.count < MAX_STEPS) {
+        uint32_t task = replay_running(w.r);
+        if (task && space_of(w.r, task) == probe_space) {
+            event_no event = replay_now(w.r).event;
+            walk_stretch(&w, task, most);
+            most = replay_now(w.r).event != event ? 64 : most < MOST_AT_ONCE ? 2 * most : most;
+        } else { // an event is a step of its own
+            must(replay_run(w.r, (struct moment){replay_now(w.r).event + 1, 0}, 1, NULL));
+        }
+        if (moment_cmp(replay_now(w.r), w.last) > 0)
+            note_here(&w);
+    }
+    replay_close(w.r);
+}
+
+/* Stacks now and then, by watching rsp: a call lowers it by 8 and leaves an address there that is just behind it. */
+static void walk_stacks(struct trace *t)
+{
+    enum { MOST = 60, EVERY = 1511 };
+    cleanup(replay_closep) struct replay *r = NULL;
+    must(replay_open(t, &r));
+    VEC(struct shadow_call) calls = {0};
+    struct seen last = {0};
+    for (size_t i = 0; i < steps.count && stacks.count < MOST; i++) {
+        const struct seen *s = &steps.items[i];
+        if (s->task != 1)
+            continue;
+        while (calls.count && calls.items[calls.count - 1].sp < s->rsp)
+            calls.count--;
+        if (last.at_call && s->m.event == last.m.event && s->rsp == last.rsp - 8) {
+            uint64_t pushed = 0;
+            must(replay_run(r, s->m, UINT64_MAX, NULL));
+            must(replay_read(r, space_of(r, 1), s->rsp, &pushed, 8, NULL));
+            if (pushed > last.rip && pushed <= last.rip + 15)
+                vec_push(&calls, (struct shadow_call){pushed, s->rsp});
+        }
+        last = *s;
+        // Stacks of the preload library's own are another matter.
+        if (i % EVERY || s->rsp < 0x70002000)
+            continue;
+        vec_push(&stacks, (struct shadow_stack){s->m, stack_calls.count, calls.count});
+        vec_each (c, &calls)
+            vec_push(&stack_calls, *c);
+    }
+    vec_deinit(&calls);
 }
 
 /* --- asking --- */
@@ -337,6 +534,9 @@ static void check_executions(struct query_engine *q)
                                    (json_int_t)from.icount);
         json_t *rows = ask(q, "address-execution", params);
         CHECK(rows, "executions of %s: %s", start, json_string_value(json_object_get(params, "failed")));
+        json_t *again = ask(q, "address-execution", params); // from what is kept now
+        CHECK(json_equal(rows, again), "executions of %s are others when asked again", start);
+        json_decref(again);
         size_t at = 0;
         for (size_t i = 0; i < steps.count && at < 30; i++) {
             const struct seen *x = &steps.items[forward ? i : steps.count - 1 - i];
@@ -360,47 +560,22 @@ static void check_executions(struct query_engine *q)
     }
 }
 
-/* Return addresses on the stack, by watching rsp: a call lowers it by 8 and leaves an address there that is just behind it. */
-static void check_stacks(struct query_engine *q, struct trace *t)
+static void check_stacks(struct query_engine *q)
 {
-    cleanup(replay_closep) struct replay *r = NULL;
-    must(replay_open(t, &r));
-    VEC(struct shadow_call) calls = {0};
-    struct seen last = {0};
-    size_t asked = 0;
-    for (size_t i = 0; i < steps.count && asked < 60; i++) {
-        const struct seen *s = &steps.items[i];
-        if (s->task != 1)
-            continue;
-        while (calls.count && calls.items[calls.count - 1].sp < s->rsp)
-            calls.count--;
-        if (last.task && s->m.event == last.m.event && s->rsp == last.rsp - 8) {
-            uint64_t pushed = 0;
-            must(replay_run(r, s->m, UINT64_MAX, NULL));
-            size_t count, done;
-            const struct task_info *tasks = replay_tasks(r, &count);
-            err_free(replay_read(r, tasks[0].space, s->rsp, &pushed, 8, &done));
-            if (pushed > last.rip && pushed <= last.rip + 8)
-                vec_push(&calls, (struct shadow_call){pushed, s->rsp});
-        }
-        last = *s;
-        // Stacks of the preload library's own are another matter.
-        if (i % 1511 || s->rsp < 0x70002000)
-            continue;
-        asked++;
+    vec_each (s, &stacks) {
         json_t *params = json_pack("{so}", "focus", focus_of(s->m, 1));
         json_t *rows = ask(q, "stack", params);
-        CHECK(rows && json_array_size(rows) == calls.count + 1, "the stack at %llu:%llu has %zu frames, want %zu",
-              (unsigned long long)s->m.event, (unsigned long long)s->m.icount, json_array_size(rows), calls.count + 1);
-        for (size_t k = 0; rows && k < calls.count && k + 1 < json_array_size(rows); k++)
-            CHECK(hex_field(json_array_get(rows, k + 1), "pc") == calls.items[calls.count - 1 - k].return_addr,
-                  "frame %zu at %llu:%llu is at %s, want %llx", k + 1, (unsigned long long)s->m.event, (unsigned long long)s->m.icount,
-                  json_string_value(json_object_get(json_array_get(rows, k + 1), "pc")),
-                  (unsigned long long)calls.items[calls.count - 1 - k].return_addr);
+        CHECK(rows && json_array_size(rows) == s->count + 1, "the stack at %llu:%llu has %zu frames, want %zu",
+              (unsigned long long)s->m.event, (unsigned long long)s->m.icount, json_array_size(rows), s->count + 1);
+        for (size_t k = 0; rows && k < s->count && k + 1 < json_array_size(rows); k++) {
+            gaddr want = stack_calls.items[s->first + s->count - 1 - k].return_addr;
+            CHECK(hex_field(json_array_get(rows, k + 1), "pc") == want, "frame %zu at %llu:%llu is at %s, want %llx", k + 1,
+                  (unsigned long long)s->m.event, (unsigned long long)s->m.icount,
+                  json_string_value(json_object_get(json_array_get(rows, k + 1), "pc")), (unsigned long long)want);
+        }
         json_decref(rows);
         json_decref(params);
     }
-    vec_deinit(&calls);
 }
 
 static void check_steps(struct query_engine *q)
@@ -442,7 +617,9 @@ int main(int argc, char **argv)
     choose_probes(t);
     choose_spans();
     walk(t);
-    printf("%zu moments, %zu changes of %u probes, %zu samples\n", steps.count, changes.count, probe_count, samples.count);
+    walk_stacks(t);
+    printf("%zu moments, %zu changes of %u probes, %zu samples, %zu stacks\n", steps.count, changes.count, probe_count, samples.count,
+           stacks.count);
     // Of long recordings one database: that all databases give the same answers is what database/variants is for.
     size_t count = steps.count > LONG ? 1 : sizeof(variants) / sizeof(variants[0]);
     for (size_t v = 0; v < count; v++) {
@@ -453,7 +630,7 @@ int main(int argc, char **argv)
         check_states(q);
         check_writes(q, MOMENT_END);
         check_executions(q);
-        check_stacks(q, t);
+        check_stacks(q);
         check_steps(q);
         printf("variant %zu: %u checks, %u failures\n", v, checks, failures);
     }
