@@ -292,6 +292,8 @@ static void warn_of_cpu(const struct replay *r)
     replay_lacking(r, &names);
     if (names.len)
         log_warn("recorded on a CPU with %s, which this one lacks: if the programs use it, building will end there", buf_cstr(&names));
+    if (replay_emulates_avx512(r))
+        log_info("recorded on a CPU with AVX-512, which this one lacks: it is emulated");
 }
 
 static struct err *build_in(struct build *b, struct build_stats *stats)

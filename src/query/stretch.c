@@ -1,6 +1,7 @@
 #include "query/stretch_int.h"
 
-#include <cpuid.h>
+#include "x86/xstate.h"
+
 
 /* A stretch in the making. */
 struct maker {
@@ -381,19 +382,12 @@ struct moment moment_back(const struct query_engine *q, struct moment m, uint64_
     return moment_cmp(m, start) < 0 ? start : m;
 }
 
-/* Where this CPU's XSAVE image has the parts beyond SSE; 0: not at all (SDM 1, 13.4.2: standard format). */
-static unsigned component_at(unsigned component)
-{
-    unsigned a, b, c, d;
-    return __get_cpuid_count(0xd, component, &a, &b, &c, &d) && a ? b : 0;
-}
-
 bool read_xstate(const uint8_t *xstate, unsigned start, unsigned len, uint8_t *out)
 {
     static unsigned offsets[8];
     if (!offsets[0]) {
         for (unsigned i = 2; i < 8; i++)
-            offsets[i] = component_at(i);
+            offsets[i] = xstate_offset(i);
         offsets[0] = 1;
     }
     uint64_t in_use = load_u64(xstate + 512);

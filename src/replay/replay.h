@@ -60,8 +60,11 @@ struct err *replay_run(struct replay *r, struct moment until, uint64_t max_icoun
 static const struct moment MOMENT_END = {UINT64_MAX, UINT64_MAX};
 
 /** Appends the names of instruction sets that the recording's CPU had and this one lacks, with commas between them; nothing: none. A
- * recording whose programs use one of them cannot be replayed here: the run ends with ERR_UNSUPPORTED at the first such instruction. */
+ * recording whose programs use one of them cannot be replayed here: the run ends with ERR_UNSUPPORTED at the first such instruction.
+ * Not AVX-512 where that is emulated. */
 void replay_lacking(const struct replay *r, struct buf *out);
+/** The recording's CPU had AVX-512 and this one has not: what programs use of it is emulated, some of it is not supported (docs/replay.md). */
+bool replay_emulates_avx512(const struct replay *r);
 /** As if this CPU lacked a feature, too (x86/isa.h:x86_isa_remove). Before the first run. ERR_NOT_FOUND: there is no such feature. */
 struct err *replay_hide_feature(struct replay *r, const char *feature) nodiscard;
 

@@ -180,11 +180,28 @@ static void recorded_cpuid(void *ctx, uint32_t leaf, uint32_t subleaf, uint32_t 
     trace_cpuid(ctx, leaf, subleaf, out);
 }
 
+static void emulate_avx512(struct replay *r)
+{
+    r->isa.emulates_avx512 = true;
+    r->isa.xcr0 = recorded_xcr0(r->trace);
+    for (uint32_t i = 2; i < ENGINE_COMPONENTS; i++) {
+        uint32_t leaf[4];
+        trace_cpuid(r->trace, 0xd, i, leaf);
+        r->isa.components[i] = (struct engine_component){.size = leaf[0], .offset = leaf[1], .aligned = leaf[2] >> 1 & 1};
+    }
+}
+
 static void compare_isa(struct replay *r, const struct x86_isa *here)
 {
     struct x86_isa recorded;
     x86_isa_of_cpu(recorded_cpuid, r->trace, recorded_xcr0(r->trace), &recorded);
     r->lacking = x86_isa_without(&recorded, here);
+    if (x86_isa_has_avx512(&r->lacking)) { // then none of it is executed by this CPU
+        struct x86_isa rest = *here;
+        x86_isa_remove_avx512(&rest);
+        r->lacking = x86_isa_without(&recorded, &rest);
+        emulate_avx512(r);
+    }
     memcpy(r->isa.lacking, r->lacking.bits, sizeof(r->isa.lacking));
     // With CPUID faulting the recorder may have hidden what the CPU has: then nothing is known to be undefined.
     struct x86_isa undefined = {0};
@@ -213,7 +230,15 @@ struct err *replay_hide_feature(struct replay *r, const char *feature)
 
 void replay_lacking(const struct replay *r, struct buf *out)
 {
-    x86_isa_names(&r->lacking, out);
+    struct x86_isa missed = r->lacking;
+    if (r->isa.emulates_avx512)
+        x86_isa_remove_avx512(&missed);
+    x86_isa_names(&missed, out);
+}
+
+bool replay_emulates_avx512(const struct replay *r)
+{
+    return r->isa.emulates_avx512;
 }
 
 const char *lacking_feature(const struct replay *r, struct task *task)

@@ -1,4 +1,5 @@
 /* Copying instructions: into host code, with other registers and displacements where they have to differ. */
+#include "worker/evex.h"
 #include "worker/maker.h"
 
 /* Which bits name a register operand: the field and its extension in REX, VEX, EVEX or XOP. */
@@ -343,6 +344,10 @@ void emit_copy(struct block_maker *m, unsigned idx)
     __builtin_memcpy(bytes, in->bytes, sizeof(bytes));
     unsigned len = in->z.length;
 
+    if (in->emulated) {
+        evex_emit(m, idx);
+        return;
+    }
     if (in->z.mnemonic == ZYDIS_MNEMONIC_LEA && in->op[1].mem.base == ZYDIS_REGISTER_RIP && in->z.operand_width == 64) {
         unsigned reg = gpr_number(in->op[0].reg.value), x = begin_set(m, reg);
         emit_imm64(e, x, rip_address(in, &in->op[1]));
@@ -395,6 +400,8 @@ void emit_copy(struct block_maker *m, unsigned idx)
     }
     add_point(m, idx, spilled, true);
     emit_bytes(e, bytes, len);
+    if (engine_isa()->emulates_avx512)
+        evex_emit_upper(m, in);
     if (spilled[3] != NO_REG)
         emit_load(e, spilled[3], &s->spill[3]);
     for (unsigned i = 0; i < count; i++) {

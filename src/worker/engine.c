@@ -8,10 +8,13 @@
  * count, one at a time. */
 #include "worker/calls.h"
 #include "worker/code.h"
+#include "worker/evex.h"
 #include "worker/insn.h"
 #include "worker/marks.h"
 #include "worker/scatter.h"
 #include "worker/syscalls.h"
+
+#include "x86/xstate.h"
 
 enum { CAREFUL = 2 * MAX_BLOCK_INSNS };
 
@@ -26,9 +29,10 @@ struct fault {
 
 static struct engine_layout layout;
 static struct engine_state *state;
-static uint8_t *enter_stub[ENGINE_MODES], *leave_stub[ENGINE_MODES], *landing_stub;
+static uint8_t *enter_stub[ENGINE_MODES], *leave_stub[ENGINE_MODES], *evex_stub[ENGINE_MODES], *landing_stub;
 static volatile struct fault fault;
 static struct engine_task *loaded;  /* whose vector state is in the CPU */
+static enum engine_mode entered;    /* mode of the code that runs */
 static struct calls *running_calls; /* of the task that runs in index mode */
 static uint8_t fresh_vectors[XSTATE_MAX] __attribute__((aligned(64)));
 static log_consumer *consumer;
@@ -52,6 +56,34 @@ static const void *home_of(unsigned reg, enum engine_mode mode)
     return reg == COUNTER ? &state->counter : reg == WOVEN ? &state->woven : NULL;
 }
 
+/* The guest's registers into the CPU, and on to state->resume. */
+static void emit_enter(struct emitter *e, enum engine_mode mode)
+{
+    emit_bytes(e, (const uint8_t[]){0xff, 0x34, 0x25}, 3); // push [rflags]; popfq
+    emit32(e, (uint32_t)(uintptr_t)&state->rflags);
+    emit8(e, 0x9d);
+    for (unsigned reg = RAX; reg <= R15; reg++) {
+        const void *home = home_of(reg, mode);
+        if (reg != RSP && home)
+            emit_load(e, reg, home);
+    }
+    emit_load(e, RSP, &state->regs[RSP]);
+    emit_jmp_abs(e, &state->resume);
+}
+
+/* The guest's registers out of the CPU, and the engine's stack. */
+static void emit_leave(struct emitter *e, enum engine_mode mode)
+{
+    for (unsigned reg = RAX; reg <= R15; reg++) {
+        const void *home = home_of(reg, mode);
+        if (home)
+            emit_store(e, home, reg);
+    }
+    emit_load(e, RSP, &state->host_rsp);
+    emit_bytes(e, (const uint8_t[]){0x9c, 0x8f, 0x04, 0x25}, 4); // pushfq; pop [rflags]
+    emit32(e, (uint32_t)(uintptr_t)&state->rflags);
+}
+
 static void make_stubs(uint8_t *at, uint8_t *end)
 {
     struct emitter e = {.at = at, .limit = end};
@@ -60,27 +92,19 @@ static void make_stubs(uint8_t *at, uint8_t *end)
         // push rbx, rbp, r12..r15
         emit_bytes(&e, (const uint8_t[]){0x53, 0x55, 0x41, 0x54, 0x41, 0x55, 0x41, 0x56, 0x41, 0x57}, 10);
         emit_store(&e, &state->host_rsp, RSP);
-        emit_bytes(&e, (const uint8_t[]){0xff, 0x34, 0x25}, 3); // push [rflags]; popfq
-        emit32(&e, (uint32_t)(uintptr_t)&state->rflags);
-        emit8(&e, 0x9d);
-        for (unsigned reg = RAX; reg <= R15; reg++) {
-            const void *home = home_of(reg, mode);
-            if (reg != RSP && home)
-                emit_load(&e, reg, home);
-        }
-        emit_load(&e, RSP, &state->regs[RSP]);
-        emit_jmp_abs(&e, &state->resume);
+        emit_enter(&e, mode);
 
         leave_stub[mode] = e.at;
-        for (unsigned reg = RAX; reg <= R15; reg++) {
-            const void *home = home_of(reg, mode);
-            if (home)
-                emit_store(&e, home, reg);
-        }
-        emit_load(&e, RSP, &state->host_rsp);
-        emit_bytes(&e, (const uint8_t[]){0x9c, 0x8f, 0x04, 0x25}, 4); // pushfq; pop [rflags]
-        emit32(&e, (uint32_t)(uintptr_t)&state->rflags);
+        emit_leave(&e, mode);
         emit_pops_and_ret(&e);
+
+        evex_stub[mode] = e.at;
+        emit_leave(&e, mode);
+        emit_bytes(&e, (const uint8_t[]){0xfc, 0x48, 0x83, 0xec, 0x08}, 5); // cld; sub rsp, 8: calls begin at a multiple of 16
+        emit_load(&e, RDI, &state->evex);
+        emit_bytes(&e, (const uint8_t[]){0xff, 0x14, 0x25}, 3); // call [execute_evex]
+        emit32(&e, (uint32_t)(uintptr_t)&state->execute_evex);
+        emit_enter(&e, mode);
     }
     landing_stub = e.at; // RSP is set by on_signal()
     emit_pops_and_ret(&e);
@@ -117,6 +141,29 @@ __asm__(".globl engine_copy_insn, engine_copy_end\n"
         "    ret\n");
 uint64_t engine_copy_bytes(void *to, const void *from, uint64_t len) __asm__("engine_copy_bytes");
 
+/* What the guest's instruction did is over: on to the engine, behind enter(). */
+static void land(uint64_t *gregs)
+{
+    fault.happened = true;
+    gregs[UC_RIP] = (uint64_t)(uintptr_t)landing_stub;
+    gregs[UC_RSP] = state->host_rsp; // not every kernel returns from a signal to a stack pointer that is no address
+    gregs[UC_EFLAGS] &= ~0x400ull; // DF
+}
+
+/* An access of an emulated instruction faulted: as if the guest's own had, with its registers where the call put them. */
+static void fault_of_evex(uint64_t rip)
+{
+    const struct evex_insn *in = (const struct evex_insn *)(uintptr_t)state->evex;
+    fault.signo = evex_signal(in, rip, fault.signo, fault.code);
+    fault.host_pc = in->resume - 1;
+    for (int i = 0; i < 16; i++)
+        fault.regs[i] = state->regs[i];
+    fault.regs[COUNTER] = state->counter;
+    if (entered != ENGINE_COUNT)
+        fault.regs[WOVEN] = state->woven;
+    fault.rflags = state->rflags;
+}
+
 static void on_signal(int signo, void *info, void *context)
 {
     uint64_t *gregs = (uint64_t *)((uint8_t *)context + 40);
@@ -125,26 +172,28 @@ static void on_signal(int signo, void *info, void *context)
         gregs[UC_RIP] = (uint64_t)(uintptr_t)engine_copy_end;
         return;
     }
+    uint64_t address = *(const uint64_t *)((const uint8_t *)info + 16);
+    fault.code = *(const int *)((const uint8_t *)info + 8);
+    fault.address = address;
+    fault.signo = signo;
+    if (evex_accesses_guest(rip)) {
+        fault_of_evex(rip);
+        land(gregs);
+        return;
+    }
     if (!code_is_host(rip))
         engine_host_fatal("the engine itself faulted");
-    uint64_t address = *(const uint64_t *)((const uint8_t *)info + 16);
     if (running_calls && signo == 11) {
         uint64_t lowered = calls_overflow(running_calls, address, gregs[UC_R14]);
         gregs[UC_R14] -= lowered;
         if (lowered || marks_fault(address))
             return;
     }
-    fault.code = *(const int *)((const uint8_t *)info + 8);
-    fault.address = address;
-    fault.signo = signo;
     fault.host_pc = rip;
     for (int i = 0; i < 16; i++)
         fault.regs[i] = gregs[uc_of_gpr[i]];
     fault.rflags = gregs[UC_EFLAGS];
-    fault.happened = true;
-    gregs[UC_RIP] = (uint64_t)(uintptr_t)landing_stub;
-    gregs[UC_RSP] = state->host_rsp; // not every kernel returns from a signal to a stack pointer that is no address
-    gregs[UC_EFLAGS] &= ~0x400ull; // DF
+    land(gregs);
 }
 
 static uint8_t signal_stack[65536] __attribute__((aligned(64)));
@@ -159,6 +208,23 @@ void engine_install_handlers(void)
 
 /* --- running --- */
 
+/* Vector state between the CPU, with what is emulated, and an image. */
+static void save_vectors(uint8_t *image)
+{
+    bool emulates = engine_isa()->emulates_avx512;
+    __asm__ volatile("xsave64 (%0)" ::"r"(image), "a"(emulates ? ~XSTATE_AVX512 : ~0u), "d"(-1) : "memory");
+    if (emulates)
+        evex_to_image(image);
+}
+
+static void load_vectors(const uint8_t *image)
+{
+    bool emulates = engine_isa()->emulates_avx512;
+    __asm__ volatile("xrstor64 (%0)" ::"r"(image), "a"(emulates ? ~XSTATE_AVX512 : ~0u), "d"(-1) : "memory");
+    if (emulates)
+        evex_from_image(image);
+}
+
 struct run {
     struct engine_task *task;
     const struct engine_request *request;
@@ -168,7 +234,8 @@ struct run {
     uint32_t link;      /* exit record to be linked with the next block; UINT32_MAX: none */
     bool indirect;      /* the next block goes into the table of indirect branches */
     bool pass_break;    /* the next instruction is executed even if it is a break */
-    enum { GO, STEP_UNGUARDED, STEP_BARE } how; /* STEP_UNGUARDED: the next instruction writes to its own page of code;
+    enum { GO, STEP_UNGUARDED, STEP_ALONE, STEP_BARE } how; /* STEP_UNGUARDED: the next instruction writes to its own page of code;
+                                                   STEP_ALONE: what is woven in before it, for it or for others, faults;
                                                    STEP_BARE: it is executed with nothing woven in, since that faults */
 };
 
@@ -200,7 +267,9 @@ static void enter(struct run *run, enum engine_mode mode, uint8_t *host, uint64_
 {
     state->resume = (uint64_t)(uintptr_t)host;
     state->leave = (uint64_t)(uintptr_t)leave_stub[mode];
+    state->call_evex = (uint64_t)(uintptr_t)evex_stub[mode];
     state->counter = budget << ICOUNT_SHIFT;
+    entered = mode;
     fault.happened = false;
     code.stats.exits++;
     running_calls = mode == ENGINE_INDEX ? run->task->calls : NULL;
@@ -231,9 +300,9 @@ static void mark_stored(const struct exit_record *x)
         break;
     case RANGE_SCATTER: {
         static uint8_t vectors[XSTATE_MAX] __attribute__((aligned(64)));
-        __asm__ volatile("xsave64 (%0)" ::"r"(vectors), "a"(-1), "d"(-1) : "memory");
+        save_vectors(vectors);
         scatter_elements(x->pc - x->insn_len, start, vectors, marks_range);
-        __asm__ volatile("xrstor64 (%0)" ::"r"(vectors), "a"(-1), "d"(-1) : "memory");
+        load_vectors(vectors);
         break;
     }
     default:
@@ -296,7 +365,7 @@ static bool handle_fault(struct run *run, uint32_t *insns_done, uint32_t *block_
     } else if (!point->guest) {
         // RSP is found to be no multiple of 8; or what was to be marked or logged has no place, so the instruction will fault.
         bool unaligned = fault.address - code.alignment_page < ALIGNMENT_MASK + PAGE_SIZE;
-        run->how = unaligned ? GO : STEP_BARE;
+        run->how = unaligned ? GO : b->info.insn_count > 1 ? STEP_ALONE : STEP_BARE;
         again = true;
     }
     if (b->mode == ENGINE_INDEX) {
@@ -312,7 +381,7 @@ static bool handle_fault(struct run *run, uint32_t *insns_done, uint32_t *block_
         return false;
     if (b->mode != run->request->mode && run->request->mode == ENGINE_INDEX) // STEP_BARE
         engine_host_begun(&b->info, 1);
-    run->result->reason = STOP_FAULT;
+    run->result->reason = evex_gave_up() ? STOP_UNSUPPORTED : STOP_FAULT;
     run->result->signo = fault.signo;
     run->result->si_code = fault.code;
     // Of an illegal instruction or a failed division the address is that of the instruction.
@@ -430,7 +499,7 @@ static bool run_chained(struct run *run, uint64_t budget)
 static bool run_exact(struct run *run, uint64_t max_insns)
 {
     enum engine_mode mode = run->how == STEP_BARE ? ENGINE_COUNT : run->request->mode;
-    bool unguarded = run->how != GO;
+    bool unguarded = run->how == STEP_UNGUARDED || run->how == STEP_BARE;
     if (max_insns > MAX_BLOCK_INSNS)
         max_insns = MAX_BLOCK_INSNS;
     run->how = GO;
@@ -578,8 +647,8 @@ void engine_run(struct engine_task *task, const struct engine_request *request, 
     __builtin_memset(result, 0, sizeof(*result));
     if (loaded != task) {
         if (loaded)
-            __asm__ volatile("xsave64 (%0)" ::"r"(loaded->xstate), "a"(-1), "d"(-1) : "memory");
-        __asm__ volatile("xrstor64 (%0)" ::"r"(task->xstate_valid ? task->xstate : fresh_vectors), "a"(-1), "d"(-1) : "memory");
+            save_vectors(loaded->xstate);
+        load_vectors(task->xstate_valid ? task->xstate : fresh_vectors);
         task->xstate_valid = true;
         loaded = task;
     }
@@ -617,7 +686,7 @@ void engine_sync_xstate(struct engine_task *task)
         task->xstate_valid = true;
         return;
     }
-    __asm__ volatile("xsave64 (%0)" ::"r"(task->xstate), "a"(-1), "d"(-1) : "memory");
+    save_vectors(task->xstate);
     loaded = NULL;
 }
 
@@ -692,7 +761,7 @@ void engine_init(const struct engine_layout *l)
     if (sys_mmap(l->low_area, ENGINE_LOW_AREA_LEN, 7, 0x4032, -1, 0) != l->low_area)
         engine_host_fatal("cannot map the engine's low area");
     uint8_t *low = (uint8_t *)(uintptr_t)l->low_area;
-    enum { STUBS_AT = 0x1000, ALIGNMENT_AT = 0x4000, TABLES_AT = 0x10000 };
+    enum { STUBS_AT = 0x1000, ALIGNMENT_AT = 0x4000, EVEX_AT = 0xd000, TABLES_AT = 0x10000 };
     state = code.state = (struct engine_state *)low;
     state->alignment = ALIGNMENT_MASK;
     code.alignment_page = l->low_area + ALIGNMENT_AT;
@@ -700,6 +769,8 @@ void engine_init(const struct engine_layout *l)
         engine_host_fatal("cannot protect the engine's low area");
     for (unsigned mode = 0; mode < ENGINE_MODES; mode++)
         code.tables[mode] = (struct indirect_table *)(low + TABLES_AT + mode * sizeof(struct indirect_table));
+    state->execute_evex = (uint64_t)(uintptr_t)evex_execute;
+    evex_init((struct evex_registers *)(void *)(low + EVEX_AT), state);
     make_stubs(low + STUBS_AT, low + STUBS_AT + 0x2000);
     if (sys_mmap(l->log_area, ENGINE_LOG_LEN, 3, 0x4032, -1, 0) != l->log_area ||
         sys_mmap(l->log_area + ENGINE_LOG_LEN, PAGE_SIZE, 0, 0x4032, -1, 0) != l->log_area + ENGINE_LOG_LEN)

@@ -180,11 +180,19 @@ uint32_t engine_block_count(void);
 void engine_take_counts(void (*each)(const struct block_info *b, uint64_t count));
 /** Index mode: calls each() for every page written since the last time: one bit for each 8 bytes. */
 void engine_take_marks(void (*each)(uint64_t page, const uint64_t granules[8]));
+/* A part of vector state in XSAVE images of the guest, by its CPUID (SDM 1, 13.2). */
+struct engine_component {
+    uint32_t offset, size; /* in the standard format */
+    bool aligned;          /* in the compacted format: to 64 bytes */
+};
 /* Instruction sets, a bit for each by its number in Zydis. */
-enum { ENGINE_ISA_WORDS = 4 };
+enum { ENGINE_ISA_WORDS = 4, ENGINE_COMPONENTS = 10 };
 struct engine_isa {
     uint64_t lacking[ENGINE_ISA_WORDS];   /* the recording's CPU had them and this one has not: STOP_UNSUPPORTED */
     uint64_t undefined[ENGINE_ISA_WORDS]; /* the recording's CPU had them not: SIGILL, whatever this one does */
+    bool emulates_avx512;                 /* all AVX-512 of the recording is emulated, whatever this CPU has; the rest is for that */
+    uint64_t xcr0;                        /* the recording's */
+    struct engine_component components[ENGINE_COMPONENTS];
 };
 /** To be called before anything is translated. */
 void engine_set_isa(const struct engine_isa *isa);

@@ -35,6 +35,9 @@ struct engine_state {
     uint64_t leave;         /* address of the code that leaves translated code */
     uint64_t resume;        /* host address to enter */
     uint64_t hit;           /* host address an indirect branch goes on at */
+    uint64_t evex;          /* the instruction that is being emulated: evex.h */
+    uint64_t call_evex;     /* address of the code that calls the emulation */
+    uint64_t execute_evex;  /* which is this */
 };
 
 /* Page 1 to 7 behind this page are without access: reading at (RSP & 7) << 12 behind its start is the check of RSP. */
@@ -138,6 +141,8 @@ struct translation {
 bool insn_is_rep(uint64_t pc, unsigned *size_out, bool *source_out, bool *dest_out);
 /** The operands of the wrfsbase or wrgsbase at pc: its register by number in machine code; GS, else FS; 64 bits, else 32. */
 void insn_segment_base(uint64_t pc, unsigned *reg_out, bool *gs_out, bool *wide_out);
+/** What engine_set_isa() was told. */
+const struct engine_isa *engine_isa(void);
 /** Bytes of the first `insns` instructions of block b, as its memory is now. */
 uint16_t insn_prefix_len(const struct block_info *b, unsigned insns);
 /** Translates the block at t->pc. May be run again over the same place to learn the fault points: it makes the same code. */

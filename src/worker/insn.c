@@ -1,6 +1,7 @@
 #include "worker/insn.h"
 
 #include "worker/emit.h"
+#include "worker/evex.h"
 
 enum { SIGILL_NO = 4, SIGTRAP_NO = 5, SIGSEGV_NO = 11, CODE_KERNEL = 0x80, CODE_ILLOPN = 2, CODE_MAPERR = 1,
        CODE_ACCERR = 2 };
@@ -298,10 +299,29 @@ void engine_set_isa(const struct engine_isa *given)
     isa = *given;
 }
 
+const struct engine_isa *engine_isa(void)
+{
+    return &isa;
+}
+
 /* Is the instruction of a set that not both CPUs have? */
 static bool is_of(const uint64_t sets[ENGINE_ISA_WORDS], const struct insn *in)
 {
     return sets[in->z.meta.isa_set / 64] >> in->z.meta.isa_set % 64 & 1;
+}
+
+static bool is_of_knc(const struct insn *in)
+{
+    switch (in->z.meta.isa_set) {
+    case ZYDIS_ISA_SET_KNCE:
+    case ZYDIS_ISA_SET_KNCV:
+    case ZYDIS_ISA_SET_KNCJKBR:
+    case ZYDIS_ISA_SET_KNC_MISC:
+    case ZYDIS_ISA_SET_KNCSTREAM:
+        return true;
+    default:
+        return false;
+    }
 }
 
 static struct stop_rule rule_for(const struct insn *in)
@@ -376,6 +396,12 @@ static struct stop_rule rule_for(const struct insn *in)
     }
     if (in->z.attributes & ZYDIS_ATTRIB_IS_PRIVILEGED)
         return fault;
+    if (in->emulated) {
+        if (is_of_knc(in)) // decoded by Zydis, but of no CPU that rr runs on
+            return (struct stop_rule){.stops = true, .reason = STOP_FAULT, .signo = SIGILL_NO, .code = CODE_ILLOPN};
+        static struct evex_insn prepared;
+        return (struct stop_rule){.stops = !evex_prepare(in, &prepared), .reason = STOP_UNSUPPORTED};
+    }
     if (is_of(isa.lacking, in) || is_of(isa.undefined, in)) {
         // Without BMI1 and LZCNT these two are BSF and BSR.
         bool scans = in->z.mnemonic == ZYDIS_MNEMONIC_TZCNT || in->z.mnemonic == ZYDIS_MNEMONIC_LZCNT;
@@ -451,6 +477,7 @@ struct stop_rule insn_decode(uint64_t pc, struct insn *in, uint64_t *fault_addre
         return (struct stop_rule){.stops = true, .reason = STOP_FAULT, .signo = SIGILL_NO, .code = CODE_ILLOPN};
     }
     correct_missing_base(in);
+    in->emulated = isa.emulates_avx512 && evex_concerns(in);
     return rule_for(in);
 }
 

@@ -14,6 +14,7 @@ struct insn {
     uint8_t bytes[16];
     ZydisDecodedInstruction z;
     ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
+    bool emulated; /* see evex.h */
 };
 
 /* What to do instead of executing an instruction. */

@@ -2,24 +2,18 @@
 
 #include "worker/insn.h"
 
-/* Offset of a component in the standard format of XSAVE (SDM 1, 13.4.3). */
-static uint32_t component_offset(uint32_t component)
-{
-    uint32_t a = 0xd, b, c = component, d;
-    __asm__("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
-    return b;
-}
+#include "x86/xstate.h"
 
 /* The 64 bytes of vector register n. */
 static void read_vector(const uint8_t *image, unsigned n, uint8_t out[64])
 {
     if (n >= 16) {
-        __builtin_memcpy(out, image + component_offset(7) + 64 * (n - 16), 64); // Hi16_ZMM
+        __builtin_memcpy(out, image + xstate_offset(XSTATE_HI16_ZMM) + 64 * (n - 16), 64); // Hi16_ZMM
         return;
     }
     __builtin_memcpy(out, image + 160 + 16 * n, 16);
-    __builtin_memcpy(out + 16, image + component_offset(2) + 16 * n, 16); // AVX
-    __builtin_memcpy(out + 32, image + component_offset(6) + 32 * n, 32); // ZMM_Hi256
+    __builtin_memcpy(out + 16, image + xstate_offset(XSTATE_AVX) + 16 * n, 16); // AVX
+    __builtin_memcpy(out + 32, image + xstate_offset(XSTATE_ZMM_HI256) + 32 * n, 32); // ZMM_Hi256
 }
 
 void scatter_elements(uint64_t pc, uint64_t base, const uint8_t *vectors, void (*each)(uint64_t address, uint64_t len))
@@ -33,7 +27,7 @@ void scatter_elements(uint64_t pc, uint64_t base, const uint8_t *vectors, void (
     if (!op || op->mem.type != ZYDIS_MEMOP_TYPE_VSIB)
         return;
     read_vector(vectors, (unsigned)ZydisRegisterGetId(op->mem.index), index);
-    unsigned width = 0, element = op->element_size / 8u, count = op->element_count;
+    unsigned width = 0, element = op->element_size / 8u;
     switch (in.z.mnemonic) {
     case ZYDIS_MNEMONIC_VPSCATTERQD:
     case ZYDIS_MNEMONIC_VPSCATTERQQ:
@@ -44,7 +38,8 @@ void scatter_elements(uint64_t pc, uint64_t base, const uint8_t *vectors, void (
     default:
         width = 4;
     }
-    for (unsigned i = 0; i < count && (i + 1) * width <= sizeof(index); i++) {
+    unsigned count = in.z.avx.vector_length / 8u / (element > width ? element : width); // Zydis 4.0 counts one
+    for (unsigned i = 0; i < count; i++) {
         int64_t v = 0;
         int32_t narrow;
         if (width == 8) {

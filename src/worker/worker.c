@@ -5,6 +5,7 @@
 #include "worker/wire.h"
 
 #include "base/log.h"
+#include "x86/xstate.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -670,19 +671,12 @@ struct err *worker_set_xstate(struct worker *w, unsigned slot, const struct xsta
     return exchange(w, &c, &reply);
 }
 
-static uint32_t host_xstate_len(void)
-{
-    uint32_t a = 0xd, b, c = 0, d;
-    __asm__("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
-    return b < XSTATE_MAX ? b : XSTATE_MAX;
-}
-
 struct err *worker_get_xstate(struct worker *w, unsigned slot, struct xstate *out)
 {
     struct wire_command c = {.op = WIRE_GET_XSTATE, .slot = slot};
     struct wire_reply reply;
     TRY(exchange(w, &c, &reply));
-    out->len = host_xstate_len();
+    out->len = xstate_len() < XSTATE_MAX ? xstate_len() : XSTATE_MAX;
     memcpy(out->data, w->window, XSTATE_MAX);
     return NULL;
 }

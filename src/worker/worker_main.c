@@ -1,6 +1,7 @@
 /* The worker's side of the wire: a loop that obeys commands. Freestanding; see engine.h. */
 #include "worker/calls.h"
 #include "worker/consume.h"
+#include "worker/engine_int.h"
 #include "worker/gather.h"
 #include "worker/hooks.h"
 #include "worker/marks.h"
@@ -11,6 +12,8 @@
 #include "worker/wire.h"
 
 #include "worker/seccomp_filter.h"
+
+#include "x86/xstate.h"
 
 enum { MAX_FDS = 4, PAGE_MASK = PAGE_SIZE - 1 };
 #define TOP_OF_MEMORY 0x7ffffffff000ull
@@ -229,7 +232,7 @@ static void make_loadable(uint8_t *xstate)
     uint32_t *mxcsr = (uint32_t *)(void *)(xstate + 24);
     uint32_t low, high;
     __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-    header[0] &= (uint64_t)high << 32 | low;
+    header[0] &= (uint64_t)high << 32 | low | (engine_isa()->emulates_avx512 ? XSTATE_AVX512 : 0);
     memset(&header[1], 0, 56);
     *mxcsr &= 0xffff;
 }

@@ -167,6 +167,25 @@ static bool any_of(const struct feature *f, const struct x86_isa *isa)
     return false;
 }
 
+bool x86_isa_has_avx512(const struct x86_isa *lacking)
+{
+    static const uint8_t sets[] = {ZYDIS_ISA_SET_AVX512F_512, ZYDIS_ISA_SET_AVX512CD_512, ZYDIS_ISA_SET_AVX512BW_512,
+                                   ZYDIS_ISA_SET_AVX512DQ_512, ZYDIS_ISA_SET_AVX512F_256};
+    for (size_t i = 0; i < sizeof(sets); i++) {
+        if (has(lacking, sets[i]))
+            return true;
+    }
+    return false;
+}
+
+void x86_isa_remove_avx512(struct x86_isa *isa)
+{
+    for (size_t i = 0; i < FEATURE_COUNT; i++) {
+        if (features[i].xcr0 == XCR0_AVX512)
+            remove_all(&features[i], isa);
+    }
+}
+
 void x86_isa_names(const struct x86_isa *isa, struct buf *out)
 {
     const char *between = "";

@@ -23,6 +23,11 @@ struct x86_isa x86_isa_without(const struct x86_isa *a, const struct x86_isa *b)
 bool x86_isa_is_empty(const struct x86_isa *isa);
 /** Takes all sets of a feature out, by its name in cpuid's description (case does not matter). False: there is no such feature. */
 bool x86_isa_remove(struct x86_isa *isa, const char *feature);
+/** Does this, which one CPU lacks and another has, hold something of AVX-512 that all CPUs since the second generation have with it (F, CD,
+ * BW, DQ, VL)? */
+bool x86_isa_has_avx512(const struct x86_isa *lacking);
+/** Takes all of AVX-512 out. */
+void x86_isa_remove_avx512(struct x86_isa *isa);
 /** Appends the names of features whose sets are in `isa`, with commas between them. */
 void x86_isa_names(const struct x86_isa *isa, struct buf *out);
 /** The first feature that the instruction needs and whose sets are in `isa`; NULL: none, or no instruction. */
