@@ -242,6 +242,13 @@ bool history_complete(const struct history *h)
     return h->complete;
 }
 
+bool history_grew(const struct history *h)
+{
+    char next[16];
+    snprintf(next, sizeof(next), "%06zu", h->catalog.segments.count);
+    return !h->complete && (faccessat(h->dir, next, F_OK, 0) == 0 || faccessat(h->dir, "meta", F_OK, 0) == 0);
+}
+
 const struct history_plan *history_plan(const struct history *h)
 {
     return &h->plan;

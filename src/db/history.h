@@ -78,6 +78,8 @@ struct err *history_check_index(const struct history *h) nodiscard;
 const char *history_dir(const struct history *h);
 /** False: the database is in the making; its segments end before the recording does. */
 bool history_complete(const struct history *h);
+/** Of a database in the making: is there more of it now, or is it complete? */
+bool history_grew(const struct history *h);
 const struct history_plan *history_plan(const struct history *h);
 const struct history_segment *history_segments(const struct history *h, size_t *count_out);
 /** Index of the segment whose stretch holds m (start <= m < end; the last one holds everything behind). */

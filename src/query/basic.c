@@ -27,6 +27,7 @@ struct err *query_info(struct query_engine *q, json_t *params)
     json_object_set_new(row, "events", json_integer((json_int_t)q->last_event));
     json_object_set_new(row, "tasks", json_integer((json_int_t)q->tasks.count));
     json_object_set_new(row, "segments", json_integer((json_int_t)segments));
+    json_object_set_new(row, "complete", json_boolean(history_complete(q->history)));
     json_object_set_new(row, "databaseBytes", json_integer((json_int_t)history_bytes(q->history)));
     json_object_set_new(row, "firstFocus", json_focus(q, first.moment, first.task, 0));
     json_object_set_new(row, "firstFocusReason", json_string(signal ? "signal" : "exit"));

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <time.h>
 
 struct err *check_cancel(struct query_engine *q)
 {
@@ -121,6 +122,25 @@ static void make_title(struct query_engine *q)
     buf_deinit(&title);
 }
 
+/* What is made from the database: everything but the trace, its modules and the options. */
+static struct err *open_history(struct query_engine *q)
+{
+    cleanup(freep) char *db = str_format("%s/db", trace_dir(q->trace));
+    TRY(history_open_best(db, trace_header(q->trace)->uuid, &q->history));
+    return read_tasks(q);
+}
+
+static void close_history(struct query_engine *q)
+{
+    register_index_free(q->register_index);
+    q->register_index = NULL;
+    history_close(q->history);
+    q->history = NULL;
+    vec_deinit(&q->tasks);
+    vec_deinit(&q->runner);
+    vec_deinit(&q->event_icount);
+}
+
 struct err *query_engine_open(const char *dir, const struct query_options *options, struct query_engine **out)
 {
     cleanup(query_engine_closep) struct query_engine *q = xnew(struct query_engine);
@@ -128,11 +148,9 @@ struct err *query_engine_open(const char *dir, const struct query_options *optio
     seats_open(q);
     recall_open(q);
     TRY(trace_open(dir, &q->trace));
-    cleanup(freep) char *db = str_format("%s/db", trace_dir(q->trace));
-    TRY(history_open_best(db, trace_header(q->trace)->uuid, &q->history));
     for (size_t i = 0; options && i < 2 * options->source_map_count; i++)
         vec_push(&q->source_maps, xstrdup(options->source_maps[i]));
-    TRY(read_tasks(q));
+    TRY(open_history(q));
     make_title(q);
     modules_open(q);
     *out = steal(q);
@@ -146,17 +164,37 @@ void query_engine_close(struct query_engine *q)
     seats_close(q);
     recall_close(q);
     modules_close(q);
-    register_index_free(q->register_index);
-    history_close(q->history);
+    close_history(q);
     trace_close(q->trace);
     vec_each (s, &q->source_maps)
         free(*s);
     vec_deinit(&q->source_maps);
-    vec_deinit(&q->tasks);
-    vec_deinit(&q->runner);
-    vec_deinit(&q->event_icount);
     free(q->title);
     free(q);
+}
+
+static uint64_t now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+/* A database in the making is opened anew when there is more of it; seldom enough that this takes a small part of the time. */
+static struct err *follow_growth(struct query_engine *q)
+{
+    enum { PAUSE_MS = 1000, SHARE = 20 };
+    uint64_t start = now_ms();
+    if (q->history && (history_complete(q->history) || start < q->look_again_ms || !history_grew(q->history)))
+        return NULL;
+    seats_close(q);
+    seats_open(q);
+    recall_close(q);
+    recall_open(q);
+    close_history(q);
+    TRY(open_history(q));
+    q->look_again_ms = now_ms() + PAUSE_MS + SHARE * (now_ms() - start);
+    return NULL;
 }
 
 const char *query_title(const struct query_engine *q)
@@ -246,6 +284,7 @@ struct err *query_run(struct query_engine *q, const char *name, json_t *params, 
         if (!str_eq(queries[i].name, name))
             continue;
         sink->more = false;
+        TRY(follow_growth(q));
         q->sink = sink;
         struct err *e = queries[i].run(q, params);
         release_state(q);

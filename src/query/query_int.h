@@ -43,7 +43,8 @@ struct register_index; /* register_writes.c */
 
 struct query_engine {
     struct trace *trace;
-    struct history *history;
+    struct history *history;         /* NULL: it could not be opened again after it had grown */
+    uint64_t look_again_ms;          /* whether it has, on the monotonic clock */
     struct query_options options;
     VEC(char *) source_maps;
     char *title;

@@ -30,7 +30,7 @@ function around(params, step, row) {
 }
 
 const answers = {
-  info: () => [{ title: "huge", instructions: 4e10, events: EVENTS, tasks: 1, segments: 100, databaseBytes: 1e9, start: m(0), end, firstFocus: focus(5_000_000), firstFocusReason: "exit" }],
+  info: () => [{ title: "huge", instructions: 4e10, events: EVENTS, tasks: 1, segments: 100, databaseBytes: 1e9, complete: true, start: m(0), end, firstFocus: focus(5_000_000), firstFocusReason: "exit" }],
   "complete-frame": ({ focus: f }) => [{ focus: f, task, pc: "0x1000", function: fn("work"), location: { file: "/src/huge.c", line: 1 + (f.moment.event % 1000) } }],
   stack: ({ focus: f }) => [{ frame: 0, function: fn(`work_at_${f.moment.event}`), pc: "0x1000", args: [], focus: f, kind: "call" }],
   variables: () => [{ name: "p", kind: "local", value: { why: "optimized out here", type: "int *" } }],
@@ -47,8 +47,8 @@ const answers = {
   search: ({ input }) => [{ kind: "function", title: input, detail: "", action: { view: "execution", function: fn(input) } }],
 };
 
-/** A window on the made-up server. `slow` and `broken`: by query, what to do in place of answering. */
-async function open(browser, { slow = {}, broken = {}, hash = "" } = {}) {
+/** A window on the made-up server. `slow` and `broken`: by query, what to do in place of answering; `other`: other answers. */
+async function open(browser, { slow = {}, broken = {}, other = {}, hash = "" } = {}) {
   const page = watch(await browser.newPage({ viewport: { width: 1440, height: 900 } }), HOST);
   const asked = [];
   const cancelled = new Set();
@@ -72,7 +72,7 @@ async function open(browser, { slow = {}, broken = {}, hash = "" } = {}) {
       if (!query) return;
       asked.push({ id, query, params });
       if (broken[query]) return send({ id, error: { kind: "format", message: broken[query] } });
-      const answer = answers[query]?.(params) ?? [];
+      const answer = (other[query] ?? answers[query])?.(params) ?? [];
       const { rows, more } = Array.isArray(answer) ? { rows: answer, more: false } : answer;
       const give = () => {
         for (let i = 0; i < rows.length; i += 50) send({ id, rows: rows.slice(i, i + 50) });
@@ -131,6 +131,21 @@ export async function testStates(browser) {
     must((await pane.locator(".row").count()) < 100, "too many rows exist");
     const size = await pane.locator(".sizer").evaluate((el) => el.clientHeight / 21);
     must(size > 2000 && size <= 4001, `${size} rows are held`);
+    await page.close();
+  });
+
+  await check("a database that is being made is told as such, and looked at again as it grows", async () => {
+    let looks = 0;
+    const info = () => [{ ...answers.info()[0], instructions: 1000 * ++looks, end: m(Math.min(looks, 3) * 1000), complete: looks >= 3 }];
+    const events = (p) => around(p, 1, (event) => ({ focus: focus(event), task, number: event + 1, name: `look ${looks}` }));
+    const { page, asked } = await open(browser, { other: { info, events }, hash: `#f=500.0.1.0${layout("events*50")}` });
+    await page.locator(".growing", { hasText: "1\u202f000 instructions" }).waitFor();
+    await page.locator("#main > .events .row", { hasText: "look 1" }).first().waitFor();
+    await page.locator(".growing", { hasText: "2\u202f000 instructions" }).waitFor();
+    await page.locator(".growing").waitFor({ state: "detached" });
+    await page.locator("#main > .events .row", { hasText: "look 3" }).first().waitFor();
+    await page.waitForTimeout(2500);
+    must(asked.filter((a) => a.query === "info").length === 3, "a complete database is looked at again");
     await page.close();
   });
 

@@ -1,8 +1,10 @@
+import { signal } from "@preact/signals";
 import { beforeEach, describe, expect, it, vi } from "vitest";
 import type { Answer } from "./session";
 
 const asked: { query: string; on: Answer<unknown>; cancel: () => void }[] = [];
 vi.mock("./session", () => ({
+  growth: signal(0),
   ask: (query: string, _params: object, on: Answer<unknown>) => {
     const cancel = vi.fn();
     asked.push({ query, on, cancel });
@@ -10,6 +12,7 @@ vi.mock("./session", () => ({
   },
 }));
 const { askShared } = await import("./answers");
+const { growth } = await import("./session");
 const listener = () => ({ rows: vi.fn(), end: vi.fn(), restart: vi.fn(), progress: vi.fn() });
 const last = () => asked[asked.length - 1] as (typeof asked)[number];
 
@@ -38,6 +41,20 @@ describe("shared answers", () => {
     expect(asked).toHaveLength(0);
     expect(late.rows).toHaveBeenCalledWith([1, 2, 3]);
     expect(late.end).toHaveBeenCalledWith(true, null);
+  });
+  it("asks again what it knew of a database that has grown, and lets those who wait have their answer", () => {
+    const waiting = listener();
+    askShared("counts", {}, listener());
+    last().on.end(false, null);
+    askShared("events", {}, waiting);
+    const events = last();
+    growth.value++;
+    askShared("counts", {}, listener());
+    expect(asked).toHaveLength(3);
+    events.on.rows([1]);
+    events.on.end(false, null);
+    expect(waiting.rows).toHaveBeenCalledWith([1]);
+    expect(waiting.end).toHaveBeenCalledWith(false, null);
   });
   it("cancels when the last one goes, and asks anew later", () => {
     const stopOne = askShared("memory", {}, listener());

@@ -1,6 +1,7 @@
-// Answers that panes share. A recording never changes, so an answer is right for good: the newest ones are kept, which makes Back
-// instant, and two panes that ask the same are one question. A question nobody listens to is cancelled.
-import { type Answer, ask } from "./session";
+// Answers that panes share. A recording never changes, so an answer is right for good (unless its database is still being made, and
+// grows): the newest ones are kept, which makes Back instant, and two panes that ask the same are one question. A question nobody listens to is cancelled.
+import { effect } from "@preact/signals";
+import { type Answer, ask, growth } from "./session";
 
 interface Question {
   rows: readonly unknown[];
@@ -20,6 +21,11 @@ function forget(key: string, q: Question): void {
   questions.delete(key);
   if (q.done) keptRows -= q.rows.length + 1;
 }
+
+effect(() => {
+  if (growth.value === 0) return;
+  for (const [key, q] of questions) if (q.done) forget(key, q);
+});
 
 function keep(key: string, q: Question): void {
   keptRows += q.rows.length + 1;

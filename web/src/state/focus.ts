@@ -1,10 +1,10 @@
 // The focus: one moment, task and frame that every pane shows. The URL holds it with the layout; Back undoes a change of it.
 import { computed, effect, signal, untracked } from "@preact/signals";
-import { sameFocus } from "../model/moment";
+import { compareMoments, sameFocus } from "../model/moment";
 import { readHash, writeHash } from "../model/url";
 import type { CompleteFrame, Focus, Info, Location } from "../wire/types";
 import { beginLayout, layout } from "./layout";
-import { ask, askOne, info, notice, sessionFailure } from "./session";
+import { ask, askOne, growth, info, notice, sessionFailure } from "./session";
 
 export const focus = signal<Focus | null>(null);
 /** What is at the focus. That of the focus before, until the answer is there. */
@@ -28,10 +28,31 @@ export function begin(begun: (panesGiven: boolean) => void): void {
       focus.value = fromUrl.focus ?? row.firstFocus;
       history.replaceState({ ours: true }, "", writeHash(focus.value, layout.value));
       begun(fromUrl.layout !== null);
+      if (!row.complete) setTimeout(followGrowth, LOOK_MS);
     },
     (why) => {
       sessionFailure.value = why;
     },
+  );
+}
+
+const LOOK_MS = 2000;
+
+/** Looks from time to time whether there is more of a database that is being made, until it is complete. */
+function followGrowth(): void {
+  const again = (): void => void setTimeout(followGrowth, LOOK_MS);
+  askOne<Info>(
+    "info",
+    {},
+    (row) => {
+      const grown = compareMoments(row.end, info.value?.end ?? row.end) !== 0 || row.complete;
+      if (grown) {
+        info.value = row;
+        growth.value++;
+      }
+      if (!row.complete) again();
+    },
+    again,
   );
 }
 
@@ -68,6 +89,7 @@ effect(() => {
 // What is at the focus: asked once for all panes.
 effect(() => {
   const f = focus.value;
+  void growth.value; // asked again when the database has grown
   if (!f) return undefined;
   return askOne<CompleteFrame>(
     "complete-frame",

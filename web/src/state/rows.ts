@@ -5,6 +5,7 @@ import { addAfter, addBefore, covers, EMPTY_WINDOW, fromAfter, fromBefore, type 
 import type { Moment, Timed } from "../wire/types";
 import { focus } from "./focus";
 import { askShared } from "./answers";
+import { growth } from "./session";
 
 export interface Asked {
   readonly busy: boolean;
@@ -45,7 +46,7 @@ export function useRows<Row>(query: string, params: object | null): Rows<Row> {
       end: (more, failed) => setState({ rows, busy: false, progress: null, more, failed }),
     });
     return () => cancel.current();
-  }, [query, key]);
+  }, [query, key, growth.value]);
   const stop = useCallback(() => {
     cancel.current();
     setState((s) => (s.busy ? { ...s, busy: false, progress: null, failed: STOPPED } : s));
@@ -82,7 +83,8 @@ export function useWindow<Row extends Timed>(query: string, params: object | nul
     window: RowWindow<Row>;
     cancels: Map<Direction, () => void>;
     failed: string | null;
-  }>({ key: null, anchor: null, window: EMPTY_WINDOW, cancels: new Map(), failed: null });
+    growth: number;
+  }>({ growth: 0, key: null, anchor: null, window: EMPTY_WINDOW, cancels: new Map(), failed: null });
 
   const show = useCallback((progress: number | null = null) => {
     const w = work.current;
@@ -136,16 +138,17 @@ export function useWindow<Row extends Timed>(query: string, params: object | nul
     const w = work.current;
     if (key === null || now === null) return;
     const settled = w.cancels.size === 0;
-    if (w.key === key && w.failed === null && settled && covers(w.window, now)) return;
-    if (w.key === key && !settled && w.anchor && compareMoments(w.anchor, now) === 0) return;
+    const grown = growth.value !== w.growth;
+    if (!grown && w.key === key && w.failed === null && settled && covers(w.window, now)) return;
+    if (!grown && w.key === key && !settled && w.anchor && compareMoments(w.anchor, now) === 0) return;
     stopAll();
-    Object.assign(w, { key, anchor: now, window: EMPTY_WINDOW, failed: null });
+    Object.assign(w, { key, anchor: now, window: EMPTY_WINDOW, failed: null, growth: growth.value });
     page("backward", now, FIRST_PAGE);
     page("forward", now, FIRST_PAGE);
     // What was shown stays until the first rows are there.
     const busy = { backward: w.cancels.has("backward"), forward: w.cancels.has("forward") };
     setState((s) => ({ ...s, busy, progress: null }));
-  }, [query, key, now?.event, now?.instr]);
+  }, [query, key, now?.event, now?.instr, growth.value]);
   useEffect(() => stopAll, [stopAll]);
 
   const extend = useCallback(
@@ -186,8 +189,21 @@ export function usePages<Row>(query: string, count: number, fromOf: (index: numb
   const cancels = useRef(new Map<number, () => void>());
   const [, redraw] = useState(0);
   const [failed, setFailed] = useState<string | null>(null);
+  const forget = useCallback(() => {
+    for (const cancel of cancels.current.values()) cancel();
+    cancels.current.clear();
+    pages.current.clear();
+  }, []);
+  // Before rows are wanted, which those who draw the list do.
+  const age = useRef(growth.value);
+  if (age.current !== growth.value) {
+    age.current = growth.value;
+    forget();
+  }
+  const seen = useRef({ first: 0, end: 0 });
   const want = useCallback(
     (first: number, end: number) => {
+      seen.current = { first, end };
       const firstPage = Math.floor(first / PAGE_ROWS);
       const endPage = Math.ceil(Math.min(end, count) / PAGE_ROWS);
       for (const [page, cancel] of cancels.current)
@@ -224,14 +240,10 @@ export function usePages<Row>(query: string, count: number, fromOf: (index: numb
         if (page < firstPage || page >= endPage) pages.current.delete(page);
       }
     },
-    [query, count],
+    [query, count, growth.value],
   );
-  useEffect(
-    () => () => {
-      for (const cancel of cancels.current.values()) cancel();
-    },
-    [],
-  );
+  useEffect(() => forget, [forget]);
+  useEffect(() => want(seen.current.first, seen.current.end), [want]);
   const at = (index: number): Row | null => pages.current.get(Math.floor(index / PAGE_ROWS))?.[index % PAGE_ROWS] ?? null;
   return { at, want, failed, busy: cancels.current.size > 0 };
 }

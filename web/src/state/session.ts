@@ -5,6 +5,8 @@ import type { Info } from "../wire/types";
 
 export const info = signal<Info | null>(null);
 export const title = signal("pernosco");
+/** Counts up whenever the database, which is still being made, has more to tell: all answers so far are void then. */
+export const growth = signal(0);
 /** null: not yet known. */
 export const connected = signal<boolean | null>(null);
 export const persistent = signal(true);

@@ -50,6 +50,8 @@ export interface Info {
   readonly tasks: number;
   readonly segments: number;
   readonly databaseBytes: number;
+  /** false: the database is being made, and ends where it has got to. */
+  readonly complete: boolean;
   readonly end: Moment;
   readonly firstFocus: Focus;
   readonly firstFocusReason: string;

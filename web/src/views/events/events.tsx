@@ -1,5 +1,4 @@
 // All events of the recording, by number: however many there are, the list scrolls through them.
-import { useRef } from "preact/hooks";
 import { List } from "../../base/list";
 import { numberText } from "../../base/text";
 import { focus } from "../../state/focus";
@@ -14,7 +13,6 @@ const fromOf = (index: number) => ({ event: index, instr: 0 });
 export function EventsView() {
   const count = info.value?.events ?? 0;
   const list = usePages<EventRow>("events", count, fromOf);
-  const seen = useRef({ first: 0, end: 0 });
   const at = focus.value?.moment.event ?? 0;
   return (
     <>
@@ -23,10 +21,7 @@ export function EventsView() {
         count={count}
         now={at}
         follow={Math.max(at - 1, 0)}
-        onSeen={(first, end) => {
-          seen.current = { first, end };
-          list.want(first, end);
-        }}
+        onSeen={list.want}
         row={(i) => {
           const r = list.at(i);
           if (!r) return null;

@@ -136,6 +136,11 @@ export function App() {
         <span class="session" title={about}>
           {title.value}
         </span>
+        {i && !i.complete && (
+          <span class="growing" title="The database is being made: what is there can be looked at">
+            being built: so far {numberText(i.instructions)} instructions
+          </span>
+        )}
         <SearchBox />
         <span class="task" title="the task at the focus">
           {f?.task && `${f.taskName ?? "task"} ${f.task.tid}`}
