@@ -13,30 +13,7 @@
  * latest first; a row's parent comes before it. */
 #include "query/dataflow_int.h"
 
-enum { SHORT_STRETCH = 2000, LONG_STRETCH = 1 << 17, MOST_STRETCHES = 200, CACHE_SIZE = 1 << 13 };
-
-/* Decoded instructions by address; what was decoded is compared, as code may change. */
-struct insn_cache {
-    struct {
-        gaddr pc;
-        uint8_t bytes[X86_MAX_LEN + 1];
-        struct x86_insn insn;
-    } items[CACHE_SIZE];
-};
-
-static const struct x86_insn *decode_step(struct flow *f, const struct step_row *row)
-{
-    gaddr pc = row->regs.r[UREG_RIP];
-    __typeof__(&f->cache->items[0]) c = &f->cache->items[(pc ^ pc >> 13) % CACHE_SIZE];
-    if (c->pc == pc && c->insn.len && memcmp(c->bytes, row->code, c->insn.len) == 0 && c->insn.len <= row->code_len)
-        return &c->insn;
-    c->pc = pc;
-    c->insn.len = 0;
-    if (!x86_decode(row->code, row->code_len, pc, &c->insn))
-        return NULL;
-    memcpy(c->bytes, row->code, sizeof(row->code));
-    return &c->insn;
-}
+enum { SHORT_STRETCH = 2000, LONG_STRETCH = 1 << 17, MOST_STRETCHES = 200 };
 
 /* --- items --- */
 
@@ -126,76 +103,6 @@ struct err *flow_give(struct flow *f, struct flow_item *item, struct moment at, 
 
 /* --- instructions --- */
 
-/* An executed instruction, as x86_origin_of() wants to know it. */
-struct execution {
-    struct flow *f;
-    const struct stretch *stretch;
-    size_t step;
-    const struct x86_insn *insn;
-    struct x86_run run;
-    bool loaded;
-    struct xstate xstate; /* if loaded */
-};
-
-static bool read_vectors(void *ctx, unsigned start, unsigned len, uint8_t *out)
-{
-    struct execution *x = ctx;
-    const struct stretch_step *st = &x->stretch->steps.items[x->step];
-    if (!x->loaded) {
-        struct replay *r;
-        struct err *e = state_at(x->f->q, st->at, &r);
-        if (!e)
-            e = replay_xstate(r, st->task, &x->xstate);
-        x->loaded = !e;
-        err_free(e);
-    }
-    return x->loaded && read_xstate(x->xstate.data, start, len, out);
-}
-
-static bool read_bytes(void *ctx, bool after, gaddr addr, unsigned len, uint8_t *out)
-{
-    struct execution *x = ctx;
-    const struct stretch_step *st = &x->stretch->steps.items[x->step];
-    struct moment m = {st->at.event, st->at.icount + after};
-    struct replay *r;
-    struct err *e = state_at(x->f->q, m, &r);
-    if (!e)
-        e = replay_read(r, st->space, addr, out, len, NULL);
-    bool ok = !e;
-    err_free(e);
-    return ok;
-}
-
-/* The address at which the instruction's space has byte 0 of the item, if an access of it may touch the item. */
-static bool address_in_space(const struct execution *x, const struct flow_item *item, const struct x86_access *a, gaddr *out)
-{
-    const struct stretch_step *st = &x->stretch->steps.items[x->step];
-    if (!item->object) {
-        *out = item->at;
-        return st->space == item->space && a->addr < item->at + item->len && (a->addr + a->len > item->at || !a->len);
-    }
-    const struct stretch_mapping *m = stretch_mapping_at(x->stretch, st->space, a->addr, st->at);
-    if (!m || m->object != item->object)
-        return false;
-    *out = item->object_at - m->offset + m->start;
-    return a->addr < *out + item->len && a->addr + a->len > *out;
-}
-
-static json_t *step_row(const struct execution *x, const char *kind)
-{
-    const struct stretch_step *st = &x->stretch->steps.items[x->step];
-    struct query_engine *q = x->f->q;
-    gaddr pc = x->insn->pc;
-    char text[128];
-    json_t *row = json_pack("{ss, ss, so}", "kind", kind, "text", x86_format(st->row->code, st->row->code_len, pc, text, sizeof(text)),
-                            "pc", json_hex(pc));
-    const struct stretch_mapping *m = stretch_mapping_at(x->stretch, st->space, pc, st->at);
-    struct code_place p = m ? place_in(q, m->mmap_idx, m->start, m->offset, pc) : (struct code_place){0};
-    if (p.module)
-        describe_place(q, &p, row);
-    return row;
-}
-
 static bool same_run(const struct x86_origin *a, const struct x86_origin *b, unsigned distance)
 {
     if (a->kind != b->kind)
@@ -246,7 +153,7 @@ static bool is_whole_register(const struct flow_item *item)
 
 static struct err *follow_copy(struct execution *x, struct flow_item *part, struct x86_place from)
 {
-    struct flow *f = x->f;
+    struct flow *f = x->owner;
     const struct stretch_step *st = &x->stretch->steps.items[x->step];
     struct flow_item source = source_item(x, part, from);
     // push and pop of one register, the value being the same all along: it was kept for the caller.
@@ -256,7 +163,7 @@ static struct err *follow_copy(struct execution *x, struct flow_item *part, stru
         flow_add(f, x->stretch, source);
         return NULL;
     }
-    json_t *row = step_row(x, "copy");
+    json_t *row = execution_row(x, "copy");
     json_object_set_new(row, "from", flow_place(&source));
     if (!value_agrees(x, &source)) {
         json_object_set_new(row, "kind", json_string("unknown"));
@@ -285,7 +192,7 @@ static struct err *follow_copy(struct execution *x, struct flow_item *part, stru
 /* Goes on with what the bytes were computed from. */
 static struct err *follow_inputs(struct execution *x, struct flow_item *part, uint32_t id, gaddr base)
 {
-    struct flow *f = x->f;
+    struct flow *f = x->owner;
     enum { MOST_INPUTS = 32 };
     struct x86_input all[MOST_INPUTS];
     size_t n = 0;
@@ -327,7 +234,7 @@ static struct err *follow_inputs(struct execution *x, struct flow_item *part, ui
 /* Bytes [from, from + len) of the item with one kind of origin. */
 static struct err *follow_origin(struct execution *x, struct flow_item *part, const struct x86_origin *o, bool extends, gaddr base)
 {
-    struct flow *f = x->f;
+    struct flow *f = x->owner;
     const struct stretch_step *st = &x->stretch->steps.items[x->step];
     json_t *row;
     uint32_t id;
@@ -338,7 +245,7 @@ static struct err *follow_origin(struct execution *x, struct flow_item *part, co
     case X86_COPY:
         return follow_copy(x, part, o->from);
     case X86_CONST:
-        row = step_row(x, extends ? "extension" : "constant");
+        row = execution_row(x, extends ? "extension" : "constant");
         return flow_give(f, part, st->at, st->task, row, NULL);
     case X86_SIGN: {
         struct flow_item source = source_item(x, part, o->from);
@@ -346,7 +253,7 @@ static struct err *follow_origin(struct execution *x, struct flow_item *part, co
         source.len = 1;
         source.known = false;
         source.depth++;
-        row = step_row(x, "extension");
+        row = execution_row(x, "extension");
         json_object_set_new(row, "from", flow_place(&source));
         TRY(flow_give(f, part, st->at, st->task, row, &source.parent));
         if (f->arithmetic && part->depth < f->max_depth)
@@ -354,11 +261,11 @@ static struct err *follow_origin(struct execution *x, struct flow_item *part, co
         return NULL;
     }
     case X86_COMPUTED:
-        row = step_row(x, x->insn->class == X86_TRAP ? "instruction" : "arithmetic");
+        row = execution_row(x, x->insn->class == X86_TRAP ? "instruction" : "arithmetic");
         TRY(flow_give(f, part, st->at, st->task, row, &id));
         return f->arithmetic && part->depth < f->max_depth ? follow_inputs(x, part, id, base) : NULL;
     default:
-        row = step_row(x, "unknown");
+        row = execution_row(x, "unknown");
         json_object_set_new(row, "why", json_string(o->why));
         return flow_give(f, part, st->at, st->task, row, NULL);
     }
@@ -367,7 +274,7 @@ static struct err *follow_origin(struct execution *x, struct flow_item *part, co
 /* What the instruction did to one item; base: where its space has the item's first byte. */
 static struct err *follow_item(struct execution *x, size_t idx, gaddr base)
 {
-    struct flow *f = x->f;
+    struct flow *f = x->owner;
     struct flow_item item = f->items.items[idx];
     struct x86_origin origins[MOST_BYTES];
     bool touched = false, copies = false;
@@ -405,14 +312,13 @@ static struct err *follow_item(struct execution *x, size_t idx, gaddr base)
 static struct err *follow_step(struct flow *f, const struct stretch *s, size_t i)
 {
     const struct stretch_step *st = &s->steps.items[i];
-    const struct x86_insn *in = decode_step(f, st->row);
+    const struct x86_insn *in = insn_cached(f->cache, st->row);
     if (!in)
         return NULL;
     if (in->class == X86_SYSCALL)
         return flow_carried_out(f, s, i);
-    struct execution x = {.f = f, .stretch = s, .step = i, .insn = in,
-                          .run = {.before = &st->row->regs, .registers = read_vectors, .memory = read_bytes}};
-    x.run.ctx = &x;
+    struct execution x;
+    execution_init(&x, f->q, f, s, i, in);
     struct x86_access accesses[X86_MAX_ACCESSES];
     size_t access_count = 0;
     bool have_accesses = false, have_after = false, partial;
@@ -437,7 +343,8 @@ static struct err *follow_step(struct flow *f, const struct stretch *s, size_t i
                 access_count = x86_accesses(in, &x.run, accesses);
             have_accesses = true;
             for (size_t a = 0; a < access_count && !hit; a++)
-                hit = accesses[a].writes && address_in_space(&x, item, &accesses[a], &base);
+                hit = accesses[a].writes && execution_touches(&x, &accesses[a], item->space, item->object, item->object ? item->object_at : item->at,
+                                                                    item->len, &base);
             if (!hit)
                 continue;
         } else {
@@ -590,48 +497,12 @@ static struct err *follow(struct flow *f)
 
 static struct err *first_item(struct query_engine *q, json_t *params, const struct focus *focus, struct flow_item *out)
 {
-    struct replay *r;
-    *out = (struct flow_item){.task = focus->task, .before = focus->moment};
-    TRY(state_at(q, focus->moment, &r));
-    TRY(space_of_task(r, focus->task, &out->space));
-    out->before = replay_now(r);
-    const char *name = json_string_value(json_object_get(params, "register"));
-    if (json_object_get(params, "register")) {
-        struct x86_span span;
-        uint64_t start = 0, len;
-        if (!name || !x86_register_by_name(name, &span))
-            return err_new(ERR_USAGE, "register: there is none named %.20s", name ? name : "so");
-        len = span.len;
-        if (json_object_get(params, "start"))
-            TRY(param_u64(params, "start", &start));
-        if (json_object_get(params, "length"))
-            TRY(param_u64(params, "length", &len));
-        else if (start < span.len)
-            len = span.len - start;
-        if (!len || start > span.len || len > span.len - start)
-            return err_new(ERR_USAGE, "%s has %u bytes", name, span.len);
-        out->at = span.start + start;
-        out->len = (uint32_t)len;
-        struct regs regs;
-        struct xstate x;
-        TRY(replay_regs(r, focus->task, &regs));
-        out->known = x86_read_regs(&regs, (unsigned)out->at, out->len, out->value);
-        if (!out->known) {
-            TRY(replay_xstate(r, focus->task, &x));
-            out->known = read_xstate(x.data, (unsigned)out->at, out->len, out->value);
-        }
-        return out->known ? NULL : err_new(ERR_NOT_FOUND, "this recording has no register %s", name);
-    }
-    uint64_t len;
-    TRY(param_u64(params, "address", &out->at));
-    TRY(param_u64(params, "length", &len));
-    if (len < 1 || len > MOST_BYTES || out->at + len < out->at)
-        return err_new(ERR_USAGE, "length is 1 to %d", MOST_BYTES);
-    out->memory = true;
-    out->len = (uint32_t)len;
-    out->known = true;
-    struct err *e = replay_read(r, out->space, out->at, out->value, len, NULL);
-    return e ? err_prefix(e, "%#llx", (unsigned long long)out->at) : NULL;
+    struct asked_bytes asked;
+    TRY(param_bytes(q, params, focus, &asked));
+    *out = (struct flow_item){.memory = asked.memory, .task = focus->task, .space = asked.space, .at = asked.at, .len = asked.len,
+                              .before = asked.moment, .known = true};
+    memcpy(out->value, asked.value, asked.len);
+    return NULL;
 }
 
 static struct err *add_first(struct flow *f, struct flow_item item)
@@ -660,7 +531,7 @@ struct err *query_dataflow(struct query_engine *q, json_t *params)
                      .show_saves = json_is_true(json_object_get(params, "saves"))};
     struct flow_item item;
     TRY(first_item(q, params, &focus, &item));
-    f.cache = xnew(struct insn_cache);
+    f.cache = insn_cache_create();
     struct err *e = add_first(&f, item);
     if (!e)
         e = follow(&f);

@@ -2,9 +2,9 @@
 #ifndef QUERY_DATAFLOW_INT_H
 #define QUERY_DATAFLOW_INT_H
 
-#include "query/stretch_int.h"
+#include "query/execution_int.h"
 
-enum { MOST_BYTES = 64, MOST_ITEMS = 1024 };
+enum { MOST_ITEMS = 1024 };
 
 /* A run of bytes whose origin is wanted, as they are at `before`: right before the instruction there, or after the event if its icount
  * is 0. */

@@ -273,6 +273,7 @@ static const struct {
     {"counts", query_counts},
     {"instructions", query_instructions},
     {"dataflow", query_dataflow},
+    {"uses", query_uses},
     {"timeline", query_timeline},
 };
 

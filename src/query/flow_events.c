@@ -3,14 +3,9 @@
  * An event's effects, seen backwards: what the next event wanted in memory beforehand, then its own writes, last first; then the
  * registers of its task. */
 #include "query/dataflow_int.h"
+#include "query/signal_frame_int.h"
 
 #include <sys/syscall.h>
-
-/* Where the kernel keeps registers in a signal frame on x86-64 (arch/x86: struct rt_sigframe, sigcontext_64): offsets from the stack
- * pointer with which a handler begins, behind its return address. */
-enum { FRAME_UCONTEXT = 8, UCONTEXT_REGS = 40, UCONTEXT_FPSTATE = 224 };
-static const uint8_t frame_registers[] = {8, 9, 10, 11, 12, 13, 14, 15, 7 /* rdi */, 6, 5, 3, 2, 0, 1, 4 /* rsp */};
-enum { FRAME_REGISTERS = 16, FPSTATE_XMM = 160, FPSTATE_YMM = 576 };
 
 static struct moment before_event(const struct query_engine *q, event_no number)
 {
@@ -91,31 +86,6 @@ static void describe_mapping(struct flow *f, const struct stretch *s, const stru
 
 /* --- signal frames --- */
 
-/* The register that the kernel saved at an address of the frame of a handler that begins with this stack pointer. Memory for vector
- * registers is found through the pointer in the frame, which the kernel lays out right above (fpstate). */
-static bool saved_register(uint64_t rsp, uint64_t fpstate, uint64_t at, unsigned *out, unsigned *len)
-{
-    uint64_t regs = rsp + FRAME_UCONTEXT + UCONTEXT_REGS;
-    if (at >= regs && at < regs + 8 * FRAME_REGISTERS) {
-        *out = X86_GPR + 8 * frame_registers[(at - regs) / 8] + (unsigned)((at - regs) % 8);
-        *len = 8 - (unsigned)((at - regs) % 8);
-        return true;
-    }
-    if (fpstate && at >= fpstate + FPSTATE_XMM && at < fpstate + FPSTATE_XMM + 16 * 16) {
-        unsigned off = (unsigned)(at - fpstate - FPSTATE_XMM);
-        *out = X86_VECTOR + 64 * (off / 16) + off % 16;
-        *len = 16 - off % 16;
-        return true;
-    }
-    if (fpstate && at >= fpstate + FPSTATE_YMM && at < fpstate + FPSTATE_YMM + 16 * 16) {
-        unsigned off = (unsigned)(at - fpstate - FPSTATE_YMM);
-        *out = X86_VECTOR + 64 * (off / 16) + 16 + off % 16;
-        *len = 16 - off % 16;
-        return true;
-    }
-    return false;
-}
-
 /* Reads 8 bytes of a space as they are after the event. */
 static uint64_t word_after(struct flow *f, event_no number, uint32_t space, uint64_t at)
 {
@@ -132,16 +102,16 @@ static uint64_t word_after(struct flow *f, event_no number, uint32_t space, uint
 static struct err *from_signal_frame(struct flow *f, const struct stretch *s, struct flow_item *part, const struct stretch_event *e)
 {
     uint64_t rsp = e->have_after ? e->after.r[UREG_RSP] : 0;
-    uint64_t fpstate = rsp ? word_after(f, e->number, part->space, rsp + FRAME_UCONTEXT + UCONTEXT_FPSTATE) : 0;
+    uint64_t fpstate = rsp ? word_after(f, e->number, part->space, frame_fpstate(frame_context_at(rsp))) : 0;
     const struct regs *regs = stretch_before_event(s, e->number, e->task);
     struct flow_item rest = *part;
     part->held = NULL;
     while (rest.len) {
         unsigned reg, len;
-        bool saved = rsp && saved_register(rsp, fpstate, rest.at, &reg, &len);
+        bool saved = rsp && frame_register(rsp, fpstate, rest.at, &reg, &len);
         if (!saved)
             len = 1;
-        while (!saved && len < rest.len && !saved_register(rsp, fpstate, rest.at + len, &reg, &(unsigned){0}))
+        while (!saved && len < rest.len && !frame_register(rsp, fpstate, rest.at + len, &reg, &(unsigned){0}))
             len++;
         if (len > rest.len)
             len = rest.len;
@@ -184,21 +154,11 @@ static struct err *from_sigreturn(struct flow *f, const struct stretch *s, struc
     uint32_t space;
     TRY(space_of_task(r, e->task, &space));
     uint64_t context = regs.r[UREG_RSP], fpstate = 0;
-    err_free(replay_read(r, space, context + UCONTEXT_FPSTATE, &fpstate, 8, NULL));
+    err_free(replay_read(r, space, frame_fpstate(context), &fpstate, 8, NULL));
     struct flow_item source = *part;
     source.memory = true;
     source.space = space;
-    bool known = false;
-    if (part->at < X86_RIP) {
-        for (unsigned i = 0; i < FRAME_REGISTERS && !known; i++) {
-            known = frame_registers[i] == part->at / 8;
-            source.at = context + UCONTEXT_REGS + 8 * i + part->at % 8;
-        }
-    } else if (part->at >= X86_VECTOR && part->at < X86_VECTOR + 16 * 64 && fpstate) {
-        unsigned reg = (unsigned)(part->at - X86_VECTOR) / 64, byte = (unsigned)(part->at - X86_VECTOR) % 64;
-        known = byte + part->len <= 16 || (byte >= 16 && byte + part->len <= 32);
-        source.at = fpstate + (byte < 16 ? FPSTATE_XMM + 16 * reg + byte : FPSTATE_YMM + 16 * reg + byte - 16);
-    }
+    bool known = frame_place(context, fpstate, (unsigned)part->at, part->len, &source.at);
     uint8_t v[MOST_BYTES];
     if (known && part->known) {
         struct err *err = replay_read(r, space, source.at, v, part->len, NULL);

@@ -116,36 +116,14 @@ static bool read_vectors(void *ctx, unsigned start, unsigned len, uint8_t *out)
     return read_xstate((const uint8_t *)((const struct step_row *)ctx + 1), start, len, out);
 }
 
-/* Is the row the last attempt at its instruction? A run that ends early leaves one which the next run repeats. */
-static bool is_repeated(const struct stretch *s, size_t i)
-{
-    const struct stretch_step *step = &s->steps.items[i];
-    for (size_t k = i + 1; k < s->steps.count && moment_cmp(s->steps.items[k].at, step->at) == 0; k++) {
-        if (!s->steps.items[k].row->end)
-            return true;
-    }
-    return false;
-}
-
-/* Why the row's instruction was not completed. */
-static enum stop_reason end_reason(const struct stretch *s, size_t i)
-{
-    const struct stretch_step *step = &s->steps.items[i];
-    for (size_t k = i + 1; k < s->steps.count && moment_cmp(s->steps.items[k].at, step->at) == 0; k++) {
-        if (s->steps.items[k].row->end)
-            return (enum stop_reason)s->steps.items[k].row->reason;
-    }
-    return STOP_LIMIT;
-}
-
 static void decode_row(struct shown *s, size_t step)
 {
     const struct stretch_step *st = &s->stretch.steps.items[step];
     bool partial;
     const struct step_row *after = stretch_after(&s->stretch, step, &partial);
-    enum stop_reason reason = after ? STOP_LIMIT : end_reason(&s->stretch, step);
+    enum stop_reason reason = after ? STOP_LIMIT : stretch_stop(&s->stretch, step);
     // An instruction that a signal or a task switch came before is not shown until it is its turn.
-    if (is_repeated(&s->stretch, step) || (!after && reason != STOP_FAULT && reason != STOP_SYSCALL && reason != STOP_TRAP))
+    if (stretch_repeated(&s->stretch, step) || (!after && reason != STOP_FAULT && reason != STOP_SYSCALL && reason != STOP_TRAP))
         return;
     struct shown_row *row = vec_add(&s->rows);
     row->step = step;
@@ -315,7 +293,7 @@ static json_t *instruction_row(struct shown *s, const struct shown_row *row)
     struct code_place p = m ? place_in(q, m->mmap_idx, m->start, m->offset, pc) : (struct code_place){0};
     if (p.module)
         describe_place(q, &p, o);
-    if (!after && end_reason(&s->stretch, row->step) == STOP_FAULT)
+    if (!after && stretch_stop(&s->stretch, row->step) == STOP_FAULT)
         json_object_set_new(o, "faulted", json_true());
     if (partial)
         json_object_set_new(o, "partial", json_true());

@@ -193,6 +193,9 @@ void register_index_free(struct register_index *x);
  * until then: the moment of an instruction, or the end of a run whose event did it. *found_out false: it did not since its start. */
 struct err *last_register_write(struct query_engine *q, uint32_t task, uint32_t space, uint64_t registers, struct moment before,
                                 struct moment *out, bool *found_out) nodiscard;
+/** The first time in [from, until), which lie in one segment, that the task may write or read one of the registers by an instruction. */
+struct err *next_register_use(struct query_engine *q, uint32_t task, uint32_t space, uint64_t registers, struct moment from,
+                              struct moment until, struct moment *out, bool *found_out) nodiscard;
 /** The registers of its task that an event may change, as bits by x86_unit(). */
 uint64_t event_registers(const struct db_event *e);
 
@@ -254,6 +257,6 @@ typedef struct err *query_function(struct query_engine *q, json_t *params);
 query_function query_info, query_complete_frame, query_stack, query_variables, query_registers, query_memory, query_search,
     query_execution, query_breakpoint, query_address_execution, query_watchpoint, query_step, query_stdouterr, query_signals,
     query_alerts, query_task_tree, query_current_tasks, query_annotations, query_source, query_maps, query_events,
-    query_functions_in_file, query_counts, query_instructions, query_dataflow, query_timeline;
+    query_functions_in_file, query_counts, query_instructions, query_dataflow, query_uses, query_timeline;
 
 #endif

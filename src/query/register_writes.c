@@ -4,11 +4,12 @@
  * without a block that matters are passed over; in the others a log of executed blocks is kept of a stretch that grows, up to the
  * whole segment, and is read backwards. What this finds is only a candidate; that there is nothing behind it is certain: code
  * that was different at another time counts as writing everything. */
-#include "query/stretch_int.h"
+#include "query/uses_int.h"
 
 #include <sys/syscall.h>
 
 enum { FIRST_STRETCH = 1 << 15, GROWTH = 8, LONGEST_BLOCK = 64 * X86_MAX_LEN };
+static const uint64_t DECODED = 1ull << 63; /* no register has this bit */
 
 /* Part of a page of code that was written in a segment. */
 struct code_write {
@@ -23,6 +24,7 @@ struct block_masks {
     size_t first, count;  /* in history_blocks() */
     struct block_mask {
         uint64_t mask;    /* 0: not decoded yet */
+        uint64_t touched; /* registers that it may write or read */
         uint32_t after, until; /* good for segments in between */
     } *masks;
     VEC(struct code_write) writes; /* by page, segment */
@@ -166,32 +168,53 @@ static struct err *masks_of(struct query_engine *q, uint32_t space, struct block
     return NULL;
 }
 
-/* The registers that a block may write, as it is in the replay now; all if it cannot be read. *last_writer: the index of the last
- * instruction that may write one of `wanted`. */
-static uint64_t block_mask(struct replay *r, uint32_t space, gaddr pc, unsigned byte_len, unsigned insns, uint64_t wanted,
-                           unsigned *last_writer)
+/* What the replayer carries out itself is in no block: cpuid, xgetbv, some system calls of the recorder's. */
+static uint64_t carried_out(void)
+{
+    return x86_unit(X86_GPR) | x86_unit(X86_GPR + 8) | x86_unit(X86_GPR + 16) | x86_unit(X86_GPR + 24);
+}
+
+/* What system calls take. */
+static uint64_t call_registers(void)
+{
+    return x86_unit(X86_GPR) | x86_unit(X86_GPR + 8 * 7) | x86_unit(X86_GPR + 8 * 6) | x86_unit(X86_GPR + 8 * 2) |
+           x86_unit(X86_GPR + 8 * 10) | x86_unit(X86_GPR + 8 * 8) | x86_unit(X86_GPR + 8 * 9);
+}
+
+/* What a block may do with registers, as bits by x86_unit(). */
+struct block_effect {
+    uint64_t written, touched;  /* touched: written or read */
+    unsigned last_writer, first_toucher; /* indexes of instructions, with regard to the registers `wanted` */
+};
+
+/* As the block is in the replay now; everything if it cannot be read. */
+static struct block_effect block_effect(struct replay *r, uint32_t space, gaddr pc, unsigned byte_len, unsigned insns, uint64_t wanted)
 {
     uint8_t code[LONGEST_BLOCK];
-    *last_writer = insns - 1;
+    struct block_effect all = {UINT64_MAX, UINT64_MAX, insns - 1, 0};
     if (byte_len > sizeof(code))
-        return UINT64_MAX;
+        return all;
     struct err *e = replay_read(r, space, pc, code, byte_len, NULL);
     bool bad = e != NULL;
     err_free(e);
-    uint64_t mask = 1ull << 63; // decoded
+    struct block_effect out = {DECODED, DECODED, insns - 1, insns};
     for (unsigned i = 0, at = 0; i < insns && !bad; i++) {
         struct x86_insn in;
         bad = at >= byte_len || !x86_decode(code + at, byte_len - at, pc + at, &in);
         if (bad)
             break;
-        // Some system calls of the recorder's the replayer carries out itself: they have results.
+        // Some system calls of the recorder's the replayer carries out itself: they have results. All take arguments.
         uint64_t written = in.written | (in.class == X86_SYSCALL ? x86_unit(X86_GPR) : 0);
-        mask |= written;
+        uint64_t touched = written | in.read | (is_system_call(&in) ? call_registers() : 0);
+        out.written |= written;
+        out.touched |= touched;
         if (written & wanted)
-            *last_writer = i;
+            out.last_writer = i;
+        if (touched & wanted && out.first_toucher == insns)
+            out.first_toucher = i;
         at += in.len;
     }
-    return bad ? UINT64_MAX : mask;
+    return bad ? all : out;
 }
 
 /* Index in history_blocks(), or SIZE_MAX. */
@@ -212,15 +235,10 @@ static size_t find_block(const struct history_block *blocks, const struct block_
     return SIZE_MAX;
 }
 
-/* What the replayer carries out itself is in no block: cpuid, xgetbv, some system calls of the recorder's. */
-static uint64_t carried_out(void)
-{
-    return x86_unit(X86_GPR) | x86_unit(X86_GPR + 8) | x86_unit(X86_GPR + 16) | x86_unit(X86_GPR + 24);
-}
-
-/* Might any block that ran in the segment have written one of the registers? r: a replay that stands in segment `here`. */
+/* Might any block that ran in the segment have written one of the registers (or if `reads`, read it)? r: a replay that stands in
+ * segment `here`. */
 static struct err *segment_matters(struct query_engine *q, struct replay *r, uint32_t here, size_t segment, uint32_t space,
-                                   uint64_t wanted, bool *out)
+                                   uint64_t wanted, bool reads, bool *out)
 {
     struct block_masks *m;
     TRY(masks_of(q, space, &m));
@@ -229,7 +247,7 @@ static struct err *segment_matters(struct query_engine *q, struct replay *r, uin
     const struct segment *s;
     TRY(history_part(q->history, segment, PART_BLOCKS, &s));
     *out = true;
-    if (wanted & carried_out())
+    if (wanted & (reads ? carried_out() | call_registers() : carried_out()))
         return NULL;
     vec_each (b, &s->blocks) {
         if (b->space != space)
@@ -239,12 +257,13 @@ static struct err *segment_matters(struct query_engine *q, struct replay *r, uin
             return NULL;
         struct block_mask *known = &m->masks[i - m->first];
         if (!known->mask) {
-            unsigned last;
-            known->mask = block_mask(r, space, b->pc, b->byte_len, b->insn_count, 0, &last);
+            struct block_effect effect = block_effect(r, space, b->pc, b->byte_len, b->insn_count, 0);
+            known->mask = effect.written;
+            known->touched = effect.touched;
             writes_around(m, b->pc, b->pc + b->byte_len, here, &known->after, &known->until);
         }
         bool good = (known->after == UINT32_MAX || segment > known->after) && segment < known->until;
-        if (!good || known->mask & wanted)
+        if (!good || (reads ? known->touched : known->mask) & wanted)
             return NULL;
     }
     *out = false;
@@ -355,7 +374,9 @@ static struct err *search_stretch(struct query_engine *q, uint32_t task, uint32_
         if (c->pc != row[i].pc || c->insns != row[i].insn_count) {
             uint32_t after, end;
             *c = (struct cached){.pc = row[i].pc, .insns = row[i].insn_count};
-            c->mask = block_mask(r, space, row[i].pc, row[i].byte_len, row[i].insn_count, wanted, &c->last);
+            struct block_effect effect = block_effect(r, space, row[i].pc, row[i].byte_len, row[i].insn_count, wanted);
+            c->mask = effect.written;
+            c->last = effect.last_writer;
             writes_around(m, row[i].pc, row[i].pc + row[i].byte_len, here, &after, &end);
             if (after == here) { // it changed in this very segment
                 c->mask = UINT64_MAX;
@@ -388,7 +409,7 @@ struct err *last_register_write(struct query_engine *q, uint32_t task, uint32_t 
         struct replay *r;
         struct moment start = segment[at].start;
         TRY(state_at(q, before, &r));
-        TRY(segment_matters(q, r, (uint32_t)here, at, space, wanted, &matters));
+        TRY(segment_matters(q, r, (uint32_t)here, at, space, wanted, false, &matters));
         for (uint64_t len = FIRST_STRETCH; moment_cmp(start, until) < 0; len *= GROWTH) {
             struct moment from = matters ? moment_back(q, until, len) : start;
             event_no event;
@@ -408,4 +429,68 @@ struct err *last_register_write(struct query_engine *q, uint32_t task, uint32_t 
         if (at == 0)
             return NULL;
     }
+}
+
+/* Looks for the first block of [from, until) that may touch one of the registers; both in one segment. */
+static struct err *search_forth(struct query_engine *q, uint32_t task, uint32_t space, uint64_t wanted, struct moment from,
+                                struct moment until, struct moment *out, bool *found)
+{
+    struct block_masks *m;
+    TRY(masks_of(q, space, &m));
+    uint32_t here = (uint32_t)history_segment_at(q->history, from);
+    struct lease lease;
+    TRY(lend_replay(q, here, from, &lease));
+    struct logged log = {.space = space};
+    struct err *e = log_blocks(lease.replay, until, &log);
+    const struct block_row *row = (const void *)log.rows.data;
+    size_t count = log.rows.len / sizeof(*row);
+    bool gaps = wanted & (carried_out() | call_registers()); // what is in no block
+    struct moment reached = from;
+    *found = false;
+    for (size_t i = 0; !e && i < count && !*found; i++) {
+        struct moment at = {row[i].stamp, row[i].icount};
+        if (task_running_at(q, at) != task)
+            continue;
+        bool same_run = reached.event == at.event;
+        if (gaps && same_run && reached.icount < at.icount) {
+            *found = true;
+            *out = reached;
+            break;
+        }
+        reached = (struct moment){at.event, at.icount + row[i].insn_count};
+        uint32_t after, end;
+        struct block_effect effect = block_effect(lease.replay, space, row[i].pc, row[i].byte_len, row[i].insn_count, wanted);
+        writes_around(m, row[i].pc, row[i].pc + row[i].byte_len, here, &after, &end);
+        if (after == here) // it changed in this very segment
+            effect.touched = UINT64_MAX, effect.first_toucher = 0;
+        if (!(effect.touched & wanted))
+            continue;
+        *found = true;
+        *out = (struct moment){at.event, at.icount + effect.first_toucher};
+        if (moment_cmp(*out, from) < 0)
+            *out = from;
+    }
+    buf_deinit(&log.rows);
+    return_replay(q, &lease, !e);
+    return e;
+}
+
+struct err *next_register_use(struct query_engine *q, uint32_t task, uint32_t space, uint64_t wanted, struct moment from,
+                              struct moment until, struct moment *out, bool *found)
+{
+    size_t at = history_segment_at(q->history, from);
+    bool matters;
+    struct replay *r;
+    *found = false;
+    TRY(state_at(q, from, &r));
+    TRY(segment_matters(q, r, (uint32_t)at, at, space, wanted, true, &matters));
+    for (uint64_t len = FIRST_STRETCH; matters && !*found && moment_cmp(from, until) < 0; len *= GROWTH) {
+        struct moment end = moment_forth(q, from, len);
+        if (moment_cmp(end, until) > 0)
+            end = until;
+        TRY(check_cancel(q));
+        TRY(search_forth(q, task, space, wanted, from, end, out, found));
+        from = end;
+    }
+    return NULL;
 }

@@ -310,6 +310,26 @@ const struct step_row *stretch_after(const struct stretch *s, size_t i, bool *pa
     return NULL;
 }
 
+bool stretch_repeated(const struct stretch *s, size_t i)
+{
+    const struct stretch_step *step = &s->steps.items[i];
+    for (size_t k = i + 1; k < s->steps.count && moment_cmp(s->steps.items[k].at, step->at) == 0; k++) {
+        if (!s->steps.items[k].row->end)
+            return true;
+    }
+    return false;
+}
+
+enum stop_reason stretch_stop(const struct stretch *s, size_t i)
+{
+    const struct stretch_step *step = &s->steps.items[i];
+    for (size_t k = i + 1; k < s->steps.count && moment_cmp(s->steps.items[k].at, step->at) == 0; k++) {
+        if (s->steps.items[k].row->end)
+            return (enum stop_reason)s->steps.items[k].row->reason;
+    }
+    return STOP_LIMIT;
+}
+
 const struct regs *stretch_before_event(const struct stretch *s, event_no number, uint32_t task)
 {
     const struct regs *best = NULL;

@@ -75,6 +75,10 @@ void stretch_deinit(struct stretch *s);
 /** The row (for its registers) right after step i; NULL: it has not been executed, not even in part (a system call, a fault). *partial: a repeated
  * string instruction that was cut short. */
 const struct step_row *stretch_after(const struct stretch *s, size_t i, bool *partial);
+/** Is another attempt at the instruction of step i in a later step? A run that ends early leaves one which the next run repeats. */
+bool stretch_repeated(const struct stretch *s, size_t i);
+/** Why the instruction of step i was not completed; STOP_LIMIT: not known, or it was. */
+enum stop_reason stretch_stop(const struct stretch *s, size_t i);
 /** A task's registers right before an event, as far as the stretch knows; NULL: unknown. */
 const struct regs *stretch_before_event(const struct stretch *s, event_no number, uint32_t task);
 const struct stretch_event *stretch_event(const struct stretch *s, event_no number);

@@ -1,4 +1,4 @@
-/* Dataflow against a naive oracle: the recording is replayed one instruction at a time, and for every byte of registers and memory it is
+/* Dataflow, back and forth, against a naive oracle: the recording is replayed one instruction at a time, and for every byte of registers and memory it is
  * kept which instruction or event made it, and from what. At random moments the ways of random bytes are written down; then the query
  * engine is asked for them.
  *
@@ -6,6 +6,7 @@
  * src/x86/native_test.c). A way ends, for the comparison, with the first event. Of longer recordings only the last part is walked.
  *
  * dataflow_oracle TRACE_DIR [SAMPLES [SEED]]: a copy of a small recording; a database is made in it. */
+#include "forward.h"
 #include "index/build.h"
 #include "query/query.h"
 #include "replay/replay.h"
@@ -155,11 +156,13 @@ static event_no effect_event(void)
     return now.event + (now.icount == 0 && event_told);
 }
 
+static struct moment last_moment; /* that the walk reached */
 static bool maps_memory; /* the event at work makes mappings */
 
 static void on_wrote(void *ctx, struct replay *r, uint32_t space, gaddr addr, uint64_t len, uint32_t object, uint64_t offset)
 {
     const struct node *n = make_node(replay_now(r), BY_EVENT, effect_event(), NULL);
+    forward_memory_changed(last_moment, space, object, object ? offset : addr, len);
     for (uint64_t i = 0; i < len; i++) {
         const struct node **s = object ? shadow_at(0, object, offset + i) : shadow_at(space, 0, addr + i);
         if (object && maps_memory && *s)
@@ -172,12 +175,14 @@ static void on_remapped(void *ctx, struct replay *r, uint32_t space, gaddr start
 {
     struct moment now = replay_now(r);
     const struct node *n = make_node(now, now.icount ? BY_REPLAYER : BY_EVENT, effect_event(), NULL);
+    forward_memory_changed(last_moment, space, 0, start, end - start);
     for (gaddr at = start; at < end; at++)
         *shadow_at(space, 0, at) = n;
 }
 
 static struct err *on_space_created(void *ctx, struct replay *r, uint32_t space, uint32_t parent)
 {
+    forward_space_copied(last_moment, parent);
     for (unsigned i = 0; parent && i < PAGE_HASH; i++) {
         for (struct shadow_page *p = pages[i]; p; p = p->next) {
             if (p->space == parent && !p->object)
@@ -189,8 +194,12 @@ static struct err *on_space_created(void *ctx, struct replay *r, uint32_t space,
 
 static void set_registers(struct shadow_task *t, unsigned start, unsigned len, const struct node *n)
 {
-    for (unsigned i = 0; i < len; i++)
+    uint64_t units = 0;
+    for (unsigned i = 0; i < len; i++) {
         t->bytes[start + i] = n;
+        units |= x86_unit(start + i);
+    }
+    forward_registers_changed(last_moment, t->serial, units);
 }
 
 /* The kernel's doings with registers at an event of the task. */
@@ -210,7 +219,7 @@ static void event_registers_done(uint32_t serial, const struct regs *before, str
     for (unsigned at = 0; at < X86_VECTOR; at++) {
         uint8_t a, b;
         if (before && x86_read_regs(before, at, 1, &a) && x86_read_regs(&after, at, 1, &b) && a != b)
-            t->bytes[at] = n;
+            set_registers(t, at, 1, n);
     }
     if (f->kind == FRAME_SYSCALL) {
         set_registers(t, 0, 8, n);
@@ -224,6 +233,7 @@ static void event_registers_done(uint32_t serial, const struct regs *before, str
         set_registers(t, 16, 8, n);
     }
     if (f->kind == FRAME_SIGNAL_HANDLER) {
+        forward_registers_changed(last_moment, serial, UINT64_MAX); // kept in its frame
         set_registers(t, 0, 8, n);
         set_registers(t, 16, 8, n);
         set_registers(t, 48, 16, n);
@@ -351,6 +361,8 @@ static void apply(struct execution *x, const struct x86_insn *in, struct moment 
     struct shadow_task *t = task_shadow(x->task);
     struct x86_run run = {.before = &x->before, .after = &x->after, .ctx = x, .registers = read_registers, .memory = read_memory};
     changes.count = 0;
+    if (in->class != X86_SYSCALL)
+        forward_step(replay, at, x->task, x->space, in, &run);
     if (in->class == X86_SYSCALL) { // carried out by the replayer
         set_registers(t, 0, 8, make_node(at, BY_REPLAYER, 0, NULL));
         return;
@@ -419,6 +431,7 @@ static void take_sample(uint32_t task, uint32_t space)
     }
     for (unsigned i = 0; i < s->len; i++)
         write_down(s->memory ? *memory_shadow(space, s->at + i) : task_shadow(task)->bytes[s->at + i], &s->ways[i]);
+    forward_begin(replay, s->m, task, space, s->memory, s->at, s->len);
     vec_push(&samples, s);
 }
 
@@ -479,6 +492,10 @@ static uint64_t walk(struct trace *trace, size_t wanted)
                 every = steps + 1 + next_random() % (2 * total / wanted + 1);
             }
         }
+        last_moment = now;
+        // Of the recorder's library some are replaced when replayed (rr's page of stubs).
+        if (decoded && (in.class == X86_SYSCALL || in.pc == 0x7000000c || in.pc == 0x70000015))
+            forward_call(replay, now, x.task, x.space, &in, &x.before);
         event_told = false;
         must(replay_run(replay, (struct moment){now.event, now.icount + 1}, UINT64_MAX, NULL));
         struct moment then = replay_now(replay);
@@ -505,6 +522,8 @@ static uint64_t walk(struct trace *trace, size_t wanted)
             bool known = false;
             vec_each (t, &tasks)
                 known |= (*t)->serial == list[i].serial;
+            if (!known)
+                forward_registers_changed(last_moment, list[i].parent, UINT64_MAX); // copied
             if (!known)
                 set_registers(task_shadow(list[i].serial), 0, X86_REGISTER_BYTES,
                               make_node(replay_now(replay), BY_EVENT, f->event, NULL));
@@ -667,6 +686,8 @@ int main(int argc, char **argv)
     must(query_engine_open(argv[1], NULL, &q));
     vec_each (s, &samples)
         ask(q, *s);
+    printf("%u checks, %u failures backward\n", checks, failures);
+    forward_check(q, &checks, &failures);
     printf("%u checks, %u failures\n", checks, failures);
     return failures || !checks ? 1 : 0;
 }

@@ -1,0 +1,486 @@
+/* What events do with values that are followed forwards: system calls that take them, memory and registers that the kernel writes, tasks
+ * and processes that are copied, signals. */
+#include "query/signal_frame_int.h"
+#include "query/uses_int.h"
+
+#include <sys/syscall.h>
+
+/* System call instructions of the recorder's library that are recorded, and do nothing when replayed (rr's page of stubs). */
+enum { RECORD_ONLY = 0x7000000c, RECORD_ONLY_PRIVILEGED = 0x70000015 };
+
+static const uint8_t argument_registers[] = {7 /* rdi */, 6, 2, 10, 8, 9};
+enum { ARGUMENTS = 6 };
+
+bool is_system_call(const struct x86_insn *in)
+{
+    return in->class == X86_SYSCALL || in->pc == RECORD_ONLY || in->pc == RECORD_ONLY_PRIVILEGED;
+}
+
+static struct moment before_event(const struct query_engine *q, event_no number)
+{
+    return (struct moment){number - 1, q->event_icount.items[number]};
+}
+
+static json_t *row_of_event(struct uses *u, const struct stretch_event *e, const char *kind)
+{
+    json_t *row = json_pack("{ss}", "kind", kind);
+    const struct db_event *known;
+    char name[64];
+    struct err *failed = event_at(u->q, e->number, &known, NULL);
+    if (!failed)
+        json_object_set_new(row, "event", json_pack("{sI, ss}", "number", (json_int_t)e->number, "name",
+                                                    event_name(u->q, known, name, sizeof(name))));
+    err_free(failed);
+    return row;
+}
+
+/* --- what system calls take --- */
+
+/* Memory that a system call sends out. */
+struct output {
+    gaddr addr;
+    uint64_t len;
+};
+enum { MOST_OUTPUTS = 64 };
+
+static size_t read_vector(const struct execution *x, gaddr at, uint64_t count, struct output *out)
+{
+    size_t n = 0;
+    for (uint64_t i = 0; i < count && n < MOST_OUTPUTS; i++) {
+        uint64_t v[2];
+        if (!x->run.memory(x->run.ctx, false, at + 16 * i, 16, (uint8_t *)v))
+            break;
+        out[n++] = (struct output){v[0], v[1]};
+    }
+    return n;
+}
+
+/* What it sends out (write(2), writev(2), send(2)); of other system calls it is not known which memory they read. */
+static size_t outputs_of(const struct execution *x, const struct regs *r, struct output out[MOST_OUTPUTS])
+{
+    uint64_t v[2];
+    switch (r->r[UREG_RAX]) {
+    case SYS_write:
+    case SYS_pwrite64:
+    case SYS_sendto:
+        out[0] = (struct output){r->r[UREG_RSI], r->r[UREG_RDX]};
+        return 1;
+    case SYS_writev:
+    case SYS_pwritev:
+        return read_vector(x, r->r[UREG_RSI], r->r[UREG_RDX], out);
+    case SYS_sendmsg: // struct msghdr: iov and iovlen
+        if (!x->run.memory(x->run.ctx, false, r->r[UREG_RSI] + 16, 16, (uint8_t *)v))
+            return 0;
+        return read_vector(x, v[0], v[1], out);
+    default:
+        return 0;
+    }
+}
+
+static json_t *call_row(const struct execution *x, const struct regs *r, const char *kind)
+{
+    const char *name = trace_syscall_name(x->q->trace, ARCH_X86_64, (int)r->r[UREG_RAX]);
+    cleanup(freep) char *text = str_format("%s(%#llx, %#llx, %#llx, %#llx, %#llx, %#llx)", name ? name : "system call",
+                                           (unsigned long long)r->r[UREG_RDI], (unsigned long long)r->r[UREG_RSI],
+                                           (unsigned long long)r->r[UREG_RDX], (unsigned long long)r->r[UREG_R10],
+                                           (unsigned long long)r->r[UREG_R8], (unsigned long long)r->r[UREG_R9]);
+    json_t *row = execution_row(x, kind);
+    json_object_set_new(row, "text", json_string(text));
+    return row;
+}
+
+/* The part of a memory item within [addr, addr + len) of the space. */
+static bool within(const struct execution *x, const struct use_item *item, gaddr addr, uint64_t len, uint32_t *from, uint32_t *part)
+{
+    const struct x86_access a = {.addr = addr, .len = len, .reads = true};
+    gaddr base;
+    if (!len || addr + len < addr ||
+        !execution_touches(x, &a, item->space, item->object, item->object ? item->object_at : item->at, item->len, &base))
+        return false;
+    uint64_t start = addr > base ? addr - base : 0, end = addr + len < base + item->len ? addr + len - base : item->len;
+    *from = (uint32_t)start;
+    *part = (uint32_t)(end - start);
+    return true;
+}
+
+/* What the replayer did in the course of a system call that it carried out itself: it has a result, and may map. */
+static struct err *carried_out(struct uses *u, const struct execution *x)
+{
+    const struct stretch_step *st = &x->stretch->steps.items[x->step];
+    bool partial;
+    if (x->insn->class != X86_SYSCALL || !stretch_after(x->stretch, x->step, &partial))
+        return NULL;
+    for (size_t k = u->items.count; k-- > 0;) {
+        struct use_item *item = &u->items.items[k];
+        bool hit = item->len && !item->memory && item->task == st->task && item->at < X86_GPR + 8;
+        for (size_t i = 0; i < x->stretch->effects.count && item->memory && !item->object && !hit; i++) {
+            const struct stretch_effect *m = &x->stretch->effects.items[i];
+            hit = moment_cmp(m->at, st->at) == 0 && m->at.icount && m->remapped && m->space == item->space &&
+                  m->addr < item->at + item->len && m->addr + m->len > item->at;
+        }
+        if (hit)
+            TRY(use_overwritten(u, k, 0, item->len, st->at, st->task, execution_row(x, "overwritten")));
+    }
+    return NULL;
+}
+
+struct err *use_system_call(struct uses *u, const struct execution *x)
+{
+    const struct stretch_step *st = &x->stretch->steps.items[x->step];
+    const struct regs *r = &st->row->regs;
+    struct output outputs[MOST_OUTPUTS];
+    bool any = false;
+    vec_each (item, &u->items)
+        any |= item->len && item->memory;
+    size_t count = any ? outputs_of(x, r, outputs) : 0;
+    size_t items = u->items.count;
+    for (size_t k = 0; k < items; k++) {
+        struct use_item *item = &u->items.items[k];
+        if (!item->len)
+            continue;
+        for (size_t i = 0; item->memory && i < count; i++) {
+            uint32_t from, len;
+            if (!within(x, item, outputs[i].addr, outputs[i].len, &from, &len))
+                continue;
+            json_t *row = call_row(x, r, "output");
+            json_object_set_new(row, "fd", json_integer((json_int_t)(int32_t)r->r[UREG_RDI]));
+            TRY(use_give(u, k, from, len, st->at, st->task, row, NULL));
+        }
+        if (item->memory || item->task != st->task || item->at >= X86_RIP)
+            continue;
+        for (int i = -1; i < ARGUMENTS; i++) {
+            unsigned reg = i < 0 ? X86_GPR : 8u * argument_registers[i];
+            if (item->at / 8 * 8 != reg)
+                continue;
+            json_t *row = call_row(x, r, "system-call");
+            if (i >= 0)
+                json_object_set_new(row, "argument", json_integer(i + 1));
+            TRY(use_give(u, k, 0, item->len, st->at, st->task, row, NULL));
+        }
+    }
+    return carried_out(u, x);
+}
+
+/* --- memory --- */
+
+/* Is what was written the same bytes? The recorder's snapshot of a shared mapping says nothing new. */
+static bool is_snapshot(struct uses *u, const struct stretch_event *e, const struct use_item *item, uint32_t from, uint32_t len)
+{
+    bool maps = e->exec || (e->kind == FRAME_SYSCALL && (e->syscall_no == SYS_mmap || e->syscall_no == SYS_shmat));
+    if (!item->object || !maps)
+        return false;
+    struct replay *r;
+    uint8_t v[MOST_BYTES];
+    struct err *err = state_at(u->q, (struct moment){e->number, 0}, &r);
+    if (!err)
+        err = replay_read_object(r, item->object, item->object_at + from, v, len);
+    bool same = !err && memcmp(v, item->value + from, len) == 0;
+    err_free(err);
+    return same;
+}
+
+static struct err *apply_effect(struct uses *u, size_t idx, const struct stretch_event *e, const struct stretch_effect *w)
+{
+    const struct use_item *item = &u->items.items[idx];
+    uint64_t start = w->addr, at = item->at;
+    if (!item->len || !item->memory)
+        return NULL;
+    if (item->object) {
+        if (w->remapped || w->object != item->object)
+            return NULL;
+        start = w->offset;
+        at = item->object_at;
+    } else if (w->object || w->space != item->space) {
+        return NULL;
+    }
+    if (start >= at + item->len || start + w->len <= at)
+        return NULL;
+    uint32_t from = (uint32_t)(start > at ? start - at : 0);
+    uint32_t to = (uint32_t)(start + w->len < at + item->len ? start + w->len - at : item->len);
+    if (is_snapshot(u, e, item, from, to - from))
+        return NULL;
+    return use_overwritten(u, idx, from, to - from, before_event(u->q, e->number), e->task, row_of_event(u, e, "overwritten"));
+}
+
+/* An event, also one beyond the stretch, of which the database knows what matters here. */
+static const struct stretch_event *event_of(struct uses *u, const struct stretch *s, event_no number, struct stretch_event *made)
+{
+    const struct stretch_event *e = stretch_event(s, number);
+    if (e)
+        return e;
+    const struct db_event *known;
+    *made = (struct stretch_event){.number = number};
+    struct err *err = event_at(u->q, number, &known, NULL);
+    if (!err)
+        *made = (struct stretch_event){.number = number, .task = known->task, .kind = known->kind, .syscall_no = known->syscall_no,
+                                       .syscall_state = known->syscall_state, .syscall_arch = known->syscall_arch};
+    err_free(err);
+    return made;
+}
+
+struct err *use_prepared(struct uses *u, const struct stretch *s, event_no number)
+{
+    vec_each (w, &s->effects) {
+        if (w->at.event != number || !w->prepared)
+            continue;
+        struct stretch_event made;
+        const struct stretch_event *next = event_of(u, s, number + 1, &made);
+        size_t count = u->items.count;
+        for (size_t k = 0; k < count; k++)
+            TRY(apply_effect(u, k, next, w));
+    }
+    return NULL;
+}
+
+/* Adds a copy of an item that an event made. */
+static struct err *copy_item(struct uses *u, const struct stretch *s, size_t idx, const struct stretch_event *e, struct use_item copy)
+{
+    json_t *row = row_of_event(u, e, "copy");
+    json_object_set_new(row, "to", use_place(copy.memory, copy.at, copy.len));
+    if (copy.task != e->task)
+        json_object_set_new(row, "toTask", json_task(u->q, copy.task));
+    copy.saving = NULL;
+    copy.saved = 0;
+    TRY(use_give(u, idx, 0, copy.len, before_event(u->q, e->number), e->task, row, &copy.parent));
+    return use_add(u, s, (struct moment){e->number, 0}, copy);
+}
+
+/* A new process has a copy of all private memory, a new task of most registers. */
+static struct err *copy_to_new(struct uses *u, const struct stretch *s, const struct stretch_event *e)
+{
+    size_t count, items = u->items.count;
+    const struct db_space *spaces = history_spaces(u->q->history, &count);
+    uint32_t child = 0;
+    for (uint32_t t = 1; known_task(u->q, t); t++) {
+        if (known_task(u->q, t)->start.event == e->number && known_task(u->q, t)->parent)
+            child = t;
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (spaces[i].at.event != e->number || !spaces[i].parent)
+            continue;
+        for (size_t k = 0; k < items; k++) {
+            struct use_item copy = u->items.items[k];
+            if (!copy.len || !copy.memory || copy.object || copy.space != spaces[i].parent)
+                continue;
+            copy.space = spaces[i].space;
+            copy.task = child;
+            TRY(copy_item(u, s, k, e, copy));
+        }
+    }
+    const struct known_task *t = known_task(u->q, child);
+    for (size_t k = 0; t && k < items; k++) {
+        struct use_item copy = u->items.items[k];
+        uint64_t reg = copy.at / 8;
+        // rax, rcx, r11 are the kernel's, rsp and the base of thread-locals may be arguments (clone(2)): what is not the same is no copy.
+        if (!copy.len || copy.memory || copy.task != t->parent || (copy.at < X86_RIP && (reg == 0 || reg == 1 || reg == 11)) ||
+            (copy.at >= X86_RIP && copy.at < X86_VECTOR))
+            continue;
+        struct replay *r;
+        struct regs regs;
+        uint8_t v[MOST_BYTES];
+        TRY(state_at(u->q, (struct moment){e->number, 0}, &r));
+        TRY(replay_regs(r, child, &regs));
+        if (x86_read_regs(&regs, (unsigned)copy.at, copy.len, v) && memcmp(v, copy.value, copy.len) != 0)
+            continue;
+        copy.task = child;
+        TRY(copy_item(u, s, k, e, copy));
+    }
+    return NULL;
+}
+
+/* mremap(2) takes private memory along. */
+static struct err *move_memory(struct uses *u, const struct stretch *s, const struct stretch_event *e)
+{
+    bool exiting = e->kind == FRAME_SYSCALL && e->syscall_state == SYSCALL_EXITING && e->syscall_no == SYS_mremap;
+    uint64_t result = e->after.r[UREG_RAX], old = e->after.r[UREG_RDI];
+    if (!exiting || !e->have_after || result > UINT64_MAX - PAGE_SIZE || result == old)
+        return NULL;
+    struct replay *r;
+    uint32_t space;
+    TRY(state_at(u->q, (struct moment){e->number, 0}, &r));
+    TRY(space_of_task(r, e->task, &space));
+    uint64_t old_len = e->after.r[UREG_RSI], new_len = e->after.r[UREG_RDX], len = old_len < new_len ? old_len : new_len;
+    size_t items = u->items.count;
+    for (size_t k = 0; k < items; k++) {
+        struct use_item copy = u->items.items[k];
+        if (!copy.len || !copy.memory || copy.object || copy.space != space || copy.at < old || copy.at + copy.len > old + len)
+            continue;
+        copy.at += result - old;
+        TRY(copy_item(u, s, k, e, copy));
+    }
+    return NULL;
+}
+
+/* --- registers --- */
+
+/* The registers of its task that the event sets, whatever they were: as bits by x86_unit(). */
+static uint64_t written_by(const struct stretch_event *e)
+{
+    uint64_t ax = x86_unit(X86_GPR), cx = x86_unit(X86_GPR + 8), dx = x86_unit(X86_GPR + 16), r11 = x86_unit(X86_GPR + 88);
+    bool exiting = e->kind == FRAME_SYSCALL && e->syscall_state == SYSCALL_EXITING;
+    if (e->exec || (exiting && e->syscall_arch == ARCH_X86_64 && e->syscall_no == SYS_rt_sigreturn))
+        return UINT64_MAX;
+    switch (e->kind) {
+    case FRAME_SYSCALL:
+        return exiting ? ax : ax | cx | r11;
+    case FRAME_INSTRUCTION_TRAP:
+        return ax | dx;
+    case FRAME_SIGNAL_HANDLER: {
+        uint64_t all = ax | dx | x86_unit(X86_GPR + 48) | x86_unit(X86_GPR + 56);
+        for (unsigned i = X86_VECTOR; i < X86_REGISTER_BYTES; i++) // handlers begin with fresh vector state
+            all |= x86_unit(i);
+        return all;
+    }
+    default:
+        return 0;
+    }
+}
+
+static struct err *set_register(struct uses *u, size_t idx, const struct stretch_event *e)
+{
+    const struct use_item *item = &u->items.items[idx];
+    bool hit = written_by(e) & (x86_unit((unsigned)item->at) | x86_unit((unsigned)item->at + item->len - 1));
+    uint8_t now[MOST_BYTES];
+    if (!hit && e->have_after && x86_read_regs(&e->after, (unsigned)item->at, item->len, now))
+        hit = memcmp(item->value, now, item->len) != 0;
+    if (!hit)
+        return NULL;
+    return use_overwritten(u, idx, 0, item->len, before_event(u->q, e->number), e->task, row_of_event(u, e, "overwritten"));
+}
+
+static bool read_after(struct uses *u, event_no number, uint32_t space, gaddr at, void *out, size_t len)
+{
+    struct replay *r;
+    struct err *e = state_at(u->q, (struct moment){number, 0}, &r);
+    if (!e)
+        e = replay_read(r, space, at, out, len, NULL);
+    bool ok = !e;
+    err_free(e);
+    return ok;
+}
+
+/* A handler begins: the registers are kept in its frame. */
+static struct err *keep_in_frame(struct uses *u, const struct stretch *s, const struct stretch_event *e)
+{
+    struct replay *r;
+    uint32_t space;
+    uint64_t fpstate = 0;
+    if (!e->have_after)
+        return NULL;
+    TRY(state_at(u->q, (struct moment){e->number, 0}, &r));
+    TRY(space_of_task(r, e->task, &space));
+    gaddr context = frame_context_at(e->after.r[UREG_RSP]);
+    read_after(u, e->number, space, frame_fpstate(context), &fpstate, 8);
+    size_t items = u->items.count;
+    for (size_t k = 0; k < items; k++) {
+        struct use_item item = u->items.items[k];
+        for (uint32_t from = 0, len; item.len && !item.memory && item.task == e->task && from < item.len; from += len) {
+            uint64_t reg = item.at + from;
+            uint32_t unit = reg < X86_RIP ? 8 : 16;
+            len = unit - (uint32_t)(reg % unit);
+            len = len < item.len - from ? len : item.len - from;
+            struct use_item copy = use_part(&item, from, len);
+            uint8_t v[MOST_BYTES];
+            copy.memory = true;
+            copy.space = space;
+            if (!frame_place(context, fpstate, (unsigned)reg, len, &copy.at) || !read_after(u, e->number, space, copy.at, v, len) ||
+                memcmp(v, copy.value, len) != 0)
+                continue;
+            TRY(use_save(u, s, k, copy, before_event(u->q, e->number), e->task, row_of_event(u, e, "copy")));
+        }
+    }
+    return NULL;
+}
+
+/* rt_sigreturn: registers come out of the frame that the stack pointer is in. */
+static struct err *take_from_frame(struct uses *u, const struct stretch *s, const struct stretch_event *e)
+{
+    struct replay *r;
+    struct regs regs;
+    uint32_t space;
+    uint64_t fpstate = 0;
+    TRY(state_at(u->q, before_event(u->q, e->number), &r));
+    TRY(replay_regs(r, e->task, &regs));
+    TRY(space_of_task(r, e->task, &space));
+    err_free(replay_read(r, space, frame_fpstate(regs.r[UREG_RSP]), &fpstate, 8, NULL));
+    // The frame is addressed from the context; its handler began 8 bytes below.
+    uint64_t handler_rsp = regs.r[UREG_RSP] - (frame_context_at(0));
+    size_t items = u->items.count;
+    for (size_t k = 0; k < items; k++) {
+        struct use_item item = u->items.items[k];
+        for (uint32_t from = 0, len = 1; item.len && item.memory && item.space == space && from < item.len; from += len) {
+            unsigned reg, most;
+            len = 1;
+            if (!frame_register(handler_rsp, fpstate, item.at + from, &reg, &most))
+                continue;
+            len = most < item.len - from ? most : item.len - from;
+            if (item.saving && from == 0 && len == item.len && reg == item.saving->reg && item.saving->task == e->task) {
+                TRY(use_restore(u, s, k, e->task, (struct moment){e->number, 0}));
+                continue;
+            }
+            struct use_item copy = use_part(&item, from, len);
+            copy.memory = false;
+            copy.object = 0;
+            copy.at = reg;
+            copy.task = e->task;
+            uint8_t v[MOST_BYTES];
+            if (e->have_after && x86_read_regs(&e->after, reg, len, v) && memcmp(v, copy.value, len) != 0)
+                continue;
+            json_t *row = row_of_event(u, e, "copy");
+            json_object_set_new(row, "to", use_place(false, copy.at, len));
+            TRY(use_give(u, k, from, len, before_event(u->q, e->number), e->task, row, &copy.parent));
+            TRY(use_add(u, s, (struct moment){e->number, 0}, copy));
+        }
+    }
+    return NULL;
+}
+
+/* --- an event --- */
+
+/* A task that ended has no registers any more; a space without tasks no memory: of these nothing more is to be told. */
+static void drop_ended(struct uses *u, const struct stretch_event *e)
+{
+    vec_each (item, &u->items) {
+        const struct known_task *t = known_task(u->q, item->task);
+        if (!item->memory && t && t->ended && t->end.event + 1 == e->number) {
+            use_drop_saving(item);
+            item->len = 0;
+        }
+    }
+}
+
+struct err *use_event(struct uses *u, const struct stretch *s, event_no number)
+{
+    const struct stretch_event *e = stretch_event(s, number);
+    if (!e)
+        return use_prepared(u, s, number);
+    bool sigreturn = e->kind == FRAME_SYSCALL && e->syscall_state == SYSCALL_EXITING && e->syscall_arch == ARCH_X86_64 &&
+                     e->syscall_no == SYS_rt_sigreturn;
+    // Registers first: what comes back from a frame takes their place. What the event moves itself, it does not overwrite.
+    size_t count = u->items.count;
+    for (size_t k = 0; k < count && sigreturn; k++) {
+        if (u->items.items[k].len && !u->items.items[k].memory && u->items.items[k].task == e->task)
+            TRY(set_register(u, k, e));
+    }
+    if (sigreturn)
+        TRY(take_from_frame(u, s, e));
+    size_t before = u->items.count;
+    TRY(move_memory(u, s, e));
+    size_t moved = u->items.count;
+    TRY(copy_to_new(u, s, e));
+    for (size_t i = 0; i < e->effect_count; i++) {
+        for (size_t k = 0; k < u->items.count; k++) {
+            if (k < before || k >= moved)
+                TRY(apply_effect(u, k, e, &s->effects.items[e->first_effect + i]));
+        }
+    }
+    if (e->kind == FRAME_SIGNAL_HANDLER)
+        TRY(keep_in_frame(u, s, e));
+    count = u->items.count;
+    for (size_t k = 0; k < count && !sigreturn; k++) {
+        if (u->items.items[k].len && !u->items.items[k].memory && u->items.items[k].task == e->task)
+            TRY(set_register(u, k, e));
+    }
+    drop_ended(u, e);
+    return use_prepared(u, s, number);
+}
