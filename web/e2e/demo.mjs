@@ -269,19 +269,28 @@ async function story(browser) {
       if (name !== "Memory") await view.locator(".contents > div:not(.absent)").first().waitFor();
     }
   });
-  await check("a register's value is followed to where it came from", async () => {
+  const openInstructions = async () => {
     await page.goto(server.url);
     await page.keyboard.press("Control+S");
     await page.keyboard.type("Instructions");
     await page.locator("#searchDropdown > *:nth-child(1)", { hasText: "Instructions" }).waitFor();
     await page.keyboard.press("Enter");
     await page.locator("#main > .instructions .row:not(.absent)").first().waitFor();
+  };
+  await check("a register's value is followed to where it came from", async () => {
+    await openInstructions();
     await page.locator("#main > .instructions .row", { hasText: "mov rax, [rbp-0x10]" }).locator("button.value").first().click();
     await page.locator("#main > .dataflow > .viewTitle", { hasText: "Dataflow of" }).waitFor();
     await page.locator("#main > .dataflow .row", { hasText: "copied" }).first().waitFor();
     const at = page.url();
     await page.locator("#main > .dataflow .row").first().click();
     await until(() => page.url() !== at);
+  });
+  await check("a value that an instruction made is followed to its uses", async () => {
+    await openInstructions();
+    await page.locator("#main > .instructions button.new").first().click();
+    await page.locator("#main > .uses > .viewTitle", { hasText: "Uses of" }).waitFor();
+    await page.locator("#main > .uses .row:not(.absent)").first().waitFor();
   });
   await check("who wrote a wrong value is found with the keyboard alone", async () => {
     await page.goto(server.url);

@@ -156,7 +156,7 @@ export interface DataflowRow {
   readonly kind: string;
   readonly focus: Focus;
   readonly task: TaskId;
-  readonly to: FlowPlace;
+  readonly to?: FlowPlace;
   readonly from?: FlowPlace;
   readonly offset: number;
   readonly length: number;
@@ -169,6 +169,9 @@ export interface DataflowRow {
   readonly path?: string;
   readonly fileOffset?: number;
   readonly why?: string;
+  /** Of `uses`: */
+  readonly faulted?: boolean;
+  readonly decides?: { readonly text: string; readonly pc: string; readonly taken?: boolean };
 }
 export interface InstructionRow {
   readonly focus: Focus;

@@ -7,6 +7,7 @@ import { dropTarget, type Layout, type Pane, paneId, type PlacedPane, type Rect,
 import { fileInView, frame } from "../../state/focus";
 import { closeView, inHand, layout, moveView, takeInHand, toggleCollapsed } from "../../state/layout";
 import { DataflowView } from "../dataflow/dataflow";
+import { UsesView } from "../dataflow/uses";
 import { BreakpointView, ExecutionView } from "../executions/executions";
 import { EventsView } from "../events/events";
 import { InstructionsView } from "../instructions/instructions";
@@ -30,6 +31,7 @@ const SHOW: { readonly [view: string]: (pane: Pane) => ComponentChildren } = {
   breakpoint: (pane) => <BreakpointView pane={pane} />,
   watchpoint: (pane) => <WatchpointView pane={pane} />,
   dataflow: (pane) => <DataflowView pane={pane} />,
+  uses: (pane) => <UsesView pane={pane} />,
   instructions: () => <InstructionsView />,
   memory: (pane) => <MemoryView pane={pane} />,
   registers: () => <RegistersView />,
@@ -48,6 +50,7 @@ const QUESTIONS: { readonly [view: string]: string } = {
   watchpoint: "Writes of",
   memory: "Memory of",
   dataflow: "Dataflow of",
+  uses: "Uses of",
 };
 
 function titleOf(pane: Pane): { readonly title: string; readonly detail: string } {

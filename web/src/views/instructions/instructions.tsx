@@ -2,10 +2,15 @@
 import { bytesText } from "../../model/bytes";
 import { focus } from "../../state/focus";
 import { useWindow } from "../../state/rows";
-import type { InstructionRow } from "../../wire/types";
+import type { Focus, InstructionRow } from "../../wire/types";
 import { WindowList } from "../executions/executions";
-import { openFlow } from "../menu/menu";
+import { openFlow, openUses } from "../menu/menu";
 import { FuncName, When } from "../parts/parts";
+
+/** Right behind an instruction that completed. */
+function behind(f: Focus): Focus {
+  return { ...f, moment: { ...f.moment, instr: f.moment.instr + 1 } };
+}
 
 function Registers(props: { of: InstructionRow }) {
   const r = props.of;
@@ -32,7 +37,17 @@ function Registers(props: { of: InstructionRow }) {
             {x.written && x.after != null && (
               <>
                 <span class="arrow">→</span>
-                <span class="bytes new">{x.after}</span>
+                <button
+                  class="value bytes new"
+                  tabIndex={-1}
+                  title={`where is ${x.name} used?`}
+                  onClick={(e) => {
+                    e.stopPropagation();
+                    openUses({ register: x.name }, behind(r.focus), x.name);
+                  }}
+                >
+                  {x.after}
+                </button>
               </>
             )}
           </span>
@@ -64,7 +79,17 @@ function Memory(props: { of: InstructionRow }) {
           {m.written && m.after !== undefined && (
             <>
               <span class="arrow">→</span>
-              <span class="bytes new">{bytesText(m.after)}</span>
+              <button
+                class="value bytes new"
+                tabIndex={-1}
+                title={`where are these ${m.size} bytes used?`}
+                onClick={(e) => {
+                  e.stopPropagation();
+                  openUses({ address: m.address, length: m.size }, behind(r.focus), m.address);
+                }}
+              >
+                {bytesText(m.after)}
+              </button>
             </>
           )}
         </span>

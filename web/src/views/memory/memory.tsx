@@ -7,7 +7,7 @@ import { focus } from "../../state/focus";
 import { openView } from "../../state/layout";
 import { useRows } from "../../state/rows";
 import type { MapRow, MemoryRow } from "../../wire/types";
-import { openFlow, openMenu } from "../menu/menu";
+import { openFlow, openMenu, openUses } from "../menu/menu";
 import { Status } from "../parts/parts";
 
 const LINES = 256;
@@ -59,13 +59,19 @@ export function MemoryView(props: { pane: Pane }) {
         row={(i) => {
           const line = dump[i];
           if (!line) return null;
+          const first8 = { address: addressText(line.address), length: 8 };
           return {
             key: String(line.address),
             act: () => ask(line.address),
             menu: (x, y) =>
               openMenu(x, y, [
                 { label: "Who wrote these 16 bytes?", act: () => openView({ view: "watchpoint", of: `${addressText(line.address)}:16`, label: addressText(line.address) }) },
-                ...(at ? [{ label: "Where did the first 8 bytes come from?", act: () => openFlow({ address: addressText(line.address), length: 8 }, at, addressText(line.address)) }] : []),
+                ...(at
+                  ? [
+                      { label: "Where did the first 8 bytes come from?", act: () => openFlow(first8, at, first8.address) },
+                      { label: "Where are the first 8 bytes used?", act: () => openUses(first8, at, first8.address) },
+                    ]
+                  : []),
                 { label: "Follow the first 8 bytes", act: () => follow(line.bytes) },
               ]),
             body: (

@@ -60,6 +60,11 @@ export function openFlow(what: FlowSource, at: Focus, label: string): void {
   openView({ view: "dataflow", of: flowText(what, at), label });
 }
 
+/** Where it is used from then on. */
+export function openUses(what: FlowSource, at: Focus, label: string): void {
+  openView({ view: "uses", of: flowText(what, at), label });
+}
+
 function memoryAt(address: string, label: string): void {
   openView({ view: "memory", of: address, label });
 }
@@ -71,7 +76,10 @@ export function valueMenu(thing: ValueThing): MenuItem[] {
   if (address !== undefined && value.size !== undefined) {
     const { size } = value;
     items.push({ label: "Who wrote this?", key: "w", act: () => whoWrote(thing) });
-    if (at) items.push({ label: "Where did it come from?", act: () => openFlow({ address, length: size }, at, name || address) });
+    if (at) {
+      items.push({ label: "Where did it come from?", act: () => openFlow({ address, length: size }, at, name || address) });
+      items.push({ label: "Where is it used?", act: () => openUses({ address, length: size }, at, name || address) });
+    }
     items.push({ label: `Memory of ${name || "this"}`, act: () => memoryAt(address, name || address) });
   }
   if (pointer !== undefined && !/^0x0?$/.test(pointer)) {

@@ -6,7 +6,7 @@ import { focus } from "../../state/focus";
 import { openView } from "../../state/layout";
 import { useRows } from "../../state/rows";
 import type { RegisterRow } from "../../wire/types";
-import { openFlow, openMenu, valueMenu } from "../menu/menu";
+import { openFlow, openMenu, openUses, valueMenu } from "../menu/menu";
 import { Status } from "../parts/parts";
 
 export function RegistersView() {
@@ -36,7 +36,12 @@ export function RegistersView() {
               ? () => openView({ view: "memory", of: addressText(BigInt(r.value)), label: r.name })
               : undefined,
             menu: (x, y) => openMenu(x, y, [
-                ...(at ? [{ label: "Where did it come from?", act: () => openFlow({ register: r.name }, { ...at, frame: 0 }, r.name) }] : []),
+                ...(at
+                  ? [
+                      { label: "Where did it come from?", act: () => openFlow({ register: r.name }, { ...at, frame: 0 }, r.name) },
+                      { label: "Where is it used?", act: () => openUses({ register: r.name }, { ...at, frame: 0 }, r.name) },
+                    ]
+                  : []),
                 ...valueMenu({ name: r.name, value: pointer ? value : { text: r.value }, at }),
               ]),
             body: (

@@ -1,0 +1,67 @@
+// The rows of a value's way, back or forth: what happened to it, its bytes, from where to where.
+import { asciiText, bytesText, decimalText } from "../../model/bytes";
+import { flowDepths, placeText } from "../../model/dataflow";
+import { List } from "../../base/list";
+import type { DataflowRow } from "../../wire/types";
+import { FuncName, momentRow, Place, When } from "../parts/parts";
+
+function Bytes(props: { hex: string | undefined }) {
+  if (props.hex === undefined) return null;
+  const extra = asciiText(props.hex) || decimalText(props.hex);
+  return (
+    <span class="bytes new">
+      {bytesText(props.hex)}
+      {extra && <span class="dim"> {extra}</span>}
+    </span>
+  );
+}
+
+function whatItDid(r: DataflowRow): string {
+  if (r.path !== undefined) return `${r.path} +${r.fileOffset ?? 0}`;
+  return r.text ?? r.event?.name ?? r.why ?? "";
+}
+
+export function FlowRows(props: {
+  readonly label: string;
+  readonly rows: readonly DataflowRow[];
+  /** What a row's kind is, in a word or two. */
+  readonly kinds: { readonly [kind: string]: string };
+}) {
+  const { rows, kinds } = props;
+  const depths = flowDepths(rows);
+  return (
+    <List
+      label={props.label}
+      count={rows.length}
+      row={(i) => {
+        const r = rows[i];
+        if (!r) return null;
+        return momentRow(
+          r.focus,
+          String(r.id),
+          <>
+            <span class="indent">{"  ".repeat(depths[i] ?? 0)}</span>
+            <span class="tag kind">{r.faulted ? `${kinds[r.kind] ?? r.kind}, faulted` : (kinds[r.kind] ?? r.kind)}</span>
+            <span class="text">{whatItDid(r)}</span>
+            {r.decides && (
+              <span class="dim">
+                {r.decides.text}
+                {r.decides.taken !== undefined && (r.decides.taken ? " taken" : " not taken")}
+              </span>
+            )}
+            <Bytes hex={r.value} />
+            <span class="dim">
+              {r.to && placeText(r.to)}
+              {r.from && ` ← ${placeText(r.from)}`}
+            </span>
+            {r.pc !== undefined && <FuncName of={r.function} pc={r.pc} />}
+            <span class="gap" />
+            <Place location={r.location} />
+            <When of={r.focus} />
+          </>,
+          { class: r.kind, title: r.why ?? whatItDid(r) },
+        );
+      }}
+    />
+  );
+}
