@@ -297,7 +297,8 @@ static bool out_string(struct reading *r, uint8_t *out, size_t len)
 
 enum program_end program_run(const struct program *p, const struct program_host *host, uint8_t *out, uint64_t *result)
 {
-    uint64_t stack[PROGRAM_MAX_STACK + 1] = {0}, *top = stack; // *top is the number on top; stack[0] stays 0
+    uint64_t stack[PROGRAM_MAX_STACK + 1], *top = stack; // *top is the number on top; stack[0] stays 0
+    stack[0] = 0;
     for (const struct program_op *op = p->ops;; op++) {
         switch (op->code) {
         case PROGRAM_END:

@@ -39,6 +39,8 @@ static log_consumer *consumer;
 static void *consumer_ctx;
 static uint64_t log_icount; /* instructions of this run before the first record in the log */
 static bool consumer_stops;
+static break_judge *judge;
+static void *judge_ctx;
 
 /* --- stubs --- */
 
@@ -120,8 +122,8 @@ enum { UC_R8, UC_R9, UC_R10, UC_R11, UC_R12, UC_R13, UC_R14, UC_R15, UC_RDI, UC_
 static const uint8_t uc_of_gpr[16] = {UC_RAX, UC_RCX, UC_RDX, UC_RBX, UC_RSP, UC_RBP, UC_RSI, UC_RDI,
                                       UC_R8,  UC_R9,  UC_R10, UC_R11, UC_R12, UC_R13, UC_R14, UC_R15};
 
-/* rep movsb from engine_copy: faults there end the copy. */
-extern const char engine_copy_insn[], engine_copy_end[];
+/* rep movsb from engine_copy, and four loads: faults there end the copy. */
+extern const char engine_copy_insn[], engine_copy_end[], engine_load_insns[], engine_load_insns_end[], engine_load_failed[];
 __asm__(".globl sys_sigreturn_stub\n"
         ".hidden sys_sigreturn_stub\n"
         ".text\n"
@@ -140,6 +142,35 @@ __asm__(".globl engine_copy_insn, engine_copy_end\n"
         "    mov %rcx, %rax\n"
         "    ret\n");
 uint64_t engine_copy_bytes(void *to, const void *from, uint64_t len) __asm__("engine_copy_bytes");
+__asm__(".globl engine_load_insns, engine_load_insns_end, engine_load_failed\n"
+        ".hidden engine_load_insns, engine_load_insns_end, engine_load_failed\n"
+        ".text\n"
+        ".type engine_load, @function\n"
+        "engine_load:\n" // (to, from, len): 1 if it worked
+        "    cmp $4, %rdx\n"
+        "engine_load_insns:\n"
+        "    ja 8f\n"
+        "    je 4f\n"
+        "    test $1, %dl\n"
+        "    jnz 1f\n"
+        "    movzwl (%rsi), %eax\n"
+        "    mov %ax, (%rdi)\n"
+        "    jmp 9f\n"
+        "1:  movzbl (%rsi), %eax\n"
+        "    mov %al, (%rdi)\n"
+        "    jmp 9f\n"
+        "4:  mov (%rsi), %eax\n"
+        "    mov %eax, (%rdi)\n"
+        "    jmp 9f\n"
+        "8:  mov (%rsi), %rax\n"
+        "    mov %rax, (%rdi)\n"
+        "9:  mov $1, %eax\n"
+        "    ret\n"
+        "engine_load_insns_end:\n"
+        "engine_load_failed:\n"
+        "    xor %eax, %eax\n"
+        "    ret\n");
+uint64_t engine_load(void *to, const void *from, uint64_t len) __asm__("engine_load");
 
 /* What the guest's instruction did is over: on to the engine, behind enter(). */
 static void land(uint64_t *gregs)
@@ -170,6 +201,10 @@ static void on_signal(int signo, void *info, void *context)
     uint64_t rip = gregs[UC_RIP];
     if (rip == (uint64_t)(uintptr_t)engine_copy_insn) {
         gregs[UC_RIP] = (uint64_t)(uintptr_t)engine_copy_end;
+        return;
+    }
+    if (rip >= (uint64_t)(uintptr_t)engine_load_insns && rip < (uint64_t)(uintptr_t)engine_load_insns_end) {
+        gregs[UC_RIP] = (uint64_t)(uintptr_t)engine_load_failed;
         return;
     }
     uint64_t address = *(const uint64_t *)((const uint8_t *)info + 16);
@@ -209,7 +244,7 @@ void engine_install_handlers(void)
 /* --- running --- */
 
 /* Vector state between the CPU, with what is emulated, and an image. */
-static void save_vectors(uint8_t *image)
+void engine_save_vectors(uint8_t image[XSTATE_MAX])
 {
     bool emulates = engine_isa()->emulates_avx512;
     __asm__ volatile("xsave64 (%0)" ::"r"(image), "a"(emulates ? ~XSTATE_AVX512 : ~0u), "d"(-1) : "memory");
@@ -233,7 +268,7 @@ struct run {
     uint64_t icount, ticks;
     uint32_t link;      /* exit record to be linked with the next block; UINT32_MAX: none */
     bool indirect;      /* the next block goes into the table of indirect branches */
-    bool pass_break;    /* the next instruction is executed even if it is a break */
+    uint64_t passed;    /* a break address reached at this icount is executed */
     enum { GO, STEP_UNGUARDED, STEP_ALONE, STEP_BARE } how; /* STEP_UNGUARDED: the next instruction writes to its own page of code;
                                                    STEP_ALONE: what is woven in before it, for it or for others, faults;
                                                    STEP_BARE: it is executed with nothing woven in, since that faults */
@@ -300,7 +335,7 @@ static void mark_stored(const struct exit_record *x)
         break;
     case RANGE_SCATTER: {
         static uint8_t vectors[XSTATE_MAX] __attribute__((aligned(64)));
-        save_vectors(vectors);
+        engine_save_vectors(vectors);
         scatter_elements(x->pc - x->insn_len, start, vectors, marks_range);
         load_vectors(vectors);
         break;
@@ -587,6 +622,19 @@ static bool match_within_rep(struct run *run)
     return false;
 }
 
+/* To the task, from where they are while it runs. */
+static void save_registers(const struct run *run)
+{
+    struct regs *to = &run->task->regs;
+    for (int i = UREG_R15; i <= UREG_RDI; i++)
+        to->r[i] = state->regs[gpr_of_ureg[i]];
+    to->r[UREG_RSP] = state->regs[RSP];
+    to->r[UREG_RIP] = run->pc;
+    to->r[UREG_FS_BASE] = state->fs_base;
+    to->r[UREG_GS_BASE] = state->gs_base;
+    to->r[UREG_EFLAGS] = (state->rflags & 0xcd5) | 0x202;
+}
+
 /* One step of a run. Returns true if it is over. */
 static bool step(struct run *run)
 {
@@ -617,11 +665,17 @@ static bool step(struct run *run)
             return true;
         }
     }
-    if (code.break_count && !run->pass_break && run->how == GO && code_is_break(run->pc)) {
-        run->result->reason = STOP_BREAK;
-        return true;
+    if (code.break_count && run->icount != run->passed && run->how == GO && code_is_break(run->pc)) {
+        run->passed = run->icount;
+        if (judge)
+            save_registers(run);
+        if (!judge || judge(judge_ctx, run->task, run->icount)) {
+            run->result->reason = STOP_BREAK;
+            return true;
+        }
+        run->link = UINT32_MAX; // who comes here is to come to the run loop again
+        run->indirect = false;
     }
-    run->pass_break = false;
     if (run->how != GO)
         return run_exact(run, 1);
     if (ticks_left == 0) {
@@ -643,11 +697,11 @@ static bool step(struct run *run)
 void engine_run(struct engine_task *task, const struct engine_request *request, struct engine_result *result)
 {
     struct run run = {.task = task, .request = request, .result = result, .pc = task->regs.r[UREG_RIP],
-                      .link = UINT32_MAX, .pass_break = true};
+                      .link = UINT32_MAX, .passed = request->judge_start && judge ? UINT64_MAX : 0};
     __builtin_memset(result, 0, sizeof(*result));
     if (loaded != task) {
         if (loaded)
-            save_vectors(loaded->xstate);
+            engine_save_vectors(loaded->xstate);
         load_vectors(task->xstate_valid ? task->xstate : fresh_vectors);
         task->xstate_valid = true;
         loaded = task;
@@ -667,13 +721,7 @@ void engine_run(struct engine_task *task, const struct engine_request *request, 
     }
     if (logs(&run))
         drain(UINT32_MAX, run.icount);
-    for (int i = UREG_R15; i <= UREG_RDI; i++)
-        task->regs.r[i] = state->regs[gpr_of_ureg[i]];
-    task->regs.r[UREG_RSP] = state->regs[RSP];
-    task->regs.r[UREG_RIP] = run.pc;
-    task->regs.r[UREG_FS_BASE] = state->fs_base;
-    task->regs.r[UREG_GS_BASE] = state->gs_base;
-    task->regs.r[UREG_EFLAGS] = (state->rflags & 0xcd5) | 0x202;
+    save_registers(&run);
     result->icount = run.icount;
     result->ticks = run.ticks;
 }
@@ -686,7 +734,7 @@ void engine_sync_xstate(struct engine_task *task)
         task->xstate_valid = true;
         return;
     }
-    save_vectors(task->xstate);
+    engine_save_vectors(task->xstate);
     loaded = NULL;
 }
 
@@ -711,6 +759,12 @@ void engine_set_consumer(log_consumer *c, void *ctx)
 {
     consumer = c;
     consumer_ctx = ctx;
+}
+
+void engine_set_judge(break_judge *j, void *ctx)
+{
+    judge = j;
+    judge_ctx = ctx;
 }
 
 const struct block_info *engine_block(uint32_t idx)
@@ -748,6 +802,11 @@ void engine_get_stats(struct engine_stats *out)
 size_t engine_copy_from_guest(void *out, uint64_t addr, size_t len)
 {
     return len - engine_copy_bytes(out, (const void *)(uintptr_t)addr, len);
+}
+
+bool engine_load_from_guest(void *out, uint64_t addr, size_t len)
+{
+    return engine_load(out, (const void *)(uintptr_t)addr, len);
 }
 
 size_t engine_copy_to_guest(uint64_t addr, const void *data, size_t len)

@@ -83,6 +83,7 @@ struct engine_request {
     struct regs match;
     uint64_t stamp, icount_base; /* for the index: when calls of this run are made is told as `stamp` and instructions since
                                     `icount_base` before its start */
+    bool judge_start;       /* a break address where the run begins is put to the judge, too (engine_set_judge()) */
 };
 
 struct engine_result {
@@ -198,6 +199,13 @@ struct engine_isa {
 void engine_set_isa(const struct engine_isa *isa);
 /** Break addresses; replaces the set. A run that begins on one executes the instruction there first. */
 void engine_set_breaks(const uint64_t *pcs, size_t count);
+/* Asked when a run comes to a break address, once for each instruction about to be executed there. task: its registers are up to date, its
+ * vector state is in the CPU. icount: retired in this run. False: the run goes on. */
+typedef bool break_judge(void *ctx, const struct engine_task *task, uint64_t icount);
+/** judge NULL, as at first: runs stop at every break address. */
+void engine_set_judge(break_judge *judge, void *ctx);
+/** For judges: the task's vector state as an XSAVE image in this CPU's layout. Aligned to 64. */
+void engine_save_vectors(uint8_t image[XSTATE_MAX]);
 /** The host wrote, unmapped, remapped or changed protection of guest memory: translations of it are dropped. */
 void engine_memory_changed(uint64_t start, uint64_t len);
 /** The host is about to give pages protection `prot`; returns the protection to really set (PROT_WRITE is withheld from
@@ -211,6 +219,8 @@ void engine_get_stats(struct engine_stats *out);
 
 /** Copies guest memory from within the worker, stopping at the first byte that is not accessible: bytes copied. */
 size_t engine_copy_from_guest(void *out, uint64_t addr, size_t len);
+/** The same for all of 1, 2, 4 or 8 bytes, faster. False: they are not accessible. */
+bool engine_load_from_guest(void *out, uint64_t addr, size_t len);
 size_t engine_copy_to_guest(uint64_t addr, const void *data, size_t len);
 
 #endif

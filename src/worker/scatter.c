@@ -1,32 +1,19 @@
 #include "worker/scatter.h"
 
 #include "worker/insn.h"
-
-#include "x86/xstate.h"
-
-/* The 64 bytes of vector register n. */
-static void read_vector(const uint8_t *image, unsigned n, uint8_t out[64])
-{
-    if (n >= 16) {
-        __builtin_memcpy(out, image + xstate_offset(XSTATE_HI16_ZMM) + 64 * (n - 16), 64); // Hi16_ZMM
-        return;
-    }
-    __builtin_memcpy(out, image + 160 + 16 * n, 16);
-    __builtin_memcpy(out + 16, image + xstate_offset(XSTATE_AVX) + 16 * n, 16); // AVX
-    __builtin_memcpy(out + 32, image + xstate_offset(XSTATE_ZMM_HI256) + 32 * n, 32); // ZMM_Hi256
-}
+#include "worker/vectors.h"
 
 void scatter_elements(uint64_t pc, uint64_t base, const uint8_t *vectors, void (*each)(uint64_t address, uint64_t len))
 {
     static struct insn in;
     uint64_t fault;
-    uint8_t index[64];
+    uint8_t index[VECTOR_LEN];
     if (insn_decode(pc, &in, &fault).stops)
         return;
     const ZydisDecodedOperand *op = memory_operand(&in, true);
     if (!op || op->mem.type != ZYDIS_MEMOP_TYPE_VSIB)
         return;
-    read_vector(vectors, (unsigned)ZydisRegisterGetId(op->mem.index), index);
+    vector_of_image(vectors, (unsigned)ZydisRegisterGetId(op->mem.index), index);
     unsigned width = 0, element = op->element_size / 8u;
     switch (in.z.mnemonic) {
     case ZYDIS_MNEMONIC_VPSCATTERQD:

@@ -22,7 +22,7 @@ enum wire_op {
 
 /* Rows of the log's consumers; what index mode gathers; rows of hooks; steps. */
 enum wire_stream { STREAM_ACCESSES, STREAM_CALLS, STREAM_BLOCKS, STREAM_LOGGED, STREAM_COUNTS = STREAM_LOGGED, STREAM_PAGES, STREAM_STACK,
-                   STREAM_FLOORS, STREAM_HOOKS, STREAM_STEPS, STREAM_STEP_MEMORY };
+                   STREAM_FLOORS, STREAM_HOOKS, STREAM_HOOK_COUNTS, STREAM_STEPS, STREAM_STEP_MEMORY };
 
 enum wire_snapshot { SNAPSHOT_ADD, SNAPSHOT_TAKE, SNAPSHOT_RESTORING, SNAPSHOT_RESTORE, SNAPSHOT_FORGET };
 
@@ -43,9 +43,13 @@ struct wire_command {
         struct regs regs;
         struct engine_isa isa;
         struct {
-            uint8_t calls, blocks, loads, no_stores, keep_last, keep_rows, regs;
-            uint64_t watch_count, max_rows, memory_count;
+            uint8_t calls, blocks, loads, no_stores, keep_last, keep_rows;
+            uint64_t watch_count, max_rows;
         } consume;
+        struct {
+            uint8_t keep_last, keep_rows, regs, count_only;
+            uint64_t pc_count, memory_count, print_count, programs_count, max_rows;
+        } hooks;
         struct {
             uint8_t record, vectors, one_slot;
             uint32_t slot;
@@ -53,6 +57,13 @@ struct wire_command {
         } steps;
     };
 };
+
+/* WIRE_HOOKS, `len` bytes of the window: addresses; for each of them u64 its programs' number, WIRE_NO_PROGRAMS: none; pieces of memory;
+ * u64 lengths of prints; then the programs, for each number a condition and the prints: */
+struct wire_program {
+    uint32_t op_count, data_len, out_len, pad; /* then operations, then data and padding to 8. No operations: there is none */
+};
+#define WIRE_NO_PROGRAMS UINT64_MAX
 
 struct wire_reply {
     int64_t error; /* errno, or 0 */

@@ -821,29 +821,116 @@ struct err *worker_take_stack(struct worker *w, struct buf *entries, struct buf 
     return floors ? take(w, STREAM_FLOORS, floors) : NULL;
 }
 
+size_t worker_hook_row_len(const struct hook_request *request)
+{
+    size_t len = sizeof(struct hook_row);
+    for (size_t i = 0; i < request->memory_count; i++)
+        len += (request->memory[i].len + 7u) & ~7u;
+    for (size_t i = 0; i < request->print_count; i++)
+        len += sizeof(struct hook_print) + request->print_lens[i];
+    return len;
+}
+
+/* Filling the window, with padding to 8 bytes behind each piece. */
+struct filling {
+    uint8_t *window;
+    size_t len;
+};
+
+/* data NULL: zeros. */
+static struct err *fill(struct filling *f, const void *data, size_t len)
+{
+    size_t padded = (len + 7) & ~(size_t)7;
+    if (padded > WINDOW_LEN - f->len)
+        return err_new(ERR_LIMIT, "hooks: their programs are too many");
+    if (len && data)
+        memcpy(f->window + f->len, data, len);
+    f->len += padded;
+    return NULL;
+}
+
+static struct err *fill_program(struct filling *f, const struct program *p, size_t most_out)
+{
+    const char *wrong = !p->count ? NULL : p->out_len > most_out ? "more output than there is room for" : program_check(p);
+    if (wrong)
+        return err_new(ERR_USAGE, "hooks: a program has %s", wrong);
+    struct wire_program head = {.op_count = (uint32_t)p->count, .data_len = (uint32_t)p->data_len, .out_len = (uint32_t)p->out_len};
+    if (!p->count)
+        head = (struct wire_program){0};
+    TRY(fill(f, &head, sizeof(head)));
+    TRY(fill(f, p->ops, head.op_count * sizeof(*p->ops)));
+    return fill(f, p->data, head.data_len);
+}
+
+/* The number of the programs of address `idx`, which are shared with an earlier one or are the next. */
+static uint64_t number_of_programs(const struct hook_request *request, const uint64_t *numbers, size_t idx, uint64_t next)
+{
+    if (!request->programs || !request->programs[idx])
+        return WIRE_NO_PROGRAMS;
+    for (size_t i = idx; i--;) {
+        if (request->programs[i] == request->programs[idx])
+            return numbers[i];
+    }
+    return next;
+}
+
+static struct err *fill_hooks(struct filling *f, const struct hook_request *request, uint64_t *programs_count_out)
+{
+    uint64_t count = 0;
+    TRY(fill(f, request->pcs, request->pc_count * sizeof(*request->pcs)));
+    uint64_t *numbers = (uint64_t *)(void *)(f->window + f->len);
+    TRY(fill(f, NULL, request->pc_count * sizeof(*numbers)));
+    TRY(fill(f, request->memory, request->memory_count * sizeof(*request->memory)));
+    for (size_t i = 0; i < request->print_count; i++)
+        TRY(fill(f, &(uint64_t){request->print_lens[i]}, sizeof(uint64_t)));
+    for (size_t i = 0; i < request->pc_count; i++) {
+        numbers[i] = number_of_programs(request, numbers, i, count);
+        if (numbers[i] != count)
+            continue;
+        count++;
+        TRY(fill_program(f, &request->programs[i]->condition, 0));
+        for (size_t k = 0; k < request->print_count; k++)
+            TRY(fill_program(f, &request->programs[i]->prints[k], request->print_lens[k]));
+    }
+    *programs_count_out = count;
+    return NULL;
+}
+
 struct err *worker_set_hooks(struct worker *w, const struct hook_request *request)
 {
-    struct wire_command c = {.op = WIRE_HOOKS, .len = request->pc_count};
-    c.consume.memory_count = request->memory_count;
-    c.consume.max_rows = request->max_rows;
-    c.consume.keep_last = request->keep_last;
-    c.consume.keep_rows = request->keep_rows;
-    c.consume.regs = request->regs;
-    if (request->pc_count > 2048 || request->memory_count > 32)
-        return err_new(ERR_LIMIT, "%zu hooks with %zu pieces of memory; at most 2048 and 32", request->pc_count,
-                       request->memory_count);
-    if (request->pc_count)
-        memcpy(w->window, request->pcs, request->pc_count * sizeof(*request->pcs));
-    if (request->memory_count)
-        memcpy(w->window + request->pc_count * sizeof(*request->pcs), request->memory,
-               request->memory_count * sizeof(*request->memory));
+    struct wire_command c = {.op = WIRE_HOOKS};
+    c.hooks.pc_count = request->pc_count;
+    c.hooks.memory_count = request->memory_count;
+    c.hooks.print_count = request->print_count;
+    c.hooks.max_rows = request->max_rows;
+    c.hooks.keep_last = request->keep_last;
+    c.hooks.keep_rows = request->keep_rows;
+    c.hooks.regs = request->regs;
+    c.hooks.count_only = request->count_only;
+    if (request->pc_count > 2048 || request->memory_count > 32 || request->print_count > HOOK_MAX_PRINTS)
+        return err_new(ERR_LIMIT, "%zu hooks with %zu pieces of memory and %zu prints; at most 2048, 32 and %d", request->pc_count,
+                       request->memory_count, request->print_count, HOOK_MAX_PRINTS);
+    struct filling f = {.window = w->window};
+    TRY(fill_hooks(&f, request, &c.hooks.programs_count));
+    c.len = f.len;
     struct wire_reply reply;
-    return exchange(w, &c, &reply);
+    TRY(exchange(w, &c, &reply));
+    return reply.error ? err_new(ERR_LIMIT, "hooks: their programs are too many") : NULL;
 }
 
 struct err *worker_take_hook_rows(struct worker *w, struct buf *rows)
 {
     return take(w, STREAM_HOOKS, rows);
+}
+
+struct err *worker_hook_counts(struct worker *w, struct hook_counts *out)
+{
+    cleanup(buf_deinit) struct buf row = {0};
+    TRY(take(w, STREAM_HOOK_COUNTS, &row));
+    if (row.len != sizeof(*out))
+        return err_new(ERR_OS, "worker: nonsense in a reply");
+    memcpy(out, row.data, sizeof(*out));
+    return NULL;
 }
 
 struct err *worker_set_steps(struct worker *w, const struct step_request *request)

@@ -9,6 +9,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "base/program.h"
 #include "base/types.h"
 #include "worker/engine.h"
 
@@ -155,34 +156,59 @@ struct err *worker_push_call(struct worker *w, const struct stack_entry *entry) 
 /** Appends the stacks of all tasks (by entry.slot) and their floors (may be NULL). */
 struct err *worker_take_stack(struct worker *w, struct buf *entries, struct buf *floors) nodiscard;
 
-/* Hooks: captures at code addresses in ENGINE_COUNT runs, at native speed between hits. At each hit the worker appends
- * a struct hook_row, and `memory_count` pieces of memory, and goes on. */
+/* Hooks: captures at code addresses in ENGINE_COUNT runs, at native speed between hits. At each hit the worker runs the condition of the
+ * address; if it holds, or cannot be told, appends a struct hook_row, `memory_count` pieces of memory, and what its prints gave; and
+ * goes on. */
 struct hook_memory {
     uint8_t base;       /* enum reg, or 0xff: absolute */
     uint8_t deref;      /* 1: the piece lies where the 8 bytes at base + offset point, plus offset2 */
     uint16_t len;       /* at most 256 */
     int64_t offset, offset2;
 };
+/* What is computed at an address. Memory is readable whatever its protection, as with worker_read(). */
+struct hook_programs {
+    struct program condition;     /* its result 0: no row. No operations: there is none */
+    const struct program *prints; /* print_count; those without operations print nothing here: PROGRAM_UNKNOWN */
+};
 struct hook_row {
     uint64_t stamp, icount; /* before the instruction at pc */
-    uint32_t slot, data_len; /* bytes of memory pieces that follow this struct (each padded to 8; unreadable: zeros and bit
-                                i of `unreadable` set) */
+    uint32_t slot, data_len; /* bytes that follow this struct: memory pieces (each padded to 8; unreadable: zeros and bit i of
+                                `unreadable` set), then prints (each a struct hook_print and print_lens[i] bytes of output) */
     uint64_t unreadable;
     struct regs regs;
+    uint64_t condition, condition_result; /* PROGRAM_OK: it holds, or there is none. Else it failed: enum program_end and its result */
+};
+struct hook_print {
+    uint64_t end, result; /* enum program_end */
 };
 struct hook_request {
     const gaddr *pcs;
     size_t pc_count;
     const struct hook_memory *memory;
     size_t memory_count;
+    const struct hook_programs *const *programs; /* of each address; addresses may share them; NULL: none at all */
+    const uint32_t *print_lens; /* multiples of 8, not less than out_len of the programs */
+    size_t print_count; /* at most HOOK_MAX_PRINTS */
     size_t max_rows;    /* stop (STOP_CONSUMER) when reached; 0: no limit */
     bool keep_last;     /* keep the last max_rows instead of stopping */
     bool keep_rows;     /* only the addresses change: rows gathered so far stay */
     bool regs;          /* false: rows without registers are enough (regs zero) */
+    bool count_only;    /* no rows */
 };
-/** Replaces the hooks (pc_count 0: none) and forgets rows. Independent of worker_set_breaks. */
+enum { HOOK_MAX_PRINTS = 32 };
+/* Since hooks were last set. */
+struct hook_counts {
+    uint64_t hits;   /* executions of the addresses */
+    uint64_t held;   /* of these: the condition held, or there is none */
+    uint64_t failed; /* the condition could not be told */
+};
+/** Replaces the hooks (pc_count 0: none) and forgets rows. Independent of worker_set_breaks. Borrows for the call.
+ * ERR_USAGE: a program that program_check() refuses; ERR_LIMIT: too much of something. */
 struct err *worker_set_hooks(struct worker *w, const struct hook_request *request) nodiscard;
 struct err *worker_take_hook_rows(struct worker *w, struct buf *rows) nodiscard;
+/** Bytes of each row. */
+size_t worker_hook_row_len(const struct hook_request *request);
+struct err *worker_hook_counts(struct worker *w, struct hook_counts *out) nodiscard;
 
 /* Steps: the registers before each instruction of a stretch, at some 100 ns each instead of a round trip; and memory at chosen
  * moments. Rows are times as with the log consumers. */

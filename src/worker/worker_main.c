@@ -505,7 +505,9 @@ static uint64_t take(uint32_t stream, uint64_t *left_out)
         return consume_take(stream, window, WINDOW_LEN, left_out);
     if (stream == STREAM_HOOKS)
         return hooks_take(window, WINDOW_LEN, left_out);
-    if (stream > STREAM_HOOKS)
+    if (stream == STREAM_HOOK_COUNTS)
+        return hooks_take_counts(window, left_out);
+    if (stream > STREAM_HOOK_COUNTS)
         return steps_take(stream, window, WINDOW_LEN, left_out);
     if (stream == STREAM_STACK || stream == STREAM_FLOORS)
         return gather_take_stacks(stream, tasks, window, WINDOW_LEN, left_out);
@@ -594,7 +596,7 @@ static void obey(struct wire_command *c, const int fds[MAX_FDS], struct wire_rep
         reply->value = take(c->kind, &reply->done);
         break;
     case WIRE_HOOKS:
-        hooks_select(c, window);
+        reply->error = hooks_select(c, window) ? 0 : 22;
         break;
     case WIRE_STEPS:
         steps_select(c, window);

@@ -723,6 +723,155 @@ TEST(hooks_and_breaks_do_not_disturb_each_other)
     worker_destroy(w);
 }
 
+/* What two hooks with programs gave: CODE + 5 before and CODE + 7 after RCX is counted down, 1000 times each. */
+struct printed {
+    struct hook_row row;
+    struct hook_print first;
+    uint64_t number;
+    struct hook_print second;
+    char text[16];
+};
+
+static struct worker *with_hooked(const struct hook_programs *at_5, const struct hook_programs *at_7, struct hook_request q, struct buf *rows)
+{
+    struct worker *w = with_program(count_down, sizeof(count_down));
+    const gaddr pcs[] = {CODE + 7, CODE + 5};
+    const struct hook_programs *programs[] = {at_7, at_5};
+    static const uint32_t lens[] = {8, 16};
+    q.pcs = pcs;
+    q.programs = programs;
+    q.pc_count = 2;
+    q.print_lens = lens;
+    q.print_count = at_7 && at_7->prints ? 2 : 0;
+    q.regs = true;
+    assert_ok(worker_write(w, DATA, "abc", 4));
+    assert_ok(worker_set_hooks(w, &q));
+    assert_ok(worker_set_icount(w, 5, 100));
+    struct regs r = at_start();
+    assert_int_equal(run(w, ENGINE_COUNT, &r, UINT64_MAX, NULL).reason, q.max_rows && !q.keep_last ? STOP_CONSUMER : STOP_SYSCALL);
+    assert_ok(worker_take_hook_rows(w, rows));
+    assert_int_equal(rows->len % worker_hook_row_len(&q), 0);
+    return w;
+}
+
+#define PROGRAM(NAME) {.ops = NAME, .count = sizeof(NAME) / sizeof(NAME[0])}
+#define OP(...) {.code = __VA_ARGS__}
+
+TEST(a_condition_chooses_hits_and_prints_tell_of_them)
+{
+    // rcx & 255 == 7, or it fails: 10 / (rcx - 500) >= 0
+    static const struct program_op seven[] = {OP(PROGRAM_REGISTER, .arg = UREG_RCX), OP(PROGRAM_CUT, .size = 1), OP(PROGRAM_PUSH, .imm = 7),
+                                              OP(PROGRAM_EQ), OP(PROGRAM_PUSH, .imm = 10), OP(PROGRAM_REGISTER, .arg = UREG_RCX),
+                                              OP(PROGRAM_PUSH, .imm = 500), OP(PROGRAM_SUB), OP(PROGRAM_DIV_S), OP(PROGRAM_DROP), OP(PROGRAM_END)};
+    // 3 * rcx, into the output; and a string, or nothing where RCX is 7
+    static const struct program_op triple[] = {OP(PROGRAM_REGISTER, .arg = UREG_RCX), OP(PROGRAM_PUSH, .imm = 3), OP(PROGRAM_MUL), OP(PROGRAM_COPY),
+                                               OP(PROGRAM_OUT, .size = 8), OP(PROGRAM_END)};
+    static const struct program_op text[] = {OP(PROGRAM_REGISTER, .arg = UREG_RCX), OP(PROGRAM_PUSH, .imm = 7), OP(PROGRAM_EQ),
+                                             OP(PROGRAM_JUMP_ZERO, .imm = 2), OP(PROGRAM_PUSH, .imm = 0x10), OP(PROGRAM_JUMP, .imm = 1),
+                                             OP(PROGRAM_PUSH, .imm = DATA), OP(PROGRAM_OUT_STRING, .imm = 16), OP(PROGRAM_END)};
+    struct program prints[] = {PROGRAM(triple), PROGRAM(text)}, none[2] = {0};
+    prints[0].out_len = 8;
+    prints[1].out_len = 16;
+    const struct hook_programs at_5 = {.prints = none, .condition = PROGRAM(seven)}, at_7 = {.prints = prints, .condition = PROGRAM(seven)};
+    cleanup(buf_deinit) struct buf rows = {0};
+    struct worker *w = with_hooked(&at_5, &at_7, (struct hook_request){0}, &rows);
+    const struct printed *p = (const void *)rows.data;
+    static const uint64_t rcx[] = {775, 519, 500, 263, 7};
+    assert_int_equal(rows.len, 2 * 5 * sizeof(*p));
+    for (size_t i = 0; i < 10; i++, p++) { // RCX is counted down to it, and then still is it
+        assert_int_equal(p->row.regs.r[UREG_RCX], rcx[i / 2]);
+        assert_int_equal(p->row.regs.r[UREG_RIP], i % 2 ? CODE + 5 : CODE + 7);
+        assert_int_equal(p->row.condition, rcx[i / 2] == 500 ? PROGRAM_DIVIDED : PROGRAM_OK);
+        assert_int_equal(p->first.end, i % 2 ? PROGRAM_UNKNOWN : PROGRAM_OK);
+        assert_int_equal(p->first.result, i % 2 ? 0 : 3 * rcx[i / 2]);
+        assert_int_equal(p->number, p->first.result);
+        bool unreadable = i % 2 == 0 && rcx[i / 2] == 7;
+        assert_int_equal(p->second.end, i % 2 ? PROGRAM_UNKNOWN : unreadable ? PROGRAM_FAULT : PROGRAM_OK);
+        assert_int_equal(p->second.result, unreadable ? 0x10 : 0);
+        assert_memory_equal(p->text, i % 2 || unreadable ? "\0\0\0" : "abc", 4);
+    }
+    struct hook_counts counts;
+    assert_ok(worker_hook_counts(w, &counts));
+    assert_int_equal(counts.hits, 2000);
+    assert_int_equal(counts.held, 8);
+    assert_int_equal(counts.failed, 2);
+    worker_destroy(w);
+}
+
+static const struct program_op below_10[] = {OP(PROGRAM_REGISTER, .arg = UREG_RCX), OP(PROGRAM_PUSH, .imm = 10), OP(PROGRAM_LT_U), OP(PROGRAM_END)};
+
+TEST(only_hits_that_are_kept_count_against_a_limit)
+{
+    const struct hook_programs below = {.condition = PROGRAM(below_10)};
+    cleanup(buf_deinit) struct buf first = {0}, last = {0}, none = {0};
+    worker_destroy(with_hooked(NULL, &below, (struct hook_request){.max_rows = 1002}, &first)); // 991 before the first that holds
+    assert_int_equal(((const struct hook_row *)(void *)first.data)[1001].regs.r[UREG_RCX], 4);
+    worker_destroy(with_hooked(&below, &below, (struct hook_request){.max_rows = 3, .keep_last = true}, &last));
+    assert_int_equal(last.len, 3 * sizeof(struct hook_row));
+    assert_int_equal(((const struct hook_row *)(void *)last.data)->regs.r[UREG_RCX], 1); // 1 behind the count, 1, and 0
+    struct worker *w = with_hooked(NULL, &below, (struct hook_request){.count_only = true}, &none);
+    struct hook_counts counts;
+    assert_ok(worker_hook_counts(w, &counts));
+    assert_int_equal(none.len, 0);
+    assert_int_equal(counts.hits, 2000);
+    assert_int_equal(counts.held, 1010);
+    worker_destroy(w);
+}
+
+TEST(programs_see_vectors_and_memory_whatever_its_protection_but_not_the_worker)
+{
+    static const uint8_t code[] = {0x66, 0x0f, 0x6f, 0x0f, 0x90, 0x0f, 0x05}; // movdqa xmm1, [rdi]; nop; syscall
+    struct worker *w = with_program(code, sizeof(code));
+    assert_ok(worker_write(w, DATA, "0123456789abcdef", 16));
+    struct regs r = at_start();
+    r.r[UREG_RDI] = DATA;
+    static const struct program_op vector[] = {OP(PROGRAM_VECTOR, .arg = 1, .size = 4, .imm = 6), OP(PROGRAM_END)},
+                                   upper[] = {OP(PROGRAM_VECTOR, .arg = 1, .size = 8, .imm = 16), OP(PROGRAM_END)},
+                                   hidden[] = {OP(PROGRAM_PUSH, .imm = DATA + PAGE_SIZE + 2), OP(PROGRAM_LOAD, .size = 2), OP(PROGRAM_END)},
+                                   beyond[] = {OP(PROGRAM_PUSH, .imm = DATA + 3), OP(PROGRAM_OUT_MEMORY, .imm = 13), OP(PROGRAM_PUSH),
+                                               OP(PROGRAM_LOAD, .size = 8), OP(PROGRAM_END)};
+    struct program prints[] = {PROGRAM(vector), PROGRAM(upper), PROGRAM(hidden), PROGRAM(beyond)};
+    prints[3].out_len = 13;
+    static const uint32_t lens[] = {0, 0, 0, 16};
+    const struct hook_programs programs = {.prints = prints}, *each = &programs;
+    gaddr pc = CODE + 4;
+    struct hook_request q = {.pcs = &pc, .pc_count = 1, .programs = &each, .print_lens = lens, .print_count = 4};
+    assert_ok(worker_map(w, DATA + PAGE_SIZE, DATA + 2 * PAGE_SIZE, 3, MAP_KIND_ANON, -1, 0));
+    assert_ok(worker_write(w, DATA + PAGE_SIZE, "wxyz", 4));
+    assert_ok(worker_protect(w, DATA + PAGE_SIZE, DATA + 2 * PAGE_SIZE, 0));
+    assert_ok(worker_set_hooks(w, &q));
+    assert_int_equal(run(w, ENGINE_COUNT, &r, UINT64_MAX, NULL).reason, STOP_SYSCALL);
+    cleanup(buf_deinit) struct buf rows = {0};
+    assert_ok(worker_take_hook_rows(w, &rows));
+    assert_int_equal(rows.len, worker_hook_row_len(&q));
+    const struct hook_print *p = (const void *)(rows.data + sizeof(struct hook_row));
+    assert_int_equal(p[0].end, PROGRAM_OK);
+    assert_int_equal(p[0].result, 0x39383736);
+    assert_int_equal(p[1].end, PROGRAM_OK); // AVX2 is needed anyway
+    assert_int_equal(p[1].result, 0);
+    assert_int_equal(p[2].end, PROGRAM_OK);
+    assert_int_equal(p[2].result, 'z' << 8 | 'y');
+    assert_int_equal(p[3].end, PROGRAM_FAULT);
+    assert_int_equal(p[3].result, 0);
+    assert_memory_equal(p + 4, "3456789abcdef\0\0\0", 16);
+    worker_destroy(w);
+}
+
+TEST(programs_that_are_no_good_are_refused)
+{
+    struct worker *w = with_program(count_down, sizeof(count_down));
+    static const struct program_op endless[] = {OP(PROGRAM_PUSH)}, long_out[] = {OP(PROGRAM_PUSH), OP(PROGRAM_OUT_MEMORY, .imm = 9), OP(PROGRAM_END)};
+    struct program print = PROGRAM(long_out);
+    print.out_len = 9;
+    const struct hook_programs bad = {.condition = PROGRAM(endless)}, much = {.prints = &print}, *each[] = {&bad, &much};
+    gaddr pc = CODE;
+    static const uint32_t len = 8;
+    expect_err(worker_set_hooks(w, &(struct hook_request){.pcs = &pc, .pc_count = 1, .programs = each}), ERR_USAGE);
+    expect_err(worker_set_hooks(w, &(struct hook_request){.pcs = &pc, .pc_count = 1, .programs = each + 1, .print_lens = &len, .print_count = 1}),
+               ERR_USAGE);
+    worker_destroy(w);
+}
+
 /* --- confinement, life and death --- */
 
 TEST(a_forbidden_system_call_ends_the_worker_and_nothing_else)
@@ -959,6 +1108,16 @@ static int bench(void)
     for (int i = 0; i < 20; i++)
         run(w, ENGINE_COUNT, &r, UINT64_MAX, &out);
     printf("hook hit       %8.0f ns\n", 1e9 * (now() - t) / 20 / 100000);
+    // [DATA] == 12345678
+    static const struct program_op never[] = {OP(PROGRAM_PUSH, .imm = DATA), OP(PROGRAM_LOAD, .size = 4), OP(PROGRAM_EXTEND, .size = 4),
+                                              OP(PROGRAM_PUSH, .imm = 12345678), OP(PROGRAM_EQ), OP(PROGRAM_END)};
+    const struct hook_programs condition = {.condition = PROGRAM(never)}, *each = &condition;
+    hooks.programs = &each;
+    assert_ok(worker_set_hooks(w, &hooks));
+    t = now();
+    for (int i = 0; i < 20; i++)
+        run(w, ENGINE_COUNT, &r, UINT64_MAX, &out);
+    printf("false condition%8.0f ns\n", 1e9 * (now() - t) / 20 / 100000);
     worker_destroy(w);
     return 0;
 }
@@ -996,6 +1155,10 @@ int main(int argc, char **argv)
         t(a_hit_is_captured_once_when_runs_end_and_begin_there),
         t(a_hit_at_the_start_is_captured_again_for_those_who_ask_again),
         t(hooks_and_breaks_do_not_disturb_each_other),
+        t(a_condition_chooses_hits_and_prints_tell_of_them),
+        t(only_hits_that_are_kept_count_against_a_limit),
+        t(programs_see_vectors_and_memory_whatever_its_protection_but_not_the_worker),
+        t(programs_that_are_no_good_are_refused),
         t(a_forbidden_system_call_ends_the_worker_and_nothing_else),
         t(a_worker_that_is_killed_gives_an_error),
         t(no_worker_outlives_its_coordinator),
