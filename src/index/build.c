@@ -30,7 +30,7 @@ enum { DEFAULT_SEGMENT_ICOUNT = 4000000, SEGMENT_EVENTS = 2000 };
 enum { PAGE_BASE_PART = 8, PAGE_BASE_BYTES = 256 << 20 };
 /* A job is started if there is room for so much. */
 enum { JOB_BYTES = 64 << 20 };
-/* A job gets so many segments, and one more for so much memory of the recorded program. With one for each job (2 shards on 2 cores):
+/* A job gets at least so many segments, and one more for so much memory of the recorded program. With one for each job (2 shards on 2 cores):
  * md5loop 3.2 s of CPU time instead of 1.4, stream, which has 150 MB and writes all of it again and again, 115 s instead of 7. */
 enum { LEAST_SEGMENTS = 8, SEGMENT_BYTES = 1 << 20, MOST_SEGMENTS = 128 };
 
@@ -219,13 +219,18 @@ static struct err *keep_to_memory(struct build *b)
     }
 }
 
-static size_t segments_of_job(struct replay *r)
+/* idx: segments that the leader has passed. Of those that are probably left a job gets its shard's part, so that jobs are few, and become
+ * smaller towards the end, where they should end together. */
+static size_t segments_of_job(struct build *b, struct replay *r, size_t idx)
 {
     size_t count, more = 0;
+    double share = progress_share(&b->progress, r), left = share > 0 ? (double)idx * (1 - share) / share : 0;
     const uint32_t *spaces = replay_spaces(r, &count);
     for (size_t i = 0; i < count; i++)
         more += memory_resident(worker_pid(replay_worker(r, spaces[i]))) / SEGMENT_BYTES;
-    return LEAST_SEGMENTS + more < MOST_SEGMENTS ? LEAST_SEGMENTS + more : MOST_SEGMENTS;
+    size_t least = LEAST_SEGMENTS + more < MOST_SEGMENTS ? LEAST_SEGMENTS + more : MOST_SEGMENTS;
+    double part = left / b->options->shards;
+    return part < (double)least ? least : part < MOST_SEGMENTS ? (size_t)part : MOST_SEGMENTS;
 }
 
 static struct err *build_led(struct build *b, struct replay *r, size_t *idx)
@@ -234,7 +239,7 @@ static struct err *build_led(struct build *b, struct replay *r, size_t *idx)
         TRY(check_interrupt(b));
         TRY(reap_jobs(b, b->options->shards - 1));
         TRY(keep_to_memory(b));
-        size_t count = segments_of_job(r);
+        size_t count = segments_of_job(b, r, *idx);
         TRY(start_job(b, r, *idx, count));
         for (size_t i = 0; i < count && !replay_at_end(r); i++, ++*idx) {
             TRY(check_interrupt(b));

@@ -44,7 +44,7 @@ void progress_deinit(struct progress *p)
     vec_deinit(&p->ticks);
 }
 
-static double share_done(struct progress *p, struct replay *r)
+double progress_share(struct progress *p, struct replay *r)
 {
     size_t count;
     const struct task_info *tasks = replay_tasks(r, &count);
@@ -62,7 +62,7 @@ static double share_done(struct progress *p, struct replay *r)
 void progress_start(struct progress *p, struct replay *r)
 {
     clock_gettime(CLOCK_MONOTONIC, &p->started);
-    p->share_at_start = share_done(p, r);
+    p->share_at_start = progress_share(p, r);
     p->instructions_at_start = replay_icount_total(r);
 }
 
@@ -75,7 +75,7 @@ double progress_seconds(const struct progress *p)
 
 void progress_tell(struct progress *p, struct replay *r, struct build_progress *out)
 {
-    double elapsed = progress_seconds(p), share = share_done(p, r), done = share - p->share_at_start;
+    double elapsed = progress_seconds(p), share = progress_share(p, r), done = share - p->share_at_start;
     *out = (struct build_progress){.share = share, .events = replay_now(r).event, .event_total = p->event_total,
                                    .instructions = replay_icount_total(r)};
     out->ips = elapsed > 0 ? (double)(out->instructions - p->instructions_at_start) / elapsed : 0;

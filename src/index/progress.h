@@ -22,6 +22,8 @@ struct err *progress_init(struct progress *p, struct trace *t) nodiscard;
 void progress_deinit(struct progress *p);
 /** The work begins where `r` stands: time is counted from now on. */
 void progress_start(struct progress *p, struct replay *r);
+/** How much of the work is done, 0 to 1. */
+double progress_share(struct progress *p, struct replay *r);
 void progress_tell(struct progress *p, struct replay *r, struct build_progress *out);
 double progress_seconds(const struct progress *p);
 
