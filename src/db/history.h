@@ -119,9 +119,15 @@ struct page_sink {
     struct err *(*put)(void *ctx, uint64_t addr, const uint8_t *pages, size_t count);
     /** Fills a page with what a fresh mapping has there: the file's contents or zeros. Called before anything is put. NULL: zeros. */
     struct err *(*fresh)(void *ctx, uint64_t addr, uint8_t *page);
+    /** For history_page_changes(): these pages have to become what they are in a fresh mapping, where one is. Before fresh() of them. */
+    struct err *(*reset)(void *ctx, uint64_t start, uint64_t end);
 };
 /** Visits the contents at the segment's start of all pages of a space or object that differ from a fresh mapping, in rising
  * order, runs of neighbours together. */
 struct err *history_pages(struct history *h, size_t segment, uint32_t space, uint32_t object, const struct page_sink *sink) nodiscard;
+/** The same for what may differ between the starts of segments `from` and `to`, either of which may be the later one, and for the ranges in
+ * `also` (rising, disjoint), of a space that is at both: what pages hold at `to`. */
+struct err *history_page_changes(struct history *h, size_t from, size_t to, uint32_t space, const struct addr_range *also, size_t also_count,
+                                 const struct page_sink *sink) nodiscard;
 
 #endif

@@ -78,8 +78,37 @@ static struct err *memory_at(struct history *h, size_t boundary, size_t slot, st
         else
             small_fresh_page(i, g->memory[i]);
     }
-    const struct page_sink sink = {g, gather, object ? NULL : fresh};
+    const struct page_sink sink = {g, gather, object ? NULL : fresh, NULL};
     return history_pages(h, boundary, object ? 0 : (uint32_t)slot + 1, object ? SMALL_OBJECT : 0, &sink);
+}
+
+static struct err *reset(void *ctx, uint64_t start, uint64_t end)
+{
+    struct gathered *g = ctx;
+    for (size_t i = 0; i < SMALL_PAGES; i++) {
+        if (small_page_addr(i) >= start && small_page_addr(i) < end)
+            small_fresh_page(i, g->memory[i]);
+    }
+    return NULL;
+}
+
+/* From the model's memory at another boundary, with what is said to have changed. */
+static struct err *memory_from(struct history *h, const struct small_history *small, size_t from, size_t to, size_t slot, struct gathered *g)
+{
+    const struct addr_range also = {small_page_addr(from % SMALL_PAGES), small_page_addr(from % SMALL_PAGES + 1)};
+    const struct page_sink sink = {g, gather, fresh, reset};
+    g->next = 0;
+    memcpy(g->memory, small->at[from].memory[slot], sizeof(g->memory));
+    return history_page_changes(h, from, to, (uint32_t)slot + 1, &also, 1, &sink);
+}
+
+static bool alive_between(const struct small_history *small, size_t a, size_t b, size_t slot)
+{
+    for (size_t i = a < b ? a : b; i <= (a < b ? b : a); i++) {
+        if (!small->at[i].alive[slot])
+            return false;
+    }
+    return true;
 }
 
 static bool same_calls(const struct segment *s, const struct small_state *state)
@@ -122,6 +151,11 @@ static struct err *compare(const char *dir, const struct small_history *small, b
             if (!small->at[i].alive[slot])
                 continue;
             TRY(memory_at(h, i, slot, g));
+            *same_out &= memcmp(g->memory, small->at[i].memory[slot], sizeof(g->memory)) == 0;
+            size_t other = (i * 7 + slot) % count;
+            if (slot == SMALL_SPACES || !alive_between(small, i, other, slot))
+                continue;
+            TRY(memory_from(h, small, other, i, slot, g));
             *same_out &= memcmp(g->memory, small->at[i].memory[slot], sizeof(g->memory)) == 0;
         }
     }

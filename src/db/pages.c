@@ -406,16 +406,115 @@ static uint8_t *allocate_pages(size_t count)
     return p ? p : xmalloc(len);
 }
 
-struct err *history_pages(struct history *h, size_t segment, uint32_t space, uint32_t object, const struct page_sink *sink)
+static struct err *deliver(struct history *h, const struct resolved *r, const struct page_sink *sink)
 {
-    cleanup(resolved_deinit) struct resolved r = {0};
-    resolve(&r, &h->catalog, segment, space, object);
     struct slice s = {.history = h, .lock = PTHREAD_MUTEX_INITIALIZER, .turn_changed = PTHREAD_COND_INITIALIZER};
-    s.pages = allocate_pages(count_pages(&r));
-    struct err *e = make_pages(&s, &r, sink);
+    s.pages = allocate_pages(count_pages(r));
+    struct err *e = make_pages(&s, r, sink);
     free(s.pages);
     vec_deinit(&s.addrs);
     vec_deinit(&s.wanted);
     vec_deinit(&s.jobs);
+    return e;
+}
+
+struct err *history_pages(struct history *h, size_t segment, uint32_t space, uint32_t object, const struct page_sink *sink)
+{
+    cleanup(resolved_deinit) struct resolved r = {0};
+    resolve(&r, &h->catalog, segment, space, object);
+    return deliver(h, &r, sink);
+}
+
+/* --- what differs --- */
+
+typedef VEC(struct addr_range) range_list;
+
+static int by_start(const void *a, const void *b)
+{
+    const struct addr_range *x = a, *y = b;
+    return x->start < y->start ? -1 : x->start > y->start;
+}
+
+/* Sorts, and joins what overlaps or touches. */
+static void join_ranges(range_list *l)
+{
+    size_t n = 0;
+    if (l->count)
+        qsort(l->items, l->count, sizeof(l->items[0]), by_start);
+    vec_each (r, l) {
+        if (n && r->start <= l->items[n - 1].end) {
+            if (r->end > l->items[n - 1].end)
+                l->items[n - 1].end = r->end;
+        } else {
+            l->items[n++] = *r;
+        }
+    }
+    l->count = n;
+}
+
+/* What a segment changes of a space's memory. */
+static void add_changes(range_list *out, const struct catalog *c, size_t segment, uint32_t space)
+{
+    for (size_t i = first_run(c, segment, space, 0); i < c->places.items[segment + 1].runs; i++) {
+        const struct db_page_run *run = &c->page_runs.items[i];
+        if (run->space != space || run->object)
+            break;
+        vec_push(out, (struct addr_range){run->page, run->page + (uint64_t)run->count * PAGE_SIZE});
+    }
+    for (size_t i = first_remap(c, segment, space); i < c->places.items[segment + 1].remaps && c->remaps.items[i].space == space; i++)
+        vec_push(out, (struct addr_range){c->remaps.items[i].start, c->remaps.items[i].end});
+}
+
+/* Cuts off what is outside of the ranges. *bare: what is inside of them and has no contents but a fresh mapping's to begin with. */
+static void clip(struct resolved *r, const range_list *ranges, range_list *bare)
+{
+    piece_list out = {0};
+    size_t i = 0;
+    vec_each (range, ranges) {
+        uint64_t at = range->start;
+        while (i < r->pieces.count && r->pieces.items[i].end <= at)
+            i++;
+        for (size_t k = i; k < r->pieces.count && r->pieces.items[k].start < range->end; k++) {
+            struct piece p = r->pieces.items[k];
+            if (p.start < at)
+                p.start = at;
+            if (p.end > range->end)
+                p.end = range->end;
+            if (p.oldest != NO_LINK)
+                vec_push(&out, p);
+            if (p.oldest != NO_LINK && r->links.items[p.oldest].kind != RUN_WORDS) {
+                vec_push(bare, (struct addr_range){at, p.start});
+                at = p.end;
+            }
+        }
+        vec_push(bare, (struct addr_range){at, range->end});
+    }
+    vec_deinit(&r->pieces);
+    r->pieces.items = out.items;
+    r->pieces.count = out.count;
+    r->pieces.cap = out.cap;
+}
+
+struct err *history_page_changes(struct history *h, size_t from, size_t to, uint32_t space, const struct addr_range *also, size_t also_count,
+                                 const struct page_sink *sink)
+{
+    cleanup(resolved_deinit) struct resolved r = {0};
+    range_list ranges = {0}, bare = {0};
+    for (size_t i = 0; i < also_count; i++)
+        vec_push(&ranges, also[i]);
+    for (size_t segment = from < to ? from : to; segment < (from < to ? to : from); segment++)
+        add_changes(&ranges, &h->catalog, segment, space);
+    join_ranges(&ranges);
+    resolve(&r, &h->catalog, to, space, 0);
+    clip(&r, &ranges, &bare);
+    struct err *e = NULL;
+    vec_each (b, &bare) {
+        if (!e && b->start < b->end)
+            e = sink->reset(sink->ctx, b->start, b->end);
+    }
+    if (!e)
+        e = deliver(h, &r, sink);
+    vec_deinit(&ranges);
+    vec_deinit(&bare);
     return e;
 }

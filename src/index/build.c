@@ -271,7 +271,7 @@ static struct err *open_start(struct build *b, struct replay **out, size_t *idx_
         return replay_open(b->trace, out);
     cleanup(history_closep) struct history *h = NULL;
     TRY(history_open(b->dir.path, trace_header(b->trace)->uuid, &h));
-    TRY(boundary_restore(h, b->trace, b->dir.segments - 1, out));
+    TRY(boundary_restore(h, b->trace, b->dir.segments - 1, NULL, 0, out));
     *idx_out = b->dir.segments - 1;
     return NULL;
 }

@@ -174,7 +174,7 @@ static struct err *check_spaces(const struct check *c)
 
 static struct err *check_boundary(struct check *c, struct trace *t)
 {
-    TRY(boundary_restore(c->history, t, c->segment, &c->restored));
+    TRY(boundary_restore(c->history, t, c->segment, NULL, 0, &c->restored));
     struct err *e = NULL;
     if (moment_cmp(replay_now(c->replay), replay_now(c->restored)) != 0 ||
         replay_icount_total(c->replay) != replay_icount_total(c->restored))

@@ -1,7 +1,7 @@
 /* States at moments. Replays are kept in seats, each for one segment of the recording, and go back and forth within it by snapshots
  * (replay.h): from a kept state to any later one costs only the run between them.
  *
- *   open: restore the segment's boundary ---> snapshots are taken on the way of every run, evenly spread over the segment
+ *   open: restore the segment's boundary, from a seat of another segment if there is one ---> snapshots are taken on the way of every run, evenly spread over the segment
  *   use:  nearest kept state at or before the moment (or where the seat stands) ---> run to the moment
  *
  * Where too much memory comes and goes for snapshots, the seat also holds an origin, a copy that stays at the segment's start and is
@@ -41,13 +41,52 @@ static uint64_t cost_of(const struct replay *r)
     return replay_icount_total(r) + EVENT_COST * replay_now(r).event;
 }
 
+static void give_back(struct query_engine *q, struct seat *seat);
+static void give_up(struct query_engine *q, struct seat *seat);
+
 /* --- opening a segment --- */
 
+/* The idle seat with the nearest segment, at the start of which it can be put again; NULL: none. It is busy then. */
+static struct seat *take_neighbour(struct query_engine *q, size_t segment)
+{
+    struct seat *best = NULL;
+    size_t least = SIZE_MAX;
+    pthread_mutex_lock(&q->seats_lock);
+    for (size_t i = 0; i < MOST_SEATS; i++) {
+        struct seat *seat = &q->seats[i];
+        size_t distance = seat->segment < segment ? segment - seat->segment : seat->segment - segment;
+        // Before segment 0 nothing is there.
+        if (seat->busy || !seat->replay || !seat->segment || !(seat->kept & 1) || distance >= least)
+            continue;
+        least = distance;
+        best = seat;
+    }
+    if (best)
+        best->busy = true;
+    pthread_mutex_unlock(&q->seats_lock);
+    return best;
+}
+
+/* A replay at a segment's start: from a neighbour, of which only what differs has to be changed, or else from nothing. */
 static struct err *restore(struct query_engine *q, size_t segment, struct replay **out)
 {
-    pthread_mutex_lock(&q->history_lock);
-    struct err *e = boundary_restore(q->history, q->trace, segment, out);
-    pthread_mutex_unlock(&q->history_lock);
+    struct seat *near = segment ? take_neighbour(q, segment) : NULL;
+    bool there = false;
+    struct err *e = near ? replay_set_mode(near->replay, ENGINE_INDEX, NULL) : NULL;
+    if (near && !e)
+        e = replay_go_back(near->replay, 0, &there);
+    if (!e) {
+        pthread_mutex_lock(&q->history_lock);
+        e = boundary_restore(q->history, q->trace, segment, there ? near->replay : NULL, there ? near->segment : 0, out);
+        pthread_mutex_unlock(&q->history_lock);
+    }
+    if (!near)
+        return e;
+    near->tracked = true;
+    if (there)
+        give_back(q, near);
+    else
+        give_up(q, near);
     return e;
 }
 

@@ -185,14 +185,21 @@ struct page_taker {
     struct err *(*put)(void *ctx, uint64_t addr, const uint8_t *pages, size_t count);
     /** Fills a page with what a fresh mapping has there: the file's contents or zeros. Before put() of the page. */
     struct err *(*fresh)(void *ctx, uint64_t addr, uint8_t *page);
+    /** Makes pages be as in a fresh mapping. Before fresh() and put() of them. */
+    struct err *(*reset)(void *ctx, gaddr start, gaddr end);
 };
 /* Gives the memory contents of a saved state: those pages which differ from a fresh mapping of their file or zeros. Pages of one
  * space (object 0) or one object (space 0), in rising order. */
 struct page_source {
     void *ctx;
     struct err *(*pages)(void *ctx, uint32_t space, uint32_t object, const struct page_taker *taker);
+    /** The same of those pages of a space only which may differ from the state `near`, or are in `also` (rising, disjoint); what is
+     * not given is the same in both states. First reset() of what is as in a fresh mapping, or is to be made from that. */
+    struct err *(*changes)(void *ctx, uint32_t space, const struct addr_range *also, size_t count, const struct page_taker *taker);
 };
-/** Rebuilds a state. The blob is untrusted. */
-struct err *replay_restore(struct trace *t, struct bytes *blob, const struct page_source *pages, struct replay **out) nodiscard;
+/** Rebuilds a state. The blob is untrusted. near: NULL, or a replay of the same trace in a state for which the source knows the changes: it
+ * stays as it is, and what both states have in common costs little. */
+struct err *replay_restore(struct trace *t, struct bytes *blob, const struct page_source *pages, struct replay *near,
+                           struct replay **out) nodiscard;
 
 #endif

@@ -140,6 +140,8 @@ struct err *space_realise(struct replay *r, struct space *s) nodiscard;
 struct err *space_drop_dontfork(struct replay *r, struct space *s) nodiscard;
 /** Maps `m`, which lies within a mapping of the table, into the worker. */
 struct err *space_realise_one(struct replay *r, struct space *s, const struct mapping *m) nodiscard;
+/** The same for a part of a mapping. */
+struct err *space_realise_part(struct replay *r, struct space *s, const struct mapping *m, gaddr start, gaddr end) nodiscard;
 struct err *space_copy(struct replay *r, struct space *parent, struct space **out) nodiscard;
 /** To be called before the space runs: forgets translations of code that other spaces may have written, in memory shared with them. */
 struct err *space_recheck_code(struct replay *r, struct space *s) nodiscard;
@@ -163,6 +165,10 @@ struct err *replay_peek(struct replay *r) nodiscard;
 void snapshots_free(struct replay *r, bool kill);
 /** Takes a space off the list that has no tasks any more. It is freed, or parked if a snapshot has it. */
 struct err *space_retire(struct replay *r, struct space *s) nodiscard;
+/** Makes the worker of s, which maps what the table `have` says, map what `want` says, where they differ. What was mapped anew is added to
+ * *anew, which may be NULL: struct addr_range, rising. */
+struct err *space_switch_mappings(struct replay *r, struct space *s, const struct space *have, const struct space *want,
+                                  struct buf *anew) nodiscard;
 /** To be called before anything but the program writes to shared memory. */
 void snapshots_before_shared_write(struct replay *r, struct object *o, uint64_t offset, uint64_t len);
 

@@ -129,7 +129,46 @@ static struct err *bad_state(const char *what)
     return err_new(ERR_FORMAT, "saved state: %s makes no sense", what);
 }
 
-static struct err *restore_space(struct replay *r, struct bytes *b)
+/* What a state is made from besides its blob. */
+struct restoring {
+    const struct page_source *pages;
+    struct replay *near;    /* may be NULL */
+    VEC(struct buf) anew;   /* of each space: what was mapped anew in a copy of the near one's */
+    VEC(bool) copied;
+};
+
+/* A copy of another replay's worker, without its tasks and without what it was told to look for. */
+static struct err *copy_worker(struct replay *near, const struct space *from, struct worker **out)
+{
+    struct consume_request nothing = {0};
+    struct hook_request no_hooks = {0};
+    TRY(worker_fork(from->worker, out));
+    vec_each (it, &near->tasks) {
+        if ((*it)->space == from)
+            TRY(worker_drop_task(*out, (*it)->info.slot));
+    }
+    TRY(worker_consume(*out, &nothing));
+    TRY(worker_set_steps(*out, NULL));
+    return worker_set_hooks(*out, &no_hooks);
+}
+
+/* The worker of a space that has its table. */
+static struct err *make_worker(struct replay *r, struct space *s, struct restoring *how)
+{
+    struct space *from = how->near ? space_by_uid(how->near, s->uid) : NULL;
+    vec_push(&how->anew, (struct buf){0});
+    vec_push(&how->copied, from != NULL);
+    if (!from) {
+        TRY(worker_create(r->used.items, r->used.count, &s->worker));
+        TRY(worker_set_isa(s->worker, &r->isa));
+        return space_realise(r, s);
+    }
+    TRY(copy_worker(how->near, from, &s->worker));
+    s->break_set = from->break_set;
+    return space_switch_mappings(r, s, from, s, &how->anew.items[how->anew.count - 1]);
+}
+
+static struct err *restore_space(struct replay *r, struct bytes *b, struct restoring *how)
 {
     struct space *s = space_create(r, 0);
     s->uid = (uint32_t)bytes_uleb(b);
@@ -166,9 +205,7 @@ static struct err *restore_space(struct replay *r, struct bytes *b)
             m.object->mapping_count++;
         vec_push(&s->maps, m);
     }
-    TRY(worker_create(r->used.items, r->used.count, &s->worker));
-    TRY(worker_set_isa(s->worker, &r->isa));
-    return space_realise(r, s);
+    return make_worker(r, s, how);
 }
 
 static struct err *restore_fds(struct replay *r, struct task *task, struct bytes *b)
@@ -249,6 +286,7 @@ static struct err *restore_task(struct replay *r, struct bytes *b)
 }
 
 struct put_ctx {
+    struct replay *replay;
     struct space *space;
     struct object *object;
 };
@@ -278,22 +316,39 @@ static struct err *fresh_page(void *ctx, uint64_t addr, uint8_t *page)
     return NULL;
 }
 
-static struct err *restore_memory(struct replay *r, const struct page_source *pages)
+static struct err *reset_pages(void *ctx, gaddr start, gaddr end)
 {
-    vec_each (o, &r->objects) {
-        struct put_ctx put = {.object = *o};
-        const struct page_taker taker = {&put, put_pages, fresh_page};
-        TRY(pages->pages(pages->ctx, 0, (*o)->uid, &taker));
-    }
-    vec_each (s, &r->spaces) {
-        struct put_ctx put = {.space = *s};
-        const struct page_taker taker = {&put, put_pages, fresh_page};
-        TRY(pages->pages(pages->ctx, (*s)->uid, 0, &taker));
+    struct put_ctx *put = ctx;
+    vec_each (m, &put->space->maps) {
+        gaddr from = m->start > start ? m->start : start, to = m->end < end ? m->end : end;
+        if (from < to)
+            TRY(space_realise_part(put->replay, put->space, m, from, to));
     }
     return NULL;
 }
 
-static struct err *restore_body(struct replay *r, struct bytes *b, const struct page_source *pages)
+static struct err *restore_memory(struct replay *r, const struct restoring *how)
+{
+    const struct page_source *pages = how->pages;
+    vec_each (o, &r->objects) {
+        struct put_ctx put = {.object = *o};
+        const struct page_taker taker = {&put, put_pages, fresh_page, NULL};
+        TRY(pages->pages(pages->ctx, 0, (*o)->uid, &taker));
+    }
+    for (size_t i = 0; i < r->spaces.count; i++) {
+        struct space *s = r->spaces.items[i];
+        struct put_ctx put = {.replay = r, .space = s};
+        const struct page_taker taker = {&put, put_pages, fresh_page, reset_pages};
+        const struct buf *anew = &how->anew.items[i];
+        if (how->copied.items[i])
+            TRY(pages->changes(pages->ctx, s->uid, (const void *)anew->data, anew->len / sizeof(struct addr_range), &taker));
+        else
+            TRY(pages->pages(pages->ctx, s->uid, 0, &taker));
+    }
+    return NULL;
+}
+
+static struct err *restore_body(struct replay *r, struct bytes *b, struct restoring *how)
 {
     r->now.event = bytes_uleb(b);
     r->now.icount = bytes_uleb(b);
@@ -313,8 +368,13 @@ static struct err *restore_body(struct replay *r, struct bytes *b, const struct 
         TRY(object_create(r, device, inode, size, &o));
         o->uid = uid;
     }
+    size_t near_objects = 0;
+    if (how->near)
+        replay_objects(how->near, &near_objects);
+    if (near_objects || r->objects.count)
+        how->near = NULL; // shared memory would have to be copied
     for (size_t n = bytes_count(b, 7); n; n--)
-        TRY(restore_space(r, b));
+        TRY(restore_space(r, b, how));
     for (size_t n = bytes_count(b, 200); n; n--)
         TRY(restore_task(r, b));
     if (b->failed)
@@ -322,10 +382,10 @@ static struct err *restore_body(struct replay *r, struct bytes *b, const struct 
     r->last_task = last_task;
     r->last_space = last_space;
     r->last_object = last_object;
-    return restore_memory(r, pages);
+    return restore_memory(r, how);
 }
 
-struct err *replay_restore(struct trace *t, struct bytes *b, const struct page_source *pages, struct replay **out)
+struct err *replay_restore(struct trace *t, struct bytes *b, const struct page_source *pages, struct replay *near, struct replay **out)
 {
     if (bytes_uleb(b) != SAVE_VERSION)
         return err_new(ERR_FORMAT, "saved state: unknown version");
@@ -339,7 +399,13 @@ struct err *replay_restore(struct trace *t, struct bytes *b, const struct page_s
         return bad_state("its position");
     cleanup(replay_closep) struct replay *r = NULL;
     TRY(replay_begin(t, p, &r));
-    TRY(restore_body(r, b, pages));
+    struct restoring how = {.pages = pages, .near = near};
+    struct err *e = restore_body(r, b, &how);
+    vec_each (anew, &how.anew)
+        buf_deinit(anew);
+    vec_deinit(&how.anew);
+    vec_deinit(&how.copied);
+    TRY(e);
     *out = steal(r);
     return NULL;
 }

@@ -296,30 +296,27 @@ static gaddr next_border(const struct space *s, size_t next, gaddr at, gaddr lim
     return border < limit ? border : limit;
 }
 
-/* Makes [start, end) be mapped as in `old`, which may be NULL. Of what was unmapped or mapped anew since the worker holds all pages. */
-static struct err *put_mapping(struct replay *r, struct space *s, const struct mapping *have, const struct mapping *old, gaddr start,
-                               gaddr end)
+/* Makes [start, end) be mapped as in `want`, which may be NULL. */
+static struct err *put_mapping(struct replay *r, struct space *s, const struct mapping *have, const struct mapping *want, gaddr start,
+                               gaddr end, struct buf *anew)
 {
-    if (!old)
+    if (!want)
         return have ? worker_unmap(s->worker, start, end) : NULL;
-    if (have && same_mapping(have, old, start))
-        return have->prot == old->prot ? NULL : worker_protect(s->worker, start, end, old->prot);
-    struct mapping part = *old;
-    part.offset += start - old->start;
-    part.start = start;
-    part.end = end;
-    return space_realise_one(r, s, &part);
+    if (have && same_mapping(have, want, start))
+        return have->prot == want->prot ? NULL : worker_protect(s->worker, start, end, want->prot);
+    if (anew)
+        buf_add(anew, &(struct addr_range){start, end}, sizeof(struct addr_range));
+    return space_realise_part(r, s, want, start, end);
 }
 
-/* Puts the mappings back that differ. */
-static struct err *restore_mappings(struct replay *r, struct space *s, const struct space *old)
+struct err *space_switch_mappings(struct replay *r, struct space *s, const struct space *have, const struct space *want, struct buf *anew)
 {
     static const gaddr top = 0x800000000000;
     size_t i = 0, k = 0;
     for (gaddr at = 0; at < top;) {
-        const struct mapping *have = mapping_in(s, &i, at), *want = mapping_in(old, &k, at);
-        gaddr end = next_border(old, k, at, next_border(s, i, at, top));
-        TRY(put_mapping(r, s, have, want, at, end));
+        const struct mapping *is = mapping_in(have, &i, at), *will = mapping_in(want, &k, at);
+        gaddr end = next_border(want, k, at, next_border(have, i, at, top));
+        TRY(put_mapping(r, s, is, will, at, end, anew));
         at = end;
     }
     return NULL;
@@ -329,7 +326,7 @@ static struct err *restore_space(struct replay *r, struct space *s, const struct
 {
     const struct space *old = &saved->state;
     TRY(worker_snapshot_restoring(s->worker));
-    TRY(restore_mappings(r, s, old));
+    TRY(space_switch_mappings(r, s, s, old, NULL)); // of what was unmapped or mapped anew since the worker holds all pages
     TRY(worker_snapshot_restore(s->worker, idx));
     struct space was = *s;
     *s = *old;

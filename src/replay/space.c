@@ -256,6 +256,15 @@ struct err *space_realise_one(struct replay *r, struct space *s, const struct ma
     return NULL;
 }
 
+struct err *space_realise_part(struct replay *r, struct space *s, const struct mapping *m, gaddr start, gaddr end)
+{
+    struct mapping part = *m;
+    part.offset += start - m->start;
+    part.start = start;
+    part.end = end;
+    return space_realise_one(r, s, &part);
+}
+
 static struct err *map_one(struct replay *r, struct space *s, struct mapping m)
 {
     if (m.start >= m.end)

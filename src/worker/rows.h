@@ -3,6 +3,7 @@
 #define WORKER_ROWS_H
 
 #include "worker/engine.h"
+#include "worker/syscalls.h"
 
 #define ROWS_LEN (1ull << 30)
 
@@ -14,6 +15,7 @@ struct rows {
 static inline void rows_init(struct rows *r)
 {
     r->data = engine_host_alloc(ROWS_LEN);
+    sys_wipe_on_fork(r->data, ROWS_LEN); // a copy begins without rows (rows_clear())
 }
 
 static inline void rows_clear(struct rows *r)

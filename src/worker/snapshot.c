@@ -37,6 +37,14 @@ void snapshot_init(void)
     copy_uses = engine_host_alloc(MAX_COPIES * sizeof(copy_uses[0]));
     free_copies = engine_host_alloc(MAX_COPIES * sizeof(free_copies[0]));
     task_copies = engine_host_alloc(MAX_TASK_COPIES * sizeof(task_copies[0]));
+    sys_wipe_on_fork(pages, (uint64_t)((uint8_t *)(task_copies + MAX_TASK_COPIES) - (uint8_t *)pages));
+}
+
+void snapshot_forked(void)
+{
+    if (page_count && !pages[0].addr) // all is zeros
+        page_count = 0;
+    snapshot_forget();
 }
 
 void snapshot_forget(void)

@@ -27,5 +27,7 @@ void snapshot_restoring(void);
 /** Puts back pages, as far as they are mapped, and vector state. False: there is no such snapshot. */
 bool snapshot_restore(uint32_t idx);
 void snapshot_forget(void);
+/** In a copy of the process: its tables may be zeros. */
+void snapshot_forked(void);
 
 #endif

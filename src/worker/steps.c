@@ -143,6 +143,12 @@ void steps_run(struct engine_task *task, uint32_t slot, const struct engine_requ
     out->ticks = ticks;
 }
 
+void steps_forked(void)
+{
+    rows_clear(&steps);
+    rows_clear(&memory);
+}
+
 uint64_t steps_take(uint32_t stream, uint8_t *window, uint64_t len, uint64_t *left_out)
 {
     return rows_take(stream == STREAM_STEPS ? &steps : &memory, window, len, left_out);

@@ -494,7 +494,8 @@ static int64_t do_fork(const int fds[MAX_FDS], uint64_t *pid_out)
         sys_call6(231, 98, 0, 0, 0, 0, 0);
     sys_call6(3, (uint64_t)fds[1], 0, 0, 0, 0, 0);
     seen = 0;
-    snapshot_forget();
+    snapshot_forked();
+    steps_forked();
     await_go();
     return -1;
 }

@@ -2,7 +2,7 @@
  * opened (cold: nothing is kept, no symbols are read), then of one that has been asked at the same places before (warm), and prints percentiles, a line of
  * JSON for each. Each kind of question has its share of the time; what does not fit in is not asked.
  *
- * latency TRACE_DIR [COLD_QUESTIONS [WARM_QUESTIONS]] */
+ * latency TRACE_DIR [COLD_QUESTIONS [WARM_QUESTIONS [KIND]]] */
 #include "base/random.h"
 #include "db/history.h"
 #include "query/query.h"
@@ -185,6 +185,7 @@ int main(int argc, char **argv)
 {
     if (argc < 2)
         return 2;
+    const char *kind = argc > 4 ? argv[4] : NULL;
     size_t cold = argc > 2 ? strtoul(argv[2], NULL, 10) : 20, warm = argc > 3 ? strtoul(argv[3], NULL, 10) : 200;
     size_t count;
     struct place *places = choose_places(argv[1], MOST_PLACES, &count);
@@ -199,9 +200,13 @@ int main(int argc, char **argv)
             json_array_append(functions, id);
         json_decref(frame);
     }
-    for (int k = 0; k < QUESTIONS; k++)
-        measure(argv[1], (enum question)k, NULL, places, count, cold, functions);
     for (int k = 0; k < QUESTIONS; k++) {
+        if (cold && (!kind || strcmp(names[k], kind) == 0))
+            measure(argv[1], (enum question)k, NULL, places, count, cold, functions);
+    }
+    for (int k = 0; k < QUESTIONS; k++) {
+        if (!warm || (kind && strcmp(names[k], kind) != 0))
+            continue;
         start = now_ms();
         for (size_t i = 0; i < count && now_ms() - start < KIND_MS; i++)
             question(q, (enum question)k, &places[i], functions);

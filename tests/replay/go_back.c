@@ -1,26 +1,13 @@
 /* go_back TRACE - runs a recording with processes that end, takes snapshots on the way, and goes back to them in random order, also over
  * ends of processes: registers and all memory are what they were, and going on from there ends as it did the first time. */
-#include "base/buf.h"
 #include "base/random.h"
-#include "replay/replay.h"
-#include "worker/worker.h"
+#include "state_hash.h"
 
-#include <stdio.h>
-#include <stdlib.h>
 #include <sys/mman.h>
-#include <xxhash.h>
 
 enum { VISITS = 40 };
 
 static uint64_t random_state = 88172645463325252ull;
-
-static void must(struct err *e)
-{
-    if (!e)
-        return;
-    printf("FAIL: %s\n", err_message(e));
-    exit(1);
-}
 
 static void check(bool ok, const char *what, struct moment m)
 {
@@ -28,38 +15,6 @@ static void check(bool ok, const char *what, struct moment m)
         return;
     printf("FAIL: %s at %llu:%llu\n", what, (unsigned long long)m.event, (unsigned long long)m.icount);
     exit(1);
-}
-
-/* Of everything that a program can see. */
-static uint64_t hash_of(struct replay *r)
-{
-    uint8_t page[PAGE_SIZE];
-    XXH3_state_t *x = XXH3_createState();
-    XXH3_64bits_reset(x);
-    size_t count, map_count;
-    const struct task_info *tasks = replay_tasks(r, &count);
-    for (size_t i = 0; i < count; i++) {
-        struct regs regs;
-        must(replay_regs(r, tasks[i].serial, &regs));
-        XXH3_64bits_update(x, &regs, sizeof(regs));
-    }
-    const uint32_t *spaces = replay_spaces(r, &count);
-    for (size_t i = 0; i < count; i++) {
-        const struct mapping *maps = replay_mappings(r, spaces[i], &map_count);
-        XXH3_64bits_update(x, &spaces[i], sizeof(spaces[i]));
-        for (size_t k = 0; k < map_count; k++) {
-            XXH3_64bits_update(x, &maps[k].prot, sizeof(maps[k].prot));
-            for (gaddr at = maps[k].start; at < maps[k].end && maps[k].end - maps[k].start < 1 << 24; at += PAGE_SIZE) {
-                size_t done = 0;
-                err_free(replay_read(r, spaces[i], at, page, PAGE_SIZE, &done));
-                XXH3_64bits_update(x, &at, sizeof(at));
-                XXH3_64bits_update(x, page, done);
-            }
-        }
-    }
-    uint64_t hash = XXH3_64bits_digest(x);
-    XXH3_freeState(x);
-    return hash;
 }
 
 /* Names all pages that are writable. */
@@ -111,7 +66,7 @@ int main(int argc, char **argv)
         must(replay_snapshot(r, count));
         replay_spaces(r, &kept[count].spaces);
         kept[count].at = replay_now(r);
-        kept[count++].hash = hash_of(r);
+        kept[count++].hash = state_hash(r);
     }
     must(replay_run(r, MOMENT_END, UINT64_MAX, NULL));
     for (unsigned i = 0; i < VISITS; i++) {
@@ -124,7 +79,7 @@ int main(int argc, char **argv)
         check(moment_cmp(replay_now(r), kept[k].at) == 0, "another moment", kept[k].at);
         replay_spaces(r, &after);
         check(after == kept[k].spaces, "other processes", kept[k].at);
-        check(hash_of(r) == kept[k].hash, "another state", kept[k].at);
+        check(state_hash(r) == kept[k].hash, "another state", kept[k].at);
         over_ends += after > before;
         // Some way on, or to the end.
         must(replay_run(r, i % 3 ? (struct moment){kept[k].at.event + next_random(&random_state) % 60, 100} : MOMENT_END, UINT64_MAX, NULL));
