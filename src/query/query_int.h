@@ -172,15 +172,18 @@ uint64_t count_hits(const struct query_engine *q, const struct hit_place *places
 
 /* writes.c */
 struct write_hit {
-    struct moment moment; /* before the write */
+    struct moment moment; /* before the write (or read) */
     uint32_t task;
     gaddr addr;           /* as in the space that was asked about; what was written of the range, or more */
     uint64_t size;
     event_no event;       /* 0: an instruction; else the event whose effects wrote */
     bool possible;        /* masked or the like: may have left these bytes alone */
+    bool read;
 };
-struct err *find_writes(struct query_engine *q, uint32_t task, gaddr addr, uint64_t len, const struct window *w,
-                        bool (*each)(void *ctx, const struct write_hit *h), void *ctx, bool *more_out) nodiscard;
+/** Accesses to memory as it is at the focus: `what` is WATCH_STORES, WATCH_LOADS (by instructions: what the kernel reads is not recorded) or
+ * both. Reads are in no index: with WATCH_LOADS every segment of the window is run. */
+struct err *find_accesses(struct query_engine *q, unsigned what, const struct focus *f, gaddr addr, uint64_t len, const struct window *w,
+                          bool (*each)(void *ctx, const struct write_hit *h), void *ctx, bool *more_out) nodiscard;
 
 /** The last write before a moment to any of the bytes: private memory of a space (object 0), also while it was the parent's of which fork
  * made a copy; or of a shared object, start and end being offsets. out->addr is in these terms. A new mapping counts as a write. */

@@ -1,4 +1,4 @@
-/* Query for writes to memory. */
+/* Query for writes to, and reads of, memory. */
 #include "query/query_int.h"
 
 struct found {
@@ -28,7 +28,7 @@ static json_t *bytes_at(struct query_engine *q, struct moment m, uint32_t task, 
     return result;
 }
 
-static struct err *give_write(struct query_engine *q, const struct write_hit *h, uint32_t task, gaddr addr, uint64_t len)
+static struct err *give_access(struct query_engine *q, const struct write_hit *h, uint32_t task, gaddr addr, uint64_t len)
 {
     struct replay *r;
     uint32_t space;
@@ -37,14 +37,16 @@ static struct err *give_write(struct query_engine *q, const struct write_hit *h,
     json_object_set_new(row, "task", json_task(q, h->task));
     json_object_set_new(row, "address", json_hex(h->addr));
     json_object_set_new(row, "size", json_integer((json_int_t)h->size));
+    json_object_set_new(row, "access", json_string(h->read ? "read" : "write"));
     json_object_set_new(row, "by", json_string(h->event ? "kernel" : "instruction"));
     json_t *before = bytes_at(q, h->moment, task, addr, len);
     struct moment next = h->event ? (struct moment){h->moment.event + 1, 0} : (struct moment){h->moment.event, h->moment.icount + 1};
-    json_t *after = bytes_at(q, next, task, addr, len);
-    if (h->possible && json_equal(before, after))
+    json_t *after = h->read ? NULL : bytes_at(q, next, task, addr, len);
+    if (h->possible && (h->read || json_equal(before, after)))
         json_object_set_new(row, "possible", json_true());
     json_object_set_new(row, "before", before);
-    json_object_set_new(row, "after", after);
+    if (after)
+        json_object_set_new(row, "after", after);
     if (h->event) {
         const struct db_event *e;
         char name[64];
@@ -77,6 +79,11 @@ struct err *query_watchpoint(struct query_engine *q, json_t *params)
         return err_new(ERR_USAGE, "length is 1 to 4096");
     TRY(param_focus(q, params, &f));
     TRY(param_window(q, params, 50, &w));
+    const char *access = json_string_value(json_object_get(params, "access"));
+    unsigned what = !access || str_eq(access, "write") ? WATCH_STORES : str_eq(access, "read") ? WATCH_LOADS :
+                    str_eq(access, "both") ? WATCH_STORES | WATCH_LOADS : 0;
+    if (!what)
+        return err_new(ERR_USAGE, "access is read, write or both");
     json_t *space = json_object_get(params, "space");
     if (json_is_object(space) && json_is_integer(json_object_get(space, "serial")))
         f.task = (uint32_t)json_integer_value(json_object_get(space, "serial"));
@@ -84,10 +91,10 @@ struct err *query_watchpoint(struct query_engine *q, json_t *params)
         w.from = f.moment;
     struct found found = {0};
     bool more;
-    struct err *e = find_writes(q, f.task, addr, len, &w, collect, &found, &more);
+    struct err *e = find_accesses(q, what, &f, addr, len, &w, collect, &found, &more);
     q->sink->more = !e && more;
     for (size_t i = 0; !e && i < found.hits.count; i++)
-        e = give_write(q, &found.hits.items[i], f.task, addr, len);
+        e = give_access(q, &found.hits.items[i], f.task, addr, len);
     vec_deinit(&found.hits);
     return e;
 }

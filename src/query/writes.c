@@ -1,7 +1,7 @@
 /* Writes to memory: by instructions, found by running again the segments in which the coarse index has the bytes written, and by
- * recorded kernel effects, from the events. Memory is followed to where it came from: a shared object through all its mappings,
+ * recorded kernel effects, from the events. Reads: by running all segments. Memory is followed to where it came from: a shared object through all its mappings,
  * a forked process' memory into its parent. */
-#include "query/query_int.h"
+#include "query/stretch_int.h"
 
 #include <sys/mman.h>
 
@@ -66,11 +66,21 @@ static void add_private(const struct query_engine *q, uint32_t space, gaddr addr
     }
 }
 
+/* An access that may be one of those wanted. */
+struct candidate {
+    struct write_hit hit;
+    bool placed;    /* no: hit.addr is an address in `space`; place() is to say whether it is in one of the places */
+    bool elements;  /* a gather or scatter: hit.addr says nothing */
+    uint32_t space; /* not placed */
+};
+
 static int compare_hits(const void *a, const void *b)
 {
-    const struct write_hit *x = a, *y = b;
+    const struct write_hit *x = &((const struct candidate *)a)->hit, *y = &((const struct candidate *)b)->hit;
     int order = moment_cmp(x->moment, y->moment);
-    return order ? order : (x->event > y->event) - (x->event < y->event);
+    if (!order)
+        order = (x->event > y->event) - (x->event < y->event);
+    return order ? order : (y->read > x->read) - (y->read < x->read); // an instruction reads before it writes
 }
 
 /* What an event wants in memory before the program runs towards it is written right behind the event before: the records of a
@@ -103,60 +113,122 @@ static void add_kernel_writes(const struct query_engine *q, const struct segment
                 struct write_hit h = {.moment = at, .task = e->task, .addr = p->view + (start - p->start),
                                       .size = end - start, .event = e->number};
                 // One row for all pieces of an event that touch one range.
-                struct write_hit *last = hits->len ? (struct write_hit *)(void *)(hits->data + hits->len) - 1 : NULL;
+                struct write_hit *last = hits->len ? &((struct candidate *)(void *)(hits->data + hits->len) - 1)->hit : NULL;
                 if (last && last->event == h.event && last->addr <= h.addr && h.addr + h.size <= last->addr + last->size)
                     continue;
-                buf_add(hits, &h, sizeof(h));
+                buf_add(hits, &(struct candidate){.hit = h, .placed = true}, sizeof(struct candidate));
             }
         }
     }
 }
 
-/* Writes come by address in whatever space made them; back to the address that was asked about. */
-static bool to_view(struct replay *r, const physical_list *places, uint32_t space, const struct access_row *row, struct write_hit *h)
+/* Is [addr, addr + size) of a space in one of the places, with the mappings as they are in the replay? Fills in addr and size. */
+static bool in_places(struct replay *r, const physical_list *places, uint32_t space, gaddr addr, uint64_t size, struct write_hit *h)
 {
-    struct moment at = {row->stamp, row->icount};
-    vec_each (p, places) {
-        uint64_t start = row->addr, size = row->size;
-        if (p->object) {
-            size_t count;
-            const struct mapping *maps = replay_mappings(r, space, &count);
-            bool found = false;
-            for (size_t i = 0; i < count && !found; i++) {
-                if (maps[i].object && object_uid(maps[i].object) == p->object && row->addr < maps[i].end &&
-                    row->addr + size > maps[i].start) {
-                    start = row->addr - maps[i].start + maps[i].offset;
-                    found = start < p->end && start + size > p->start;
-                }
-            }
-            if (!found)
-                continue;
-        } else if (p->space != space || start >= p->end || start + size <= p->start || moment_cmp(at, p->from) < 0 ||
-                   moment_cmp(at, p->until) >= 0) {
+    size_t count;
+    const struct mapping *maps = replay_mappings(r, space, &count);
+    for (size_t i = 0; i < count; i++) {
+        if (addr >= maps[i].end || addr + size <= maps[i].start)
             continue;
+        vec_each (p, places) {
+            uint64_t start = addr;
+            if (p->object != (maps[i].object ? object_uid(maps[i].object) : 0) || (!p->object && p->space != space) ||
+                moment_cmp(h->moment, p->from) < 0 || moment_cmp(h->moment, p->until) >= 0)
+                continue;
+            if (p->object)
+                start = addr - maps[i].start + maps[i].offset;
+            if (start >= p->end || start + size <= p->start)
+                continue;
+            h->addr = p->view + (start - p->start);
+            h->size = size;
+            return true;
         }
-        *h = (struct write_hit){.moment = at, .addr = p->view + (start - p->start), .size = size,
-                                .possible = row->kind == STORE_MASKED || row->kind == STORE_STATE || row->kind == STORE_SCATTER};
-        return true;
     }
     return false;
 }
 
+static bool vector_registers(void *ctx, unsigned start, unsigned len, uint8_t *out)
+{
+    return read_xstate(ctx, start, len, out);
+}
+
+/* Is an element of a gather or scatter in one of the places? */
+static struct err *place_elements(struct replay *r, const physical_list *places, uint32_t space, struct write_hit *h, bool *hit_out)
+{
+    struct regs regs;
+    struct xstate xstate;
+    uint8_t code[X86_MAX_LEN];
+    size_t len = 0;
+    struct x86_insn in;
+    TRY(replay_regs(r, h->task, &regs));
+    TRY(replay_xstate(r, h->task, &xstate));
+    err_free(replay_read(r, space, regs.r[UREG_RIP], code, sizeof(code), &len));
+    if (!x86_decode(code, len, regs.r[UREG_RIP], &in))
+        return NULL;
+    const struct x86_run run = {.before = &regs, .after = &regs, .ctx = xstate.data, .registers = vector_registers};
+    struct x86_access all[X86_MAX_ACCESSES];
+    size_t count = x86_accesses(&in, &run, all);
+    for (size_t i = 0; i < count && !*hit_out; i++) {
+        h->possible = all[i].maybe;
+        *hit_out = (h->read ? all[i].reads : all[i].writes) && in_places(r, places, space, all[i].addr, all[i].len, h);
+    }
+    return NULL;
+}
+
+static struct err *place(struct query_engine *q, const physical_list *places, struct candidate *c, bool *hit_out)
+{
+    struct replay *r;
+    *hit_out = c->placed;
+    if (c->placed)
+        return NULL;
+    TRY(state_at(q, c->hit.moment, &r));
+    if (c->elements)
+        return place_elements(r, places, c->space, &c->hit, hit_out);
+    *hit_out = in_places(r, places, c->space, c->hit.addr, c->hit.size, &c->hit);
+    return NULL;
+}
+
+/* What is gathered from a segment. */
 struct taking {
     const physical_list *places;
-    struct buf *hits;
+    bool shared;          /* some are in shared objects */
+    bool forward;
+    size_t max_rows;      /* for each space; 0: all */
+    bool full;            /* rows may be missing at `whole` and beyond */
+    struct moment whole;
+    struct buf *hits;     /* struct candidate */
 };
+
+static void take_row(struct taking *t, uint32_t space, const struct access_row *row)
+{
+    struct candidate c = {.elements = row->kind == STORE_SCATTER || row->kind == LOAD_GATHER, .space = space};
+    c.hit = (struct write_hit){.moment = {row->stamp, row->icount}, .addr = row->addr, .size = row->size, .read = row->kind >= LOAD_PLAIN,
+                               .possible = row->kind == STORE_MASKED || row->kind == STORE_STATE || row->kind == LOAD_MASKED ||
+                                           row->kind == LOAD_STATE};
+    // Private memory needs no mappings to be placed: only rows of it come.
+    vec_each (p, t->places) {
+        c.placed |= !t->shared && !c.elements && p->space == space && row->addr < p->end && row->addr + row->size > p->start &&
+                    moment_cmp(c.hit.moment, p->from) >= 0 && moment_cmp(c.hit.moment, p->until) < 0;
+    }
+    if (c.placed || c.elements || t->shared)
+        buf_add(t->hits, &c, sizeof(c));
+}
 
 static struct err *take_rows(struct taking *t, struct replay *r, uint32_t space)
 {
     cleanup(buf_deinit) struct buf rows = {0};
     TRY(worker_take_rows(replay_worker(r, space), &rows, NULL, NULL));
     const struct access_row *row = (const void *)rows.data;
-    for (size_t i = 0; i < rows.len / sizeof(*row); i++) {
-        struct write_hit h;
-        if (to_view(r, t->places, space, &row[i], &h))
-            buf_add(t->hits, &h, sizeof(h));
+    size_t count = rows.len / sizeof(*row);
+    if (t->max_rows && count >= t->max_rows) {
+        const struct access_row *end = t->forward ? &row[count - 1] : row;
+        struct moment at = {end->stamp, end->icount};
+        if (!t->full || (moment_cmp(at, t->whole) < 0) == t->forward)
+            t->whole = at;
+        t->full = true;
     }
+    for (size_t i = 0; i < count; i++)
+        take_row(t, space, &row[i]);
     return NULL;
 }
 
@@ -165,93 +237,140 @@ static struct err *on_ending(void *ctx, struct replay *r, uint32_t space)
     return take_rows(ctx, r, space);
 }
 
-static struct err *gather_rows(struct replay *r, const physical_list *places, const struct window *w, struct moment until,
-                               struct buf *hits)
+static struct err *gather_rows(struct replay *r, unsigned what, struct moment until, struct taking *t)
 {
     VEC(struct watch_range) ranges = {0};
-    vec_each (p, places)
+    vec_each (p, t->places) {
         vec_push(&ranges, (struct watch_range){p->space, p->object, p->start, p->end});
-    struct taking t = {places, hits};
-    const struct replay_observer observer = {.ctx = &t, .space_ending = on_ending};
+        t->shared |= p->object != 0;
+    }
+    const struct replay_observer observer = {.ctx = t, .space_ending = on_ending};
     replay_set_observer(r, &observer);
-    struct err *e = replay_set_watch(r, ranges.items, ranges.count, WATCH_STORES, w->limit + 1, !w->forward);
+    struct err *e = replay_set_watch(r, ranges.items, ranges.count, what, t->max_rows, !t->forward);
     vec_deinit(&ranges);
     TRY(e);
-    bool stopped = true;
-    while (stopped) { // a consumer that is full stops the run: enough rows, unless they are all out of the window
-        stopped = false;
-        TRY(replay_run(r, until, UINT64_MAX, &stopped));
-        if (stopped)
-            break;
-    }
+    bool stopped; // a consumer that is full stops the run
+    TRY(replay_run(r, until, UINT64_MAX, &stopped));
     size_t count;
     const uint32_t *spaces = replay_spaces(r, &count);
     for (size_t i = 0; i < count; i++)
-        TRY(take_rows(&t, r, spaces[i]));
+        TRY(take_rows(t, r, spaces[i]));
     return NULL;
 }
 
-static struct err *run_segment(struct query_engine *q, size_t segment, const physical_list *places, const struct window *w,
-                               struct moment end, struct buf *hits)
+/* What is looked for, and how far it has got. */
+struct search {
+    unsigned what;
+    const physical_list *places;
+    struct window w;          /* `from` moves on; limit: what is left */
+    bool (*each)(void *ctx, const struct write_hit *h);
+    void *ctx;
+    bool done, more;
+    size_t given;             /* of the segment */
+    struct moment last;       /* given */
+};
+
+static struct err *run_segment(struct query_engine *q, struct search *s, size_t segment, struct moment end, struct taking *t)
 {
     struct lease lease;
-    TRY(lend_replay(q, segment, w->forward ? w->from : (struct moment){0}, &lease));
-    struct err *e = gather_rows(lease.replay, places, w, !w->forward && moment_cmp(w->from, end) < 0 ? w->from : end, hits);
+    TRY(lend_replay(q, segment, s->w.forward ? s->w.from : (struct moment){0}, &lease));
+    struct moment until = !s->w.forward && moment_cmp(s->w.from, end) < 0 ? s->w.from : end;
+    struct err *e = gather_rows(lease.replay, s->what, until, t);
     return_replay(q, &lease, !e);
     return e;
 }
 
-static struct err *search(struct query_engine *q, const physical_list *places, const struct window *w,
-                          bool (*each)(void *ctx, const struct write_hit *h), void *ctx, bool *more_out)
+/* Gives what was gathered, nearest first, but nothing beyond what may be missing. */
+static struct err *give_hits(struct query_engine *q, struct search *s, const struct taking *t)
 {
-    size_t segments, at = history_segment_at(q->history, w->from), left = w->limit;
-    const struct history_segment *segment = history_segments(q->history, &segments);
-    for (;;) {
+    bool forward = s->w.forward;
+    size_t n = t->hits->len / sizeof(struct candidate);
+    struct candidate *all = (void *)t->hits->data;
+    if (n)
+        qsort(all, n, sizeof(*all), compare_hits);
+    size_t before = s->given;
+    for (size_t k = 0; k < n && !s->done; k++) {
+        struct candidate *c = &all[forward ? k : n - 1 - k];
+        struct moment at = c->hit.moment;
+        if (forward ? moment_cmp(at, s->w.from) < 0 : moment_cmp(at, s->w.from) >= 0)
+            continue;
+        if (t->full && (forward ? moment_cmp(at, t->whole) >= 0 : moment_cmp(at, t->whole) <= 0))
+            break;
+        if (!c->hit.event)
+            c->hit.task = task_running_at(q, at);
+        bool hit;
         TRY(check_cancel(q));
-        bool maybe = false;
-        vec_each (p, places) {
-            bool hit;
-            TRY(history_written(q->history, at, p->space, p->object, p->start, p->end, &hit));
-            maybe |= hit;
+        TRY(place(q, s->places, c, &hit));
+        if (!hit || (before && before--))
+            continue;
+        // The limit does not part those of one moment, as one asks on from the moment behind.
+        if (s->w.limit == 0 && moment_cmp(at, s->last) != 0) {
+            s->done = s->more = true;
+            return NULL;
         }
+        s->w.limit -= s->w.limit > 0;
+        s->last = at;
+        s->given++;
+        s->done = !s->each(s->ctx, &c->hit);
+    }
+    return NULL;
+}
+
+static struct err *search_segment(struct query_engine *q, struct search *s, size_t at, struct moment end)
+{
+    bool maybe = s->what & WATCH_LOADS;
+    vec_each (p, s->places) {
+        bool hit = true;
+        if (!maybe)
+            TRY(history_written(q->history, at, p->space, p->object, p->start, p->end, &hit));
+        maybe |= hit;
+    }
+    // First no more rows than are wanted: one more tells that there are more, and the last one may be half of an instruction's. If then
+    // some are missing, all.
+    struct taking t = {.places = s->places, .forward = s->w.forward, .max_rows = s->w.limit + 2};
+    s->given = 0;
+    for (bool again = true; again && !s->done; t.max_rows = 0) {
         cleanup(buf_deinit) struct buf hits = {0};
         const struct segment *events;
-        TRY(history_part(q->history, at, PART_EVENTS, &events));
-        add_kernel_writes(q, events, places, &hits);
-        if (maybe)
-            TRY(run_segment(q, at, places, w, segment[at].end, &hits));
-        size_t n = hits.len / sizeof(struct write_hit);
-        struct write_hit *h = (void *)hits.data;
-        if (n)
-            qsort(h, n, sizeof(*h), compare_hits);
-        for (size_t k = 0; k < n; k++) {
-            struct write_hit *row = &h[w->forward ? k : n - 1 - k];
-            if (w->forward ? moment_cmp(row->moment, w->from) < 0 : moment_cmp(row->moment, w->from) >= 0)
-                continue;
-            if (left-- == 0) {
-                *more_out = true;
-                return NULL;
-            }
-            if (!row->event)
-                row->task = task_running_at(q, row->moment);
-            if (!each(ctx, row))
-                return NULL;
+        t.hits = &hits;
+        t.full = false;
+        if (s->what & WATCH_STORES) {
+            TRY(history_part(q->history, at, PART_EVENTS, &events));
+            add_kernel_writes(q, events, s->places, &hits);
         }
-        if (w->forward ? at + 1 >= segments : at == 0)
+        if (maybe)
+            TRY(run_segment(q, s, at, end, &t));
+        TRY(give_hits(q, s, &t));
+        again = t.full;
+    }
+    return NULL;
+}
+
+static struct err *search(struct query_engine *q, struct search *s)
+{
+    size_t segments, at = history_segment_at(q->history, s->w.from);
+    const struct history_segment *segment = history_segments(q->history, &segments);
+    for (size_t done = 1;; done++) {
+        TRY(check_cancel(q));
+        if (q->sink->progress && s->what & WATCH_LOADS)
+            q->sink->progress(q->sink->ctx, (double)done / (double)segments);
+        TRY(search_segment(q, s, at, segment[at].end));
+        if (s->done || (s->w.forward ? at + 1 >= segments : at == 0))
             return NULL;
-        at = w->forward ? at + 1 : at - 1;
+        at = s->w.forward ? at + 1 : at - 1;
     }
 }
 
-struct err *find_writes(struct query_engine *q, uint32_t task, gaddr addr, uint64_t len, const struct window *w,
-                        bool (*each)(void *ctx, const struct write_hit *h), void *ctx, bool *more_out)
+struct err *find_accesses(struct query_engine *q, unsigned what, const struct focus *f, gaddr addr, uint64_t len, const struct window *w,
+                          bool (*each)(void *ctx, const struct write_hit *h), void *ctx, bool *more_out)
 {
     *more_out = false;
     physical_list places = {0};
-    struct moment at = moment_cmp(w->from, end_of_recording(q)) > 0 ? end_of_recording(q) : w->from;
-    struct err *e = resolve(q, at, task, addr, len, &places);
+    struct err *e = resolve(q, f->moment, f->task, addr, len, &places);
+    struct search s = {.what = what, .places = &places, .w = *w, .each = each, .ctx = ctx};
     if (!e)
-        e = search(q, &places, w, each, ctx, more_out);
+        e = search(q, &s);
+    *more_out = s.more;
     vec_deinit(&places);
     return e;
 }
@@ -259,7 +378,7 @@ struct err *find_writes(struct query_engine *q, uint32_t task, gaddr addr, uint6
 static bool keep_hit(void *ctx, const struct write_hit *h)
 {
     *(struct write_hit *)ctx = *h;
-    return true;
+    return false; // the first is the last
 }
 
 struct err *last_write(struct query_engine *q, uint32_t space, uint32_t object, uint64_t start, uint64_t end, struct moment before,
@@ -270,10 +389,9 @@ struct err *last_write(struct query_engine *q, uint32_t space, uint32_t object, 
         vec_push(&places, (struct physical){0, object, start, end, start, {0, 0}, {UINT64_MAX, UINT64_MAX}});
     else
         add_private(q, space, start, end - start, &places);
-    const struct window w = {.from = before, .limit = 1};
     struct write_hit hit = {.size = UINT64_MAX};
-    bool more;
-    struct err *e = search(q, &places, &w, keep_hit, &hit, &more);
+    struct search s = {.what = WATCH_STORES, .places = &places, .w = {.from = before, .limit = 1}, .each = keep_hit, .ctx = &hit};
+    struct err *e = search(q, &s);
     vec_deinit(&places);
     TRY(e);
     *found_out = hit.size != UINT64_MAX;

@@ -7,6 +7,7 @@
  *
  * dataflow_oracle TRACE_DIR [SAMPLES [SEED]]: a copy of a small recording; a database is made in it. */
 #include "forward.h"
+#include "reads.h"
 #include "index/build.h"
 #include "query/query.h"
 #include "replay/replay.h"
@@ -361,8 +362,10 @@ static void apply(struct execution *x, const struct x86_insn *in, struct moment 
     struct shadow_task *t = task_shadow(x->task);
     struct x86_run run = {.before = &x->before, .after = &x->after, .ctx = x, .registers = read_registers, .memory = read_memory};
     changes.count = 0;
-    if (in->class != X86_SYSCALL)
+    if (in->class != X86_SYSCALL) {
         forward_step(replay, at, x->task, x->space, in, &run);
+        reads_step(replay, at, x->task, x->space, in, &run);
+    }
     if (in->class == X86_SYSCALL) { // carried out by the replayer
         set_registers(t, 0, 8, make_node(at, BY_REPLAYER, 0, NULL));
         return;
@@ -432,6 +435,8 @@ static void take_sample(uint32_t task, uint32_t space)
     for (unsigned i = 0; i < s->len; i++)
         write_down(s->memory ? *memory_shadow(space, s->at + i) : task_shadow(task)->bytes[s->at + i], &s->ways[i]);
     forward_begin(replay, s->m, task, space, s->memory, s->at, s->len);
+    if (s->memory)
+        reads_begin(replay, s->m, task, space, s->at, s->len);
     vec_push(&samples, s);
 }
 
@@ -688,6 +693,8 @@ int main(int argc, char **argv)
         ask(q, *s);
     printf("%u checks, %u failures backward\n", checks, failures);
     forward_check(q, &checks, &failures);
+    printf("%u checks, %u failures with those forward\n", checks, failures);
+    reads_check(q, &checks, &failures);
     printf("%u checks, %u failures\n", checks, failures);
     return failures || !checks ? 1 : 0;
 }

@@ -8,13 +8,6 @@
 
 enum { MOST_HELD = 512, MOST_SEEN = 120, MOST_NEW = 64 };
 
-/* A byte that has (a byte of) the value. */
-struct held {
-    bool memory;
-    uint32_t owner, object; /* task of a register; space of private memory */
-    uint64_t at;
-};
-
 enum {
     USE_COPY = 1, USE_SIGN = 2, USE_COMPUTATION = 4, USE_FLAGS = 8, USE_JUMP = 16, USE_ADDRESS = 32, USE_OTHER = 64, USE_OVERWRITTEN = 128,
     USE_CALL = 256, USE_OUTPUT = 512
@@ -42,7 +35,7 @@ struct follower {
 };
 static VEC(struct follower *) followers;
 
-static struct held physical(struct replay *r, uint32_t task, uint32_t space, struct x86_place p)
+struct held physical(struct replay *r, uint32_t task, uint32_t space, struct x86_place p)
 {
     size_t count;
     const struct mapping *maps = replay_mappings(r, space, &count);

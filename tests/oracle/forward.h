@@ -6,6 +6,14 @@
 #include "replay/replay.h"
 #include "x86/x86.h"
 
+/* A byte, wherever it is seen from. */
+struct held {
+    bool memory;
+    uint32_t owner, object; /* task of a register; space of private memory */
+    uint64_t at;
+};
+struct held physical(struct replay *r, uint32_t task, uint32_t space, struct x86_place p);
+
 /* Begins to follow bytes of a register, or memory of a space, from a moment on. */
 void forward_begin(struct replay *r, struct moment m, uint32_t task, uint32_t space, bool memory, uint64_t at, unsigned len);
 /** An instruction that was executed, at least in part; both are as the replay stands behind it. */

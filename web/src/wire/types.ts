@@ -95,8 +95,10 @@ export interface WriteRow {
   readonly task: TaskId;
   readonly address: string;
   readonly size: number;
+  readonly access: "read" | "write";
   readonly before: string | null;
-  readonly after: string | null;
+  /** Of a write. */
+  readonly after?: string | null;
   readonly by: string;
   readonly function?: Func;
   readonly location?: Location;

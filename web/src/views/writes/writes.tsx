@@ -1,4 +1,6 @@
-// Who wrote these bytes: all writes to a range of memory, by instructions and by the kernel, before and after now.
+// Who wrote these bytes: all writes to a range of memory, by instructions and by the kernel, before and after now. On request who read
+// them, too: reads are in no index, so that takes longer.
+import { useState } from "preact/hooks";
 import type { Pane } from "../../model/layout";
 import { addressText, asciiText, bytesText, decimalText, parseAddress, writtenPart } from "../../model/bytes";
 import { focus } from "../../state/focus";
@@ -20,6 +22,7 @@ function Bytes(props: { hex: string | null; new?: boolean }) {
 export function WatchpointView(props: { pane: Pane }) {
   const [address = "", length = "8"] = (props.pane.of ?? "").split(":");
   const start = parseAddress(address) ?? 0n;
+  const [reads, setReads] = useState(false);
   const part = (r: WriteRow, hex: string | null): string | null => writtenPart(hex, start, BigInt(r.address), r.size);
   const offset = (r: WriteRow): string => {
     const at = BigInt(r.address) - start;
@@ -29,7 +32,7 @@ export function WatchpointView(props: { pane: Pane }) {
   const task = focus.value?.task;
   const list = useWindow<WriteRow>(
     "watchpoint",
-    focus.value && { address, length: Number(length), ...(task ? { space: task } : {}) },
+    focus.value && { address, length: Number(length), access: reads ? "both" : "write", ...(task ? { space: task } : {}) },
   );
   useDensity(props.pane, null, list.window.rows);
   return (
@@ -38,19 +41,29 @@ export function WatchpointView(props: { pane: Pane }) {
         <span class="dim">
           {length} {length === "1" ? "byte" : "bytes"} at {address}
         </span>
+        <span class="gap" />
+        <label title="Reads by instructions; what the kernel reads is not recorded">
+          <input type="checkbox" checked={reads} onChange={(e) => setReads(e.currentTarget.checked)} /> reads, too
+        </label>
       </div>
       <WindowList
         label="writes"
         list={list}
-        keyOf={(r) => r.address}
-        empty="never written"
+        keyOf={(r) => `${r.address} ${r.access}`}
+        empty={reads ? "never used" : "never written"}
         title={(r) => `${r.size} bytes at ${r.address}`}
         body={(r) => (
           <>
             <span class="dim">{offset(r)}</span>
             <Bytes hex={part(r, r.before)} />
-            <span class="arrow">→</span>
-            <Bytes hex={part(r, r.after)} new />
+            {r.after === undefined ? (
+              <span class="tag">read</span>
+            ) : (
+              <>
+                <span class="arrow">→</span>
+                <Bytes hex={part(r, r.after)} new />
+              </>
+            )}
             {r.event ? <span class="fn">{r.event.name}</span> : <FuncName of={r.function} />}
             {r.possible && <span class="why">perhaps</span>}
             {!r.event && <Place location={r.location} />}
