@@ -248,10 +248,9 @@ static unsigned emit_add_segment(struct block_maker *m, const struct insn *in, c
     }
     emit_store(e, &s->spill[3], x);
     if (plain) {
-        bool popped = in->z.mnemonic == ZYDIS_MNEMONIC_POP && base == RSP; // addressed with RSP already moved
         emit_load(e, x, segment_base(m, op));
         if (base != NO_REG)
-            emit_mem(e, 8, 0x8d, x, base, x, 1, popped ? 8 : 0);
+            emit_mem(e, 8, 0x8d, x, base, x, 1, (int32_t)popped_before(in, op));
         else
             bytes[in->z.raw.modrm.offset] |= 0x80; // a displacement of 32 bits behind a base in SIB
         set_field(in, bytes, in->z.attributes & ZYDIS_ATTRIB_HAS_SIB ? FIELD_BASE : FIELD_RM, x);

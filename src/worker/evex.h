@@ -133,6 +133,11 @@ evex_operation evex_native, evex_native_scalar, evex_native_compare, evex_native
     evex_mask_to_vector, evex_vector_to_mask, evex_broadcast_mask, evex_compress, evex_expand, evex_conflict, evex_double_sad,
     evex_shuffle_bits, evex_gather, evex_scatter, evex_mask_op;
 
+/* --- evex_float.c --- */
+
+enum { EVEX_CONVERT_TO_INTEGER = 1, EVEX_CONVERT_SIGNED = 2, EVEX_CONVERT_TRUNCATES = 4 };
+evex_operation evex_convert, evex_classify;
+
 /* --- evex_state.c --- */
 
 evex_operation evex_save_state, evex_restore_state;

@@ -17,7 +17,7 @@ enum how {
     FLOAT_SCALAR, COMPARE_NATIVE, COMPARE_FLOAT, FLAGS_FLOAT, ROUND, ROUND_SCALAR,
     MOVE, BLEND, TERNARY, ELEMENTS, COMPARE, TEST, BROADCAST, PERMUTE, PERMUTE_TWO, SHUFFLE_LANES, SHUFFLE_PAIRS, ALIGN, INSERT, EXTRACT,
     EXTRACT_ELEMENT, INSERT_ELEMENT, MOVE_LOW, MOVE_HALF, NARROW, MASK_TO_VECTOR, VECTOR_TO_MASK, BROADCAST_MASK, COMPRESS, EXPAND,
-    CONFLICT, DOUBLE_SAD, SHUFFLE_BITS, GATHER, SCATTER, MASK_OP, SAVE, RESTORE,
+    CONVERT, CONVERT_SCALAR, CLASSIFY, CLASSIFY_SCALAR, CONFLICT, DOUBLE_SAD, SHUFFLE_BITS, GATHER, SCATTER, MASK_OP, SAVE, RESTORE,
     HOW_COUNT
 };
 
@@ -29,6 +29,7 @@ static evex_operation *const operations[HOW_COUNT] = {
     [SHUFFLE_PAIRS] = evex_shuffle_pairs, [ALIGN] = evex_align, [INSERT] = evex_insert, [EXTRACT] = evex_extract, [EXTRACT_ELEMENT] = evex_extract_element,
     [INSERT_ELEMENT] = evex_insert_element, [MOVE_LOW] = evex_move_low, [MOVE_HALF] = evex_move_half, [NARROW] = evex_narrow,
     [MASK_TO_VECTOR] = evex_mask_to_vector, [VECTOR_TO_MASK] = evex_vector_to_mask, [BROADCAST_MASK] = evex_broadcast_mask,
+    [CONVERT] = evex_convert, [CONVERT_SCALAR] = evex_convert, [CLASSIFY] = evex_classify, [CLASSIFY_SCALAR] = evex_classify,
     [COMPRESS] = evex_compress, [EXPAND] = evex_expand, [CONFLICT] = evex_conflict, [DOUBLE_SAD] = evex_double_sad,
     [SHUFFLE_BITS] = evex_shuffle_bits, [GATHER] = evex_gather, [SCATTER] = evex_scatter, [MASK_OP] = evex_mask_op,
     [SAVE] = evex_save_state, [RESTORE] = evex_restore_state,
@@ -126,6 +127,18 @@ static const struct rule rules[] = {
     {M(VPMULTISHIFTQB), SHUFFLE_BITS, EVEX_WHOLE_BYTES},
     PS_PD(VGATHERD, GATHER, 4), PS_PD(VGATHERQ, GATHER, 8), D_Q(VPGATHERD, GATHER, 4), D_Q(VPGATHERQ, GATHER, 8),
     PS_PD(VSCATTERD, SCATTER, 4), PS_PD(VSCATTERQ, SCATTER, 8), D_Q(VPSCATTERD, SCATTER, 4), D_Q(VPSCATTERQ, SCATTER, 8),
+#define TO_INTEGER(name, what) \
+    {M(VCVT##name), CONVERT, EVEX_CONVERT_TO_INTEGER | (what)}, \
+        {M(VCVTT##name), CONVERT, EVEX_CONVERT_TO_INTEGER | EVEX_CONVERT_TRUNCATES | (what)}
+    TO_INTEGER(PS2UDQ, 0), TO_INTEGER(PD2UDQ, 0), TO_INTEGER(PS2UQQ, 0), TO_INTEGER(PD2UQQ, 0),
+    TO_INTEGER(PS2QQ, EVEX_CONVERT_SIGNED), TO_INTEGER(PD2QQ, EVEX_CONVERT_SIGNED),
+    {M(VCVTUDQ2PS), CONVERT, 0}, {M(VCVTUDQ2PD), CONVERT, 0}, {M(VCVTUQQ2PS), CONVERT, 0}, {M(VCVTUQQ2PD), CONVERT, 0},
+    {M(VCVTQQ2PS), CONVERT, EVEX_CONVERT_SIGNED}, {M(VCVTQQ2PD), CONVERT, EVEX_CONVERT_SIGNED},
+    {M(VCVTUSI2SS), CONVERT_SCALAR, 0}, {M(VCVTUSI2SD), CONVERT_SCALAR, 0},
+    {M(VCVTSS2USI), CONVERT_SCALAR, EVEX_CONVERT_TO_INTEGER}, {M(VCVTSD2USI), CONVERT_SCALAR, EVEX_CONVERT_TO_INTEGER},
+    {M(VCVTTSS2USI), CONVERT_SCALAR, EVEX_CONVERT_TO_INTEGER | EVEX_CONVERT_TRUNCATES},
+    {M(VCVTTSD2USI), CONVERT_SCALAR, EVEX_CONVERT_TO_INTEGER | EVEX_CONVERT_TRUNCATES},
+    PS_PD(VFPCLASS, CLASSIFY, 0), SS_SD(VFPCLASS, CLASSIFY_SCALAR, 0),
     // Opmasks
 #define MASKS(name, op) \
     {M(name##B), MASK_OP, EVEX_MASK_OP(op, 1)}, {M(name##W), MASK_OP, EVEX_MASK_OP(op, 2)}, {M(name##D), MASK_OP, EVEX_MASK_OP(op, 4)}, \
@@ -351,6 +364,7 @@ bool evex_prepare(const struct insn *in, struct evex_insn *out)
     }
     out->len = (uint8_t)(in->z.avx.vector_length / 8);
     out->scalar = how == FLOAT_SCALAR || how == ROUND_SCALAR || how == FLAGS_FLOAT || how == MOVE_LOW ||
+                  how == CONVERT_SCALAR || how == CLASSIFY_SCALAR ||
                   in->z.mnemonic == ZYDIS_MNEMONIC_VCMPSS || in->z.mnemonic == ZYDIS_MNEMONIC_VCMPSD;
     if (out->scalar)
         out->len = 16;

@@ -86,6 +86,13 @@ bool is_plain_address(const struct insn *in, const ZydisDecodedOperand *op)
     return in->z.address_width == 64 && op->mem.base != ZYDIS_REGISTER_RIP && (in->z.attributes & ZYDIS_ATTRIB_HAS_MODRM);
 }
 
+int64_t popped_before(const struct insn *in, const ZydisDecodedOperand *op)
+{
+    if (in->z.mnemonic != ZYDIS_MNEMONIC_POP || gpr_number(op->mem.base) != RSP)
+        return 0;
+    return in->z.operand_width == 16 ? 2 : 8;
+}
+
 int64_t displacement(const ZydisDecodedOperand *op)
 {
     return op->mem.disp.has_displacement ? op->mem.disp.value : 0;

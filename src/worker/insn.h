@@ -44,6 +44,8 @@ uint64_t rip_address(const struct insn *in, const ZydisDecodedOperand *op);
 int64_t displacement(const ZydisDecodedOperand *op);
 /** Is the address all in registers and displacement, not relative to RIP or cut to 32 bits? */
 bool is_plain_address(const struct insn *in, const ZydisDecodedOperand *op);
+/** By how much RSP has moved when the operand's address is computed: a pop addresses with RSP behind what it has popped. */
+int64_t popped_before(const struct insn *in, const ZydisDecodedOperand *op);
 bool is_rep(const struct insn *in);
 bool is_string_store(const struct insn *in);
 /** bts, btr, btc with the bit number in a register, which reaches beyond the memory operand. */

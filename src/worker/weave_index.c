@@ -92,9 +92,7 @@ static void plan_store(struct block_maker *m, unsigned idx, const struct version
     }
     unsigned base = gpr_number(op->mem.base), index = gpr_number(op->mem.index);
     bool segment = op->mem.segment == ZYDIS_REGISTER_FS || op->mem.segment == ZYDIS_REGISTER_GS;
-    int64_t off = displacement(op);
-    if (in->z.mnemonic == ZYDIS_MNEMONIC_POP && base == RSP)
-        off += 8;
+    int64_t off = displacement(op) + popped_before(in, op);
     if (base == RSP && index == NO_REG && !segment && is_plain_address(in, op)) {
         add_stack_store(m, idx, v, off, len);
         return;

@@ -154,9 +154,7 @@ static void emit_stack_slot(struct block_maker *m, int32_t off)
 
 static void emit_operand_slot(struct block_maker *m, const struct insn *in, const ZydisDecodedOperand *op)
 {
-    // A pop addresses with RSP already moved.
-    bool popped = in->z.mnemonic == ZYDIS_MNEMONIC_POP && gpr_number(op->mem.base) == RSP;
-    emit_address(m, in, op, popped ? 8 : 0, 0, SCRATCH);
+    emit_address(m, in, op, popped_before(in, op), 0, SCRATCH);
     if (is_bit_string(in))
         emit_bit_offset(m, in);
     emit_slot(m, SCRATCH);

@@ -16,9 +16,9 @@ done
 out=$(mktemp)
 trap 'rm -f "$out"' EXIT
 for feature in AVX512F AVX512BW avx512vl; do
-    for mode in count index; do
-        "$program" rr "$traces/strings-avx" replay -a --mode "$mode" --without "$feature" >"$out" || exit 1
-        cmp "$out" "$traces/strings-avx.stdout" || exit 1
+    for name in strings-avx avx512; do
+        "$program" rr "$traces/$name" replay -a --without "$feature" >"$out" || exit 1
+        cmp "$out" "$traces/$name.stdout" || exit 1
     done
 done
 for name in strings-avx hello-static; do
