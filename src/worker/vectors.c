@@ -2,24 +2,15 @@
 
 #include "x86/xstate.h"
 
-/* CPUID is slow where the machine is virtual. */
-static uint32_t known_offset(unsigned component)
-{
-    static uint32_t offsets[XSTATE_HI16_ZMM + 1];
-    if (!offsets[component])
-        offsets[component] = xstate_offset(component);
-    return offsets[component];
-}
-
 void vector_of_image(const uint8_t *image, unsigned n, uint8_t out[VECTOR_LEN])
 {
     if (n >= 16) {
-        __builtin_memcpy(out, image + known_offset(XSTATE_HI16_ZMM) + 64 * (n - 16), 64);
+        __builtin_memcpy(out, image + xstate_offset(XSTATE_HI16_ZMM) + 64 * (n - 16), 64);
         return;
     }
     __builtin_memcpy(out, image + 160 + 16 * n, 16);
-    __builtin_memcpy(out + 16, image + known_offset(XSTATE_AVX) + 16 * n, 16);
-    __builtin_memcpy(out + 32, image + known_offset(XSTATE_ZMM_HI256) + 32 * n, 32);
+    __builtin_memcpy(out + 16, image + xstate_offset(XSTATE_AVX) + 16 * n, 16);
+    __builtin_memcpy(out + 32, image + xstate_offset(XSTATE_ZMM_HI256) + 32 * n, 32);
 }
 
 void vector_low(unsigned n, uint8_t out[16])
