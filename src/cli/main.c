@@ -1,6 +1,7 @@
 /* The command line: global options, then a subcommand, as in Pernosco's on-premises program. */
 #include "cli/cli.h"
 
+#include "base/allocator.h"
 #include "base/buf.h"
 #include "base/log.h"
 #include "cli/cmd_rr.h"
@@ -151,6 +152,7 @@ static void on_closed_pipe(int signo)
 int main(int argc, char **argv)
 {
     struct arguments a = {0};
+    allocator_setup();
     struct sigaction closed = {.sa_handler = on_closed_pipe};
     sigaction(SIGPIPE, &closed, NULL);
     parse_with_help(&argp, argc, argv, ARGP_IN_ORDER, &a);

@@ -16,7 +16,8 @@
 
 #include <stdio.h>
 
-enum { EVENT_COST = 200000 /* of replaying an event, in instructions */, LEAST_PIECE = 800000, MOST_SEATS = 64, LEAST_SEATS = 2 };
+enum { EVENT_COST = 200000 /* of replaying an event, in instructions */, LEAST_PIECE = 800000, MOST_SEATS = 64, LEAST_SEATS = 2,
+       MEASURE_EVERY = 16 /* times that a seat is used */ };
 
 struct seat {
     struct replay *replay;
@@ -25,6 +26,7 @@ struct seat {
     bool busy;
     bool tracked; /* the stacks of calls are right where the replay stands */
     bool full;    /* no more snapshots can be taken */
+    unsigned uses; /* since its memory was measured */
     uint64_t used;
     uint64_t bytes;
     uint32_t kept; /* bit per snapshot */
@@ -288,7 +290,9 @@ static struct seat *find_seat_locked(struct query_engine *q, size_t segment, str
 
 static void give_back(struct query_engine *q, struct seat *seat)
 {
-    uint64_t bytes = replay_memory(seat->replay) + (seat->origin ? replay_memory(seat->origin) : 0);
+    uint64_t bytes = seat->bytes;
+    if (seat->uses++ % MEASURE_EVERY == 0)
+        bytes = replay_memory(seat->replay) + (seat->origin ? replay_memory(seat->origin) : 0);
     pthread_mutex_lock(&q->seats_lock);
     seat->bytes = bytes;
     seat->busy = false;
@@ -314,7 +318,8 @@ static struct err *prepare(struct query_engine *q, struct seat *seat, struct mom
     unsigned idx = last_kept(seat, m);
     bool done = false;
     if (idx < WORKER_SNAPSHOTS) {
-        TRY(replay_set_mode(seat->replay, tracked ? ENGINE_INDEX : ENGINE_COUNT, NULL));
+        if (seat->tracked != tracked)
+            TRY(replay_set_mode(seat->replay, tracked ? ENGINE_INDEX : ENGINE_COUNT, NULL));
         TRY(replay_go_back(seat->replay, idx, &done));
         seat->tracked = tracked;
     }

@@ -74,7 +74,7 @@ struct wire_reply {
 
 /* A command that needs no answer, in the queue: it is obeyed before the next command. `len` bytes follow, and padding to 8. */
 struct wire_queued {
-    uint32_t op, len; /* WIRE_WRITE or WIRE_BREAKS */
+    uint32_t op, len; /* WIRE_WRITE, WIRE_BREAKS or WIRE_CLOCK */
     uint64_t start;
 };
 

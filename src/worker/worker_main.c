@@ -421,6 +421,13 @@ static int64_t do_write(uint64_t start, uint64_t len, uint8_t *bytes, uint64_t *
     return *done_out == len ? 0 : 14;
 }
 
+static void set_clock(uint64_t stamp, uint64_t icount_base)
+{
+    consume_clock(stamp, icount_base);
+    hooks_clock(stamp, icount_base);
+    steps_clock(stamp, icount_base);
+}
+
 static void obey_queued(uint32_t len)
 {
     uint8_t *queue = window + WINDOW_LEN + CONTROL_LEN;
@@ -430,11 +437,15 @@ static void obey_queued(uint32_t len)
         at += sizeof(q);
         if (q.len > len - at)
             break;
-        uint64_t done;
-        if (q.op == WIRE_BREAKS)
+        uint64_t done, icount_base;
+        if (q.op == WIRE_BREAKS) {
             hooks_set_breaks((const uint64_t *)(void *)(queue + at), q.len / sizeof(uint64_t));
-        else if (do_write(q.start, q.len, queue + at, &done) != 0 && !control->queue_failed)
+        } else if (q.op == WIRE_CLOCK) {
+            memcpy(&icount_base, queue + at, sizeof(icount_base));
+            set_clock(q.start, icount_base);
+        } else if (do_write(q.start, q.len, queue + at, &done) != 0 && !control->queue_failed) {
             control->queue_failed = q.start + done;
+        }
         at += (q.len + 7) & ~7u;
     }
 }
@@ -589,9 +600,7 @@ static void obey(struct wire_command *c, const int fds[MAX_FDS], struct wire_rep
         consume_select(c, window);
         break;
     case WIRE_CLOCK:
-        consume_clock(c->start, c->offset);
-        hooks_clock(c->start, c->offset);
-        steps_clock(c->start, c->offset);
+        set_clock(c->start, c->offset);
         break;
     case WIRE_TAKE:
         reply->value = take(c->kind, &reply->done);

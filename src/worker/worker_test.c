@@ -894,7 +894,7 @@ TEST(a_worker_that_is_killed_gives_an_error)
 {
     struct worker *w = with_program(for_ever, sizeof(for_ever));
     kill(worker_pid(w), SIGKILL);
-    struct err *e = worker_set_icount(w, 0, 0);
+    struct err *e = worker_drop_task(w, 0);
     assert_non_null(e);
     assert_int_equal(err_kind(e), ERR_OS);
     assert_non_null(strstr(err_message(e), "worker died"));

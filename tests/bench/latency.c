@@ -3,6 +3,7 @@
  * JSON for each. Each kind of question has its share of the time; what does not fit in is not asked.
  *
  * latency TRACE_DIR [COLD_QUESTIONS [WARM_QUESTIONS [KIND]]] */
+#include "base/allocator.h"
 #include "base/random.h"
 #include "db/history.h"
 #include "query/query.h"
@@ -183,6 +184,7 @@ static struct place *choose_places(const char *dir, size_t count, size_t *count_
 
 int main(int argc, char **argv)
 {
+    allocator_setup();
     if (argc < 2)
         return 2;
     const char *kind = argc > 4 ? argv[4] : NULL;
