@@ -378,6 +378,10 @@ static bool handle_fault(struct run *run, uint32_t *insns_done, uint32_t *block_
         if (point->spilled[i] != 0xff)
             state->regs[point->spilled[i]] = state->spill[i];
     }
+    for (unsigned i = 0; i < FAULT_VECTORS; i++) {
+        if (point->vectors[i] != 0xff)
+            evex_load_aside(point->vectors[i], i);
+    }
     state->counter = fault.regs[COUNTER];
     if (b->mode != ENGINE_COUNT)
         state->woven = fault.regs[WOVEN];
@@ -416,7 +420,9 @@ static bool handle_fault(struct run *run, uint32_t *insns_done, uint32_t *block_
         return false;
     if (b->mode != run->request->mode && run->request->mode == ENGINE_INDEX) // STEP_BARE
         engine_host_begun(&b->info, 1);
-    run->result->reason = evex_gave_up() ? STOP_UNSUPPORTED : STOP_FAULT;
+    // Exceptions of floating point are not emulated, if not masked.
+    bool unsupported = evex_gave_up() || (fault.signo == 8 && point->vectors[0] != 0xff);
+    run->result->reason = unsupported ? STOP_UNSUPPORTED : STOP_FAULT;
     run->result->signo = fault.signo;
     run->result->si_code = fault.code;
     // Of an illegal instruction or a failed division the address is that of the instruction.

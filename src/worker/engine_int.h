@@ -96,11 +96,13 @@ struct block {
     uint32_t next_hash;     /* index + 1 */
 };
 
+enum { FAULT_VECTORS = 3 };
 /* Where an instruction's own host code begins, and which registers are put aside then: to recover from faults. */
 struct fault_point {
     uint32_t host_off;
     uint16_t insn;          /* the next one to be executed */
     uint8_t spilled[4];     /* register in spill[i], or 0xff */
+    uint8_t vectors[FAULT_VECTORS]; /* vector register in evex_registers->aside[i], or 0xff */
     bool guest;             /* what faults is the instruction itself; else something woven in */
 };
 

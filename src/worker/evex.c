@@ -9,6 +9,10 @@ void evex_init(struct evex_registers *registers, struct engine_state *s)
 {
     evex_registers = registers;
     state = s;
+    for (unsigned i = 0; i < EVEX_LOW; i++)
+        registers->ones[i] = 0xff;
+    for (unsigned i = 0; i < sizeof(registers->low_bits); i++)
+        registers->low_bits[i] = i & 63;
 }
 
 /* --- memory of the guest --- */
@@ -167,10 +171,10 @@ static uint64_t address_of(const struct evex_insn *in)
 
 const uint8_t *evex_vector(unsigned n)
 {
-    if (n < 16 && !evex_registers->upper[n]) {
+    if (n < 16 && evex_registers->upper[n] != EVEX_UPPER_KEPT) {
         for (unsigned i = EVEX_LOW; i < EVEX_LEN; i += 8)
             *(uint64_t *)(void *)&evex_registers->v[n][i] = 0;
-        evex_registers->upper[n] = 1;
+        evex_registers->upper[n] = EVEX_UPPER_KEPT;
     }
     return evex_registers->v[n];
 }
@@ -304,7 +308,7 @@ static void finish_vector(struct evex_work *w)
     for (unsigned i = len; i < EVEX_LEN; i += 8)
         *(uint64_t *)(void *)(v + i) = 0;
     if (n < 16)
-        evex_registers->upper[n] = 1;
+        evex_registers->upper[n] = EVEX_UPPER_KEPT;
 }
 
 static void finish(struct evex_work *w)

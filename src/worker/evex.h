@@ -2,7 +2,7 @@
  *
  * Where the registers are. The lower halves of the first 16 vector registers are in the CPU (ymm0 to ymm15) while the guest
  * runs; all the rest is in struct evex_registers, in the low 2 GiB. A VEX instruction that writes ymm5 makes the upper half
- * of zmm5 zero, for which the translator adds a store of one byte: `upper[5] = 0`.
+ * of zmm5 zero, for which the translator adds a store of one byte: `upper[5]`.
  *
  * How an instruction is done. When it is translated, evex_prepare() makes a struct evex_insn of it, which lies among the stubs of its
  * block, and in its place stands
@@ -10,7 +10,8 @@
  *     mov [state->evex], the evex_insn
  *     jmp [state->call_evex]          saves the general registers, evex_execute(), loads them
  *     vmovdqu ymm_n, [v[n]]           the result
- * so blocks, counts, marks and logs are the same as where the CPU does it itself. evex_execute() gets the operands, which may
+ * or, for what is frequent, code that does it with the CPU's registers (evex_inline.c); so blocks, counts, marks and logs are the same
+ * as where the CPU does it itself. evex_execute() gets the operands, which may
  * fault, as does the guest's instruction then; lets `run` compute `out` from them; and writes as much of that as the mask says.
  *
  * How it is computed. For most there is a VEX instruction that does the same to 256 bits. It is put into `code` with
@@ -22,11 +23,19 @@
 #include "worker/engine_int.h"
 
 enum { EVEX_VECTORS = 32, EVEX_MASKS = 8, EVEX_LEN = 64, EVEX_LOW = 32 };
+/* Where the upper half of one of the first 16 registers is: in v; or it is zero, whatever v has. Eight times that is the distance from
+ * v[n][32] at which it can be read. */
+enum { EVEX_UPPER_KEPT = 0, EVEX_UPPER_ZERO = 4 };
 
 struct evex_registers {
-    uint8_t v[EVEX_VECTORS][EVEX_LEN]; /* of the first 16 the lower halves are valid only within evex_execute() */
+    uint8_t v[EVEX_VECTORS][EVEX_LEN + EVEX_LOW]; /* of the first 16 the lower halves are valid only within evex_execute(); behind each are zeros */
     uint64_t k[EVEX_MASKS];
-    uint8_t upper[16];                 /* 0: the upper half of this register is zero, whatever v says */
+    uint8_t upper[16];
+    /* For evex_inline.c. */
+    uint8_t zeros[EVEX_LOW], ones[EVEX_LOW];
+    uint8_t aside[3][EVEX_LOW]; /* registers that are put aside */
+    uint8_t masked[16];         /* an opmask in the making */
+    uint8_t low_bits[256];      /* the lowest 6 bits of each byte */
 };
 
 enum evex_kind { EVEX_NONE, EVEX_VECTOR, EVEX_MASK, EVEX_GENERAL, EVEX_MEMORY };
@@ -99,8 +108,9 @@ void evex_protection_fault(void) __attribute__((noreturn));
 void evex_give_up(void) __attribute__((noreturn));
 /** The whole of register n, with the upper half of one that has none. */
 const uint8_t *evex_vector(unsigned n);
-/** Makes the lower half of v[n] the CPU's. */
+/** Makes the lower half of v[n] the CPU's; or what was put aside. */
 void evex_load_low(unsigned n);
+void evex_load_aside(unsigned n, unsigned aside);
 uint64_t *evex_general(unsigned number);
 uint64_t *evex_flags(void);
 
@@ -152,6 +162,8 @@ bool evex_concerns(const struct insn *in);
 bool evex_prepare(const struct insn *in, struct evex_insn *out);
 /** Emits an emulated instruction of the block. */
 void evex_emit(struct block_maker *m, unsigned idx);
+/** Emits code that does the instruction without a call. False: there is none. */
+bool evex_emit_inline(struct block_maker *m, unsigned idx, const struct evex_insn *p);
 /** Emits what makes upper halves zero behind a copied instruction that writes vector registers. */
 void evex_emit_upper(struct block_maker *m, const struct insn *in);
 

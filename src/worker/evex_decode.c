@@ -422,6 +422,8 @@ void evex_emit(struct block_maker *m, unsigned idx)
     struct evex_insn prepared;
     if (!evex_prepare(in, &prepared))
         engine_host_fatal("an instruction cannot be emulated any more");
+    if (evex_emit_inline(m, idx, &prepared))
+        return;
     add_point(m, idx, nothing_spilled, true);
     uint32_t stored = (is_low(&prepared.dst) ? 1u << prepared.dst.number : 0) | (is_low(&prepared.src[0]) ? 1u << prepared.src[0].number : 0) |
                       (is_low(&prepared.src[1]) ? 1u << prepared.src[1].number : 0);
@@ -450,7 +452,7 @@ void evex_emit_upper(struct block_maker *m, const struct insn *in)
         return;
     if (in->z.mnemonic == ZYDIS_MNEMONIC_VZEROUPPER || in->z.mnemonic == ZYDIS_MNEMONIC_VZEROALL) {
         for (unsigned i = 0; i < sizeof(evex_registers->upper); i += 4)
-            emit_store_imm(e, &evex_registers->upper[i], 0);
+            emit_store_imm(e, &evex_registers->upper[i], EVEX_UPPER_ZERO * 0x01010101u);
         return;
     }
     for (unsigned i = 0; i < in->z.operand_count; i++) {
@@ -460,8 +462,8 @@ void evex_emit_upper(struct block_maker *m, const struct insn *in)
         ZydisRegisterClass class = ZydisRegisterGetClass(op->reg.value);
         if (class != ZYDIS_REGCLASS_XMM && class != ZYDIS_REGCLASS_YMM)
             continue;
-        emit_bytes(e, (const uint8_t[]){0xc6, 0x04, 0x25}, 3); // mov byte [upper[n]], 0
+        emit_bytes(e, (const uint8_t[]){0xc6, 0x04, 0x25}, 3); // mov byte [upper[n]], EVEX_UPPER_ZERO
         emit32(e, (uint32_t)(uintptr_t)&evex_registers->upper[ZydisRegisterGetId(op->reg.value)]);
-        emit8(e, 0);
+        emit8(e, EVEX_UPPER_ZERO);
     }
 }

@@ -51,6 +51,11 @@ void evex_load_low(unsigned n)
     evex_load_lane(n, evex_registers->v[n]);
 }
 
+void evex_load_aside(unsigned n, unsigned aside)
+{
+    evex_load_lane(n, evex_registers->aside[aside]);
+}
+
 static void move_low(uint8_t *to, const uint8_t *from)
 {
     for (unsigned i = 0; i < EVEX_LOW; i += 8)

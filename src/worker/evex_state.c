@@ -49,7 +49,8 @@ static void get_component(unsigned component, uint8_t *out)
             copy(out + n * EVEX_LOW, evex_vector(n) + EVEX_LOW, EVEX_LOW);
         break;
     default:
-        copy(out, evex_registers->v[16], length_of[component]);
+        for (unsigned n = 16; n < EVEX_VECTORS; n++)
+            copy(out + (n - 16) * EVEX_LEN, evex_registers->v[n], EVEX_LEN);
     }
 }
 
@@ -66,11 +67,12 @@ static void set_component(unsigned component, const uint8_t *from)
     case XSTATE_ZMM_HI256:
         for (unsigned n = 0; n < 16; n++) {
             copy(evex_registers->v[n] + EVEX_LOW, from + n * EVEX_LOW, EVEX_LOW);
-            evex_registers->upper[n] = 1;
+            evex_registers->upper[n] = EVEX_UPPER_KEPT;
         }
         break;
     default:
-        copy(evex_registers->v[16], from, length_of[component]);
+        for (unsigned n = 16; n < EVEX_VECTORS; n++)
+            copy(evex_registers->v[n], from + (n - 16) * EVEX_LEN, EVEX_LEN);
     }
 }
 

@@ -47,6 +47,7 @@ void add_point(struct block_maker *m, unsigned insn, const uint8_t spilled[4], b
     struct fault_point *p = &m->t->points[m->t->point_count++];
     *p = (struct fault_point){.host_off = (uint32_t)(m->hot.at - m->t->hot), .insn = (uint16_t)insn, .guest = guest};
     __builtin_memcpy(p->spilled, spilled, sizeof(p->spilled));
+    __builtin_memset(p->vectors, NO_REG, sizeof(p->vectors));
 }
 
 unsigned pick_scratch(uint32_t used, bool low)

@@ -1,0 +1,582 @@
+/* Emulated instructions that need no call: code for AVX2 in their place, some ten times as fast. For what is frequent: whole registers
+ * moved, computed by a VEX instruction on each half, compared into an opmask; opmasks to and from general registers, and kortest.
+ *
+ * Vector registers s, t and u and a general register x are put aside where they are needed. Memory is accessed before anything is
+ * written, so what faults leaves all as it was: the upper half of a result is computed first, with the lower half of memory kept in u.
+ * No flags are touched. */
+#include "worker/evex.h"
+
+#include "worker/maker.h"
+
+enum { VECTOR_MOVE_LOAD = 0x6f, VECTOR_MOVE_STORE = 0x7f, PP_66 = 1, PP_F3 = 2, MAP_0F = 1, MAP_0F3A = 3 };
+enum { S, T, U };
+
+/* An operand of a VEX instruction: a vector register; memory at an address below 2 GiB, at [x + off], or at [x * 8 + an address]. */
+struct place {
+    enum { IN_REGISTER, ABSOLUTE, BEHIND_X, SCALED_X } kind;
+    unsigned reg, off;
+    const void *at;
+};
+
+struct inliner {
+    struct block_maker *m;
+    const struct insn *in;
+    const struct evex_insn *p;
+    unsigned x;
+    unsigned y[3];        /* S, T, U */
+    unsigned vectors;     /* mask of those that are put aside */
+    bool x_used;
+    uint8_t spilled[4];
+};
+
+static void emit_place(struct emitter *e, unsigned reg, struct place to)
+{
+    reg &= 7;
+    switch (to.kind) {
+    case IN_REGISTER:
+        emit8(e, (uint8_t)(0xc0 | reg << 3 | (to.reg & 7)));
+        break;
+    case ABSOLUTE:
+        emit8(e, (uint8_t)(0x04 | reg << 3));
+        emit8(e, 0x25);
+        emit32(e, (uint32_t)(uintptr_t)to.at);
+        break;
+    case BEHIND_X:
+        emit8(e, (uint8_t)(0x40 | reg << 3 | (to.reg & 7)));
+        emit8(e, (uint8_t)to.off);
+        break;
+    default:
+        emit8(e, (uint8_t)(0x04 | reg << 3));
+        emit8(e, (uint8_t)(0xc5 | (to.reg & 7) << 3));
+        emit32(e, (uint32_t)(uintptr_t)to.at);
+    }
+}
+
+static void emit_vex(struct emitter *e, unsigned l, unsigned map, unsigned pp, unsigned w, unsigned opcode, unsigned reg,
+                     unsigned vvvv, struct place rm)
+{
+    bool x = rm.kind == SCALED_X && rm.reg >= 8, b = (rm.kind == IN_REGISTER || rm.kind == BEHIND_X) && rm.reg >= 8;
+    emit8(e, 0xc4);
+    emit8(e, (uint8_t)((reg >= 8 ? 0 : 0x80) | (x ? 0 : 0x40) | (b ? 0 : 0x20) | map));
+    emit8(e, (uint8_t)(w << 7 | (~vvvv & 15) << 3 | l << 2 | pp));
+    emit8(e, (uint8_t)opcode);
+    emit_place(e, reg, rm);
+}
+
+static struct place in_register(unsigned reg)
+{
+    return (struct place){.kind = IN_REGISTER, .reg = reg};
+}
+
+static struct place absolute(const void *at)
+{
+    return (struct place){.kind = ABSOLUTE, .at = at};
+}
+
+static struct place behind_x(const struct inliner *c, unsigned off)
+{
+    return (struct place){.kind = BEHIND_X, .reg = c->x, .off = off};
+}
+
+static void emit_load_vector(const struct inliner *c, unsigned reg, struct place from)
+{
+    if (from.kind == IN_REGISTER && from.reg == reg)
+        return;
+    emit_vex(&c->m->hot, 1, MAP_0F, PP_F3, 0, VECTOR_MOVE_LOAD, reg, 0, from);
+}
+
+static void emit_store_vector(const struct inliner *c, struct place to, unsigned reg)
+{
+    emit_vex(&c->m->hot, 1, MAP_0F, PP_F3, 0, VECTOR_MOVE_STORE, reg, 0, to);
+}
+
+static void emit_store_byte(struct emitter *e, const void *at, uint8_t v)
+{
+    emit_bytes(e, (const uint8_t[]){0xc6, 0x04, 0x25}, 3); // mov byte [at], v
+    emit32(e, (uint32_t)(uintptr_t)at);
+    emit8(e, v);
+}
+
+static void emit_store_zero(struct emitter *e, const void *at)
+{
+    emit_bytes(e, (const uint8_t[]){0x48, 0xc7, 0x04, 0x25}, 4); // mov qword [at], 0
+    emit32(e, (uint32_t)(uintptr_t)at);
+    emit32(e, 0);
+}
+
+/* --- halves of registers --- */
+
+static struct place low_of(unsigned n)
+{
+    return n < 16 ? in_register(n) : absolute(evex_registers->v[n]);
+}
+
+/* May use x. */
+static struct place high_of(const struct inliner *c, unsigned n)
+{
+    struct emitter *e = &c->m->hot;
+    if (n >= 16)
+        return absolute(&evex_registers->v[n][EVEX_LOW]);
+    if (c->x >= 8)
+        emit8(e, 0x44);
+    emit_bytes(e, (const uint8_t[]){0x0f, 0xb6}, 2); // movzx x, byte [upper[n]]
+    emit_place(e, c->x, absolute(&evex_registers->upper[n]));
+    return (struct place){.kind = SCALED_X, .reg = c->x, .at = &evex_registers->v[n][EVEX_LOW]};
+}
+
+static void set_high(const struct inliner *c, unsigned n, unsigned reg)
+{
+    emit_store_vector(c, absolute(&evex_registers->v[n][EVEX_LOW]), reg);
+    if (n < 16)
+        emit_store_byte(&c->m->hot, &evex_registers->upper[n], EVEX_UPPER_KEPT);
+}
+
+static void clear_high(const struct inliner *c, unsigned n)
+{
+    if (n < 16) {
+        emit_store_byte(&c->m->hot, &evex_registers->upper[n], EVEX_UPPER_ZERO);
+        return;
+    }
+    for (unsigned i = EVEX_LOW; i < EVEX_LEN; i += 8)
+        emit_store_zero(&c->m->hot, &evex_registers->v[n][i]);
+}
+
+static bool is_vector(const struct evex_operand *op)
+{
+    return op->kind == EVEX_VECTOR;
+}
+
+/* --- what is put aside --- */
+
+static void begin(struct inliner *c, struct block_maker *m, unsigned idx, const struct evex_insn *p, unsigned vectors, bool x_used)
+{
+    *c = (struct inliner){.m = m, .in = &m->insns[idx], .p = p, .vectors = vectors, .x_used = x_used,
+                          .spilled = {NO_REG, NO_REG, NO_REG, NO_REG}};
+    uint32_t used = 0;
+    const struct evex_operand *ops[3] = {&p->dst, &p->src[0], &p->src[1]};
+    for (unsigned i = 0; i < 3; i++) {
+        if (is_vector(ops[i]) && ops[i]->number < 16)
+            used |= 1u << ops[i]->number;
+    }
+    for (unsigned i = 0, n = 0; i < 3; n++) {
+        if (!(used >> n & 1))
+            c->y[i++] = n;
+    }
+    // Not RAX and RCX, which kortest and tests of alignment use.
+    c->x = m->weaves ? SCRATCH : pick_scratch(registers_used(c->in) | m->stolen | 1u << RAX | 1u << RCX, false);
+    if (x_used && !m->weaves) {
+        c->spilled[0] = (uint8_t)c->x;
+        emit_store(&m->hot, &m->t->state->spill[0], c->x);
+    }
+    uint8_t lanes[FAULT_VECTORS];
+    for (unsigned i = 0; i < 3; i++) {
+        lanes[i] = vectors >> i & 1 ? (uint8_t)c->y[i] : NO_REG;
+        if (vectors >> i & 1)
+            emit_store_vector(c, absolute(evex_registers->aside[i]), c->y[i]);
+    }
+    add_point(m, idx, c->spilled, true);
+    __builtin_memcpy(m->t->points[m->t->point_count - 1].vectors, lanes, sizeof(lanes));
+}
+
+static void end(const struct inliner *c)
+{
+    for (unsigned i = 0; i < 3; i++) {
+        if (c->vectors >> i & 1)
+            emit_load_vector(c, c->y[i], absolute(evex_registers->aside[i]));
+    }
+    if (c->spilled[0] != NO_REG)
+        emit_load(&c->m->hot, c->x, &c->m->t->state->spill[0]);
+}
+
+/* The address of the memory operand into x; faults if it is to be a multiple of 64 and is not. */
+static void emit_guest_address(const struct inliner *c)
+{
+    struct block_maker *m = c->m;
+    struct emitter *e = &m->hot;
+    const ZydisDecodedOperand *op = memory_operand(c->in, false);
+    emit_address(m, c->in, op, 0, 0, c->x);
+    if (!c->p->aligned || c->p->len != EVEX_LEN)
+        return;
+    const uint8_t spilled[4] = {c->spilled[0], RCX, NO_REG, NO_REG};
+    struct fault_point *p = &m->t->points[m->t->point_count - 1];
+    uint8_t lanes[FAULT_VECTORS];
+    __builtin_memcpy(lanes, p->vectors, sizeof(lanes));
+    unsigned idx = p->insn;
+    emit_store(e, &m->t->state->spill[1], RCX);
+    emit_bytes(e, (const uint8_t[]){(uint8_t)(c->x >= 8 ? 0x41 : 0x40), 0x0f, 0xb6, (uint8_t)(0xc8 | (c->x & 7))}, 4); // movzx ecx, x
+    emit_bytes(e, (const uint8_t[]){0x0f, 0xb6, 0x89}, 3); // movzx ecx, byte [rcx + low_bits]
+    emit32(e, (uint32_t)(uintptr_t)evex_registers->low_bits);
+    emit_bytes(e, (const uint8_t[]){0xe3, 12}, 2); // jrcxz over the fault
+    add_point(m, idx, spilled, true);
+    __builtin_memcpy(m->t->points[m->t->point_count - 1].vectors, lanes, sizeof(lanes));
+    emit_bytes(e, (const uint8_t[]){0x48, 0xb9, 0, 0, 0, 0, 0, 0, 0, 0x80, 0x8a, 0x09}, 12); // mov rcx, 1 << 63; mov cl, [rcx]
+    emit_load(e, RCX, &m->t->state->spill[1]);
+    add_point(m, idx, c->spilled, true);
+    __builtin_memcpy(m->t->points[m->t->point_count - 1].vectors, lanes, sizeof(lanes));
+}
+
+/* --- by a VEX instruction for each half --- */
+
+static bool is_whole(const struct evex_insn *p, const struct evex_operand *op)
+{
+    return op->kind == EVEX_NONE || ((op->kind == EVEX_VECTOR || op->kind == EVEX_MEMORY) && op->len == p->len);
+}
+
+/* By an immediate: the destination is in vvvv. */
+static bool is_shift(const struct insn *in)
+{
+    return in->op[0].encoding == ZYDIS_OPERAND_ENCODING_NDSNDD;
+}
+
+static void emit_operation(const struct inliner *c, bool high, unsigned reg, unsigned vvvv, struct place rm)
+{
+    const uint8_t *code = c->p->code;
+    unsigned l = high || c->p->len >= EVEX_LOW, w = code[2] >> 7, pp = code[2] & 3, map = code[1] & 31;
+    if (is_shift(c->in) && rm.kind != IN_REGISTER) {
+        emit_load_vector(c, c->y[S], rm);
+        rm = in_register(c->y[S]);
+    }
+    if (is_shift(c->in)) // ModRM.reg is opcode, and the destination in vvvv
+        emit_vex(&c->m->hot, l, map, pp, w, code[3], code[4] >> 3 & 7, reg, rm);
+    else
+        emit_vex(&c->m->hot, l, map, pp, w, code[3], reg, vvvv, rm);
+    if (c->in->z.raw.imm[0].size)
+        emit8(&c->m->hot, code[5]);
+}
+
+static bool inline_native(struct block_maker *m, unsigned idx, const struct evex_insn *p)
+{
+    if (p->mask || p->broadcast || p->rounding || p->lane != (p->len == 16 ? 16 : EVEX_LOW) || p->dst.kind != EVEX_VECTOR || !is_whole(p, &p->dst) ||
+        !is_whole(p, &p->src[0]) || !is_whole(p, &p->src[1]) || m->insns[idx].z.mnemonic == ZYDIS_MNEMONIC_VCVTPS2PH)
+        return false;
+    bool two = p->src[1].kind, whole = p->len == EVEX_LEN, fma = m->insns[idx].z.meta.category == ZYDIS_CATEGORY_VFMA;
+    const struct evex_operand *b = &p->src[two ? 1 : 0];
+    bool memory = b->kind == EVEX_MEMORY;
+    if (memory && is_shift(&m->insns[idx])) // VEX has shifts of registers only
+        return false;
+    unsigned d = p->dst.number, a = p->src[0].number;
+    struct inliner inliner, *c = &inliner;
+    begin(c, m, idx, p, 1u << S | (fma ? 1u << T : 0) | (memory && whole ? 1u << U : 0), memory || whole);
+    unsigned first = fma ? c->y[T] : c->y[S]; // for the first operand
+    if (whole) {
+        if (fma)
+            emit_load_vector(c, c->y[S], high_of(c, d));
+        if (two)
+            emit_load_vector(c, first, high_of(c, a));
+        struct place rm;
+        if (memory) {
+            emit_guest_address(c);
+            emit_load_vector(c, c->y[U], behind_x(c, 0));
+            rm = behind_x(c, EVEX_LOW);
+        } else {
+            rm = high_of(c, b->number);
+        }
+        emit_operation(c, true, c->y[S], two ? first : 0, rm);
+        set_high(c, d, c->y[S]);
+    }
+    unsigned to = d < 16 ? d : c->y[S];
+    if (fma)
+        emit_load_vector(c, to, low_of(d));
+    if (two && a >= 16)
+        emit_load_vector(c, first, low_of(a));
+    struct place rm = memory ? in_register(c->y[U]) : low_of(b->number);
+    if (memory && !whole) {
+        emit_guest_address(c);
+        rm = behind_x(c, 0);
+    }
+    emit_operation(c, false, to, two ? (a >= 16 ? first : a) : 0, rm);
+    if (d >= 16)
+        emit_store_vector(c, low_of(d), to);
+    if (!whole)
+        clear_high(c, d);
+    end(c);
+    return true;
+}
+
+/* --- moves --- */
+
+/* vmovdqu, vmovdqa if `aligned`, of all of a register's lower half or of 16 bytes. */
+static void emit_move(const struct inliner *c, bool store, unsigned reg, struct place to)
+{
+    bool aligned = c->p->aligned && c->p->len <= EVEX_LOW;
+    emit_vex(&c->m->hot, c->p->len >= EVEX_LOW, MAP_0F, aligned ? PP_66 : PP_F3, 0, store ? VECTOR_MOVE_STORE : VECTOR_MOVE_LOAD, reg, 0,
+             to);
+}
+
+static void inline_load(struct block_maker *m, unsigned idx, const struct evex_insn *p)
+{
+    unsigned d = p->dst.number;
+    bool whole = p->len == EVEX_LEN;
+    struct inliner inliner, *c = &inliner;
+    begin(c, m, idx, p, 1u << S | (whole ? 1u << T : 0), true);
+    emit_guest_address(c);
+    if (whole) {
+        emit_load_vector(c, c->y[S], behind_x(c, 0));
+        emit_load_vector(c, c->y[T], behind_x(c, EVEX_LOW));
+        set_high(c, d, c->y[T]);
+    } else {
+        emit_move(c, false, c->y[S], behind_x(c, 0));
+        clear_high(c, d);
+    }
+    if (d < 16)
+        emit_load_vector(c, d, in_register(c->y[S]));
+    else
+        emit_store_vector(c, low_of(d), c->y[S]);
+    end(c);
+}
+
+static void inline_store(struct block_maker *m, unsigned idx, const struct evex_insn *p)
+{
+    unsigned n = p->src[0].number;
+    bool whole = p->len == EVEX_LEN;
+    struct inliner inliner, *c = &inliner;
+    begin(c, m, idx, p, 1u << S | (whole ? 1u << T : 0), true);
+    if (whole)
+        emit_load_vector(c, c->y[T], high_of(c, n));
+    emit_guest_address(c);
+    if (whole) { // the lower half is written as it is first: if it cannot be, nor must the upper half
+        emit_load_vector(c, c->y[S], behind_x(c, 0));
+        emit_store_vector(c, behind_x(c, 0), c->y[S]);
+        emit_store_vector(c, behind_x(c, EVEX_LOW), c->y[T]);
+    }
+    unsigned from = n < 16 ? n : c->y[S];
+    emit_load_vector(c, from, low_of(n));
+    emit_move(c, true, from, behind_x(c, 0));
+    end(c);
+}
+
+static bool inline_move(struct block_maker *m, unsigned idx, const struct evex_insn *p)
+{
+    if (p->mask)
+        return false;
+    if (p->src[0].kind == EVEX_MEMORY) {
+        inline_load(m, idx, p);
+        return true;
+    }
+    if (p->dst.kind == EVEX_MEMORY) {
+        inline_store(m, idx, p);
+        return true;
+    }
+    unsigned d = p->dst.number, n = p->src[0].number;
+    struct inliner inliner, *c = &inliner;
+    begin(c, m, idx, p, 1u << S, p->len == EVEX_LEN);
+    if (p->len == EVEX_LEN) {
+        emit_load_vector(c, c->y[S], high_of(c, n));
+        set_high(c, d, c->y[S]);
+    } else {
+        clear_high(c, d);
+    }
+    unsigned to = d < 16 ? d : c->y[S];
+    emit_vex(&m->hot, p->len >= EVEX_LOW, MAP_0F, PP_F3, 0, VECTOR_MOVE_LOAD, to, 0, low_of(n));
+    if (d >= 16)
+        emit_store_vector(c, low_of(d), to);
+    end(c);
+    return true;
+}
+
+/* --- compares --- */
+
+/* vpcmpeq for elements of each size. */
+static void emit_equal(const struct inliner *c, unsigned l, unsigned element, unsigned reg, unsigned a, struct place b)
+{
+    static const uint8_t opcodes[] = {[1] = 0x74, [2] = 0x75, [4] = 0x76, [8] = 0x29};
+    emit_vex(&c->m->hot, l, element == 8 ? 2 : MAP_0F, PP_66, 0, opcodes[element], reg, a, b);
+}
+
+enum { OPCODE_PAND = 0xdb, OPCODE_PXOR = 0xef };
+
+/* The comparison of one half, or less, as a vector of ones and zeros: in `to`. */
+static void emit_compared(const struct inliner *c, unsigned to, unsigned a, struct place b, bool inverted)
+{
+    const struct evex_insn *p = c->p;
+    unsigned l = p->len >= EVEX_LOW, element = p->src[0].element;
+    if (p->run == evex_native_compare) {
+        emit_vex(&c->m->hot, l, p->code[1] & 31, p->code[2] & 3, p->code[2] >> 7, p->code[3], to, a, b);
+        if (c->in->z.raw.imm[0].size)
+            emit8(&c->m->hot, p->code[5]);
+    } else if (p->run == evex_test) {
+        emit_vex(&c->m->hot, l, MAP_0F, PP_66, 0, OPCODE_PAND, to, a, b);
+        emit_equal(c, l, element, to, to, absolute(evex_registers->zeros));
+    } else {
+        emit_equal(c, l, element, to, a, b);
+    }
+    if (inverted)
+        emit_vex(&c->m->hot, l, MAP_0F, PP_66, 0, OPCODE_PXOR, to, to, absolute(evex_registers->ones));
+}
+
+/* Stores a part of a general register. */
+static void emit_store_part(struct emitter *e, const void *at, unsigned reg, unsigned bytes)
+{
+    if (bytes == 2)
+        emit8(e, 0x66);
+    emit8(e, (uint8_t)(0x40 | (bytes == 8 ? 8 : 0) | (reg >= 8 ? 4 : 0)));
+    emit8(e, bytes == 1 ? 0x88 : 0x89);
+    emit_place(e, reg, absolute(at));
+}
+
+/* One bit of each element of S, or with two halves of S and then T, to `k`. */
+static void emit_signs(const struct inliner *c, uint8_t *k)
+{
+    struct emitter *e = &c->m->hot;
+    const struct evex_insn *p = c->p;
+    unsigned element = p->src[0].element, l = p->len >= EVEX_LOW;
+    bool whole = p->len == EVEX_LEN;
+    emit_store_zero(e, k);
+    if (element == 8 && whole) { // to elements of 4 bytes
+        emit_vex(e, 1, MAP_0F, 0, 0, 0xc6, c->y[S], c->y[S], in_register(c->y[T])); // vshufps s, s, t
+        emit8(e, 0x88);
+        emit_vex(e, 1, MAP_0F3A, PP_66, 1, 0x00, c->y[S], 0, in_register(c->y[S])); // vpermq s, s
+        emit8(e, 0xd8);
+        element = 4;
+        whole = false;
+    }
+    for (unsigned half = 0; half < 1u + whole; half++) {
+        unsigned y = c->y[half ? T : S];
+        if (element == 2) { // to bytes, and what is doubled away
+            emit_vex(e, l, MAP_0F, PP_66, 0, 0x63, y, y, absolute(evex_registers->zeros)); // vpacksswb y, y, zeros
+            if (l) {
+                emit_vex(e, 1, MAP_0F3A, PP_66, 1, 0x00, y, 0, in_register(y));
+                emit8(e, 0xd8);
+            }
+        }
+        if (element <= 2)
+            emit_vex(e, l, MAP_0F, PP_66, 0, 0xd7, c->x, 0, in_register(y)); // vpmovmskb x, y
+        else
+            emit_vex(e, l, MAP_0F, element == 8 ? PP_66 : 0, 0, 0x50, c->x, 0, in_register(y)); // vmovmskps, vmovmskpd
+        unsigned bytes = EVEX_LOW / element / 8;
+        emit_store_part(e, k + half * bytes, c->x, bytes ? bytes : 1);
+    }
+}
+
+static bool inline_compare(struct block_maker *m, unsigned idx, const struct evex_insn *p)
+{
+    const struct evex_operand *b = &p->src[1];
+    bool memory = b->kind == EVEX_MEMORY, whole = p->len == EVEX_LEN, inverted = false;
+    if (p->broadcast || p->rounding || p->scalar || p->dst.kind != EVEX_MASK || (p->mask && (memory || p->is_float)))
+        return false;
+    if (p->run == evex_compare) {
+        if (p->imm & 3)
+            return false;
+        inverted = p->imm & 4;
+    } else if (p->run == evex_test) {
+        inverted = p->what != EVEX_NOT;
+    }
+    unsigned a = p->src[0].number;
+    struct inliner inliner, *c = &inliner;
+    begin(c, m, idx, p, 1u << S | (whole ? 1u << T : 0) | (memory && whole ? 1u << U : 0), true);
+    unsigned s = c->y[S], t = c->y[T];
+    if (whole) {
+        emit_load_vector(c, t, high_of(c, a));
+        struct place rm;
+        if (memory) {
+            emit_guest_address(c);
+            emit_load_vector(c, c->y[U], behind_x(c, 0));
+            rm = behind_x(c, EVEX_LOW);
+        } else {
+            rm = high_of(c, b->number);
+        }
+        emit_compared(c, t, t, rm, inverted);
+    }
+    struct place rm = memory ? in_register(c->y[U]) : low_of(b->number);
+    if (memory && !whole) {
+        emit_guest_address(c);
+        rm = behind_x(c, 0);
+    }
+    if (a >= 16)
+        emit_load_vector(c, s, low_of(a));
+    emit_compared(c, s, a >= 16 ? s : a, rm, inverted);
+    uint8_t *k = (uint8_t *)&evex_registers->k[p->dst.number];
+    if (!p->mask) {
+        emit_signs(c, k);
+    } else {
+        emit_signs(c, evex_registers->masked);
+        emit_vex(&m->hot, 0, MAP_0F, PP_F3, 0, 0x7e, s, 0, absolute(evex_registers->masked)); // vmovq s, [masked]
+        emit_vex(&m->hot, 0, MAP_0F, PP_66, 0, OPCODE_PAND, s, s, absolute(&evex_registers->k[p->mask]));
+        emit_vex(&m->hot, 0, MAP_0F, PP_66, 0, 0xd6, s, 0, absolute(k)); // vmovq [k], s
+    }
+    end(c);
+    return true;
+}
+
+/* --- opmasks --- */
+
+/* Loads `bytes` of an opmask, zero-extended. */
+static void emit_load_mask(struct emitter *e, unsigned reg, const uint64_t *k, unsigned bytes)
+{
+    emit8(e, (uint8_t)(0x40 | (bytes == 8 ? 8 : 0) | (reg >= 8 ? 4 : 0)));
+    if (bytes <= 2)
+        emit8(e, 0x0f);
+    emit8(e, bytes == 1 ? 0xb6 : bytes == 2 ? 0xb7 : 0x8b);
+    emit_place(e, reg, absolute(k));
+}
+
+static void inline_mask_move(struct block_maker *m, unsigned idx, const struct evex_insn *p, unsigned bytes)
+{
+    struct emitter *e = &m->hot;
+    struct inliner inliner, *c = &inliner;
+    unsigned from = p->src[0].number, to = p->dst.number;
+    bool stolen = (p->src[0].kind == EVEX_GENERAL && is_stolen(m, from)) || (p->dst.kind == EVEX_GENERAL && is_stolen(m, to)),
+         between = p->src[0].kind == p->dst.kind;
+    begin(c, m, idx, p, 0, stolen || between);
+    if (p->dst.kind == EVEX_GENERAL) {
+        emit_load_mask(e, stolen ? c->x : to, &evex_registers->k[from], bytes);
+        if (stolen)
+            emit_store(e, guest_reg(m, to), c->x);
+    } else {
+        unsigned reg = stolen || between ? c->x : from;
+        if (stolen)
+            emit_load(e, reg, guest_reg(m, from));
+        if (between)
+            emit_load_mask(e, reg, &evex_registers->k[from], bytes);
+        emit_store_zero(e, &evex_registers->k[to]);
+        emit_store_part(e, &evex_registers->k[to], reg, bytes);
+    }
+    end(c);
+}
+
+/* kortest: ZF if all bits are 0, CF if all are 1; the other flags become 0. */
+static void inline_mask_test(struct block_maker *m, unsigned idx, const struct evex_insn *p, unsigned bytes)
+{
+    struct emitter *e = &m->hot;
+    struct inliner inliner, *c = &inliner;
+    begin(c, m, idx, p, 0, true);
+    uint8_t r = (uint8_t)(c->x >= 8 ? 4 : 0), b = (uint8_t)(c->x >= 8 ? 1 : 0), low = c->x & 7;
+    emit_store(e, &m->t->state->spill[1], RAX);
+    emit_load_mask(e, c->x, &evex_registers->k[p->src[0].number], bytes);
+    if (bytes == 2)
+        emit8(e, 0x66);
+    emit8(e, (uint8_t)(0x40 | (bytes == 8 ? 8 : 0) | r));
+    emit8(e, bytes == 1 ? 0x0a : 0x0b); // or x, [k]
+    emit_place(e, c->x, absolute(&evex_registers->k[p->src[1].number]));
+    if (bytes == 2)
+        emit8(e, 0x66);
+    emit8(e, (uint8_t)(0x40 | (bytes == 8 ? 8 : 0) | b));
+    emit_bytes(e, (const uint8_t[]){bytes == 1 ? 0x80 : 0x83, (uint8_t)(0xf8 | low), 0xff}, 3); // cmp x, -1
+    emit_bytes(e, (const uint8_t[]){0x0f, 0x93, 0xc0}, 3);                                      // setae al
+    emit_bytes(e, (const uint8_t[]){(uint8_t)(0x48 | r | b), 0x85, (uint8_t)(0xc0 | low << 3 | low)}, 3); // test x, x
+    emit_bytes(e, (const uint8_t[]){(uint8_t)(0x40 | b), 0x0f, 0x94, (uint8_t)(0xc0 | low)}, 4);          // sete x
+    emit_bytes(e, (const uint8_t[]){(uint8_t)(0x40 | b), 0xc0, (uint8_t)(0xe0 | low), 6}, 4);             // shl x, 6
+    emit_bytes(e, (const uint8_t[]){(uint8_t)(0x40 | b), 0x0a, (uint8_t)(0xc0 | low)}, 3);                // or al, x: clears OF
+    emit_bytes(e, (const uint8_t[]){0x88, 0xc4, 0x9e}, 3);                                                // mov ah, al; sahf
+    emit_load(e, RAX, &m->t->state->spill[1]);
+    end(c);
+}
+
+bool evex_emit_inline(struct block_maker *m, unsigned idx, const struct evex_insn *p)
+{
+    if (p->run == evex_native)
+        return inline_native(m, idx, p);
+    if (p->run == evex_move)
+        return inline_move(m, idx, p);
+    if (p->run == evex_native_compare || p->run == evex_compare || p->run == evex_test)
+        return inline_compare(m, idx, p);
+    if (p->run == evex_mask_op && (p->what & 15) == EVEX_K_MOV && p->src[0].kind != EVEX_MEMORY && p->dst.kind != EVEX_MEMORY) {
+        inline_mask_move(m, idx, p, p->what >> 4);
+        return true;
+    }
+    if (p->run == evex_mask_op && (p->what & 15) == EVEX_K_ORTEST) {
+        inline_mask_test(m, idx, p, p->what >> 4);
+        return true;
+    }
+    return false;
+}
