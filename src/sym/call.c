@@ -7,7 +7,7 @@
  * MEMORY, is on the stack, from rsp + 8 up. Optimised code has location lists that are right at the
  * entry, and whose clones (.constprop, .isra) have parameters of their own: there the list is asked
  * first. */
-#include "sym/sym_int.h"
+#include "sym/expression_int.h"
 
 enum arg_class { CLASS_NONE, CLASS_INTEGER, CLASS_SSE, CLASS_SSEUP, CLASS_X87, CLASS_MEMORY };
 
@@ -254,30 +254,58 @@ static bool has_location_list(const struct sym_variable *v)
            form == DW_FORM_data8;
 }
 
+/* Where the calling convention puts an argument. stack: where those in memory begin. */
+static struct err *find_argument(struct sym_module *m, const struct sym_function *fn,
+                                 const struct sym_variables *all, size_t idx, gaddr stack,
+                                 struct pieces *out, bool *by_reference_out)
+{
+    const struct sym_type *result;
+    struct classes c;
+    struct used used = {0};
+    *out = (struct pieces){0};
+    TRY(sym_return_type(m, fn, &result));
+    classify(m, result, &c);
+    if (c.by_reference || (c.count && c.eightbyte[0] == CLASS_MEMORY))
+        used.integers = 1; // rdi: where the result goes
+    for (size_t i = 0; i <= idx; i++) {
+        out->count = 0;
+        classify(m, all->items[i].type, &c);
+        place_argument(all->items[i].type, &c, &used, stack, out);
+    }
+    *by_reference_out = c.by_reference;
+    return NULL;
+}
+
+struct err *argument_compile(struct sym_module *m, const struct sym_function *fn, size_t idx,
+                             struct place *out)
+{
+    HOLD(m);
+    cleanup(sym_variables_deinit) struct sym_variables all = {0};
+    TRY(sym_function_parameters(m, fn, &all));
+    if (idx >= all.count || is_clone(m, fn) || has_location_list(&all.items[idx]))
+        return err_new(ERR_NOT_FOUND, "%s: its debug information tells where parameter %zu is", fn->name, idx + 1);
+    struct pieces places;
+    bool by_reference;
+    TRY(find_argument(m, fn, &all, idx, 8, &places, &by_reference));
+    struct err *e = place_of_arguments(&places, all.items[idx].type->size, by_reference, out);
+    vec_deinit(&places);
+    return e;
+}
+
 /* By the calling convention. */
 static struct err *read_by_convention(struct sym_module *m, const struct sym_function *fn,
                                       const struct sym_variables *all, size_t idx,
                                       struct sym_context *ctx, struct sym_value *out)
 {
-    const struct sym_type *result;
-    struct classes c;
-    struct used used = {0};
     gaddr rsp;
-    TRY(sym_return_type(m, fn, &result));
-    classify(m, result, &c);
-    if (c.by_reference || (c.count && c.eightbyte[0] == CLASS_MEMORY))
-        used.integers = 1; // rdi: where the result goes
+    bool by_reference;
+    struct pieces places;
     TRY(read_word(ctx, SYM_RSP, &rsp));
-    struct pieces places = {0};
-    for (size_t i = 0; i <= idx; i++) {
-        places.count = 0;
-        classify(m, all->items[i].type, &c);
-        place_argument(all->items[i].type, &c, &used, rsp + 8, &places);
-    }
+    TRY(find_argument(m, fn, all, idx, rsp + 8, &places, &by_reference));
     struct frame f = {.m = m, .ctx = ctx, .addr = fn->start};
     const struct sym_type *type = all->items[idx].type;
     struct err *e = NULL;
-    if (c.by_reference) {
+    if (by_reference) {
         gaddr addr = 0;
         const struct location *l = &places.items[0].location;
         e = l->kind == LOCATION_REGISTER ? read_word(ctx, (unsigned)l->value, &addr)

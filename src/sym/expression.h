@@ -21,6 +21,7 @@ struct sym_expression_request {
     vaddr addr;       /* the code address at which names are looked up and values read */
     size_t inlined;   /* which frame of sym_inline_chain() */
     uint64_t bias;    /* of the module where it runs */
+    bool at_entry;    /* addr is a function's first instruction: parameters are where the calling convention has them, variables have no value */
     bool condition;   /* a truth value is wanted: the result is 1 or 0, and there is no output */
     /* Optional: the program is to run once, at this state. What a program cannot compute (thread-local variables, values at entry,
      * registers of outer frames) is then read now, and is a constant of the program. NULL: it is to run at any execution of addr. */
@@ -41,5 +42,17 @@ void sym_expression_deinit(struct sym_expression *e);
  */
 struct err *sym_expression_value(struct sym_module *m, const struct sym_expression *e, enum program_end end, uint64_t result,
                                  const uint8_t *output, struct sym_value *out) nodiscard;
+
+/* Memory of the recorded program for sym_format_value(): the string that the expression's program took along, else another context's. */
+struct sym_expression_context {
+    struct sym_context base;
+    struct sym_context *otherwise;
+    gaddr text_addr;
+    const uint8_t *text;
+    size_t text_len;
+};
+/** otherwise: may be NULL. Borrows e, output and otherwise. */
+void sym_expression_context_init(struct sym_expression_context *c, const struct sym_expression *e, enum program_end end,
+                                 const uint8_t *output, struct sym_context *otherwise);
 
 #endif

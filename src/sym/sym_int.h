@@ -223,6 +223,9 @@ void complete_type(struct sym_module *m, Dwarf_Die *die);
 /* ---- variable.c ---- */
 void variable_from_die(struct sym_module *m, Dwarf_Die *die, const struct sym_function *fn,
                        struct sym_variable *out);
+/** A variable with a location below `parent` (a unit's entry, whose scope is ""), by its full name. depth: 0 */
+bool find_global(struct sym_module *m, Dwarf_Die *parent, const char *scope, const char *name,
+                 Dwarf_Die *out, unsigned depth);
 /** The inlined calls that hold `addr`, outermost first, in a vector. */
 struct dies {
     Dwarf_Die *items;
@@ -281,6 +284,8 @@ struct err *location_evaluate_attribute(struct frame *f, Dwarf_Attribute *attr,
 
 /* ---- unwind.c ---- */
 struct err *frame_cfa(struct frame *f, gaddr *out) nodiscard;
+/** The rules at f->addr; free() them. */
+struct err *find_unwind_rules(struct frame *f, Dwarf_Frame **out) nodiscard;
 
 /* ---- type.c, with a frame ---- */
 /** For an array whose length is computed at run time: the type with that length. Others: the type

@@ -12,8 +12,7 @@ static void load_cfi(struct sym_module *m)
         m->debug_frame = dwarf_getcfi(m->dwarf);
 }
 
-/* The rules at f->addr; free() them. */
-static struct err *find_rules(struct frame *f, Dwarf_Frame **out)
+struct err *find_unwind_rules(struct frame *f, Dwarf_Frame **out)
 {
     struct sym_module *m = f->m;
     load_cfi(m);
@@ -46,7 +45,7 @@ struct err *frame_cfa(struct frame *f, gaddr *out)
         return NULL;
     }
     cleanup(freep) Dwarf_Frame *rules = NULL;
-    TRY(find_rules(f, &rules));
+    TRY(find_unwind_rules(f, &rules));
     TRY(cfa_by(f, rules, out));
     f->has_cfa = true;
     f->cfa = *out;
@@ -87,7 +86,7 @@ struct err *sym_unwind_step(struct sym_module *m, vaddr addr, struct sym_context
     HOLD(m);
     struct frame f = {.m = m, .ctx = ctx, .addr = addr};
     cleanup(freep) Dwarf_Frame *rules = NULL;
-    TRY(find_rules(&f, &rules));
+    TRY(find_unwind_rules(&f, &rules));
     TRY(cfa_by(&f, rules, &f.cfa));
     f.has_cfa = true;
     struct sym_registers regs = {.cfa = f.cfa};

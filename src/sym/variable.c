@@ -189,8 +189,8 @@ void sym_variables_deinit(struct sym_variables *v)
     vec_deinit(v);
 }
 
-static bool find_global(struct sym_module *m, Dwarf_Die *parent, const char *scope,
-                        const char *name, Dwarf_Die *out, unsigned depth)
+bool find_global(struct sym_module *m, Dwarf_Die *parent, const char *scope, const char *name,
+                 Dwarf_Die *out, unsigned depth)
 {
     Dwarf_Die die;
     if (depth > MAX_DEPTH || !die_child(parent, &die))

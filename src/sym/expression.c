@@ -1,0 +1,101 @@
+/* Compiling expressions, and what their runs gave. */
+#include "sym/expression_int.h"
+
+static void compilation_deinit(struct compilation *c)
+{
+    sym_variables_deinit(&c->variables);
+    free(c->no_variables);
+    sym_pool_deinit(&c->pool);
+}
+
+static struct err *compile(struct compilation *c, struct sym_expression *out)
+{
+    struct node *root;
+    struct err *e = sym_variables_at(c->m, c->request->addr, c->request->inlined, &c->variables);
+    if (e) { // registers and constants still work
+        c->no_variables = xstrdup(err_message(e));
+        err_free(e);
+    }
+    err_free(sym_function_at(c->m, c->request->addr, &c->function));
+    TRY(parse_expression(c, &root));
+    TRY(resolve_child(c, &root, 0));
+    TRY(emit_expression(c, root, out));
+    const char *wrong = program_check(&out->program);
+    return wrong ? err_new(ERR_LIMIT, "the expression is too long: %s", wrong) : NULL;
+}
+
+struct err *sym_expression_compile(struct sym_module *m, const struct sym_expression_request *request, struct sym_expression *out)
+{
+    HOLD(m);
+    cleanup(freep) struct compilation *c = xnew(struct compilation);
+    struct sym_expression made = {0};
+    c->m = m;
+    c->request = request;
+    struct err *e = compile(c, &made);
+    if (!e) {
+        made.program.ops = xmemdup(c->em.ops, c->em.count * sizeof(c->em.ops[0]));
+        made.program.data = xmemdup(c->em.data, c->em.data_len + 1);
+        *out = made;
+    }
+    compilation_deinit(c);
+    return e;
+}
+
+void sym_expression_deinit(struct sym_expression *e)
+{
+    free((void *)(uintptr_t)e->program.ops);
+    free((void *)(uintptr_t)e->program.data);
+    *e = (struct sym_expression){0};
+}
+
+/* Did the program come as far as the value, and only the string behind it could not be read? */
+static bool value_is_known(const struct sym_expression *e, const uint8_t *output)
+{
+    return e->text_len && output[e->text_at + e->text_len];
+}
+
+struct err *sym_expression_value(struct sym_module *m, const struct sym_expression *e, enum program_end end, uint64_t result,
+                                 const uint8_t *output, struct sym_value *out)
+{
+    if (end == PROGRAM_FAULT && !value_is_known(e, output))
+        return err_new(ERR_FAULT, "0x%jx cannot be read", (uintmax_t)result);
+    if (end == PROGRAM_DIVIDED)
+        return err_new(ERR_NOT_FOUND, "division by zero");
+    if (end == PROGRAM_UNKNOWN)
+        return err_new(ERR_NOT_FOUND, "vector register %ju is not known here", (uintmax_t)result);
+    uint64_t most = e->in_out ? SYM_EXPRESSION_MAX : sizeof(result);
+    struct sym_value v = {.type = e->type, .where = SYM_COMPUTED, .len = e->type->size < most ? e->type->size : most};
+    if (e->in_memory && end == PROGRAM_OK) {
+        v.where = SYM_IN_MEMORY;
+        v.address = result;
+    }
+    v.bytes = xmemdup(e->in_out ? (const void *)output : &result, v.len);
+    *out = v;
+    return NULL;
+}
+
+static struct err *read_text(struct sym_context *ctx, gaddr addr, void *buf, size_t len)
+{
+    struct sym_expression_context *c = (struct sym_expression_context *)ctx;
+    uint64_t off = addr - c->text_addr;
+    if (off < c->text_len && len <= c->text_len - off) {
+        memcpy(buf, c->text + off, len);
+        return NULL;
+    }
+    if (!c->otherwise)
+        return err_new(ERR_FAULT, "0x%jx was not kept", (uintmax_t)addr);
+    return c->otherwise->read_memory(c->otherwise, addr, buf, len);
+}
+
+void sym_expression_context_init(struct sym_expression_context *c, const struct sym_expression *e, enum program_end end,
+                                 const uint8_t *output, struct sym_context *otherwise)
+{
+    *c = (struct sym_expression_context){.base = {.read_memory = read_text}, .otherwise = otherwise};
+    if (otherwise)
+        c->base.bias = otherwise->bias;
+    if (!e->text_len || end != PROGRAM_OK)
+        return;
+    memcpy(&c->text_addr, output, sizeof(c->text_addr));
+    c->text = output + e->text_at;
+    c->text_len = e->text_len;
+}

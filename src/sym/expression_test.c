@@ -1,0 +1,443 @@
+/* Expressions against the compiler. This program opens itself as a module and evaluates the text of C expressions where they stand. */
+#include "sym/expression_test.h"
+
+#include "base/random.h"
+#include "sym/expression.h"
+
+#include <link.h>
+#include <math.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+static struct sym_module *self;
+static uint64_t bias;
+static unsigned checked, wrong, absent;
+
+/* --- the program's own state --- */
+
+struct regs here; /* of the place at which something is checked; filled by the stubs below */
+
+static bool read_memory(void *ctx, uint64_t addr, void *out, size_t len)
+{
+    struct iovec to = {out, len}, from = {(void *)addr, len};
+    return process_vm_readv(getpid(), &to, 1, &from, 1, 0) == (ssize_t)len;
+}
+
+static struct err *read_memory_now(struct sym_context *ctx, gaddr addr, void *out, size_t len)
+{
+    return read_memory(NULL, addr, out, len) ? NULL : err_new(ERR_FAULT, "0x%jx is not mapped", (uintmax_t)addr);
+}
+
+static struct err *read_register_now(struct sym_context *ctx, unsigned reg, void *out, size_t len)
+{
+    static const uint8_t general[] = {UREG_RAX, UREG_RDX, UREG_RCX, UREG_RBX, UREG_RSI, UREG_RDI, UREG_RBP, UREG_RSP, UREG_R8, UREG_R9,
+                                      UREG_R10, UREG_R11, UREG_R12, UREG_R13, UREG_R14, UREG_R15, UREG_RIP};
+    if (reg >= sizeof(general))
+        return err_new(ERR_NOT_FOUND, "register %u", reg);
+    memcpy(out, &here.r[general[reg]], len < 8 ? len : 8);
+    return NULL;
+}
+
+static struct sym_context now = {.read_memory = read_memory_now, .read_register = read_register_now};
+
+/* What a checked call returns to, with the registers at that point that a callee must keep. */
+_Static_assert(UREG_R15 == 0 && UREG_R14 == 1 && UREG_R13 == 2 && UREG_R12 == 3 && UREG_RBP == 4 && UREG_RBX == 5 && UREG_RIP == 16 &&
+                   UREG_RSP == 19, "as in the stubs");
+#define STUB(name)                                                                                                                 \
+    __asm__(".text\n.globl " #name "\n.type " #name ", @function\n" #name ":\n"                                                    \
+            "movq %r15, here(%rip)\nmovq %r14, here+8(%rip)\nmovq %r13, here+16(%rip)\nmovq %r12, here+24(%rip)\n"                 \
+            "movq %rbp, here+32(%rip)\nmovq %rbx, here+40(%rip)\nmovq (%rsp), %rax\nmovq %rax, here+128(%rip)\n"                   \
+            "leaq 8(%rsp), %rax\nmovq %rax, here+152(%rip)\njmp " #name "_c\n")
+STUB(check_here);
+STUB(check_perhaps);
+STUB(check_fails);
+STUB(check_shown);
+
+/* --- one evaluation --- */
+
+static void complain(const char *text, const char *what)
+{
+    wrong++;
+    printf("WRONG %s: %s\n", text, what);
+}
+
+/* The value's bits; false: there is none, and *why_out (heap) says why. shown_out: may be NULL. */
+static bool evaluate(const char *text, struct sym_context *context, uint64_t *bits_out, char **shown_out, char **why_out)
+{
+    struct sym_expression_request request = {.text = text, .addr = here.r[UREG_RIP] - bias, .bias = bias, .now = context};
+    struct sym_expression e;
+    struct program_host host = {.regs = &here, .read_memory = read_memory};
+    uint8_t out[PROGRAM_MAX_OUT] = {0};
+    uint64_t result = 0;
+    struct sym_value v = {0};
+    struct err *error = sym_expression_compile(self, &request, &e);
+    if (!error) {
+        enum program_end end = program_run(&e.program, &host, out, &result);
+        error = sym_expression_value(self, &e, end, result, out, &v);
+        struct sym_expression_context kept;
+        sym_expression_context_init(&kept, &e, end, out, &now);
+        if (!error && shown_out)
+            error = sym_format_value(self, &v, &kept.base, shown_out);
+        sym_expression_deinit(&e);
+    }
+    if (error) {
+        *why_out = xstrdup(err_message(error));
+        err_free(error);
+        return false;
+    }
+    *bits_out = 0;
+    memcpy(bits_out, v.bytes, v.len < 8 ? v.len : 8);
+    enum sym_type_kind kind = v.type->kind;
+    if (kind == SYM_FLOAT && v.len == 4) {
+        float f;
+        memcpy(&f, v.bytes, 4);
+        *bits_out = bits_of_double((double)f);
+    } else if (v.len < 8 && (kind == SYM_INT || (kind == SYM_CHAR && !strstr(v.type->name, "unsigned")))) {
+        *bits_out = (uint64_t)((int64_t)(*bits_out << (64 - 8 * v.len)) >> (64 - 8 * v.len));
+    }
+    sym_value_deinit(&v);
+    return true;
+}
+
+static void check_both(const char *text, uint64_t want, int is_real, bool may_be_absent)
+{
+    struct sym_context *contexts[] = {NULL, &now}; // at any execution, and once
+    for (int k = 0; k < 2; k++) {
+        uint64_t got;
+        char *why = NULL;
+        checked++;
+        if (!evaluate(text, contexts[k], &got, NULL, &why)) {
+            if (may_be_absent)
+                absent++;
+            else
+                complain(text, why);
+            free(why);
+        } else if (got != want) {
+            double a, b;
+            char told[200];
+            memcpy(&a, &got, 8);
+            memcpy(&b, &want, 8);
+            snprintf(told, sizeof(told), is_real ? "%#llx (%g), want %#llx (%g)" : "%#llx, want %#llx", (unsigned long long)got,
+                     is_real ? *(unsigned long long *)&a : (unsigned long long)want, (unsigned long long)want, b);
+            complain(text, told);
+        }
+    }
+}
+
+void check_here_c(const char *text, uint64_t bits, int is_real);
+void check_here_c(const char *text, uint64_t bits, int is_real)
+{
+    check_both(text, bits, is_real, false);
+}
+
+void check_perhaps_c(const char *text, uint64_t bits, int is_real);
+void check_perhaps_c(const char *text, uint64_t bits, int is_real)
+{
+    check_both(text, bits, is_real, true);
+}
+
+void check_fails_c(const char *text, const char *want);
+void check_fails_c(const char *text, const char *want)
+{
+    uint64_t got;
+    char *why = NULL;
+    checked++;
+    if (evaluate(text, NULL, &got, NULL, &why))
+        complain(text, "has a value");
+    else if (!strstr(why, want))
+        complain(text, why);
+    free(why);
+}
+
+void check_shown_c(const char *text, const char *want);
+void check_shown_c(const char *text, const char *want)
+{
+    struct sym_context *contexts[] = {NULL, &now};
+    for (int k = 0; k < 2; k++) {
+        uint64_t got;
+        char *shown = NULL, *why = NULL;
+        checked++;
+        if (!evaluate(text, contexts[k], &got, &shown, &why))
+            complain(text, why);
+        else if (strcmp(shown, want) != 0)
+            complain(text, shown);
+        free(shown);
+        free(why);
+    }
+}
+
+/* --- C --- */
+
+enum colour { RED, GREEN = 5, BLUE = -1 };
+struct inner {
+    int x, y;
+};
+struct node {
+    struct node *next;
+    int value;
+    const char *name;
+    struct inner pair[3];
+    union {
+        uint32_t word;
+        uint8_t byte[4];
+    };
+    unsigned low : 3, high : 13;
+    int sign : 5;
+    enum colour colour;
+    double weight;
+    char text[12];
+    bool flag;
+};
+typedef struct node node_t;
+
+static int counter = 41;
+int shared_number = -7;
+static struct node third = {NULL, 3, "third", {{1, 2}, {3, 4}, {5, 6}}, {0x01020304}, 5, 4097, -9, GREEN, 2.5, "words", true};
+static struct node second = {&third, -2, "second", {{7, 8}, {9, 10}, {11, 12}}, {0xff}, 1, 2, 3, BLUE, -0.125, "", false};
+
+static int __attribute__((noinline)) function(int a)
+{
+    return a + 1;
+}
+
+static void __attribute__((noinline, optimize("O0"))) test_c(int argc, struct node *list, const double *reals)
+{
+    int i = 2, *p = &i, array[4] = {10, 20, 30, 40}, grid[2][3] = {{1, 2, 3}, {4, 5, 6}};
+    unsigned u = 4000000000u;
+    short s = -3;
+    unsigned char c = 200;
+    long l = -5000000000;
+    unsigned long ul = 18000000000000000000ul;
+    float f = 0.1f;
+    double d = 1.5;
+    void *nothing = NULL;
+    const char *string = "a string";
+    struct node local = second;
+    struct node *walk = list;
+
+    CHECK(i);
+    CHECK(-i + 3 * (i << 2) - 7 % 4);
+    CHECK(u);
+    CHECK(u + 1);
+    CHECK(u * 2);
+    CHECK(i - u);
+    CHECK(i < u);
+    CHECK(-i < u);
+    CHECK(-1 < i);
+    CHECK(l / 3);
+    CHECK(l % 7);
+    CHECK(l < ul);
+    CHECK(ul / 3);
+    CHECK(ul >> 60);
+    CHECK(l >> 3);
+    CHECK(s);
+    CHECK(s + c);
+    CHECK(c << 24);
+    CHECK((signed char)c);
+    CHECK((unsigned char)(c + 100));
+    CHECK((unsigned)s);
+    CHECK((unsigned long)s);
+    CHECK(~c);
+    CHECK(!i);
+    CHECK(!nothing);
+    CHECK(nothing == 0);
+    CHECK(*p);
+    CHECK(p);
+    CHECK(&i);
+    CHECK(p + 3);
+    CHECK(&array[3] - array);
+    CHECK(array[1] + array[i]);
+    CHECK(*(array + 3));
+    CHECK(2 [array]);
+    CHECK(grid[1][2]);
+    CHECK(*grid[1]);
+    CHECK(grid[1] == &grid[1][0]);
+    CHECK(sizeof(grid));
+    CHECK(sizeof grid[0]);
+    CHECK(sizeof(struct node));
+    CHECK(sizeof(node_t *));
+    CHECK(i ? l : u);
+    CHECK(i == 2 && u > 5 || *(int *)0 == 1);
+    CHECK(i == 3 && *(int *)0 == 1);
+    CHECK(argc > 100 ? 1 : argc);
+    CHECK(0x7fffffff + 0u);
+    CHECK(4294967295);
+    CHECK(0xffffffff);
+    CHECK(0777 + 0b101);
+    CHECK('a' + '\n' + '\x41' + '\101');
+    CHECK(1 ? -1 : 0u);
+    CHECK_REAL(d);
+    CHECK_REAL(f);
+    CHECK_REAL(f * 3);
+    CHECK_REAL(f + f * f);
+    CHECK_REAL(d * f - i);
+    CHECK_REAL(d / 3);
+    CHECK_REAL(-d);
+    CHECK_REAL((float)d / 3);
+    CHECK_REAL(u * d);
+    CHECK_REAL((double)ul);
+    CHECK_REAL(reals[1] * 1e3);
+    CHECK((int)(d * 10));
+    CHECK((unsigned long)(double)ul);
+    CHECK(d > 1.4 && f < d);
+    CHECK(!d);
+    CHECK((bool)d + (bool)u + (_Bool)0);
+    CHECK(list->next == &third);
+    CHECK(list->next->value + list->value);
+    CHECK(list->next->pair[1].y);
+    CHECK((*list).next->pair[i].x);
+    CHECK(list->next->word);
+    CHECK(list->next->byte[2]);
+    CHECK(list->next->low * 1000 + list->next->high);
+    CHECK(list->next->sign);
+    CHECK(list->next->low - 6);
+    CHECK(list->colour + 0);
+    CHECK(list->colour == BLUE);
+    CHECK(list->next->colour == GREEN ? RED : 9);
+    CHECK_REAL(list->weight * list->next->weight);
+    CHECK(list->next->flag);
+    CHECK(local.value);
+    CHECK(local.next->next == 0);
+    CHECK(&local.pair[2].y);
+    CHECK(((struct node *)walk)->value);
+    CHECK(((const node_t *)(void *)walk)->next->value);
+    CHECK((long)walk & 7);
+    CHECK(*(unsigned char *)&u);
+    CHECK(*(unsigned short *)((char *)&u + 1));
+    CHECK(counter + shared_number);
+    CHECK(third.pair[0].x);
+    CHECK((uint8_t)u + (int8_t)c + (uint64_t)l);
+    CHECK(function == 0);
+    CHECK(function);
+    CHECK(string[2]);
+    CHECK(*string == 'a');
+    CHECK((string + 2)[1] == 't');
+
+    check_here("string == \"a string\"", 1, 0);
+    check_here("\"a strin\" == string", 0, 0);
+    check_here("list->name != \"second\"", 0, 0);
+    check_here("list->next->text == \"words\"", 1, 0);
+    check_here("contains(string, \"str\") && streq(list->name, \"second\")", 1, 0);
+    check_here("contains(string, \"x\")", 0, 0);
+    check_here("u as u8", (uint8_t)u, 0);
+    check_here("$rsp == $sp && $pc == $rip", 1, 0);
+    check_here("*(int *)&i + (short)$eax - (short)$eax", 2, 0);
+    check_here("walk.value", (uint64_t)-2, 0);
+    check_here("sizeof(list->next->pair@2)", 2 * sizeof(second.pair), 0);
+
+    check_shown("i", "2");
+    check_shown("string", ({ static char text[64]; snprintf(text, sizeof(text), "0x%lx \"a string\"", (unsigned long)string); text; }));
+    check_shown("list->next->text", "\"words\"");
+    check_shown("list->next->pair[1]", "{x = 3, y = 4}");
+    check_shown("array", "{10, 20, 30, 40}");
+    check_shown("*p@1", "{2}");
+    check_shown("list->colour", "BLUE");
+    check_shown("d * 2", "3");
+    check_shown("(char)97", "97 'a'");
+    check_shown("(const char *)16", "0x10 <not mapped>");
+
+    check_fails("missing + 1", "column 1: there is no missing");
+    check_fails("i + missing", "column 5");
+    check_fails("list->nothing", "has no member nothing");
+    check_fails("i->value", "has no members");
+    check_fails("i.value", "has no members");
+    check_fails("*i", "does not go with int");
+    check_fails("*nothing", "cast it first");
+    check_fails("i = 3", "cannot be changed");
+    check_fails("i += 3", "cannot be changed");
+    check_fails("i++", "cannot be changed");
+    check_fails("function(3)", "cannot be called");
+    check_fails("i +", "column 4: a value is missing");
+    check_fails("(i", "')' is missing");
+    check_fails("i 3", "column 3");
+    check_fails("'ab'", "not one character");
+    check_fails("\"abc", "does not end");
+    check_fails("list % 2", "% does not go with");
+    check_fails("1 / (i - 2)", "division by zero");
+    check_fails("*(int *)8", "0x8 cannot be read");
+    check_fails("(struct nobody *)p", "there is no type struct nobody");
+    check_fails("$rxx", "no register $rxx");
+    check_fails("&(i + 1)", "no address");
+    check_fails("\"text\"", "only be compared");
+    check_fails("99999999999999999999", "not a number");
+    check_fails("", "a value is missing");
+    check_fails("#", "column 1");
+    check_fails("f % 2", "does not go with float");
+    check_fails("local + 1", "does not go with struct node");
+}
+
+/* Optimised code: values in registers, in pieces, as constants. What is not there must say so; what is there must be right. */
+static int __attribute__((noinline, optimize("O2"))) test_optimised(int a, long b, double d, struct inner pair, const struct node *n)
+{
+    int sum = a * 3 + pair.x;
+    long product = b * a, constant = 1234567;
+    const struct node *last = n->next;
+    for (int k = 0; k < 3; k++) {
+        sum += pair.y ^ k;
+        CHECK_PERHAPS(k);
+        CHECK_PERHAPS(sum);
+        CHECK_PERHAPS(product + constant);
+        CHECK_PERHAPS(last->value);
+        CHECK_PERHAPS(n->next->pair[k].x + a);
+        CHECK_PERHAPS(pair.x + pair.y);
+        CHECK_PERHAPS(b);
+    }
+    return sum + (int)product + (int)d;
+}
+
+/* Whatever the text is, there is an answer. */
+static void test_soup(void)
+{
+    static const char *const words[] = {"i", "(", ")", "*", "&", "->", ".", "[", "]", "+", "-", "1", "0x", "\"a\"", "'b'", "$rax", "struct", "node",
+                                        "?", ":", "==", "third", "<<", "sizeof", "unsigned", "@", "as", "::", "1.5e", "!", "~", "\\", "\x80", "contains", ",", "%", "counter", "value"};
+    uint64_t rng = 7;
+    for (int n = 0; n < 20000; n++) {
+        struct buf text = {0};
+        for (uint64_t left = 1 + random_below(&rng, 12); left; left--)
+            buf_printf(&text, "%s%s", words[random_below(&rng, sizeof(words) / sizeof(words[0]))], random_below(&rng, 3) ? "" : " ");
+        uint64_t got;
+        char *why = NULL;
+        (void)evaluate(buf_cstr(&text), n % 2 ? &now : NULL, &got, NULL, &why);
+        free(why);
+        buf_deinit(&text);
+    }
+    struct buf deep = {0};
+    for (int n = 0; n < 3000; n++)
+        buf_str(&deep, "(");
+    check_fails(buf_cstr(&deep), "too");
+    deep.len = 0;
+    for (int n = 0; n < 1000; n++)
+        buf_str(&deep, "1+");
+    check_fails(buf_cstr(&deep), "too");
+    buf_deinit(&deep);
+}
+
+static int find_bias(struct dl_phdr_info *info, size_t size, void *ctx)
+{
+    bias = info->dlpi_addr; // the first is the program itself
+    return 1;
+}
+
+int main(void)
+{
+    static const double reals[] = {0.5, 1.25};
+    dl_iterate_phdr(find_bias, NULL);
+    now.bias = bias;
+    struct err *e = sym_module_open("/proc/self/exe", NULL, &self);
+    if (e) {
+        printf("%s\n", err_message(e));
+        return 1;
+    }
+    test_c(3, &second, reals);
+    (void)test_optimised(5, 1000, 2.5, (struct inner){6, 7}, &second);
+    test_cplusplus();
+    test_random();
+    test_soup();
+    sym_module_close(self);
+    printf("%u expressions, %u optimized out, %u wrong\n", checked, absent, wrong);
+    return wrong || checked < 1000 || absent > 40;
+}
