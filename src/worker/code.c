@@ -389,6 +389,7 @@ static uint32_t make_block(uint64_t pc, enum engine_mode mode, unsigned max_insn
     t->mode = mode;
     t->max_insns = max_insns;
     t->exact = is_exact;
+    t->calls = is_exact && !guard;
     t->falls = falls;
     t->state = code.state;
     t->table = code.tables[mode];
@@ -418,7 +419,7 @@ static uint32_t make_block(uint64_t pc, enum engine_mode mode, unsigned max_insn
     uint32_t idx = code.block_count++;
     struct block *b = &code.blocks[idx];
     *b = (struct block){.info = t->info, .start = t->hot, .entry = t->entry, .indirect_entry = t->indirect_entry, .end = t->hot_out,
-                        .count = t->count, .mode = (uint8_t)mode, .exact = is_exact, .record_len = t->record_len, .cold = c->cold,
+                        .count = t->count, .mode = (uint8_t)mode, .exact = is_exact, .calls = t->calls, .record_len = t->record_len, .cold = c->cold,
                         .first_exit = code.exit_count, .falls = falls};
     for (unsigned i = 0; i < t->exit_count; i++)
         code.exits[code.exit_count++] = t->exits[i];
@@ -455,6 +456,7 @@ const struct translation *code_fault_points(uint32_t idx)
     t->mode = b->mode;
     t->max_insns = b->info.insn_count;
     t->exact = b->exact;
+    t->calls = b->calls;
     t->falls = b->falls;
     t->state = code.state;
     t->table = code.tables[b->mode];

@@ -26,7 +26,8 @@ void code_init(const struct engine_layout *l);
 /** The block at pc: found or made. `link`: the exit that leads to it and is to be linked with it, UINT32_MAX: none. indirect: it is to be
  * found by indirect branches. UINT32_MAX: there is no room; code_flush() is needed. */
 uint32_t code_block(uint64_t pc, enum engine_mode mode, uint32_t link, bool indirect);
-/** A cut translation of at most max_insns instructions. unguarded: one to be used just once, to write to its own page. */
+/** A cut translation of at most max_insns instructions. unguarded: one to be used just once, to write to its own
+ * page or with emulated instructions called. */
 uint32_t code_exact(uint64_t pc, enum engine_mode mode, unsigned max_insns, bool unguarded);
 /** Forgets all translations. */
 void code_flush(void);

@@ -269,7 +269,8 @@ struct run {
     uint32_t link;      /* exit record to be linked with the next block; UINT32_MAX: none */
     bool indirect;      /* the next block goes into the table of indirect branches */
     uint64_t passed;    /* a break address reached at this icount is executed */
-    enum { GO, STEP_UNGUARDED, STEP_ALONE, STEP_BARE } how; /* STEP_UNGUARDED: the next instruction writes to its own page of code;
+    enum { GO, STEP_UNGUARDED, STEP_ALONE, STEP_BARE } how; /* STEP_UNGUARDED: the next instruction writes to its own page of code,
+                                                   or its emulation has to be called;
                                                    STEP_ALONE: what is woven in before it, for it or for others, faults;
                                                    STEP_BARE: it is executed with nothing woven in, since that faults */
 };
@@ -399,6 +400,9 @@ static bool handle_fault(struct run *run, uint32_t *insns_done, uint32_t *block_
     }
     bool again = false;
     if (fault.signo == 11 && fault.code == 2 && point->guest && code_release_page(fault.address)) {
+        run->how = STEP_UNGUARDED;
+        again = true;
+    } else if (point->hopeful) {
         run->how = STEP_UNGUARDED;
         again = true;
     } else if (!point->guest) {

@@ -85,6 +85,7 @@ struct block {
     uint64_t *count;        /* how often it was entered, in index mode */
     uint8_t mode;           /* enum engine_mode */
     uint8_t exact;          /* a cut translation: not reached by links */
+    bool calls;             /* as in struct translation */
     bool dead;
     bool falls;             /* begins where another block's last jump was */
     bool overlaid;          /* another one begins where its last jump was */
@@ -104,6 +105,7 @@ struct fault_point {
     uint8_t spilled[4];     /* register in spill[i], or 0xff */
     uint8_t vectors[FAULT_VECTORS]; /* vector register in evex_registers->aside[i], or 0xff */
     bool guest;             /* what faults is the instruction itself; else something woven in */
+    bool hopeful;           /* the instruction itself might not fault: its mask may be off where it does */
 };
 
 /* What the translator needs to know and to make. */
@@ -121,6 +123,7 @@ struct translation {
     const uint64_t *breaks;     /* sorted: a block ends in front of these */
     size_t break_count;
     bool exact;                 /* a cut translation: no count, and its exits are not linked */
+    bool calls;                 /* emulated instructions are not done in place (evex_inline.c) */
     bool falls;                 /* no indirect entry in front */
     uint32_t first_exit;        /* number of the first exit record made */
     uint32_t block_idx;
@@ -132,7 +135,7 @@ struct translation {
     struct exit_record exits[6];
     unsigned exit_count;
     uint32_t record_len;
-    struct fault_point points[3 * MAX_BLOCK_INSNS + 8];
+    struct fault_point points[4 * MAX_BLOCK_INSNS + 8];
     unsigned point_count;
     uint64_t insn_pc[MAX_BLOCK_INSNS + 1]; /* and where the block ends */
     uint64_t also_page;         /* another page whose code the translation depends on, 0: none */

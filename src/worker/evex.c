@@ -13,6 +13,16 @@ void evex_init(struct evex_registers *registers, struct engine_state *s)
         registers->ones[i] = 0xff;
     for (unsigned i = 0; i < sizeof(registers->low_bits); i++)
         registers->low_bits[i] = i & 63;
+    for (unsigned i = 0; i < EVEX_LOW; i++) {
+        registers->spread[i] = (uint8_t)(i / 8);
+        registers->bits[0][i] = (uint8_t)(1 << i % 8);
+    }
+    for (unsigned i = 0; i < 16; i++)
+        ((uint16_t *)(void *)registers->bits[1])[i] = (uint16_t)(1 << i);
+    for (unsigned i = 0; i < 8; i++)
+        ((uint32_t *)(void *)registers->bits[2])[i] = 1u << i;
+    for (unsigned i = 0; i < 8; i++)
+        ((uint64_t *)(void *)registers->bits[3])[i] = 1u << i;
 }
 
 /* --- memory of the guest --- */
@@ -103,14 +113,18 @@ void evex_load(void *to, uint64_t address, uint64_t len)
     evex_copy(to, (const void *)(uintptr_t)address, len);
 }
 
+/* Faults if any of it cannot be written. */
+static void touch_pages(uint64_t address, uint64_t len)
+{
+    evex_touch(address);
+    for (uint64_t page = (address | (PAGE_SIZE - 1)) + 1; page < address + len; page += PAGE_SIZE)
+        evex_touch(page);
+}
+
 void evex_store(uint64_t address, const void *from, uint64_t len)
 {
-    // Nothing is written if the second page cannot be.
-    if (address % PAGE_SIZE + len > PAGE_SIZE) {
-        evex_touch(address);
-        for (uint64_t page = (address | (PAGE_SIZE - 1)) + 1; page < address + len; page += PAGE_SIZE)
-            evex_touch(page);
-    }
+    if (address % PAGE_SIZE + len > PAGE_SIZE) // nothing is written if the second page cannot be
+        touch_pages(address, len);
     evex_copy((void *)(uintptr_t)address, from, len);
 }
 
@@ -228,10 +242,10 @@ static void load_source(struct evex_work *w, unsigned which)
     case EVEX_MEMORY: {
         bool some = in->suppresses && in->mask && w->mask != low_bits(in->count);
         unsigned elements = op->len / op->element;
-        if (in->aligned && w->address % op->len)
-            evex_protection_fault();
         if ((some && !w->mask) || in->run == evex_expand)
             break;
+        if (in->aligned && w->address % op->len)
+            evex_protection_fault();
         if (in->broadcast) {
             evex_load(to, w->address, in->broadcast);
             repeat(to, in->broadcast, op->len);
@@ -326,12 +340,15 @@ static void finish(struct evex_work *w)
         state->regs[in->dst.number] = in->dst.len == 8 ? value : (uint32_t)value;
         break;
     case EVEX_MEMORY:
-        if (in->aligned && w->address % in->dst.len)
+        if (in->aligned && w->mask && w->address % in->dst.len)
             evex_protection_fault();
-        if (!in->mask)
+        if (!in->mask) {
             evex_store(w->address, w->out, in->dst.len);
-        else
-            store_elements(w->address, w->out, in->dst.element, w->mask);
+            break;
+        }
+        if (!in->suppresses)
+            touch_pages(w->address, in->dst.len);
+        store_elements(w->address, w->out, in->dst.element, w->mask);
         break;
     default:
         break;

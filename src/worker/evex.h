@@ -36,6 +36,8 @@ struct evex_registers {
     uint8_t aside[3][EVEX_LOW]; /* registers that are put aside */
     uint8_t masked[16];         /* an opmask in the making */
     uint8_t low_bits[256];      /* the lowest 6 bits of each byte */
+    uint8_t bits[5][EVEX_LOW];  /* elements with one bit each, as in a mask; by the logarithm of their length, and of 8 bytes the second four */
+    uint8_t spread[EVEX_LOW];   /* for vpshufb: each byte of a mask of 32 bits to eight bytes */
 };
 
 enum evex_kind { EVEX_NONE, EVEX_VECTOR, EVEX_MASK, EVEX_GENERAL, EVEX_MEMORY };

@@ -422,7 +422,7 @@ void evex_emit(struct block_maker *m, unsigned idx)
     struct evex_insn prepared;
     if (!evex_prepare(in, &prepared))
         engine_host_fatal("an instruction cannot be emulated any more");
-    if (evex_emit_inline(m, idx, &prepared))
+    if (!m->t->calls && evex_emit_inline(m, idx, &prepared))
         return;
     add_point(m, idx, nothing_spilled, true);
     uint32_t stored = (is_low(&prepared.dst) ? 1u << prepared.dst.number : 0) | (is_low(&prepared.src[0]) ? 1u << prepared.src[0].number : 0) |
