@@ -34,6 +34,7 @@ void snapshot_init(void)
     pages = engine_host_alloc(MAX_PAGES * sizeof(pages[0]));
     hash = engine_host_alloc(HASH_LEN * sizeof(hash[0]));
     copies = engine_host_alloc((size_t)MAX_COPIES * PAGE_SIZE);
+    sys_huge_pages((uint64_t)(uintptr_t)copies, (uint64_t)MAX_COPIES * PAGE_SIZE);
     copy_uses = engine_host_alloc(MAX_COPIES * sizeof(copy_uses[0]));
     free_copies = engine_host_alloc(MAX_COPIES * sizeof(free_copies[0]));
     task_copies = engine_host_alloc(MAX_TASK_COPIES * sizeof(task_copies[0]));

@@ -40,6 +40,12 @@ static inline void sys_populate(uint64_t addr, uint64_t len)
     sys_call6(28, addr & ~4095ull, len + (addr & 4095), 23, 0, 0, 0);
 }
 
+/* madvise(MADV_HUGEPAGE): for memory that will be used as a whole, a fault for each 2 MiB instead of each 4 KiB. */
+static inline void sys_huge_pages(uint64_t addr, uint64_t len)
+{
+    sys_call6(28, addr, len, 14, 0, 0, 0);
+}
+
 /* madvise(MADV_WIPEONFORK): copies of the process find zeros there, and cost less. */
 static inline void sys_wipe_on_fork(void *start, uint64_t len)
 {

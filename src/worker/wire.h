@@ -17,7 +17,7 @@ enum wire_op {
     WIRE_MAP, WIRE_UNMAP, WIRE_PROTECT, WIRE_MOVE, WIRE_DONTNEED, WIRE_READ, WIRE_WRITE, WIRE_SET_REGS, WIRE_GET_REGS,
     WIRE_SET_XSTATE, WIRE_GET_XSTATE, WIRE_DROP_TASK, WIRE_RUN, WIRE_BREAKS, WIRE_CONSUME, WIRE_CLOCK, WIRE_TAKE,
     WIRE_HOOKS, WIRE_STATS, WIRE_FORK, WIRE_SET_STACK, WIRE_PUSH_CALL, WIRE_RESET_INDEX, WIRE_STEPS,
-    WIRE_SNAPSHOT, WIRE_PROBE, WIRE_ISA,
+    WIRE_SNAPSHOT, WIRE_PROBE, WIRE_ISA, WIRE_EXPECT,
 };
 
 /* Rows of the log's consumers; what index mode gathers; rows of hooks; steps. */
@@ -74,7 +74,7 @@ struct wire_reply {
 
 /* A command that needs no answer, in the queue: it is obeyed before the next command. `len` bytes follow, and padding to 8. */
 struct wire_queued {
-    uint32_t op, len; /* WIRE_WRITE, WIRE_BREAKS or WIRE_CLOCK */
+    uint32_t op, len; /* WIRE_WRITE, WIRE_BREAKS, WIRE_CLOCK or WIRE_EXPECT (u64 bytes: all of these pages will be written) */
     uint64_t start;
 };
 

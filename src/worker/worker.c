@@ -622,6 +622,10 @@ struct err *worker_read(struct worker *w, gaddr addr, void *out, size_t len, siz
 
 struct err *worker_write(struct worker *w, gaddr addr, const void *data, size_t len)
 {
+    bool whole = len >= 16 * PAGE_SIZE && !((addr | len) % PAGE_SIZE);
+    void *room = whole ? enqueue(w, WIRE_EXPECT, addr, sizeof(uint64_t)) : NULL;
+    if (room)
+        memcpy(room, &(uint64_t){len}, sizeof(uint64_t));
     for (size_t done = 0; done < len;) {
         size_t n = len - done < COPY_LEN ? len - done : COPY_LEN;
         memcpy(w->window, (const uint8_t *)data + done, n);

@@ -421,6 +421,20 @@ static int64_t do_write(uint64_t start, uint64_t len, uint8_t *bytes, uint64_t *
     return *done_out == len ? 0 : 14;
 }
 
+/* Pages that are about to be written as a whole: what they hold, which may be shared with a copy of this process, need not be copied
+ * first, and large pages will do. */
+static void do_expect(uint64_t start, uint64_t len)
+{
+    const uint64_t mask = (2 << 20) - 1;
+    uint64_t from = (start + mask) & ~mask, to = (start + len) & ~mask;
+    if (!foreign(start, start + len))
+        return;
+    snapshot_before(start, start + len);
+    sys_call6(28, start, len, 4, 0, 0, 0); // madvise(MADV_DONTNEED)
+    if (to > from)
+        sys_huge_pages(from, to - from);
+}
+
 static void set_clock(uint64_t stamp, uint64_t icount_base)
 {
     consume_clock(stamp, icount_base);
@@ -437,12 +451,15 @@ static void obey_queued(uint32_t len)
         at += sizeof(q);
         if (q.len > len - at)
             break;
-        uint64_t done, icount_base;
+        uint64_t done, value;
         if (q.op == WIRE_BREAKS) {
             hooks_set_breaks((const uint64_t *)(void *)(queue + at), q.len / sizeof(uint64_t));
         } else if (q.op == WIRE_CLOCK) {
-            memcpy(&icount_base, queue + at, sizeof(icount_base));
-            set_clock(q.start, icount_base);
+            memcpy(&value, queue + at, sizeof(value));
+            set_clock(q.start, value);
+        } else if (q.op == WIRE_EXPECT) {
+            memcpy(&value, queue + at, sizeof(value));
+            do_expect(q.start, value);
         } else if (do_write(q.start, q.len, queue + at, &done) != 0 && !control->queue_failed) {
             control->queue_failed = q.start + done;
         }
