@@ -108,6 +108,7 @@ struct context {
 static struct err *on_event(void *ctx, struct replay *r, const struct frame *f)
 {
     const struct context *c = ctx;
+    replay_warn_32bit(f);
     if (!c->o->quiet)
         pass_output(r, f);
     if (c->o->verbose) {

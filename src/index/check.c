@@ -36,7 +36,7 @@ static struct err *check_task(const struct check *c, const struct task_info *a, 
         "r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8", "rax", "rcx", "rdx", "rsi", "rdi", "orig_rax", "rip",
         "cs", "eflags", "rsp", "ss", "fs_base", "gs_base", "ds", "es", "fs", "gs"};
     if (a->serial != b->serial || a->tid != b->tid || a->space != b->space || a->slot != b->slot || a->ticks != b->ticks ||
-        a->in_syscall != b->in_syscall)
+        a->in_syscall != b->in_syscall || a->is_32bit != b->is_32bit)
         return differs(c, "task %u (tid %d, ticks %lld) is task %u (tid %d, ticks %lld)", b->serial, b->tid, (long long)b->ticks,
                        a->serial, a->tid, (long long)a->ticks);
     struct regs x, y;
@@ -136,8 +136,8 @@ static struct err *check_mappings(const struct check *c, uint32_t space, const s
 {
     size_t a_count, b_count;
     const struct mapping *a = replay_mappings(c->replay, space, &a_count), *b = replay_mappings(c->restored, space, &b_count);
-    if (!b || a_count != b_count)
-        return differs(c, "space %u has %zu mappings, should have %zu", space, b ? b_count : 0, a_count);
+    if (a_count != b_count)
+        return differs(c, "space %u has %zu mappings, should have %zu", space, b_count, a_count);
     for (size_t i = 0; i < a_count; i++) {
         if (a[i].start != b[i].start || a[i].end != b[i].end || a[i].prot != b[i].prot || a[i].kind != b[i].kind ||
             a[i].offset != b[i].offset || (a[i].object ? object_uid(a[i].object) : 0) != (b[i].object ? object_uid(b[i].object) : 0))

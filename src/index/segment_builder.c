@@ -231,6 +231,7 @@ static struct err *on_event(void *ctx, struct replay *r, const struct frame *f)
     struct builder *b = ctx;
     if (b->failed)
         return steal(b->failed);
+    replay_warn_32bit(f);
     size_t count;
     uint32_t serial = 0, space = 0;
     const struct task_info *tasks = replay_tasks(r, &count);

@@ -34,6 +34,18 @@ struct err *query_info(struct query_engine *q, json_t *params)
     return give(q, row);
 }
 
+/* Of a 32-bit program only events are known. */
+static struct err *refuse_32bit(struct replay *r, uint32_t task)
+{
+    size_t count;
+    const struct task_info *tasks = replay_tasks(r, &count);
+    for (size_t i = 0; i < count; i++) {
+        if (tasks[i].serial == task && tasks[i].is_32bit)
+            return err_new(ERR_UNSUPPORTED, "task %d executes a 32-bit program here, which is not replayed", tasks[i].tid);
+    }
+    return NULL;
+}
+
 /* The state a focus means: at its moment, or, if another task runs then, still of its own task, which stands still. */
 static struct err *focus_state(struct query_engine *q, json_t *params, struct focus *f, struct replay **r, uint32_t *space)
 {
@@ -46,7 +58,7 @@ static struct err *focus_state(struct query_engine *q, json_t *params, struct fo
         err_free(e);
         return err_new(ERR_NOT_FOUND, "task %d %s at this moment", t->tid, when);
     }
-    return e;
+    return e ? e : refuse_32bit(*r, f->task);
 }
 
 struct err *query_complete_frame(struct query_engine *q, json_t *params)

@@ -92,6 +92,13 @@ static struct err *read_tasks(struct query_engine *q)
                 t->parent = clone ? e->task : 0;
                 t->clone_flags = clone ? clone->clone_flags : 0;
                 t->is_thread = clone && (clone->clone_flags & 0x10000); // CLONE_THREAD
+                const struct known_task *parent = known_task(q, t->parent);
+                t->is_32bit = t->was_32bit = parent && parent->is_32bit;
+            }
+            if (exec && e->task) { // the event's number is one of the new program's architecture
+                struct known_task *t = task_slot(q, e->task);
+                t->is_32bit = e->kind == FRAME_SYSCALL && e->syscall_arch == ARCH_X86;
+                t->was_32bit |= t->is_32bit;
             }
             if (e->ended_task) {
                 struct known_task *t = task_slot(q, e->ended_task);

@@ -125,7 +125,7 @@ struct err *query_events(struct query_engine *q, json_t *params)
 
 /* --- tasks --- */
 
-static json_t *task_row(struct query_engine *q, const struct known_task *t)
+static struct err *give_task(struct query_engine *q, const struct known_task *t)
 {
     size_t records;
     const struct trace_task_event *record = trace_task_events(q->trace, &records);
@@ -135,6 +135,8 @@ static json_t *task_row(struct query_engine *q, const struct known_task *t)
     if (t->parent)
         json_object_set_new(row, "parent", json_task(q, t->parent));
     json_object_set_new(row, "kind", json_string(t->is_thread ? "thread" : "process"));
+    if (t->was_32bit)
+        json_object_set_new(row, "bits", json_integer(32));
     const char *how = !t->parent ? "initial" : t->is_thread ? "clone" : (t->clone_flags & 0x4000) ? "vfork" : "fork";
     json_object_set_new(row, "how", json_string(how));
     json_object_set_new(row, "start", json_moment(t->start));
@@ -144,7 +146,10 @@ static json_t *task_row(struct query_engine *q, const struct known_task *t)
         json_t *argv = json_array();
         for (size_t k = 0; k < record[i].argc; k++)
             json_array_append_new(argv, json_text(record[i].argv[k], strlen(record[i].argv[k])));
-        json_array_append_new(execs, json_pack("{so, so}", "moment", json_moment((struct moment){record[i].event, 0}), "argv", argv));
+        const struct db_event *e;
+        TRY(event_at(q, record[i].event, &e, NULL));
+        json_array_append_new(execs, json_pack("{so, so, si}", "moment", json_moment((struct moment){record[i].event, 0}), "argv", argv,
+                                               "bits", e->syscall_arch == ARCH_X86 ? 32 : 64));
         name = strrchr(record[i].file_name, '/') ? strrchr(record[i].file_name, '/') + 1 : record[i].file_name;
     }
     for (const struct known_task *p = t; !name && p; p = known_task(q, p->parent)) {
@@ -164,13 +169,13 @@ static json_t *task_row(struct query_engine *q, const struct known_task *t)
         }
         json_object_set_new(row, "exits", exits);
     }
-    return row;
+    return give(q, row);
 }
 
 struct err *query_task_tree(struct query_engine *q, json_t *params)
 {
     vec_each (t, &q->tasks)
-        TRY(give(q, task_row(q, t)));
+        TRY(give_task(q, t));
     return NULL;
 }
 
@@ -180,7 +185,7 @@ struct err *query_current_tasks(struct query_engine *q, json_t *params)
     TRY(param_focus(q, params, &f));
     vec_each (t, &q->tasks) {
         if (moment_cmp(t->start, f.moment) <= 0 && (!t->ended || moment_cmp(f.moment, t->end) <= 0))
-            TRY(give(q, task_row(q, t)));
+            TRY(give_task(q, t));
     }
     return NULL;
 }

@@ -15,6 +15,7 @@ struct known_task {
     int32_t tid;
     struct moment start, end;
     bool ended, is_thread;
+    bool is_32bit, was_32bit; /* executes a 32-bit program: at the end of its life, at any time of it */
     uint32_t clone_flags;
     int32_t exit_status;
 };

@@ -90,6 +90,10 @@ struct err *apply_writes(struct replay *r, const struct frame *f, size_t first)
         if (!task)
             return err_new(ERR_FORMAT, "event %llu: write %zu is for unknown task %d", (unsigned long long)f->event, i,
                            w->tid);
+        if (task->space->is_32bit) {
+            TRY(passed_over_write(r, f, task, w));
+            continue;
+        }
         if (w->addr >= RR_THREAD_LOCALS && w->addr < RR_THREAD_LOCALS + PAGE_SIZE)
             TRY(task_install_thread_locals(r, task));
         uint64_t len = w->size;
@@ -116,7 +120,7 @@ static struct err *map_all(struct replay *r, struct space *s, const struct frame
 
 /* --- clone, fork, vfork --- */
 
-static struct err *apply_clone(struct replay *r, const struct frame *f, struct task *parent)
+struct err *create_child(struct replay *r, const struct frame *f, struct task *parent, struct task **out, uint32_t *flags_out)
 {
     const struct trace_task_event *event = NULL;
     for (size_t i = 0; i < f->task_count; i++) {
@@ -125,12 +129,9 @@ static struct err *apply_clone(struct replay *r, const struct frame *f, struct t
     }
     if (!event)
         return err_new(ERR_FORMAT, "event %llu: no record of the task that clone made", (unsigned long long)f->event);
-    if (f->mmap_count == 0)
-        return err_new(ERR_FORMAT, "event %llu: clone without scratch memory", (unsigned long long)f->event);
     uint32_t flags = event->clone_flags;
     bool shares = flags & CLONE_VM;
     struct space *s = parent->space;
-    TRY(task_install_thread_locals(r, parent));
     if (!shares)
         TRY(space_copy(r, parent->space, &s));
     struct task *child;
@@ -153,6 +154,21 @@ static struct err *apply_clone(struct replay *r, const struct frame *f, struct t
     }
     child->regs = parent->regs;
     child->regs.r[UREG_RAX] = 0;
+    *out = child;
+    *flags_out = flags;
+    return NULL;
+}
+
+static struct err *apply_clone(struct replay *r, const struct frame *f, struct task *parent)
+{
+    if (f->mmap_count == 0)
+        return err_new(ERR_FORMAT, "event %llu: clone without scratch memory", (unsigned long long)f->event);
+    TRY(task_install_thread_locals(r, parent));
+    struct task *child;
+    uint32_t flags;
+    TRY(create_child(r, f, parent, &child, &flags));
+    struct space *s = child->space;
+    bool shares = s == parent->space;
     child->regs.r[UREG_RCX] = UINT64_MAX;
     child->regs.r[UREG_R11] = child->regs.r[UREG_EFLAGS] = SYSCALL_FLAGS;
     if (f->syscall_no == SYS_clone) {
@@ -385,6 +401,8 @@ static struct err *apply_exit_of_syscall(struct replay *r, const struct frame *f
     struct task *task = task_by_tid(r, f->tid);
     if (!task)
         return err_new(ERR_FORMAT, "event %llu: unknown task %d", (unsigned long long)f->event, f->tid);
+    if (task->space->is_32bit)
+        return apply_passed_over(r, f, task);
     task->info.in_syscall = false;
     task->ptrace_entered = false;
     bool sigreturn = f->syscall_arch == ARCH_X86_64 ? f->syscall_no == SYS_rt_sigreturn
@@ -513,7 +531,7 @@ static struct err *push_handler(struct replay *r, const struct frame *f, const s
     return worker_push_call(task->space->worker, &entry);
 }
 
-struct err *apply_frame(struct replay *r, const struct frame *f)
+static struct err *apply(struct replay *r, const struct frame *f)
 {
     if (r->tasks.count == 0 || (f->kind == FRAME_SYSCALL && f->syscall_state == SYSCALL_EXITING)) {
         // Before the first exec there is nothing to apply to: rr's own child is not recorded.
@@ -531,6 +549,8 @@ struct err *apply_frame(struct replay *r, const struct frame *f)
             return NULL;
         return err_new(ERR_FORMAT, "event %llu: unknown task %d", (unsigned long long)f->event, f->tid);
     }
+    if (task->space->is_32bit && f->kind != FRAME_EXIT)
+        return apply_passed_over(r, f, task);
     bool skipping = r->skip_next_stop;
     struct err *e = NULL;
     switch (f->kind) {
@@ -605,4 +625,10 @@ struct err *apply_frame(struct replay *r, const struct frame *f)
     if (skipping && (f->kind == FRAME_SYSCALL || f->kind == FRAME_SCHED || f->kind == FRAME_SIGNAL))
         r->skip_next_stop = false;
     return e;
+}
+
+struct err *apply_frame(struct replay *r, const struct frame *f)
+{
+    TRY(apply(r, f));
+    return f->mmap_count ? check_outside(r, f) : NULL;
 }

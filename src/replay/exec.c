@@ -62,13 +62,11 @@ static struct err *find_execing(struct replay *r, const struct frame *f, struct 
 
 struct err *apply_exec(struct replay *r, const struct frame *f)
 {
-    if (f->arch != ARCH_X86_64)
-        return err_new(ERR_UNSUPPORTED, "event %llu: task %d executes a 32-bit program, which is not supported",
-                       (unsigned long long)f->event, f->tid);
     struct task *task = NULL;
     TRY(find_execing(r, f, &task));
     struct space *old = task ? task->space : NULL;
     struct space *s = space_create(r, 0);
+    s->is_32bit = f->arch == ARCH_X86;
     TRY(worker_create(r->used.items, r->used.count, &s->worker));
     TRY(worker_set_isa(s->worker, &r->isa));
     TRY(space_instrument(r, s));
@@ -76,6 +74,7 @@ struct err *apply_exec(struct replay *r, const struct frame *f)
         task->space = s;
         task->info.space = s->uid;
         task->info.slot = s->next_slot++;
+        task->info.is_32bit = s->is_32bit;
         s->task_count++;
         old->task_count--;
     } else {
@@ -84,7 +83,7 @@ struct err *apply_exec(struct replay *r, const struct frame *f)
     fds_exec(task, f);
     free(task->thread_locals);
     task->thread_locals = NULL;
-    task->syscallbuf = 0;
+    task->scratch_start = task->scratch_end = task->syscallbuf = task->syscallbuf_end = 0;
     task->rseq = 0;
     task->cloned_fd = task->cloned_twin = -1;
     task->buffers_freed = false;
@@ -95,6 +94,8 @@ struct err *apply_exec(struct replay *r, const struct frame *f)
         TRY(r->observer.space_created(r->observer.ctx, r, s->uid, 0));
     if (task->info.parent == 0 && r->last_task == 1 && r->observer.task_created && !old)
         r->observer.task_created(r->observer.ctx, r, task->info.serial, 0);
+    if (s->is_32bit)
+        return passed_over_exec(r, f, task);
 
     // Roles of the mappings are told by address (rr page, thread-locals page) and position (scratch memory is last).
     for (size_t i = 0; i < f->mmap_count; i++) {

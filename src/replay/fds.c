@@ -75,8 +75,7 @@ void fds_exec(struct task *task, const struct frame *f)
         set_target(task->fds, f->exec_fds[i], 0);
 }
 
-/* The space that /proc/TID/mem or /proc/PID/task/TID/mem means, as rr sees these names; 0: none. */
-static uint32_t space_of_path(struct replay *r, const char *path)
+uint32_t space_of_path(struct replay *r, const char *path)
 {
     int tid, end = 0;
     if (!path)
@@ -92,8 +91,8 @@ static uint32_t space_of_path(struct replay *r, const char *path)
 static struct err *copy_range(struct replay *r, struct task *task, uint32_t target, gaddr from, uint64_t len, gaddr *offset)
 {
     struct space *s = space_by_uid(r, target);
-    if (!s)
-        return NULL; // it has ended or executed another program
+    if (!s || s->is_32bit)
+        return NULL; // it has ended or executed another program; or that one is passed over
     for (uint64_t done = 0; done < len;) {
         uint8_t piece[PAGE_SIZE];
         size_t n = len - done < sizeof(piece) ? (size_t)(len - done) : sizeof(piece);

@@ -11,8 +11,7 @@ enum { ARCH_SET_GS_CODE = 0x1001, ARCH_SET_FS_CODE = 0x1002 };                  
 enum { HDR_LOCKED = 14, LOCKED_BY_TRACER = 2 };                                            /* rr preload_interface.h */
 enum { LEGACY_LEN = 512, IMAGE_MAX = 1 << 16 };                                             /* of XSAVE images */
 
-/* The task which a number means to `tracer`: in its own pid namespace first. */
-static struct task *traced_task(struct replay *r, const struct task *tracer, int32_t pid)
+struct task *traced_task(struct replay *r, const struct task *tracer, int32_t pid)
 {
     vec_each (it, &r->tasks) {
         if ((*it)->own_ns_tid == pid && (*it)->pid_ns == tracer->pid_ns)
@@ -41,7 +40,7 @@ struct err *ptrace_enter(struct replay *r, const struct frame *f, struct task *t
         return NULL;
     }
     if (!target || !target->syscallbuf)
-        return NULL;
+        return NULL; // the latter also if it is a 32-bit task
     uint8_t before;
     TRY(space_read(target->space, target->syscallbuf + HDR_LOCKED, &before, 1));
     uint8_t after = (uint8_t)(lock ? before | LOCKED_BY_TRACER : before & ~LOCKED_BY_TRACER);
@@ -106,7 +105,7 @@ struct err *ptrace_exit(struct replay *r, const struct frame *f, struct task *tr
     const uint64_t *reg = f->regs.r;
     uint64_t addr = reg[UREG_RDX], data = reg[UREG_R10];
     struct task *target = traced_task(r, tracer, (int32_t)reg[UREG_RSI]);
-    if (!target)
+    if (!target || target->space->is_32bit)
         return NULL;
     switch (reg[UREG_RDI]) {
     case PTRACE_SETREGS:

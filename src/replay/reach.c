@@ -64,7 +64,7 @@ struct err *prepare_frame(struct replay *r, const struct frame *f)
     if (!f || r->tasks.count == 0)
         return NULL;
     struct task *task = task_by_tid(r, f->tid);
-    if (!task)
+    if (!task || task->space->is_32bit)
         return NULL;
     if (f->kind == FRAME_SYSCALLBUF_FLUSH && f->write_count) {
         // The records are put into the buffer before the program makes them again; it keeps the header itself.
@@ -301,7 +301,7 @@ struct err *reach_frame(struct replay *r, const struct frame *f, uint64_t max_ic
     struct task *task = task_by_tid(r, f->tid);
     if (!task)
         return err_new(ERR_FORMAT, "event %llu: unknown task %d", (unsigned long long)f->event, f->tid);
-    if (already_entered(r, f, task))
+    if (task->space->is_32bit || already_entered(r, f, task))
         return NULL;
     if (r->skip_next_stop)
         return NULL;

@@ -86,6 +86,7 @@ static void close_replay(struct replay *r, bool kill)
     vec_deinit(&r->object_uids);
     vec_deinit(&r->used);
     vec_deinit(&r->watches);
+    vec_deinit(&r->outside);
     free(r);
 }
 

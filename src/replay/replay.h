@@ -68,6 +68,9 @@ bool replay_emulates_avx512(const struct replay *r);
 /** As if this CPU lacked a feature, too (x86/isa.h:x86_isa_remove). Before the first run. ERR_NOT_FOUND: there is no such feature. */
 struct err *replay_hide_feature(struct replay *r, const char *feature) nodiscard;
 
+/** Warns where the frame is the exec of a 32-bit program, which will not be replayed. For observers' event(). */
+void replay_warn_32bit(const struct frame *f);
+
 /**
  * For people: how a replay whose run failed got to where it stands. Appends the last `count` instructions before, each with the
  * registers that it changed, and what is mapped under the program counter. Costs another replay up to there.
@@ -82,7 +85,11 @@ struct err *replay_clone(struct replay *r, struct replay **out) nodiscard;
 
 /* --- Tasks and spaces --- */
 
-/* Tasks are known by serial: 1, 2... in order of creation, the same in every replay of the trace. */
+/* Tasks are known by serial: 1, 2... in order of creation, the same in every replay of the trace.
+ *
+ * Those of 32-bit programs are not run: they execute no instruction, and their spaces have no mappings. Their registers are those of
+ * their last event. Where they may have an effect on another task's memory or registers that is not in the trace, the run ends
+ * with ERR_UNSUPPORTED. */
 struct task_info {
     uint32_t serial;
     int32_t tid;          /* as recorded */
@@ -92,6 +99,7 @@ struct task_info {
     uint32_t parent;      /* serial, 0: none */
     int64_t ticks;
     bool in_syscall;      /* between the entry and the exit of a system call */
+    bool is_32bit;        /* executes a 32-bit program: passed over, see below */
 };
 /** The tasks that exist now, by rising serial; borrowed until the next run. */
 const struct task_info *replay_tasks(struct replay *r, size_t *count_out);

@@ -50,6 +50,7 @@ struct space {
     gaddr breakpoint_insn;     /* where the preload library commits a record */
     gaddr break_set;           /* the address given to worker_set_breaks, 0: none */
     bool watch_stale;
+    bool is_32bit;             /* of a 32-bit program: its worker runs nothing and maps nothing (passed_over.c) */
 };
 
 typedef VEC(struct task *) task_list;
@@ -79,6 +80,14 @@ struct object_page {
     uint64_t offset;
 };
 
+/* Memory shared with others that a space of a 32-bit program maps. */
+struct shared_outside {
+    uint32_t space; /* uid */
+    bool writable;
+    uint64_t device, inode, offset; /* offset: of `start` */
+    gaddr start, end;
+};
+
 struct replay {
     struct trace *trace;
     struct x86_isa lacking;             /* instruction sets: the recording's CPU has them, this one has not */
@@ -96,6 +105,7 @@ struct replay {
     task_list tasks;
     VEC(struct space *) spaces;
     VEC(struct object *) objects;
+    VEC(struct shared_outside) outside;
     uint32_t last_task, last_space, last_object;
     uint32_t renamed_tasks;         /* threads that took over their leader's tid by execve */
     VEC(struct task_info) infos;    /* for replay_tasks() */
@@ -196,6 +206,9 @@ struct err *prepare_frame(struct replay *r, const struct frame *f) nodiscard;
 struct err *reach_frame(struct replay *r, const struct frame *f, uint64_t max_icount, enum reached *out) nodiscard;
 
 /* apply.c: a frame's effects */
+/** clone, fork or vfork is about to be done: the new task with its space, registers as its parent's, and what the record of the
+ * trace says of it. */
+struct err *create_child(struct replay *r, const struct frame *f, struct task *parent, struct task **out, uint32_t *flags_out) nodiscard;
 /** True where a ptrace stop at the system call's entry has brought the task to this ENTER frame already. */
 bool already_entered(const struct replay *r, const struct frame *f, const struct task *task);
 struct err *apply_frame(struct replay *r, const struct frame *f) nodiscard;
@@ -213,6 +226,8 @@ void fd_table_release(struct fd_table *t);
 void fds_exec(struct task *task, const struct frame *f);
 /** What a finished system call means to the table; f->regs are its registers. Before the frame's memory writes. */
 struct err *fds_exit_of_syscall(struct replay *r, const struct frame *f, struct task *task) nodiscard;
+/** The space that /proc/TID/mem or /proc/PID/task/TID/mem means, as rr sees these names; 0: none. */
+uint32_t space_of_path(struct replay *r, const char *path);
 /** The effect of write, pwrite64, writev or pwritev on other tasks' memory; file_offset is used where regs have none. */
 struct err *fds_write(struct replay *r, struct task *task, int64_t number, const struct regs *regs, int64_t result,
                       int64_t file_offset) nodiscard;
@@ -228,6 +243,8 @@ struct err *cloned_read(struct replay *r, struct task *task, int64_t result) nod
 void cloned_traced_read(struct task *task, const struct regs *regs);
 
 /* ptrace.c: what the ptrace calls of recorded programs do to other tasks */
+/** The task which a number means to `tracer`: in its own pid namespace first. May be NULL. */
+struct task *traced_task(struct replay *r, const struct task *tracer, int32_t pid);
 struct err *ptrace_enter(struct replay *r, const struct frame *f, struct task *tracer) nodiscard;
 struct err *ptrace_exit(struct replay *r, const struct frame *f, struct task *tracer) nodiscard;
 
@@ -243,6 +260,18 @@ const char *describe_insn(struct task *task, char *out, size_t len);
 
 /* exec.c */
 struct err *apply_exec(struct replay *r, const struct frame *f) nodiscard;
+
+/* passed_over.c: tasks of 32-bit programs */
+/** The successful exec of a 32-bit program, once the task has its new space. */
+struct err *passed_over_exec(struct replay *r, const struct frame *f, struct task *task) nodiscard;
+/** Any other frame of such a task but its end. */
+struct err *apply_passed_over(struct replay *r, const struct frame *f, struct task *task) nodiscard;
+/** A write of the trace into memory of such a task: nothing, unless a 64-bit task sees that memory. */
+struct err *passed_over_write(struct replay *r, const struct frame *f, const struct task *task, const struct mem_write *w) nodiscard;
+/** To be called after any frame that mapped something: ERR_UNSUPPORTED if a 32-bit task can write to what a 64-bit one has mapped. */
+struct err *check_outside(const struct replay *r, const struct frame *f) nodiscard;
+/** Forgets what a space has mapped. */
+void outside_forget(struct replay *r, uint32_t space);
 
 /* xstate.c: the recording CPU's XSAVE image in this CPU's layout */
 struct err *xstate_convert(const struct trace *t, const uint8_t *image, size_t len, struct xstate *out) nodiscard;

@@ -7,7 +7,7 @@
 
 #include <sys/mman.h>
 
-enum { SAVE_VERSION = 2 };
+enum { SAVE_VERSION = 3 };
 
 /* Tables of descriptors are written with the first task that has them; others name that task. */
 static void save_fds(struct buf *out, const struct replay *r, const struct task *task)
@@ -69,6 +69,7 @@ static void save_space(struct buf *out, const struct space *s)
     buf_uleb(out, s->thread_locals_of);
     buf_uleb(out, s->globals);
     buf_uleb(out, s->breakpoint_insn);
+    buf_u8(out, s->is_32bit);
     buf_uleb(out, s->maps.count);
     gaddr last = 0;
     vec_each (m, &s->maps) {
@@ -115,6 +116,16 @@ struct err *replay_save(struct replay *r, struct buf *out)
     buf_uleb(out, r->spaces.count);
     vec_each (s, &r->spaces)
         save_space(out, *s);
+    buf_uleb(out, r->outside.count);
+    vec_each (o, &r->outside) {
+        buf_uleb(out, o->space);
+        buf_u8(out, o->writable);
+        buf_uleb(out, o->device);
+        buf_uleb(out, o->inode);
+        buf_uleb(out, o->offset);
+        buf_uleb(out, o->start);
+        buf_uleb(out, o->end);
+    }
     buf_uleb(out, r->tasks.count);
     vec_each (it, &r->tasks) {
         struct xstate x;
@@ -176,6 +187,7 @@ static struct err *restore_space(struct replay *r, struct bytes *b, struct resto
     s->thread_locals_of = (uint32_t)bytes_uleb(b);
     s->globals = bytes_uleb(b);
     s->breakpoint_insn = bytes_uleb(b);
+    s->is_32bit = bytes_u8(b) & 1;
     size_t record_count;
     const struct trace_mmap *records = trace_mmaps(r->trace, &record_count);
     uint64_t page = 0;
@@ -245,6 +257,7 @@ static struct err *restore_task(struct replay *r, struct bytes *b)
     struct task *task = xnew(struct task);
     vec_push(&r->tasks, task);
     task->info = i;
+    task->info.is_32bit = s->is_32bit;
     task->space = s;
     s->task_count++;
     task->dying = bits & 2;
@@ -373,8 +386,18 @@ static struct err *restore_body(struct replay *r, struct bytes *b, struct restor
         replay_objects(how->near, &near_objects);
     if (near_objects || r->objects.count)
         how->near = NULL; // shared memory would have to be copied
-    for (size_t n = bytes_count(b, 7); n; n--)
+    for (size_t n = bytes_count(b, 8); n; n--)
         TRY(restore_space(r, b, how));
+    for (size_t n = bytes_count(b, 7); n; n--) {
+        struct shared_outside *o = vec_add(&r->outside);
+        o->space = (uint32_t)bytes_uleb(b);
+        o->writable = bytes_u8(b) & 1;
+        o->device = bytes_uleb(b);
+        o->inode = bytes_uleb(b);
+        o->offset = bytes_uleb(b);
+        o->start = bytes_uleb(b);
+        o->end = bytes_uleb(b);
+    }
     for (size_t n = bytes_count(b, 200); n; n--)
         TRY(restore_task(r, b));
     if (b->failed)
@@ -477,6 +500,8 @@ struct err *replay_clone(struct replay *from, struct replay **out)
     }
     vec_each (s, &from->spaces)
         TRY(clone_space(r, *s));
+    vec_each (o, &from->outside)
+        vec_push(&r->outside, *o);
     tasks_copy(&from->tasks, &r->tasks);
     vec_each (it, &r->tasks) {
         (*it)->space = space_by_uid(r, (*it)->info.space);

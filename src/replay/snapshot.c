@@ -22,6 +22,7 @@ struct replay_snapshot {
     uint32_t last_task, last_space, last_object, renamed_tasks;
     task_list tasks; /* copies */
     VEC(struct saved_space) spaces;
+    VEC(struct shared_outside) outside;
     VEC(uint8_t *) object_pages; /* contents, by index in replay.object_pages; NULL: there was no such page */
 };
 
@@ -43,6 +44,7 @@ static void free_snapshot(struct replay *r, struct replay_snapshot *s)
         free(*p);
     vec_deinit(&s->tasks);
     vec_deinit(&s->spaces);
+    vec_deinit(&s->outside);
     vec_deinit(&s->object_pages);
     free(s);
 }
@@ -256,6 +258,8 @@ struct err *replay_snapshot(struct replay *r, unsigned idx)
     s->last_object = r->last_object;
     s->renamed_tasks = r->renamed_tasks;
     tasks_copy(&r->tasks, &s->tasks);
+    vec_each (o, &r->outside)
+        vec_push(&s->outside, *o);
     vec_each (p, &r->object_pages)
         vec_push(&s->object_pages, read_object_page(r, p));
     struct err *e = NULL;
@@ -406,6 +410,9 @@ static struct err *go_back(struct replay *r, const struct replay_snapshot *s, un
     for (size_t i = 0; i < s->spaces.count; i++)
         TRY(restore_space(r, r->spaces.items[i], &s->spaces.items[i], idx));
     restore_tasks(r, s);
+    r->outside.count = 0;
+    vec_each (o, &s->outside)
+        vec_push(&r->outside, *o);
     for (size_t i = 0; i < s->object_pages.count; i++) {
         if (s->object_pages.items[i])
             TRY(write_object_page(r, &r->object_pages.items[i], s->object_pages.items[i]));

@@ -212,6 +212,8 @@ void space_free(struct replay *r, struct space *s, bool kill)
 
 struct err *space_end(struct replay *r, struct space *s)
 {
+    if (s->is_32bit)
+        outside_forget(r, s->uid);
     if (r->observer.space_ending)
         TRY(r->observer.space_ending(r->observer.ctx, r, s->uid));
     return space_retire(r, s);

@@ -29,7 +29,7 @@ struct err *task_create(struct replay *r, int32_t tid, struct space *s, uint32_t
     s->next_slot = slot + 1;
     struct task *task = xnew(struct task);
     task->info = (struct task_info){.serial = ++r->last_task, .tid = tid, .tgid = tid, .space = s->uid, .parent = parent,
-                                    .slot = slot};
+                                    .slot = slot, .is_32bit = s->is_32bit};
     task->recorder_serial = task->info.serial + r->renamed_tasks;
     task->cloned_fd = task->cloned_twin = -1;
     task->own_ns_tid = tid;

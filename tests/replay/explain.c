@@ -126,9 +126,9 @@ static struct err *check_32_bit(const char *dir)
     TRY(trace_open(dir, &t));
     TRY(replay_open(t, &r));
     struct err *failed = replay_run(r, MOMENT_END, UINT64_MAX, NULL);
-    snprintf(text, sizeof(text), "event %llu: task ", (unsigned long long)changed_event);
+    snprintf(text, sizeof(text), "event %llu, task ", (unsigned long long)changed_event);
     want(failed ? err_message(failed) : "no error", text);
-    want(failed ? err_message(failed) : "no error", "executes a 32-bit program, which is not supported");
+    want(failed ? err_message(failed) : "no error", "a 32-bit program is executed, and no 64-bit one in the whole recording");
     err_free(failed);
     return NULL;
 }

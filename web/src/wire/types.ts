@@ -128,7 +128,8 @@ export interface TaskRow {
   readonly start: Moment;
   readonly end?: Moment;
   readonly exits?: { readonly status: number; readonly signal?: string };
-  readonly execs: readonly { readonly moment: Moment; readonly argv: readonly string[] }[];
+  readonly execs: readonly { readonly moment: Moment; readonly argv: readonly string[]; readonly bits: number }[];
+  readonly bits?: number;
 }
 export interface EventRow {
   readonly focus: Focus;

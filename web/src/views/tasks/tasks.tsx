@@ -35,6 +35,7 @@ export function TasksView(props: { query: "task-tree" | "current-tasks" }) {
                 <span class="dim">
                   {r.kind} {r.task.tid} {HOW[r.how] ?? r.how}
                 </span>
+                {r.bits === 32 && <span class="fatal">32-bit: not replayed</span>}
                 <span class="text">{r.execs.map((x) => x.argv.join(" ")).join(" → ")}</span>
                 <span class="gap" />
                 {r.exits && (
