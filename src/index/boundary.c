@@ -19,7 +19,7 @@ static struct err *give_changes(void *ctx, uint32_t space, const struct addr_ran
     return history_page_changes(p->history, p->near_segment, p->segment, space, also, count, &sink);
 }
 
-struct err *boundary_restore(struct history *h, struct trace *t, size_t segment, struct replay *near, size_t near_segment,
+struct err *boundary_restore(struct history *h, struct trace *t, size_t segment, const struct restore_help *help, size_t near_segment,
                              struct replay **out)
 {
     if (segment == 0)
@@ -30,5 +30,5 @@ struct err *boundary_restore(struct history *h, struct trace *t, size_t segment,
     struct place place = {h, segment, near_segment};
     const struct page_source source = {&place, give_pages, give_changes};
     cleanup(freep) char *path = history_segment_path(history_dir(h), segment);
-    return err_prefix(replay_restore(t, &blob, &source, near, out), "%s", path);
+    return err_prefix(replay_restore(t, &blob, &source, help ? help : &(struct restore_help){0}, out), "%s", path);
 }

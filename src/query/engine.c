@@ -155,6 +155,7 @@ struct err *query_engine_open(const char *dir, const struct query_options *optio
     seats_open(q);
     recall_open(q);
     TRY(trace_open(dir, &q->trace));
+    err_free(replay_spare(q->trace, &q->spare)); // what is wrong will be told when a worker is needed
     for (size_t i = 0; options && i < 2 * options->source_map_count; i++)
         vec_push(&q->source_maps, xstrdup(options->source_maps[i]));
     TRY(open_history(q));
@@ -169,6 +170,7 @@ void query_engine_close(struct query_engine *q)
     if (!q)
         return;
     seats_close(q);
+    worker_destroy(q->spare);
     recall_close(q);
     modules_close(q);
     close_history(q);

@@ -55,7 +55,8 @@ struct query_engine {
     VEC(struct module *) modules;
     struct seat *seats;              /* with clock guarded by seats_lock */
     pthread_mutex_t seats_lock;
-    pthread_mutex_t history_lock;    /* guards history while other threads may use it */
+    pthread_mutex_t history_lock;    /* guards history while other threads may use it, and spare */
+    struct worker *spare;            /* for the first state: started while the engine opens; may be NULL */
     uint64_t clock;
     struct seat *borrowed;           /* by state_at() */
     struct recall *recall;

@@ -79,7 +79,8 @@ static struct err *restore(struct query_engine *q, size_t segment, struct replay
         e = replay_go_back(near->replay, 0, &there);
     if (!e) {
         pthread_mutex_lock(&q->history_lock);
-        e = boundary_restore(q->history, q->trace, segment, there ? near->replay : NULL, there ? near->segment : 0, out);
+        const struct restore_help help = {there ? near->replay : NULL, &q->spare};
+        e = boundary_restore(q->history, q->trace, segment, &help, there ? near->segment : 0, out);
         pthread_mutex_unlock(&q->history_lock);
     }
     if (!near)

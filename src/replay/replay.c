@@ -61,6 +61,15 @@ struct err *replay_begin(struct trace *t, struct trace_position position, struct
     return NULL;
 }
 
+struct err *replay_spare(struct trace *t, struct worker **out)
+{
+    struct replay r = {.trace = t};
+    collect_used(&r);
+    struct err *e = worker_create(r.used.items, r.used.count, out);
+    vec_deinit(&r.used);
+    return e;
+}
+
 struct err *replay_open(struct trace *t, struct replay **out)
 {
     return replay_begin(t, (struct trace_position){0}, out);

@@ -205,9 +205,16 @@ struct page_source {
      * not given is the same in both states. First reset() of what is as in a fresh mapping, or is to be made from that. */
     struct err *(*changes)(void *ctx, uint32_t space, const struct addr_range *also, size_t count, const struct page_taker *taker);
 };
-/** Rebuilds a state. The blob is untrusted. near: NULL, or a replay of the same trace in a state for which the source knows the changes: it
+/** What may make it cheap to rebuild a state. */
+struct restore_help {
+    struct replay *near;   /* may be NULL */
+    struct worker **spare; /* a worker made by replay_spare(), which is taken (then NULL is left), or NULL; may be NULL */
+};
+/** Starts a worker for any state of the trace. It is the caller's to destroy. */
+struct err *replay_spare(struct trace *t, struct worker **out) nodiscard;
+/** Rebuilds a state. The blob is untrusted. help->near: NULL, or a replay of the same trace in a state for which the source knows the changes: it
  * stays as it is, and what both states have in common costs little. */
-struct err *replay_restore(struct trace *t, struct bytes *blob, const struct page_source *pages, struct replay *near,
+struct err *replay_restore(struct trace *t, struct bytes *blob, const struct page_source *pages, const struct restore_help *help,
                            struct replay **out) nodiscard;
 
 #endif

@@ -143,7 +143,7 @@ static struct err *bad_state(const char *what)
 /* What a state is made from besides its blob. */
 struct restoring {
     const struct page_source *pages;
-    struct replay *near;    /* may be NULL */
+    struct restore_help help;
     VEC(struct buf) anew;   /* of each space: what was mapped anew in a copy of the near one's */
     VEC(bool) copied;
 };
@@ -166,15 +166,18 @@ static struct err *copy_worker(struct replay *near, const struct space *from, st
 /* The worker of a space that has its table. */
 static struct err *make_worker(struct replay *r, struct space *s, struct restoring *how)
 {
-    struct space *from = how->near ? space_by_uid(how->near, s->uid) : NULL;
+    struct space *from = how->help.near ? space_by_uid(how->help.near, s->uid) : NULL;
     vec_push(&how->anew, (struct buf){0});
     vec_push(&how->copied, from != NULL);
     if (!from) {
-        TRY(worker_create(r->used.items, r->used.count, &s->worker));
+        if (how->help.spare && *how->help.spare)
+            s->worker = steal(*how->help.spare);
+        else
+            TRY(worker_create(r->used.items, r->used.count, &s->worker));
         TRY(worker_set_isa(s->worker, &r->isa));
         return space_realise(r, s);
     }
-    TRY(copy_worker(how->near, from, &s->worker));
+    TRY(copy_worker(how->help.near, from, &s->worker));
     s->break_set = from->break_set;
     return space_switch_mappings(r, s, from, s, &how->anew.items[how->anew.count - 1]);
 }
@@ -382,10 +385,10 @@ static struct err *restore_body(struct replay *r, struct bytes *b, struct restor
         o->uid = uid;
     }
     size_t near_objects = 0;
-    if (how->near)
-        replay_objects(how->near, &near_objects);
+    if (how->help.near)
+        replay_objects(how->help.near, &near_objects);
     if (near_objects || r->objects.count)
-        how->near = NULL; // shared memory would have to be copied
+        how->help.near = NULL; // shared memory would have to be copied
     for (size_t n = bytes_count(b, 8); n; n--)
         TRY(restore_space(r, b, how));
     for (size_t n = bytes_count(b, 7); n; n--) {
@@ -408,7 +411,8 @@ static struct err *restore_body(struct replay *r, struct bytes *b, struct restor
     return restore_memory(r, how);
 }
 
-struct err *replay_restore(struct trace *t, struct bytes *b, const struct page_source *pages, struct replay *near, struct replay **out)
+struct err *replay_restore(struct trace *t, struct bytes *b, const struct page_source *pages, const struct restore_help *help,
+                           struct replay **out)
 {
     if (bytes_uleb(b) != SAVE_VERSION)
         return err_new(ERR_FORMAT, "saved state: unknown version");
@@ -422,7 +426,7 @@ struct err *replay_restore(struct trace *t, struct bytes *b, const struct page_s
         return bad_state("its position");
     cleanup(replay_closep) struct replay *r = NULL;
     TRY(replay_begin(t, p, &r));
-    struct restoring how = {.pages = pages, .near = near};
+    struct restoring how = {.pages = pages, .help = *help};
     struct err *e = restore_body(r, b, &how);
     vec_each (anew, &how.anew)
         buf_deinit(anew);

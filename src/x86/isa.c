@@ -1,5 +1,7 @@
 #include "x86/isa.h"
 
+#include <pthread.h>
+
 #include <Zydis/Zydis.h>
 #include <strings.h>
 
@@ -121,13 +123,22 @@ static void host_cpuid(void *ctx, uint32_t leaf, uint32_t subleaf, uint32_t out[
         __asm__("cpuid" : "=a"(out[EAX]), "=b"(out[EBX]), "=c"(out[ECX]), "=d"(out[EDX]) : "a"(leaf), "c"(subleaf));
 }
 
-void x86_isa_of_host(struct x86_isa *out)
+static struct x86_isa host;
+static pthread_once_t host_asked = PTHREAD_ONCE_INIT; /* in a virtual machine each CPUID costs tens of microseconds */
+
+static void ask_host(void)
 {
     uint32_t answer[4], low = 0, high = 0;
     host_cpuid(NULL, 1, 0, answer);
     if (answer[ECX] >> 27 & 1) // OSXSAVE
         __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-    x86_isa_of_cpu(host_cpuid, NULL, (uint64_t)high << 32 | low, out);
+    x86_isa_of_cpu(host_cpuid, NULL, (uint64_t)high << 32 | low, &host);
+}
+
+void x86_isa_of_host(struct x86_isa *out)
+{
+    pthread_once(&host_asked, ask_host);
+    *out = host;
 }
 
 struct x86_isa x86_isa_without(const struct x86_isa *a, const struct x86_isa *b)

@@ -33,10 +33,13 @@ int main(int argc, char **argv)
         if (i % 2)
             from = to > 1 && i % 4 == 1 ? to - 1 : to + 1 < count ? to + 1 : to;
         cleanup(replay_closep) struct replay *near = NULL, *plain = NULL, *made = NULL;
-        must(boundary_restore(h, t, from, NULL, 0, &near));
+        cleanup(worker_destroyp) struct worker *spare = NULL;
+        if (i % 3 == 0)
+            must(replay_spare(t, &spare));
+        must(boundary_restore(h, t, from, &(struct restore_help){NULL, &spare}, 0, &near));
         must(boundary_restore(h, t, to, NULL, 0, &plain));
         uint64_t hash = state_hash(near);
-        must(boundary_restore(h, t, to, near, from, &made));
+        must(boundary_restore(h, t, to, &(struct restore_help){near, &spare}, from, &made));
         compare(made, plain, from, to, "at its start");
         must(replay_run(made, segments[to].end, FORWARD, NULL));
         must(replay_run(plain, segments[to].end, FORWARD, NULL));
