@@ -12,6 +12,7 @@
 
 /* Offsets in struct syscallbuf_hdr, the same in every release (rr preload_interface.h). */
 enum { HDR_NUM_REC_BYTES = 0, HDR_MPROTECT_COUNTS = 4, HDR_ABORT_COMMIT = 12, HDR_SIGS_GENERATION = 24 };
+enum { TL_RSEQ = 128 }; /* in struct preload_thread_locals, rr 5.7 and later */
 enum { ENOSYS_RESULT = -38, SYSCALL_FLAGS = 0x246 };
 
 struct err *diverged(const struct replay *r, const struct frame *f, const char *format, ...)
@@ -151,6 +152,11 @@ struct err *create_child(struct replay *r, const struct frame *f, struct task *p
         struct xstate x;
         TRY(worker_get_xstate(s->worker, parent->info.slot, &x));
         TRY(worker_set_xstate(s->worker, child->info.slot, &x));
+    }
+    if (!shares) {
+        child->rseq = parent->rseq;
+        child->rseq_len = parent->rseq_len;
+        child->rseq_sig = parent->rseq_sig;
     }
     child->regs = parent->regs;
     child->regs.r[UREG_RAX] = 0;
@@ -432,7 +438,7 @@ static struct err *abort_rseq(struct replay *r, struct task *task, bool by_signa
 {
     if (!task->rseq)
         return NULL;
-    uint8_t area[16], descriptor[32], signature[4];
+    uint8_t area[20], descriptor[32], signature[4];
     struct err *e = space_read(task->space, task->rseq, area, sizeof(area));
     if (!e && load_u64(area + 8))
         e = space_read(task->space, load_u64(area + 8), descriptor, sizeof(descriptor));
@@ -446,8 +452,8 @@ static struct err *abort_rseq(struct replay *r, struct task *task, bool by_signa
         return NULL;
     }
     uint64_t start = load_u64(descriptor + 8), len = load_u64(descriptor + 16), rip = task->regs.r[UREG_RIP];
-    uint32_t inhibited = load_u32(descriptor + 4);
-    if (load_u32(descriptor) != 0 || rip - start >= len || (inhibited & (by_signal ? 2 : 1)) ||
+    uint32_t inhibited = load_u32(descriptor + 4) | load_u32(area + 16);
+    if (load_u32(descriptor) != 0 || start + len < start || abort_ip - start < len || rip - start >= len || (inhibited & (by_signal ? 2 : 1)) ||
         load_u32(signature) != task->rseq_sig)
         return NULL;
     task->regs.r[UREG_RIP] = abort_ip;
@@ -513,6 +519,22 @@ static struct err *apply_trap(struct replay *r, const struct frame *f, struct ta
     return apply_writes(r, f, 0);
 }
 
+/* From rr 5.7 on rseq(2) is buffered, and the preload library tells of it in the thread-locals page. */
+static struct err *take_rseq(struct replay *r, struct task *task)
+{
+    uint8_t told[16];
+    if (trace_header(r->trace)->uses_globals_in_replay || !space_mapping_at(task->space, RR_THREAD_LOCALS))
+        return NULL;
+    TRY(task_install_thread_locals(r, task));
+    TRY(space_read(task->space, RR_THREAD_LOCALS + TL_RSEQ, told, sizeof(told)));
+    if (load_u32(told + 8)) {
+        task->rseq = load_u64(told);
+        task->rseq_len = load_u32(told + 8);
+        task->rseq_sig = load_u32(told + 12);
+    }
+    return NULL;
+}
+
 static struct err *apply_flush(struct replay *r, const struct frame *f, struct task *task)
 {
     // A flush that happened no later than this point was caused by the task's death within the hook; the next stop
@@ -520,6 +542,7 @@ static struct err *apply_flush(struct replay *r, const struct frame *f, struct t
     if (trace_header(r->trace)->buffered_syscall_forced_tick && task->space->breakpoint_insn &&
         task->regs.r[UREG_RIP] == task->space->breakpoint_insn && f->ticks <= task->info.ticks)
         r->skip_next_stop = true;
+    TRY(take_rseq(r, task));
     return apply_writes(r, f, 1);
 }
 

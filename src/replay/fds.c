@@ -121,11 +121,14 @@ struct err *fds_write(struct replay *r, struct task *task, int64_t number, const
                       int64_t file_offset)
 {
     const uint64_t *reg = regs->r;
+    bool is_vector = number == SYS_writev || number == SYS_pwritev;
     uint32_t target = target_of(task->fds, (int32_t)reg[UREG_RDI]);
+    if (!is_vector && number != SYS_write && number != SYS_pwrite64)
+        return NULL; // rr 5.7 and later have another call that asks for assistance: prctl(PR_SET_NAME)
     if (!target || result <= 0 || trace_header(r->trace)->explicit_proc_mem)
         return NULL;
     gaddr offset = number == SYS_pwrite64 || number == SYS_pwritev ? reg[UREG_R10] : (gaddr)file_offset;
-    if (number == SYS_write || number == SYS_pwrite64)
+    if (!is_vector)
         return copy_range(r, task, target, reg[UREG_RSI], (uint64_t)result, &offset);
     return copy_vector(r, task, target, reg[UREG_RSI], reg[UREG_RDX], (uint64_t)result, offset);
 }
