@@ -327,6 +327,12 @@ static struct cached *cache_slot(struct history *h, size_t segment, int part, bo
 
 struct err *history_part(struct history *h, size_t segment, enum segment_part part, const struct segment **out)
 {
+    static const struct segment without_events;
+    const struct history_segment *s = &h->catalog.segments.items[segment];
+    if (part == PART_EVENTS && s->start.event == s->end.event) { // as are most where events are rare: no file is opened for that
+        *out = &without_events;
+        return NULL;
+    }
     bool found;
     struct cached *slot = cache_slot(h, segment, (int)part, &found);
     if (!found) {
