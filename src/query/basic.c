@@ -1,4 +1,4 @@
-/* Queries about one moment: info, complete-frame, registers, memory, maps, stack, variables. */
+/* Queries about one moment: info, complete-frame, registers, memory, maps, stack. */
 #include "query/query_int.h"
 
 struct err *query_info(struct query_engine *q, json_t *params)
@@ -46,8 +46,7 @@ static struct err *refuse_32bit(struct replay *r, uint32_t task)
     return NULL;
 }
 
-/* The state a focus means: at its moment, or, if another task runs then, still of its own task, which stands still. */
-static struct err *focus_state(struct query_engine *q, json_t *params, struct focus *f, struct replay **r, uint32_t *space)
+struct err *focus_state(struct query_engine *q, json_t *params, struct focus *f, struct replay **r, uint32_t *space)
 {
     TRY(param_focus(q, params, f));
     TRY(state_at(q, f->moment, r));
@@ -294,65 +293,5 @@ struct err *query_stack(struct query_engine *q, json_t *params)
     }
     free(list);
     vec_deinit(&frames);
-    return e;
-}
-
-/* --- variables --- */
-
-struct err *query_variables(struct query_engine *q, json_t *params)
-{
-    struct focus f;
-    struct replay *r;
-    uint32_t space;
-    TRY(focus_state(q, params, &f, &r, &space));
-    gaddr pc;
-    struct frame_context c;
-    if (f.frame) {
-        frame_list frames = {0};
-        struct err *e = stack_at(q, f.moment, f.task, &frames);
-        struct frame_info wanted = {0};
-        if (!e && f.frame >= frames.count)
-            e = err_new(ERR_NOT_FOUND, "the stack has only %zu frames", frames.count);
-        if (!e)
-            wanted = frames.items[f.frame];
-        vec_deinit(&frames);
-        TRY(e);
-        // A caller's registers are those it had when it made the call; its memory is today's.
-        TRY(state_at(q, wanted.callee_call, &r));
-        TRY(frame_context(q, r, f.task, &c));
-        struct regs regs = c.regs;
-        TRY(state_at(q, f.moment, &r));
-        TRY(frame_context(q, r, f.task, &c));
-        c.regs = regs;
-        c.no_xstate = true;
-        c.regs.r[UREG_RSP] = wanted.sp;
-        c.regs.r[UREG_RIP] = wanted.pc;
-        pc = wanted.pc - frame_returns(&wanted);
-    } else {
-        TRY(frame_context(q, r, f.task, &c));
-        pc = c.regs.r[UREG_RIP];
-    }
-    struct code_place p = place_of(q, r, space, pc);
-    if (!p.module)
-        return err_new(ERR_NOT_FOUND, "no debug information: this code is not from a file");
-    struct sym_module *sym;
-    TRY(module_sym(q, p.module, &sym));
-    const char *none = sym_module_no_dwarf(sym);
-    if (none)
-        return err_new(ERR_NOT_FOUND, "%s", none);
-    struct sym_variables vars = {0};
-    TRY(sym_variables_at(sym, p.link_addr, 0, &vars));
-    c.base.bias = p.bias;
-    struct err *e = NULL;
-    for (size_t i = 0; i < vars.count && !e; i++) {
-        const struct sym_variable *var = &vars.items[i];
-        struct sym_value v = {0};
-        struct err *why = sym_read_variable(sym, var, p.link_addr, &c.base, &v);
-        const char *name = var->name ? var->name : "";
-        e = give(q, json_pack("{so, so, ss}", "name", json_text(name, strlen(name)), "value",
-                              json_value(sym, var->type, &v, &c.base, why), "kind", var->is_parameter ? "parameter" : "local"));
-        sym_value_deinit(&v);
-    }
-    sym_variables_deinit(&vars);
     return e;
 }

@@ -280,6 +280,7 @@ static const struct {
     {"events", query_events},
     {"functions-in-file", query_functions_in_file},
     {"counts", query_counts},
+    {"evaluate", query_evaluate},
     {"instructions", query_instructions},
     {"dataflow", query_dataflow},
     {"uses", query_uses},

@@ -1,5 +1,5 @@
 /* Queries for executions: of a function with arguments and result, of a line, of addresses; their counts. */
-#include "query/query_int.h"
+#include "query/probes.h"
 
 /* The state at a hit: its registers and pieces of memory known from the hit, everything else fetched when first needed. */
 struct lazy_context {
@@ -118,13 +118,15 @@ struct calls {
     size_t open;
     uint64_t link_start;
     struct pieces at_call, at_return;
+    struct probes probes;
+    size_t prints_len; /* of a hit's prints, behind the pieces */
 };
 
 static bool collect_call(void *ctx, const struct hit *h)
 {
     struct calls *c = ctx;
     struct call_found f = {.hit = *h, .sp = h->regs.r[UREG_RSP], .bias = h->regs.r[UREG_RIP] - c->link_start};
-    f.hit.memory = xmemdup(h->memory, c->at_call.len);
+    f.hit.memory = xmemdup(h->memory, c->at_call.len + c->prints_len);
     f.have_return_addr = !(h->unreadable & 1);
     f.return_addr = load_u64(h->memory);
     vec_push(&c->items, f);
@@ -167,7 +169,7 @@ static struct err *find_returns(struct query_engine *q, struct calls *c)
         if (moment_cmp(f->hit.moment, first) < 0)
             first = f->hit.moment;
         for (size_t s = 0; s < spaces; s++) {
-            struct hit_place p = {space[s].space, f->return_addr};
+            struct hit_place p = {.space = space[s].space, .pc = f->return_addr};
             bool known = false;
             const struct hit_place *have = (const void *)places.data;
             for (size_t k = 0; k < places.len / sizeof(p); k++)
@@ -180,8 +182,8 @@ static struct err *find_returns(struct query_engine *q, struct calls *c)
     bool more;
     if (!c->open || !places.len)
         return NULL;
-    return find_hits(q, (const void *)places.data, places.len / sizeof(struct hit_place), &w, c->at_return.items, c->at_return.count, match_return,
-                     c, &more);
+    const struct hit_wants wants = {.memory = c->at_return.items, .memory_count = c->at_return.count};
+    return find_hits(q, (const void *)places.data, places.len / sizeof(struct hit_place), &w, &wants, match_return, c, &more);
 }
 
 static json_t *call_row(struct query_engine *q, struct module *m, const struct sym_function *f, const struct sym_type *result,
@@ -194,6 +196,7 @@ static json_t *call_row(struct query_engine *q, struct module *m, const struct s
     struct lazy_context c;
     lazy_init(&c, q, &call->hit, &calls->at_call, call->bias);
     json_object_set_new(row, "args", arguments_at(q, call->hit.moment, m, f, &c.base));
+    probes_add(q, &calls->probes, &call->hit, call->hit.memory + calls->at_call.len, &c.base, row);
     if (!call->returned) {
         json_object_set_new(row, "noReturn", json_true());
         return row;
@@ -209,17 +212,40 @@ static json_t *call_row(struct query_engine *q, struct module *m, const struct s
     return row;
 }
 
+static size_t prints_len(const struct probes *p)
+{
+    size_t len = 0;
+    for (size_t i = 0; i < p->print_count; i++)
+        len += sizeof(struct hook_print) + p->print_lens[i];
+    return len;
+}
+
+/* The function's calls within the window, with what is to be said of their results. */
+static struct err *find_calls(struct query_engine *q, json_t *params, struct module *m, const struct sym_function *f, const struct window *w,
+                              struct calls *c, struct buf *places, bool *more_out)
+{
+    size_t count;
+    c->link_start = f->start;
+    c->probes.at_entry = true;
+    places_of(q, m, &f->start, 1, places);
+    count = places->len / sizeof(struct hit_place);
+    TRY(probes_compile(q, &c->probes, (void *)places->data, count));
+    c->prints_len = prints_len(&c->probes);
+    pieces_for_call(m, f, &c->at_call);
+    const struct hit_wants wants = {.memory = c->at_call.items, .memory_count = c->at_call.count, .print_lens = c->probes.print_lens,
+                                    .print_count = c->probes.print_count};
+    return find_hits(q, (const void *)places->data, count, w, &wants, collect_call, c, more_out);
+}
+
 struct err *query_execution(struct query_engine *q, json_t *params)
 {
     struct module *m;
     const struct sym_function *f;
     struct window w;
+    struct calls c = {0};
     TRY(param_function(q, params, &m, &f));
     TRY(param_window(q, params, 50, &w));
-    cleanup(buf_deinit) struct buf places = {0};
-    places_of(q, m, &f->start, 1, &places);
-    struct calls c = {.link_start = f->start};
-    pieces_for_call(m, f, &c.at_call);
+    TRY(probes_take(params, &c.probes));
     const struct sym_type *result = NULL;
     err_free(sym_return_type(m->sym, f, &result));
     if (result && result->kind == SYM_VOID)
@@ -227,8 +253,8 @@ struct err *query_execution(struct query_engine *q, json_t *params)
     if (result && (result->kind == SYM_POINTER || result->kind == SYM_REFERENCE))
         add_piece(&c.at_return, UREG_RAX, POINTED_LEN);
     bool more = false;
-    struct err *e = find_hits(q, (const void *)places.data, places.len / sizeof(struct hit_place), &w, c.at_call.items,
-                              c.at_call.count, collect_call, &c, &more);
+    cleanup(buf_deinit) struct buf places = {0};
+    struct err *e = find_calls(q, params, m, f, &w, &c, &places, &more);
     // Nearest first is how they were found; what they need of other states is taken in order of time.
     if (!e && c.items.count)
         qsort(c.items.items, c.items.count, sizeof(c.items.items[0]), by_moment);
@@ -249,6 +275,7 @@ struct err *query_execution(struct query_engine *q, json_t *params)
         free((void *)(uintptr_t)call->back.memory);
     }
     vec_deinit(&c.items);
+    probes_deinit(&c.probes);
     return e;
 }
 
@@ -258,17 +285,21 @@ struct giving {
     struct query_engine *q;
     struct err *failed;
     json_t *location; /* borrowed; NULL: none */
+    struct probes probes;
 };
 
 static bool give_hit(void *ctx, const struct hit *h)
 {
     struct giving *g = ctx;
     json_t *row = json_object();
+    struct lazy_context c;
     json_object_set_new(row, "focus", json_focus(g->q, h->moment, h->task, 0));
     json_object_set_new(row, "task", json_task(g->q, h->task));
     json_object_set_new(row, "pc", json_hex(h->regs.r[UREG_RIP]));
     if (g->location)
         json_object_set(row, "location", g->location);
+    lazy_init(&c, g->q, h, NULL, 0);
+    probes_add(g->q, &g->probes, h, h->memory, &c.base, row);
     g->failed = give(g->q, row);
     return !g->failed;
 }
@@ -276,12 +307,17 @@ static bool give_hit(void *ctx, const struct hit *h)
 static struct err *give_hits(struct query_engine *q, json_t *params, const struct buf *places, json_t *location)
 {
     struct window w;
-    TRY(param_window(q, params, 50, &w));
     struct giving g = {.q = q, .location = location};
+    size_t count = places->len / sizeof(struct hit_place);
+    TRY(param_window(q, params, 50, &w));
+    TRY(probes_take(params, &g.probes));
     bool more = false;
-    struct err *e = find_hits(q, (const void *)places->data, places->len / sizeof(struct hit_place), &w, NULL, 0, give_hit, &g,
-                              &more);
+    struct err *e = probes_compile(q, &g.probes, (void *)places->data, count);
+    const struct hit_wants wants = {.print_lens = g.probes.print_lens, .print_count = g.probes.print_count};
+    if (!e)
+        e = find_hits(q, (const void *)places->data, count, &w, &wants, give_hit, &g, &more);
     q->sink->more = more;
+    probes_deinit(&g.probes);
     if (e) {
         err_free(g.failed);
         return e;
@@ -326,45 +362,96 @@ struct err *query_breakpoint(struct query_engine *q, json_t *params)
     return e;
 }
 
-struct err *query_address_execution(struct query_engine *q, json_t *params)
+/* What the address is at the focus, in its task's space. */
+static struct err *code_at_focus(struct query_engine *q, json_t *params, gaddr pc, struct code_place *out)
+{
+    struct focus f;
+    struct replay *r;
+    uint32_t space;
+    TRY(param_focus(q, params, &f));
+    TRY(state_at(q, f.moment, &r));
+    struct err *e = space_of_task(r, f.task, &space);
+    if (!e)
+        *out = place_of(q, r, space, pc);
+    err_free(e); // the task is not there: neither is its code
+    return NULL;
+}
+
+/* Where the addresses of "start" to "end" ran. */
+static struct err *address_places(struct query_engine *q, json_t *params, struct buf *places)
 {
     uint64_t start, end;
     TRY(param_u64(params, "start", &start));
     TRY(param_u64(params, "end", &end));
     if (end <= start || end - start > 256)
         return err_new(ERR_USAGE, "start to end is 1 to 256 bytes");
-    cleanup(buf_deinit) struct buf places = {0};
+    struct code_place code = {0};
+    if (json_object_get(params, "condition") || json_object_get(params, "print"))
+        TRY(code_at_focus(q, params, start, &code));
     size_t spaces;
     const struct db_space *space = history_spaces(q->history, &spaces);
     for (size_t s = 0; s < spaces; s++) {
         for (gaddr pc = start; pc < end; pc++) {
-            struct hit_place p = {space[s].space, pc};
+            struct hit_place p = {space[s].space, pc, code.module, code.bias, NULL};
             if (count_hits(q, &p, 1, NULL))
-                buf_add(&places, &p, sizeof(p));
+                buf_add(places, &p, sizeof(p));
         }
     }
+    return NULL;
+}
+
+struct err *query_address_execution(struct query_engine *q, json_t *params)
+{
+    cleanup(buf_deinit) struct buf places = {0};
+    TRY(address_places(q, params, &places));
     return give_hits(q, params, &places, NULL);
+}
+
+/* The function's, line's or addresses' places, and where there is a condition their programs. */
+static struct err *counted_places(struct query_engine *q, json_t *params, struct probes *probes, struct buf *places)
+{
+    if (json_object_get(params, "function")) {
+        struct module *m;
+        const struct sym_function *f;
+        TRY(param_function(q, params, &m, &f));
+        places_of(q, m, &f->start, 1, places);
+        probes->at_entry = true;
+    } else if (json_object_get(params, "start")) {
+        TRY(address_places(q, params, places));
+    } else {
+        const char *file;
+        uint64_t line;
+        TRY(line_places(q, params, places, &file, &line));
+    }
+    return probes_compile(q, probes, (void *)places->data, places->len / sizeof(struct hit_place));
 }
 
 struct err *query_counts(struct query_engine *q, json_t *params)
 {
     cleanup(buf_deinit) struct buf places = {0};
-    if (json_object_get(params, "function")) {
-        struct module *m;
-        const struct sym_function *f;
-        TRY(param_function(q, params, &m, &f));
-        places_of(q, m, &f->start, 1, &places);
-    } else {
-        const char *file;
-        uint64_t line;
-        TRY(line_places(q, params, &places, &file, &line));
-    }
+    struct probes probes;
+    TRY(probes_take(params, &probes));
+    probes.print_count = 0;
     size_t segments;
     history_segments(q->history, &segments);
-    cleanup(freep) uint64_t *buckets = xnew_array(uint64_t, segments);
-    uint64_t total = count_hits(q, (const void *)places.data, places.len / sizeof(struct hit_place), buckets);
+    cleanup(freep) uint64_t *buckets = xnew_array(uint64_t, segments), *failed = xnew_array(uint64_t, segments);
+    uint64_t total = 0, failures = 0;
+    struct err *e = counted_places(q, params, &probes, &places);
+    size_t count = places.len / sizeof(struct hit_place);
+    if (!e && probes.condition)
+        e = count_held(q, (const void *)places.data, count, buckets, failed);
+    else if (!e)
+        count_hits(q, (const void *)places.data, count, buckets);
+    probes_deinit(&probes);
+    TRY(e);
     json_t *list = json_array();
-    for (size_t i = 0; i < segments; i++)
+    for (size_t i = 0; i < segments; i++) {
         json_array_append_new(list, json_integer((json_int_t)buckets[i]));
-    return give(q, json_pack("{sI, so}", "total", (json_int_t)total, "buckets", list));
+        total += buckets[i];
+        failures += failed[i];
+    }
+    json_t *row = json_pack("{sI, so}", "total", (json_int_t)total, "buckets", list);
+    if (failures)
+        json_object_set_new(row, "failed", json_integer((json_int_t)failures));
+    return give(q, row);
 }

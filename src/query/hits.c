@@ -1,11 +1,20 @@
 /* Executions of code addresses. The block index tells in which segments an address ran; those are run again with hooks at the
  * addresses, nearest segment first, until there are enough. Forward, rows are looked at whenever some have been gathered; backward, a
- * segment is run in pieces between kept states, the last piece first. */
+ * segment is run in pieces between kept states, the last piece first.
+ *
+ * Where there is a condition it may take all segments to find one hit. Then they are run in waves: as many stretches of segments at a time as there
+ * are processors, which are looked at in order. The first wave is a single segment, for it may be enough, and stretches get longer. */
 #include "query/query_int.h"
 
-#include "worker/worker.h"
+#include <errno.h>
+#include <time.h>
+#include <unistd.h>
 
 enum { LONGEST_BLOCK = 64 * 15 };
+/* Segments. To run through one costs much less than to open one. */
+enum { MOST_SKIPPED = 8, MOST_AT_ONCE = 64 };
+/* Instructions between two looks at whether the asker still wants it. */
+#define PIECE 20000000ull
 
 /* Does the block hold the address? Blocks are known by their extent; an address in the middle of an instruction would count, too,
  * but never gets a hit. */
@@ -56,7 +65,7 @@ void places_of(struct query_engine *q, struct module *m, const uint64_t *link_ad
     for (size_t i = 0; i < count; i++) {
         vec_each (bias, &m->biases) {
             for (size_t s = 0; s < spaces; s++) {
-                struct hit_place p = {space[s].space, link_addrs[i] + *bias};
+                struct hit_place p = {space[s].space, link_addrs[i] + *bias, m, *bias, NULL};
                 bool known = false;
                 const struct hit_place *have = (const void *)out->data;
                 for (size_t k = 0; k < out->len / sizeof(p); k++)
@@ -75,32 +84,100 @@ struct hooking {
     size_t count;
     struct hook_request request;
     VEC(gaddr) pcs;
-    struct buf rows; /* of spaces that ended */
+    VEC(const struct hook_programs *) programs; /* of each of them */
+    struct buf rows;           /* their slots replaced by their spaces */
+    struct hook_counts counts; /* as far as they have been taken */
 };
 
-static struct err *set_hooks(struct hooking *h, struct replay *r, uint32_t space, bool keep)
+static void hooking_deinit(struct hooking *h)
 {
-    h->pcs.count = 0;
+    vec_deinit(&h->pcs);
+    vec_deinit(&h->programs);
+    buf_deinit(&h->rows);
+}
+
+static struct err *set_hooks(struct hooking *h, struct replay *r, uint32_t space)
+{
+    h->pcs.count = h->programs.count = 0;
+    bool any = false;
     for (size_t i = 0; i < h->count; i++) {
-        if (h->places[i].space == space)
-            vec_push(&h->pcs, h->places[i].pc);
+        if (h->places[i].space != space)
+            continue;
+        vec_push(&h->pcs, h->places[i].pc);
+        vec_push(&h->programs, h->places[i].programs);
+        any |= h->places[i].programs != NULL;
     }
     struct hook_request request = h->request;
     request.pcs = h->pcs.items;
     request.pc_count = h->pcs.count;
-    request.keep_rows = keep;
+    request.programs = any ? h->programs.items : NULL;
     return worker_set_hooks(replay_worker(r, space), &request);
+}
+
+/* What a space has gathered. */
+static struct err *take_gathered(struct hooking *h, struct replay *r, uint32_t space)
+{
+    size_t before = h->rows.len, row_len = worker_hook_row_len(&h->request);
+    struct worker *w = replay_worker(r, space);
+    struct hook_counts counts = {0};
+    if (h->request.count_only)
+        TRY(worker_hook_counts(w, &counts));
+    else
+        TRY(worker_take_hook_rows(w, &h->rows));
+    h->counts.hits += counts.hits;
+    h->counts.held += counts.held;
+    h->counts.failed += counts.failed;
+    for (size_t at = before; at + row_len <= h->rows.len; at += row_len)
+        ((struct hook_row *)(void *)(h->rows.data + at))->slot = space;
+    return NULL;
 }
 
 static struct err *on_created(void *ctx, struct replay *r, uint32_t space, uint32_t parent)
 {
-    return set_hooks(ctx, r, space, false);
+    return set_hooks(ctx, r, space);
 }
 
 static struct err *on_ending(void *ctx, struct replay *r, uint32_t space)
 {
-    struct hooking *h = ctx;
-    return worker_take_hook_rows(replay_worker(r, space), &h->rows);
+    return take_gathered(ctx, r, space);
+}
+
+static struct err *set_all_hooks(struct hooking *h, struct replay *r)
+{
+    size_t count;
+    const uint32_t *list = replay_spaces(r, &count);
+    for (size_t i = 0; i < count; i++)
+        TRY(set_hooks(h, r, list[i]));
+    return NULL;
+}
+
+/* Of runs that go on at the same time. */
+struct run_watch {
+    atomic_ullong ran;    /* instructions */
+    atomic_bool unwanted; /* what the others have found is enough */
+};
+
+/* Runs to `until`, or until there are rows enough. watch: may be NULL. */
+static struct err *run_hooked(struct query_engine *q, struct hooking *h, struct replay *r, struct moment until, struct run_watch *watch,
+                              bool *full_out)
+{
+    size_t count;
+    const uint32_t *list;
+    *full_out = false;
+    while (!*full_out && !replay_at_end(r) && moment_cmp(replay_now(r), until) < 0 && !(watch && atomic_load(&watch->unwanted))) {
+        uint64_t before = replay_icount_total(r);
+        TRY(check_cancel(q));
+        TRY(replay_run(r, until, PIECE, full_out));
+        uint64_t done = replay_icount_total(r) - before;
+        if (watch)
+            atomic_fetch_add(&watch->ran, done);
+        if (done < PIECE)
+            break; // at `until`, or as far as its event goes
+    }
+    list = replay_spaces(r, &count);
+    for (size_t i = 0; i < count; i++)
+        TRY(take_gathered(h, r, list[i]));
+    return NULL;
 }
 
 static int compare_rows(const void *a, const void *b, void *size)
@@ -125,8 +202,8 @@ static void visit_rows(struct visiting *v, struct buf *rows)
     qsort_r(rows->data, n, v->row_len, compare_rows, NULL);
     for (size_t k = 0; k < n && !v->stopped; k++) {
         const struct hook_row *row = (const void *)(rows->data + v->row_len * (v->w->forward ? k : n - 1 - k));
-        struct hit hit = {.moment = {row->stamp, row->icount}, .regs = row->regs, .memory = (const uint8_t *)(row + 1),
-                          .unreadable = row->unreadable};
+        struct hit hit = {.moment = {row->stamp, row->icount}, .space = row->slot, .regs = row->regs, .memory = (const uint8_t *)(row + 1),
+                          .unreadable = row->unreadable, .condition = row->condition, .condition_result = row->condition_result};
         if (v->w->forward ? moment_cmp(hit.moment, v->w->from) < 0 : moment_cmp(hit.moment, v->w->from) >= 0)
             continue;
         hit.task = task_running_at(v->q, hit.moment);
@@ -140,30 +217,34 @@ static void visit_rows(struct visiting *v, struct buf *rows)
     rows->len = 0;
 }
 
+static const struct replay_observer observer_of_hooks = {.space_created = on_created, .space_ending = on_ending};
+
 /* Runs to `until`, and visits rows in batches, of which the first is small: often it is enough. */
 static struct err *visit_run(struct hooking *h, struct replay *r, struct moment until, struct visiting *v)
 {
     enum { FIRST_BATCH = 128 };
-    const struct replay_observer observer = {.ctx = h, .space_created = on_created, .space_ending = on_ending};
+    struct replay_observer observer = observer_of_hooks;
+    observer.ctx = h;
     replay_set_observer(r, &observer);
     h->rows.len = 0;
     size_t most = v->left + 1;
     bool full = true;
     for (size_t batch = FIRST_BATCH; full && !v->stopped; batch *= 8) {
         h->request.max_rows = v->w->forward && batch < most ? batch : most;
-        size_t count;
-        const uint32_t *list = replay_spaces(r, &count);
-        for (size_t i = 0; i < count; i++)
-            TRY(set_hooks(h, r, list[i], false));
-        TRY(check_cancel(v->q));
-        TRY(replay_run(r, until, UINT64_MAX, &full));
-        list = replay_spaces(r, &count);
-        for (size_t i = 0; i < count; i++)
-            TRY(worker_take_hook_rows(replay_worker(r, list[i]), &h->rows));
+        TRY(set_all_hooks(h, r));
+        TRY(run_hooked(v->q, h, r, until, NULL, &full));
         if (v->w->forward || !full) // backward the last rows come first
             visit_rows(v, &h->rows);
     }
     return NULL;
+}
+
+/* Behind the segment's end a replay cannot be used to go back: the program may have written other pages than the segment's. */
+static void end_lease(struct query_engine *q, size_t segment, struct lease *lease, bool usable)
+{
+    size_t count;
+    const struct history_segment *s = &history_segments(q->history, &count)[segment];
+    return_replay(q, lease, usable && moment_cmp(replay_now(lease->replay), s->end) <= 0);
 }
 
 /* Runs from `from` (or the segment's start) to `until`, which may be in a later segment. */
@@ -172,52 +253,271 @@ static struct err *visit_segment(struct hooking *h, size_t segment, struct momen
     struct lease lease;
     TRY(lend_replay(v->q, segment, from, &lease));
     struct err *e = visit_run(h, lease.replay, until, v);
-    // Behind the segment's end it cannot be used to go back: the program may have written other pages than the segment's.
-    size_t count;
-    const struct history_segment *s = &history_segments(v->q->history, &count)[segment];
-    return_replay(v->q, &lease, !e && moment_cmp(replay_now(lease.replay), s->end) <= 0);
+    end_lease(v->q, segment, &lease, !e);
     return e;
 }
 
-struct err *find_hits(struct query_engine *q, const struct hit_place *places, size_t count, const struct window *w,
-                      const struct hook_memory *memory, size_t memory_count, bool (*each)(void *ctx, const struct hit *h),
-                      void *ctx, bool *more_out)
+/* Segment by segment, or forward some at a time. */
+static struct err *visit_in_turn(struct hooking *h, const uint64_t *buckets, struct visiting *v)
 {
-    enum { MOST_SKIPPED = 8, MOST_AT_ONCE = 64 }; // segments
-    *more_out = false;
     size_t segments;
-    const struct history_segment *segment = history_segments(q->history, &segments);
-    cleanup(freep) uint64_t *buckets = xnew_array(uint64_t, segments);
-    if (!count || !count_hits(q, places, count, buckets))
-        return NULL;
-    struct hooking h = {.places = places, .count = count,
-                        .request = {.memory = memory, .memory_count = memory_count, .regs = true, .keep_last = !w->forward}};
-    struct visiting v = {.q = q, .w = w, .row_len = sizeof(struct hook_row), .left = w->limit, .each = each, .ctx = ctx};
-    for (size_t i = 0; i < memory_count; i++)
-        v.row_len += (memory[i].len + 7u) & ~7u;
-    size_t at = history_segment_at(q->history, w->from);
-    struct err *e = NULL;
-    while (!v.stopped && !e) {
-        e = check_cancel(q);
-        if (!e && buckets[at] && w->forward) {
-            size_t last = at; // of a stretch: to run through a segment costs much less than to open one
+    const struct history_segment *segment = history_segments(v->q->history, &segments);
+    const struct window *w = v->w;
+    size_t at = history_segment_at(v->q->history, w->from);
+    while (!v->stopped) {
+        TRY(check_cancel(v->q));
+        if (buckets[at] && w->forward) {
+            size_t last = at; // of a stretch
             for (size_t k = at; k < segments && k - last <= MOST_SKIPPED && k - at < MOST_AT_ONCE; k++)
                 last = buckets[k] ? k : last;
-            e = visit_segment(&h, at, w->from, segment[last].end, &v);
+            TRY(visit_segment(h, at, w->from, segment[last].end, v));
             at = last;
         }
         struct moment until = moment_cmp(w->from, segment[at].end) < 0 ? w->from : segment[at].end;
-        while (!e && buckets[at] && !w->forward && !v.stopped && moment_cmp(segment[at].start, until) < 0) {
-            struct moment from = lendable_before(q, at, until);
-            e = visit_segment(&h, at, from, until, &v);
+        while (buckets[at] && !w->forward && !v->stopped && moment_cmp(segment[at].start, until) < 0) {
+            struct moment from = lendable_before(v->q, at, until);
+            TRY(visit_segment(h, at, from, until, v));
             until = from;
         }
         if (w->forward ? at + 1 >= segments : at == 0)
             break;
         at = w->forward ? at + 1 : at - 1;
     }
-    *more_out = v.more;
-    buf_deinit(&h.rows);
-    vec_deinit(&h.pcs);
+    return NULL;
+}
+
+/* --- waves --- */
+
+/* What is counted, for each segment. */
+struct tally {
+    uint64_t *held, *failed;
+};
+
+/* Segments first to last, run by a thread of its own. */
+struct stretch_run {
+    struct query_engine *q;
+    struct hooking hooking;
+    size_t first, last;
+    struct moment from, until;
+    struct tally *tally; /* NULL: rows are wanted */
+    struct run_watch *watch;
+    struct err *failed;
+    bool started;
+    pthread_t thread;
+};
+
+static struct err *run_for_rows(struct stretch_run *s, struct replay *r)
+{
+    bool full;
+    TRY(set_all_hooks(&s->hooking, r));
+    return run_hooked(s->q, &s->hooking, r, s->until, s->watch, &full);
+}
+
+static struct err *run_for_tally(struct stretch_run *s, struct replay *r)
+{
+    bool full;
+    size_t segments;
+    const struct history_segment *segment = history_segments(s->q->history, &segments);
+    for (size_t i = s->first; i <= s->last; i++) {
+        s->hooking.counts = (struct hook_counts){0};
+        TRY(set_all_hooks(&s->hooking, r));
+        TRY(run_hooked(s->q, &s->hooking, r, segment[i].end, s->watch, &full));
+        s->tally->held[i] += s->hooking.counts.held;
+        s->tally->failed[i] += s->hooking.counts.failed;
+    }
+    return NULL;
+}
+
+static void *run_stretch(void *arg)
+{
+    struct stretch_run *s = arg;
+    struct lease lease;
+    if ((s->failed = lend_replay(s->q, s->first, s->from, &lease)))
+        return NULL;
+    struct replay_observer observer = observer_of_hooks;
+    observer.ctx = &s->hooking;
+    replay_set_observer(lease.replay, &observer);
+    s->failed = s->tally ? run_for_tally(s, lease.replay) : run_for_rows(s, lease.replay);
+    end_lease(s->q, s->first, &lease, !s->failed);
+    return NULL;
+}
+
+/* The segments that a search goes through, in order. */
+struct waves {
+    struct query_engine *q;
+    const uint64_t *buckets;
+    const struct window *w;
+    struct tally *tally;
+    size_t next;    /* segment; beyond their number: none is left */
+    uint64_t total; /* instructions of all of them */
+    struct run_watch watch;
+};
+
+static void waves_begin(struct waves *v)
+{
+    size_t segments;
+    const struct history_segment *segment = history_segments(v->q->history, &segments);
+    v->next = history_segment_at(v->q->history, v->w->from);
+    for (size_t i = 0; i < segments; i++) {
+        if (v->buckets[i] && (v->w->forward ? i >= v->next : i <= v->next))
+            v->total += segment[i].icount;
+    }
+}
+
+/* The next stretch, of up to `len` segments where something ran. False: there is none. */
+static bool next_stretch(struct waves *v, size_t len, size_t *first, size_t *last)
+{
+    size_t segments, found = 0, skipped = 0, step = v->w->forward ? 1 : SIZE_MAX; // backward it ends below 0, which is a large number
+    history_segments(v->q->history, &segments);
+    for (size_t at = v->next; at < segments && found < len && skipped <= MOST_SKIPPED; at += step) {
+        skipped = v->buckets[at] || !found ? 0 : skipped + 1;
+        if (!v->buckets[at])
+            continue;
+        *last = v->w->forward || !found ? at : *last;
+        *first = v->w->forward && found ? *first : at;
+        v->next = at + step;
+        found++;
+    }
+    return found > 0;
+}
+
+static void await(struct waves *v, pthread_t thread)
+{
+    for (;;) {
+        struct timespec until;
+        clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_nsec += 100000000;
+        until.tv_sec += until.tv_nsec / 1000000000;
+        until.tv_nsec %= 1000000000;
+        if (pthread_timedjoin_np(thread, NULL, &until) != ETIMEDOUT)
+            return;
+        if (v->q->sink->progress && v->total)
+            v->q->sink->progress(v->q->sink->ctx, (double)atomic_load(&v->watch.ran) / (double)v->total);
+    }
+}
+
+/* Runs up to `most` stretches of `len` segments at a time. `each` gets them in order until it returns false. */
+static struct err *run_wave(struct waves *v, const struct hooking *like, size_t most, size_t len, bool (*each)(void *ctx, struct stretch_run *s),
+                            void *ctx, bool *go_on_out)
+{
+    size_t segments, count = 0;
+    const struct history_segment *segment = history_segments(v->q->history, &segments);
+    struct stretch_run *runs = xnew_array(struct stretch_run, most);
+    while (count < most && next_stretch(v, len, &runs[count].first, &runs[count].last)) {
+        struct stretch_run *s = &runs[count++];
+        struct moment end = segment[s->last].end;
+        s->q = v->q;
+        s->hooking = (struct hooking){.places = like->places, .count = like->count, .request = like->request};
+        s->from = v->w->forward ? v->w->from : segment[s->first].start;
+        s->until = v->w->forward || moment_cmp(end, v->w->from) < 0 ? end : v->w->from;
+        s->tally = v->tally;
+        s->watch = &v->watch;
+    }
+    for (size_t i = 0; i < count; i++) {
+        runs[i].started = !pthread_create(&runs[i].thread, NULL, run_stretch, &runs[i]);
+        if (!runs[i].started)
+            runs[i].failed = err_new(ERR_LIMIT, "no more threads");
+    }
+    *go_on_out = count > 0;
+    struct err *e = NULL;
+    for (size_t i = 0; i < count; i++) {
+        struct stretch_run *s = &runs[i];
+        if (s->started)
+            await(v, s->thread);
+        bool wanted = !e && *go_on_out;
+        if (wanted)
+            e = steal(s->failed);
+        if (wanted && !e)
+            *go_on_out = each(ctx, s);
+        if (e || !*go_on_out)
+            atomic_store(&v->watch.unwanted, true);
+        err_free(s->failed);
+        hooking_deinit(&s->hooking);
+    }
+    free(runs);
     return e;
+}
+
+static size_t processors(void)
+{
+    enum { MOST = 16 };
+    long n = sysconf(_SC_NPROCESSORS_ONLN);
+    return n < 1 ? 1 : n > MOST ? MOST : (size_t)n;
+}
+
+static bool visit_stretch(void *ctx, struct stretch_run *s)
+{
+    struct visiting *v = ctx;
+    visit_rows(v, &s->hooking.rows);
+    return !v->stopped;
+}
+
+static struct err *visit_in_waves(struct hooking *h, const uint64_t *buckets, struct visiting *v)
+{
+    struct waves waves = {.q = v->q, .buckets = buckets, .w = v->w};
+    bool go_on = true;
+    waves_begin(&waves);
+    size_t most = 1;
+    for (size_t len = 1; go_on; len = len < MOST_AT_ONCE ? 2 * len : len) {
+        h->request.max_rows = v->left + 1;
+        TRY(run_wave(&waves, h, most, len, visit_stretch, v, &go_on));
+        most = processors();
+    }
+    return NULL;
+}
+
+/* --- the interface --- */
+
+static bool is_conditional(const struct hit_place *places, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (places[i].programs && places[i].programs->condition.count)
+            return true;
+    }
+    return false;
+}
+
+struct err *find_hits(struct query_engine *q, const struct hit_place *places, size_t count, const struct window *w,
+                      const struct hit_wants *wants, bool (*each)(void *ctx, const struct hit *h), void *ctx, bool *more_out)
+{
+    static const struct hit_wants nothing;
+    *more_out = false;
+    size_t segments;
+    history_segments(q->history, &segments);
+    cleanup(freep) uint64_t *buckets = xnew_array(uint64_t, segments);
+    if (!count || !count_hits(q, places, count, buckets))
+        return NULL;
+    if (!wants)
+        wants = &nothing;
+    struct hooking h = {.places = places, .count = count,
+                        .request = {.memory = wants->memory, .memory_count = wants->memory_count, .print_lens = wants->print_lens,
+                                    .print_count = wants->print_count, .regs = true, .keep_last = !w->forward}};
+    struct visiting v = {.q = q, .w = w, .row_len = worker_hook_row_len(&h.request), .left = w->limit, .each = each, .ctx = ctx};
+    struct err *e = is_conditional(places, count) ? visit_in_waves(&h, buckets, &v) : visit_in_turn(&h, buckets, &v);
+    *more_out = v.more;
+    hooking_deinit(&h);
+    return e;
+}
+
+static bool go_on_always(void *ctx, struct stretch_run *s)
+{
+    return true;
+}
+
+struct err *count_held(struct query_engine *q, const struct hit_place *places, size_t count, uint64_t *held, uint64_t *failed)
+{
+    size_t segments;
+    history_segments(q->history, &segments);
+    cleanup(freep) uint64_t *buckets = xnew_array(uint64_t, segments);
+    if (!count || !count_hits(q, places, count, buckets))
+        return NULL;
+    const struct window all = {.forward = true};
+    struct hooking h = {.places = places, .count = count, .request = {.count_only = true}};
+    struct tally tally = {held, failed};
+    struct waves waves = {.q = q, .buckets = buckets, .w = &all, .tally = &tally};
+    bool go_on = true;
+    waves_begin(&waves);
+    while (go_on)
+        TRY(run_wave(&waves, &h, processors(), MOST_AT_ONCE / 4, go_on_always, NULL, &go_on));
+    return NULL;
 }

@@ -7,6 +7,8 @@
 #include "replay/replay.h"
 #include "sym/sym.h"
 
+#include "worker/worker.h"
+
 #include <pthread.h>
 
 /* A recorded task, over its whole life. */
@@ -141,6 +143,10 @@ struct code_place place_of(struct query_engine *q, struct replay *r, uint32_t sp
 struct err *module_sym(struct query_engine *q, struct module *m, struct sym_module **out) nodiscard;
 size_t module_index(const struct query_engine *q, const struct module *m);
 
+/* basic.c */
+/** The state a focus means: at its moment, or, if another task runs then, still of its own task, which stands still. */
+struct err *focus_state(struct query_engine *q, json_t *params, struct focus *f, struct replay **r, uint32_t *space) nodiscard;
+
 /* stack.c */
 typedef VEC(struct frame_info) frame_list;
 /** The frames of a task at m, innermost first. */
@@ -150,23 +156,36 @@ struct err *stack_at(struct query_engine *q, struct moment m, uint32_t task, fra
 struct hit_place {
     uint32_t space;
     gaddr pc;
+    struct module *module; /* of the code there, NULL: not known; and its bias */
+    uint64_t bias;
+    const struct hook_programs *programs; /* what to run at each hit; NULL: nothing. Borrowed */
 };
 struct hit {
     struct moment moment; /* before the instruction */
     uint32_t task, space;
     struct regs regs;
-    const uint8_t *memory; /* the pieces asked for, each padded to 8 bytes; borrowed for the call */
+    const uint8_t *memory; /* the pieces asked for, each padded to 8 bytes, then the prints (worker.h:hook_row); borrowed for the call */
     uint64_t unreadable;
+    uint64_t condition, condition_result; /* PROGRAM_OK, or why the condition cannot be told */
+};
+/* What to take along with each hit. All zeros: registers only. */
+struct hit_wants {
+    const struct hook_memory *memory;
+    size_t memory_count;
+    const uint32_t *print_lens;
+    size_t print_count;
 };
 struct window {
     bool forward;
     struct moment from;
     size_t limit;
 };
-/** Calls `each` for executions of any of the places, in order of time away from `from`; each returns false to stop. */
+/** Calls `each` for executions of any of the places, in order of time away from `from`; each returns false to stop. Where places have
+ * conditions: for those executions of which they hold, or cannot be told; segments are then run on all cores at a time. wants: may be NULL. */
 struct err *find_hits(struct query_engine *q, const struct hit_place *places, size_t count, const struct window *w,
-                      const struct hook_memory *memory, size_t memory_count,
-                      bool (*each)(void *ctx, const struct hit *h), void *ctx, bool *more_out) nodiscard;
+                      const struct hit_wants *wants, bool (*each)(void *ctx, const struct hit *h), void *ctx, bool *more_out) nodiscard;
+/** Executions of the places of which the condition holds, or fails: for each segment added to `held` and `failed`, by running all of them. */
+struct err *count_held(struct query_engine *q, const struct hit_place *places, size_t count, uint64_t *held, uint64_t *failed) nodiscard;
 /** All (space, address) pairs at which link-time addresses of a module ran. */
 void places_of(struct query_engine *q, struct module *m, const uint64_t *link_addrs, size_t count, struct buf *out);
 /** Executions of the places, by the index alone: total, and per segment added to `buckets` (one per segment; may be NULL). */
@@ -262,6 +281,6 @@ typedef struct err *query_function(struct query_engine *q, json_t *params);
 query_function query_info, query_complete_frame, query_stack, query_variables, query_registers, query_memory, query_search,
     query_execution, query_breakpoint, query_address_execution, query_watchpoint, query_step, query_stdouterr, query_signals,
     query_alerts, query_task_tree, query_current_tasks, query_annotations, query_source, query_maps, query_events,
-    query_functions_in_file, query_counts, query_instructions, query_dataflow, query_uses, query_timeline;
+    query_functions_in_file, query_counts, query_evaluate, query_instructions, query_dataflow, query_uses, query_timeline;
 
 #endif

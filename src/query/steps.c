@@ -58,11 +58,11 @@ static struct err *skip_callee(struct query_engine *q, struct moment m, uint32_t
     const struct db_space *space = history_spaces(q->history, &spaces);
     VEC(struct hit_place) places = {0};
     for (size_t i = 0; i < spaces; i++)
-        vec_push(&places, (struct hit_place){space[i].space, return_addr});
+        vec_push(&places, (struct hit_place){.space = space[i].space, .pc = return_addr});
     struct return_search s = {.task = task, .sp = sp};
     struct window w = {.forward = true, .from = m, .limit = 100000};
     bool more;
-    struct err *e = find_hits(q, places.items, places.count, &w, NULL, 0, is_return, &s, &more);
+    struct err *e = find_hits(q, places.items, places.count, &w, NULL, is_return, &s, &more);
     vec_deinit(&places);
     TRY(e);
     if (!s.found)

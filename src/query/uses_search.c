@@ -167,7 +167,7 @@ static struct err *search_calls(struct uses *u, size_t segment, struct moment fr
     history_segments(u->q->history, &segments);
     for (size_t i = 0; i < count; i++) {
         for (unsigned k = 0; k < STUBS; k++)
-            vec_push(&places, (struct hit_place){spaces[i].space, stubs[k]});
+            vec_push(&places, (struct hit_place){.space = spaces[i].space, .pc = stubs[k]});
     }
     cleanup(freep) uint64_t *buckets = xnew_array(uint64_t, segments);
     struct err *e = NULL;
@@ -176,7 +176,7 @@ static struct err *search_calls(struct uses *u, size_t segment, struct moment fr
         // Those behind the segment are of no interest: the first one ends the search.
         struct calls c = {*best};
         struct window w = {.forward = true, .from = from, .limit = SIZE_MAX - 1};
-        e = find_hits(u->q, places.items, places.count, &w, NULL, 0, on_call, &c, &more);
+        e = find_hits(u->q, places.items, places.count, &w, NULL, on_call, &c, &more);
         if (!e)
             lower(c.found, best);
     }
