@@ -11,13 +11,14 @@
 #include <sys/uio.h>
 #include <time.h>
 
-enum { EXPLAINED_INSTRUCTIONS = 2000, OPTION_WITHOUT = 256 };
+enum { EXPLAINED_INSTRUCTIONS = 2000, OPTION_WITHOUT = 256, OPTION_DUMP_BLOCKS };
 
 struct options {
     bool all, verbose, quiet;
     enum engine_mode mode;
     VEC(const char *) hidden; /* CPU features */
     struct moment until;
+    const char *blocks; /* file for translated blocks */
 };
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -45,6 +46,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         if (*end)
             argp_error(state, "a moment is EVENT or EVENT:INSTRUCTIONS, not %s", arg);
         return 0;
+    case OPTION_DUMP_BLOCKS:
+        o->blocks = arg;
+        return 0;
     case OPTION_WITHOUT:
         vec_push(&o->hidden, arg);
         return 0;
@@ -59,6 +63,7 @@ static const struct argp_option table[] = {
     {"quiet", 'q', NULL, 0, "Do not pass the program's output on", 0},
     {"mode", 'm', "count|index", 0, "Translation to replay with (count)", 0},
     {"until", 'u', "EVENT[:INSTRUCTIONS]", 0, "Stop there and print the running task's registers", 0},
+    {"dump-blocks", OPTION_DUMP_BLOCKS, "FILE", 0, "Write each translated block there: its instructions beside those made of them", 0},
     {"without", OPTION_WITHOUT, "FEATURE", 0, "As if this CPU lacked it, for example AVX512F; may be given several times", 0},
     {0},
 };
@@ -98,6 +103,11 @@ static void pass_output(struct replay *r, const struct frame *f)
         fwrite(data, 1, done, to);
         left -= len;
     }
+}
+
+static void write_block(void *ctx, const char *text)
+{
+    fputs(text, ctx);
 }
 
 struct context {
@@ -162,6 +172,11 @@ static struct err *replay_all(const char *dir, const struct options *o)
     vec_each (feature, &o->hidden)
         TRY(replay_hide_feature(r, *feature));
     TRY(replay_set_mode(r, o->mode, NULL));
+    cleanup(fclosep) FILE *blocks = o->blocks ? fopen(o->blocks, "we") : NULL;
+    if (o->blocks && !blocks)
+        return err_os("cannot write %s", o->blocks);
+    if (blocks)
+        TRY(replay_tell_blocks(r, write_block, blocks));
     struct timespec start, end;
     clock_gettime(CLOCK_MONOTONIC, &start);
     struct err *failed = replay_run(r, o->until, UINT64_MAX, NULL);

@@ -344,6 +344,8 @@ struct err *reach_frame(struct replay *r, const struct frame *f, uint64_t max_ic
         }
         struct engine_result stop;
         TRY(worker_run(s->worker, task->info.slot, &request, &task->regs, &stop, &task->regs));
+        if (r->tell_block)
+            TRY(tell_blocks(r, s));
         task->info.ticks += (int64_t)stop.ticks;
         r->now.icount += stop.icount;
         r->icount_total += stop.icount;

@@ -168,6 +168,11 @@ enum { WATCH_STORES = 1, WATCH_LOADS = 2 };
 struct err *replay_set_watch(struct replay *r, const struct watch_range *ranges, size_t count, unsigned what, size_t max_rows,
                              bool keep_last) nodiscard;
 
+/* Gets a translated block as text, for people: a line about it, then its instructions beside those of the host that they became. */
+typedef void block_teller(void *ctx, const char *text);
+/** From now on `tell` gets every block soon after its translation. Not for a replay whose speed matters. NULL: no more. */
+struct err *replay_tell_blocks(struct replay *r, block_teller *tell, void *ctx) nodiscard;
+
 /* --- Snapshots --- */
 
 /* States that a replay can go back to at little cost: some 0.3 us for each page that the program may have changed. They are good as long

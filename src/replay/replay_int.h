@@ -124,6 +124,8 @@ struct replay {
     VEC(struct object_page) object_pages; /* that may have changed since the first of them */
     bool snapshots_broken;
     struct replay_observer observer;
+    block_teller *tell_block;       /* NULL: nobody wants to see translated blocks */
+    void *tell_block_ctx;
     bool instrumented;              /* rows may be gathered: keep workers' clocks */
 };
 
@@ -257,6 +259,10 @@ const char *lacking_feature(const struct replay *r, struct task *task);
 struct err *answer_trap(struct replay *r, struct task *task, const struct engine_result *stop, bool *answered) nodiscard;
 /** The instruction at which the task stands, as text; returns `out`. */
 const char *describe_insn(struct task *task, char *out, size_t len);
+
+/* dump.c */
+/** Tells of the blocks that were translated in the space since the last time. */
+struct err *tell_blocks(struct replay *r, struct space *s) nodiscard;
 
 /* exec.c */
 struct err *apply_exec(struct replay *r, const struct frame *f) nodiscard;

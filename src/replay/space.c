@@ -662,6 +662,8 @@ struct err *space_refresh_watch(struct replay *r, struct space *s)
 /* Gives a new worker the current selection of consumers. */
 struct err *space_instrument(struct replay *r, struct space *s)
 {
+    if (r->tell_block)
+        TRY(worker_dump_blocks(s->worker, true));
     if (r->mode == ENGINE_COUNT)
         return NULL;
     if (r->mode == ENGINE_INDEX)

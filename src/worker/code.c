@@ -412,6 +412,8 @@ static uint32_t make_block(uint64_t pc, enum engine_mode mode, unsigned max_insn
     translate_bracketed(t);
     if (t->no_room)
         return UINT32_MAX;
+    if (code.translated)
+        code.translated(t);
     if (falls) {
         code.blocks[code.exits[after].block].overlaid = true;
         code.exits[after].patch = NULL;

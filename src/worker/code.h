@@ -18,6 +18,7 @@ struct code {
     uint64_t breaks[MAX_BREAKS]; /* sorted */
     size_t break_count;
     struct engine_stats stats;
+    void (*translated)(const struct translation *t); /* told of each new block; NULL: nobody */
 };
 extern struct code code;
 

@@ -138,6 +138,7 @@ struct translation {
     struct fault_point points[4 * MAX_BLOCK_INSNS + 8];
     unsigned point_count;
     uint64_t insn_pc[MAX_BLOCK_INSNS + 1]; /* and where the block ends */
+    uint32_t insn_host[MAX_BLOCK_INSNS];   /* where what is made of it begins, from `hot` */
     uint64_t also_page;         /* another page whose code the translation depends on, 0: none */
     bool no_room;
 };

@@ -475,6 +475,7 @@ static void emit_block(struct block_maker *m, bool special)
         emit_log_header(m);
     unsigned plain = t->info.end == END_FALL && !special ? m->count : m->count - 1;
     for (unsigned i = 0; i < plain; i++) {
+        t->insn_host[i] = (uint32_t)(m->hot.at - t->hot);
         if (log)
             emit_logged(m, i);
         else if (index)
@@ -482,6 +483,8 @@ static void emit_block(struct block_maker *m, bool special)
         else
             emit_copy(m, i);
     }
+    if (plain < m->count)
+        t->insn_host[plain] = (uint32_t)(m->hot.at - t->hot);
     if (special)
         emit_range_end(m, plain);
     else

@@ -970,6 +970,18 @@ struct err *worker_take_steps(struct worker *w, struct buf *rows, struct buf *me
     return memory ? take(w, STREAM_STEP_MEMORY, memory) : NULL;
 }
 
+struct err *worker_dump_blocks(struct worker *w, bool on)
+{
+    struct wire_command c = {.op = WIRE_DUMP, .kind = on};
+    struct wire_reply reply;
+    return exchange(w, &c, &reply);
+}
+
+struct err *worker_take_dump(struct worker *w, struct buf *out)
+{
+    return take(w, STREAM_DUMP, out);
+}
+
 /* --- snapshots --- */
 
 static struct err *snapshot(struct worker *w, enum wire_snapshot what, unsigned idx, size_t len)

@@ -244,6 +244,24 @@ struct err *worker_set_steps(struct worker *w, const struct step_request *reques
  * moment did not come), then the bytes, padded to 8. Either may be NULL. */
 struct err *worker_take_steps(struct worker *w, struct buf *rows, struct buf *memory) nodiscard;
 
+/* Translated blocks, for people who look for the translator's errors. */
+struct block_dump {
+    gaddr pc;
+    uint64_t host, stubs;  /* addresses of the translation and of the stubs that it leaves by */
+    uint32_t guest_len, host_len, stubs_len;
+    uint16_t insn_count;
+    uint8_t mode, exact;   /* enum engine_mode; exact: a cut translation, to stop in the midst of a block */
+    uint8_t padding, pad[7];
+    /* insn_count struct block_dump_insn, then the bytes of the guest's code, of the translation, and of the stubs, then `padding` */
+};
+struct block_dump_insn {
+    uint32_t guest, host;  /* where the instruction is, and what it became, in these bytes */
+};
+/** From now on blocks are kept when they are translated; jumps between them are not there yet. Copies of the worker do not inherit it. */
+struct err *worker_dump_blocks(struct worker *w, bool on) nodiscard;
+/** Appends what was kept, and forgets it. As a worker wrote it: not to be trusted. */
+struct err *worker_take_dump(struct worker *w, struct buf *out) nodiscard;
+
 /* Snapshots: states to which the worker goes back without a copy of its process, some 0.2 us for each page in question. The program may
  * change only those pages in between that were named with worker_snapshot_pages() (and were not changed since the first snapshot);
  * what the functions above change is taken care of, up to a limit. */

@@ -6,6 +6,7 @@
 #include "worker/hooks.h"
 #include "worker/marks.h"
 #include "worker/snapshot.h"
+#include "worker/dump.h"
 #include "worker/steps.h"
 #include "worker/syscalls.h"
 #include "worker/freestanding.h"
@@ -524,6 +525,7 @@ static int64_t do_fork(const int fds[MAX_FDS], uint64_t *pid_out)
     seen = 0;
     snapshot_forked();
     steps_forked();
+    dump_select(false);
     await_go();
     return -1;
 }
@@ -536,6 +538,8 @@ static uint64_t take(uint32_t stream, uint64_t *left_out)
         return hooks_take(window, WINDOW_LEN, left_out);
     if (stream == STREAM_HOOK_COUNTS)
         return hooks_take_counts(window, left_out);
+    if (stream == STREAM_DUMP)
+        return dump_take(window, WINDOW_LEN, left_out);
     if (stream > STREAM_HOOK_COUNTS)
         return steps_take(stream, window, WINDOW_LEN, left_out);
     if (stream == STREAM_STACK || stream == STREAM_FLOORS)
@@ -624,6 +628,9 @@ static void obey(struct wire_command *c, const int fds[MAX_FDS], struct wire_rep
         break;
     case WIRE_HOOKS:
         reply->error = hooks_select(c, window) ? 0 : 22;
+        break;
+    case WIRE_DUMP:
+        dump_select(c->kind);
         break;
     case WIRE_STEPS:
         steps_select(c, window);
