@@ -11,7 +11,7 @@ struct recall {
         struct moment at;
         uint32_t space; /* 0: nothing here */
         gaddr addr;
-        uint8_t bytes[PAGE_SIZE];
+        uint8_t *bytes; /* a page, or NULL: never used */
     } pages[PAGES];
     struct {
         struct moment entry;
@@ -30,6 +30,8 @@ void recall_close(struct query_engine *q)
 {
     for (size_t i = 0; q->recall && i < CALLS; i++)
         json_decref(q->recall->calls[i].args);
+    for (size_t i = 0; q->recall && i < PAGES; i++)
+        free(q->recall->pages[i].bytes);
     free(q->recall);
     q->recall = NULL;
 }
@@ -55,6 +57,8 @@ struct err *recall_memory(struct query_engine *q, struct replay *r, uint32_t spa
     typeof(&q->recall->pages[0]) p = &q->recall->pages[hash(now, page >> 12) % PAGES];
     if (p->space != space || p->addr != page || moment_cmp(p->at, now) != 0) {
         p->space = 0;
+        if (!p->bytes)
+            p->bytes = xmalloc(PAGE_SIZE);
         struct err *e = replay_read(r, space, page, p->bytes, PAGE_SIZE, NULL);
         if (e) { // less than a page is there, or nothing
             err_free(e);

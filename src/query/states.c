@@ -1,7 +1,8 @@
 /* States at moments. Replays are kept in seats, each for one segment of the recording, and go back and forth within it by snapshots
  * (replay.h): from a kept state to any later one costs only the run between them.
  *
- *   open: restore the segment's boundary, from a seat of another segment if there is one ---> snapshots are taken on the way of every run, evenly spread over the segment
+ *   open: restore the segment's boundary, from a seat of another segment if there is one ---> snapshots are taken on the way of every run,
+ *         evenly spread over the segment
  *   use:  nearest kept state at or before the moment (or where the seat stands) ---> run to the moment
  *
  * Where too much memory comes and goes for snapshots, the seat also holds an origin, a copy that stays at the segment's start and is
