@@ -241,6 +241,8 @@ static void let_go(int lifeline, int pid, int socket)
     }
 }
 
+enum { NO_MEMORY = 96 }; /* exit status */
+
 /* The child, still a copy of the coordinator: lays out the worker's memory and goes there. Nothing here may fail quietly. */
 static void become_worker(const struct wire_boot *boot, const struct loader_image *image, int window_fd)
 {
@@ -254,7 +256,7 @@ static void become_worker(const struct wire_boot *boot, const struct loader_imag
         void *at = (void *)(uintptr_t)(base + s->off);
         if (mmap(at, s->len, s->prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED ||
             (s->stored && mmap(at, s->stored, s->prot, MAP_PRIVATE | MAP_FIXED, image->fd, (off_t)s->off) == MAP_FAILED))
-            _exit(97);
+            _exit(NO_MEMORY);
     }
     uint64_t stack = (base + image->len + MEBI - 1) & ~(uint64_t)(MEBI - 1);
     if (mmap((void *)(uintptr_t)stack, STACK_LEN, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) ==
@@ -263,7 +265,7 @@ static void become_worker(const struct wire_boot *boot, const struct loader_imag
             MAP_FAILED ||
         mmap((void *)(uintptr_t)boot->heap, boot->heap_len, PROT_READ | PROT_WRITE,
              MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) == MAP_FAILED)
-        _exit(96);
+        _exit(NO_MEMORY);
     struct wire_boot *copy = (struct wire_boot *)(uintptr_t)stack;
     memcpy(copy, boot, sizeof(*boot));
     __asm__ volatile("mov %0, %%rsp\n"
@@ -414,6 +416,9 @@ static struct err *died(struct worker *w)
     status = w->status;
     if (WIFSIGNALED(status))
         return err_new(ERR_OS, "worker died: killed by signal %d", WTERMSIG(status));
+    if (WEXITSTATUS(status) == NO_MEMORY)
+        return err_new(ERR_OS, "worker died: its memory cannot be mapped (%llu GiB of address space are reserved, few of them used)",
+                       (unsigned long long)(HEAP_LEN >> 30));
     told = WEXITSTATUS(status) == 99;
     return err_new(ERR_OS, "worker died: %s (status %d)", told ? words : "it exited", WEXITSTATUS(status));
 }

@@ -1,5 +1,5 @@
 #!/bin/sh
-# build.sh PERNOSCO TRACES - what options of a build do, databases in the making, full disks.
+# build.sh PERNOSCO TRACES - what options of a build do, databases in the making, full disks, killed workers, too little memory.
 program=$1
 traces=$2
 work=$(mktemp -d)
@@ -72,4 +72,34 @@ END
 else
     echo "no disk can be made full here: unshare -rm"
 fi
+
+# A worker that is killed ends the build; the old database stays, and the next build works.
+cp -r "$traces/threads-race" "$work/v"
+"$program" only-build --segment 100000 "$work/v" >/dev/null || fail 'no database'
+"$program" query "$work/v" stack >"$work/right"
+for shards in 1 2; do
+    "$program" only-build --segment 10000 --shards $shards --check-trace "$work/v" >/dev/null 2>"$work/said" &
+    build=$!
+    victim=
+    while [ -z "$victim" ] && kill -0 $build 2>/dev/null; do
+        victim=$(pgrep -n -x -P "$(echo $build $(pgrep -P $build) | tr ' ' ',')" pernosco-worker)
+    done
+    [ -n "$victim" ] && kill -KILL "$victim"
+    if ! wait $build; then
+        grep -q '^pernosco: .*worker died' "$work/said" || fail "$shards shards: of a killed worker: $(cat "$work/said")"
+    elif [ $shards = 1 ]; then
+        fail 'built although a worker was killed'
+    fi # else it may have been one that had done its part
+    "$program" query "$work/v" stack | cmp -s - "$work/right" || fail "$shards shards: the old database is not what it was"
+done
+"$program" only-build --segment 100000 --check-trace "$work/v" >/dev/null || fail 'cannot build after a worker was killed'
+"$program" query "$work/v" stack | cmp -s - "$work/right" || fail 'another answer after a worker was killed'
+
+# So does a lack of memory, wherever it comes up: a worker cannot be made, has no room for translations, or not for the recorded program.
+for kib in 1000000 67150000 67200000; do
+    (ulimit -v $kib && exec "$program" only-build --segment 100000 "$work/v" >/dev/null 2>"$work/said") && continue
+    grep -Eq '^pernosco: .*(worker died: (its memory cannot be mapped|cannot map)|Cannot allocate memory)' "$work/said" ||
+        fail "with $kib KiB: $(cat "$work/said")"
+    "$program" query "$work/v" stack | cmp -s - "$work/right" || fail "with $kib KiB: the old database is not what it was"
+done
 exit $bad
