@@ -1,6 +1,8 @@
 // What the search box finds by itself, and in which order: views, moments, addresses; functions, files and lines come from the server.
 import type { Focus, SearchRow } from "../wire/types";
 import { addressText, parseAddress } from "./bytes";
+import { flowText } from "./dataflow";
+import { expressionLikely } from "./expressions";
 import { momentText, parseMoment } from "./moment";
 
 export interface Hit {
@@ -9,7 +11,7 @@ export interface Hit {
   readonly title: string;
   readonly detail: string;
   readonly count?: number | undefined;
-  readonly action: SearchRow["action"] & { readonly of?: string; readonly label?: string };
+  readonly action: SearchRow["action"] & { readonly of?: string; readonly label?: string; readonly expression?: string };
 }
 
 export interface ViewName {
@@ -44,6 +46,14 @@ export function hits(input: string, rows: readonly SearchRow[], views: readonly 
   if (address !== null) {
     const of = addressText(address);
     own.push({ key: "memory", kind: "memory", title: of, detail: "what is there now", action: { view: "memory", of, label: of } });
+    if (now)
+      own.push({
+        key: "executions",
+        kind: "executions",
+        title: of,
+        detail: "when the code there ran",
+        action: { view: "address-execution", of: flowText({ address: of, length: 1 }, now), label: of },
+      });
     own.push({
       key: "writes",
       kind: "writes",
@@ -66,5 +76,14 @@ export function hits(input: string, rows: readonly SearchRow[], views: readonly 
     );
   const exact = server.filter((r) => r.kind === "function" && r.title === text);
   const rest = server.filter((r) => !exact.includes(r));
-  return [...own, ...exact, ...viewHits(text, views), ...rest];
+  const likely = expressionLikely(text);
+  const evaluate: Hit = { key: "evaluate", kind: "expression", title: text, detail: "its value", action: { view: "evaluate", expression: text } };
+  return [
+    ...own,
+    ...(likely === "yes" ? [evaluate] : []),
+    ...exact,
+    ...viewHits(text, views),
+    ...rest,
+    ...(likely === "perhaps" ? [evaluate] : []),
+  ];
 }

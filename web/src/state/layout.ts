@@ -3,6 +3,7 @@ import { signal } from "@preact/signals";
 import {
   changePane, closePane, DEFAULT_LAYOUT, findPane, type Layout, movePane, nudgePane, openPane, type Pane, paneId, type Target,
 } from "../model/layout";
+import { addExpression } from "../model/expressions";
 import { decodeLayout, encodeLayout } from "../model/url";
 import { notice, store, type StoreListener } from "./session";
 
@@ -37,6 +38,14 @@ export function setLayout(next: Layout): void {
 export function openView(pane: Omit<Pane, "size">): void {
   setLayout(openPane(layout.value, pane));
   takeInHand(paneId(pane));
+}
+
+/** Shows an expression's value, with those that are looked at already. */
+export function openExpression(expression: string): void {
+  const pane = { view: "evaluate" };
+  const found = findPane(layout.value, paneId(pane));
+  openView({ ...pane, print: expression });
+  setPane(paneId(pane), { print: addExpression(found?.pane.print ?? "", expression) });
 }
 
 export function takeInHand(id: string): void {

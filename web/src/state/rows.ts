@@ -54,6 +54,56 @@ export function useRows<Row>(query: string, params: object | null): Rows<Row> {
   return { ...state, stop };
 }
 
+export interface SlotRows<Row> {
+  readonly rows: readonly Row[];
+  readonly busy: boolean;
+  readonly more: boolean;
+  readonly failed: string | null;
+}
+
+/** Rows of any number of questions to one query, each in a slot of its own; a slot's old rows stay until new ones are there. */
+export function useSlots<Row>(query: string, asked: ReadonlyMap<string, object>): ReadonlyMap<string, SlotRows<Row>> {
+  const [, redraw] = useState(0);
+  const slots = useRef(new Map<string, { key: string; state: SlotRows<Row>; cancel: () => void }>());
+  const wanted = JSON.stringify([...asked]);
+  useEffect(() => {
+    for (const [name, slot] of slots.current)
+      if (!asked.has(name)) {
+        slot.cancel();
+        slots.current.delete(name);
+      }
+    for (const [name, params] of asked) {
+      const key = `${growth.value} ${JSON.stringify(params)}`;
+      const old = slots.current.get(name);
+      if (old?.key === key) continue;
+      old?.cancel();
+      let rows: Row[] = [];
+      const slot = { key, state: { rows: [], more: false, failed: null, ...old?.state, busy: true } as SlotRows<Row>, cancel: () => {} };
+      slots.current.set(name, slot);
+      slot.cancel = askShared<Row>(query, params, {
+        restart: () => {
+          rows = [];
+        },
+        rows: (next) => {
+          rows = rows.concat(next);
+        },
+        end: (more, failed) => {
+          slot.state = { rows, busy: false, more, failed };
+          redraw((n) => n + 1);
+        },
+      });
+    }
+    redraw((n) => n + 1);
+  }, [query, wanted, growth.value]);
+  useEffect(
+    () => () => {
+      for (const slot of slots.current.values()) slot.cancel();
+    },
+    [],
+  );
+  return new Map([...slots.current].map(([name, slot]) => [name, slot.state]));
+}
+
 export interface Windowed<Row> extends Asked {
   readonly window: RowWindow<Row>;
   readonly extend: (end: "before" | "after") => void;

@@ -5,6 +5,7 @@ export const VIEWS: readonly ViewName[] = [
   { view: "source", title: "Source", words: "code file" },
   { view: "stack", title: "Stack", words: "frames backtrace callers" },
   { view: "variables", title: "Variables", words: "locals parameters arguments" },
+  { view: "evaluate", title: "Expressions", words: "evaluate print watch values" },
   { view: "stdouterr", title: "Output", words: "stdout stderr printed" },
   { view: "notebook", title: "Notebook", words: "notes" },
   { view: "registers", title: "Registers", words: "cpu" },

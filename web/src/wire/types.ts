@@ -39,6 +39,10 @@ export interface NamedValue {
   readonly name: string;
   readonly value: Value;
   readonly kind?: string;
+  /** What `evaluate` finds it by. */
+  readonly expression?: string;
+  /** It has parts. */
+  readonly unfolds?: boolean;
 }
 export interface Info {
   readonly title: string;
@@ -89,6 +93,8 @@ export interface HitRow {
   readonly end?: Moment;
   readonly noReturn?: boolean;
   readonly pc?: string;
+  readonly prints?: readonly NamedValue[];
+  readonly conditionError?: string;
 }
 export interface WriteRow {
   readonly focus: Focus;
@@ -226,6 +232,8 @@ export interface FunctionLineRow {
   readonly line: number;
 }
 export interface CountsRow {
+  /** Executions of which the condition could not be told. */
+  readonly failed?: number;
   readonly total: number;
   readonly buckets: readonly number[];
 }

@@ -1,14 +1,18 @@
-// Executions of a function or of a line, before and after now.
+// Executions of a function, a line or an address, before and after now; of those for which a condition holds, with values printed at each.
 import type { ComponentChildren } from "preact";
-import { useEffect } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 import { List } from "../../base/list";
 import { baseName, numberText, plural } from "../../base/text";
+import { addressText } from "../../model/bytes";
+import { parseFlow } from "../../model/dataflow";
+import { probes } from "../../model/expressions";
 import type { Pane } from "../../model/layout";
 import { paneId } from "../../model/layout";
 import { momentKey } from "../../model/moment";
 import { countPast } from "../../model/window";
 import { focus } from "../../state/focus";
 import { density, type Density } from "../../state/density";
+import { setPane } from "../../state/layout";
 import { useRows, useWindow, type Windowed } from "../../state/rows";
 import type { CountsRow, HitRow, Timed } from "../../wire/types";
 import { Args, FuncName, momentRow, Status, Task, ValueText, When } from "../parts/parts";
@@ -57,7 +61,7 @@ export function WindowList<Row extends Timed>(props: {
 }
 
 /** How often it happened, for the pane's bar; the timeline shows where. */
-export function useDensity(pane: Pane, params: object | null, rows: readonly Timed[]): number | null {
+export function useDensity(pane: Pane, params: object | null, rows: readonly Timed[]): CountsRow | null {
   const counts = useRows<CountsRow>("counts", params);
   const row = counts.failed === null ? counts.rows[0] : undefined;
   const id = paneId(pane);
@@ -70,30 +74,98 @@ export function useDensity(pane: Pane, params: object | null, rows: readonly Tim
       density.value = next;
     };
   }, [id, row, rows]);
-  return row ? row.total : null;
+  return row ?? null;
 }
 
-function Total(props: { count: number | null; noun: string }) {
-  return props.count === null ? null : (
+/** One of the pane's expressions. It counts when Enter is pressed and when the field is left. */
+function ProbeField(props: { pane: Pane; name: "condition" | "print"; hint: string }) {
+  const { pane, name } = props;
+  const kept = pane[name] ?? "";
+  const [typed, setTyped] = useState(kept);
+  useEffect(() => setTyped(kept), [kept]); // by Back, for one
+  const set = (): void => {
+    if (typed.trim() !== kept) setPane(paneId(pane), { [name]: typed.trim() });
+  };
+  return (
+    <input
+      class="field"
+      aria-label={name}
+      placeholder={props.hint}
+      spellcheck={false}
+      autocomplete="off"
+      value={typed}
+      onInput={(e) => setTyped(e.currentTarget.value)}
+      onBlur={set}
+      onKeyDown={(e) => {
+        if (e.key === "Enter") set();
+      }}
+    />
+  );
+}
+
+function ProbeFields(props: { pane: Pane }) {
+  return (
     <div class="bar">
-      <span class="dim" title={numberText(props.count)}>
-        {plural(props.count, props.noun)} in the whole recording
-      </span>
+      <ProbeField pane={props.pane} name="condition" hint="condition: count == 3" />
+      <ProbeField pane={props.pane} name="print" hint="print: count, list->first" />
     </div>
   );
 }
 
-export function ExecutionView(props: { pane: Pane }) {
-  const params = { function: props.pane.of ?? "" };
-  const list = useWindow<HitRow>("execution", params);
-  const total = useDensity(props.pane, params, list.window.rows);
+/** All executions are counted by the index; those of which a condition holds only when asked for, since everything is run for that. */
+function Total(props: { pane: Pane; params: object; rows: readonly Timed[]; noun: string }) {
+  const { pane, params, noun } = props;
+  const condition = probes(pane.condition, undefined);
+  const [counted, setCounted] = useState("");
+  const all = useRows<CountsRow>("counts", params);
+  const counting = condition.condition !== undefined && counted === condition.condition;
+  const row = useDensity(pane, condition.condition === undefined ? params : counting ? { ...params, ...condition } : null, props.rows);
+  const total = all.failed === null ? all.rows[0]?.total : undefined;
+  if (total === undefined) return null;
+  return (
+    <div class="bar">
+      <span class="dim" title={numberText(total)}>
+        {plural(total, noun)} in the whole recording
+      </span>
+      {counting && row && (
+        <span class="dim" role="status">
+          {`the condition holds ${plural(row.total, "time")}${row.failed ? `, and fails ${plural(row.failed, "time")}` : ""}`}
+        </span>
+      )}
+      {condition.condition !== undefined && !counting && (
+        <button onClick={() => setCounted(condition.condition ?? "")}>count those of which it holds</button>
+      )}
+    </div>
+  );
+}
+
+/** What the condition and the printed expressions have to say of an execution. */
+function Probed(props: { of: HitRow }) {
+  const r = props.of;
   return (
     <>
-      <Total count={total} noun="call" />
+      {r.conditionError !== undefined && <span class="why">condition failed: {r.conditionError}</span>}
+      {r.prints?.map((p, i) => (
+        <span key={i} class="print">
+          <span class="name">{p.name}</span>=<ValueText value={p.value} name={p.name} at={r.focus} quiet />
+        </span>
+      ))}
+    </>
+  );
+}
+
+export function ExecutionView(props: { pane: Pane }) {
+  const { pane } = props;
+  const params = { function: pane.of ?? "" };
+  const list = useWindow<HitRow>("execution", { ...params, ...probes(pane.condition, pane.print) });
+  return (
+    <>
+      <Total pane={pane} params={params} rows={list.window.rows} noun="call" />
+      <ProbeFields pane={pane} />
       <WindowList
         label="executions"
         list={list}
-        empty="never executed"
+        empty={pane.condition ? "never executed so" : "never executed"}
         body={(r) => (
           <>
             <FuncName of={r.function} pc={r.pc} />
@@ -104,6 +176,7 @@ export function ExecutionView(props: { pane: Pane }) {
               </span>
             )}
             {r.noReturn && <span class="why">never returned</span>}
+            <Probed of={r} />
             <When of={r.focus} />
           </>
         )}
@@ -122,21 +195,23 @@ export function lineOf(pane: Pane): { file: string; line: number } {
   return { file: of.slice(0, colon), line: Number(of.slice(colon + 1)) || 0 };
 }
 
-export function BreakpointView(props: { pane: Pane }) {
-  const params = lineOf(props.pane);
-  const list = useWindow<HitRow>("breakpoint", params);
-  const total = useDensity(props.pane, params, list.window.rows);
+/** Executions of code that has no function of its own: a line, an address. */
+function PlainExecutions(props: { pane: Pane; query: string; params: object; counted: object; label: string; empty: string }) {
+  const { pane } = props;
+  const list = useWindow<HitRow>(props.query, { ...props.params, ...probes(pane.condition, pane.print) });
   return (
     <>
-      <Total count={total} noun="execution" />
+      <Total pane={pane} params={props.counted} rows={list.window.rows} noun="execution" />
+      <ProbeFields pane={pane} />
       <WindowList
-        label="executions of the line"
+        label={props.label}
         list={list}
-        empty="no code of this line ever ran"
+        empty={pane.condition ? "no execution is like that" : props.empty}
         body={(r) => (
           <>
             {r.function && <FuncName of={r.function} />}
             {r.location && <span class="dim">{`${baseName(r.location.file)}:${r.location.line}`}</span>}
+            <Probed of={r} />
             <span class="gap" />
             <Task tid={r.task.tid} />
             <When of={r.focus} />
@@ -144,5 +219,37 @@ export function BreakpointView(props: { pane: Pane }) {
         )}
       />
     </>
+  );
+}
+
+export function BreakpointView(props: { pane: Pane }) {
+  const params = lineOf(props.pane);
+  return (
+    <PlainExecutions
+      pane={props.pane}
+      query="breakpoint"
+      params={params}
+      counted={params}
+      label="executions of the line"
+      empty="no code of this line ever ran"
+    />
+  );
+}
+
+/** Of an address, as code was mapped at a focus. */
+export function AddressExecutionView(props: { pane: Pane }) {
+  const flow = parseFlow(props.pane.of ?? "");
+  if (!flow || !("address" in flow.what)) return <p class="why">an address is wanted</p>;
+  const start = BigInt(flow.what.address);
+  const params = { start: addressText(start), end: addressText(start + 1n), focus: flow.focus };
+  return (
+    <PlainExecutions
+      pane={props.pane}
+      query="address-execution"
+      params={params}
+      counted={params}
+      label="executions of the address"
+      empty="nothing was executed there"
+    />
   );
 }

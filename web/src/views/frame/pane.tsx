@@ -8,7 +8,7 @@ import { fileInView, frame } from "../../state/focus";
 import { closeView, inHand, layout, moveView, takeInHand, toggleCollapsed } from "../../state/layout";
 import { DataflowView } from "../dataflow/dataflow";
 import { UsesView } from "../dataflow/uses";
-import { BreakpointView, ExecutionView } from "../executions/executions";
+import { AddressExecutionView, BreakpointView, ExecutionView } from "../executions/executions";
 import { EventsView } from "../events/events";
 import { InstructionsView } from "../instructions/instructions";
 import { VIEWS } from "../kinds";
@@ -20,7 +20,7 @@ import { SignalsView } from "../signals/signals";
 import { SourceTools, SourceView } from "../source/source";
 import { StackView } from "../stack/stack";
 import { TasksView } from "../tasks/tasks";
-import { VariablesView } from "../variables/variables";
+import { EvaluateView, VariablesView } from "../variables/variables";
 import { WatchpointView } from "../writes/writes";
 
 const SHOW: { readonly [view: string]: (pane: Pane) => ComponentChildren } = {
@@ -29,6 +29,8 @@ const SHOW: { readonly [view: string]: (pane: Pane) => ComponentChildren } = {
   variables: () => <VariablesView />,
   execution: (pane) => <ExecutionView pane={pane} />,
   breakpoint: (pane) => <BreakpointView pane={pane} />,
+  "address-execution": (pane) => <AddressExecutionView pane={pane} />,
+  evaluate: (pane) => <EvaluateView pane={pane} />,
   watchpoint: (pane) => <WatchpointView pane={pane} />,
   dataflow: (pane) => <DataflowView pane={pane} />,
   uses: (pane) => <UsesView pane={pane} />,
@@ -47,6 +49,7 @@ const TOOLS: { readonly [view: string]: () => ComponentChildren } = { source: ()
 const QUESTIONS: { readonly [view: string]: string } = {
   execution: "Executions of",
   breakpoint: "Executions of",
+  "address-execution": "Executions of",
   watchpoint: "Writes of",
   memory: "Memory of",
   dataflow: "Dataflow of",

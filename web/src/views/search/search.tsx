@@ -4,7 +4,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { classes, numberText } from "../../base/text";
 import { type Hit, hits } from "../../model/search";
 import { focus, go, shownPlace } from "../../state/focus";
-import { openView } from "../../state/layout";
+import { openExpression, openView } from "../../state/layout";
 import { useRows } from "../../state/rows";
 import { linePane } from "../executions/executions";
 import { VIEWS } from "../kinds";
@@ -12,9 +12,10 @@ import { Miniature } from "../toolbox/miniature";
 import type { SearchRow } from "../../wire/types";
 
 export function act(hit: Hit): void {
-  const { view, location, focus: to, of, label } = hit.action;
+  const { view, location, focus: to, of, label, expression } = hit.action;
   const fn = hit.action.function;
   if (to) go(to);
+  else if (expression !== undefined) openExpression(expression);
   else if (view === "execution" && fn) openView({ view, of: fn.id, label: fn.name });
   else if (location) {
     shownPlace.value = location;
@@ -57,7 +58,7 @@ export function SearchBox() {
         id="searchInput"
         ref={input}
         value={text}
-        placeholder="Search functions, files, file:line, addresses, moments, views"
+        placeholder="Search functions, files, file:line, addresses, expressions, moments, views"
         autocomplete="off"
         spellcheck={false}
         role="combobox"
