@@ -1,6 +1,6 @@
 /* Processes that execute this program again, named by an argument that begins with "32" or with "64": tests/replay/as_32bit.c makes
  * 32-bit tasks of the former in a recording. `mixed-bits`: they fork, thread, get signals and execute each other while the first one
- * goes on. `mixed-bits share`: one maps what the first one has mapped, too. */
+ * goes on. `mixed-bits maps`, `memory`, `traces`: one maps what the first one has mapped, too; writes its memory; traces it. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <pthread.h>
@@ -9,9 +9,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/ptrace.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+static char text[] = "text";
 static char *self, *const low = (char *)0x20000000;
 
 static int run(const char *name, const char *file)
@@ -75,13 +77,25 @@ int main(int argc, char **argv)
         execl(self, self, "64", (char *)NULL);
         return 1;
     }
+    if (argc > 1 && !strcmp(argv[1], "32-memory")) {
+        snprintf(name, sizeof(name), "/proc/%d/mem", getppid());
+        int fd = open(name, O_RDWR);
+        pwrite(fd, "T", 1, (off_t)text);
+        return 0;
+    }
+    if (argc > 1 && !strcmp(argv[1], "32-traces")) {
+        ptrace(PTRACE_SEIZE, getppid(), 0, 0);
+        return 0;
+    }
     int fd = mkstemp(name);
     ftruncate(fd, 4096);
     int status;
     if (argc > 1) {
+        char mode[20];
+        snprintf(mode, sizeof(mode), "32-%s", argv[1]);
         map(name, PROT_READ | PROT_WRITE)[0] = 'y';
-        status = run("32-maps", name);
-        printf("%.2s\n", low);
+        status = run(mode, name);
+        printf("%.2s %s\n", low, text);
     } else {
         status = run("32", name);
         printf("exit %d\n", WEXITSTATUS(status));
