@@ -10,6 +10,7 @@ const struct question questions[] = {
     {"stack", "{}"},
     {"stack", AT("40")},
     {"variables", "{}"},
+    {"evaluate", "{\"expression\": \"*(long *)$rsp\"}"},
     {"task-tree", "{}"},
     {"current-tasks", "{}"},
     {"maps", "{}"},

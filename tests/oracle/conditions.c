@@ -329,6 +329,22 @@ static void check_count(struct query_engine *q, unsigned k, const struct conditi
     json_decref(params);
 }
 
+/* A question that nobody wants any more ends as such, and the next one is answered. */
+static void check_cancelled(struct query_engine *q)
+{
+    static const atomic_bool yes = true;
+    char start[32], stop[32];
+    snprintf(start, sizeof(start), "%#" PRIx64, addresses[0]);
+    snprintf(stop, sizeof(stop), "%#" PRIx64, addresses[0] + 1);
+    json_t *params = json_pack("{ss, ss, ss}", "start", start, "end", stop, "condition", "$rsp == 1"), *rows = json_array();
+    struct query_sink sink = {.ctx = rows, .row = keep_row, .cancelled = &yes};
+    struct err *e = query_run(q, "counts", params, &sink);
+    CHECK(e && err_kind(e) == ERR_CANCELLED && json_array_size(rows) == 0, "a cancelled question ends with %s", e ? err_message(e) : "an answer");
+    err_free(e);
+    json_decref(rows);
+    json_decref(params);
+}
+
 int main(int argc, char **argv)
 {
     static const struct build_options variants[] = {
@@ -350,6 +366,7 @@ int main(int argc, char **argv)
         must(index_build(argv[1], &variants[v], NULL));
         cleanup(query_engine_closep) struct query_engine *q = NULL;
         must(query_engine_open(argv[1], NULL, &q));
+        check_cancelled(q);
         for (unsigned k = 0; k < address_count; k++) {
             for (unsigned i = 0; i < QUESTIONS; i++) {
                 struct condition c = random_condition(k);
