@@ -284,6 +284,8 @@ static const struct {
     {"instructions", query_instructions},
     {"dataflow", query_dataflow},
     {"uses", query_uses},
+    {"call", query_call},
+    {"callees", query_callees},
     {"timeline", query_timeline},
 };
 

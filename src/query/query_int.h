@@ -151,6 +151,8 @@ struct err *focus_state(struct query_engine *q, json_t *params, struct focus *f,
 typedef VEC(struct frame_info) frame_list;
 /** The frames of a task at m, innermost first. */
 struct err *stack_at(struct query_engine *q, struct moment m, uint32_t task, frame_list *out) nodiscard;
+/** The run of writable mappings around an address: one stack. */
+struct addr_range stack_region(struct replay *r, uint32_t space, gaddr addr);
 
 /* hits.c: executions */
 struct hit_place {
@@ -281,6 +283,7 @@ typedef struct err *query_function(struct query_engine *q, json_t *params);
 query_function query_info, query_complete_frame, query_stack, query_variables, query_registers, query_memory, query_search,
     query_execution, query_breakpoint, query_address_execution, query_watchpoint, query_step, query_stdouterr, query_signals,
     query_alerts, query_task_tree, query_current_tasks, query_annotations, query_source, query_maps, query_events,
-    query_functions_in_file, query_counts, query_evaluate, query_instructions, query_dataflow, query_uses, query_timeline;
+    query_functions_in_file, query_counts, query_evaluate, query_instructions, query_dataflow, query_uses, query_call, query_callees,
+    query_timeline;
 
 #endif

@@ -3,8 +3,8 @@
 
 #include <sys/mman.h>
 
-/* The run of writable mappings around an address: one stack. As in the worker (host_region). */
-static struct addr_range region_of(struct replay *r, uint32_t space, gaddr addr)
+/* As in the worker (host_region). */
+struct addr_range stack_region(struct replay *r, uint32_t space, gaddr addr)
 {
     size_t count;
     const struct mapping *maps = replay_mappings(r, space, &count);
@@ -54,7 +54,7 @@ struct err *stack_at(struct query_engine *q, struct moment m, uint32_t task, fra
         qsort(calls.items, calls.count, sizeof(calls.items[0]), compare_times);
     // The calls on the stack that RSP is on; then those on the stack from which this one was entered, as they were then: a
     // signal's handler or the system call hook may run on a stack of its own, and so do coroutines.
-    struct addr_range here = region_of(r, space, regs.r[UREG_RSP]);
+    struct addr_range here = stack_region(r, space, regs.r[UREG_RSP]);
     gaddr lowest = regs.r[UREG_RSP];
     struct frame_info f = {.pc = regs.r[UREG_RIP], .sp = lowest, .innermost = true};
     for (size_t end = calls.count, oldest = calls.count;; end = oldest) {
@@ -75,7 +75,7 @@ struct err *stack_at(struct query_engine *q, struct moment m, uint32_t task, fra
             other--;
         if (!other)
             break;
-        here = region_of(r, space, calls.items[other - 1].sp);
+        here = stack_region(r, space, calls.items[other - 1].sp);
         lowest = 0;
         oldest = other;
     }

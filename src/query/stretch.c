@@ -402,6 +402,26 @@ struct moment moment_back(const struct query_engine *q, struct moment m, uint64_
     return moment_cmp(m, start) < 0 ? start : m;
 }
 
+struct moment moment_forth(const struct query_engine *q, struct moment m, uint64_t count)
+{
+    size_t segments;
+    struct moment end = history_segments(q->history, &segments)[history_segment_at(q->history, m)].end;
+    while (m.event < end.event) {
+        uint64_t last = m.event + 1 < q->event_icount.count ? q->event_icount.items[m.event + 1] : m.icount;
+        uint64_t left = last > m.icount ? last - m.icount : 0;
+        if (left > count)
+            break;
+        count -= left;
+        if (count)
+            count--; // so that many events without instructions are bounded, too
+        m = (struct moment){m.event + 1, 0};
+        if (!count)
+            return moment_cmp(m, end) < 0 ? m : end;
+    }
+    m.icount += count;
+    return moment_cmp(m, end) < 0 ? m : end;
+}
+
 bool read_xstate(const uint8_t *xstate, unsigned start, unsigned len, uint8_t *out)
 {
     static unsigned offsets[8];

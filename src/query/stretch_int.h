@@ -92,6 +92,8 @@ struct err *stretch_memory(struct query_engine *q, uint32_t space, const struct 
 /** The moment `count` instructions (of all tasks) before m, but not before the segment of m, or for a moment at a segment's start
  * of the one before. */
 struct moment moment_back(const struct query_engine *q, struct moment m, uint64_t count);
+/** The moment `count` instructions (of all tasks) behind m, but not behind the end of m's segment. */
+struct moment moment_forth(const struct query_engine *q, struct moment m, uint64_t count);
 
 /** Vector and mask registers of a task at a moment, as x86_run.registers wants them; false for those that the XSAVE image does
  * not have. */

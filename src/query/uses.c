@@ -775,26 +775,6 @@ static struct err *sweep(struct uses *u, const struct stretch *s)
     return NULL;
 }
 
-struct moment moment_forth(const struct query_engine *q, struct moment m, uint64_t count)
-{
-    size_t segments;
-    struct moment end = history_segments(q->history, &segments)[history_segment_at(q->history, m)].end;
-    while (m.event < end.event) {
-        uint64_t last = m.event + 1 < q->event_icount.count ? q->event_icount.items[m.event + 1] : m.icount;
-        uint64_t left = last > m.icount ? last - m.icount : 0;
-        if (left > count)
-            break;
-        count -= left;
-        if (count)
-            count--; // so that many events without instructions are bounded, too
-        m = (struct moment){m.event + 1, 0};
-        if (!count)
-            return moment_cmp(m, end) < 0 ? m : end;
-    }
-    m.icount += count;
-    return moment_cmp(m, end) < 0 ? m : end;
-}
-
 static struct err *follow(struct uses *u, struct moment from)
 {
     uint64_t window = SHORT_STRETCH;

@@ -70,7 +70,5 @@ bool is_system_call(const struct x86_insn *in);
 
 /** The next moment from `from` on at which anything may happen to an item; *found_out false: nothing does until the end. */
 struct err *use_search(struct uses *u, struct moment from, struct moment *out, bool *found_out) nodiscard;
-/** The moment `count` instructions (of all tasks) behind m, but not behind the end of m's segment. */
-struct moment moment_forth(const struct query_engine *q, struct moment m, uint64_t count);
 
 #endif
