@@ -351,6 +351,17 @@ async function story(browser) {
     await first.click();
     await until(async () => (await variables.locator(".row .indent").count()) === 0);
   });
+  await check("the calls of a frame are shown, and a click goes into one", async () => {
+    await search("Calls");
+    await page.locator("#searchDropdown > *", { hasText: "Calls" }).first().click();
+    await rows("stack").last().click(); // the outermost frame
+    const calls = page.locator("#main > .callees");
+    await calls.locator(".row").first().waitFor();
+    const caller = await rows("stack").count();
+    if (process.env.SHOTS) await page.screenshot({ path: `${process.env.SHOTS}/calls.png` });
+    await calls.locator(".row").first().click();
+    await until(async () => (await rows("stack").count()) !== caller);
+  });
   await check("the page logs no error", async () => must(at.errors.length === 0, at.errors.join("; ")));
   await page.close();
 }

@@ -4,6 +4,7 @@ import type { ViewName } from "../model/search";
 export const VIEWS: readonly ViewName[] = [
   { view: "source", title: "Source", words: "code file" },
   { view: "stack", title: "Stack", words: "frames backtrace callers" },
+  { view: "callees", title: "Calls", words: "callees called functions" },
   { view: "variables", title: "Variables", words: "locals parameters arguments" },
   { view: "evaluate", title: "Expressions", words: "evaluate print watch values" },
   { view: "stdouterr", title: "Output", words: "stdout stderr printed" },

@@ -96,6 +96,13 @@ export interface HitRow {
   readonly prints?: readonly NamedValue[];
   readonly conditionError?: string;
 }
+/** A call of a frame: `callees`, `call`. */
+export interface CallRow extends HitRow {
+  readonly kind: "call" | "signal" | "start" | "tail";
+  readonly left?: "return" | "unwound" | "exit" | "event";
+  /** Of code of which the type of the result is not known. */
+  readonly rax?: string;
+}
 export interface WriteRow {
   readonly focus: Focus;
   readonly task: TaskId;

@@ -7,6 +7,7 @@ import { dropTarget, type Layout, type Pane, paneId, type PlacedPane, type Rect,
 import { fileInView, frame } from "../../state/focus";
 import { closeView, inHand, layout, moveView, takeInHand, toggleCollapsed } from "../../state/layout";
 import { DataflowView } from "../dataflow/dataflow";
+import { CallsView } from "../calls/calls";
 import { UsesView } from "../dataflow/uses";
 import { AddressExecutionView, BreakpointView, ExecutionView } from "../executions/executions";
 import { EventsView } from "../events/events";
@@ -33,6 +34,7 @@ const SHOW: { readonly [view: string]: (pane: Pane) => ComponentChildren } = {
   evaluate: (pane) => <EvaluateView pane={pane} />,
   watchpoint: (pane) => <WatchpointView pane={pane} />,
   dataflow: (pane) => <DataflowView pane={pane} />,
+  callees: () => <CallsView />,
   uses: (pane) => <UsesView pane={pane} />,
   instructions: () => <InstructionsView />,
   memory: (pane) => <MemoryView pane={pane} />,

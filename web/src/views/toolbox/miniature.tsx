@@ -86,6 +86,7 @@ const SMALL: { readonly [view: string]: Small } = {
   stack: small<FrameRow>("stack", (focus) => ({ focus }), name, "no frames"),
   variables: small<NamedValue>("variables", (focus) => ({ focus }), (v) => `${v.name} = ${v.value.text ?? v.value.why ?? ""}`, "none in scope"),
   registers: small<{ name: string; value: string }>("registers", (focus) => ({ focus }), (r) => `${r.name} ${r.value}`, "none"),
+  callees: small<HitRow>("callees", (focus) => ({ focus, limit: 3 }), (r) => r.function?.name ?? r.pc ?? "", "none"),
   instructions: small<{ text?: string; name?: string }>("instructions", (focus) => ({ focus, limit: 3 }), (r) => r.text ?? r.name ?? "", "none"),
   stdouterr: small<OutputRow>("stdouterr", (_f, from) => ({ from, direction: "backward", limit: 3 }), (r) => r.text.trimEnd(), "nothing was written yet"),
   signals: small<SignalRow>("signals", () => ({ limit: 3 }), (r) => `${r.signal} ${r.disposition}`, "no signals"),
