@@ -62,17 +62,6 @@ static struct err *set_data(struct message *m, struct message_struct s, unsigned
     return NULL;
 }
 
-static void add_message(struct buf *out, const struct message *m)
-{
-    cleanup(buf_deinit) struct buf table = {0};
-    buf_u32(&table, m->segment_count - 1);
-    for (uint32_t i = 0; i < m->segment_count; i++)
-        buf_u32(&table, (uint32_t)m->segments[i].words);
-    buf_zeros(&table, -table.len % 8);
-    pack_words(out, table.data, table.len);
-    pack_words(out, m->data.data, m->data.len);
-}
-
 static struct err *rewrite_record(struct message *m, const char *backing_file, struct block_writer *w)
 {
     struct message_struct s = message_root(m);
@@ -84,7 +73,7 @@ static struct err *rewrite_record(struct message *m, const char *backing_file, s
     if (backing_file)
         TRY(set_data(m, s, BACKING_FILE_POINTER, backing_file, strlen(backing_file)));
     cleanup(buf_deinit) struct buf packed = {0};
-    add_message(&packed, m);
+    pack_read_message(&packed, m);
     return block_writer_add(w, packed.data, packed.len);
 }
 

@@ -156,6 +156,17 @@ static uint8_t run_length(const uint8_t *p, const uint8_t *end, bool zeros)
     return (uint8_t)n;
 }
 
+void pack_read_message(struct buf *out, const struct message *m)
+{
+    cleanup(buf_deinit) struct buf table = {0};
+    buf_u32(&table, m->segment_count - 1);
+    for (uint32_t i = 0; i < m->segment_count; i++)
+        buf_u32(&table, (uint32_t)m->segments[i].words);
+    buf_zeros(&table, -table.len % 8);
+    pack_words(out, table.data, table.len);
+    pack_words(out, m->data.data, m->data.len);
+}
+
 void pack_words(struct buf *out, const void *words, size_t len)
 {
     assert(len % 8 == 0);

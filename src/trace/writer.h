@@ -5,6 +5,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "trace/message.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -36,6 +37,8 @@ struct build_ref build_pointers(struct build_ref s, unsigned idx, uint16_t count
 
 /** Appends to `out` the stream framing of one segment and its words, in the packed encoding. */
 void pack_message(struct buf *out, const void *words, size_t len);
+/** The same of a message that was read, with all its segments. */
+void pack_read_message(struct buf *out, const struct message *m);
 /** Appends the packed encoding of bytes that are whole words. */
 void pack_words(struct buf *out, const void *words, size_t len);
 

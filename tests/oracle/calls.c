@@ -3,6 +3,7 @@
  * `call` and `callees` are asked about the frames of random moments.
  *
  * calls_oracle TRACE_DIR: a copy of a small recording; a database is made in it. */
+#include "check.h"
 #include "index/build.h"
 #include "query/query.h"
 #include "replay/replay.h"
@@ -28,24 +29,6 @@ struct question {
 };
 static VEC(struct question) questions;
 static struct moment last_moment;
-static unsigned failures, checks;
-
-static void must(struct err *e)
-{
-    if (!e)
-        return;
-    printf("FAIL: %s\n", err_message(e));
-    exit(1);
-}
-
-static uint64_t random_state = 88172645463325252ull;
-static uint64_t next_random(void)
-{
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return random_state;
-}
 
 /* --- the naive pass --- */
 
@@ -240,7 +223,7 @@ int main(int argc, char **argv)
     cleanup(query_engine_closep) struct query_engine *q = NULL;
     must(query_engine_open(argv[1], NULL, &q));
     for (unsigned i = 0; i < QUESTIONS && questions.count; i++)
-        check(q, &questions.items[next_random() % questions.count]);
+        check(q, &questions.items[random_number() % questions.count]);
     printf("%u checks, %u failures\n", checks, failures);
     return failures || !checks ? 1 : 0;
 }

@@ -6,6 +6,7 @@
  * src/x86/native_test.c). A way ends, for the comparison, with the first event. Of longer recordings only the last part is walked.
  *
  * dataflow_oracle TRACE_DIR [SAMPLES [SEED]]: a copy of a small recording; a database is made in it. */
+#include "check.h"
 #include "forward.h"
 #include "reads.h"
 #include "index/build.h"
@@ -61,26 +62,8 @@ static struct shadow_page *pages[PAGE_HASH];
 static VEC(struct shadow_task *) tasks;
 static VEC(struct sample *) samples;
 static VEC(gaddr) recent; /* addresses that were accessed lately */
-static unsigned failures, checks;
 static struct replay *replay;
 static bool event_told;
-
-static void must(struct err *e)
-{
-    if (!e)
-        return;
-    printf("FAIL: %s\n", err_message(e));
-    exit(1);
-}
-
-static uint64_t random_state = 88172645463325252ull;
-static uint64_t next_random(void)
-{
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return random_state;
-}
 
 static const struct node *make_node(struct moment at, enum cause cause, event_no event, const struct node *from)
 {
@@ -413,23 +396,23 @@ static void take_sample(uint32_t task, uint32_t space)
     struct sample *s = xnew(struct sample);
     s->m = replay_now(replay);
     s->task = task;
-    s->memory = recent.count && next_random() % 2;
+    s->memory = recent.count && random_number() % 2;
     if (s->memory) {
         uint8_t bytes[MAX_SAMPLE];
         size_t done = 0;
-        s->at = recent.items[next_random() % recent.count] + next_random() % 24 - 8;
-        s->len = 1 + (unsigned)(next_random() % MAX_SAMPLE);
+        s->at = recent.items[random_number() % recent.count] + random_number() % 24 - 8;
+        s->len = 1 + (unsigned)(random_number() % MAX_SAMPLE);
         err_free(replay_read(replay, space, s->at, bytes, s->len, &done));
         const struct mapping *m = mapping_of(space, s->at);
         if (done < s->len || !m || s->at + s->len > m->end || (s->at >= 0x70000000 && s->at < 0x70002000)) {
             free(s); // the thread-locals page is another for each task
             return;
         }
-    } else if (next_random() % 4 == 0) {
-        s->at = X86_VECTOR + 64 * (next_random() % 8);
+    } else if (random_number() % 4 == 0) {
+        s->at = X86_VECTOR + 64 * (random_number() % 8);
         s->len = 16;
     } else {
-        s->at = 8 * (next_random() % 16);
+        s->at = 8 * (random_number() % 16);
         s->len = 8;
     }
     for (unsigned i = 0; i < s->len; i++)
@@ -494,7 +477,7 @@ static uint64_t walk(struct trace *trace, size_t wanted)
                 look(&x, &in);
             if (samples.count < wanted && steps >= every) {
                 take_sample(x.task, x.space);
-                every = steps + 1 + next_random() % (2 * total / wanted + 1);
+                every = steps + 1 + random_number() % (2 * total / wanted + 1);
             }
         }
         last_moment = now;

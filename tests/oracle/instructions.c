@@ -3,6 +3,7 @@
  * instruction is left out; backwards come the same rows.
  *
  * instructions TRACE_DIR [SAMPLES]: a copy of a small recording; a database is made in it. */
+#include "check.h"
 #include "index/build.h"
 #include "query/query.h"
 #include "x86/x86.h"
@@ -11,25 +12,6 @@
 #include <stdlib.h>
 
 enum { ROWS = 25, SHOWN = 64 };
-
-static unsigned failures, checks;
-static uint64_t random_state = 88172645463325252ull;
-
-static uint64_t next_random(void)
-{
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return random_state;
-}
-
-static void must(struct err *e)
-{
-    if (!e)
-        return;
-    printf("FAIL: %s\n", err_message(e));
-    exit(1);
-}
 
 static bool keep_row(void *ctx, json_t *row)
 {
@@ -216,10 +198,10 @@ int main(int argc, char **argv)
     json_t *events = ask(q, "events", json_pack("{si}", "limit", 100000));
     for (size_t i = 0; i < samples; i++) {
         // Half of them at events, where instructions are cut short; the others anywhere.
-        json_t *event = json_array_get(events, next_random() % json_array_size(events));
+        json_t *event = json_array_get(events, random_number() % json_array_size(events));
         json_t *m = moment_of(event);
         int64_t instr = json_integer_value(json_object_get(m, "instr"));
-        uint64_t back = i % 2 ? next_random() % ((uint64_t)instr + 1) : next_random() % 8;
+        uint64_t back = i % 2 ? random_number() % ((uint64_t)instr + 1) : random_number() % 8;
         json_t *task = json_object_get(event, "task");
         if (!json_integer_value(json_object_get(task, "serial")))
             continue; // before the program's start

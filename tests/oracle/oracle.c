@@ -11,6 +11,7 @@
  * Answers have to be the same for any size of segment, number of shards and compression level.
  *
  * oracle TRACE_DIR: a copy of a small recording; databases are made in it. */
+#include "check.h"
 #include "index/build.h"
 #include "query/query.h"
 #include "replay/replay.h"
@@ -59,33 +60,6 @@ static VEC(struct shadow_call) stack_calls;
 static gaddr probes[PROBES];
 static unsigned probe_count;
 static uint32_t probe_space;
-static unsigned failures, checks;
-
-#define CHECK(condition, ...)                                                                      \
-    do {                                                                                           \
-        checks++;                                                                                  \
-        if (!(condition) && failures++ < 30) {                                                     \
-            printf("FAIL: " __VA_ARGS__);                                                          \
-            putchar('\n');                                                                         \
-        }                                                                                          \
-    } while (0)
-
-static void must(struct err *e)
-{
-    if (!e)
-        return;
-    printf("FAIL: %s\n", err_message(e));
-    exit(1);
-}
-
-static uint64_t random_state = 88172645463325252ull;
-static uint64_t next_random(void)
-{
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return random_state;
-}
 
 /* --- the naive pass --- */
 
@@ -96,7 +70,7 @@ static void choose_probes(struct trace *t)
     must(replay_open(t, &r));
     unsigned n = 0;
     while (!replay_at_end(r) && n < PROBES) {
-        must(replay_run(r, MOMENT_END, 300 + next_random() % 600, NULL));
+        must(replay_run(r, MOMENT_END, 300 + random_number() % 600, NULL));
         uint32_t task = replay_running(r);
         struct regs regs;
         if (!task)
@@ -107,11 +81,11 @@ static void choose_probes(struct trace *t)
         if (!probe_space)
             probe_space = tasks[0].space;
         // Straddles granules and pages now and then.
-        gaddr at = regs.r[UREG_RSP] - 64 + next_random() % 128;
+        gaddr at = regs.r[UREG_RSP] - 64 + random_number() % 128;
         if (n % 4 == 1)
             at = (regs.r[UREG_RSP] & ~(gaddr)4095) - 3;
         if (n % 4 == 3)
-            at = regs.r[UREG_RDI] + next_random() % 16;
+            at = regs.r[UREG_RDI] + random_number() % 16;
         uint64_t there;
         struct err *e = replay_read(r, probe_space, at, &there, PROBE_LEN, NULL);
         if (!e || n % 8 == 7) // now and then something that may come or go
@@ -463,7 +437,7 @@ static void check_states(struct query_engine *q)
         }
         json_decref(rows);
         json_decref(params);
-        unsigned p = (unsigned)(next_random() % probe_count);
+        unsigned p = (unsigned)(random_number() % probe_count);
         if (!s->mapped[p])
             continue;
         char addr[32];
@@ -523,9 +497,9 @@ static void check_writes(struct query_engine *q, struct moment end)
 static void check_executions(struct query_engine *q)
 {
     for (int k = 0; k < 40; k++) {
-        const struct seen *s = &steps.items[next_random() % steps.count];
-        struct moment from = steps.items[next_random() % steps.count].m;
-        bool forward = next_random() & 1;
+        const struct seen *s = &steps.items[random_number() % steps.count];
+        struct moment from = steps.items[random_number() % steps.count].m;
+        bool forward = random_number() & 1;
         char start[32], end[32];
         snprintf(start, sizeof(start), "%#llx", (unsigned long long)s->rip);
         snprintf(end, sizeof(end), "%#llx", (unsigned long long)s->rip + 1);
@@ -581,7 +555,7 @@ static void check_stacks(struct query_engine *q)
 static void check_steps(struct query_engine *q)
 {
     for (int k = 0; k < 60; k++) {
-        size_t i = next_random() % (steps.count - 1);
+        size_t i = random_number() % (steps.count - 1);
         const struct seen *a = &steps.items[i], *b = &steps.items[i + 1];
         if (a->task != b->task || a->m.event != b->m.event || i + 2 >= steps.count || steps.items[i + 2].m.event != b->m.event)
             continue;
@@ -623,7 +597,7 @@ int main(int argc, char **argv)
     // Of long recordings one database: that all databases give the same answers is what database/variants is for.
     size_t count = steps.count > LONG ? 1 : sizeof(variants) / sizeof(variants[0]);
     for (size_t v = 0; v < count; v++) {
-        random_state = 88172645463325252ull;
+        random_state = FIRST_RANDOM_STATE;
         must(index_build(argv[1], &variants[v], NULL));
         cleanup(query_engine_closep) struct query_engine *q = NULL;
         must(query_engine_open(argv[1], NULL, &q));

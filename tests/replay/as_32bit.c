@@ -92,17 +92,6 @@ static struct err *convert(const struct trace *t, struct message *m, const struc
     return convert_regs(m, s, f);
 }
 
-static void add_message(struct buf *out, const struct message *m)
-{
-    cleanup(buf_deinit) struct buf table = {0};
-    buf_u32(&table, m->segment_count - 1);
-    for (uint32_t i = 0; i < m->segment_count; i++)
-        buf_u32(&table, (uint32_t)m->segments[i].words);
-    buf_zeros(&table, -table.len % 8);
-    pack_words(out, table.data, table.len);
-    pack_words(out, m->data.data, m->data.len);
-}
-
 /* Who is a 32-bit task from this frame on. */
 static void follow(const struct frame *f)
 {
@@ -138,7 +127,7 @@ static struct err *convert_all(const struct trace *t, const char *dir, struct bl
         if (f->kind == FRAME_EXIT)
             set_32bit(f->tid, false);
         cleanup(buf_deinit) struct buf packed = {0};
-        add_message(&packed, &m);
+        pack_read_message(&packed, &m);
         TRY(block_writer_add(w, packed.data, packed.len));
     }
 }
