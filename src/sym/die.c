@@ -25,13 +25,18 @@ bool die_unsigned(Dwarf_Die *die, unsigned name, uint64_t *out)
     return true;
 }
 
-bool die_signed(Dwarf_Die *die, unsigned name, int64_t *out)
+bool die_enumerator(Dwarf_Die *die, int64_t *out)
 {
     Dwarf_Attribute a;
-    Dwarf_Sword v;
-    if (!dwarf_attr_integrate(die, name, &a) || dwarf_formsdata(&a, &v) != 0)
+    Dwarf_Sword s;
+    Dwarf_Word v;
+    if (!dwarf_attr(die, DW_AT_const_value, &a))
         return false;
-    *out = v;
+    unsigned form = dwarf_whatform(&a);
+    bool is_signed = form == DW_FORM_sdata || form == DW_FORM_implicit_const;
+    if (is_signed ? dwarf_formsdata(&a, &s) != 0 : dwarf_formudata(&a, &v) != 0)
+        return false;
+    *out = is_signed ? s : (int64_t)v;
     return true;
 }
 

@@ -80,6 +80,27 @@ static void real_to_integer(struct compilation *c, const struct sym_type *to)
     put(c, PROGRAM_XOR);
 }
 
+/* An integer of which a double would keep 53 bits, on its way to a float: its low bits become one, so that it is rounded once. */
+static void keep_sticky(struct compilation *c, const struct sym_type *from)
+{
+    const uint64_t low = (1 << 11) - 1;
+    emit(&c->em, PROGRAM_COPY, 0, 0, 0);
+    emit_push(&c->em, 53);
+    put(c, is_signed_type(from) ? PROGRAM_SAR : PROGRAM_SHR);
+    add_number(c, 1);
+    emit_push(&c->em, 1);
+    put(c, PROGRAM_LE_U); // it was 0 or -1: a double holds it
+    put(c, PROGRAM_IS_ZERO);
+    emit(&c->em, PROGRAM_JUMP_ZERO, 0, 0, 8);
+    emit(&c->em, PROGRAM_COPY, 0, 0, 0);
+    emit_push(&c->em, low);
+    put(c, PROGRAM_AND);
+    add_number(c, low);
+    put(c, PROGRAM_OR);
+    emit_push(&c->em, ~low);
+    put(c, PROGRAM_AND);
+}
+
 static void convert(struct compilation *c, const struct sym_type *from, const struct sym_type *to)
 {
     if (to->kind == SYM_BOOL) {
@@ -87,6 +108,8 @@ static void convert(struct compilation *c, const struct sym_type *from, const st
         return;
     }
     if (is_real(to)) {
+        if (!is_real(from) && from->size == 8 && to->size == 4)
+            keep_sticky(c, from);
         if (!is_real(from))
             put(c, is_signed_type(from) ? PROGRAM_F_FROM_S : PROGRAM_F_FROM_U);
     } else if (is_real(from)) {

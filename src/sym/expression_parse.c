@@ -4,6 +4,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -26,6 +27,7 @@ struct parser {
     struct token token; /* the next one */
     unsigned depth;
     bool behind_operand; /* so that `.0` is a member */
+    bool is_reference;   /* the type read last was T & */
 };
 
 struct err *err_at(const struct compilation *c, enum err_kind kind, unsigned column, const char *format, ...)
@@ -103,8 +105,12 @@ static struct err *take_number(struct parser *p)
     if (is_real) {
         p->token.kind = TOKEN_REAL;
         p->token.real = strtod(digits, &end);
-        p->token.type = builtin((*end | 32) == 'f' ? "float" : "double");
-        end += *end && (*end | 32) == 'f';
+        bool is_float = (*end | 32) == 'f';
+        if (is_float)
+            p->token.real = strtof(digits, &end);
+        p->token.type = builtin(is_float ? "float" : "double");
+        end += is_float;
+        errno = isinf(p->token.real) ? ERANGE : 0; // what is near 0 is a number, too
     } else {
         p->token.kind = TOKEN_NUMBER;
         p->token.number = strtoull(is_binary ? digits + 2 : digits, &end, is_binary ? 2 : 0);
@@ -288,6 +294,7 @@ static struct err *parse_type(struct parser *p, const struct sym_type **out)
     bool any_word = false;
     struct err *e = NULL;
     *out = NULL;
+    p->is_reference = false;
     while (!e && p->token.kind == TOKEN_NAME && name.len < MAX_NAME) {
         bool word = is_type_word(p->token.text);
         bool record = name.len == 7 && memcmp(name.data, "struct ", 7) == 0;
@@ -319,6 +326,7 @@ static struct err *parse_type(struct parser *p, const struct sym_type **out)
     while (!e && type && (is_op(p, '*') || is_op(p, '&') || is_op(p, OP2('&', '&')) || is_word(p, "const"))) {
         if (is_op(p, '*'))
             type = pointer_to(p->c, type);
+        p->is_reference |= is_op(p, '&') || is_op(p, OP2('&', '&'));
         e = advance(p);
     }
     buf_deinit(&name);
@@ -402,6 +410,11 @@ static struct err *parse_sizeof(struct parser *p, struct node **out)
     return expect(p, ')');
 }
 
+static struct err *no_reference(const struct parser *p, unsigned column)
+{
+    return p->is_reference ? err_at(p->c, ERR_UNSUPPORTED, column, "a cast to a reference; write *(T *)&x") : NULL;
+}
+
 /* static_cast<T>(x) and its like */
 static struct err *parse_named_cast(struct parser *p, struct node **out)
 {
@@ -411,6 +424,7 @@ static struct err *parse_named_cast(struct parser *p, struct node **out)
     TRY(parse_type(p, &n->type));
     if (!n->type)
         return unexpected(p, "a type");
+    TRY(no_reference(p, n->column));
     TRY(expect(p, '>'));
     TRY(expect(p, '('));
     TRY(parse_whole(p, &n->a));
@@ -534,6 +548,7 @@ static struct err *parse_unary_inner(struct parser *p, struct node **out)
         if (type && is_op(p, ')')) {
             struct node *n = new_node(p->c, NODE_CAST, column);
             n->type = type;
+            TRY(no_reference(p, column));
             TRY(advance(p));
             *out = n;
             return parse_unary(p, &n->a);

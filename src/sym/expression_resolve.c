@@ -246,11 +246,21 @@ const struct sym_type *type_named(struct compilation *c, const char *name)
     return t;
 }
 
+/* A typedef's name does not say it: uint8_t is an unsigned char. */
+static bool is_signed_char(const struct sym_type *t)
+{
+    Dwarf_Die die = type_of(t)->die;
+    uint64_t encoding;
+    if (type_of(t)->has_die)
+        return die_unsigned(&die, DW_AT_encoding, &encoding) && encoding == DW_ATE_signed_char;
+    return !str_eq(t->name, "unsigned char");
+}
+
 bool is_signed_type(const struct sym_type *t)
 {
     if (t->kind == SYM_ENUM)
         return t->target && is_signed_type(t->target);
-    return t->kind == SYM_INT || (t->kind == SYM_CHAR && t->size == 1 && !strstr(t->name, "unsigned"));
+    return t->kind == SYM_INT || (t->kind == SYM_CHAR && is_signed_char(t));
 }
 
 const struct sym_type *promoted(const struct node *n)
@@ -456,15 +466,17 @@ static struct err *resolve_name(struct compilation *c, struct node *n, unsigned 
     }
     err_free(e);
     int64_t value;
-    if (find_in_units(c, &(struct wanted){.name = n->text, .enumerators = true}, &die) && die_signed(&die, DW_AT_const_value, &value)) {
+    if (find_in_units(c, &(struct wanted){.name = n->text, .enumerators = true}, &die) && die_enumerator(&die, &value)) {
         n->kind = NODE_CONSTANT;
         n->number = (uint64_t)value;
-        n->type = builtin(value >= INT32_MIN && value <= INT32_MAX ? "int" : "long");
+        n->type = builtin(value >= INT32_MIN && value <= INT32_MAX ? "int" : value >= 0 && value <= UINT32_MAX ? "unsigned int" : "long");
         return NULL;
     }
     const struct sym_function *function;
     size_t count;
     e = sym_functions_named(c->m, n->text, 1, &function, &count);
+    if (!e && function->source == SYM_PLT)
+        return err_at(c, ERR_NOT_FOUND, n->column, "%.100s is in another module", n->text);
     if (!e) {
         n->kind = NODE_CONSTANT;
         n->number = function->start + c->request->bias;

@@ -173,6 +173,8 @@ void check_shown_c(const char *text, const char *want)
 /* --- C --- */
 
 enum colour { RED, GREEN = 5, BLUE = -1 };
+enum __attribute__((packed)) level { LOW, HIGH = 200 };
+enum mask { MANY = 200, ALL = 0xffffffff };
 struct inner {
     int x, y;
 };
@@ -218,7 +220,30 @@ static void __attribute__((noinline, optimize("O0"))) test_c(int argc, struct no
     const char *string = "a string";
     struct node local = second;
     struct node *walk = list;
+    uint8_t byte = 200, bytes[2] = {250, 251};
+    int8_t signed_byte = -100;
+    enum level level = HIGH;
+    enum mask mask = ALL, many = MANY;
+    long above_half = (1l << 62) + (1l << 38) + 1; // between two floats, above the middle by less than a double tells
+    unsigned long ul_above_half = (1ul << 63) + (1ul << 39) + 1;
 
+    CHECK(byte + 1);
+    CHECK(-byte);
+    CHECK(byte > 100);
+    CHECK(signed_byte - 1);
+    CHECK(bytes[0] + bytes[1]);
+    CHECK(*(uint8_t *)&byte >> 1);
+    CHECK((uint8_t)200 + 1);
+    CHECK((level == HIGH) + level);
+    CHECK(HIGH + 1);
+    CHECK((mask == ALL) + (ALL + 1 == 0));
+    CHECK_REAL((float)above_half);
+    CHECK_REAL((float)-above_half);
+    CHECK_REAL((float)ul_above_half);
+    CHECK_REAL(above_half * 1.0f);
+    CHECK_REAL((float)(above_half >> 20));
+    CHECK_REAL(1e-320);
+    CHECK_REAL(1.00000005960464477540f); // between two floats likewise
     CHECK(i);
     CHECK(-i + 3 * (i << 2) - 7 % 4);
     CHECK(u);
@@ -336,6 +361,8 @@ static void __attribute__((noinline, optimize("O0"))) test_c(int argc, struct no
     check_shown("array", "{10, 20, 30, 40}");
     check_shown("*p@1", "{2}");
     check_shown("list->colour", "BLUE");
+    check_shown("level", "HIGH");
+    check_shown("many", "MANY");
     check_shown("d * 2", "3");
     check_shown("(char)97", "97 'a'");
     check_shown("(const char *)16", "0x10 <not mapped>");
@@ -366,6 +393,8 @@ static void __attribute__((noinline, optimize("O0"))) test_c(int argc, struct no
     check_fails("99999999999999999999", "not a number");
     check_fails("", "a value is missing");
     check_fails("#", "column 1");
+    check_fails("1e999", "not a number");
+    check_fails("printf", "another module");
     check_fails("f % 2", "does not go with float");
     check_fails("local + 1", "does not go with struct node");
 }

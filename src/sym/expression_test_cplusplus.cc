@@ -50,6 +50,8 @@ struct derived : base {
         CHECK(number + (int)mode::first);
         CHECK(hidden);
         CHECK(inner::hidden - (m == mode::first));
+        check_fails("(int &)own", "cast to a reference");
+        check_fails("static_cast<long &>(own)", "cast to a reference");
         check_fails("owned->missing", "has no member missing");
     }
 };

@@ -158,7 +158,7 @@ static void add_enum(struct buf *b, const struct sym_type *type, const uint8_t *
             int64_t named;
             const char *name = dwarf_diename(&die);
             if (dwarf_tag(&die) != DW_TAG_enumerator || !name ||
-                !die_signed(&die, DW_AT_const_value, &named))
+                !die_enumerator(&die, &named))
                 continue;
             uint64_t bits = (uint64_t)named & mask;
             if (bits == ((uint64_t)v & mask)) {

@@ -191,7 +191,8 @@ bool die_child(Dwarf_Die *die, Dwarf_Die *out);
 /** The next sibling, which lies after `die` (so that walks end). in and out may be the same. */
 bool die_sibling(Dwarf_Die *die, Dwarf_Die *out);
 bool die_unsigned(Dwarf_Die *die, unsigned name, uint64_t *out);
-bool die_signed(Dwarf_Die *die, unsigned name, int64_t *out);
+/** The value of an enumerator: signed in the forms that are; compilers write 200 in one byte (DW_FORM_data1). */
+bool die_enumerator(Dwarf_Die *die, int64_t *out);
 bool die_flag(Dwarf_Die *die, unsigned name);
 const char *die_string(Dwarf_Die *die, unsigned name);
 /** The entry that attribute `name` refers to. */
