@@ -329,6 +329,33 @@ TEST(code_changes_with_the_same_memory_at_another_address)
     }
 }
 
+TEST(a_worker_s_own_memory_is_not_the_program_s)
+{
+    struct worker *w = new_worker();
+    char path[64], line[512];
+    snprintf(path, sizeof(path), "/proc/%d/maps", worker_pid(w));
+    FILE *f = fopen(path, "re");
+    assert_non_null(f);
+    unsigned seen = 0;
+    gaddr start, end;
+    while (fgets(line, sizeof(line), f)) {
+        char prot[8];
+        if (sscanf(line, "%lx-%lx %7s", &start, &end, prot) != 3 || prot[0] != 'r' || start >> 47)
+            continue;
+        expect_err(worker_read(w, start, (char[8]){0}, 8, NULL), ERR_FAULT);
+        seen++;
+    }
+    fclose(f);
+    assert_true(seen > 3);
+    // Nor behind what the program has mapped.
+    uint8_t both[2 * PAGE_SIZE];
+    size_t done;
+    assert_ok(worker_map(w, DATA, DATA + PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_KIND_ANON, -1, 0));
+    expect_err(worker_read(w, DATA, both, sizeof(both), &done), ERR_FAULT);
+    assert_int_equal(done, PAGE_SIZE);
+    worker_destroy(w);
+}
+
 TEST(mappings_move_with_their_protections)
 {
     struct worker *w = new_worker();
@@ -1138,7 +1165,7 @@ int main(int argc, char **argv)
         t(instructions_that_not_both_cpus_have_are_not_executed),
         t(workers_share_a_memory_object),
         t(code_changes_with_the_same_memory_at_another_address),
-        t(mappings_move_with_their_protections),
+        t(a_worker_s_own_memory_is_not_the_program_s), t(mappings_move_with_their_protections),
         t(a_page_of_code_can_be_written_after_it_was_moved),
         t(a_worker_guards_its_own_memory),
         t(a_fork_goes_its_own_way),
