@@ -227,12 +227,12 @@ static uint8_t *add_memory(struct hook_row *row, const struct regs *regs, uint8_
         uint64_t pointer;
         bool ok = true;
         if (m->deref) {
-            ok = engine_copy_from_guest(&pointer, addr, 8) == 8;
+            ok = read_memory(NULL, addr, &pointer, sizeof(pointer));
             addr = pointer + (uint64_t)m->offset2;
         }
         uint64_t room = (m->len + 7u) & ~7u;
         __builtin_memset(to, 0, room);
-        if (!ok || engine_copy_from_guest(to, addr, m->len) != m->len)
+        if (!ok || !read_memory(NULL, addr, to, m->len))
             row->unreadable |= 1ull << (i & 63);
         to += room;
     }

@@ -8,7 +8,8 @@
 #include "worker/engine.h"
 
 /* Functions the host provides. */
-/** Copies from or to guest memory whatever its protection; translations of what is written are dropped. Bytes copied. */
+/** Copies from or to guest memory whatever its protection; translations of what is written are dropped. Reads only what the recording has
+ * mapped. Bytes copied. */
 uint64_t snapshot_host_copy(uint64_t addr, uint8_t *bytes, uint64_t len, bool write);
 /** The first mapped address in [addr, end), else end. */
 uint64_t snapshot_host_next_mapped(uint64_t addr, uint64_t end);

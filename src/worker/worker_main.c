@@ -372,9 +372,19 @@ uint64_t snapshot_host_next_mapped(uint64_t addr, uint64_t end)
     return maps[i].start > addr ? maps[i].start : addr;
 }
 
+/* How much from addr on, at most len, the recording has mapped: behind that may be memory of this process itself. */
+static uint64_t mapped_len(uint64_t addr, uint64_t len)
+{
+    uint64_t at = addr;
+    for (size_t i = first_behind(addr); i < map_count && maps[i].start <= at && at - addr < len; i++)
+        at = maps[i].end;
+    return at - addr < len ? at - addr : len;
+}
+
 uint64_t snapshot_host_copy(uint64_t addr, uint8_t *bytes, uint64_t len, bool write)
 {
     uint64_t done = 0;
+    len = write ? len : mapped_len(addr, len);
     if (write) {
         engine_memory_changed(addr, len);
         forget_shared_code(addr, addr + len);
@@ -402,21 +412,12 @@ uint64_t snapshot_host_copy(uint64_t addr, uint8_t *bytes, uint64_t len, bool wr
     return done;
 }
 
-/* How much from addr on, at most len, the recording has mapped: behind that may be memory of this process itself. */
-static uint64_t mapped_len(uint64_t addr, uint64_t len)
-{
-    uint64_t at = addr;
-    for (size_t i = first_behind(addr); i < map_count && maps[i].start <= at && at - addr < len; i++)
-        at = maps[i].end;
-    return at - addr < len ? at - addr : len;
-}
-
 /* Copies to and from guest memory, whatever its protection. */
 static int64_t do_read(const struct wire_command *c, uint64_t *done_out)
 {
     if (c->len > WINDOW_LEN)
         return 22;
-    *done_out = snapshot_host_copy(c->start, window, mapped_len(c->start, c->len), false);
+    *done_out = snapshot_host_copy(c->start, window, c->len, false);
     return *done_out == c->len ? 0 : 14;
 }
 
