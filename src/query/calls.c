@@ -68,39 +68,6 @@ struct err *instruction_at(struct query_engine *q, struct moment m, uint32_t tas
 
 /* --- the end --- */
 
-struct return_search {
-    const struct made_call *call;
-    bool found;
-    struct moment at;
-};
-
-static bool is_return(void *ctx, const struct hit *h)
-{
-    struct return_search *s = ctx;
-    if (h->task != s->call->task || h->regs.r[UREG_RSP] <= s->call->sp)
-        return true;
-    s->found = true;
-    s->at = h->moment;
-    return false;
-}
-
-/* The first time after `from` that its return address is reached with the stack above. */
-static struct err *find_return(struct query_engine *q, const struct made_call *c, struct moment from, struct return_search *out)
-{
-    enum { MOST = 20000 };
-    size_t count;
-    const struct db_space *space = history_spaces(q->history, &count);
-    VEC(struct hit_place) places = {0};
-    for (size_t i = 0; i < count; i++)
-        vec_push(&places, (struct hit_place){.space = space[i].space, .pc = c->return_addr});
-    *out = (struct return_search){.call = c};
-    const struct window w = {.forward = true, .from = from, .limit = MOST};
-    bool more;
-    struct err *e = find_hits(q, places.items, places.count, &w, NULL, is_return, out, &more);
-    vec_deinit(&places);
-    return e;
-}
-
 /* Live at `low`, not at `high`: *high_out is the first moment at which it is not. */
 static struct err *narrow(struct query_engine *q, const struct made_call *c, struct moment low, struct moment high, struct moment *high_out)
 {
@@ -176,15 +143,14 @@ static struct err *judge_end(struct query_engine *q, const struct made_call *c, 
 
 struct err *call_find_end(struct query_engine *q, const struct made_call *c, struct moment from, struct call_end *out)
 {
-    struct return_search back = {0};
-    struct moment before, high = end_of_recording(q);
-    bool live;
+    struct moment before, back, high = end_of_recording(q);
+    bool live, returned = false;
     *out = (struct call_end){.left = LEFT_NOT};
     if (c->return_addr)
-        TRY(find_return(q, c, from, &back));
-    if (back.found) {
-        high = back.at;
-        TRY(next_instruction(q, back.at, c->task, false, &before));
+        TRY(find_return(q, from, c->task, c->return_addr, c->sp, &back, &returned));
+    if (returned) {
+        high = back;
+        TRY(next_instruction(q, back, c->task, false, &before));
         TRY(is_live(q, c, before, &live));
         if (live)
             return judge_end(q, c, (struct moment){before.event, before.icount + 1}, out);

@@ -119,14 +119,13 @@ struct calls {
     uint64_t link_start;
     struct pieces at_call, at_return;
     struct probes probes;
-    size_t prints_len; /* of a hit's prints, behind the pieces */
 };
 
 static bool collect_call(void *ctx, const struct hit *h)
 {
     struct calls *c = ctx;
     struct call_found f = {.hit = *h, .sp = h->regs.r[UREG_RSP], .bias = h->regs.r[UREG_RIP] - c->link_start};
-    f.hit.memory = xmemdup(h->memory, c->at_call.len + c->prints_len);
+    f.hit.memory = xmemdup(h->memory, h->memory_len);
     f.have_return_addr = !(h->unreadable & 1);
     f.return_addr = load_u64(h->memory);
     vec_push(&c->items, f);
@@ -142,7 +141,7 @@ static bool match_return(void *ctx, const struct hit *h)
             continue;
         f->returned = true;
         f->back = *h;
-        f->back.memory = xmemdup(h->memory, c->at_return.len);
+        f->back.memory = xmemdup(h->memory, h->memory_len);
         c->open--;
     }
     return c->open > 0;
@@ -159,8 +158,6 @@ static struct err *find_returns(struct query_engine *q, struct calls *c)
 {
     enum { MOST = 20000 };
     cleanup(buf_deinit) struct buf places = {0};
-    size_t spaces;
-    const struct db_space *space = history_spaces(q->history, &spaces);
     struct moment first = {UINT64_MAX, 0};
     vec_each (f, &c->items) {
         if (!f->have_return_addr)
@@ -168,15 +165,7 @@ static struct err *find_returns(struct query_engine *q, struct calls *c)
         c->open++;
         if (moment_cmp(f->hit.moment, first) < 0)
             first = f->hit.moment;
-        for (size_t s = 0; s < spaces; s++) {
-            struct hit_place p = {.space = space[s].space, .pc = f->return_addr};
-            bool known = false;
-            const struct hit_place *have = (const void *)places.data;
-            for (size_t k = 0; k < places.len / sizeof(p); k++)
-                known |= have[k].space == p.space && have[k].pc == p.pc;
-            if (!known && count_hits(q, &p, 1, NULL))
-                buf_add(&places, &p, sizeof(p));
-        }
+        places_at(q, f->return_addr, NULL, 0, &places);
     }
     struct window w = {.forward = true, .from = first, .limit = MOST};
     bool more;
@@ -212,14 +201,6 @@ static json_t *call_row(struct query_engine *q, struct module *m, const struct s
     return row;
 }
 
-static size_t prints_len(const struct probes *p)
-{
-    size_t len = 0;
-    for (size_t i = 0; i < p->print_count; i++)
-        len += sizeof(struct hook_print) + p->print_lens[i];
-    return len;
-}
-
 /* The function's calls within the window, with what is to be said of their results. */
 static struct err *find_calls(struct query_engine *q, json_t *params, struct module *m, const struct sym_function *f, const struct window *w,
                               struct calls *c, struct buf *places, bool *more_out)
@@ -230,7 +211,6 @@ static struct err *find_calls(struct query_engine *q, json_t *params, struct mod
     places_of(q, m, &f->start, 1, places);
     count = places->len / sizeof(struct hit_place);
     TRY(probes_compile(q, &c->probes, (void *)places->data, count));
-    c->prints_len = prints_len(&c->probes);
     pieces_for_call(m, f, &c->at_call);
     const struct hit_wants wants = {.memory = c->at_call.items, .memory_count = c->at_call.count, .print_lens = c->probes.print_lens,
                                     .print_count = c->probes.print_count};
@@ -388,15 +368,8 @@ static struct err *address_places(struct query_engine *q, json_t *params, struct
     struct code_place code = {0};
     if (json_object_get(params, "condition") || json_object_get(params, "print"))
         TRY(code_at_focus(q, params, start, &code));
-    size_t spaces;
-    const struct db_space *space = history_spaces(q->history, &spaces);
-    for (size_t s = 0; s < spaces; s++) {
-        for (gaddr pc = start; pc < end; pc++) {
-            struct hit_place p = {space[s].space, pc, code.module, code.bias, NULL};
-            if (count_hits(q, &p, 1, NULL))
-                buf_add(places, &p, sizeof(p));
-        }
-    }
+    for (gaddr pc = start; pc < end; pc++)
+        places_at(q, pc, code.module, code.bias, places);
     return NULL;
 }
 

@@ -58,22 +58,26 @@ uint64_t count_hits(const struct query_engine *q, const struct hit_place *places
     return total;
 }
 
-void places_of(struct query_engine *q, struct module *m, const uint64_t *link_addrs, size_t count, struct buf *out)
+void places_at(const struct query_engine *q, gaddr pc, struct module *m, uint64_t bias, struct buf *out)
 {
     size_t spaces;
     const struct db_space *space = history_spaces(q->history, &spaces);
+    for (size_t s = 0; s < spaces; s++) {
+        struct hit_place p = {space[s].space, pc, m, bias, NULL};
+        bool known = false;
+        const struct hit_place *have = (const void *)out->data;
+        for (size_t k = 0; k < out->len / sizeof(p); k++)
+            known |= have[k].space == p.space && have[k].pc == p.pc;
+        if (!known && count_hits(q, &p, 1, NULL))
+            buf_add(out, &p, sizeof(p));
+    }
+}
+
+void places_of(const struct query_engine *q, struct module *m, const uint64_t *link_addrs, size_t count, struct buf *out)
+{
     for (size_t i = 0; i < count; i++) {
-        vec_each (bias, &m->biases) {
-            for (size_t s = 0; s < spaces; s++) {
-                struct hit_place p = {space[s].space, link_addrs[i] + *bias, m, *bias, NULL};
-                bool known = false;
-                const struct hit_place *have = (const void *)out->data;
-                for (size_t k = 0; k < out->len / sizeof(p); k++)
-                    known |= have[k].space == p.space && have[k].pc == p.pc;
-                if (!known && count_hits(q, &p, 1, NULL))
-                    buf_add(out, &p, sizeof(p));
-            }
-        }
+        vec_each (bias, &m->biases)
+            places_at(q, link_addrs[i] + *bias, m, *bias, out);
     }
 }
 
@@ -203,6 +207,7 @@ static void visit_rows(struct visiting *v, struct buf *rows)
     for (size_t k = 0; k < n && !v->stopped; k++) {
         const struct hook_row *row = (const void *)(rows->data + v->row_len * (v->w->forward ? k : n - 1 - k));
         struct hit hit = {.moment = {row->stamp, row->icount}, .space = row->slot, .regs = row->regs, .memory = (const uint8_t *)(row + 1),
+                          .memory_len = v->row_len - sizeof(*row),
                           .unreadable = row->unreadable, .condition = row->condition, .condition_result = row->condition_result};
         if (v->w->forward ? moment_cmp(hit.moment, v->w->from) < 0 : moment_cmp(hit.moment, v->w->from) >= 0)
             continue;

@@ -173,18 +173,6 @@ struct err *probes_compile(struct query_engine *q, struct probes *p, struct hit_
 
 /* --- what they gave --- */
 
-static struct err *failure(enum program_end end, uint64_t result)
-{
-    switch (end) {
-    case PROGRAM_FAULT:
-        return err_new(ERR_FAULT, "%#llx cannot be read", (unsigned long long)result);
-    case PROGRAM_DIVIDED:
-        return err_new(ERR_FAULT, "division by zero, or too large a quotient");
-    default:
-        return err_new(ERR_NOT_FOUND, "vector register %llu is not known", (unsigned long long)result);
-    }
-}
-
 json_t *json_expression_value(struct sym_module *m, const struct sym_expression *e, enum program_end end, uint64_t result, const uint8_t *output,
                               struct sym_context *ctx)
 {
@@ -208,7 +196,7 @@ void probes_add(struct query_engine *q, const struct probes *p, const struct hit
         return;
     struct err *why = NULL;
     if (h->condition != PROGRAM_OK)
-        why = failure((enum program_end)h->condition, h->condition_result);
+        why = sym_expression_failure((enum program_end)h->condition, h->condition_result);
     const char *message = c->why_no_condition ? err_message(c->why_no_condition) : why ? err_message(why) : NULL;
     if (message)
         json_object_set_new(row, "conditionError", json_text(message, strlen(message)));

@@ -167,6 +167,7 @@ struct hit {
     uint32_t task, space;
     struct regs regs;
     const uint8_t *memory; /* the pieces asked for, each padded to 8 bytes, then the prints (worker.h:hook_row); borrowed for the call */
+    size_t memory_len;
     uint64_t unreadable;
     uint64_t condition, condition_result; /* PROGRAM_OK, or why the condition cannot be told */
 };
@@ -188,10 +189,18 @@ struct err *find_hits(struct query_engine *q, const struct hit_place *places, si
                       const struct hit_wants *wants, bool (*each)(void *ctx, const struct hit *h), void *ctx, bool *more_out) nodiscard;
 /** Executions of the places of which the condition holds, or fails: for each segment added to `held` and `failed`, by running all of them. */
 struct err *count_held(struct query_engine *q, const struct hit_place *places, size_t count, uint64_t *held, uint64_t *failed) nodiscard;
-/** All (space, address) pairs at which link-time addresses of a module ran. */
-void places_of(struct query_engine *q, struct module *m, const uint64_t *link_addrs, size_t count, struct buf *out);
+/** Adds (space, pc) of each space in which pc ran, but what is there. m, bias: what code it is; NULL and 0 if no expression asks. */
+void places_at(const struct query_engine *q, gaddr pc, struct module *m, uint64_t bias, struct buf *out);
+/** The same for link-time addresses of a module. */
+void places_of(const struct query_engine *q, struct module *m, const uint64_t *link_addrs, size_t count, struct buf *out);
 /** Executions of the places, by the index alone: total, and per segment added to `buckets` (one per segment; may be NULL). */
 uint64_t count_hits(const struct query_engine *q, const struct hit_place *places, size_t count, uint64_t *buckets);
+
+/* steps.c */
+/** The first time from `from` on that the task reaches the return address of a call with the stack above `sp`, where that address was.
+ * *out is touched only if there is one. */
+struct err *find_return(struct query_engine *q, struct moment from, uint32_t task, gaddr return_addr, gaddr sp, struct moment *out,
+                        bool *found_out) nodiscard;
 
 /* writes.c */
 struct write_hit {

@@ -50,25 +50,27 @@ static bool is_return(void *ctx, const struct hit *h)
     return false;
 }
 
+struct err *find_return(struct query_engine *q, struct moment from, uint32_t task, gaddr return_addr, gaddr sp, struct moment *out, bool *found_out)
+{
+    cleanup(buf_deinit) struct buf places = {0};
+    places_at(q, return_addr, NULL, 0, &places);
+    struct return_search s = {.task = task, .sp = sp};
+    struct window w = {.forward = true, .from = from, .limit = 100000};
+    bool more;
+    TRY(find_hits(q, (const void *)places.data, places.len / sizeof(struct hit_place), &w, NULL, is_return, &s, &more));
+    *found_out = s.found;
+    if (s.found)
+        *out = s.at;
+    return NULL;
+}
+
 /* Forward to where the call with its return address at `sp` has returned. */
 static struct err *skip_callee(struct query_engine *q, struct moment m, uint32_t task, gaddr return_addr, gaddr sp,
                                struct moment *out)
 {
-    size_t spaces;
-    const struct db_space *space = history_spaces(q->history, &spaces);
-    VEC(struct hit_place) places = {0};
-    for (size_t i = 0; i < spaces; i++)
-        vec_push(&places, (struct hit_place){.space = space[i].space, .pc = return_addr});
-    struct return_search s = {.task = task, .sp = sp};
-    struct window w = {.forward = true, .from = m, .limit = 100000};
-    bool more;
-    struct err *e = find_hits(q, places.items, places.count, &w, NULL, is_return, &s, &more);
-    vec_deinit(&places);
-    TRY(e);
-    if (!s.found)
-        return err_new(ERR_NOT_FOUND, "the call does not return within the recording");
-    *out = s.at;
-    return NULL;
+    bool found;
+    TRY(find_return(q, m, task, return_addr, sp, out, &found));
+    return found ? NULL : err_new(ERR_NOT_FOUND, "the call does not return within the recording");
 }
 
 /* Steps by lines: to the next moment whose line is another one. over: calls made on the way are passed in one go. */

@@ -161,26 +161,24 @@ static bool on_call(void *ctx, const struct hit *h)
 
 static struct err *search_calls(struct uses *u, size_t segment, struct moment from, struct moment *best)
 {
-    VEC(struct hit_place) places = {0};
-    size_t count, segments;
-    const struct db_space *spaces = history_spaces(u->q->history, &count);
+    cleanup(buf_deinit) struct buf places = {0};
+    size_t segments;
     history_segments(u->q->history, &segments);
-    for (size_t i = 0; i < count; i++) {
-        for (unsigned k = 0; k < STUBS; k++)
-            vec_push(&places, (struct hit_place){.space = spaces[i].space, .pc = stubs[k]});
-    }
+    for (unsigned k = 0; k < STUBS; k++)
+        places_at(u->q, stubs[k], NULL, 0, &places);
+    const struct hit_place *place = (const void *)places.data;
+    size_t count = places.len / sizeof(*place);
     cleanup(freep) uint64_t *buckets = xnew_array(uint64_t, segments);
     struct err *e = NULL;
     bool more = true;
-    if (places.count && count_hits(u->q, places.items, places.count, buckets) && buckets[segment]) {
+    if (count && count_hits(u->q, place, count, buckets) && buckets[segment]) {
         // Those behind the segment are of no interest: the first one ends the search.
         struct calls c = {*best};
         struct window w = {.forward = true, .from = from, .limit = SIZE_MAX - 1};
-        e = find_hits(u->q, places.items, places.count, &w, NULL, on_call, &c, &more);
+        e = find_hits(u->q, place, count, &w, NULL, on_call, &c, &more);
         if (!e)
             lower(c.found, best);
     }
-    vec_deinit(&places);
     return e;
 }
 
