@@ -33,14 +33,20 @@ static struct err *refused(const struct frame *f, const char *format, ...)
 
 /* --- shared memory --- */
 
-void outside_forget(struct replay *r, uint32_t space)
+/* What is unmapped in part is kept as a whole: rather refused than wrong. */
+static void outside_unmap(struct replay *r, uint32_t space, gaddr start, gaddr end)
 {
     size_t kept = 0;
     vec_each (o, &r->outside) {
-        if (o->space != space)
+        if (o->space != space || o->start < start || o->end > end)
             r->outside.items[kept++] = *o;
     }
     r->outside.count = kept;
+}
+
+void outside_forget(struct replay *r, uint32_t space)
+{
+    outside_unmap(r, space, 0, UINT64_MAX);
 }
 
 /* Is the mapping of a 64-bit space memory of this kind? */
@@ -78,17 +84,6 @@ struct err *check_outside(const struct replay *r, const struct frame *f)
                            (unsigned long long)o->start, other->info.tid);
     }
     return NULL;
-}
-
-/* What is unmapped in part is kept as a whole: rather refused than wrong. */
-static void outside_unmap(struct replay *r, uint32_t space, gaddr start, gaddr end)
-{
-    size_t kept = 0;
-    vec_each (o, &r->outside) {
-        if (o->space != space || o->start < start || o->end > end)
-            r->outside.items[kept++] = *o;
-    }
-    r->outside.count = kept;
 }
 
 static void outside_map(struct replay *r, const struct frame *f, uint32_t space)

@@ -48,6 +48,18 @@ void sym_expression_deinit(struct sym_expression *e)
     *e = (struct sym_expression){0};
 }
 
+struct err *sym_expression_failure(enum program_end end, uint64_t result)
+{
+    switch (end) {
+    case PROGRAM_FAULT:
+        return err_new(ERR_FAULT, "0x%jx cannot be read", (uintmax_t)result);
+    case PROGRAM_DIVIDED:
+        return err_new(ERR_NOT_FOUND, "division by zero, or too large a quotient");
+    default:
+        return err_new(ERR_NOT_FOUND, "vector register %ju is not known here", (uintmax_t)result);
+    }
+}
+
 /* Did the program come as far as the value, and only the string behind it could not be read? */
 static bool value_is_known(const struct sym_expression *e, const uint8_t *output)
 {
@@ -57,12 +69,8 @@ static bool value_is_known(const struct sym_expression *e, const uint8_t *output
 struct err *sym_expression_value(struct sym_module *m, const struct sym_expression *e, enum program_end end, uint64_t result,
                                  const uint8_t *output, struct sym_value *out)
 {
-    if (end == PROGRAM_FAULT && !value_is_known(e, output))
-        return err_new(ERR_FAULT, "0x%jx cannot be read", (uintmax_t)result);
-    if (end == PROGRAM_DIVIDED)
-        return err_new(ERR_NOT_FOUND, "division by zero");
-    if (end == PROGRAM_UNKNOWN)
-        return err_new(ERR_NOT_FOUND, "vector register %ju is not known here", (uintmax_t)result);
+    if (end != PROGRAM_OK && !(end == PROGRAM_FAULT && value_is_known(e, output)))
+        return sym_expression_failure(end, result);
     uint64_t most = e->in_out ? SYM_EXPRESSION_MAX : sizeof(result);
     struct sym_value v = {.type = e->type, .where = SYM_COMPUTED, .len = e->type->size < most ? e->type->size : most};
     if (e->in_memory && end == PROGRAM_OK) {

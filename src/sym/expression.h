@@ -35,6 +35,9 @@ struct sym_expression_request {
 struct err *sym_expression_compile(struct sym_module *m, const struct sym_expression_request *request, struct sym_expression *out) nodiscard;
 void sym_expression_deinit(struct sym_expression *e);
 
+/** Why a run gave nothing. end: not PROGRAM_OK. ERR_FAULT with the address, or ERR_NOT_FOUND. */
+struct err *sym_expression_failure(enum program_end end, uint64_t result) nodiscard;
+
 /**
  * What a run gave as a value that sym_format_value() and sym_value_children() understand.
  *

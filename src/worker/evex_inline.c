@@ -325,6 +325,27 @@ static void emit_operation(const struct inliner *c, bool high, unsigned reg, uns
         emit8(&c->m->hot, code[5]);
 }
 
+/* The upper half of a source. One in memory is addressed here, and its lower half kept for low_source(). */
+static struct place high_source(struct inliner *c, const struct evex_operand *op)
+{
+    if (op->kind != EVEX_MEMORY)
+        return high_of(c, op->number);
+    emit_guest_address(c);
+    emit_load_vector(c, c->y[U], behind_x(c, 0));
+    return behind_x(c, EVEX_LOW);
+}
+
+/* The lower half. has_high: after high_source(). */
+static struct place low_source(struct inliner *c, const struct evex_operand *op, bool has_high)
+{
+    if (op->kind != EVEX_MEMORY)
+        return low_of(op->number);
+    if (has_high)
+        return in_register(c->y[U]);
+    emit_guest_address(c);
+    return behind_x(c, 0);
+}
+
 static bool inline_native(struct block_maker *m, unsigned idx, const struct evex_insn *p)
 {
     if ((p->mask && p->is_float) || p->broadcast || p->rounding || p->lane != (p->len == 16 ? 16 : EVEX_LOW) || p->dst.kind != EVEX_VECTOR || !is_whole(p, &p->dst) ||
@@ -344,14 +365,7 @@ static bool inline_native(struct block_maker *m, unsigned idx, const struct evex
             emit_load_vector(c, c->y[S], high_of(c, d));
         if (two)
             emit_load_vector(c, first, high_of(c, a));
-        struct place rm;
-        if (memory) {
-            emit_guest_address(c);
-            emit_load_vector(c, c->y[U], behind_x(c, 0));
-            rm = behind_x(c, EVEX_LOW);
-        } else {
-            rm = high_of(c, b->number);
-        }
+        struct place rm = high_source(c, b);
         emit_operation(c, true, c->y[S], two ? first : 0, rm);
         if (p->mask)
             emit_masked_half(c, true, d);
@@ -363,11 +377,7 @@ static bool inline_native(struct block_maker *m, unsigned idx, const struct evex
         emit_load_vector(c, to, low_of(d));
     if (two && a >= 16)
         emit_load_vector(c, first, low_of(a));
-    struct place rm = memory ? in_register(c->y[U]) : low_of(b->number);
-    if (memory && !whole) {
-        emit_guest_address(c);
-        rm = behind_x(c, 0);
-    }
+    struct place rm = low_source(c, b, whole);
     emit_operation(c, false, to, two ? (a >= 16 ? first : a) : 0, rm);
     if (p->mask) {
         emit_masked_half(c, false, d);
@@ -705,21 +715,10 @@ static bool inline_compare(struct block_maker *m, unsigned idx, const struct eve
     unsigned s = c->y[S], t = c->y[T];
     if (whole) {
         emit_load_vector(c, t, high_of(c, a));
-        struct place rm;
-        if (memory) {
-            emit_guest_address(c);
-            emit_load_vector(c, c->y[U], behind_x(c, 0));
-            rm = behind_x(c, EVEX_LOW);
-        } else {
-            rm = high_of(c, b->number);
-        }
+        struct place rm = high_source(c, b);
         emit_compared(c, &by, t, t, rm);
     }
-    struct place rm = memory ? in_register(c->y[U]) : low_of(b->number);
-    if (memory && !whole) {
-        emit_guest_address(c);
-        rm = behind_x(c, 0);
-    }
+    struct place rm = low_source(c, b, whole);
     if (a >= 16)
         emit_load_vector(c, s, low_of(a));
     emit_compared(c, &by, s, a >= 16 ? s : a, rm);

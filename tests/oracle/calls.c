@@ -4,6 +4,7 @@
  *
  * calls_oracle TRACE_DIR: a copy of a small recording; a database is made in it. */
 #include "check.h"
+#include "rows.h"
 #include "index/build.h"
 #include "query/query.h"
 #include "replay/replay.h"
@@ -113,12 +114,6 @@ static void walk(struct trace *t)
 
 /* --- asking --- */
 
-static bool keep_row(void *ctx, json_t *row)
-{
-    json_array_append_new(ctx, row);
-    return true;
-}
-
 static json_t *ask(struct query_engine *q, const char *name, struct moment m, size_t frame, const char *direction, struct moment from)
 {
     json_t *params = json_pack("{s{s{sI, sI}, s{si}, si}, ss, si, s{sI, sI}}", "focus", "moment", "event", (json_int_t)m.event, "instr",
@@ -132,16 +127,6 @@ static json_t *ask(struct query_engine *q, const char *name, struct moment m, si
         printf("FAIL: %s of frame %zu at %llu:%llu: %s\n", name, frame, (unsigned long long)m.event, (unsigned long long)m.icount, err_message(e));
     err_free(e);
     return rows;
-}
-
-static struct moment moment_of(json_t *m)
-{
-    return (struct moment){(uint64_t)json_integer_value(json_object_get(m, "event")), (uint64_t)json_integer_value(json_object_get(m, "instr"))};
-}
-
-static struct moment entry_of(json_t *row)
-{
-    return moment_of(json_object_get(json_object_get(row, "focus"), "moment"));
 }
 
 /* The moment after an event at which nothing ran is the same as that before the next; the end of a call may be told either way. */
@@ -182,7 +167,7 @@ static void check_callees(struct query_engine *q, const struct question *a, size
         if (!row && json_array_size(rows) >= 12)
             break;
         checks++;
-        if (!row || moment_cmp(entry_of(row), c->entry) != 0 || !same_end(c, row)) {
+        if (!row || moment_cmp(row_moment(row), c->entry) != 0 || !same_end(c, row)) {
             tell(forward ? "callees" : "callees before", a->m, frame, c, row);
             break;
         }
@@ -191,7 +176,7 @@ static void check_callees(struct query_engine *q, const struct question *a, size
         k++;
     checks++;
     struct seen_call none = {0};
-    if (k < json_array_size(rows) && moment_cmp(entry_of(json_array_get(rows, k)), last_moment) < 0)
+    if (k < json_array_size(rows) && moment_cmp(row_moment(json_array_get(rows, k)), last_moment) < 0)
         tell("one callee too many", a->m, frame, &none, json_array_get(rows, k));
     json_decref(rows);
 }
@@ -202,7 +187,7 @@ static void check(struct query_engine *q, const struct question *a)
         const struct seen_call *c = &calls.items[a->frames.items[frame]];
         json_t *rows = ask(q, "call", a->m, frame, "forward", a->m), *row = json_array_get(rows, 0);
         checks++;
-        if (!row || moment_cmp(entry_of(row), c->entry) != 0 || !same_end(c, row))
+        if (!row || moment_cmp(row_moment(row), c->entry) != 0 || !same_end(c, row))
             tell("call", a->m, frame, c, row);
         json_decref(rows);
         check_callees(q, a, frame, true, c->entry);

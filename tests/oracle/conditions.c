@@ -5,6 +5,7 @@
  *
  * conditions TRACE_DIR: a copy of a small recording; databases are made in it. */
 #include "check.h"
+#include "rows.h"
 #include "index/build.h"
 #include "query/query.h"
 #include "replay/replay.h"
@@ -214,12 +215,6 @@ static enum truth truth_of(const struct condition *c, const struct execution *x)
 
 /* --- asking --- */
 
-static bool keep_row(void *ctx, json_t *row)
-{
-    json_array_append_new(ctx, row);
-    return true;
-}
-
 static json_t *ask(struct query_engine *q, const char *name, json_t *params, bool *more_out)
 {
     json_t *rows = json_array();
@@ -227,12 +222,6 @@ static json_t *ask(struct query_engine *q, const char *name, json_t *params, boo
     must(query_run(q, name, params, &sink));
     *more_out = sink.more;
     return rows;
-}
-
-static struct moment row_moment(json_t *row)
-{
-    json_t *m = json_object_get(json_object_get(row, "focus"), "moment");
-    return (struct moment){(uint64_t)json_integer_value(json_object_get(m, "event")), (uint64_t)json_integer_value(json_object_get(m, "instr"))};
 }
 
 static void check_row(json_t *row, const struct condition *c, const struct execution *x, enum truth truth)

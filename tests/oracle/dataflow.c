@@ -9,6 +9,7 @@
 #include "check.h"
 #include "forward.h"
 #include "reads.h"
+#include "rows.h"
 #include "index/build.h"
 #include "query/query.h"
 #include "replay/replay.h"
@@ -524,19 +525,6 @@ static uint64_t walk(struct trace *trace, size_t wanted)
 }
 
 /* --- asking --- */
-
-static bool keep_row(void *ctx, json_t *row)
-{
-    json_array_append_new(ctx, row);
-    return true;
-}
-
-static struct moment row_moment(json_t *row)
-{
-    json_t *m = json_object_get(json_object_get(row, "focus"), "moment");
-    return (struct moment){(uint64_t)json_integer_value(json_object_get(m, "event")),
-                           (uint64_t)json_integer_value(json_object_get(m, "instr"))};
-}
 
 static bool row_agrees(json_t *row, const struct way *w, unsigned i)
 {

@@ -1,5 +1,6 @@
 #include "forward.h"
 
+#include "rows.h"
 #include "base/buf.h"
 
 #include <stdio.h>
@@ -277,19 +278,6 @@ void forward_space_copied(struct moment at, uint32_t space)
 }
 
 /* --- asking --- */
-
-static bool keep_row(void *ctx, json_t *row)
-{
-    json_array_append_new(ctx, row);
-    return true;
-}
-
-static struct moment row_moment(json_t *row)
-{
-    json_t *m = json_object_get(json_object_get(row, "focus"), "moment");
-    return (struct moment){(uint64_t)json_integer_value(json_object_get(m, "event")),
-                           (uint64_t)json_integer_value(json_object_get(m, "instr"))};
-}
 
 static void tell(const struct follower *f, struct moment at, unsigned want, unsigned have)
 {

@@ -4,6 +4,7 @@
  *
  * instructions TRACE_DIR [SAMPLES]: a copy of a small recording; a database is made in it. */
 #include "check.h"
+#include "rows.h"
 #include "index/build.h"
 #include "query/query.h"
 #include "x86/x86.h"
@@ -12,12 +13,6 @@
 #include <stdlib.h>
 
 enum { ROWS = 25, SHOWN = 64 };
-
-static bool keep_row(void *ctx, json_t *row)
-{
-    json_array_append_new(ctx, row);
-    return true;
-}
 
 /* Takes over params. An error gives no rows. */
 static json_t *ask(struct query_engine *q, const char *name, json_t *params)
@@ -43,7 +38,7 @@ static void check(bool ok, const char *what, json_t *row, json_t *detail)
     free(more);
 }
 
-static json_t *moment_of(json_t *row)
+static json_t *moment_json(json_t *row)
 {
     return json_object_get(json_object_get(row, "focus"), "moment");
 }
@@ -56,7 +51,7 @@ static bool is_instruction(json_t *row)
 /* The row's focus, `steps` instructions later. */
 static json_t *focus_of(json_t *row, int steps)
 {
-    json_t *m = moment_of(row);
+    json_t *m = moment_json(row);
     return json_pack("{s{sO, sI}, sO}", "moment", "event", json_object_get(m, "event"), "instr",
                      json_integer_value(json_object_get(m, "instr")) + steps, "task", json_object_get(row, "task"));
 }
@@ -163,8 +158,8 @@ static void check_sample(struct query_engine *q, json_t *focus)
         if (!is_instruction(row))
             continue;
         int64_t gap = 1;
-        if (next && json_equal(json_object_get(moment_of(row), "event"), json_object_get(moment_of(next), "event")))
-            gap = json_integer_value(json_object_get(moment_of(next), "instr")) - json_integer_value(json_object_get(moment_of(row), "instr"));
+        if (next && json_equal(json_object_get(moment_json(row), "event"), json_object_get(moment_json(next), "event")))
+            gap = json_integer_value(json_object_get(moment_json(next), "instr")) - json_integer_value(json_object_get(moment_json(row), "instr"));
         // Right before an event is the instruction that ends with it: a system call or a fault, which is not counted.
         bool before_event = next && !is_instruction(next);
         check(gap == 1 || (before_event && gap == 0), "an instruction is missing", row, next);
@@ -172,7 +167,7 @@ static void check_sample(struct query_engine *q, json_t *focus)
     }
     // Backwards from behind the last instruction, or from an event's moment: what lies strictly before.
     size_t from = n;
-    while (from > 0 && !is_instruction(last) && json_equal(moment_of(json_array_get(rows, from - 1)), moment_of(last)))
+    while (from > 0 && !is_instruction(last) && json_equal(moment_json(json_array_get(rows, from - 1)), moment_json(last)))
         from--;
     json_t *back = ask(q, "instructions", json_pack("{so, si, ss}", "focus", focus_of(last, is_instruction(last)), "limit", (int)from + 1,
                                                     "direction", "backward"));
@@ -199,7 +194,7 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < samples; i++) {
         // Half of them at events, where instructions are cut short; the others anywhere.
         json_t *event = json_array_get(events, random_number() % json_array_size(events));
-        json_t *m = moment_of(event);
+        json_t *m = moment_json(event);
         int64_t instr = json_integer_value(json_object_get(m, "instr"));
         uint64_t back = i % 2 ? random_number() % ((uint64_t)instr + 1) : random_number() % 8;
         json_t *task = json_object_get(event, "task");

@@ -12,6 +12,7 @@
  *
  * oracle TRACE_DIR: a copy of a small recording; databases are made in it. */
 #include "check.h"
+#include "rows.h"
 #include "index/build.h"
 #include "query/query.h"
 #include "replay/replay.h"
@@ -372,12 +373,6 @@ static void walk_stacks(struct trace *t)
 
 /* --- asking --- */
 
-static bool keep_row(void *ctx, json_t *row)
-{
-    json_array_append_new(ctx, row);
-    return true;
-}
-
 /* Rows of a query; NULL if it failed (and *why_out says why). */
 static json_t *ask(struct query_engine *q, const char *name, json_t *params)
 {
@@ -397,13 +392,6 @@ static json_t *focus_of(struct moment m, uint32_t task)
 {
     return json_pack("{s{sI, sI}, s{si}}", "moment", "event", (json_int_t)m.event, "instr", (json_int_t)m.icount, "task", "serial",
                      (int)task);
-}
-
-static struct moment row_moment(json_t *row)
-{
-    json_t *m = json_object_get(json_object_get(row, "focus"), "moment");
-    return (struct moment){(uint64_t)json_integer_value(json_object_get(m, "event")),
-                           (uint64_t)json_integer_value(json_object_get(m, "instr"))};
 }
 
 static uint64_t hex_field(json_t *row, const char *name)

@@ -1,5 +1,6 @@
 #include "reads.h"
 
+#include "rows.h"
 #include "base/buf.h"
 #include "forward.h"
 
@@ -59,12 +60,6 @@ void reads_step(struct replay *r, struct moment at, uint32_t task, uint32_t spac
 
 /* --- asking --- */
 
-static bool keep_row(void *ctx, json_t *row)
-{
-    json_array_append_new(ctx, row);
-    return true;
-}
-
 static json_t *ask(struct query_engine *q, const struct reader *x, const char *access, const char *direction, struct moment from, int limit)
 {
     char addr[32];
@@ -84,13 +79,6 @@ static json_t *ask(struct query_engine *q, const struct reader *x, const char *a
     err_free(e);
     json_decref(params);
     return rows;
-}
-
-static struct moment row_moment(const json_t *row)
-{
-    json_t *m = json_object_get(json_object_get(row, "focus"), "moment");
-    return (struct moment){(uint64_t)json_integer_value(json_object_get(m, "event")),
-                           (uint64_t)json_integer_value(json_object_get(m, "instr"))};
 }
 
 static bool is_read(const json_t *row)
