@@ -82,6 +82,7 @@ struct map_entry {
     uint64_t start, end;
     int prot;
     uint64_t object, offset; /* shared memory: which, and where in it `start` is; object 0: not shared */
+    bool untouched;          /* private memory that nothing could write to yet: all zeros, such as what an allocator keeps for later */
 };
 enum { MAX_MAPS = 1 << 18 };
 static struct map_entry *maps;
@@ -148,8 +149,23 @@ static void table_protect(uint64_t start, uint64_t end, int prot)
 {
     split(start);
     split(end);
-    for (size_t i = first_behind(start); i < map_count && maps[i].start < end; i++)
+    for (size_t i = first_behind(start); i < map_count && maps[i].start < end; i++) {
         maps[i].prot = prot;
+        maps[i].untouched &= prot == 0;
+    }
+}
+
+static void table_touch(uint64_t start, uint64_t end)
+{
+    bool any = false;
+    for (size_t i = first_behind(start); i < map_count && maps[i].start < end; i++)
+        any |= maps[i].untouched;
+    if (!any)
+        return;
+    split(start & ~(uint64_t)PAGE_MASK);
+    split((end + PAGE_MASK) & ~(uint64_t)PAGE_MASK);
+    for (size_t i = first_behind(start); i < map_count && maps[i].start < end; i++)
+        maps[i].untouched = false;
 }
 
 uint64_t engine_host_alias(uint64_t page, uint64_t behind)
@@ -289,7 +305,8 @@ static int64_t do_map(const struct wire_command *c, int fd)
     uint64_t len = c->end - c->start;
     if (c->kind == MAP_KIND_ANON && len >= LEAST_HUGE && len <= MOST_HUGE)
         sys_call6(28, c->start, len, 14, 0, 0, 0); // madvise(MADV_HUGEPAGE)
-    table_set((struct map_entry){c->start, c->end, c->prot, c->kind == MAP_KIND_SHARED ? c->len : 0, c->offset});
+    bool untouched = c->kind == MAP_KIND_ANON && !c->prot;
+    table_set((struct map_entry){c->start, c->end, c->prot, c->kind == MAP_KIND_SHARED ? c->len : 0, c->offset, untouched});
     forget_shared_code(c->start, c->end);
     return 0;
 }
@@ -355,7 +372,7 @@ static int64_t do_move(const struct wire_command *c)
         int64_t error = move_piece(m.start, to + done, len, c->kind);
         if (error)
             return error;
-        table_set((struct map_entry){to + done, to + done + len, m.prot, m.object, m.offset});
+        table_set((struct map_entry){to + done, to + done + len, m.prot, m.object, m.offset, m.untouched});
         if (!c->kind)
             table_remove(m.start, m.end);
         done += len;
@@ -367,6 +384,8 @@ static int64_t do_move(const struct wire_command *c)
 uint64_t snapshot_host_next_mapped(uint64_t addr, uint64_t end)
 {
     size_t i = first_behind(addr);
+    while (i < map_count && maps[i].untouched) // made anew, it is the same
+        i++;
     if (i == map_count || maps[i].start >= end)
         return end;
     return maps[i].start > addr ? maps[i].start : addr;
@@ -379,6 +398,13 @@ static uint64_t mapped_len(uint64_t addr, uint64_t len)
     for (size_t i = first_behind(addr); i < map_count && maps[i].start <= at && at - addr < len; i++)
         at = maps[i].end;
     return at - addr < len ? at - addr : len;
+}
+
+/* How far the memory at addr is protected alike: to the end of its mapping, or of the page where single pages may have been withheld. */
+static uint64_t protected_end(uint64_t addr)
+{
+    const struct map_entry *m = &maps[first_behind(addr)];
+    return m->prot & 2 ? (addr & ~(uint64_t)PAGE_MASK) + PAGE_SIZE : m->end;
 }
 
 uint64_t snapshot_host_copy(uint64_t addr, uint8_t *bytes, uint64_t len, bool write)
@@ -398,13 +424,14 @@ uint64_t snapshot_host_copy(uint64_t addr, uint8_t *bytes, uint64_t len, bool wr
         int prot = engine_host_prot(at);
         if (prot < 0)
             break;
-        uint64_t page = at & ~(uint64_t)PAGE_MASK, part = PAGE_SIZE - (at - page);
-        if (part > len - done)
-            part = len - done;
-        if (sys_mprotect(page, PAGE_SIZE, 3) != 0)
+        uint64_t page = at & ~(uint64_t)PAGE_MASK, part = len - done, end = protected_end(at);
+        if (part > end - at)
+            part = end - at;
+        uint64_t whole = ((at + part + PAGE_MASK) & ~(uint64_t)PAGE_MASK) - page;
+        if (sys_mprotect(page, whole, 3) != 0)
             break;
         size_t n = write ? engine_copy_to_guest(at, bytes + done, part) : engine_copy_from_guest(bytes + done, at, part);
-        sys_mprotect(page, PAGE_SIZE, real_prot(engine_filter_prot(page, PAGE_SIZE, prot)));
+        sys_mprotect(page, whole, real_prot(engine_filter_prot(page, whole, prot)));
         done += n;
         if (n < part)
             break;
@@ -425,6 +452,7 @@ static int64_t do_write(uint64_t start, uint64_t len, uint8_t *bytes, uint64_t *
 {
     if (len > WINDOW_LEN || !foreign(start, start + len))
         return 22;
+    table_touch(start, start + len);
     snapshot_before(start, start + len);
     if (len > PAGE_SIZE)
         sys_populate(start, len);

@@ -16,9 +16,12 @@ enum { CODE = 0x400000, CODE_LEN = 0x10000, DATA = 0x600000, DATA_LEN = 0x40000,
 #define STACK     0x7ffd00000000ull
 #define STACK_LEN 0x10000ull
 #define SP        (STACK + STACK_LEN - 64)
+#define RESERVE     0x20000000000ull /* address space that an allocator keeps for later */
+#define RESERVE_LEN (64ull << 20)
 
 static const struct addr_range used[] = {
-    {CODE, CODE + CODE_LEN}, {DATA, DATA + DATA_LEN}, {0x10000000000, 0x10000100000}, {STACK, STACK + STACK_LEN},
+    {CODE, CODE + CODE_LEN}, {DATA, DATA + DATA_LEN}, {0x10000000000, 0x10000100000}, {RESERVE, RESERVE + RESERVE_LEN},
+    {STACK, STACK + STACK_LEN},
 };
 
 /* mov ecx, 1000; loop: dec ecx; jnz loop; syscall: 2002 instructions with the system call not executed, 1000 ticks. */
@@ -241,6 +244,26 @@ TEST(writing_into_protected_memory_leaves_it_protected)
     struct regs r = at_start(), out;
     assert_int_equal(run(w, ENGINE_COUNT, &r, UINT64_MAX, &out).reason, STOP_FAULT);
     assert_int_equal(word_at(w, DATA), 'x');
+    worker_destroy(w);
+}
+
+TEST(a_snapshot_outlives_the_end_of_memory_that_nothing_could_write_to)
+{
+    struct worker *w = with_program(count_down, sizeof(count_down));
+    uint64_t one = 1;
+    assert_ok(worker_map(w, RESERVE, RESERVE + RESERVE_LEN, PROT_NONE, MAP_KIND_ANON, -1, 0));
+    assert_ok(worker_snapshot_take(w, 0));
+    assert_ok(worker_write(w, RESERVE, &one, sizeof(one)));
+    assert_ok(worker_snapshot_take(w, 1));
+    assert_ok(worker_unmap(w, RESERVE + PAGE_SIZE, RESERVE + RESERVE_LEN)); // more pages than a snapshot may lose
+    assert_ok(worker_snapshot_take(w, 2));
+    assert_ok(worker_snapshot_restoring(w));
+    assert_ok(worker_map(w, RESERVE + PAGE_SIZE, RESERVE + RESERVE_LEN, PROT_NONE, MAP_KIND_ANON, -1, 0));
+    assert_ok(worker_snapshot_restore(w, 0));
+    assert_int_equal(word_at(w, RESERVE), 0);
+    assert_int_equal(word_at(w, RESERVE + PAGE_SIZE), 0);
+    assert_ok(worker_snapshot_restore(w, 1));
+    assert_int_equal(word_at(w, RESERVE), 1);
     worker_destroy(w);
 }
 
@@ -1162,6 +1185,7 @@ int main(int argc, char **argv)
         t(vector_state_with_bits_that_no_processor_has_does_no_harm),
         t(memory_is_read_and_written_whatever_its_protection),
         t(writing_into_protected_memory_leaves_it_protected),
+        t(a_snapshot_outlives_the_end_of_memory_that_nothing_could_write_to),
         t(instructions_that_not_both_cpus_have_are_not_executed),
         t(workers_share_a_memory_object),
         t(code_changes_with_the_same_memory_at_another_address),
