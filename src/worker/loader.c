@@ -31,6 +31,7 @@ struct object {
     const char *name;
     const uint8_t *file;
     size_t file_len;
+    int fd; /* -1: it is in no file of its own */
     uint64_t off, len; /* place in the image */
     const Elf64_Phdr *phdrs;
     size_t phdr_count;
@@ -107,8 +108,30 @@ static uint64_t find_symbol(const struct object *objects, size_t count, const ch
     return 0;
 }
 
-static struct err *relocate(const struct object *objects, size_t count, const struct object *o, uint64_t table,
-                            uint64_t size, uint64_t base, uint8_t *image, uint64_t image_len)
+/* The two objects, opened once. */
+static struct object objects[2];
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* guards objects and images */
+static VEC(struct loader_image *) images;
+static VEC(uint64_t) image_bases;
+
+/* What is stored of a writable segment, while it is relocated. */
+struct stored {
+    uint64_t off, len;
+    uint8_t *bytes;
+};
+enum { MAX_STORED = 8 };
+
+static uint8_t *place_in(const struct stored *stored, size_t count, uint64_t at)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (at >= stored[i].off && stored[i].len >= 8 && at - stored[i].off <= stored[i].len - 8)
+            return stored[i].bytes + (at - stored[i].off);
+    }
+    return NULL;
+}
+
+static struct err *relocate(const struct object *o, uint64_t table, uint64_t size, uint64_t base, const struct stored *stored,
+                            size_t stored_count)
 {
     const Elf64_Rela *r = size ? at_address(o, table, size) : NULL;
     for (size_t i = 0; r && i < size / sizeof(*r); i++) {
@@ -125,7 +148,7 @@ static struct err *relocate(const struct object *objects, size_t count, const st
                 return err_new(ERR_FORMAT, "%s: relocation of an unknown symbol", o->name);
             const Elf64_Sym *s = &o->symbols[symbol];
             const char *name = o->strings + s->st_name;
-            uint64_t found = s->st_shndx != SHN_UNDEF ? o->off + s->st_value : find_symbol(objects, count, name);
+            uint64_t found = s->st_shndx != SHN_UNDEF ? o->off + s->st_value : find_symbol(objects, 2, name);
             if (!found && ELF64_ST_BIND(s->st_info) != STB_WEAK)
                 return err_new(ERR_UNSUPPORTED, "%s: needs %s, which a worker has not", o->name, name);
             value = found ? base + found : 0;
@@ -136,18 +159,13 @@ static struct err *relocate(const struct object *objects, size_t count, const st
         default:
             return err_new(ERR_UNSUPPORTED, "%s: relocation type %u", o->name, (unsigned)ELF64_R_TYPE(r[i].r_info));
         }
-        if (at > image_len - 8)
+        uint8_t *place = place_in(stored, stored_count, at);
+        if (!place)
             return err_new(ERR_FORMAT, "%s: relocation out of bounds", o->name);
-        memcpy(image + at, &value, 8);
+        memcpy(place, &value, 8);
     }
     return NULL;
 }
-
-/* The two objects, opened once. */
-static struct object objects[2];
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* guards objects and images */
-static VEC(struct loader_image *) images;
-static VEC(uint64_t) image_bases;
 
 static struct err *open_objects_locked(void)
 {
@@ -164,62 +182,97 @@ static struct err *open_objects_locked(void)
     if (file == MAP_FAILED)
         return err_os("cannot map %s", where.dli_fname);
     struct object opened[2] = {
-        {.name = "worker.so", .file = worker_so_start, .file_len = (size_t)(worker_so_end - worker_so_start)},
-        {.name = "libZydis.so", .file = file, .file_len = (size_t)st.st_size},
+        {.name = "worker.so", .file = worker_so_start, .file_len = (size_t)(worker_so_end - worker_so_start), .fd = -1},
+        {.name = "libZydis.so", .file = file, .file_len = (size_t)st.st_size, .fd = fd},
     };
     for (int i = 0; i < 2; i++)
         TRY(open_object(&opened[i]));
     opened[1].off = opened[0].len;
     memcpy(objects, opened, sizeof(objects));
+    steal_fd(&fd);
     return NULL;
+}
+
+/* The image while it is made. */
+struct making {
+    struct loader_image *image;
+    struct stored stored[MAX_STORED];
+    size_t stored_count;
+};
+
+static struct err *store(int fd, const uint8_t *bytes, uint64_t len, uint64_t off)
+{
+    ssize_t n = pwrite(fd, bytes, len, (off_t)off);
+    if (n == (ssize_t)len)
+        return NULL;
+    if (n >= 0) // memory is short, or limited (RLIMIT_FSIZE)
+        errno = ENOSPC;
+    return err_os("cannot store the worker's image");
+}
+
+/* Segments that nothing relocates are mapped from the object's file, or stored as they are. */
+static struct err *add_segment(struct making *m, const struct object *o, const Elf64_Phdr *p)
+{
+    const uint64_t mask = PAGE_SIZE - 1;
+    uint64_t in_page = p->p_vaddr & mask, start = o->off + (p->p_vaddr - in_page);
+    const uint8_t *bytes = in_file(o, p->p_offset, p->p_filesz);
+    if (!bytes || p->p_filesz > p->p_memsz || (p->p_offset & mask) != in_page || m->image->segment_count == LOADER_MAX_SEGMENTS)
+        return err_new(ERR_FORMAT, "%s: segment out of bounds", o->name);
+    struct loader_segment s = {.off = start, .len = (in_page + p->p_memsz + mask) & ~mask, .stored = (in_page + p->p_filesz + mask) & ~mask,
+                               .prot = (p->p_flags & PF_R ? PROT_READ : 0) | (p->p_flags & PF_W ? PROT_WRITE : 0) |
+                                       (p->p_flags & PF_X ? PROT_EXEC : 0),
+                               .fd = m->image->fd, .fd_off = start};
+    bool writable = p->p_flags & PF_W;
+    if (!writable && o->fd >= 0) {
+        s.fd = o->fd;
+        s.fd_off = p->p_offset - in_page;
+    } else if (!writable) {
+        TRY(store(s.fd, bytes, p->p_filesz, start + in_page));
+    } else {
+        if (m->stored_count == MAX_STORED)
+            return err_new(ERR_FORMAT, "%s: too many segments", o->name);
+        uint8_t *copy = xcalloc(1, s.stored);
+        memcpy(copy + in_page, bytes, p->p_filesz);
+        m->stored[m->stored_count++] = (struct stored){start, s.stored, copy};
+    }
+    m->image->segments[m->image->segment_count++] = s;
+    return NULL;
+}
+
+static struct err *fill_image(struct making *m, uint64_t base)
+{
+    struct loader_image *image = m->image;
+    image->len = objects[0].len + objects[1].len;
+    if (ftruncate(image->fd, (off_t)image->len) != 0)
+        return err_os("cannot store the worker's image");
+    for (int k = 0; k < 2; k++) {
+        for (size_t i = 0; i < objects[k].phdr_count; i++) {
+            if (objects[k].phdrs[i].p_type == PT_LOAD)
+                TRY(add_segment(m, &objects[k], &objects[k].phdrs[i]));
+        }
+    }
+    for (int k = 0; k < 2; k++) {
+        const struct object *o = &objects[k];
+        TRY(relocate(o, dynamic_value(o, DT_RELA), dynamic_value(o, DT_RELASZ), base, m->stored, m->stored_count));
+        TRY(relocate(o, dynamic_value(o, DT_JMPREL), dynamic_value(o, DT_PLTRELSZ), base, m->stored, m->stored_count));
+    }
+    for (size_t i = 0; i < m->stored_count; i++)
+        TRY(store(image->fd, m->stored[i].bytes, m->stored[i].len, m->stored[i].off));
+    image->entry = find_symbol(objects, 1, "worker_start");
+    return image->entry ? NULL : err_new(ERR_FORMAT, "worker.so: no entry");
 }
 
 static struct err *make_image(uint64_t base, struct loader_image *image)
 {
-    image->len = objects[0].len + objects[1].len;
-    uint8_t *flat = mmap(NULL, image->len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (flat == MAP_FAILED)
+    image->fd = memfd_create("pernosco-worker", MFD_CLOEXEC);
+    if (image->fd < 0)
         return err_os("cannot make the worker's image");
-    struct err *e = NULL;
-    for (int k = 0; k < 2 && !e; k++) {
-        const struct object *o = &objects[k];
-        for (size_t i = 0; i < o->phdr_count && !e; i++) {
-            const Elf64_Phdr *p = &o->phdrs[i];
-            if (p->p_type != PT_LOAD)
-                continue;
-            const void *bytes = in_file(o, p->p_offset, p->p_filesz);
-            if (!bytes || p->p_filesz > p->p_memsz || image->segment_count == 24) {
-                e = err_new(ERR_FORMAT, "%s: segment out of bounds", o->name);
-                break;
-            }
-            memcpy(flat + o->off + p->p_vaddr, bytes, p->p_filesz);
-            uint64_t start = o->off + (p->p_vaddr & ~(uint64_t)(PAGE_SIZE - 1));
-            uint64_t end = (o->off + p->p_vaddr + p->p_memsz + PAGE_SIZE - 1) & ~(uint64_t)(PAGE_SIZE - 1);
-            int prot = (p->p_flags & PF_R ? PROT_READ : 0) | (p->p_flags & PF_W ? PROT_WRITE : 0) |
-                       (p->p_flags & PF_X ? PROT_EXEC : 0);
-            uint64_t stored = (o->off + p->p_vaddr + p->p_filesz + PAGE_SIZE - 1) & ~(uint64_t)(PAGE_SIZE - 1);
-            image->segments[image->segment_count++] = (struct loader_segment){start, end - start, stored - start, prot};
-        }
-    }
-    for (int k = 0; k < 2 && !e; k++) {
-        const struct object *o = &objects[k];
-        e = relocate(objects, 2, o, dynamic_value(o, DT_RELA), dynamic_value(o, DT_RELASZ), base, flat, image->len);
-        if (!e)
-            e = relocate(objects, 2, o, dynamic_value(o, DT_JMPREL), dynamic_value(o, DT_PLTRELSZ), base, flat, image->len);
-    }
-    image->entry = e ? 0 : find_symbol(objects, 1, "worker_start");
-    if (!e && !image->entry)
-        e = err_new(ERR_FORMAT, "worker.so: no entry");
-    image->fd = e ? -1 : memfd_create("pernosco-worker", MFD_CLOEXEC);
-    for (size_t i = 0; i < image->segment_count && !e; i++) {
-        const struct loader_segment *s = &image->segments[i];
-        ssize_t n = image->fd < 0 ? -1 : pwrite(image->fd, flat + s->off, s->stored, (off_t)s->off);
-        if (n >= 0 && n < (ssize_t)s->stored) // memory is short, or limited (RLIMIT_FSIZE)
-            errno = ENOSPC;
-        if (n != (ssize_t)s->stored)
-            e = err_os("cannot store the worker's image");
-    }
-    munmap(flat, image->len);
+    struct making m = {.image = image};
+    struct err *e = fill_image(&m, base);
+    for (size_t i = 0; i < m.stored_count; i++)
+        free(m.stored[i].bytes);
+    if (e)
+        close(image->fd);
     return e;
 }
 

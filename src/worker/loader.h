@@ -1,4 +1,4 @@
-/* Builds the worker's program: worker.so and libZydis.so, relocated for an address, as the pages of a memfd. */
+/* Builds the worker's program: worker.so and libZydis.so, relocated for an address, as files to map. */
 #ifndef WORKER_LOADER_H
 #define WORKER_LOADER_H
 
@@ -7,18 +7,22 @@
 #include <stddef.h>
 #include <stdint.h>
 
+enum { LOADER_MAX_SEGMENTS = 24 };
+
 struct loader_segment {
     uint64_t off, len; /* page aligned, from the image's base */
-    uint64_t stored;   /* page aligned: so much is in the memfd, the rest is zeros */
+    uint64_t stored;   /* page aligned: so much is in the file, the rest is zeros */
     int prot;
+    int fd;            /* libZydis.so itself, or the image's memfd */
+    uint64_t fd_off;   /* page aligned */
 };
 
 /* Immutable once made. */
 struct loader_image {
-    int fd; /* memfd: what is stored of the segments, each at its offset */
+    int fd; /* memfd: segments of worker.so, and those that are relocated */
     uint64_t len;
     uint64_t entry; /* offset of worker_start */
-    struct loader_segment segments[24];
+    struct loader_segment segments[LOADER_MAX_SEGMENTS];
     size_t segment_count;
 };
 

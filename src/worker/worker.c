@@ -150,36 +150,60 @@ static void choose_caches(struct engine_layout *l, const struct addr_range *used
     }
 }
 
-/* Where the shadows of all that the recording uses can be; 0: nowhere. */
+static bool shadows_fit(uint64_t base, const struct addr_range *used, size_t count, const struct addr_range *own, size_t own_count)
+{
+    for (size_t i = 0; i < count; i++) {
+        uint64_t start = used[i].start & ~(ENGINE_SHADOW_SPAN - 1);
+        uint64_t end = (used[i].end + ENGINE_SHADOW_SPAN - 1) & ~(ENGINE_SHADOW_SPAN - 1);
+        if (!is_free(used, count, base + start / 8, base + end / 8) || !is_free(own, own_count, base + start / 8, base + end / 8))
+            return false;
+    }
+    return true;
+}
+
+/* Where the shadows of all that the recording uses can be; 0: nowhere. Small steps are for programs that map pages all over the place. */
 static uint64_t find_shadow_base(const struct addr_range *used, size_t count, const struct addr_range *own, size_t own_count)
 {
-    for (uint64_t base = 1ull << 45; base < (1ull << 47) - ENGINE_SHADOW_LEN; base += 1ull << 38) {
-        bool fits = true;
-        for (size_t i = 0; i < count && fits; i++) {
-            uint64_t start = used[i].start & ~(ENGINE_SHADOW_SPAN - 1);
-            uint64_t end = (used[i].end + ENGINE_SHADOW_SPAN - 1) & ~(ENGINE_SHADOW_SPAN - 1);
-            fits = is_free(used, count, base + start / 8, base + end / 8) &&
-                   is_free(own, own_count, base + start / 8, base + end / 8);
+    static const uint64_t steps[] = {1ull << 38, 1ull << 32};
+    for (int i = 0; i < 2; i++) {
+        for (uint64_t base = 1ull << 45; base < (1ull << 47) - ENGINE_SHADOW_LEN; base += steps[i]) {
+            if (shadows_fit(base, used, count, own, own_count))
+                return base;
         }
-        if (fits)
-            return base;
     }
     return 0;
 }
 
-static struct err *choose_layout(const struct addr_range *used, size_t count, uint64_t image_len, struct wire_boot *boot)
+/* True if this process itself has nothing there. */
+static bool is_free_here(uint64_t start, uint64_t len)
 {
+    void *want = (void *)(uintptr_t)start;
+    void *at = mmap(want, len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+    if (at != MAP_FAILED)
+        munmap(at, len);
+    return at == want;
+}
+
+/* One place for all that is there from the start; the coordinator's own mappings still exist at that time. */
+static uint64_t find_base(const struct addr_range *used, size_t count, uint64_t len)
+{
+    uint64_t base = find_hole(used, count, 0x100000000000, TOP_OF_MEMORY, len);
+    if (base && is_free_here(base, len))
+        return base;
     cleanup(buf_deinit) struct buf all = {0};
     buf_add(&all, used, count * sizeof(used[0]));
     add_own_mappings(&all);
     const struct addr_range *taken = (const struct addr_range *)(const void *)all.data;
     size_t taken_count = all.len / sizeof(taken[0]);
-    // One place for all that is there from the start; the coordinator's own mappings still exist at that time.
+    base = find_hole(taken, taken_count, 0x100000000000, TOP_OF_MEMORY, len);
+    return base ? base : find_hole(taken, taken_count, 0x100000000, TOP_OF_MEMORY, len);
+}
+
+static struct err *choose_layout(const struct addr_range *used, size_t count, uint64_t image_len, struct wire_boot *boot)
+{
     uint64_t len = image_len + STACK_LEN + SHARED_LEN + HEAP_LEN + 16 * MEBI;
     len = (len + MEBI - 1) & ~(uint64_t)(MEBI - 1);
-    uint64_t base = find_hole(taken, taken_count, 0x100000000000, TOP_OF_MEMORY, len);
-    if (!base)
-        base = find_hole(taken, taken_count, 0x100000000, TOP_OF_MEMORY, len);
+    uint64_t base = find_base(used, count, len);
     boot->layout.low_area = find_hole(used, count, 0x10000000, 0x7fff0000, ENGINE_LOW_AREA_LEN);
     if (!boot->layout.low_area)
         boot->layout.low_area = find_hole(used, count, 0x100000, 0x7fff0000, ENGINE_LOW_AREA_LEN);
@@ -254,8 +278,9 @@ static void become_worker(const struct wire_boot *boot, const struct loader_imag
     for (size_t i = 0; i < image->segment_count; i++) {
         const struct loader_segment *s = &image->segments[i];
         void *at = (void *)(uintptr_t)(base + s->off);
-        if (mmap(at, s->len, s->prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED ||
-            (s->stored && mmap(at, s->stored, s->prot, MAP_PRIVATE | MAP_FIXED, image->fd, (off_t)s->off) == MAP_FAILED))
+        if ((s->stored < s->len &&
+             mmap(at, s->len, s->prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED) ||
+            (s->stored && mmap(at, s->stored, s->prot, MAP_PRIVATE | MAP_FIXED, s->fd, (off_t)s->fd_off) == MAP_FAILED))
             _exit(NO_MEMORY);
     }
     uint64_t stack = (base + image->len + MEBI - 1) & ~(uint64_t)(MEBI - 1);

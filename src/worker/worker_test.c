@@ -1094,6 +1094,32 @@ TEST(workers_find_room_among_many_mappings)
     expect_err(worker_create(&all, 1, &w), ERR_UNSUPPORTED);
 }
 
+TEST(the_index_finds_room_among_pages_everywhere)
+{
+    enum { COUNT = 64 };
+    static struct addr_range ranges[COUNT];
+    for (uint64_t i = 0; i < COUNT; i++) {
+        ranges[i].start = i ? i << 41 : CODE;
+        ranges[i].end = ranges[i].start + PAGE_SIZE;
+    }
+    // movabs [2 << 41], al; syscall
+    static const uint8_t code[] = {0x48, 0xa3, 0, 0, 0, 0, 0, 4, 0, 0, 0x0f, 0x05};
+    struct worker *w;
+    assert_ok(worker_create(ranges, COUNT, &w));
+    for (int i = 0; i < COUNT; i++)
+        assert_ok(worker_map(w, ranges[i].start, ranges[i].end, RWX, MAP_KIND_ANON, -1, 0));
+    assert_ok(worker_write(w, CODE, code, sizeof(code)));
+    struct regs r = at_start();
+    assert_int_equal(run(w, ENGINE_INDEX, &r, UINT64_MAX, NULL).icount, 1);
+    cleanup(buf_deinit) struct buf counts = {0}, pages = {0};
+    assert_ok(worker_take_index(w, &counts, &pages));
+    assert_int_equal(pages.len, sizeof(struct written_page));
+    const struct written_page *p = (const struct written_page *)(void *)pages.data;
+    assert_int_equal(p->page, 2ull << 41);
+    assert_int_equal(p->granules[0], 1);
+    worker_destroy(w);
+}
+
 /* --- speed: worker_test bench --- */
 
 static int bench(void)
