@@ -1,6 +1,6 @@
 /* Executions of code addresses. The block index tells in which segments an address ran; those are run again with hooks at the
- * addresses, nearest segment first, until there are enough. Forward, rows are looked at whenever some have been gathered; backward, a
- * segment is run in pieces between kept states, the last piece first.
+ * addresses, nearest segment first, until there are enough; whether there are more behind them is for the index to tell. Forward, rows
+ * are looked at whenever some have been gathered; backward, a segment is run in pieces between kept states, the last piece first.
  *
  * Where there is a condition it may take all segments to find one hit. Then they are run in waves: as many stretches of segments at a time as there
  * are processors, which are looked at in order. The first wave is a single segment, for it may be enough, and stretches get longer. */
@@ -256,10 +256,21 @@ static void end_lease(struct query_engine *q, size_t segment, struct lease *leas
 static struct err *visit_segment(struct hooking *h, size_t segment, struct moment from, struct moment until, struct visiting *v)
 {
     struct lease lease;
-    TRY(lend_replay(v->q, segment, from, &lease));
+    TRY(lend_instead(v->q, segment, from, &lease));
     struct err *e = visit_run(h, lease.replay, until, v);
     end_lease(v->q, segment, &lease, !e);
     return e;
+}
+
+/* All that were wanted have been found, and the segments up to `at` are done: whether there are more is for the index to tell. */
+static void end_at_limit(struct visiting *v, const uint64_t *buckets, size_t at, size_t segments)
+{
+    size_t first = v->w->forward ? at + 1 : 0, end = v->w->forward ? segments : at;
+    if (v->stopped || v->left)
+        return;
+    v->stopped = true;
+    for (size_t i = first; i < end; i++)
+        v->more |= buckets[i] != 0;
 }
 
 /* Segment by segment, or forward some at a time. */
@@ -279,11 +290,14 @@ static struct err *visit_in_turn(struct hooking *h, const uint64_t *buckets, str
             at = last;
         }
         struct moment until = moment_cmp(w->from, segment[at].end) < 0 ? w->from : segment[at].end;
+        if (!w->forward)
+            release_state(v->q); // it is one of the kept states
         while (buckets[at] && !w->forward && !v->stopped && moment_cmp(segment[at].start, until) < 0) {
             struct moment from = lendable_before(v->q, at, until);
             TRY(visit_segment(h, at, from, until, v));
             until = from;
         }
+        end_at_limit(v, buckets, at, segments);
         if (w->forward ? at + 1 >= segments : at == 0)
             break;
         at = w->forward ? at + 1 : at - 1;

@@ -106,6 +106,9 @@ struct lease {
 };
 /** A replay of the segment which stands at `from`, or at the segment's start if that is later, in count mode. Any thread. */
 struct err *lend_replay(struct query_engine *q, size_t segment, struct moment from, struct lease *out) nodiscard;
+/** lend_replay() to the engine's own thread, which needs the replay of the last state_at() no more: that may be the one that is lent, so
+ * that no second one has to be made for the segment. */
+struct err *lend_instead(struct query_engine *q, size_t segment, struct moment from, struct lease *out) nodiscard;
 /** From where a replay of the segment can be lent at no cost, at last, before m: the segment's start if nowhere else. */
 struct moment lendable_before(struct query_engine *q, size_t segment, struct moment m);
 /** usable false: something failed in the meantime. */

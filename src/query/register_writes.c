@@ -343,7 +343,7 @@ static struct err *search_stretch(struct query_engine *q, uint32_t task, uint32_
     TRY(masks_of(q, space, &m));
     uint32_t here = (uint32_t)history_segment_at(q->history, from);
     struct lease lease;
-    TRY(lend_replay(q, here, from, &lease));
+    TRY(lend_instead(q, here, from, &lease));
     struct replay *r = lease.replay;
     struct logged log = {.space = space};
     struct err *e = log_blocks(r, until, &log);
@@ -439,7 +439,7 @@ static struct err *search_forth(struct query_engine *q, uint32_t task, uint32_t 
     TRY(masks_of(q, space, &m));
     uint32_t here = (uint32_t)history_segment_at(q->history, from);
     struct lease lease;
-    TRY(lend_replay(q, here, from, &lease));
+    TRY(lend_instead(q, here, from, &lease));
     struct logged log = {.space = space};
     struct err *e = log_blocks(lease.replay, until, &log);
     const struct block_row *row = (const void *)log.rows.data;

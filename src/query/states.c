@@ -70,6 +70,21 @@ static struct seat *take_neighbour(struct query_engine *q, size_t segment)
     return best;
 }
 
+/* After going back: spaces which are not yet will be made anew, by workers of which no pages have been named. */
+static void forget_later_spaces(struct seat *seat)
+{
+    size_t count, kept = 0;
+    const uint32_t *spaces = replay_spaces(seat->replay, &count);
+    vec_each (n, &seat->named) {
+        bool there = false;
+        for (size_t i = 0; i < count; i++)
+            there |= spaces[i] == *n;
+        if (there)
+            seat->named.items[kept++] = *n;
+    }
+    seat->named.count = kept;
+}
+
 /* A replay at a segment's start: from a neighbour, of which only what differs has to be changed, or else from nothing. */
 static struct err *restore(struct query_engine *q, size_t segment, struct replay **out)
 {
@@ -87,6 +102,7 @@ static struct err *restore(struct query_engine *q, size_t segment, struct replay
     if (!near)
         return e;
     near->tracked = true;
+    forget_later_spaces(near);
     if (there)
         give_back(q, near);
     else
@@ -323,6 +339,7 @@ static struct err *prepare(struct query_engine *q, struct seat *seat, struct mom
         if (seat->tracked != tracked)
             TRY(replay_set_mode(seat->replay, tracked ? ENGINE_INDEX : ENGINE_COUNT, NULL));
         TRY(replay_go_back(seat->replay, idx, &done));
+        forget_later_spaces(seat);
         seat->tracked = tracked;
     }
     if (done)
@@ -428,6 +445,12 @@ struct err *lend_replay(struct query_engine *q, size_t segment, struct moment fr
     }
     *out = (struct lease){seat->replay, seat};
     return NULL;
+}
+
+struct err *lend_instead(struct query_engine *q, size_t segment, struct moment from, struct lease *out)
+{
+    release_state(q);
+    return lend_replay(q, segment, from, out);
 }
 
 struct moment lendable_before(struct query_engine *q, size_t segment, struct moment m)

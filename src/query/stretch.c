@@ -198,7 +198,7 @@ struct err *stretch_run(struct query_engine *q, struct moment from, struct momen
     out->until = until;
     out->row_len = sizeof(struct step_row) + (vectors ? XSTATE_MAX : 0);
     struct lease lease;
-    TRY(lend_replay(q, history_segment_at(q->history, from), from, &lease));
+    TRY(lend_instead(q, history_segment_at(q->history, from), from, &lease));
     struct err *e = run(&m, lease.replay, from, until);
     return_replay(q, &lease, !e);
     if (e) {
@@ -268,7 +268,7 @@ struct err *stretch_memory(struct query_engine *q, uint32_t space, const struct 
         return NULL;
     struct moment from = {captures[0].stamp, captures[0].icount}, until = {captures[count - 1].stamp, captures[count - 1].icount};
     struct lease lease;
-    TRY(lend_replay(q, history_segment_at(q->history, from), from, &lease));
+    TRY(lend_instead(q, history_segment_at(q->history, from), from, &lease));
     struct err *e = capture(lease.replay, space, captures, count, until, out);
     return_replay(q, &lease, !e);
     return e;

@@ -187,7 +187,7 @@ static struct err *search_memory(struct uses *u, size_t segment, struct moment f
     struct lease lease;
     if (!has_memory(u) || moment_cmp(from, *best) >= 0)
         return NULL;
-    TRY(lend_replay(u->q, segment, from, &lease));
+    TRY(lend_instead(u->q, segment, from, &lease));
     struct err *e = watch(u, lease.replay, from, best);
     return_replay(u->q, &lease, !e);
     return e ? e : search_calls(u, segment, from, best);

@@ -39,23 +39,8 @@ static struct err *give_access(struct query_engine *q, const struct write_hit *h
     json_object_set_new(row, "size", json_integer((json_int_t)h->size));
     json_object_set_new(row, "access", json_string(h->read ? "read" : "write"));
     json_object_set_new(row, "by", json_string(h->event ? "kernel" : "instruction"));
+    // In the order of time, for states.
     json_t *before = bytes_at(q, h->moment, task, addr, len);
-    struct moment next = h->event ? (struct moment){h->moment.event + 1, 0} : (struct moment){h->moment.event, h->moment.icount + 1};
-    json_t *after = h->read ? NULL : bytes_at(q, next, task, addr, len);
-    if (h->possible && (h->read || json_equal(before, after)))
-        json_object_set_new(row, "possible", json_true());
-    json_object_set_new(row, "before", before);
-    if (after)
-        json_object_set_new(row, "after", after);
-    if (h->event) {
-        const struct db_event *e;
-        char name[64];
-        struct err *failed = event_at(q, h->event, &e, NULL);
-        if (!failed)
-            json_object_set_new(row, "event", json_pack("{sI, ss}", "number", (json_int_t)h->event, "name",
-                                                        event_name(q, e, name, sizeof(name))));
-        err_free(failed);
-    }
     struct regs regs;
     struct err *e = state_at(q, h->moment, &r);
     if (!e)
@@ -65,6 +50,22 @@ static struct err *give_access(struct query_engine *q, const struct write_hit *h
     if (!e)
         describe_code(q, r, space, regs.r[UREG_RIP], false, row);
     err_free(e);
+    struct moment next = h->event ? (struct moment){h->moment.event + 1, 0} : (struct moment){h->moment.event, h->moment.icount + 1};
+    json_t *after = h->read ? NULL : bytes_at(q, next, task, addr, len);
+    if (h->possible && (h->read || json_equal(before, after)))
+        json_object_set_new(row, "possible", json_true());
+    json_object_set_new(row, "before", before);
+    if (after)
+        json_object_set_new(row, "after", after);
+    if (h->event) {
+        const struct db_event *event;
+        char name[64];
+        e = event_at(q, h->event, &event, NULL);
+        if (!e)
+            json_object_set_new(row, "event", json_pack("{sI, ss}", "number", (json_int_t)h->event, "name",
+                                                        event_name(q, event, name, sizeof(name))));
+        err_free(e);
+    }
     return give(q, row);
 }
 

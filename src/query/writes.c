@@ -1,6 +1,6 @@
-/* Writes to memory: by instructions, found by running again the segments in which the coarse index has the bytes written, and by
- * recorded kernel effects, from the events. Reads: by running all segments. Memory is followed to where it came from: a shared object through all its mappings,
- * a forked process' memory into its parent. */
+/* Writes to memory: by instructions, found by running again the segments in which the coarse index has the bytes written (backward in
+ * pieces between kept states, the last piece first), and by recorded kernel effects, from the events. Reads: by running all segments. Memory
+ * is followed to where it came from: a shared object through all its mappings, a forked process' memory into its parent. */
 #include "query/stretch_int.h"
 
 #include <sys/mman.h>
@@ -95,7 +95,9 @@ static bool is_prepared(const struct query_engine *q, const struct db_event *e, 
            e->syscall_no == trace_header(q->trace)->rrcall_base + 2;
 }
 
-static void add_kernel_writes(const struct query_engine *q, const struct segment *s, const physical_list *places, struct buf *hits)
+/* Those of [from, until). */
+static void add_kernel_writes(const struct query_engine *q, const struct segment *s, const physical_list *places, struct moment from,
+                              struct moment until, struct buf *hits)
 {
     vec_each (e, &s->events) {
         for (uint32_t i = 0; i < e->write_count; i++) {
@@ -106,7 +108,7 @@ static void add_kernel_writes(const struct query_engine *q, const struct segment
                     at = (struct moment){e->number - 2, q->event_icount.items[e->number - 1]};
                 // A space's first bytes come with the event that makes it; what that does to the parent comes behind the copying.
                 if (w->space != p->space || w->object != p->object || w->addr >= p->end || w->addr + w->len <= p->start ||
-                    e->number >= p->until.event)
+                    e->number >= p->until.event || moment_cmp(at, from) < 0 || moment_cmp(at, until) >= 0)
                     continue;
                 uint64_t start = w->addr > p->start ? w->addr : p->start;
                 uint64_t end = w->addr + w->len < p->end ? w->addr + w->len : p->end;
@@ -266,15 +268,14 @@ struct search {
     bool (*each)(void *ctx, const struct write_hit *h);
     void *ctx;
     bool done, more;
-    size_t given;             /* of the segment */
+    size_t given;             /* of the piece */
     struct moment last;       /* given */
 };
 
-static struct err *run_segment(struct query_engine *q, struct search *s, size_t segment, struct moment end, struct taking *t)
+static struct err *run_piece(struct query_engine *q, struct search *s, size_t segment, struct moment from, struct moment until, struct taking *t)
 {
     struct lease lease;
-    TRY(lend_replay(q, segment, s->w.forward ? s->w.from : (struct moment){0}, &lease));
-    struct moment until = !s->w.forward && moment_cmp(s->w.from, end) < 0 ? s->w.from : end;
+    TRY(lend_instead(q, segment, from, &lease));
     struct err *e = gather_rows(lease.replay, s->what, until, t);
     return_replay(q, &lease, !e);
     return e;
@@ -316,15 +317,23 @@ static struct err *give_hits(struct query_engine *q, struct search *s, const str
     return NULL;
 }
 
-static struct err *search_segment(struct query_engine *q, struct search *s, size_t at, struct moment end)
+/* May the segment have an access to one of the places? */
+static struct err *may_hold(struct query_engine *q, const struct search *s, size_t segment, bool *out)
 {
-    bool maybe = s->what & WATCH_LOADS;
-    vec_each (p, s->places) {
-        bool hit = true;
-        if (!maybe)
-            TRY(history_written(q->history, at, p->space, p->object, p->start, p->end, &hit));
-        maybe |= hit;
+    *out = s->what & WATCH_LOADS;
+    for (size_t i = 0; i < s->places->count && !*out; i++) {
+        const struct physical *p = &s->places->items[i];
+        TRY(history_written(q->history, segment, p->space, p->object, p->start, p->end, out));
     }
+    return NULL;
+}
+
+/* Accesses in [from, until) of a segment; before a segment's start may be what the kernel wrote for its first event. */
+static struct err *search_piece(struct query_engine *q, struct search *s, size_t segment, bool run, struct moment from, struct moment until)
+{
+    size_t count;
+    struct moment start = history_segments(q->history, &count)[segment].start;
+    struct moment kernel_from = moment_cmp(from, start) > 0 ? from : (struct moment){0};
     // First no more rows than are wanted: one more tells that there are more, and the last one may be half of an instruction's. If then
     // some are missing, all.
     struct taking t = {.places = s->places, .forward = s->w.forward, .max_rows = s->w.limit + 2};
@@ -335,13 +344,60 @@ static struct err *search_segment(struct query_engine *q, struct search *s, size
         t.hits = &hits;
         t.full = false;
         if (s->what & WATCH_STORES) {
-            TRY(history_part(q->history, at, PART_EVENTS, &events));
-            add_kernel_writes(q, events, s->places, &hits);
+            TRY(history_part(q->history, segment, PART_EVENTS, &events));
+            add_kernel_writes(q, events, s->places, kernel_from, until, &hits);
         }
-        if (maybe)
-            TRY(run_segment(q, s, at, end, &t));
+        if (run)
+            TRY(run_piece(q, s, segment, from, until, &t));
         TRY(give_hits(q, s, &t));
         again = t.full;
+    }
+    return NULL;
+}
+
+/* The limit is reached and no row beyond it was seen. Ends the search, unless one of the last row's moment may be in the next segment: what the
+ * kernel writes for an event to come. Whether there are more is for the index to tell. */
+static struct err *end_at_limit(struct query_engine *q, struct search *s, size_t segment, bool rest)
+{
+    size_t segments;
+    const struct history_segment *at = &history_segments(q->history, &segments)[segment];
+    event_no next = s->last.event + 1;
+    bool parted = s->w.forward ? next >= q->event_icount.count || s->last.icount >= q->event_icount.items[next] : moment_cmp(s->last, at->start) < 0;
+    if (s->done || s->w.limit || parted)
+        return NULL;
+    s->done = true;
+    s->more = rest;
+    for (size_t k = segment; !s->more && (s->w.forward ? k + 1 < segments : k > 0);) {
+        k = s->w.forward ? k + 1 : k - 1;
+        TRY(check_cancel(q));
+        TRY(may_hold(q, s, k, &s->more));
+    }
+    return NULL;
+}
+
+/* Forward in one go; backward in pieces between kept states, the last one first. */
+static struct err *search_segment(struct query_engine *q, struct search *s, size_t segment)
+{
+    size_t count;
+    const struct history_segment *at = &history_segments(q->history, &count)[segment];
+    bool run;
+    TRY(may_hold(q, s, segment, &run));
+    if (s->w.forward) {
+        TRY(search_piece(q, s, segment, run, s->w.from, at->end));
+        return end_at_limit(q, s, segment, false);
+    }
+    struct moment until = moment_cmp(s->w.from, at->end) < 0 ? s->w.from : at->end;
+    release_state(q); // it is one of the kept states
+    bool rest = true;
+    for (unsigned pieces = 1; rest && !s->done; pieces *= 2) { // which may be short
+        struct moment from = until;
+        for (unsigned i = 0; i < pieces && rest; i++) {
+            from = run ? lendable_before(q, segment, from) : at->start;
+            rest = moment_cmp(from, at->start) > 0;
+        }
+        TRY(search_piece(q, s, segment, run, from, until));
+        TRY(end_at_limit(q, s, segment, rest));
+        until = from;
     }
     return NULL;
 }
@@ -349,12 +405,12 @@ static struct err *search_segment(struct query_engine *q, struct search *s, size
 static struct err *search(struct query_engine *q, struct search *s)
 {
     size_t segments, at = history_segment_at(q->history, s->w.from);
-    const struct history_segment *segment = history_segments(q->history, &segments);
+    history_segments(q->history, &segments);
     for (size_t done = 1;; done++) {
         TRY(check_cancel(q));
         if (q->sink->progress && s->what & WATCH_LOADS)
             q->sink->progress(q->sink->ctx, (double)done / (double)segments);
-        TRY(search_segment(q, s, at, segment[at].end));
+        TRY(search_segment(q, s, at));
         if (s->done || (s->w.forward ? at + 1 >= segments : at == 0))
             return NULL;
         at = s->w.forward ? at + 1 : at - 1;

@@ -67,8 +67,9 @@ static const char *reg_of(const struct place *p, const char *name)
     json_t *row;
     json_array_foreach(p->regs, i, row)
     {
+        const char *value = json_string_value(json_object_get(row, "value"));
         if (strcmp(json_string_value(json_object_get(row, "name")), name) == 0)
-            return json_string_value(json_object_get(row, "value"));
+            return strtoull(value, NULL, 16) < UINT64_MAX - 8 ? value : "0x1000"; // what is asked about ends in the address space
     }
     return "0x1000";
 }

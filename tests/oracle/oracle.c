@@ -443,6 +443,37 @@ static void check_states(struct query_engine *q)
     }
 }
 
+/* The same rows, some at a time from one end of the recording: none is missing between two pages, and there are more where it says so not. */
+static void check_pages(struct query_engine *q, const char *addr, const struct sample *last, json_t *rows, bool forward)
+{
+    enum { MOST = 60 };
+    size_t n = json_array_size(rows), at = 0;
+    struct moment from = forward ? (struct moment){0} : last->m;
+    for (bool more = true; more && at < n && at < MOST;) {
+        int limit = 1 + (int)(random_number() % 3);
+        json_t *params = json_pack("{so, ss, si, ss, si, s{sI, sI}}", "focus", focus_of(last->m, last->task), "address", addr, "length", PROBE_LEN,
+                                   "direction", forward ? "forward" : "backward", "limit", limit, "from", "event", (json_int_t)from.event,
+                                   "instr", (json_int_t)from.icount);
+        json_t *page = json_array();
+        struct query_sink sink = {.ctx = page, .row = keep_row};
+        must(query_run(q, "watchpoint", params, &sink));
+        more = sink.more;
+        for (size_t i = 0; i < json_array_size(page); i++, at++) {
+            json_t *want = json_array_get(rows, forward ? n - 1 - at : at);
+            from = row_moment(json_array_get(page, i));
+            if (moment_cmp(from, last->m) >= 0)
+                break;
+            CHECK(json_equal(json_array_get(page, i), want), "write %zu of %s, %s, is another in pages", at, addr, forward ? "forward" : "backward");
+        }
+        from.icount += forward;
+        CHECK(json_array_size(page) || !more, "no write of %s, yet there are more", addr);
+        more &= moment_cmp(from, last->m) < 0;
+        CHECK(more || at == n, "%zu writes of %s in pages, want %zu", at, addr, n);
+        json_decref(page);
+        json_decref(params);
+    }
+}
+
 static void check_writes(struct query_engine *q, struct moment end)
 {
     for (unsigned p = 0; p < probe_count; p++) {
@@ -476,8 +507,9 @@ static void check_writes(struct query_engine *q, struct moment end)
                 found |= c->probe == p && moment_cmp(c->m, m) == 0;
             CHECK(found, "%s did not change at %llu:%llu", addr, (unsigned long long)m.event, (unsigned long long)m.icount);
         }
+        check_pages(q, addr, last, rows, false);
+        check_pages(q, addr, last, rows, true);
         json_decref(rows);
-        // Forward from the middle gives the same rows, the other way round.
         json_decref(params);
     }
 }
