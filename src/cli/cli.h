@@ -9,6 +9,7 @@
 int cmd_build(int argc, char **argv); /* build, package-build and only-build, by argv[0] */
 int cmd_serve(int argc, char **argv);
 int cmd_query(int argc, char **argv);
+int cmd_gdb(int argc, char **argv);
 
 /**
  * Parses a subcommand's words: prints its help or reports bad usage and ends the program, or returns. -h is --help everywhere.

@@ -74,6 +74,7 @@ static const struct {
     {"only-build", cmd_build, "only make the database"},
     {"serve", cmd_serve, "show the recording in a browser"},
     {"query", cmd_query, "ask one question, answered as lines of JSON"},
+    {"gdb", cmd_gdb, "start gdb on a moment of the recording"},
     {"rr", cmd_rr, "look into the trace: dump, ps, traceinfo, pack, replay -a"},
     {"pull", NULL, "not there yet"},
     {"save-containers", NULL, "not there yet"},

@@ -125,6 +125,18 @@ struct err *query_events(struct query_engine *q, json_t *params)
 
 /* --- tasks --- */
 
+/* The executable's file, as in the maps right after the exec; NULL: not known. */
+static const char *exe_of(const struct query_engine *q, const struct trace_task_event *exec)
+{
+    size_t count;
+    const struct trace_mmap *maps = trace_mmaps(q->trace, &count);
+    for (size_t i = 0; i < count; i++) {
+        if (maps[i].event == exec->event && maps[i].start <= exec->exe_base && exec->exe_base < maps[i].end)
+            return maps[i].name;
+    }
+    return NULL;
+}
+
 static struct err *give_task(struct query_engine *q, const struct known_task *t)
 {
     size_t records;
@@ -148,8 +160,12 @@ static struct err *give_task(struct query_engine *q, const struct known_task *t)
             json_array_append_new(argv, json_text(record[i].argv[k], strlen(record[i].argv[k])));
         const struct db_event *e;
         TRY(event_at(q, record[i].event, &e, NULL));
-        json_array_append_new(execs, json_pack("{so, so, si}", "moment", json_moment((struct moment){record[i].event, 0}), "argv", argv,
-                                               "bits", e->syscall_arch == ARCH_X86 ? 32 : 64));
+        json_t *exec = json_pack("{so, so, si}", "moment", json_moment((struct moment){record[i].event, 0}), "argv", argv,
+                                 "bits", e->syscall_arch == ARCH_X86 ? 32 : 64);
+        const char *exe = exe_of(q, &record[i]);
+        if (exe)
+            json_object_set_new(exec, "exe", json_text(exe, strlen(exe)));
+        json_array_append_new(execs, exec);
         name = strrchr(record[i].file_name, '/') ? strrchr(record[i].file_name, '/') + 1 : record[i].file_name;
     }
     for (const struct known_task *p = t; !name && p; p = known_task(q, p->parent)) {

@@ -1,10 +1,11 @@
 /* Modules: the files with code in them that were mapped at any time, where they were, and their symbols. */
 #include "query/query_int.h"
 
+#include <fcntl.h>
 #include <sys/mman.h>
 
 /* A name may have several records; the first with a file behind it tells which file to read. */
-static struct module *find_module(struct query_engine *q, const char *name)
+static struct module *find_module(const struct query_engine *q, const char *name)
 {
     vec_each (m, &q->modules) {
         if (str_eq((*m)->name, name))
@@ -40,6 +41,39 @@ void modules_close(struct query_engine *q)
         free(m);
     }
     vec_deinit(&q->modules);
+}
+
+/* The dynamic linker knows a library by a path that may lead over symbolic links (/lib/libz.so.1 is /usr/lib/libz.so.1.2.13): then it is the
+ * one file of that base name, or of it with further numbers. */
+static const struct module *find_by_base_name(const struct query_engine *q, const char *path)
+{
+    const struct module *found = NULL;
+    const char *base = strrchr(path, '/');
+    size_t len = base ? strlen(base) : 0;
+    for (size_t i = 0; base && i < q->modules.count; i++) {
+        const struct module *m = q->modules.items[i];
+        const char *end = strrchr(m->name, '/');
+        if (!str_starts(end, base) || (end[len] && end[len] != '.'))
+            continue;
+        if (found)
+            return NULL;
+        found = m;
+    }
+    return found;
+}
+
+struct err *query_open_mapped(const struct query_engine *q, const char *name, int *fd_out)
+{
+    const struct module *m = find_module(q, name);
+    if (!m)
+        m = find_by_base_name(q, name);
+    if (!m || !m->path)
+        return err_new(ERR_NOT_FOUND, "%.200s: not among the files of the recording", name);
+    int fd = open(m->path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return err_os("cannot open %s", m->path);
+    *fd_out = fd;
+    return NULL;
 }
 
 size_t module_index(const struct query_engine *q, const struct module *m)

@@ -44,5 +44,8 @@ struct err *query_run(struct query_engine *q, const char *name, json_t *params, 
 const char *query_title(const struct query_engine *q);
 /** Opens a source file through the mappings; ERR_NOT_FOUND. `path` as in locations. fd owned by the caller. */
 struct err *query_open_source(const struct query_engine *q, const char *path, int *fd_out) nodiscard;
+/** Opens a file that was mapped with code in it, by its name in the recorded program's maps, or by another path that ends alike if there
+ * is but one such file; ERR_NOT_FOUND. fd owned by the caller. */
+struct err *query_open_mapped(const struct query_engine *q, const char *name, int *fd_out) nodiscard;
 
 #endif

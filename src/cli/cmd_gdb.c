@@ -1,0 +1,106 @@
+/* `pernosco gdb [TRACE]`: gdb on a moment of the recording. */
+#include "cli/cli.h"
+
+#include "base/buf.h"
+#include "gdbstub/session.h"
+#include "query/query.h"
+#include "trace/trace.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+enum { KEY_AT = 256, KEY_TASK, KEY_LISTEN };
+
+struct arguments {
+    struct gdb_stub_options o;
+    const char *trace;
+    char *address; /* NULL: start gdb */
+    int port;
+    char **words;  /* gdb's; borrowed; NULL: none */
+};
+
+static const struct argp_option options[] = {
+    {"at", KEY_AT, "EVENT[+INSTR]", 0, "Begin at that moment (default: a fatal signal, else the program's end)", 0},
+    {"task", KEY_TASK, "SERIAL", 0, "Of this task (task-tree tells its number; default: the one that runs then)", 0},
+    {"listen", KEY_LISTEN, "[ADDR:]PORT", 0, "Start no gdb but wait for one, on ADDR (default 127.0.0.1); 0: any free port", 0},
+    {0},
+};
+
+static void set_moment(struct arguments *a, const char *arg, struct argp_state *state)
+{
+    char *end;
+    errno = 0;
+    a->o.moment.event = strtoull(arg, &end, 10);
+    if (*end == '+')
+        a->o.moment.icount = strtoull(end + 1, &end, 10);
+    if (!*arg || *end || errno)
+        argp_error(state, "a moment is EVENT or EVENT+INSTR, not %s", arg);
+    a->o.at_first_focus = false;
+}
+
+static void set_listen(struct arguments *a, const char *arg, struct argp_state *state)
+{
+    const char *colon = strrchr(arg, ':'), *number = colon ? colon + 1 : arg;
+    char *end;
+    long port = strtol(number, &end, 10);
+    if (!*number || *end || port < 0 || port > 65535)
+        argp_error(state, "'%s' is not a valid port", number);
+    a->port = (int)port;
+    a->address = colon ? str_format("%.*s", (int)(colon - arg), arg) : xstrdup("127.0.0.1");
+}
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+    struct arguments *a = state->input;
+    switch (key) {
+    case KEY_AT:
+        set_moment(a, arg, state);
+        return 0;
+    case KEY_TASK:
+        a->o.task = (uint32_t)strtoul(arg, NULL, 10);
+        return 0;
+    case KEY_LISTEN:
+        free(a->address);
+        set_listen(a, arg, state);
+        return 0;
+    case ARGP_KEY_ARG:
+        if (a->trace)
+            argp_error(state, "only one trace; words for gdb come behind --");
+        a->trace = arg;
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static const struct argp argp = {options, parse, "[TRACE] [-- GDB-ARGUMENT...]",
+                                 "Starts gdb on a recording. What it shows is the past: breakpoints, watchpoints and reverse commands work, "
+                                 "nothing can be changed. `run EVENT[+INSTR]` goes to a moment, `monitor when` tells it.", NULL, NULL, NULL};
+
+static struct err *show(struct arguments *a, int *status)
+{
+    cleanup(freep) char *dir = NULL;
+    cleanup(query_engine_closep) struct query_engine *q = NULL;
+    TRY(trace_default_dir(a->trace, &dir));
+    TRY(query_engine_open(dir, NULL, &q));
+    a->o.q = q;
+    if (a->address)
+        return gdb_listen(&a->o, a->address, a->port);
+    return gdb_run(&a->o, a->words, status);
+}
+
+int cmd_gdb(int argc, char **argv)
+{
+    struct arguments a = {.o = {.at_first_focus = true}};
+    for (int i = 1; i < argc && !a.words; i++) {
+        if (str_eq(argv[i], "--")) {
+            a.words = argv + i + 1;
+            argc = i;
+        }
+    }
+    cli_parse(&argp, argc, argv, &a);
+    int status = 0;
+    struct err *e = show(&a, &status);
+    free(a.address);
+    return e ? cli_fail(e) : status;
+}

@@ -1,0 +1,21 @@
+/* The registers as gdb knows them: their numbers, sizes and order. */
+#ifndef GDBSTUB_REGISTERS_H
+#define GDBSTUB_REGISTERS_H
+
+#include "base/buf.h"
+
+/* A register's value under the query's name for it. name: borrowed */
+struct known_register {
+    const char *name;
+    uint8_t value[32];
+    size_t len; /* bytes, little-endian */
+};
+
+/** The target description ("Debugging with GDB", appendix G): a heap string. */
+char *registers_description(void) nodiscard;
+/** Appends the contents of a `g` packet. What is not known is "x" (E.2). */
+void registers_packet(const struct known_register *known, size_t count, struct buf *out);
+/** Where register `number` has its digits within a `g` packet, and how many; false: there is no such register. */
+bool registers_find(uint64_t number, size_t *at_out, size_t *digits_out) nodiscard;
+
+#endif

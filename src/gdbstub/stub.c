@@ -1,0 +1,725 @@
+/* The packets of the gdb remote serial protocol ("Debugging with GDB", appendix E). gdb sees one process; when the session moves to another
+ * one, or over an exec, it is told that the program executed another file, and reads all symbols anew. What it asks for is the state at
+ * the moment where it stands, so that nothing is kept here but that moment and its breakpoints. */
+#include "gdbstub/stub_int.h"
+
+#include "gdbstub/registers.h"
+
+#include <errno.h>
+
+/* Their places in a `g` packet's order. */
+enum { REGISTER_RBP = 6, REGISTER_RSP = 7, REGISTER_RIP = 16, REGISTER_ORIG_RAX = 57 };
+
+/* --- numbers --- */
+
+static int digit_of(char c)
+{
+    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+bool read_hex(const char **text, uint64_t *out)
+{
+    const char *p = *text;
+    uint64_t v = 0;
+    for (; digit_of(*p) >= 0; p++)
+        v = v << 4 | (unsigned)digit_of(*p);
+    bool any = p != *text;
+    *text = p;
+    *out = v;
+    return any;
+}
+
+void read_hex_bytes(const char *text, struct buf *out)
+{
+    for (; digit_of(text[0]) >= 0 && digit_of(text[1]) >= 0; text += 2)
+        buf_u8(out, (uint8_t)(digit_of(text[0]) << 4 | digit_of(text[1])));
+    buf_cstr(out);
+}
+
+static void add_hex_bytes(struct buf *out, const void *data, size_t len)
+{
+    for (size_t i = 0; i < len; i++)
+        buf_printf(out, "%02x", ((const uint8_t *)data)[i]);
+}
+
+/* --- answers --- */
+
+static void send_ok(struct gdb_stub *s)
+{
+    packet_send(s->link, "OK");
+}
+
+/* Takes over e. gdb shows the text with some packets. */
+static void send_error(struct gdb_stub *s, struct err *e)
+{
+    cleanup(freep) char *text = str_format("E.%s", err_message(e));
+    for (char *p = text; *p; p++) {
+        if (*p == '#' || *p == '$' || *p == '*' || *p == '}' || (unsigned char)*p < ' ')
+            *p = ' ';
+    }
+    packet_send(s->link, text);
+    err_free(e);
+}
+
+/* A part of a document, as qXfer has it: args are "OFFSET,LENGTH". */
+static void send_part(struct gdb_stub *s, const char *args, const void *data, size_t len)
+{
+    uint64_t offset, want;
+    if (!read_hex(&args, &offset) || *args++ != ',' || !read_hex(&args, &want)) {
+        packet_send(s->link, "E01");
+        return;
+    }
+    if (offset > len)
+        offset = len;
+    if (want > MAX_PACKET / 2)
+        want = MAX_PACKET / 2;
+    bool rest = want < len - offset;
+    packet_send_binary(s->link, rest ? "m" : "l", (const uint8_t *)data + offset, rest ? want : len - offset);
+}
+
+/* --- where the session is --- */
+
+struct err *move_to(struct gdb_stub *s, struct moment m, uint32_t task)
+{
+    if (!task)
+        TRY(past_task_at(&s->past, m, &task));
+    const struct past_task *t = past_task(&s->past, task);
+    if (!t)
+        return err_new(ERR_NOT_FOUND, "there is no such task");
+    if (t->process != s->process) {
+        vec_each (b, &s->breakpoints)
+            b->ahead.valid = b->behind.valid = false;
+        s->signal_ahead.valid = s->signal_behind.valid = false;
+    }
+    if (moment_cmp(m, s->told_signal) != 0)
+        s->told_signal = (struct moment){UINT64_MAX, 0};
+    s->now = m;
+    s->task = s->general = task;
+    s->process = t->process;
+    return NULL;
+}
+
+static const struct past_task *task_by_tid(struct gdb_stub *s, uint64_t tid)
+{
+    vec_each (t, &s->past.tasks) {
+        if (t->process == s->process && (uint64_t)t->tid == tid && past_alive(t, s->now))
+            return t;
+    }
+    return NULL;
+}
+
+/* The registers of the general task, now, as digits. */
+static struct err *fetch_registers(struct gdb_stub *s)
+{
+    if (s->registers.len && s->registers_task == s->general && moment_cmp(s->registers_at, s->now) == 0)
+        return NULL;
+    s->registers.len = 0;
+    struct err *e = past_registers(&s->past, s->now, s->general, &s->registers);
+    if (e) {
+        s->registers.len = 0;
+        return e;
+    }
+    s->registers_at = s->now;
+    s->registers_task = s->general;
+    return NULL;
+}
+
+/* --- stops --- */
+
+static void add_registers(struct gdb_stub *s, struct buf *out)
+{
+    static const uint8_t wanted[] = {REGISTER_RBP, REGISTER_RSP, REGISTER_RIP};
+    struct err *e = fetch_registers(s);
+    for (size_t i = 0; !e && i < sizeof(wanted); i++) {
+        size_t at, digits;
+        if (registers_find(wanted[i], &at, &digits) && at + digits <= s->registers.len)
+            buf_printf(out, "%02x:%.*s;", wanted[i], (int)digits, (const char *)s->registers.data + at);
+    }
+    err_free(e); // gdb will ask for them
+}
+
+/* Is the program another one than gdb knows of? */
+static bool program_changed(struct gdb_stub *s)
+{
+    const struct past_exec *x = past_exec_at(&s->past, s->process, s->now);
+    return s->exec_events && x && x->exe && x != s->told_exec;
+}
+
+static void send_stop(struct gdb_stub *s)
+{
+    static const char *const accesses[] = {[2] = "watch", [3] = "rwatch", [4] = "awatch"};
+    struct buf *out = &s->answer;
+    const struct past_task *t = past_task(&s->past, s->task);
+    int signal = s->why == STOP_PLAIN ? 0 : s->why == STOP_INTERRUPT ? gdb_signal(2) : gdb_signal(s->why == STOP_SIGNAL ? s->signal : 5);
+    out->len = 0;
+    buf_printf(out, "T%02xthread:%x;", signal, t ? (unsigned)t->tid : 0);
+    add_registers(s, out);
+    switch (s->why) {
+    case STOP_BREAKPOINT:
+        if (s->hit_kind == 0 && s->swbreak)
+            buf_str(out, "swbreak:;");
+        if (s->hit_kind == 1 && s->hwbreak)
+            buf_str(out, "hwbreak:;");
+        break;
+    case STOP_ACCESS:
+        buf_printf(out, "%s:%llx;", accesses[(int)s->hit_kind], (unsigned long long)s->hit_addr);
+        break;
+    case STOP_START:
+    case STOP_END:
+        buf_printf(out, "replaylog:%s;", s->why == STOP_START ? "begin" : "end");
+        break;
+    case STOP_EXEC:
+        s->told_exec = past_exec_at(&s->past, s->process, s->now);
+        buf_str(out, "exec:");
+        add_hex_bytes(out, s->told_exec->exe, strlen(s->told_exec->exe));
+        buf_str(out, ";");
+        break;
+    default:
+        break;
+    }
+    packet_send(s->link, buf_cstr(out));
+}
+
+/* Is there a jump to make instead of running? */
+static bool take_jump(struct gdb_stub *s, struct moment *m, uint32_t *task)
+{
+    pthread_mutex_lock(&s->jump_lock);
+    bool jump = s->jump;
+    s->jump = false;
+    *m = s->jump_moment;
+    *task = s->jump_task;
+    pthread_mutex_unlock(&s->jump_lock);
+    return jump;
+}
+
+static void run(struct gdb_stub *s, const struct resume *r)
+{
+    struct moment m;
+    uint32_t task;
+    struct err *e;
+    if (take_jump(s, &m, &task)) {
+        s->why = STOP_PLAIN;
+        e = move_to(s, m, task);
+        if (!e && program_changed(s)) { // told first; then gdb goes on, to this very place
+            s->why = STOP_EXEC;
+            gdb_stub_jump(s, m, task);
+        }
+    } else {
+        s->past.cancelled = packet_interrupted(s->link);
+        e = resume(s, r);
+        s->past.cancelled = NULL;
+        if (!e && s->why == STOP_EXEC && !program_changed(s))
+            s->why = STOP_STEPPED; // of a file that is not known
+    }
+    if (e && err_kind(e) == ERR_CANCELLED) {
+        err_free(e);
+        s->why = STOP_INTERRUPT;
+    } else if (e) { // said, and the program stands where it was
+        cleanup(buf_deinit) struct buf text = {0}, packet = {0};
+        buf_printf(&text, "%s\n", err_message(e));
+        buf_str(&packet, "O");
+        add_hex_bytes(&packet, text.data, text.len);
+        packet_send(s->link, buf_cstr(&packet));
+        err_free(e);
+        s->why = STOP_PLAIN;
+    }
+    send_stop(s);
+    if (s->options.stopped)
+        s->options.stopped(s->options.ctx, s->now, s->task);
+}
+
+/* --- packets --- */
+
+static void handle_supported(struct gdb_stub *s, const char *args)
+{
+    s->swbreak = strstr(args, "swbreak+");
+    s->hwbreak = strstr(args, "hwbreak+");
+    s->exec_events = strstr(args, "exec-events+");
+    cleanup(freep) char *text = str_format(
+        "PacketSize=%x;QStartNoAckMode+;QPassSignals+;ReverseStep+;ReverseContinue+;swbreak+;hwbreak+;exec-events+;vContSupported+;"
+        "qXfer:features:read+;qXfer:auxv:read+;qXfer:exec-file:read+;qXfer:threads:read+", MAX_PACKET - 64);
+    packet_send(s->link, text);
+}
+
+static void handle_no_acks(struct gdb_stub *s, const char *args)
+{
+    send_ok(s);
+    packet_stop_acks(s->link);
+}
+
+static void handle_pass_signals(struct gdb_stub *s, const char *args)
+{
+    uint64_t number;
+    s->passed = 0;
+    while (read_hex(&args, &number)) {
+        int signal = number < 256 ? linux_signal((int)number) : 0;
+        if (signal)
+            s->passed |= 1ull << (signal - 1);
+        if (*args == ';')
+            args++;
+    }
+    s->signal_ahead.valid = s->signal_behind.valid = false;
+    send_ok(s);
+}
+
+static void handle_why(struct gdb_stub *s, const char *args)
+{
+    send_stop(s);
+}
+
+static void handle_thread(struct gdb_stub *s, const char *args)
+{
+    uint64_t tid;
+    bool general = *args++ == 'g';
+    if (str_starts(args, "-1") || str_eq(args, "0")) {
+        send_ok(s);
+        return;
+    }
+    const struct past_task *t = read_hex(&args, &tid) ? task_by_tid(s, tid) : NULL;
+    if (!t) {
+        packet_send(s->link, "E01");
+        return;
+    }
+    if (general)
+        s->general = t->serial;
+    send_ok(s);
+}
+
+static void handle_alive(struct gdb_stub *s, const char *args)
+{
+    uint64_t tid;
+    packet_send(s->link, read_hex(&args, &tid) && task_by_tid(s, tid) ? "OK" : "E01");
+}
+
+static void handle_first_threads(struct gdb_stub *s, const char *args)
+{
+    struct buf *out = &s->answer;
+    out->len = 0;
+    vec_each (t, &s->past.tasks) {
+        if (t->process == s->process && past_alive(t, s->now))
+            buf_printf(out, "%s%x", out->len ? "," : "m", (unsigned)t->tid);
+    }
+    packet_send(s->link, out->len ? buf_cstr(out) : "l");
+}
+
+static void handle_more_threads(struct gdb_stub *s, const char *args)
+{
+    packet_send(s->link, "l");
+}
+
+static void handle_thread_name(struct gdb_stub *s, const char *args)
+{
+    uint64_t tid;
+    const struct past_task *t = read_hex(&args, &tid) ? task_by_tid(s, tid) : NULL;
+    struct buf *out = &s->answer;
+    out->len = 0;
+    if (t && t->name)
+        add_hex_bytes(out, t->name, strlen(t->name));
+    packet_send(s->link, buf_cstr(out));
+}
+
+static void handle_current(struct gdb_stub *s, const char *args)
+{
+    const struct past_task *t = past_task(&s->past, s->task);
+    char text[32];
+    snprintf(text, sizeof(text), "QC%x", t ? (unsigned)t->tid : 0);
+    packet_send(s->link, text);
+}
+
+static void handle_attached(struct gdb_stub *s, const char *args)
+{
+    packet_send(s->link, "1");
+}
+
+/* args: "OBJECT:read:ANNEX:OFFSET,LENGTH" */
+static void handle_document(struct gdb_stub *s, const char *args)
+{
+    const char *part = strrchr(args, ':');
+    cleanup(buf_deinit) struct buf doc = {0};
+    struct err *e = NULL;
+    if (!part) {
+        packet_send(s->link, "E00");
+        return;
+    }
+    if (str_starts(args, "features:read:target.xml:")) {
+        cleanup(freep) char *text = registers_description();
+        buf_str(&doc, text);
+    } else if (str_starts(args, "auxv:read:")) {
+        e = past_auxv(&s->past, s->process, s->now, &doc);
+    } else if (str_starts(args, "exec-file:read:")) {
+        const struct past_exec *x = past_exec_at(&s->past, s->process, s->now);
+        if (x && x->exe)
+            buf_str(&doc, x->exe);
+        s->told_exec = x;
+    } else if (str_starts(args, "threads:read:")) {
+        buf_str(&doc, "<?xml version=\"1.0\"?><threads>");
+        vec_each (t, &s->past.tasks) {
+            if (t->process == s->process && past_alive(t, s->now))
+                buf_printf(&doc, "<thread id=\"%x\"/>", (unsigned)t->tid);
+        }
+        buf_str(&doc, "</threads>");
+    } else {
+        packet_send(s->link, "E00");
+        return;
+    }
+    if (e)
+        send_error(s, e);
+    else
+        send_part(s, part + 1, doc.data, doc.len);
+}
+
+static void handle_registers(struct gdb_stub *s, const char *args)
+{
+    struct err *e = fetch_registers(s);
+    if (e)
+        send_error(s, e);
+    else
+        packet_send(s->link, buf_cstr(&s->registers));
+}
+
+static void handle_register(struct gdb_stub *s, const char *args)
+{
+    uint64_t number;
+    size_t at, digits;
+    if (!read_hex(&args, &number) || !registers_find(number, &at, &digits)) {
+        packet_send(s->link, "E01");
+        return;
+    }
+    struct err *e = fetch_registers(s);
+    if (e) {
+        send_error(s, e);
+        return;
+    }
+    char text[128];
+    snprintf(text, sizeof(text), "%.*s", (int)digits, (const char *)s->registers.data + at);
+    packet_send(s->link, text);
+}
+
+/* gdb's "run" writes back the program counter that it read, and says with orig_rax that no system call is to be restarted: no change either. */
+static void handle_write_register(struct gdb_stub *s, const char *args)
+{
+    uint64_t number;
+    size_t at, digits;
+    struct err *e = fetch_registers(s);
+    bool same = !e && read_hex(&args, &number) && *args++ == '=' && registers_find(number, &at, &digits) &&
+                (number == REGISTER_ORIG_RAX || (strlen(args) == digits && memcmp(args, s->registers.data + at, digits) == 0));
+    err_free(e);
+    packet_send(s->link, same ? "OK" : "E.the past cannot be changed");
+}
+
+static void handle_memory(struct gdb_stub *s, const char *args)
+{
+    uint64_t addr, len;
+    if (!read_hex(&args, &addr) || *args++ != ',' || !read_hex(&args, &len) || !len) {
+        packet_send(s->link, "E01");
+        return;
+    }
+    if (len > MAX_PACKET / 2 - 64)
+        len = MAX_PACKET / 2 - 64;
+    cleanup(buf_deinit) struct buf bytes = {0};
+    struct err *e = past_memory(&s->past, s->now, s->general, addr, len, &bytes);
+    if (e) {
+        err_free(e);
+        packet_send(s->link, "E0e"); // EFAULT: gdb says which address
+        return;
+    }
+    s->answer.len = 0;
+    add_hex_bytes(&s->answer, bytes.data, bytes.len);
+    packet_send(s->link, buf_cstr(&s->answer));
+}
+
+static void handle_change(struct gdb_stub *s, const char *args)
+{
+    packet_send(s->link, "E.the past cannot be changed");
+}
+
+/* "TYPE,ADDRESS,LENGTH"; of a condition gdb makes sure itself. */
+static bool read_breakpoint(const char *args, struct breakpoint *out)
+{
+    uint64_t kind, len;
+    *out = (struct breakpoint){0};
+    if (!read_hex(&args, &kind) || kind > 4 || *args++ != ',' || !read_hex(&args, &out->addr) || *args++ != ',' || !read_hex(&args, &len))
+        return false;
+    out->kind = (char)kind;
+    out->len = len;
+    return kind <= 1 || (len >= 1 && len <= 4096);
+}
+
+static struct breakpoint *find_breakpoint(struct gdb_stub *s, const struct breakpoint *like)
+{
+    vec_each (b, &s->breakpoints) {
+        if (b->kind == like->kind && b->addr == like->addr && (b->kind <= 1 || b->len == like->len))
+            return b;
+    }
+    return NULL;
+}
+
+static void forget_removed(struct gdb_stub *s)
+{
+    size_t kept = 0;
+    vec_each (b, &s->breakpoints) {
+        if (b->inserted)
+            s->breakpoints.items[kept++] = *b;
+    }
+    s->breakpoints.count = kept;
+}
+
+static void handle_insert(struct gdb_stub *s, const char *args)
+{
+    enum { MOST_BREAKPOINTS = 10000 };
+    struct breakpoint like;
+    if (!read_breakpoint(args, &like)) {
+        packet_send(s->link, "E01");
+        return;
+    }
+    struct breakpoint *b = find_breakpoint(s, &like);
+    if (!b && s->breakpoints.count >= MOST_BREAKPOINTS)
+        forget_removed(s);
+    if (!b && s->breakpoints.count >= MOST_BREAKPOINTS) {
+        packet_send(s->link, "E01");
+        return;
+    }
+    if (!b) {
+        vec_push(&s->breakpoints, like);
+        b = &s->breakpoints.items[s->breakpoints.count - 1];
+    }
+    b->inserted = true;
+    send_ok(s);
+}
+
+static void handle_remove(struct gdb_stub *s, const char *args)
+{
+    struct breakpoint like;
+    struct breakpoint *b = read_breakpoint(args, &like) ? find_breakpoint(s, &like) : NULL;
+    if (b)
+        b->inserted = false;
+    send_ok(s);
+}
+
+static void handle_can_continue(struct gdb_stub *s, const char *args)
+{
+    packet_send(s->link, "vCont;c;C;s;S;r");
+}
+
+/* ";ACTION[:THREAD]..." of which the first that steps a thread counts: all others run on as they did. */
+static void handle_continue(struct gdb_stub *s, const char *args)
+{
+    struct resume r = {.forward = true};
+    while (*args == ';' && !r.step) {
+        char action = args[1];
+        uint64_t ignored, tid;
+        const struct past_task *t = past_task(&s->past, s->task);
+        args += 2;
+        if (action == 'r' && (!read_hex(&args, &r.range_start) || *args++ != ',' || !read_hex(&args, &r.range_end)))
+            break;
+        if (action == 'C' || action == 'S')
+            (void)!read_hex(&args, &ignored); // which signal is delivered is history
+        if (*args == ':') {
+            args++;
+            if (!str_starts(args, "-1") && read_hex(&args, &tid))
+                t = task_by_tid(s, tid);
+        }
+        args += strcspn(args, ";");
+        if ((action == 's' || action == 'S' || action == 'r') && t)
+            r.step = t->serial;
+    }
+    run(s, &r);
+}
+
+static void handle_reverse_continue(struct gdb_stub *s, const char *args)
+{
+    run(s, &(struct resume){.forward = false});
+}
+
+static void handle_reverse_step(struct gdb_stub *s, const char *args)
+{
+    run(s, &(struct resume){.forward = false, .step = s->general});
+}
+
+/* "EVENT" or "EVENT+INSTRUCTIONS". */
+static bool read_moment(const char *text, struct moment *out)
+{
+    char *end;
+    errno = 0;
+    *out = (struct moment){strtoull(text, &end, 10), 0};
+    if (end == text || errno)
+        return false;
+    if (*end == '+') {
+        text = end + 1;
+        out->icount = strtoull(text, &end, 10);
+    }
+    return end != text && !*end && !errno;
+}
+
+/* "run" in gdb goes to the process' start, "run EVENT[+INSTRUCTIONS]" to that moment. args: ";FILE;ARGUMENT..." */
+static void handle_run(struct gdb_stub *s, const char *args)
+{
+    const char *argument = *args == ';' ? strchr(args + 1, ';') : NULL;
+    struct moment m = past_process_start(&s->past, s->process);
+    struct err *e = NULL;
+    if (argument) {
+        cleanup(buf_deinit) struct buf text = {0};
+        read_hex_bytes(argument + 1, &text);
+        if (!read_moment(buf_cstr(&text), &m))
+            e = err_new(ERR_USAGE, "a moment is EVENT or EVENT+INSTRUCTIONS");
+    }
+    const struct past_task *t = past_task(&s->past, s->task);
+    if (!t || !past_alive(t, m))
+        t = past_task(&s->past, s->process);
+    if (!e && t && !past_alive(t, m))
+        e = err_new(ERR_NOT_FOUND, "the process does not live at that moment");
+    if (!e)
+        e = move_to(s, m, t ? t->serial : 0);
+    if (e) {
+        send_error(s, e);
+        return;
+    }
+    // gdb lets what it started run at once: that is to end here.
+    gdb_stub_jump(s, s->now, s->task);
+    s->why = STOP_STEPPED;
+    send_stop(s);
+}
+
+static void handle_monitor(struct gdb_stub *s, const char *args)
+{
+    cleanup(buf_deinit) struct buf command = {0}, text = {0};
+    read_hex_bytes(args, &command);
+    if (str_eq(buf_cstr(&command), "when")) {
+        const struct past_task *t = past_task(&s->past, s->task);
+        buf_printf(&text, "%llu+%llu, task %d\n", (unsigned long long)s->now.event, (unsigned long long)s->now.icount, t ? t->tid : 0);
+    } else {
+        buf_str(&text, "monitor when: tells the moment, as EVENT+INSTRUCTIONS. run EVENT+INSTRUCTIONS goes to one.\n");
+    }
+    s->answer.len = 0;
+    add_hex_bytes(&s->answer, text.data, text.len);
+    packet_send(s->link, buf_cstr(&s->answer));
+}
+
+static void handle_kill(struct gdb_stub *s, const char *args)
+{
+    send_ok(s); // a recording does not end by that; "run" or leaving comes next
+}
+
+static void handle_detach(struct gdb_stub *s, const char *args)
+{
+    send_ok(s);
+    s->done = true;
+}
+
+static void handle_end(struct gdb_stub *s, const char *args)
+{
+    s->done = true;
+}
+
+static void handle_extended(struct gdb_stub *s, const char *args)
+{
+    send_ok(s);
+}
+
+/* By how packets begin; the first that fits. */
+static const struct {
+    const char *start;
+    void (*handle)(struct gdb_stub *s, const char *args);
+} packets[] = {
+    {"qSupported", handle_supported},
+    {"QStartNoAckMode", handle_no_acks},
+    {"QPassSignals:", handle_pass_signals},
+    {"qXfer:", handle_document},
+    {"qfThreadInfo", handle_first_threads},
+    {"qsThreadInfo", handle_more_threads},
+    {"qThreadExtraInfo,", handle_thread_name},
+    {"qC", handle_current},
+    {"qAttached", handle_attached},
+    {"qRcmd,", handle_monitor},
+    {"vFile:", handle_file},
+    {"vCont?", handle_can_continue},
+    {"vCont", handle_continue},
+    {"vRun", handle_run},
+    {"vKill", handle_kill},
+    {"?", handle_why},
+    {"!", handle_extended},
+    {"H", handle_thread},
+    {"T", handle_alive},
+    {"g", handle_registers},
+    {"p", handle_register},
+    {"m", handle_memory},
+    {"G", handle_change},
+    {"P", handle_write_register},
+    {"M", handle_change},
+    {"X", handle_change},
+    {"Z", handle_insert},
+    {"z", handle_remove},
+    {"bc", handle_reverse_continue},
+    {"bs", handle_reverse_step},
+    {"D", handle_detach},
+    {"k", handle_end},
+};
+
+static void handle_packet(struct gdb_stub *s, const char *text)
+{
+    for (size_t i = 0; i < sizeof(packets) / sizeof(packets[0]); i++) {
+        size_t len = strlen(packets[i].start);
+        if (strncmp(text, packets[i].start, len) == 0) {
+            packets[i].handle(s, text + len);
+            return;
+        }
+    }
+    packet_send(s->link, ""); // not known
+}
+
+/* --- the session --- */
+
+struct err *gdb_stub_create(int fd, const struct gdb_stub_options *options, struct gdb_stub **out)
+{
+    cleanup(gdb_stub_destroyp) struct gdb_stub *s = xnew(struct gdb_stub);
+    s->options = *options;
+    for (int i = 0; i < MOST_FILES; i++)
+        s->files[i] = -1;
+    pthread_mutex_init(&s->jump_lock, NULL);
+    TRY(packet_link_open(fd, &s->link));
+    TRY(past_open(&s->past, options->q));
+    struct moment m = options->moment;
+    uint32_t task = options->task;
+    if (options->at_first_focus)
+        TRY(past_first_focus(&s->past, &m, &task));
+    TRY(move_to(s, m, task));
+    s->told_exec = past_exec_at(&s->past, s->process, s->now); // it asks for the file when it has connected
+    s->why = STOP_STEPPED; // gdb expects SIGTRAP of a program that was attached to
+    *out = steal(s);
+    return NULL;
+}
+
+void gdb_stub_destroy(struct gdb_stub *s)
+{
+    if (!s)
+        return;
+    packet_link_close(s->link);
+    past_close(&s->past);
+    close_files(s);
+    vec_deinit(&s->breakpoints);
+    buf_deinit(&s->registers);
+    buf_deinit(&s->answer);
+    pthread_mutex_destroy(&s->jump_lock);
+    free(s);
+}
+
+void gdb_stub_run(struct gdb_stub *s)
+{
+    cleanup(buf_deinit) struct buf packet = {0};
+    while (!s->done && packet_receive(s->link, &packet))
+        handle_packet(s, (const char *)packet.data);
+}
+
+void gdb_stub_jump(struct gdb_stub *s, struct moment m, uint32_t task)
+{
+    pthread_mutex_lock(&s->jump_lock);
+    s->jump = true;
+    s->jump_moment = m;
+    s->jump_task = task;
+    pthread_mutex_unlock(&s->jump_lock);
+}
+
+void gdb_stub_interrupt(struct gdb_stub *s)
+{
+    atomic_store(packet_interrupted(s->link), true);
+}

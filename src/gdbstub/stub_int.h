@@ -1,0 +1,85 @@
+/* Private parts of the gdbstub room. */
+#ifndef GDBSTUB_STUB_INT_H
+#define GDBSTUB_STUB_INT_H
+
+#include "gdbstub/packet.h"
+#include "gdbstub/past.h"
+#include "gdbstub/stub.h"
+
+#include <pthread.h>
+
+/* What is known of the nearest time that something happens, so that gdb's many short runs cost no search each. Good for every place between
+ * `from` and the stop. */
+struct nearest {
+    bool valid, found;
+    struct moment from, after; /* after: of an access, behind it */
+    struct past_stop stop;
+};
+
+/* kind: as in the Z packets (E.2): 0 and 1 breakpoints, 2 of writes, 3 of reads, 4 of both. One that gdb removes is kept, for what is known of it:
+ * gdb removes all whenever the program stops, and inserts them again. */
+struct breakpoint {
+    char kind;
+    bool inserted;
+    gaddr addr;
+    uint64_t len;
+    struct nearest ahead, behind;
+};
+
+/* Why gdb is told that the program stands. */
+enum stop_why { STOP_PLAIN, STOP_STEPPED, STOP_BREAKPOINT, STOP_ACCESS, STOP_SIGNAL, STOP_START, STOP_END, STOP_EXEC, STOP_INTERRUPT };
+
+enum { MOST_FILES = 16 };
+
+struct gdb_stub {
+    struct gdb_stub_options options;
+    struct packet_link *link;
+    struct past past;
+    struct moment now;
+    uint32_t task, process;    /* the task that has stopped, and its process */
+    uint32_t general;          /* the one whose state gdb asks for */
+    struct nearest signal_ahead, signal_behind;
+    struct moment told_signal; /* the signal of this moment has been reported */
+    uint64_t passed;           /* signals that gdb does not want to hear of, by number - 1 */
+    VEC(struct breakpoint) breakpoints;
+    enum stop_why why;
+    int signal;                /* STOP_SIGNAL: Linux' number */
+    char hit_kind;             /* STOP_BREAKPOINT, STOP_ACCESS: of the breakpoint */
+    gaddr hit_addr;
+    const struct past_exec *told_exec; /* the program that gdb knows of */
+    bool swbreak, hwbreak, exec_events, done;
+    struct buf registers;      /* of registers_task at registers_at, as digits */
+    struct moment registers_at;
+    uint32_t registers_task;
+    int files[MOST_FILES];     /* opened by gdb; -1: none */
+    struct buf answer;         /* scratch */
+    pthread_mutex_t jump_lock;
+    bool jump;                 /* guarded by jump_lock, as are: */
+    struct moment jump_moment;
+    uint32_t jump_task;
+};
+
+/* How gdb wants the program to run. */
+struct resume {
+    bool forward;
+    uint32_t step;             /* this task by one instruction; 0: until something happens */
+    gaddr range_start, range_end; /* step on while within; both 0: one instruction */
+};
+
+/** Moves to where the run ends and says why in s->why. */
+struct err *resume(struct gdb_stub *s, const struct resume *r) nodiscard;
+/** Puts the session at a moment. ERR_NOT_FOUND: the task does not live then. */
+struct err *move_to(struct gdb_stub *s, struct moment m, uint32_t task) nodiscard;
+
+/* files.c: vFile packets */
+void handle_file(struct gdb_stub *s, const char *args);
+void close_files(struct gdb_stub *s);
+
+/* Numbers of the protocol: hexadecimal without prefix. Leaves *text behind them. False: there is none. */
+bool read_hex(const char **text, uint64_t *out) nodiscard;
+/** Bytes as pairs of digits, up to anything else; a NUL is put behind. */
+void read_hex_bytes(const char *text, struct buf *out);
+int gdb_signal(int linux_number);
+int linux_signal(int gdb_number);
+
+#endif

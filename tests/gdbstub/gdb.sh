@@ -1,0 +1,58 @@
+#!/bin/sh
+# gdb.sh PERNOSCO TRACES - gdb itself on recordings: symbols, stacks, breakpoints and watchpoints both ways, an exec. Prints each failure; status 1 if
+# any, 77 without gdb.
+set -u
+program=$1 traces=$2
+command -v gdb >/dev/null || { echo 'no gdb'; exit 77; }
+. "$(dirname "$0")/../cli/expect.sh"
+
+# on TRACE COMMAND... : what gdb says to the commands, into $work/said. $options: of pernosco gdb.
+options=
+on() {
+    trace=$1
+    shift
+    if ! [ -d "$work/$trace" ]; then
+        cp -r "$traces/$trace" "$work/$trace"
+        "$program" build --skip-rr "$work/$trace" >/dev/null 2>&1 || fail "build $trace"
+    fi
+    printf '%s\n' 'set width 0' "$@" >"$work/commands"
+    timeout 100 "$program" gdb $options "$work/$trace" -- -nx -batch -x "$work/commands" >"$work/said" 2>&1 </dev/null || fail "gdb on $trace: status $?"
+}
+
+# says PATTERN... : what gdb said has lines that match, in this order.
+says() {
+    for pattern; do
+        line=$(grep -nE -m 1 -- "$pattern" "$work/said" | cut -d: -f1)
+        if [ -z "$line" ]; then
+            fail "gdb on $trace did not say '$pattern' (or not behind what it should):"
+            cat "$work/said"
+            return
+        fi
+        tail -n +$((line + 1)) "$work/said" >"$work/rest"
+        mv "$work/rest" "$work/said"
+    done
+}
+
+on segv-crash 'bt' 'reverse-stepi' 'stepi' 'continue' 'continue'
+says '^#0 .*f \(|^#0 .*main' 'received signal SIGSEGV' '[Nn]o more reverse-execution history'
+
+on threads-race 'break work' 'reverse-continue' 'info threads' 'watch -l counter' 'continue' 'reverse-continue' 'delete' 'reverse-continue'
+says 'hit Breakpoint 1, .*work' '\* [0-9]+ .*work' 'Hardware watchpoint 2' 'Old value = ' 'New value = ' 'No more reverse-execution history'
+
+on threads-race 'run 60' 'monitor when' 'run 70+3' 'monitor when'
+says '^60\+0, task [0-9]+$' '^70\+3, task [0-9]+$'
+
+# A child that executes another program: back to before that, and forth.
+options='--at 200 --task 3'
+on fork-exec 'monitor when' 'reverse-continue' 'monitor when' 'continue'
+options=
+says '^200\+0, task' 'executing new program: /.*/fork-exec' 'No more reverse-execution history' '^156\+0, task' 'executing new program: /.*/fork-exec' \
+    'No more reverse-execution history'
+
+expect 1 'no database' "$program" gdb "$traces/hello-static"
+expect 2 'a moment is EVENT' "$program" gdb --at x "$work/segv-crash"
+expect 2 'not a valid port' "$program" gdb --listen x "$work/segv-crash"
+expect 1 'there is no gdb' env PATH=/nowhere "$(realpath "$program")" gdb "$work/segv-crash"
+[ -z "$(ls -d "${XDG_RUNTIME_DIR:-/tmp}"/pernosco-gdb-* 2>/dev/null)" ] || fail 'a socket is left behind'
+
+exit $bad
