@@ -1243,6 +1243,7 @@ int main(int argc, char **argv)
         t(a_worker_can_be_handed_to_a_forked_process),
         t(signals_for_the_coordinator_do_not_reach_its_workers),
         t(workers_find_room_among_many_mappings),
+        t(the_index_finds_room_among_pages_everywhere),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
