@@ -82,7 +82,7 @@ struct map_entry {
     uint64_t start, end;
     int prot;
     uint64_t object, offset; /* shared memory: which, and where in it `start` is; object 0: not shared */
-    bool untouched;          /* private memory that nothing could write to yet: all zeros, such as what an allocator keeps for later */
+    uint32_t era;            /* snapshot_era() when it was mapped; 0: it is not as it was mapped, but for pages of the set */
 };
 enum { MAX_MAPS = 1 << 18 };
 static struct map_entry *maps;
@@ -149,23 +149,8 @@ static void table_protect(uint64_t start, uint64_t end, int prot)
 {
     split(start);
     split(end);
-    for (size_t i = first_behind(start); i < map_count && maps[i].start < end; i++) {
+    for (size_t i = first_behind(start); i < map_count && maps[i].start < end; i++)
         maps[i].prot = prot;
-        maps[i].untouched &= prot == 0;
-    }
-}
-
-static void table_touch(uint64_t start, uint64_t end)
-{
-    bool any = false;
-    for (size_t i = first_behind(start); i < map_count && maps[i].start < end; i++)
-        any |= maps[i].untouched;
-    if (!any)
-        return;
-    split(start & ~(uint64_t)PAGE_MASK);
-    split((end + PAGE_MASK) & ~(uint64_t)PAGE_MASK);
-    for (size_t i = first_behind(start); i < map_count && maps[i].start < end; i++)
-        maps[i].untouched = false;
 }
 
 uint64_t engine_host_alias(uint64_t page, uint64_t behind)
@@ -293,7 +278,7 @@ static int64_t do_map(const struct wire_command *c, int fd)
     flags |= c->kind == MAP_KIND_SHARED ? 0x01 : 0x02;
     if (c->kind == MAP_KIND_ANON)
         flags |= 0x20;
-    snapshot_before(c->start, c->end);
+    snapshot_before_discard(c->start, c->end);
     engine_memory_changed(c->start, c->end - c->start);
     engine_filter_prot(c->start, c->end - c->start, c->prot);
     uint64_t at = sys_mmap(c->start, c->end - c->start, real_prot(c->prot), flags,
@@ -305,8 +290,8 @@ static int64_t do_map(const struct wire_command *c, int fd)
     uint64_t len = c->end - c->start;
     if (c->kind == MAP_KIND_ANON && len >= LEAST_HUGE && len <= MOST_HUGE)
         sys_call6(28, c->start, len, 14, 0, 0, 0); // madvise(MADV_HUGEPAGE)
-    bool untouched = c->kind == MAP_KIND_ANON && !c->prot;
-    table_set((struct map_entry){c->start, c->end, c->prot, c->kind == MAP_KIND_SHARED ? c->len : 0, c->offset, untouched});
+    bool shared = c->kind == MAP_KIND_SHARED;
+    table_set((struct map_entry){c->start, c->end, c->prot, shared ? c->len : 0, c->offset, shared ? 0 : snapshot_era()});
     forget_shared_code(c->start, c->end);
     return 0;
 }
@@ -315,7 +300,7 @@ static int64_t do_unmap(const struct wire_command *c)
 {
     if (!foreign(c->start, c->end))
         return 22;
-    snapshot_before(c->start, c->end);
+    snapshot_before_discard(c->start, c->end);
     engine_memory_changed(c->start, c->end - c->start);
     engine_filter_prot(c->start, c->end - c->start, 0);
     table_remove(c->start, c->end);
@@ -352,8 +337,8 @@ static int64_t do_move(const struct wire_command *c)
     uint64_t from = c->start, from_len = c->len, to = c->offset, to_len = c->end;
     if (!foreign(from, from + from_len) || !foreign(to, to + to_len))
         return 22;
-    snapshot_before(from, from + from_len);
-    snapshot_before(to, to + to_len);
+    snapshot_before_discard(from, from + from_len);
+    snapshot_before_discard(to, to + to_len);
     engine_memory_changed(from, from_len);
     engine_filter_prot(from, from_len, 0);
     engine_memory_changed(to, to_len);
@@ -372,7 +357,7 @@ static int64_t do_move(const struct wire_command *c)
         int64_t error = move_piece(m.start, to + done, len, c->kind);
         if (error)
             return error;
-        table_set((struct map_entry){to + done, to + done + len, m.prot, m.object, m.offset, m.untouched});
+        table_set((struct map_entry){to + done, to + done + len, m.prot, m.object, m.offset, 0});
         if (!c->kind)
             table_remove(m.start, m.end);
         done += len;
@@ -381,10 +366,10 @@ static int64_t do_move(const struct wire_command *c)
     return 0;
 }
 
-uint64_t snapshot_host_next_mapped(uint64_t addr, uint64_t end)
+uint64_t snapshot_host_next_mapped(uint64_t addr, uint64_t end, uint32_t but_era)
 {
     size_t i = first_behind(addr);
-    while (i < map_count && maps[i].untouched) // made anew, it is the same
+    while (but_era && i < map_count && maps[i].era == but_era)
         i++;
     if (i == map_count || maps[i].start >= end)
         return end;
@@ -452,8 +437,7 @@ static int64_t do_write(uint64_t start, uint64_t len, uint8_t *bytes, uint64_t *
 {
     if (len > WINDOW_LEN || !foreign(start, start + len))
         return 22;
-    table_touch(start, start + len);
-    snapshot_before(start, start + len);
+    snapshot_before_write(start, start + len);
     if (len > PAGE_SIZE)
         sys_populate(start, len);
     *done_out = snapshot_host_copy(start, bytes, len, true);
@@ -468,7 +452,7 @@ static void do_expect(uint64_t start, uint64_t len)
     uint64_t from = (start + mask) & ~mask, to = (start + len) & ~mask;
     if (!foreign(start, start + len))
         return;
-    snapshot_before(start, start + len);
+    snapshot_before_write(start, start + len);
     sys_call6(28, start, len, 4, 0, 0, 0); // madvise(MADV_DONTNEED)
     if (to > from)
         sys_huge_pages(from, to - from);
@@ -612,7 +596,7 @@ static void obey(struct wire_command *c, const int fds[MAX_FDS], struct wire_rep
             reply->error = 22;
             break;
         }
-        snapshot_before(c->start, c->end);
+        snapshot_before_discard(c->start, c->end);
         engine_memory_changed(c->start, c->end - c->start);
         forget_shared_code(c->start, c->end);
         reply->error = kernel_error(sys_call6(28, c->start, c->end - c->start, 4, 0, 0, 0));

@@ -247,22 +247,47 @@ TEST(writing_into_protected_memory_leaves_it_protected)
     worker_destroy(w);
 }
 
-TEST(a_snapshot_outlives_the_end_of_memory_that_nothing_could_write_to)
+TEST(a_snapshot_outlives_the_end_of_memory_that_came_after_the_first_one)
 {
     struct worker *w = with_program(count_down, sizeof(count_down));
     uint64_t one = 1;
-    assert_ok(worker_map(w, RESERVE, RESERVE + RESERVE_LEN, PROT_NONE, MAP_KIND_ANON, -1, 0));
     assert_ok(worker_snapshot_take(w, 0));
+    assert_ok(worker_map(w, RESERVE, RESERVE + RESERVE_LEN, PROT_READ | PROT_WRITE, MAP_KIND_ANON, -1, 0));
     assert_ok(worker_write(w, RESERVE, &one, sizeof(one)));
     assert_ok(worker_snapshot_take(w, 1));
-    assert_ok(worker_unmap(w, RESERVE + PAGE_SIZE, RESERVE + RESERVE_LEN)); // more pages than a snapshot may lose
-    assert_ok(worker_snapshot_take(w, 2));
-    assert_ok(worker_snapshot_restoring(w));
-    assert_ok(worker_map(w, RESERVE + PAGE_SIZE, RESERVE + RESERVE_LEN, PROT_NONE, MAP_KIND_ANON, -1, 0));
-    assert_ok(worker_snapshot_restore(w, 0));
+    assert_ok(worker_dontneed(w, RESERVE, RESERVE + RESERVE_LEN)); // more pages than a snapshot may lose
     assert_int_equal(word_at(w, RESERVE), 0);
-    assert_int_equal(word_at(w, RESERVE + PAGE_SIZE), 0);
-    assert_ok(worker_snapshot_restore(w, 1));
+    assert_ok(worker_snapshot_take(w, 2));
+    assert_ok(worker_unmap(w, RESERVE, RESERVE + RESERVE_LEN));
+    assert_ok(worker_snapshot_take(w, 3));
+    for (unsigned back = 2; back > 0; back--) {
+        assert_ok(worker_snapshot_restoring(w));
+        if (back == 2)
+            assert_ok(worker_map(w, RESERVE, RESERVE + RESERVE_LEN, PROT_READ | PROT_WRITE, MAP_KIND_ANON, -1, 0));
+        assert_ok(worker_snapshot_restore(w, back));
+        assert_int_equal(word_at(w, RESERVE), back == 1);
+        assert_int_equal(word_at(w, RESERVE + PAGE_SIZE), 0);
+    }
+    worker_destroy(w);
+}
+
+TEST(a_snapshot_keeps_memory_that_was_there_before_it)
+{
+    struct worker *w = with_program(count_down, sizeof(count_down));
+    uint64_t one = 1;
+    assert_ok(worker_write(w, DATA, &one, sizeof(one)));
+    assert_ok(worker_snapshot_take(w, 0));
+    assert_ok(worker_snapshot_forget(w)); // a new era: what was mapped in the old one may have been written to
+    assert_ok(worker_map(w, RESERVE, RESERVE + PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_KIND_ANON, -1, 0));
+    assert_ok(worker_write(w, RESERVE, &one, sizeof(one)));
+    assert_ok(worker_snapshot_take(w, 0));
+    assert_ok(worker_unmap(w, RESERVE, RESERVE + PAGE_SIZE));
+    assert_ok(worker_dontneed(w, DATA, DATA + PAGE_SIZE));
+    assert_int_equal(word_at(w, DATA), 0);
+    assert_ok(worker_snapshot_restoring(w));
+    assert_ok(worker_map(w, RESERVE, RESERVE + PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_KIND_ANON, -1, 0));
+    assert_ok(worker_snapshot_restore(w, 0));
+    assert_int_equal(word_at(w, DATA), 1);
     assert_int_equal(word_at(w, RESERVE), 1);
     worker_destroy(w);
 }
@@ -1211,7 +1236,8 @@ int main(int argc, char **argv)
         t(vector_state_with_bits_that_no_processor_has_does_no_harm),
         t(memory_is_read_and_written_whatever_its_protection),
         t(writing_into_protected_memory_leaves_it_protected),
-        t(a_snapshot_outlives_the_end_of_memory_that_nothing_could_write_to),
+        t(a_snapshot_outlives_the_end_of_memory_that_came_after_the_first_one),
+        t(a_snapshot_keeps_memory_that_was_there_before_it),
         t(instructions_that_not_both_cpus_have_are_not_executed),
         t(workers_share_a_memory_object),
         t(code_changes_with_the_same_memory_at_another_address),
