@@ -13,7 +13,7 @@
  * latest first; a row's parent comes before it. */
 #include "query/dataflow_int.h"
 
-enum { SHORT_STRETCH = 2000, LONG_STRETCH = 1 << 17, MOST_STRETCHES = 200 };
+enum { SHORT_STRETCH = 500, LONG_STRETCH = 8000, MOST_STRETCHES = 1000 };
 
 /* --- items --- */
 

@@ -215,6 +215,7 @@ struct write_hit {
     bool possible;        /* masked or the like: may have left these bytes alone */
     bool read;
 };
+enum { WATCH_STORES = 1, WATCH_LOADS = 2 };
 /** Accesses to memory as it is at the focus: `what` is WATCH_STORES, WATCH_LOADS (by instructions: what the kernel reads is not recorded) or
  * both. Reads are in no index: with WATCH_LOADS every segment of the window is run. */
 struct err *find_accesses(struct query_engine *q, unsigned what, const struct focus *f, gaddr addr, uint64_t len, const struct window *w,

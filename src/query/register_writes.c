@@ -1,9 +1,9 @@
 /* The last write to a register, found without looking at every instruction.
  *
  * Each code block that ever ran has a mask of the registers that it may write. A segment tells which blocks ran in it, so segments
- * without a block that matters are passed over; in the others a log of executed blocks is kept of a stretch that grows, up to the
- * whole segment, and is read backwards. What this finds is only a candidate; that there is nothing behind it is certain: code
- * that was different at another time counts as writing everything. */
+ * without a block that matters are passed over. The others are run again with a log of executed blocks, in pieces between kept states or in
+ * stretches that grow, backwards; the worker keeps only the last of those that matter. What this finds is only a candidate; that there
+ * is nothing behind it is certain: code that may have been different when it ran counts as writing everything. */
 #include "query/uses_int.h"
 
 #include <sys/syscall.h>
@@ -235,38 +235,62 @@ static size_t find_block(const struct history_block *blocks, const struct block_
     return SIZE_MAX;
 }
 
-/* Might any block that ran in the segment have written one of the registers (or if `reads`, read it)? r: a replay that stands in
- * segment `here`. */
-static struct err *segment_matters(struct query_engine *q, struct replay *r, uint32_t here, size_t segment, uint32_t space,
-                                   uint64_t wanted, bool reads, bool *out)
+typedef VEC(struct passed_block) block_list;
+
+/* What is known of the code that ran in a segment. */
+struct segment_code {
+    bool matters;     /* some of it might have written one of the registers (or, if asked for, read it) */
+    bool changing;    /* in the segment itself: it has to be looked at where it ran */
+    block_list passed; /* the blocks that do not matter */
+};
+
+/* The mask of a block, decoded if it was not yet as it is at `before`; NULL: not for this segment. */
+static struct err *mask_for(struct query_engine *q, struct block_masks *m, const struct db_block *b, struct moment before, size_t segment,
+                            struct block_mask **out)
+{
+    size_t count, i = find_block(history_blocks(q->history, &count), m, b);
+    *out = NULL;
+    if (i == SIZE_MAX)
+        return NULL;
+    struct block_mask *known = &m->masks[i - m->first];
+    if (!known->mask) {
+        struct replay *r;
+        uint32_t here = (uint32_t)history_segment_at(q->history, before);
+        writes_around(m, b->pc, b->pc + b->byte_len, here, &known->after, &known->until);
+        if (known->after == here) // before that moment, or behind it
+            return NULL;
+        TRY(state_at(q, before, &r));
+        struct block_effect effect = block_effect(r, m->space, b->pc, b->byte_len, b->insn_count, 0);
+        known->mask = effect.written;
+        known->touched = effect.touched;
+    }
+    if ((known->after == UINT32_MAX || segment > known->after) && segment < known->until)
+        *out = known;
+    return NULL;
+}
+
+/* before: a moment at which there is a state of the space. */
+static struct err *look_at_segment(struct query_engine *q, struct moment before, size_t segment, uint32_t space, uint64_t wanted, bool reads,
+                                   struct segment_code *out)
 {
     struct block_masks *m;
     TRY(masks_of(q, space, &m));
-    size_t count;
-    const struct history_block *blocks = history_blocks(q->history, &count);
     const struct segment *s;
     TRY(history_part(q->history, segment, PART_BLOCKS, &s));
-    *out = true;
-    if (wanted & (reads ? carried_out() | call_registers() : carried_out()))
-        return NULL;
+    out->passed.count = 0;
+    out->changing = false;
+    out->matters = wanted & (reads ? carried_out() | call_registers() : carried_out());
     vec_each (b, &s->blocks) {
         if (b->space != space)
             continue;
-        size_t i = find_block(blocks, m, b);
-        if (i == SIZE_MAX)
-            return NULL;
-        struct block_mask *known = &m->masks[i - m->first];
-        if (!known->mask) {
-            struct block_effect effect = block_effect(r, space, b->pc, b->byte_len, b->insn_count, 0);
-            known->mask = effect.written;
-            known->touched = effect.touched;
-            writes_around(m, b->pc, b->pc + b->byte_len, here, &known->after, &known->until);
-        }
-        bool good = (known->after == UINT32_MAX || segment > known->after) && segment < known->until;
-        if (!good || (reads ? known->touched : known->mask) & wanted)
-            return NULL;
+        struct block_mask *known;
+        TRY(mask_for(q, m, b, before, segment, &known));
+        out->changing |= !known;
+        if (known && !((reads ? known->touched : known->mask) & wanted))
+            vec_push(&out->passed, (struct passed_block){b->pc, b->insn_count});
+        else
+            out->matters = true;
     }
-    *out = false;
     return NULL;
 }
 
@@ -314,142 +338,245 @@ static struct err *last_event_of(struct query_engine *q, uint32_t task, uint64_t
 
 /* --- searching --- */
 
+enum { EFFECTS = 1024 };
+
 struct logged {
     uint32_t space;
-    struct buf rows;
+    struct known_effect {
+        gaddr pc;
+        uint16_t insns;
+        struct block_effect effect;
+    } *effects;                     /* EFFECTS of them, hashed by pc */
+    struct buf blocks;              /* struct block_row */
+    struct buf stores;              /* struct access_row: into code, or near it */
+    VEC(struct addr_range) changed; /* by events */
 };
+
+static void logged_deinit(struct logged *l)
+{
+    free(l->effects);
+    buf_deinit(&l->blocks);
+    buf_deinit(&l->stores);
+    vec_deinit(&l->changed);
+}
 
 static struct err *on_ending(void *ctx, struct replay *r, uint32_t space)
 {
     struct logged *l = ctx;
-    return space == l->space ? worker_take_rows(replay_worker(r, space), NULL, NULL, &l->rows) : NULL;
+    return space == l->space ? worker_take_rows(replay_worker(r, space), &l->stores, NULL, &l->blocks) : NULL;
 }
 
-static struct err *log_blocks(struct replay *r, struct moment until, struct logged *log)
+static void on_wrote(void *ctx, struct replay *r, uint32_t space, gaddr addr, uint64_t len, uint32_t object, uint64_t offset)
 {
-    const struct replay_observer observer = {.ctx = log, .space_ending = on_ending};
+    struct logged *l = ctx;
+    if (space == l->space)
+        vec_push(&l->changed, (struct addr_range){addr, addr + len});
+}
+
+static void on_remapped(void *ctx, struct replay *r, uint32_t space, gaddr start, gaddr end)
+{
+    on_wrote(ctx, r, space, start, end - start, 0, 0);
+}
+
+/* Logs the blocks up to `until`, but those passed over, and what becomes of code that is written in the segment. most: of the last rows; 0: all. */
+static struct err *log_blocks(struct replay *r, const struct block_masks *m, uint32_t segment, struct moment until, const block_list *passed,
+                              size_t most, struct logged *log)
+{
+    enum { MOST_RANGES = 1000 };
+    VEC(struct watch_range) ranges = {0};
+    vec_each (w, &m->writes) {
+        struct watch_range *last = ranges.count ? &ranges.items[ranges.count - 1] : NULL;
+        if (w->segment != segment)
+            continue;
+        if (last && (last->end == w->page || ranges.count == MOST_RANGES))
+            last->end = w->page + PAGE_SIZE;
+        else
+            vec_push(&ranges, (struct watch_range){.space = log->space, .start = w->page, .end = w->page + PAGE_SIZE});
+    }
+    const struct replay_observer observer = {.ctx = log, .space_ending = on_ending, .wrote = on_wrote, .remapped = on_remapped};
     replay_set_observer(r, &observer);
-    const struct consume_request consume = {.blocks = true};
-    TRY(replay_set_mode(r, ENGINE_LOG, &consume));
+    const struct consume_request consume = {.blocks = true, .passed = passed->items, .passed_count = passed->count, .max_rows = most, .keep_last = most};
+    struct err *e = replay_set_watch(r, ranges.items, ranges.count, &consume);
+    vec_deinit(&ranges);
+    TRY(e);
     TRY(replay_run(r, until, UINT64_MAX, NULL));
-    return replay_worker(r, log->space) ? worker_take_rows(replay_worker(r, log->space), NULL, NULL, &log->rows) : NULL;
+    return replay_worker(r, log->space) ? worker_take_rows(replay_worker(r, log->space), &log->stores, NULL, &log->blocks) : NULL;
 }
 
-/* Looks for the last block of [from, until) that may write one of the registers; both in one segment. */
-static struct err *search_stretch(struct query_engine *q, uint32_t task, uint32_t space, uint64_t wanted, struct moment from,
-                                  struct moment until, struct moment *out, bool *found)
+/* Was code of [start, end) changed while blocks were logged? */
+static bool code_changed(const struct logged *l, gaddr start, gaddr end)
 {
-    struct block_masks *m;
-    TRY(masks_of(q, space, &m));
-    uint32_t here = (uint32_t)history_segment_at(q->history, from);
-    struct lease lease;
-    TRY(lend_instead(q, here, from, &lease));
-    struct replay *r = lease.replay;
-    struct logged log = {.space = space};
-    struct err *e = log_blocks(r, until, &log);
-    const struct block_row *row = (const void *)log.rows.data;
-    struct cached {
-        gaddr pc;
-        uint16_t insns;
-        unsigned last;
-        uint64_t mask;
-    };
-    enum { CACHE = 4096 };
-    cleanup(freep) struct cached *cache = xnew_array(struct cached, CACHE);
-    *found = false;
+    const struct access_row *row = (const void *)l->stores.data;
+    for (size_t i = 0; i < l->stores.len / sizeof(*row); i++) {
+        if (row[i].addr < end && row[i].addr + row[i].size > start)
+            return true;
+    }
+    vec_each (c, &l->changed) {
+        if (c->start < end && c->end > start)
+            return true;
+    }
+    return false;
+}
+
+/* The effect of a block that was logged by a replay, which stands where the log ends. */
+static const struct block_effect *effect_of_row(struct replay *r, const struct block_masks *m, uint32_t segment, struct logged *l,
+                                                const struct block_row *row, uint64_t wanted)
+{
+    if (!l->effects)
+        l->effects = xnew_array(struct known_effect, EFFECTS);
+    struct known_effect *known = &l->effects[(row->pc ^ row->pc >> 12) % EFFECTS];
+    if (known->pc == row->pc && known->insns == row->insn_count)
+        return &known->effect;
+    uint32_t after, end;
+    gaddr row_end = row->pc + row->byte_len;
+    writes_around(m, row->pc, row_end, segment, &after, &end);
+    *known = (struct known_effect){row->pc, row->insn_count, {UINT64_MAX, UINT64_MAX, row->insn_count - 1u, 0}};
+    if (after != segment || !code_changed(l, row->pc, row_end))
+        known->effect = block_effect(r, l->space, row->pc, row->byte_len, row->insn_count, wanted);
+    return &known->effect;
+}
+
+/* What is looked for. */
+struct register_search {
+    struct query_engine *q;
+    struct block_masks *masks;
+    uint32_t task, space;
+    uint64_t wanted;
+    struct segment_code code; /* of the segment that is searched */
+};
+
+/* Goes through logged blocks backwards. */
+static void last_of_rows(const struct register_search *s, struct replay *r, uint32_t segment, struct logged *l, struct moment until,
+                         struct moment *out, bool *found)
+{
+    const struct block_row *row = (const void *)l->blocks.data;
     struct moment behind = until; // where the block after this one begins, or its run ends
-    for (size_t i = log.rows.len / sizeof(*row); !e && i-- > 0 && !*found;) {
+    for (size_t i = l->blocks.len / sizeof(*row); i-- > 0 && !*found;) {
         struct moment at = {row[i].stamp, row[i].icount};
-        if (task_running_at(q, at) != task)
+        if (task_running_at(s->q, at) != s->task)
             continue;
         if (behind.event != at.event)
-            behind = (struct moment){at.event, q->event_icount.items[at.event + 1]};
-        if (at.icount + row[i].insn_count < behind.icount && wanted & carried_out()) {
+            behind = (struct moment){at.event, s->q->event_icount.items[at.event + 1]};
+        if (at.icount + row[i].insn_count < behind.icount && s->wanted & carried_out()) {
             *found = true;
             *out = (struct moment){at.event, behind.icount - 1};
             break;
         }
         behind = at;
-        struct cached *c = &cache[(row[i].pc ^ row[i].pc >> 12) % CACHE];
-        if (c->pc != row[i].pc || c->insns != row[i].insn_count) {
-            uint32_t after, end;
-            *c = (struct cached){.pc = row[i].pc, .insns = row[i].insn_count};
-            struct block_effect effect = block_effect(r, space, row[i].pc, row[i].byte_len, row[i].insn_count, wanted);
-            c->mask = effect.written;
-            c->last = effect.last_writer;
-            writes_around(m, row[i].pc, row[i].pc + row[i].byte_len, here, &after, &end);
-            if (after == here) { // it changed in this very segment
-                c->mask = UINT64_MAX;
-                c->last = row[i].insn_count - 1u;
-            }
-        }
-        if (!(c->mask & wanted))
+        const struct block_effect *effect = effect_of_row(r, s->masks, segment, l, &row[i], s->wanted);
+        if (!(effect->written & s->wanted))
             continue;
         *found = true;
-        *out = (struct moment){at.event, at.icount + c->last};
+        *out = (struct moment){at.event, at.icount + effect->last_writer};
     }
-    buf_deinit(&log.rows);
-    return_replay(q, &lease, !e);
+}
+
+/* Looks for the last block of [from, until) that may write one of the registers; both in one segment. most: as log_blocks(). full: that many
+ * were logged, and there may be others. */
+static struct err *search_stretch(const struct register_search *s, struct moment from, struct moment until, size_t most, struct moment *out,
+                                  bool *found, bool *full)
+{
+    static const block_list none;
+    uint32_t segment = (uint32_t)history_segment_at(s->q->history, from);
+    struct lease lease;
+    TRY(lend_instead(s->q, segment, from, &lease));
+    struct logged log = {.space = s->space};
+    struct err *e = log_blocks(lease.replay, s->masks, segment, until, most ? &s->code.passed : &none, most, &log);
+    *found = false;
+    if (!e)
+        last_of_rows(s, lease.replay, segment, &log, until, out, found);
+    *full = most && log.blocks.len / sizeof(struct block_row) >= most;
+    logged_deinit(&log);
+    return_replay(s->q, &lease, !e);
     return e;
+}
+
+/* Are all rows wanted? What the replayer carries out shows by gaps between blocks, and changing code has to be looked at. */
+static bool takes_all_rows(const struct register_search *s)
+{
+    return s->code.changing || s->wanted & carried_out();
+}
+
+/* Where the n-th part of the segment's [start, until) begins that gets a run of its own: at a kept state, but if it takes all rows soon. */
+static struct moment part_before(const struct register_search *s, size_t segment, struct moment start, struct moment until, unsigned n)
+{
+    uint64_t len = FIRST_STRETCH;
+    struct moment from = until;
+    for (unsigned i = 0; i < n; i++)
+        len = len < 1ull << 40 ? len * GROWTH : len;
+    for (unsigned i = 0; i < 1u << (n < 5 ? n : 5) && moment_cmp(from, start) > 0; i++)
+        from = lendable_before(s->q, segment, from);
+    struct moment near = moment_back(s->q, until, len);
+    return takes_all_rows(s) && moment_cmp(near, from) > 0 ? near : from;
+}
+
+/* Looks for the last instruction before *until in the segment which may write one of the registers. */
+static struct err *search_segment(struct register_search *s, size_t segment, struct moment start, struct moment until, struct moment *out,
+                                  bool *found)
+{
+    enum { FEW = 64 };
+    const struct known_task *t = known_task(s->q, s->task);
+    release_state(s->q); // it is one of the kept states
+    for (unsigned n = 0; moment_cmp(start, until) < 0 && !*found; n++) {
+        struct moment from = s->code.matters ? part_before(s, segment, start, until, n) : start;
+        bool full = false;
+        event_no event;
+        TRY(check_cancel(s->q));
+        if (s->code.matters)
+            TRY(search_stretch(s, from, until, takes_all_rows(s) ? 0 : FEW, out, found, &full));
+        if (full && !*found)
+            TRY(search_stretch(s, from, until, 0, out, found, &full));
+        TRY(last_event_of(s->q, s->task, s->wanted, *found ? *out : from, until, &event));
+        if (!event && t && moment_cmp(from, t->start) < 0 && (!*found || moment_cmp(*out, t->start) < 0))
+            event = t->start.event;
+        if (event) {
+            *out = (struct moment){event - 1, s->q->event_icount.items[event]}; // the end of the run before
+            *found = true;
+        }
+        until = from;
+    }
+    return NULL;
 }
 
 struct err *last_register_write(struct query_engine *q, uint32_t task, uint32_t space, uint64_t wanted, struct moment before,
                                 struct moment *out, bool *found)
 {
-    const struct known_task *t = known_task(q, task);
-    size_t segments, at = history_segment_at(q->history, before), here = at;
+    struct register_search s = {.q = q, .task = task, .space = space, .wanted = wanted};
+    size_t segments, at = history_segment_at(q->history, before);
     const struct history_segment *segment = history_segments(q->history, &segments);
     struct moment until = before;
+    struct err *e = masks_of(q, space, &s.masks);
     *found = false;
     if (at > 0 && moment_cmp(segment[at].start, before) >= 0)
         at--;
-    for (;; until = segment[at].start, at--) {
-        TRY(check_cancel(q));
-        bool matters;
-        struct replay *r;
-        struct moment start = segment[at].start;
-        TRY(state_at(q, before, &r));
-        TRY(segment_matters(q, r, (uint32_t)here, at, space, wanted, false, &matters));
-        for (uint64_t len = FIRST_STRETCH; moment_cmp(start, until) < 0; len *= GROWTH) {
-            struct moment from = matters ? moment_back(q, until, len) : start;
-            event_no event;
-            if (matters)
-                TRY(search_stretch(q, task, space, wanted, from, until, out, found));
-            TRY(last_event_of(q, task, wanted, *found ? *out : from, until, &event));
-            if (!event && t && moment_cmp(from, t->start) < 0 && (!*found || moment_cmp(*out, t->start) < 0))
-                event = t->start.event;
-            if (event) {
-                *out = (struct moment){event - 1, q->event_icount.items[event]}; // the end of the run before
-                *found = true;
-            }
-            if (*found)
-                return NULL;
-            until = from;
-        }
+    for (; !e && !*found; until = segment[at--].start) {
+        e = look_at_segment(q, before, at, space, wanted, false, &s.code);
+        if (!e)
+            e = search_segment(&s, at, segment[at].start, until, out, found);
         if (at == 0)
-            return NULL;
+            break;
     }
+    vec_deinit(&s.code.passed);
+    return e;
 }
 
 /* Looks for the first block of [from, until) that may touch one of the registers; both in one segment. */
-static struct err *search_forth(struct query_engine *q, uint32_t task, uint32_t space, uint64_t wanted, struct moment from,
-                                struct moment until, struct moment *out, bool *found)
+static struct err *search_forth(const struct register_search *s, struct moment from, struct moment until, struct moment *out, bool *found)
 {
-    struct block_masks *m;
-    TRY(masks_of(q, space, &m));
-    uint32_t here = (uint32_t)history_segment_at(q->history, from);
+    static const block_list none;
+    uint32_t segment = (uint32_t)history_segment_at(s->q->history, from);
     struct lease lease;
-    TRY(lend_instead(q, here, from, &lease));
-    struct logged log = {.space = space};
-    struct err *e = log_blocks(lease.replay, until, &log);
-    const struct block_row *row = (const void *)log.rows.data;
-    size_t count = log.rows.len / sizeof(*row);
-    bool gaps = wanted & (carried_out() | call_registers()); // what is in no block
+    TRY(lend_instead(s->q, segment, from, &lease));
+    struct logged log = {.space = s->space};
+    struct err *e = log_blocks(lease.replay, s->masks, segment, until, &none, 0, &log);
+    const struct block_row *row = (const void *)log.blocks.data;
+    size_t count = log.blocks.len / sizeof(*row);
+    bool gaps = s->wanted & (carried_out() | call_registers()); // what is in no block
     struct moment reached = from;
     *found = false;
     for (size_t i = 0; !e && i < count && !*found; i++) {
         struct moment at = {row[i].stamp, row[i].icount};
-        if (task_running_at(q, at) != task)
+        if (task_running_at(s->q, at) != s->task)
             continue;
         bool same_run = reached.event == at.event;
         if (gaps && same_run && reached.icount < at.icount) {
@@ -458,39 +585,36 @@ static struct err *search_forth(struct query_engine *q, uint32_t task, uint32_t 
             break;
         }
         reached = (struct moment){at.event, at.icount + row[i].insn_count};
-        uint32_t after, end;
-        struct block_effect effect = block_effect(lease.replay, space, row[i].pc, row[i].byte_len, row[i].insn_count, wanted);
-        writes_around(m, row[i].pc, row[i].pc + row[i].byte_len, here, &after, &end);
-        if (after == here) // it changed in this very segment
-            effect.touched = UINT64_MAX, effect.first_toucher = 0;
-        if (!(effect.touched & wanted))
+        const struct block_effect *effect = effect_of_row(lease.replay, s->masks, segment, &log, &row[i], s->wanted);
+        if (!(effect->touched & s->wanted))
             continue;
         *found = true;
-        *out = (struct moment){at.event, at.icount + effect.first_toucher};
+        *out = (struct moment){at.event, at.icount + effect->first_toucher};
         if (moment_cmp(*out, from) < 0)
             *out = from;
     }
-    buf_deinit(&log.rows);
-    return_replay(q, &lease, !e);
+    logged_deinit(&log);
+    return_replay(s->q, &lease, !e);
     return e;
 }
 
 struct err *next_register_use(struct query_engine *q, uint32_t task, uint32_t space, uint64_t wanted, struct moment from,
                               struct moment until, struct moment *out, bool *found)
 {
-    size_t at = history_segment_at(q->history, from);
-    bool matters;
-    struct replay *r;
+    struct register_search s = {.q = q, .task = task, .space = space, .wanted = wanted};
     *found = false;
-    TRY(state_at(q, from, &r));
-    TRY(segment_matters(q, r, (uint32_t)at, at, space, wanted, true, &matters));
-    for (uint64_t len = FIRST_STRETCH; matters && !*found && moment_cmp(from, until) < 0; len *= GROWTH) {
+    struct err *e = masks_of(q, space, &s.masks);
+    if (!e)
+        e = look_at_segment(q, from, history_segment_at(q->history, from), space, wanted, true, &s.code);
+    for (uint64_t len = FIRST_STRETCH; !e && s.code.matters && !*found && moment_cmp(from, until) < 0; len *= GROWTH) {
         struct moment end = moment_forth(q, from, len);
         if (moment_cmp(end, until) > 0)
             end = until;
-        TRY(check_cancel(q));
-        TRY(search_forth(q, task, space, wanted, from, end, out, found));
+        e = check_cancel(q);
+        if (!e)
+            e = search_forth(&s, from, end, out, found);
         from = end;
     }
-    return NULL;
+    vec_deinit(&s.code.passed);
+    return e;
 }

@@ -210,7 +210,10 @@ struct err *stretch_run(struct query_engine *q, struct moment from, struct momen
         step->row = (const void *)(out->rows.data + (uintptr_t)step->row);
     vec_each (step, &out->initial)
         step->row = (const void *)(out->rows.data + (uintptr_t)step->row);
-    if (out->steps.count)
+    bool sorted = true; // as they are where one worker ran
+    for (size_t i = 1; i < out->steps.count && sorted; i++)
+        sorted = by_time(&out->steps.items[i - 1], &out->steps.items[i]) <= 0;
+    if (!sorted)
         qsort(out->steps.items, out->steps.count, sizeof(out->steps.items[0]), by_time);
     return NULL;
 }

@@ -128,7 +128,8 @@ static struct err *watch(struct uses *u, struct replay *r, struct moment from, s
     struct taking t = {from, best};
     const struct replay_observer observer = {.ctx = &t, .space_ending = on_ending};
     replay_set_observer(r, &observer);
-    struct err *e = replay_set_watch(r, ranges.items, ranges.count, WATCH_STORES | WATCH_LOADS, 1, false);
+    const struct consume_request consume = {.loads = true, .max_rows = 1};
+    struct err *e = replay_set_watch(r, ranges.items, ranges.count, &consume);
     vec_deinit(&ranges);
     TRY(e);
     bool stopped;

@@ -248,7 +248,9 @@ static struct err *gather_rows(struct replay *r, unsigned what, struct moment un
     }
     const struct replay_observer observer = {.ctx = t, .space_ending = on_ending};
     replay_set_observer(r, &observer);
-    struct err *e = replay_set_watch(r, ranges.items, ranges.count, what, t->max_rows, !t->forward);
+    const struct consume_request consume = {.loads = what & WATCH_LOADS, .no_stores = !(what & WATCH_STORES), .max_rows = t->max_rows,
+                                            .keep_last = !t->forward};
+    struct err *e = replay_set_watch(r, ranges.items, ranges.count, &consume);
     vec_deinit(&ranges);
     TRY(e);
     bool stopped; // a consumer that is full stops the run

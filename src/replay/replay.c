@@ -327,17 +327,12 @@ struct err *replay_set_mode(struct replay *r, enum engine_mode mode, const struc
     return NULL;
 }
 
-struct err *replay_set_watch(struct replay *r, const struct watch_range *ranges, size_t count, unsigned what, size_t max_rows,
-                             bool keep_last)
+struct err *replay_set_watch(struct replay *r, const struct watch_range *ranges, size_t count, const struct consume_request *consume)
 {
-    TRY(replay_set_mode(r, what & WATCH_LOADS ? ENGINE_LOG_LOADS : ENGINE_LOG, NULL));
+    TRY(replay_set_mode(r, consume->loads ? ENGINE_LOG_LOADS : ENGINE_LOG, consume));
     for (size_t i = 0; i < count; i++)
         vec_push(&r->watches, ranges[i]);
     r->watching = true;
-    r->consume.loads = what & WATCH_LOADS;
-    r->consume.no_stores = !(what & WATCH_STORES);
-    r->consume.max_rows = max_rows;
-    r->consume.keep_last = keep_last;
     vec_each (s, &r->spaces) {
         (*s)->watch_stale = true;
         TRY(space_refresh_watch(r, *s));

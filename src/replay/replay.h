@@ -154,19 +154,17 @@ struct replay_observer {
 void replay_set_observer(struct replay *r, const struct replay_observer *observer);
 
 /** Selects translation mode for all runs from now on; with the log variants `consume` (copied, applied to all workers, also
- * future ones; NULL: nothing is gathered). With ENGINE_INDEX workers begin to gather for the index afresh, with empty
+ * future ones; what it points to is borrowed until the next call; NULL: nothing is gathered). With ENGINE_INDEX workers begin to gather for the index afresh, with empty
  * stacks of calls; signal handlers are put on them, too. Rows carry stamp = event, icount = instructions since that event: the moment
  * before the instruction. The running task of a stamp is that of event stamp + 1. */
 struct err *replay_set_mode(struct replay *r, enum engine_mode mode, const struct consume_request *consume) nodiscard;
-/** With ENGINE_LOG, or ENGINE_LOG_LOADS if `what` has WATCH_LOADS, and watches: physical ranges instead of consume->watch, kept right while mappings change. A range is
- * either in a space's private memory (object 0) or in a shared object (space 0; start, end are offsets). */
+/** With ENGINE_LOG, or ENGINE_LOG_LOADS if consume->loads, and watches: physical ranges instead of consume->watch, kept right while mappings
+ * change. A range is either in a space's private memory (object 0) or in a shared object (space 0; start, end are offsets). */
 struct watch_range {
     uint32_t space, object;
     uint64_t start, end;
 };
-enum { WATCH_STORES = 1, WATCH_LOADS = 2 };
-struct err *replay_set_watch(struct replay *r, const struct watch_range *ranges, size_t count, unsigned what, size_t max_rows,
-                             bool keep_last) nodiscard;
+struct err *replay_set_watch(struct replay *r, const struct watch_range *ranges, size_t count, const struct consume_request *consume) nodiscard;
 
 /* Gets a translated block as text, for people: a line about it, then its instructions beside those of the host that they became. */
 typedef void block_teller(void *ctx, const char *text);

@@ -4,7 +4,7 @@
 #include "worker/code.h"
 #include "worker/rows.h"
 
-enum { MAX_WATCH = 1024 };
+enum { MAX_WATCH = 1024, PASSED_BITS = 15, PASSED_SLOTS = 1 << PASSED_BITS };
 
 static struct {
     bool calls, blocks, keep_last;
@@ -14,6 +14,10 @@ static struct {
     struct addr_range watch[MAX_WATCH];
     uint64_t watch_min, watch_max;
 } want;
+
+/* Blocks of which no row is wanted: a table of keys, 0 where nothing is; twice as large as it gets full. */
+static uint64_t passed[PASSED_SLOTS];
+static uint64_t passed_count;
 
 static struct rows streams[STREAM_LOGGED];
 static uint64_t clock_stamp, clock_base;
@@ -64,6 +68,38 @@ static bool watched(uint64_t start, uint64_t end)
     return false;
 }
 
+/* --- blocks that are passed over --- */
+
+static uint64_t passed_key(uint64_t pc, uint64_t insn_count)
+{
+    return pc ^ insn_count << 48;
+}
+
+/* Where the key is, or is to be. */
+static uint64_t *passed_slot(uint64_t key)
+{
+    uint64_t at = key * 0x9e3779b97f4a7c15ull >> (64 - PASSED_BITS);
+    while (passed[at] && passed[at] != key)
+        at = (at + 1) % PASSED_SLOTS;
+    return &passed[at];
+}
+
+static inline bool is_passed(const struct block_info *b)
+{
+    return passed_count && *passed_slot(passed_key(b->pc, b->insn_count));
+}
+
+static void set_passed(const struct passed_block *all, uint64_t count)
+{
+    if (passed_count)
+        __builtin_memset(passed, 0, sizeof(passed));
+    passed_count = count < WORKER_MOST_PASSED ? count : WORKER_MOST_PASSED;
+    for (uint64_t i = 0; i < passed_count; i++) {
+        uint64_t key = passed_key(all[i].pc, all[i].insn_count);
+        *passed_slot(key) = key;
+    }
+}
+
 /* --- the pass over the log --- */
 
 /* [addr, addr + size) was accessed. False: the run is to stop. */
@@ -111,7 +147,7 @@ static bool end_cut_accesses(const struct block_info *b, const uint64_t *slots, 
 static bool take_record(const struct block_info *b, const uint64_t *slots, uint64_t at, uint32_t done)
 {
     bool go_on = true;
-    if (want.blocks && done) {
+    if (want.blocks && done && (done < b->insn_count || !is_passed(b))) {
         struct block_row row = {clock_stamp, at, b->pc, (uint16_t)done,
                                 done < b->insn_count ? code_prefix_len(b, done) : b->byte_len, run_slot};
         go_on &= add_row(STREAM_BLOCKS, &row);
@@ -158,9 +194,9 @@ static bool consume(void *ctx, const uint8_t *log, size_t len, uint64_t icount, 
         bool cut = log >= end && last_insns < b->insn_count;
         bool strings = b->slot_count != b->access_count;
         bool calls = want.calls && (b->end == END_CALL || b->end == END_INDIRECT_CALL);
-        if (__builtin_expect(cut || strings || calls || want.blocks || any_cut, 0)) {
+        if (__builtin_expect(cut || strings || calls || any_cut || (want.blocks && !is_passed(b)), 0)) {
             go_on &= take_record(b, slots, at, cut ? last_insns : b->insn_count);
-        } else {
+        } else if (want.watch_count) {
             for (uint32_t i = 0; i < b->access_count; i++) {
                 const struct access_desc *d = &b->accesses[i];
                 go_on &= accessed(b->pc, slots[i], d->size, d->kind, at + d->insn);
@@ -188,6 +224,7 @@ void consume_select(const struct wire_command *c, const uint8_t *window)
     want.keep_last = c->consume.keep_last;
     want.max_rows = c->consume.max_rows;
     want.watch_count = c->consume.watch_count < MAX_WATCH ? c->consume.watch_count : MAX_WATCH;
+    set_passed((const void *)(window + want.watch_count * sizeof(want.watch[0])), c->consume.passed_count);
     want.watch_min = UINT64_MAX;
     want.watch_max = 0;
     for (uint64_t i = 0; i < want.watch_count; i++) {

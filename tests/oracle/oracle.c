@@ -446,7 +446,7 @@ static void check_states(struct query_engine *q)
 /* The same rows, some at a time from one end of the recording: none is missing between two pages, and there are more where it says so not. */
 static void check_pages(struct query_engine *q, const char *addr, const struct sample *last, json_t *rows, bool forward)
 {
-    enum { MOST = 60 };
+    enum { MOST = 9 };
     size_t n = json_array_size(rows), at = 0;
     struct moment from = forward ? (struct moment){0} : last->m;
     for (bool more = true; more && at < n && at < MOST;) {
