@@ -82,12 +82,34 @@ struct err *prepare_frame(struct replay *r, const struct frame *f)
     return NULL;
 }
 
-static struct err *set_break(struct space *s, gaddr pc)
+/* rax: stop only with this in RAX; 0: always. */
+static struct err *set_break(struct space *s, gaddr pc, uint64_t rax)
 {
-    if (s->break_set == pc)
+    if (s->break_set == pc && s->break_rax == rax)
         return NULL;
     s->break_set = pc;
-    return worker_set_breaks(s->worker, &pc, pc ? 1 : 0);
+    s->break_rax = rax;
+    return worker_set_breaks(s->worker, &pc, pc ? 1 : 0, rax ? &rax : NULL);
+}
+
+/* What is looked at after a run, as a rule: the page of thread-locals if it may have to make room for another thread's, the header of the
+ * buffer, the area of restartable sequences. Memory that others share may change without us. */
+static void peek_at(struct space *s, const struct task *task)
+{
+    enum { HEADER_LEN = 32, RSEQ_LEN = 20 };
+    const struct addr_range likely[WORKER_PEEKS] = {
+        {RR_THREAD_LOCALS, RR_THREAD_LOCALS + (s->task_count > 1 ? PAGE_SIZE : 0)},
+        {task->syscallbuf, task->syscallbuf + (task->syscallbuf ? HEADER_LEN : 0)},
+        {task->rseq, task->rseq + (task->rseq ? RSEQ_LEN : 0)},
+    };
+    struct addr_range ranges[WORKER_PEEKS];
+    size_t count = 0;
+    for (size_t i = 0; i < WORKER_PEEKS; i++) {
+        const struct mapping *m = likely[i].start < likely[i].end ? space_mapping_at(s, likely[i].start) : NULL;
+        if (m && !m->object && likely[i].end <= m->end)
+            ranges[count++] = likely[i];
+    }
+    worker_peek(s->worker, ranges, count);
 }
 
 /* A system call instruction in the rr page that is no event of the trace. Returns false if it is none of these. */
@@ -326,7 +348,8 @@ struct err *reach_frame(struct replay *r, const struct frame *f, uint64_t max_ic
         task->dying |= how == HOW_MATCH;
         return NULL;
     }
-    TRY(set_break(s, address));
+    TRY(set_break(s, address, flush_value));
+    peek_at(s, task);
     task->ptrace_entered = false;
     uint64_t left = max_icount;
     for (;;) {

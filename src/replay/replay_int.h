@@ -49,6 +49,7 @@ struct space {
     gaddr globals;             /* preload_globals, 0 before rrcall_init_preload */
     gaddr breakpoint_insn;     /* where the preload library commits a record */
     gaddr break_set;           /* the address given to worker_set_breaks, 0: none */
+    uint64_t break_rax;        /* with it; 0: any */
     bool watch_stale;
     bool is_32bit;             /* of a 32-bit program: its worker runs nothing and maps nothing (passed_over.c) */
 };

@@ -179,6 +179,7 @@ static struct err *make_worker(struct replay *r, struct space *s, struct restori
     }
     TRY(copy_worker(how->help.near, from, &s->worker));
     s->break_set = from->break_set;
+    s->break_rax = from->break_rax;
     return space_switch_mappings(r, s, from, s, &how->anew.items[how->anew.count - 1]);
 }
 

@@ -336,6 +336,7 @@ static struct err *restore_space(struct replay *r, struct space *s, const struct
     *s = *old;
     s->worker = was.worker;
     s->break_set = was.break_set;
+    s->break_rax = was.break_rax;
     s->watch_stale = true;
     s->maps.items = xmemdup(old->maps.items, old->maps.count * sizeof(old->maps.items[0]));
     s->maps.cap = old->maps.count;

@@ -500,7 +500,7 @@ struct err *space_write(struct replay *r, struct space *s, gaddr addr, const voi
     if (addr + len < addr)
         return err_new(ERR_FORMAT, "a write of %llu bytes at %#llx wraps around", (unsigned long long)len,
                        (unsigned long long)addr);
-    gaddr known = addr; // up to here there is memory, and nobody else's
+    gaddr known = addr; // up to here nobody else has this memory
     for (size_t i = first_behind(s, addr); i < s->maps.count && s->maps.items[i].start < addr + len; i++) {
         const struct mapping *m = &s->maps.items[i];
         gaddr from = m->start > addr ? m->start : addr, to = m->end < addr + len ? m->end : addr + len;
@@ -508,7 +508,7 @@ struct err *space_write(struct replay *r, struct space *s, gaddr addr, const voi
             snapshots_before_shared_write(r, m->object, m->offset + (from - m->start), to - from);
             r->code_space = r->code_space == s->uid ? s->uid : 0;
         }
-        if (m->kind == MAPPING_ANON && from == known)
+        if (!m->object && from == known)
             known = to;
     }
     TRY((known == addr + len ? worker_queue_write : worker_write)(s->worker, addr, bytes, len));

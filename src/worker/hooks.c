@@ -16,6 +16,8 @@ struct hook {
 static struct hook hooks[MAX_HOOKS]; /* by pc */
 static uint64_t break_pcs[MAX_BREAKS];
 static size_t hook_count, break_count;
+static bool breaks_armed, break_if_rax;
+static uint64_t break_rax;
 static struct hook_memory hook_memory[MAX_MEMORY];
 static uint64_t print_lens[HOOK_MAX_PRINTS];
 static uint64_t memory_count, print_count, hook_rows, max_rows;
@@ -61,8 +63,14 @@ static void set_all_breaks(void)
     engine_set_breaks(all, n);
 }
 
-void hooks_set_breaks(const uint64_t *pcs, uint64_t count)
+/* Addresses that are given up stay with the engine until there are others: as a rule they come again, and a change costs translations. */
+void hooks_set_breaks(const uint64_t *pcs, uint64_t count, const uint64_t *rax)
 {
+    breaks_armed = count != 0;
+    break_if_rax = rax != NULL;
+    break_rax = rax ? *rax : 0;
+    if (!count || (count == break_count && __builtin_memcmp(pcs, break_pcs, count * sizeof(pcs[0])) == 0))
+        return;
     break_count = count < MAX_BREAKS ? count : MAX_BREAKS;
     for (size_t i = 0; i < break_count; i++)
         break_pcs[i] = pcs[i];
@@ -168,10 +176,12 @@ static const struct hook *find_hook(uint64_t pc)
     return low < hook_count && hooks[low].pc == pc ? &hooks[low] : NULL;
 }
 
-bool hooks_is_break(uint64_t pc)
+bool hooks_is_break(const struct regs *regs)
 {
+    if (!breaks_armed || (break_if_rax && regs->r[UREG_RAX] != break_rax))
+        return false;
     for (size_t i = 0; i < break_count; i++) {
-        if (break_pcs[i] == pc)
+        if (break_pcs[i] == regs->r[UREG_RIP])
             return true;
     }
     return false;
@@ -312,7 +322,7 @@ static bool at_break(void *ctx, const struct engine_task *task, uint64_t icount)
         stopped_at_icount = now;
         run->enough = !hit(task, run->slot, now, hook);
     }
-    if (icount && hooks_is_break(pc)) {
+    if (icount && hooks_is_break(&task->regs)) {
         run->enough = false;
         return true;
     }

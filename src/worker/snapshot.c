@@ -20,6 +20,7 @@ static uint32_t *free_copies;
 static uint32_t free_count, copy_count; /* copy_count: numbers ever given out; 0 is none */
 static uint32_t taken;       /* bit per snapshot */
 static uint32_t newest;      /* the one taken or restored last */
+static uint32_t era = 1;     /* counts snapshot_forget() */
 static bool broken, restoring;
 
 static struct {
@@ -57,6 +58,7 @@ void snapshot_forget(void)
     }
     page_count = free_count = copy_count = taken = task_copy_count = 0;
     broken = restoring = false;
+    era++;
 }
 
 static uint32_t *hash_slot(uint64_t addr)
@@ -156,16 +158,31 @@ bool snapshot_add(const uint64_t *list, uint64_t count)
     return !broken;
 }
 
-void snapshot_before(uint64_t start, uint64_t end)
+static void add_mapped(uint64_t start, uint64_t end, uint32_t but_era)
 {
     uint32_t changed = 0;
     uint64_t page = start & ~(uint64_t)(PAGE_SIZE - 1);
     if (!taken || restoring)
         return;
-    while (!broken && (page = snapshot_host_next_mapped(page, end)) < end) {
+    while (!broken && (page = snapshot_host_next_mapped(page, end, but_era)) < end) {
         broken = changed++ == MAX_CHANGED || !add_page(page);
         page += PAGE_SIZE;
     }
+}
+
+void snapshot_before_write(uint64_t start, uint64_t end)
+{
+    add_mapped(start, end, 0);
+}
+
+void snapshot_before_discard(uint64_t start, uint64_t end)
+{
+    add_mapped(start, end, era);
+}
+
+uint32_t snapshot_era(void)
+{
+    return taken ? era : 0;
 }
 
 static void drop(uint32_t idx)

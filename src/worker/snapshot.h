@@ -11,15 +11,20 @@
 /** Copies from or to guest memory whatever its protection; translations of what is written are dropped. Reads only what the recording has
  * mapped. Bytes copied. */
 uint64_t snapshot_host_copy(uint64_t addr, uint8_t *bytes, uint64_t len, bool write);
-/** The first mapped address in [addr, end), else end. */
-uint64_t snapshot_host_next_mapped(uint64_t addr, uint64_t end);
+/** The first mapped address in [addr, end), but in private mappings that were made in an era (0: in all), else end. */
+uint64_t snapshot_host_next_mapped(uint64_t addr, uint64_t end, uint32_t but_era);
 struct engine_task *snapshot_host_task(uint32_t slot); /* made if there is none */
 
 void snapshot_init(void);
 /** Pages that the program may change from now on. False: too many. */
 bool snapshot_add(const uint64_t *pages, uint64_t count);
-/** Something else than the program is about to change or unmap [start, end). */
-void snapshot_before(uint64_t start, uint64_t end);
+/** Something else than the program is about to write to [start, end). */
+void snapshot_before_write(uint64_t start, uint64_t end);
+/** [start, end) is about to be unmapped, mapped anew, or made what it was when it was mapped. */
+void snapshot_before_discard(uint64_t start, uint64_t end);
+/** The time in which snapshots are not forgotten; 0: there are none. A private mapping made in this era holds what it held when it was made
+ * but for pages of the set, since all who write name the page: made anew it is the same, and nothing of it has to be kept. */
+uint32_t snapshot_era(void);
 /** Keeps the pages of the set and the vector state of tasks as snapshot `idx`, 0 to WORKER_SNAPSHOTS - 1. False: no room, or changes
  * were too many to be kept since the last snapshot_forget(). tasks: WORKER_MAX_TASKS. */
 bool snapshot_take(uint32_t idx, struct engine_task *const *tasks);

@@ -127,7 +127,7 @@ void steps_run(struct engine_task *task, uint32_t slot, const struct engine_requ
             break;
         }
         // The next piece would pass a break address at which it begins.
-        if (hooks_is_break(task->regs.r[UREG_RIP])) {
+        if (hooks_is_break(&task->regs)) {
             out->reason = STOP_BREAK;
             break;
         }

@@ -105,14 +105,14 @@ TEST(a_run_in_steps_ends_as_any_other)
         assert_int_equal(stop.reason, STOP_TICKS);
         assert_int_equal(stop.ticks, 3);
         // A break address; the run that begins there passes it once.
-        assert_ok(worker_set_breaks(w, (const gaddr[]){CODE + 7}, 1));
+        assert_ok(worker_set_breaks(w, (const gaddr[]){CODE + 7}, 1, NULL));
         stop = run(w, &all, NULL, &out);
         assert_int_equal(stop.reason, STOP_BREAK);
         assert_int_equal(stop.icount, 1);
         stop = run(w, &all, NULL, &out);
         assert_int_equal(stop.reason, STOP_BREAK);
         assert_int_equal(stop.icount, 2);
-        assert_ok(worker_set_breaks(w, NULL, 0));
+        assert_ok(worker_set_breaks(w, NULL, 0, NULL));
     }
     worker_destroy(w);
 }

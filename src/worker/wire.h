@@ -26,10 +26,18 @@ enum wire_stream { STREAM_ACCESSES, STREAM_CALLS, STREAM_BLOCKS, STREAM_LOGGED, 
 
 enum wire_snapshot { SNAPSHOT_ADD, SNAPSHOT_TAKE, SNAPSHOT_RESTORING, SNAPSHOT_RESTORE, SNAPSHOT_FORGET };
 
+/* Memory that is read along with a run, when it has stopped. */
+enum { WIRE_PEEKS = 3 };
+struct wire_peek {
+    uint64_t addr;
+    uint32_t len, at; /* at: in the room for peeks */
+};
+
 struct wire_run {
     struct engine_request request;
     struct regs regs;
     bool set_regs;
+    struct wire_peek peeks[WIRE_PEEKS]; /* len 0: none */
 };
 
 struct wire_command {
@@ -70,12 +78,30 @@ struct wire_reply {
     uint64_t value, done;
     struct engine_result result;
     struct regs regs;
+    uint32_t peeked[WIRE_PEEKS]; /* bytes read */
 };
 
-/* A command that needs no answer, in the queue: it is obeyed before the next command. `len` bytes follow, and padding to 8. */
+/* A command that needs no answer, in the queue: it is obeyed before the next command. `len` bytes follow, and padding to 8:
+ * WIRE_WRITE: data. WIRE_EXPECT: u64 bytes, all of these pages will be written. WIRE_CLOCK: u64 icount. WIRE_BREAKS: struct wire_breaks and
+ * addresses. WIRE_SET_XSTATE: an image, or nothing. WIRE_MAP (of anonymous memory), WIRE_UNMAP, WIRE_PROTECT, WIRE_DONTNEED:
+ * struct wire_range. */
 struct wire_queued {
-    uint32_t op, len; /* WIRE_WRITE, WIRE_BREAKS, WIRE_CLOCK or WIRE_EXPECT (u64 bytes: all of these pages will be written) */
-    uint64_t start;
+    uint32_t op, len;
+    uint64_t start; /* address, stamp or slot */
+};
+struct wire_breaks {
+    uint64_t rax; /* runs stop only if RAX is this, if `if_rax` */
+    uint32_t if_rax, pad;
+};
+struct wire_range {
+    uint64_t end;
+    int32_t prot, pad;
+};
+/* The first queued command that failed: what comes behind a failure is of no use. */
+struct wire_failure {
+    uint32_t op; /* 0 with error 0: none */
+    int32_t error;
+    uint64_t start, end; /* WIRE_WRITE: start is the address that has no memory */
 };
 
 struct wire_control {
@@ -84,14 +110,15 @@ struct wire_control {
     uint32_t answered;           /* futex: number of the last command answered; WIRE_DEAD: the worker gave up */
     uint32_t coordinator_sleeps;
     uint32_t queued;             /* bytes of the queue that come before this command */
-    uint64_t queue_failed;       /* address of a queued write which had no memory; 0: none */
+    struct wire_failure failure; /* of the queue */
     struct wire_command command;
     struct wire_reply reply;
 };
 #define WIRE_DEAD 0xffffffffu
 
-/* Behind the bulk data come the control page and the queue. */
-enum { WINDOW_LEN = 4 << 20, CONTROL_LEN = PAGE_SIZE, QUEUE_LEN = 64 << 10, SHARED_LEN = WINDOW_LEN + CONTROL_LEN + QUEUE_LEN };
+/* Behind the bulk data come the control page, the room for peeks and the queue. */
+enum { WINDOW_LEN = 4 << 20, CONTROL_LEN = PAGE_SIZE, PEEK_LEN = 2 * PAGE_SIZE, QUEUE_LEN = 128 << 10,
+       PEEK_AT = WINDOW_LEN + CONTROL_LEN, QUEUE_AT = PEEK_AT + PEEK_LEN, SHARED_LEN = QUEUE_AT + QUEUE_LEN };
 _Static_assert(sizeof(struct wire_control) <= CONTROL_LEN, "the control page is too small");
 
 /* How to wait. Sleeping and being woken costs some 10 us, and several times that where processors are virtual and idle; but a side
@@ -123,11 +150,11 @@ static inline bool wire_spin(const uint32_t *word, uint32_t old, struct wire_pat
     return false;
 }
 
-/* What a new worker finds at its start; written by the coordinator, which leaves the window alone until the first answer. */
+/* What a new worker finds at its start; layout.used is the first thing in the heap. */
 struct wire_boot {
     struct engine_layout layout;
     struct addr_range keep;       /* image, stack, heap, window: all that stays mapped */
-    uint64_t window, heap, heap_len; /* layout.used is in the window at first */
+    uint64_t window, heap, heap_len;
     int32_t socket;
     int32_t lifeline; /* read end of a pipe that is never written: when nobody holds the other end, SIGKILL comes */
 };

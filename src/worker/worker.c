@@ -22,7 +22,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-enum { STACK_LEN = 1 << 20, MEBI = 1 << 20,
+enum { STACK_LEN = 1 << 20, MEBI = 1 << 20, MAX_USED = 1 << 18,
        COPY_LEN = 128 << 10 /* copied at a time: the first use of each page of the window costs a fault on either side */ };
 #define HEAP_LEN      (64ull << 30)
 #define TOP_OF_MEMORY 0x7ffffffff000ull
@@ -38,6 +38,9 @@ struct worker {
     uint32_t posted; /* number of the last command */
     uint32_t queued; /* bytes in the queue */
     struct wire_patience patience;
+    struct wire_peek peeks[WIRE_PEEKS];
+    struct addr_range peeked[WIRE_PEEKS]; /* of these the room for peeks holds what is there now */
+    struct wire_failure failure; /* of something that was queued */
     bool dead;
     bool reaped;     /* guarded by children_lock, as are status and next */
     int status;
@@ -268,7 +271,7 @@ static void let_go(int lifeline, int pid, int socket)
 enum { NO_MEMORY = 96 }; /* exit status */
 
 /* The child, still a copy of the coordinator: lays out the worker's memory and goes there. Nothing here may fail quietly. */
-static void become_worker(const struct wire_boot *boot, const struct loader_image *image, int window_fd)
+static void become_worker(const struct wire_boot *boot, const struct loader_image *image, int window_fd, const struct addr_range *used)
 {
     uint64_t base = boot->keep.start;
     // libc has registered restartable sequences in memory that is about to go (rseq(2)).
@@ -293,6 +296,9 @@ static void become_worker(const struct wire_boot *boot, const struct loader_imag
         _exit(NO_MEMORY);
     struct wire_boot *copy = (struct wire_boot *)(uintptr_t)stack;
     memcpy(copy, boot, sizeof(*boot));
+    copy->layout.used = (struct addr_range *)(uintptr_t)boot->heap;
+    if (boot->layout.used_count)
+        memcpy((void *)(uintptr_t)boot->heap, used, boot->layout.used_count * sizeof(*used));
     __asm__ volatile("mov %0, %%rsp\n"
                      "xor %%ebp, %%ebp\n"
                      "call *%1\n"
@@ -305,8 +311,8 @@ static void become_worker(const struct wire_boot *boot, const struct loader_imag
 struct err *worker_create(const struct addr_range *used, size_t used_count, struct worker **out)
 {
     uint64_t image_len;
-    if (used_count > WINDOW_LEN / sizeof(*used))
-        return err_new(ERR_LIMIT, "%zu ranges of memory; at most %zu", used_count, WINDOW_LEN / sizeof(*used));
+    if (used_count > MAX_USED)
+        return err_new(ERR_LIMIT, "%zu ranges of memory; at most %d", used_count, MAX_USED);
     TRY(loader_image_len(&image_len));
     struct wire_boot boot = {0};
     TRY(choose_layout(used, used_count, image_len, &boot));
@@ -325,8 +331,6 @@ struct err *worker_create(const struct addr_range *used, size_t used_count, stru
     uint8_t *window;
     TRY(make_window(&window_fd, &window));
     cleanup(closep) int window_guard = window_fd;
-    if (used_count)
-        memcpy(window, used, used_count * sizeof(*used));
     int life[2];
     struct err *e = make_lifeline(life);
     if (e) {
@@ -346,7 +350,7 @@ struct err *worker_create(const struct addr_range *used, size_t used_count, stru
         sigset_t none;
         sigemptyset(&none);
         sigprocmask(SIG_SETMASK, &none, NULL);
-        become_worker(&boot, image, window_fd);
+        become_worker(&boot, image, window_fd, used);
     }
     sigprocmask(SIG_SETMASK, &old, NULL);
     if (pid < 0) {
@@ -488,18 +492,38 @@ static bool await_answer(struct worker *w, struct wire_control *control)
     }
 }
 
+static struct err *queue_error(const struct wire_failure *f)
+{
+    static const char *const names[] = {[WIRE_MAP] = "map", [WIRE_UNMAP] = "unmap", [WIRE_PROTECT] = "protect",
+                                        [WIRE_DONTNEED] = "discard"};
+    if (f->op >= sizeof(names) / sizeof(names[0]) || !names[f->op])
+        return err_new(ERR_FAULT, "no memory to write at %#llx", (unsigned long long)f->start);
+    errno = f->error;
+    return err_os("cannot %s %#llx-%#llx of the recorded program", names[f->op], (unsigned long long)f->start,
+                  (unsigned long long)f->end);
+}
+
+static void forget_peeked(struct worker *w)
+{
+    memset(w->peeked, 0, sizeof(w->peeked));
+}
+
 static struct err *exchange_fds(struct worker *w, const struct wire_command *c, const int *fds, size_t fd_count,
                                 struct wire_reply *reply)
 {
     if (w->dead)
         return err_new(ERR_OS, "worker died before");
+    if (w->failure.error)
+        return queue_error(&w->failure);
+    if (c->op != WIRE_READ)
+        forget_peeked(w);
     if (fd_count && !send_fds(w, fds, fd_count))
         return died(w);
     struct wire_control *control = (struct wire_control *)(void *)(w->window + WINDOW_LEN);
     memcpy(&control->command, c, sizeof(*c));
     control->command.fd_count = (uint32_t)fd_count;
     control->queued = w->queued;
-    control->queue_failed = 0;
+    control->failure = (struct wire_failure){0};
     w->queued = 0;
     if (++w->posted == WIRE_DEAD)
         w->posted = 1;
@@ -509,8 +533,8 @@ static struct err *exchange_fds(struct worker *w, const struct wire_command *c, 
     if (!await_answer(w, control))
         return died(w);
     memcpy(reply, &control->reply, sizeof(*reply));
-    uint64_t failed = control->queue_failed;
-    return failed ? err_new(ERR_FAULT, "no memory to write at %#llx", (unsigned long long)failed) : NULL;
+    w->failure = control->failure;
+    return w->failure.error ? queue_error(&w->failure) : NULL;
 }
 
 static struct err *exchange(struct worker *w, const struct wire_command *c, struct wire_reply *reply)
@@ -519,16 +543,39 @@ static struct err *exchange(struct worker *w, const struct wire_command *c, stru
 }
 
 /* Room for a queued command's data, or NULL: the queue is full, or the worker is dead. */
-static void *enqueue(struct worker *w, uint32_t op, uint64_t start, size_t len)
+static void *enqueue_if_room(struct worker *w, uint32_t op, uint64_t start, size_t len)
 {
     struct wire_queued q = {.op = op, .len = (uint32_t)len, .start = start};
     size_t padded = (len + 7) & ~(size_t)7;
     if (w->dead || len > QUEUE_LEN || sizeof(q) + padded > QUEUE_LEN - w->queued)
         return NULL;
-    uint8_t *at = w->window + WINDOW_LEN + CONTROL_LEN + w->queued;
+    uint8_t *at = w->window + QUEUE_AT + w->queued;
     memcpy(at, &q, sizeof(q));
     w->queued += (uint32_t)(sizeof(q) + padded);
     return at + sizeof(q);
+}
+
+/* The same; a full queue is emptied by a command of no effect. */
+static struct err *enqueue(struct worker *w, uint32_t op, uint64_t start, size_t len, void **room_out)
+{
+    *room_out = enqueue_if_room(w, op, start, len);
+    if (*room_out)
+        return NULL;
+    struct wire_command c = {.op = WIRE_GET_REGS};
+    struct wire_reply reply;
+    TRY(exchange(w, &c, &reply));
+    *room_out = enqueue_if_room(w, op, start, len);
+    return *room_out ? NULL : err_new(ERR_LIMIT, "%zu bytes for a worker's queue", len);
+}
+
+static struct err *enqueue_range(struct worker *w, uint32_t op, gaddr start, gaddr end, int prot)
+{
+    const struct wire_range range = {.end = end, .prot = prot};
+    void *room;
+    TRY(enqueue(w, op, start, sizeof(range), &room));
+    memcpy(room, &range, sizeof(range));
+    forget_peeked(w);
+    return NULL;
 }
 
 static struct err *refused(const struct wire_reply *reply, const char *what, gaddr start, gaddr end)
@@ -577,6 +624,8 @@ struct err *worker_fork(struct worker *w, struct worker **out)
 
 struct err *worker_map(struct worker *w, gaddr start, gaddr end, int prot, enum map_kind kind, int fd, uint64_t offset)
 {
+    if (kind == MAP_KIND_ANON)
+        return enqueue_range(w, WIRE_MAP, start, end, prot);
     struct wire_command c = {.op = WIRE_MAP, .start = start, .end = end, .prot = prot, .kind = kind, .offset = offset};
     struct wire_reply reply;
     struct stat st;
@@ -585,31 +634,25 @@ struct err *worker_map(struct worker *w, gaddr start, gaddr end, int prot, enum 
             return err_os("cannot tell which shared memory this is");
         c.len = st.st_ino; // no two memfds have the same
     }
-    TRY(exchange_fds(w, &c, &fd, kind == MAP_KIND_ANON ? 0 : 1, &reply));
+    TRY(exchange_fds(w, &c, &fd, 1, &reply));
     return refused(&reply, "map", start, end);
 }
 
 struct err *worker_set_isa(struct worker *w, const struct engine_isa *isa)
 {
-    struct wire_command c = {.op = WIRE_ISA, .isa = *isa}; // not by the window: a new worker may not have read what is there yet
+    struct wire_command c = {.op = WIRE_ISA, .isa = *isa};
     struct wire_reply reply;
     return exchange(w, &c, &reply);
 }
 
 struct err *worker_unmap(struct worker *w, gaddr start, gaddr end)
 {
-    struct wire_command c = {.op = WIRE_UNMAP, .start = start, .end = end};
-    struct wire_reply reply;
-    TRY(exchange(w, &c, &reply));
-    return refused(&reply, "unmap", start, end);
+    return enqueue_range(w, WIRE_UNMAP, start, end, 0);
 }
 
 struct err *worker_protect(struct worker *w, gaddr start, gaddr end, int prot)
 {
-    struct wire_command c = {.op = WIRE_PROTECT, .start = start, .end = end, .prot = prot};
-    struct wire_reply reply;
-    TRY(exchange(w, &c, &reply));
-    return refused(&reply, "protect", start, end);
+    return enqueue_range(w, WIRE_PROTECT, start, end, prot);
 }
 
 struct err *worker_move(struct worker *w, gaddr old_start, uint64_t old_len, gaddr new_start, uint64_t new_len, bool keep)
@@ -623,15 +666,43 @@ struct err *worker_move(struct worker *w, gaddr old_start, uint64_t old_len, gad
 
 struct err *worker_dontneed(struct worker *w, gaddr start, gaddr end)
 {
-    struct wire_command c = {.op = WIRE_DONTNEED, .start = start, .end = end};
-    struct wire_reply reply;
-    TRY(exchange(w, &c, &reply));
-    return refused(&reply, "discard", start, end);
+    return enqueue_range(w, WIRE_DONTNEED, start, end, 0);
+}
+
+void worker_peek(struct worker *w, const struct addr_range *ranges, size_t count)
+{
+    uint32_t at = 0;
+    forget_peeked(w);
+    memset(w->peeks, 0, sizeof(w->peeks));
+    for (size_t i = 0; i < count && i < WIRE_PEEKS; i++) {
+        uint64_t len = ranges[i].end - ranges[i].start;
+        if (len > PEEK_LEN - at)
+            continue;
+        w->peeks[i] = (struct wire_peek){.addr = ranges[i].start, .len = (uint32_t)len, .at = at};
+        at += ((uint32_t)len + 7) & ~7u;
+    }
+}
+
+static bool read_peeked(const struct worker *w, gaddr addr, void *out, size_t len)
+{
+    for (int i = 0; i < WIRE_PEEKS; i++) {
+        const struct addr_range *p = &w->peeked[i];
+        if (addr >= p->start && addr < p->end && len <= p->end - addr && !w->dead && !w->failure.error) {
+            memcpy(out, w->window + PEEK_AT + w->peeks[i].at + (addr - p->start), len);
+            return true;
+        }
+    }
+    return false;
 }
 
 struct err *worker_read(struct worker *w, gaddr addr, void *out, size_t len, size_t *done_out)
 {
     size_t done = 0;
+    if (read_peeked(w, addr, out, len)) {
+        if (done_out)
+            *done_out = len;
+        return NULL;
+    }
     if (done_out)
         *done_out = 0;
     while (done < len) {
@@ -653,9 +724,11 @@ struct err *worker_read(struct worker *w, gaddr addr, void *out, size_t len, siz
 struct err *worker_write(struct worker *w, gaddr addr, const void *data, size_t len)
 {
     bool whole = len >= 16 * PAGE_SIZE && !((addr | len) % PAGE_SIZE);
-    void *room = whole ? enqueue(w, WIRE_EXPECT, addr, sizeof(uint64_t)) : NULL;
-    if (room)
+    if (whole) {
+        void *room;
+        TRY(enqueue(w, WIRE_EXPECT, addr, sizeof(uint64_t), &room));
         memcpy(room, &(uint64_t){len}, sizeof(uint64_t));
+    }
     for (size_t done = 0; done < len;) {
         size_t n = len - done < COPY_LEN ? len - done : COPY_LEN;
         memcpy(w->window, (const uint8_t *)data + done, n);
@@ -671,10 +744,15 @@ struct err *worker_write(struct worker *w, gaddr addr, const void *data, size_t 
 
 struct err *worker_queue_write(struct worker *w, gaddr addr, const void *data, size_t len)
 {
-    void *room = enqueue(w, WIRE_WRITE, addr, len);
-    if (!room)
+    if (len > QUEUE_LEN / 4)
         return worker_write(w, addr, data, len);
+    void *room;
+    TRY(enqueue(w, WIRE_WRITE, addr, len, &room));
     memcpy(room, data, len);
+    for (int i = 0; i < WIRE_PEEKS; i++) {
+        if (addr < w->peeked[i].end && w->peeked[i].start < addr + len)
+            w->peeked[i] = (struct addr_range){0, 0};
+    }
     return NULL;
 }
 
@@ -698,11 +776,11 @@ struct err *worker_get_regs(struct worker *w, unsigned slot, struct regs *out)
 
 struct err *worker_set_xstate(struct worker *w, unsigned slot, const struct xstate *x)
 {
-    struct wire_command c = {.op = WIRE_SET_XSTATE, .slot = slot, .len = x ? x->len : 0};
-    struct wire_reply reply;
+    void *room;
+    TRY(enqueue(w, WIRE_SET_XSTATE, slot, x ? XSTATE_MAX : 0, &room));
     if (x)
-        memcpy(w->window, x->data, XSTATE_MAX);
-    return exchange(w, &c, &reply);
+        memcpy(room, x->data, XSTATE_MAX);
+    return NULL;
 }
 
 struct err *worker_get_xstate(struct worker *w, unsigned slot, struct xstate *out)
@@ -730,8 +808,13 @@ struct err *worker_run(struct worker *w, unsigned slot, const struct engine_requ
     c.run.set_regs = set != NULL;
     if (set)
         c.run.regs = *set;
+    memcpy(c.run.peeks, w->peeks, sizeof(c.run.peeks));
     struct wire_reply reply;
     TRY(exchange(w, &c, &reply));
+    for (int i = 0; i < WIRE_PEEKS; i++) {
+        uint64_t addr = w->peeks[i].addr, len = reply.peeked[i] < w->peeks[i].len ? reply.peeked[i] : w->peeks[i].len;
+        w->peeked[i] = (struct addr_range){addr, addr + len};
+    }
     if (reply.result.reason > STOP_ERROR)
         return err_new(ERR_OS, "worker: nonsense in a reply");
     reply.result.error[sizeof(reply.result.error) - 1] = 0;
@@ -741,19 +824,16 @@ struct err *worker_run(struct worker *w, unsigned slot, const struct engine_requ
     return NULL;
 }
 
-struct err *worker_set_breaks(struct worker *w, const gaddr *pcs, size_t count)
+struct err *worker_set_breaks(struct worker *w, const gaddr *pcs, size_t count, const uint64_t *rax)
 {
+    const struct wire_breaks breaks = {.rax = rax ? *rax : 0, .if_rax = rax != NULL};
     if (count > 64)
         return err_new(ERR_LIMIT, "%zu break addresses; at most 64", count);
-    size_t len = count * sizeof(*pcs);
-    void *room = enqueue(w, WIRE_BREAKS, 0, len);
-    if (!room) { // make room by a command of no effect
-        struct wire_command c = {.op = WIRE_GET_REGS};
-        struct wire_reply reply;
-        TRY(exchange(w, &c, &reply));
-        room = enqueue(w, WIRE_BREAKS, 0, len);
-    }
-    memcpy(room, pcs, len);
+    void *room;
+    TRY(enqueue(w, WIRE_BREAKS, 0, sizeof(breaks) + count * sizeof(*pcs), &room));
+    memcpy(room, &breaks, sizeof(breaks));
+    if (count)
+        memcpy((uint8_t *)room + sizeof(breaks), pcs, count * sizeof(*pcs));
     return NULL;
 }
 
@@ -783,11 +863,8 @@ struct err *worker_consume(struct worker *w, const struct consume_request *reque
 
 struct err *worker_set_icount(struct worker *w, uint64_t stamp, uint64_t icount_base)
 {
-    struct wire_command c = {.op = WIRE_CLOCK, .start = stamp, .offset = icount_base};
-    struct wire_reply reply;
-    void *room = enqueue(w, WIRE_CLOCK, stamp, sizeof(icount_base));
-    if (!room)
-        return exchange(w, &c, &reply);
+    void *room;
+    TRY(enqueue(w, WIRE_CLOCK, stamp, sizeof(icount_base), &room));
     memcpy(room, &icount_base, sizeof(icount_base));
     return NULL;
 }

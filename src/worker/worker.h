@@ -33,7 +33,11 @@ struct err *worker_fork(struct worker *w, struct worker **out) nodiscard;
 /** Tells the worker about instruction sets that not both CPUs have (x86/isa.h has the bits). Before it runs anything; copies inherit it. */
 struct err *worker_set_isa(struct worker *w, const struct engine_isa *isa) nodiscard;
 
-/* Memory. Addresses and lengths are page aligned where the kernel wants it; protections are PROT_*. */
+/* Memory. Addresses and lengths are page aligned where the kernel wants it; protections are PROT_*.
+ *
+ * A round trip to the worker costs tens of microseconds where processors are busy. So what needs no answer is queued and done before the
+ * next command: mapping anonymous memory, unmapping, protecting, discarding, worker_queue_write(), worker_set_xstate(),
+ * worker_set_icount() and worker_set_breaks(). If that fails, the next call and all later ones give the error. */
 
 enum map_kind {
     MAP_KIND_ANON,         /* private zero pages */
@@ -55,8 +59,7 @@ struct err *worker_dontneed(struct worker *w, gaddr start, gaddr end) nodiscard;
 struct err *worker_read(struct worker *w, gaddr addr, void *out, size_t len, size_t *done_out) nodiscard;
 /** Writes guest memory, ignoring protection (restored after), and drops translations of it. ERR_FAULT if unmapped. */
 struct err *worker_write(struct worker *w, gaddr addr, const void *data, size_t len) nodiscard;
-/** The same, but the worker does it only before its next command, which saves a round trip: for memory that is known to be there and
- * private to the worker. If it is not, the next command fails with ERR_FAULT. */
+/** The same, but the worker does it only before its next command, for memory that is private to the worker. */
 struct err *worker_queue_write(struct worker *w, gaddr addr, const void *data, size_t len) nodiscard;
 
 /* Tasks: each thread of the space has a slot 0..WORKER_MAX_TASKS-1 chosen by the caller. */
@@ -71,8 +74,12 @@ struct err *worker_drop_task(struct worker *w, unsigned slot) nodiscard;
  * registers are loaded first (one round trip instead of two). */
 struct err *worker_run(struct worker *w, unsigned slot, const struct engine_request *request, const struct regs *set,
                        struct engine_result *result, struct regs *regs_out) nodiscard;
-/** Addresses at which runs stop with STOP_BREAK; replaces the set. */
-struct err *worker_set_breaks(struct worker *w, const gaddr *pcs, size_t count) nodiscard;
+/** Addresses at which runs stop with STOP_BREAK; replaces the set. rax not NULL: only if RAX is that. */
+struct err *worker_set_breaks(struct worker *w, const gaddr *pcs, size_t count, const uint64_t *rax) nodiscard;
+/** Memory that is likely to be looked at after runs from now on, at most WORKER_PEEKS ranges: worker_read() of it costs no round trip
+ * while nothing else happens. Borrows for the call. */
+#define WORKER_PEEKS 3
+void worker_peek(struct worker *w, const struct addr_range *ranges, size_t count);
 
 /* What is learned from runs with ENGINE_LOG and ENGINE_LOG_LOADS. Several consumers may be on at once; worker_consume() replaces
  * the selection and forgets what was gathered. Times of rows are `icount`s: instructions retired before the instruction in

@@ -82,7 +82,7 @@ struct map_entry {
     uint64_t start, end;
     int prot;
     uint64_t object, offset; /* shared memory: which, and where in it `start` is; object 0: not shared */
-    bool untouched;          /* private memory that nothing could write to yet: all zeros, such as what an allocator keeps for later */
+    uint32_t era;            /* snapshot_era() when it was mapped; 0: it is not as it was mapped, but for pages of the set */
 };
 enum { MAX_MAPS = 1 << 18 };
 static struct map_entry *maps;
@@ -149,23 +149,8 @@ static void table_protect(uint64_t start, uint64_t end, int prot)
 {
     split(start);
     split(end);
-    for (size_t i = first_behind(start); i < map_count && maps[i].start < end; i++) {
+    for (size_t i = first_behind(start); i < map_count && maps[i].start < end; i++)
         maps[i].prot = prot;
-        maps[i].untouched &= prot == 0;
-    }
-}
-
-static void table_touch(uint64_t start, uint64_t end)
-{
-    bool any = false;
-    for (size_t i = first_behind(start); i < map_count && maps[i].start < end; i++)
-        any |= maps[i].untouched;
-    if (!any)
-        return;
-    split(start & ~(uint64_t)PAGE_MASK);
-    split((end + PAGE_MASK) & ~(uint64_t)PAGE_MASK);
-    for (size_t i = first_behind(start); i < map_count && maps[i].start < end; i++)
-        maps[i].untouched = false;
 }
 
 uint64_t engine_host_alias(uint64_t page, uint64_t behind)
@@ -293,7 +278,7 @@ static int64_t do_map(const struct wire_command *c, int fd)
     flags |= c->kind == MAP_KIND_SHARED ? 0x01 : 0x02;
     if (c->kind == MAP_KIND_ANON)
         flags |= 0x20;
-    snapshot_before(c->start, c->end);
+    snapshot_before_discard(c->start, c->end);
     engine_memory_changed(c->start, c->end - c->start);
     engine_filter_prot(c->start, c->end - c->start, c->prot);
     uint64_t at = sys_mmap(c->start, c->end - c->start, real_prot(c->prot), flags,
@@ -305,8 +290,8 @@ static int64_t do_map(const struct wire_command *c, int fd)
     uint64_t len = c->end - c->start;
     if (c->kind == MAP_KIND_ANON && len >= LEAST_HUGE && len <= MOST_HUGE)
         sys_call6(28, c->start, len, 14, 0, 0, 0); // madvise(MADV_HUGEPAGE)
-    bool untouched = c->kind == MAP_KIND_ANON && !c->prot;
-    table_set((struct map_entry){c->start, c->end, c->prot, c->kind == MAP_KIND_SHARED ? c->len : 0, c->offset, untouched});
+    bool shared = c->kind == MAP_KIND_SHARED;
+    table_set((struct map_entry){c->start, c->end, c->prot, shared ? c->len : 0, c->offset, shared ? 0 : snapshot_era()});
     forget_shared_code(c->start, c->end);
     return 0;
 }
@@ -315,7 +300,7 @@ static int64_t do_unmap(const struct wire_command *c)
 {
     if (!foreign(c->start, c->end))
         return 22;
-    snapshot_before(c->start, c->end);
+    snapshot_before_discard(c->start, c->end);
     engine_memory_changed(c->start, c->end - c->start);
     engine_filter_prot(c->start, c->end - c->start, 0);
     table_remove(c->start, c->end);
@@ -352,8 +337,8 @@ static int64_t do_move(const struct wire_command *c)
     uint64_t from = c->start, from_len = c->len, to = c->offset, to_len = c->end;
     if (!foreign(from, from + from_len) || !foreign(to, to + to_len))
         return 22;
-    snapshot_before(from, from + from_len);
-    snapshot_before(to, to + to_len);
+    snapshot_before_discard(from, from + from_len);
+    snapshot_before_discard(to, to + to_len);
     engine_memory_changed(from, from_len);
     engine_filter_prot(from, from_len, 0);
     engine_memory_changed(to, to_len);
@@ -372,7 +357,7 @@ static int64_t do_move(const struct wire_command *c)
         int64_t error = move_piece(m.start, to + done, len, c->kind);
         if (error)
             return error;
-        table_set((struct map_entry){to + done, to + done + len, m.prot, m.object, m.offset, m.untouched});
+        table_set((struct map_entry){to + done, to + done + len, m.prot, m.object, m.offset, 0});
         if (!c->kind)
             table_remove(m.start, m.end);
         done += len;
@@ -381,10 +366,10 @@ static int64_t do_move(const struct wire_command *c)
     return 0;
 }
 
-uint64_t snapshot_host_next_mapped(uint64_t addr, uint64_t end)
+uint64_t snapshot_host_next_mapped(uint64_t addr, uint64_t end, uint32_t but_era)
 {
     size_t i = first_behind(addr);
-    while (i < map_count && maps[i].untouched) // made anew, it is the same
+    while (but_era && i < map_count && maps[i].era == but_era)
         i++;
     if (i == map_count || maps[i].start >= end)
         return end;
@@ -452,8 +437,7 @@ static int64_t do_write(uint64_t start, uint64_t len, uint8_t *bytes, uint64_t *
 {
     if (len > WINDOW_LEN || !foreign(start, start + len))
         return 22;
-    table_touch(start, start + len);
-    snapshot_before(start, start + len);
+    snapshot_before_write(start, start + len);
     if (len > PAGE_SIZE)
         sys_populate(start, len);
     *done_out = snapshot_host_copy(start, bytes, len, true);
@@ -468,7 +452,7 @@ static void do_expect(uint64_t start, uint64_t len)
     uint64_t from = (start + mask) & ~mask, to = (start + len) & ~mask;
     if (!foreign(start, start + len))
         return;
-    snapshot_before(start, start + len);
+    snapshot_before_write(start, start + len);
     sys_call6(28, start, len, 4, 0, 0, 0); // madvise(MADV_DONTNEED)
     if (to > from)
         sys_huge_pages(from, to - from);
@@ -481,27 +465,88 @@ static void set_clock(uint64_t stamp, uint64_t icount_base)
     steps_clock(stamp, icount_base);
 }
 
+static int64_t do_dontneed(const struct wire_command *c)
+{
+    if (!foreign(c->start, c->end))
+        return 22;
+    snapshot_before_discard(c->start, c->end);
+    engine_memory_changed(c->start, c->end - c->start);
+    forget_shared_code(c->start, c->end);
+    return kernel_error(sys_call6(28, c->start, c->end - c->start, 4, 0, 0, 0));
+}
+
+static int64_t do_range(uint32_t op, uint64_t start, const struct wire_range *r)
+{
+    struct wire_command c = {.op = op, .start = start, .end = r->end, .prot = r->prot, .kind = MAP_KIND_ANON};
+    switch (op) {
+    case WIRE_MAP:
+        return do_map(&c, -1);
+    case WIRE_UNMAP:
+        return do_unmap(&c);
+    case WIRE_PROTECT:
+        return do_protect(&c);
+    default:
+        return do_dontneed(&c);
+    }
+}
+
+static void set_xstate(uint32_t slot, const uint8_t *image)
+{
+    struct engine_task *t = task_at(slot);
+    engine_xstate_changed(t);
+    t->xstate_valid = image != NULL;
+    if (image) {
+        memcpy(t->xstate, image, XSTATE_MAX);
+        make_loadable(t->xstate);
+    }
+}
+
+static void obey_one(const struct wire_queued *q, uint8_t *data)
+{
+    struct wire_failure failure = {.op = q->op, .start = q->start};
+    uint64_t value = 0, done = 0;
+    struct wire_breaks breaks;
+    struct wire_range range = {0};
+    switch (q->op) {
+    case WIRE_BREAKS:
+        memcpy(&breaks, data, sizeof(breaks));
+        hooks_set_breaks((const uint64_t *)(void *)(data + sizeof(breaks)), (q->len - sizeof(breaks)) / sizeof(uint64_t),
+                         breaks.if_rax ? &breaks.rax : NULL);
+        return;
+    case WIRE_CLOCK:
+        memcpy(&value, data, sizeof(value));
+        set_clock(q->start, value);
+        return;
+    case WIRE_EXPECT:
+        memcpy(&value, data, sizeof(value));
+        do_expect(q->start, value);
+        return;
+    case WIRE_SET_XSTATE:
+        set_xstate((uint32_t)q->start, q->len ? data : NULL);
+        return;
+    case WIRE_WRITE:
+        failure.error = (int32_t)do_write(q->start, q->len, data, &done);
+        failure.start += done;
+        break;
+    default:
+        memcpy(&range, data, sizeof(range));
+        failure.end = range.end;
+        failure.error = (int32_t)do_range(q->op, q->start, &range);
+    }
+    if (failure.error && !control->failure.error)
+        control->failure = failure;
+}
+
 static void obey_queued(uint32_t len)
 {
-    uint8_t *queue = window + WINDOW_LEN + CONTROL_LEN;
+    uint8_t *queue = window + QUEUE_AT;
     struct wire_queued q;
     for (uint32_t at = 0; len <= QUEUE_LEN && len - at >= sizeof(q);) {
         memcpy(&q, queue + at, sizeof(q));
         at += sizeof(q);
         if (q.len > len - at)
             break;
-        uint64_t done, value;
-        if (q.op == WIRE_BREAKS) {
-            hooks_set_breaks((const uint64_t *)(void *)(queue + at), q.len / sizeof(uint64_t));
-        } else if (q.op == WIRE_CLOCK) {
-            memcpy(&value, queue + at, sizeof(value));
-            set_clock(q.start, value);
-        } else if (q.op == WIRE_EXPECT) {
-            memcpy(&value, queue + at, sizeof(value));
-            do_expect(q.start, value);
-        } else if (do_write(q.start, q.len, queue + at, &done) != 0 && !control->queue_failed) {
-            control->queue_failed = q.start + done;
-        }
+        obey_one(&q, queue + at);
         at += (q.len + 7) & ~7u;
     }
 }
@@ -535,6 +580,11 @@ static void do_run(const struct wire_command *c, struct wire_reply *reply)
         task->regs = c->run.regs;
     steps_run(task, c->slot, &c->run.request, &reply->result);
     reply->regs = task->regs;
+    for (int i = 0; i < WIRE_PEEKS; i++) {
+        const struct wire_peek *p = &c->run.peeks[i];
+        if (p->len && p->at <= PEEK_LEN && p->len <= PEEK_LEN - p->at)
+            reply->peeked[i] = (uint32_t)snapshot_host_copy(p->addr, window + PEEK_AT + p->at, p->len, false);
+    }
 }
 
 static void await_go(void);
@@ -608,14 +658,7 @@ static void obey(struct wire_command *c, const int fds[MAX_FDS], struct wire_rep
         engine_set_isa(&c->isa);
         break;
     case WIRE_DONTNEED:
-        if (!foreign(c->start, c->end)) {
-            reply->error = 22;
-            break;
-        }
-        snapshot_before(c->start, c->end);
-        engine_memory_changed(c->start, c->end - c->start);
-        forget_shared_code(c->start, c->end);
-        reply->error = kernel_error(sys_call6(28, c->start, c->end - c->start, 4, 0, 0, 0));
+        reply->error = do_dontneed(c);
         break;
     case WIRE_READ:
         reply->error = do_read(c, &reply->done);
@@ -629,16 +672,6 @@ static void obey(struct wire_command *c, const int fds[MAX_FDS], struct wire_rep
     case WIRE_GET_REGS:
         reply->regs = task_at(c->slot)->regs;
         break;
-    case WIRE_SET_XSTATE: {
-        struct engine_task *t = task_at(c->slot);
-        engine_xstate_changed(t);
-        t->xstate_valid = c->len != 0;
-        if (c->len) {
-            memcpy(t->xstate, window, XSTATE_MAX);
-            make_loadable(t->xstate);
-        }
-        break;
-    }
     case WIRE_GET_XSTATE: {
         struct engine_task *t = task_at(c->slot);
         engine_sync_xstate(t);
@@ -657,9 +690,6 @@ static void obey(struct wire_command *c, const int fds[MAX_FDS], struct wire_rep
         break;
     case WIRE_CONSUME:
         consume_select(c, window);
-        break;
-    case WIRE_CLOCK:
-        set_clock(c->start, c->offset);
         break;
     case WIRE_TAKE:
         reply->value = take(c->kind, &reply->done);
@@ -803,7 +833,7 @@ void worker_start(const struct wire_boot *given)
     memcpy(&boot, given, sizeof(boot));
     window = (uint8_t *)(uintptr_t)boot.window;
     control = (struct wire_control *)(void *)(window + WINDOW_LEN);
-    heap_at = boot.heap;
+    heap_at = boot.heap + boot.layout.used_count * sizeof(struct addr_range);
     sys_munmap(0x1000, boot.keep.start - 0x1000);
     sys_munmap(boot.keep.end, TOP_OF_MEMORY - boot.keep.end);
     close_all_but(boot.socket, boot.lifeline, boot.layout.shadow_fd);
@@ -815,9 +845,6 @@ void worker_start(const struct wire_boot *given)
     hooks_init();
     steps_init();
     gather_init();
-    struct addr_range *used = engine_host_alloc(boot.layout.used_count * sizeof(*used));
-    memcpy(used, window, boot.layout.used_count * sizeof(*used));
-    boot.layout.used = used;
     snapshot_init();
     engine_init(&boot.layout);
     confine();
@@ -833,7 +860,8 @@ void worker_start(const struct wire_boot *given)
             receive(fds);
         memset(&reply, 0, sizeof(reply));
         obey_queued(control->queued);
-        obey(&c, fds, &reply);
+        if (!control->failure.error)
+            obey(&c, fds, &reply);
         if (reply.error == -1) // the copy made by a fork: it says nothing
             continue;
         for (int i = 0; i < MAX_FDS; i++) {

@@ -247,22 +247,47 @@ TEST(writing_into_protected_memory_leaves_it_protected)
     worker_destroy(w);
 }
 
-TEST(a_snapshot_outlives_the_end_of_memory_that_nothing_could_write_to)
+TEST(a_snapshot_outlives_the_end_of_memory_that_came_after_the_first_one)
 {
     struct worker *w = with_program(count_down, sizeof(count_down));
     uint64_t one = 1;
-    assert_ok(worker_map(w, RESERVE, RESERVE + RESERVE_LEN, PROT_NONE, MAP_KIND_ANON, -1, 0));
     assert_ok(worker_snapshot_take(w, 0));
+    assert_ok(worker_map(w, RESERVE, RESERVE + RESERVE_LEN, PROT_READ | PROT_WRITE, MAP_KIND_ANON, -1, 0));
     assert_ok(worker_write(w, RESERVE, &one, sizeof(one)));
     assert_ok(worker_snapshot_take(w, 1));
-    assert_ok(worker_unmap(w, RESERVE + PAGE_SIZE, RESERVE + RESERVE_LEN)); // more pages than a snapshot may lose
-    assert_ok(worker_snapshot_take(w, 2));
-    assert_ok(worker_snapshot_restoring(w));
-    assert_ok(worker_map(w, RESERVE + PAGE_SIZE, RESERVE + RESERVE_LEN, PROT_NONE, MAP_KIND_ANON, -1, 0));
-    assert_ok(worker_snapshot_restore(w, 0));
+    assert_ok(worker_dontneed(w, RESERVE, RESERVE + RESERVE_LEN)); // more pages than a snapshot may lose
     assert_int_equal(word_at(w, RESERVE), 0);
-    assert_int_equal(word_at(w, RESERVE + PAGE_SIZE), 0);
-    assert_ok(worker_snapshot_restore(w, 1));
+    assert_ok(worker_snapshot_take(w, 2));
+    assert_ok(worker_unmap(w, RESERVE, RESERVE + RESERVE_LEN));
+    assert_ok(worker_snapshot_take(w, 3));
+    for (unsigned back = 2; back > 0; back--) {
+        assert_ok(worker_snapshot_restoring(w));
+        if (back == 2)
+            assert_ok(worker_map(w, RESERVE, RESERVE + RESERVE_LEN, PROT_READ | PROT_WRITE, MAP_KIND_ANON, -1, 0));
+        assert_ok(worker_snapshot_restore(w, back));
+        assert_int_equal(word_at(w, RESERVE), back == 1);
+        assert_int_equal(word_at(w, RESERVE + PAGE_SIZE), 0);
+    }
+    worker_destroy(w);
+}
+
+TEST(a_snapshot_keeps_memory_that_was_there_before_it)
+{
+    struct worker *w = with_program(count_down, sizeof(count_down));
+    uint64_t one = 1;
+    assert_ok(worker_write(w, DATA, &one, sizeof(one)));
+    assert_ok(worker_snapshot_take(w, 0));
+    assert_ok(worker_snapshot_forget(w)); // a new era: what was mapped in the old one may have been written to
+    assert_ok(worker_map(w, RESERVE, RESERVE + PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_KIND_ANON, -1, 0));
+    assert_ok(worker_write(w, RESERVE, &one, sizeof(one)));
+    assert_ok(worker_snapshot_take(w, 0));
+    assert_ok(worker_unmap(w, RESERVE, RESERVE + PAGE_SIZE));
+    assert_ok(worker_dontneed(w, DATA, DATA + PAGE_SIZE));
+    assert_int_equal(word_at(w, DATA), 0);
+    assert_ok(worker_snapshot_restoring(w));
+    assert_ok(worker_map(w, RESERVE, RESERVE + PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_KIND_ANON, -1, 0));
+    assert_ok(worker_snapshot_restore(w, 0));
+    assert_int_equal(word_at(w, DATA), 1);
     assert_int_equal(word_at(w, RESERVE), 1);
     worker_destroy(w);
 }
@@ -423,17 +448,25 @@ TEST(a_page_of_code_can_be_written_after_it_was_moved)
 TEST(a_worker_guards_its_own_memory)
 {
     struct worker *w = with_program(count_down, sizeof(count_down));
-    static const struct addr_range everything[] = {{0, 0x7ffffffff000}, {0x10000, 0x7fffffff0000}};
-    for (int i = 0; i < 2; i++) {
-        expect_err(worker_unmap(w, everything[i].start, everything[i].end), ERR_OS);
-        expect_err(worker_map(w, everything[i].start, everything[i].end, 0, MAP_KIND_ANON, -1, 0), ERR_OS);
-        expect_err(worker_protect(w, everything[i].start, everything[i].end, 0), ERR_OS);
-    }
     expect_err(worker_write(w, UINT64_MAX - 2, "abcd", 4), ERR_FAULT);
     expect_err(worker_read(w, UINT64_MAX - 2, (char[4]){0}, 4, NULL), ERR_FAULT);
     struct regs r = at_start(), out;
     assert_int_equal(run(w, ENGINE_COUNT, &r, UINT64_MAX, &out).reason, STOP_SYSCALL);
     worker_destroy(w);
+    // What is queued fails later, and for ever.
+    static const struct addr_range everything[] = {{0, 0x7ffffffff000}, {0x10000, 0x7fffffff0000}};
+    for (int i = 0; i < 6; i++) {
+        gaddr start = everything[i / 3].start, end = everything[i / 3].end;
+        w = with_program(count_down, sizeof(count_down));
+        assert_ok(i % 3 == 0   ? worker_unmap(w, start, end)
+                  : i % 3 == 1 ? worker_map(w, start, end, 0, MAP_KIND_ANON, -1, 0)
+                               : worker_protect(w, start, end, 0));
+        struct engine_request q = {.max_icount = UINT64_MAX};
+        struct engine_result result;
+        expect_err(worker_run(w, 0, &q, &r, &result, &out), ERR_OS);
+        expect_err(worker_read(w, CODE, (char[4]){0}, 4, NULL), ERR_OS);
+        worker_destroy(w);
+    }
 }
 
 /* --- forks --- */
@@ -780,7 +813,7 @@ TEST(hooks_and_breaks_do_not_disturb_each_other)
     gaddr hook = CODE + 7, breaks[] = {CODE + 5, CODE + 7};
     struct hook_request q = {.pcs = &hook, .pc_count = 1};
     assert_ok(worker_set_hooks(w, &q));
-    assert_ok(worker_set_breaks(w, breaks, 2));
+    assert_ok(worker_set_breaks(w, breaks, 2, NULL));
     struct regs r = at_start();
     uint64_t icount = 0, stops = 0;
     for (;;) {
@@ -1238,7 +1271,8 @@ int main(int argc, char **argv)
         t(vector_state_with_bits_that_no_processor_has_does_no_harm),
         t(memory_is_read_and_written_whatever_its_protection),
         t(writing_into_protected_memory_leaves_it_protected),
-        t(a_snapshot_outlives_the_end_of_memory_that_nothing_could_write_to),
+        t(a_snapshot_outlives_the_end_of_memory_that_came_after_the_first_one),
+        t(a_snapshot_keeps_memory_that_was_there_before_it),
         t(instructions_that_not_both_cpus_have_are_not_executed),
         t(workers_share_a_memory_object),
         t(code_changes_with_the_same_memory_at_another_address),

@@ -17,21 +17,51 @@ static void check(bool ok, const char *what, struct moment m)
     exit(1);
 }
 
-/* Names all pages that are writable. */
-static void name_pages(struct replay *r)
+/* Pages that were writable at the end of any event: the program may change them. By space's uid - 1. */
+enum { MAX_SPACES = 64 };
+static VEC(uint64_t) writable[MAX_SPACES];
+
+static int by_value(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+static void collect_pages(struct replay *r)
 {
     size_t count, map_count;
     const uint32_t *spaces = replay_spaces(r, &count);
     for (size_t i = 0; i < count; i++) {
-        VEC(uint64_t) pages = {0};
         const struct mapping *maps = replay_mappings(r, spaces[i], &map_count);
+        check(spaces[i] <= MAX_SPACES, "more spaces than expected", replay_now(r));
         for (size_t k = 0; k < map_count; k++) {
             for (gaddr at = maps[k].start; at < maps[k].end && (maps[k].prot & PROT_WRITE) && !maps[k].object; at += PAGE_SIZE)
-                vec_push(&pages, at);
+                vec_push(&writable[spaces[i] - 1], at);
         }
-        must(replay_snapshot_pages(r, spaces[i], 0, pages.items, pages.count));
-        vec_deinit(&pages);
     }
+}
+
+static void sort_pages(void)
+{
+    for (size_t i = 0; i < MAX_SPACES; i++) {
+        size_t kept = 0;
+        if (writable[i].count)
+            qsort(writable[i].items, writable[i].count, sizeof(uint64_t), by_value);
+        vec_each (p, &writable[i]) {
+            if (!kept || writable[i].items[kept - 1] != *p)
+                writable[i].items[kept++] = *p;
+        }
+        writable[i].count = kept;
+    }
+}
+
+/* Names the pages of each space, before its first snapshot. */
+static void name_pages(struct replay *r)
+{
+    size_t count;
+    const uint32_t *spaces = replay_spaces(r, &count);
+    for (size_t i = 0; i < count; i++)
+        must(replay_snapshot_pages(r, spaces[i], 0, writable[spaces[i] - 1].items, writable[spaces[i] - 1].count));
     const uint32_t *objects = replay_objects(r, &count);
     for (size_t i = 0; i < count; i++) {
         VEC(uint64_t) pages = {0};
@@ -54,7 +84,11 @@ int main(int argc, char **argv)
     cleanup(replay_closep) struct replay *r = NULL;
     must(trace_open(argv[1], &t));
     must(replay_open(t, &r));
-    must(replay_run(r, MOMENT_END, UINT64_MAX, NULL));
+    while (!replay_at_end(r)) {
+        must(replay_run(r, (struct moment){replay_now(r).event + 1, 0}, UINT64_MAX, NULL));
+        collect_pages(r);
+    }
+    sort_pages();
     event_no events = replay_now(r).event;
     uint64_t icount = replay_icount_total(r);
     replay_close(r);
