@@ -69,13 +69,12 @@ static const struct argp_option table[] = {
 };
 static const struct argp argp = {table, parse, NULL, "The recording from first to last event, with every check on.", NULL, NULL, NULL};
 
-/* Passes on what a task is about to write. The recorder lets every write to stdout and stderr through as an event. */
+/* Passes on what a task wrote. */
 static void pass_output(struct replay *r, const struct frame *f)
 {
     const uint64_t *reg = f->regs.r;
-    bool is_write = f->syscall_no == SYS_write, is_writev = f->syscall_no == SYS_writev;
-    if (f->kind != FRAME_SYSCALL || f->syscall_arch != ARCH_X86_64 || f->syscall_state != SYSCALL_EXITING ||
-        (!is_write && !is_writev) || (reg[UREG_RDI] != 1 && reg[UREG_RDI] != 2) || (int64_t)reg[UREG_RAX] <= 0)
+    bool is_writev = f->syscall_no == SYS_writev;
+    if (!frame_is_output(f))
         return;
     uint32_t space = 0;
     size_t count;
@@ -86,7 +85,7 @@ static void pass_output(struct replay *r, const struct frame *f)
     }
     uint64_t left = reg[UREG_RAX];
     FILE *to = reg[UREG_RDI] == 1 ? stdout : stderr;
-    for (uint64_t i = 0; left && i < (is_write ? 1 : reg[UREG_RDX]); i++) {
+    for (uint64_t i = 0; left && i < (is_writev ? reg[UREG_RDX] : 1); i++) {
         uint64_t piece[2] = {reg[UREG_RSI], left};
         if (is_writev) {
             struct err *e = replay_read(r, space, reg[UREG_RSI] + 16 * i, piece, sizeof(piece), NULL);
@@ -103,6 +102,11 @@ static void pass_output(struct replay *r, const struct frame *f)
         fwrite(data, 1, done, to);
         left -= len;
     }
+}
+
+static bool looks(void *ctx, const struct frame *f)
+{
+    return frame_is_output(f);
 }
 
 static void write_block(void *ctx, const char *text)
@@ -167,7 +171,7 @@ static struct err *replay_all(const char *dir, const struct options *o)
     TRY(trace_open(dir, &t));
     TRY(replay_open(t, &r));
     struct context c = {o, t};
-    struct replay_observer observer = {.ctx = &c, .event = on_event};
+    struct replay_observer observer = {.ctx = &c, .event = on_event, .looks = looks};
     replay_set_observer(r, &observer);
     vec_each (feature, &o->hidden)
         TRY(replay_hide_feature(r, *feature));

@@ -201,9 +201,7 @@ static void gather_output(struct builder *b, const struct frame *f, uint32_t spa
 {
     const uint64_t *reg = f->regs.r;
     bool is_writev = f->syscall_no == SYS_writev;
-    if (f->kind != FRAME_SYSCALL || f->syscall_arch != ARCH_X86_64 || f->syscall_state != SYSCALL_EXITING ||
-        (f->syscall_no != SYS_write && !is_writev) || (reg[UREG_RDI] != 1 && reg[UREG_RDI] != 2) ||
-        (int64_t)reg[UREG_RAX] <= 0)
+    if (!frame_is_output(f))
         return;
     uint64_t left = reg[UREG_RAX];
     e->fd = (uint8_t)reg[UREG_RDI];
@@ -224,6 +222,11 @@ static void gather_output(struct builder *b, const struct frame *f, uint32_t spa
         left -= len;
     }
     e->output_len = (uint32_t)(b->out->output.len - e->output_off);
+}
+
+static bool looks(void *ctx, const struct frame *f)
+{
+    return frame_is_output(f);
 }
 
 static struct err *on_event(void *ctx, struct replay *r, const struct frame *f)
@@ -440,7 +443,7 @@ static struct err *build(struct builder *b, const struct segment_rule *rule)
     b->last_total = out->icount_start;
     TRY(replay_save(r, &out->state));
     const struct replay_observer observer = {
-        .ctx = b, .event = on_event, .wrote = on_wrote, .remapped = on_remapped, .sharing_changes = on_sharing,
+        .ctx = b, .event = on_event, .looks = looks, .wrote = on_wrote, .remapped = on_remapped, .sharing_changes = on_sharing,
         .space_created = on_space_created, .space_ending = on_space_ending, .task_created = on_task_created,
         .task_ended = on_task_ended,
     };

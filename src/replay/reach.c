@@ -365,6 +365,8 @@ struct err *reach_frame(struct replay *r, const struct frame *f, uint64_t max_ic
             request.stop_ticks = (uint64_t)(f->ticks - task->info.ticks);
             request.match = f->regs;
         }
+        if (how == HOW_SYSCALL)
+            TRY(send_ahead(r, f, task, left));
         struct engine_result stop;
         TRY(worker_run(s->worker, task->info.slot, &request, &task->regs, &stop, &task->regs));
         if (r->tell_block)

@@ -4,6 +4,7 @@
 #include "base/log.h"
 
 #include <sys/mman.h>
+#include <sys/syscall.h>
 
 static int by_start(const void *a, const void *b)
 {
@@ -132,6 +133,7 @@ uint64_t replay_icount_here(const struct replay *r)
 static struct err *run(struct replay *r, struct moment until, uint64_t max_icount, bool *stopped)
 {
     uint64_t start = r->icount_here;
+    r->until = until;
     while (r->next && moment_cmp(r->now, until) < 0) {
         uint64_t done = r->icount_here - start;
         if (done >= max_icount)
@@ -183,6 +185,14 @@ struct err *replay_run(struct replay *r, struct moment until, uint64_t max_icoun
     else if (stopped_out)
         *stopped_out = stopped;
     return e;
+}
+
+bool frame_is_output(const struct frame *f)
+{
+    const uint64_t *reg = f->regs.r;
+    return f->kind == FRAME_SYSCALL && f->syscall_arch == ARCH_X86_64 && f->syscall_state == SYSCALL_EXITING &&
+           (f->syscall_no == SYS_write || f->syscall_no == SYS_writev) && (reg[UREG_RDI] == 1 || reg[UREG_RDI] == 2) &&
+           (int64_t)reg[UREG_RAX] > 0;
 }
 
 /* --- looking --- */

@@ -133,6 +133,9 @@ struct replay_observer {
     void *ctx;
     /** An event's effects have been applied; replay_now() is (event, 0). */
     struct err *(*event)(void *ctx, struct replay *r, const struct frame *f);
+    /** May event(), or what is called before it for the same event, read memory or vector state then? If not, the replay may be ahead
+     * with these, which saves time. NULL: at any event, if any of event(), wrote() and remapped() is there, else at none. */
+    bool (*looks)(void *ctx, const struct frame *f);
     /** Memory changed other than by the program's instructions: recorded kernel effects, the syscall buffer, exec images, mapping
      * contents. In `space` (0: by object only), and if the memory is shared, object/offset too. Called before the event() of
      * the event. `addr`,`len` cover what changed; new zero or file-backed mappings are reported by mapped(), not here. */
@@ -152,6 +155,8 @@ struct replay_observer {
     void (*task_ended)(void *ctx, struct replay *r, uint32_t serial);
 };
 void replay_set_observer(struct replay *r, const struct replay_observer *observer);
+/** Is it the exit of a write to stdout or stderr? The recorder lets all of these through as events. */
+bool frame_is_output(const struct frame *f);
 
 /** Selects translation mode for all runs from now on; with the log variants `consume` (copied, applied to all workers, also
  * future ones; what it points to is borrowed until the next call; NULL: nothing is gathered). With ENGINE_INDEX workers begin to gather for the index afresh, with empty

@@ -100,6 +100,7 @@ struct replay {
     uint32_t code_space;                /* the space whose translations know all shared code; 0: none */
     bool skip_next_stop;                /* the frame after a flush caused by death is not executed */
     struct moment now;
+    struct moment until;                /* of the present replay_run() */
     uint64_t icount_total, icount_here;
     bool dead;
 
@@ -207,6 +208,10 @@ enum reached { REACHED, REACH_LIMIT, REACH_CONSUMER };
 /** Things a frame wants done before the program runs towards it. */
 struct err *prepare_frame(struct replay *r, const struct frame *f) nodiscard;
 struct err *reach_frame(struct replay *r, const struct frame *f, uint64_t max_icount, enum reached *out) nodiscard;
+
+/* ahead.c */
+/** To be called right before worker_run() towards a system call's entry f: the run may then go on by itself. */
+struct err *send_ahead(struct replay *r, const struct frame *f, struct task *task, uint64_t max_icount) nodiscard;
 
 /* apply.c: a frame's effects */
 /** clone, fork or vfork is about to be done: the new task with its space, registers as its parent's, and what the record of the

@@ -11,13 +11,21 @@
 /* A memory write larger than this is refused. */
 #define WRITE_MAX_SIZE ((uint64_t)1 << 30)
 
+/* A frame that was read, with what it points to. */
+struct slot {
+    struct message message;
+    struct pool pool;
+    struct frame frame;
+    struct trace_position after;
+};
+
+/* The frame given last is in slots[first - 1]; the `ahead` ones behind it were read already. */
 struct trace_cursor {
     const struct trace *trace;
-    struct trace_position position;
+    struct trace_position position; /* behind the frame given last */
     struct block_reader events, data;
-    struct message message;
-    struct pool pool; /* what `frame` points to */
-    struct frame frame;
+    struct slot *slots[TRACE_AHEAD + 1]; /* NULL until it is needed */
+    size_t first, ahead;
 };
 
 struct err *trace_cursor_open(const struct trace *t, struct trace_cursor **out)
@@ -36,8 +44,13 @@ void trace_cursor_close(struct trace_cursor *c)
         return;
     block_reader_deinit(&c->events);
     block_reader_deinit(&c->data);
-    message_deinit(&c->message);
-    pool_deinit(&c->pool);
+    for (size_t i = 0; i <= TRACE_AHEAD; i++) {
+        if (!c->slots[i])
+            continue;
+        message_deinit(&c->slots[i]->message);
+        pool_deinit(&c->slots[i]->pool);
+        free(c->slots[i]);
+    }
     free(c);
 }
 
@@ -53,6 +66,7 @@ struct err *trace_cursor_seek(struct trace_cursor *c, struct trace_position p)
         p.task_idx > t->task_count)
         return err_new(ERR_FORMAT, "no such position in the trace: event %" PRIu64, p.event);
     c->position = p;
+    c->ahead = 0;
     return NULL;
 }
 
@@ -79,27 +93,69 @@ static struct err *place_writes(const struct trace *t, struct trace_position *p,
     return NULL;
 }
 
+/* Reads the frame at p into a slot; *end_out: there is none. */
+static struct err *read_frame(struct trace_cursor *c, struct trace_position p, struct slot *to, bool *end_out)
+{
+    struct packed_stream stream = packed_stream_of_blocks(&c->events, p.events_offset);
+    TRY(packed_stream_next(&stream, &to->message, end_out));
+    if (*end_out)
+        return NULL;
+    pool_reset(&to->pool);
+    uint64_t data_len;
+    TRY(err_prefix(frame_decode(&to->message, &to->pool, &to->frame, &data_len),
+                   "events: frame %" PRIu64 " at 0x%" PRIx64, p.event + 1, p.events_offset));
+    to->frame.event = ++p.event;
+    p.events_offset = packed_stream_offset(&stream);
+    TRY(place_writes(c->trace, &p, &to->frame, data_len));
+    attach_records(c->trace, &p, &to->frame);
+    to->after = p;
+    return NULL;
+}
+
+static struct slot *slot_at(struct trace_cursor *c, size_t n)
+{
+    struct slot **s = &c->slots[(c->first + n) % (TRACE_AHEAD + 1)];
+    if (!*s)
+        *s = xnew(struct slot);
+    return *s;
+}
+
+/* One more is read ahead, unless *end_out. */
+static struct err *read_ahead(struct trace_cursor *c, bool *end_out)
+{
+    TRY(read_frame(c, c->ahead ? slot_at(c, c->ahead - 1)->after : c->position, slot_at(c, c->ahead), end_out));
+    c->ahead += !*end_out;
+    return NULL;
+}
+
 struct err *trace_cursor_next(struct trace_cursor *c, const struct frame **out)
 {
-    struct trace_position p = c->position;
-    struct packed_stream stream = packed_stream_of_blocks(&c->events, p.events_offset);
-    bool end;
-    TRY(packed_stream_next(&stream, &c->message, &end));
+    bool end = false;
+    if (!c->ahead)
+        TRY(read_ahead(c, &end));
     if (end) {
         *out = NULL;
         return NULL;
     }
-    pool_reset(&c->pool);
-    uint64_t data_len;
-    TRY(err_prefix(frame_decode(&c->message, &c->pool, &c->frame, &data_len),
-                   "events: frame %" PRIu64 " at 0x%" PRIx64, p.event + 1, p.events_offset));
-    c->frame.event = ++p.event;
-    p.events_offset = packed_stream_offset(&stream);
-    TRY(place_writes(c->trace, &p, &c->frame, data_len));
-    attach_records(c->trace, &p, &c->frame);
-    c->position = p;
-    *out = &c->frame;
+    struct slot *s = slot_at(c, 0);
+    c->first = (c->first + 1) % (TRACE_AHEAD + 1);
+    c->ahead--;
+    c->position = s->after;
+    *out = &s->frame;
     return NULL;
+}
+
+const struct frame *trace_cursor_ahead(struct trace_cursor *c, size_t n)
+{
+    bool end = false;
+    while (c->ahead <= n && n < TRACE_AHEAD) {
+        struct err *e = read_ahead(c, &end);
+        if (e || end) {
+            err_free(e); // the call that wants this frame itself gets the error
+            return NULL;
+        }
+    }
+    return n < TRACE_AHEAD ? &slot_at(c, n)->frame : NULL;
 }
 
 bool mem_write_piece(const struct mem_write *w, size_t idx, struct write_piece *out)

@@ -194,6 +194,10 @@ void trace_cursor_close(struct trace_cursor *c);
 DEFINE_CLEANUP(struct trace_cursor *, trace_cursor_close)
 /** Reads the next frame; *out is borrowed until the next call on this cursor; NULL at the end of the trace. */
 struct err *trace_cursor_next(struct trace_cursor *c, const struct frame **out) nodiscard;
+/** The n-th of the frames to come, from 0, n < TRACE_AHEAD; borrowed until it has been given by trace_cursor_next() and the call of that
+ * behind. NULL: there is none, or it cannot be read. The position stays. */
+#define TRACE_AHEAD 64
+const struct frame *trace_cursor_ahead(struct trace_cursor *c, size_t n);
 struct trace_position trace_cursor_position(const struct trace_cursor *c);
 struct err *trace_cursor_seek(struct trace_cursor *c, struct trace_position p) nodiscard;
 

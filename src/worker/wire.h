@@ -17,7 +17,7 @@ enum wire_op {
     WIRE_MAP, WIRE_UNMAP, WIRE_PROTECT, WIRE_MOVE, WIRE_DONTNEED, WIRE_READ, WIRE_WRITE, WIRE_SET_REGS, WIRE_GET_REGS,
     WIRE_SET_XSTATE, WIRE_GET_XSTATE, WIRE_DROP_TASK, WIRE_RUN, WIRE_BREAKS, WIRE_CONSUME, WIRE_CLOCK, WIRE_TAKE,
     WIRE_HOOKS, WIRE_STATS, WIRE_FORK, WIRE_SET_STACK, WIRE_PUSH_CALL, WIRE_RESET_INDEX, WIRE_STEPS,
-    WIRE_SNAPSHOT, WIRE_PROBE, WIRE_ISA, WIRE_EXPECT, WIRE_DUMP,
+    WIRE_SNAPSHOT, WIRE_PROBE, WIRE_ISA, WIRE_EXPECT, WIRE_DUMP, WIRE_STOPPED, WIRE_GO,
 };
 
 /* Rows of the log's consumers; what index mode gathers; rows of hooks; steps; translated blocks. */
@@ -79,6 +79,7 @@ struct wire_reply {
     struct engine_result result;
     struct regs regs;
     uint32_t peeked[WIRE_PEEKS]; /* bytes read */
+    uint32_t stopped;            /* how many stops of the script were as expected; `result` and `regs` are those of the last run */
 };
 
 /* A command that needs no answer, in the queue: it is obeyed before the next command. `len` bytes follow, and padding to 8:
@@ -97,6 +98,14 @@ struct wire_range {
     uint64_t end;
     int32_t prot, pad;
 };
+/* A script behind the queue lets a run go on by itself, as long as it stops where it is expected to: WIRE_STOPPED with a struct worker_stop,
+ * queued commands, WIRE_GO with a struct regs and the slot; and so on, and last a WIRE_GO. The next run begins with these registers; mode
+ * and limit are those of the first. What each stop had come to is in the window, a struct wire_stopped for each. */
+struct wire_stopped {
+    uint64_t icount;
+    struct regs regs;
+};
+
 /* The first queued command that failed: what comes behind a failure is of no use. */
 struct wire_failure {
     uint32_t op; /* 0 with error 0: none */
@@ -110,6 +119,7 @@ struct wire_control {
     uint32_t answered;           /* futex: number of the last command answered; WIRE_DEAD: the worker gave up */
     uint32_t coordinator_sleeps;
     uint32_t queued;             /* bytes of the queue that come before this command */
+    uint32_t script;             /* bytes behind them */
     struct wire_failure failure; /* of the queue */
     struct wire_command command;
     struct wire_reply reply;

@@ -28,6 +28,25 @@ enum { STACK_LEN = 1 << 20, MEBI = 1 << 20, MAX_USED = 1 << 18,
 #define TOP_OF_MEMORY 0x7ffffffff000ull
 #define CACHE_REACH   (1ull << 30)
 
+/* Runs that a worker was sent ahead for. */
+struct ahead {
+    bool writing;            /* the script */
+    uint32_t script;         /* its bytes */
+    uint32_t count, next;    /* runs behind the first one; those before `next` have been asked for */
+    uint64_t left;           /* instructions, for the next one */
+    enum engine_mode mode;
+    struct ahead_run {
+        uint32_t queue, queue_len; /* in the script */
+        uint32_t slot;
+        struct regs set;
+        uint64_t ticks;      /* of the stop */
+        uint8_t reason, insn_len;
+        struct wire_stopped stopped;
+    } runs[WORKER_MAX_AHEAD + 1];
+    uint8_t *copy;           /* of the script: the worker's own memory is not to be trusted */
+    struct wire_reply last;
+};
+
 /* A worker lives as long as somebody holds the write end of its lifeline: the process that made it, or one forked from that
  * (worker_disown). It is a child of the process in which the first worker of its line was created, whoever owns it. */
 struct worker {
@@ -41,6 +60,7 @@ struct worker {
     struct wire_peek peeks[WIRE_PEEKS];
     struct addr_range peeked[WIRE_PEEKS]; /* of these the room for peeks holds what is there now */
     struct wire_failure failure; /* of something that was queued */
+    struct ahead *ahead;
     bool dead;
     bool reaped;     /* guarded by children_lock, as are status and next */
     int status;
@@ -379,6 +399,9 @@ static void release(struct worker *w)
     close(w->socket);
     close(w->lifeline);
     munmap(w->window, SHARED_LEN);
+    if (w->ahead)
+        free(w->ahead->copy);
+    free(w->ahead);
     free(w);
 }
 
@@ -515,6 +538,8 @@ static struct err *exchange_fds(struct worker *w, const struct wire_command *c, 
         return err_new(ERR_OS, "worker died before");
     if (w->failure.error)
         return queue_error(&w->failure);
+    if (w->ahead && w->ahead->next < w->ahead->count && !w->ahead->script)
+        return err_new(ERR_OS, "a worker was sent ahead, and something else is wanted of it");
     if (c->op != WIRE_READ)
         forget_peeked(w);
     if (fd_count && !send_fds(w, fds, fd_count))
@@ -523,8 +548,11 @@ static struct err *exchange_fds(struct worker *w, const struct wire_command *c, 
     memcpy(&control->command, c, sizeof(*c));
     control->command.fd_count = (uint32_t)fd_count;
     control->queued = w->queued;
+    control->script = w->ahead ? w->ahead->script : 0;
     control->failure = (struct wire_failure){0};
     w->queued = 0;
+    if (w->ahead)
+        w->ahead->script = 0;
     if (++w->posted == WIRE_DEAD)
         w->posted = 1;
     __atomic_store_n(&control->posted, w->posted, __ATOMIC_SEQ_CST);
@@ -547,11 +575,15 @@ static void *enqueue_if_room(struct worker *w, uint32_t op, uint64_t start, size
 {
     struct wire_queued q = {.op = op, .len = (uint32_t)len, .start = start};
     size_t padded = (len + 7) & ~(size_t)7;
-    if (w->dead || len > QUEUE_LEN || sizeof(q) + padded > QUEUE_LEN - w->queued)
+    bool scripted = w->ahead && w->ahead->writing;
+    uint32_t used = w->queued + (scripted ? w->ahead->script : 0);
+    if (w->dead || len > QUEUE_LEN || sizeof(q) + padded > QUEUE_LEN - used)
         return NULL;
-    uint8_t *at = w->window + QUEUE_AT + w->queued;
+    uint8_t *at = w->window + QUEUE_AT + used;
     memcpy(at, &q, sizeof(q));
-    w->queued += (uint32_t)(sizeof(q) + padded);
+    if (padded > len)
+        memset(at + sizeof(q) + padded - 8, 0, 8);
+    *(scripted ? &w->ahead->script : &w->queued) += (uint32_t)(sizeof(q) + padded);
     return at + sizeof(q);
 }
 
@@ -561,6 +593,8 @@ static struct err *enqueue(struct worker *w, uint32_t op, uint64_t start, size_t
     *room_out = enqueue_if_room(w, op, start, len);
     if (*room_out)
         return NULL;
+    if (w->ahead && w->ahead->writing)
+        return err_new(ERR_LIMIT, "a worker's script is too long");
     struct wire_command c = {.op = WIRE_GET_REGS};
     struct wire_reply reply;
     TRY(exchange(w, &c, &reply));
@@ -672,6 +706,8 @@ struct err *worker_dontneed(struct worker *w, gaddr start, gaddr end)
 void worker_peek(struct worker *w, const struct addr_range *ranges, size_t count)
 {
     uint32_t at = 0;
+    if (w->ahead && w->ahead->next < w->ahead->count)
+        return; // the last of the runs made already brings along what was asked for
     forget_peeked(w);
     memset(w->peeks, 0, sizeof(w->peeks));
     for (size_t i = 0; i < count && i < WIRE_PEEKS; i++) {
@@ -800,24 +836,146 @@ struct err *worker_drop_task(struct worker *w, unsigned slot)
     return exchange(w, &c, &reply);
 }
 
+static struct err *check_result(struct wire_reply *reply)
+{
+    if (reply->result.reason > STOP_ERROR)
+        return err_new(ERR_OS, "worker: nonsense in a reply");
+    reply->result.error[sizeof(reply->result.error) - 1] = 0;
+    return NULL;
+}
+
+/* What the last run of all brought along. */
+static void take_peeked(struct worker *w, const struct wire_reply *reply)
+{
+    for (int i = 0; i < WIRE_PEEKS; i++) {
+        uint64_t addr = w->peeks[i].addr, len = reply->peeked[i] < w->peeks[i].len ? reply->peeked[i] : w->peeks[i].len;
+        w->peeked[i] = (struct addr_range){addr, addr + len};
+    }
+}
+
+/* --- sending ahead --- */
+
+bool worker_ahead_begin(struct worker *w)
+{
+    if (w->dead || w->queued > QUEUE_LEN / 4)
+        return false;
+    if (!w->ahead) {
+        w->ahead = xnew(struct ahead);
+        w->ahead->copy = xmalloc(QUEUE_LEN);
+    }
+    struct ahead *a = w->ahead;
+    if (a->next < a->count)
+        return false;
+    a->writing = true;
+    a->script = a->count = a->next = 0;
+    return true;
+}
+
+struct err *worker_ahead_stop(struct worker *w, const struct worker_stop *stop)
+{
+    struct ahead *a = w->ahead;
+    void *room;
+    TRY(enqueue(w, WIRE_STOPPED, 0, sizeof(*stop), &room));
+    memcpy(room, stop, sizeof(*stop));
+    a->runs[a->count].ticks = stop->ticks;
+    a->runs[a->count].reason = stop->reason;
+    a->runs[a->count].insn_len = stop->insn_len;
+    a->runs[a->count + 1].queue = a->script;
+    return NULL;
+}
+
+struct err *worker_ahead_run(struct worker *w, unsigned slot, const struct regs *regs)
+{
+    struct ahead *a = w->ahead;
+    struct ahead_run *run = &a->runs[a->count + 1];
+    run->queue_len = a->script - run->queue;
+    run->slot = slot;
+    run->set = *regs;
+    void *room;
+    TRY(enqueue(w, WIRE_GO, slot, sizeof(*regs), &room));
+    memcpy(room, regs, sizeof(*regs));
+    a->count++;
+    return NULL;
+}
+
+void worker_ahead_end(struct worker *w)
+{
+    w->ahead->writing = false;
+    memcpy(w->ahead->copy, w->window + QUEUE_AT + w->queued, w->ahead->script);
+}
+
+/* The result of a run that has been made: a stop as it was expected, or the last one. */
+static struct err *take_result(struct worker *w, uint32_t idx, struct engine_result *result, struct regs *regs_out)
+{
+    struct ahead *a = w->ahead;
+    const struct ahead_run *run = &a->runs[idx];
+    if (idx == a->count) {
+        take_peeked(w, &a->last);
+        *result = a->last.result;
+        *regs_out = a->last.regs;
+    } else {
+        *result = (struct engine_result){.reason = (enum stop_reason)run->reason, .icount = run->stopped.icount, .ticks = run->ticks,
+                                          .insn_len = run->insn_len};
+        *regs_out = run->stopped.regs;
+    }
+    if (a->left != UINT64_MAX)
+        a->left -= result->icount < a->left ? result->icount : a->left;
+    return NULL;
+}
+
+/* The next run is asked for. It has to be the one that was made. */
+static struct err *take_ahead(struct worker *w, unsigned slot, const struct engine_request *q, const struct regs *set,
+                              struct engine_result *result, struct regs *regs_out)
+{
+    struct ahead *a = w->ahead;
+    const struct ahead_run *run = &a->runs[++a->next];
+    bool same = run->slot == slot && set && memcmp(set, &run->set, sizeof(*set)) == 0 && q->mode == a->mode && q->max_icount == a->left &&
+                !q->use_match && !q->use_ticks && w->queued == run->queue_len &&
+                memcmp(w->window + QUEUE_AT, a->copy + run->queue, w->queued) == 0;
+    w->queued = 0;
+    if (!same) {
+        w->dead = true;
+        return err_new(ERR_OS, "a worker was sent ahead to do something else");
+    }
+    return take_result(w, a->next, result, regs_out);
+}
+
+static struct err *keep_stops(struct worker *w, const struct engine_request *q, const struct wire_reply *reply)
+{
+    struct ahead *a = w->ahead;
+    if (reply->stopped > a->count)
+        return err_new(ERR_OS, "worker: nonsense in a reply");
+    a->count = reply->stopped;
+    const struct wire_stopped *stopped = (const struct wire_stopped *)(const void *)w->window;
+    for (uint32_t i = 0; i < a->count; i++)
+        a->runs[i].stopped = stopped[i];
+    a->last = *reply;
+    a->mode = q->mode;
+    a->left = q->max_icount;
+    return NULL;
+}
+
 struct err *worker_run(struct worker *w, unsigned slot, const struct engine_request *request, const struct regs *set,
                        struct engine_result *result, struct regs *regs_out)
 {
+    struct regs regs;
+    if (w->ahead && w->ahead->next < w->ahead->count && !w->ahead->script)
+        return take_ahead(w, slot, request, set, result, regs_out ? regs_out : &regs);
     struct wire_command c = {.op = WIRE_RUN, .slot = slot};
     c.run.request = *request;
     c.run.set_regs = set != NULL;
     if (set)
         c.run.regs = *set;
     memcpy(c.run.peeks, w->peeks, sizeof(c.run.peeks));
+    bool scripted = w->ahead && w->ahead->script;
     struct wire_reply reply;
     TRY(exchange(w, &c, &reply));
-    for (int i = 0; i < WIRE_PEEKS; i++) {
-        uint64_t addr = w->peeks[i].addr, len = reply.peeked[i] < w->peeks[i].len ? reply.peeked[i] : w->peeks[i].len;
-        w->peeked[i] = (struct addr_range){addr, addr + len};
+    TRY(check_result(&reply));
+    if (scripted) {
+        TRY(keep_stops(w, request, &reply));
+        return take_result(w, 0, result, regs_out ? regs_out : &regs);
     }
-    if (reply.result.reason > STOP_ERROR)
-        return err_new(ERR_OS, "worker: nonsense in a reply");
-    reply.result.error[sizeof(reply.result.error) - 1] = 0;
+    take_peeked(w, &reply);
     *result = reply.result;
     if (regs_out)
         *regs_out = reply.regs;

@@ -74,6 +74,27 @@ struct err *worker_drop_task(struct worker *w, unsigned slot) nodiscard;
  * registers are loaded first (one round trip instead of two). */
 struct err *worker_run(struct worker *w, unsigned slot, const struct engine_request *request, const struct regs *set,
                        struct engine_result *result, struct regs *regs_out) nodiscard;
+/* Sending a worker ahead: who knows what is to be done at the stops to come puts it into a script, and the worker goes on by itself from
+ * stop to stop. Everything is then asked for again, as it would be without: the calls of worker_run() have their results already. A run
+ * that does not stop as expected is the last one. */
+struct worker_stop {
+    struct regs regs;
+    uint64_t ticks;    /* retired in the run */
+    uint32_t mask;     /* bit for each of `regs` that has to be equal */
+    uint8_t reason;    /* enum stop_reason */
+    uint8_t insn_len;
+    uint8_t pad[2];
+};
+enum { WORKER_MAX_AHEAD = 32, WORKER_AHEAD_BYTES = 24 << 10 /* of data, for all together */ };
+/** Begins a script for the next worker_run(). False: there is no room now. */
+bool worker_ahead_begin(struct worker *w);
+/** If the run before stops like this: what is queued from here on is done... */
+struct err *worker_ahead_stop(struct worker *w, const struct worker_stop *stop) nodiscard;
+/** ...and the task runs again with these registers. At most WORKER_MAX_AHEAD times. */
+struct err *worker_ahead_run(struct worker *w, unsigned slot, const struct regs *regs) nodiscard;
+/** What is queued from here on is done before the first run, as ever. */
+void worker_ahead_end(struct worker *w);
+
 /** Addresses at which runs stop with STOP_BREAK; replaces the set. rax not NULL: only if RAX is that. */
 struct err *worker_set_breaks(struct worker *w, const gaddr *pcs, size_t count, const uint64_t *rax) nodiscard;
 /** Memory that is likely to be looked at after runs from now on, at most WORKER_PEEKS ranges: worker_read() of it costs no round trip

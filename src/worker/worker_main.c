@@ -580,10 +580,57 @@ static void do_run(const struct wire_command *c, struct wire_reply *reply)
         task->regs = c->run.regs;
     steps_run(task, c->slot, &c->run.request, &reply->result);
     reply->regs = task->regs;
+}
+
+static void do_peeks(const struct wire_command *c, struct wire_reply *reply)
+{
     for (int i = 0; i < WIRE_PEEKS; i++) {
         const struct wire_peek *p = &c->run.peeks[i];
         if (p->len && p->at <= PEEK_LEN && p->len <= PEEK_LEN - p->at)
             reply->peeked[i] = (uint32_t)snapshot_host_copy(p->addr, window + PEEK_AT + p->at, p->len, false);
+    }
+}
+
+static bool is_as_expected(const struct worker_stop *want, const struct wire_reply *have)
+{
+    if (have->result.reason != want->reason || have->result.insn_len != want->insn_len || have->result.ticks != want->ticks)
+        return false;
+    for (unsigned i = 0; i < UREG_COUNT; i++) {
+        if ((want->mask >> i & 1) && have->regs.r[i] != want->regs.r[i])
+            return false;
+    }
+    return true;
+}
+
+/* Goes on from stop to stop by the script at `at` in the queue. A run that used up its limit is the last one. */
+static void run_script(struct wire_command *c, struct wire_reply *reply, uint32_t at, uint32_t end)
+{
+    struct wire_stopped *stopped = (struct wire_stopped *)(void *)window;
+    struct worker_stop want;
+    struct wire_queued q;
+    uint64_t *left = &c->run.request.max_icount;
+    for (; at <= end && end <= QUEUE_LEN && end - at >= sizeof(q); at += (q.len + 7) & ~7u) {
+        uint8_t *data = window + QUEUE_AT + at + sizeof(q);
+        memcpy(&q, window + QUEUE_AT + at, sizeof(q));
+        at += sizeof(q);
+        if (q.len > end - at)
+            return;
+        if (q.op == WIRE_STOPPED) {
+            memcpy(&want, data, sizeof(want));
+            if (!is_as_expected(&want, reply) || reply->result.icount >= *left || reply->stopped == WORKER_MAX_AHEAD)
+                return;
+            if (*left != UINT64_MAX)
+                *left -= reply->result.icount;
+            stopped[reply->stopped++] = (struct wire_stopped){reply->result.icount, reply->regs};
+        } else if (q.op == WIRE_GO) {
+            c->slot = (uint32_t)q.start;
+            memcpy(&c->run.regs, data, sizeof(c->run.regs));
+            do_run(c, reply);
+        } else {
+            obey_one(&q, data);
+            if (control->failure.error)
+                return;
+        }
     }
 }
 
@@ -687,6 +734,8 @@ static void obey(struct wire_command *c, const int fds[MAX_FDS], struct wire_rep
         break;
     case WIRE_RUN:
         do_run(c, reply);
+        run_script(c, reply, control->queued, control->queued + control->script);
+        do_peeks(c, reply);
         break;
     case WIRE_CONSUME:
         consume_select(c, window);

@@ -469,6 +469,106 @@ TEST(a_worker_guards_its_own_memory)
     }
 }
 
+/* --- sending ahead --- */
+
+/* syscall; add [DATA], eax; add ecx, 1; mov eax, [DATA]; jmp to the start */
+static const uint8_t caller[] = {0x0f, 0x05, 0x01, 0x04, 0x25, 0, 0, 0x60, 0, 0x83, 0xc1, 1, 0x8b, 0x04, 0x25, 0, 0, 0x60, 0, 0xeb, 0xeb};
+
+/* The registers with which the program goes on behind its call number `n`. */
+static struct regs behind_call(uint64_t n)
+{
+    struct regs r = at_start();
+    r.r[UREG_RIP] = CODE + 2;
+    r.r[UREG_RAX] = n;
+    r.r[UREG_RCX] = n;
+    return r;
+}
+
+/* Sends the worker ahead over `count` calls, of which number `wrong` is expected with another RCX. */
+static void foretell(struct worker *w, unsigned count, unsigned wrong)
+{
+    assert_true(worker_ahead_begin(w));
+    for (unsigned n = 1; n <= count; n++) {
+        struct worker_stop stop = {.reason = STOP_SYSCALL, .insn_len = 2, .mask = 1u << UREG_RIP | 1u << UREG_RCX};
+        stop.regs.r[UREG_RIP] = CODE;
+        stop.regs.r[UREG_RCX] = n == wrong ? 0 : n;
+        assert_ok(worker_ahead_stop(w, &stop));
+        assert_ok(worker_queue_write(w, DATA, &(uint64_t){1000 * n}, 8));
+        const struct regs r = behind_call(n);
+        assert_ok(worker_ahead_run(w, 0, &r));
+    }
+    worker_ahead_end(w);
+}
+
+TEST(a_worker_goes_on_by_itself_as_far_as_it_was_told)
+{
+    enum { CALLS = 5 };
+    for (unsigned wrong = 0; wrong <= CALLS; wrong++) {
+        struct worker *w = with_program(caller, sizeof(caller));
+        struct engine_request q = {.max_icount = UINT64_MAX};
+        struct engine_result stop;
+        struct regs set = behind_call(0), out;
+        foretell(w, CALLS, wrong);
+        unsigned made = wrong ? wrong : CALLS + 1;
+        for (unsigned n = 0; n < made; n++) {
+            if (n)
+                assert_ok(worker_queue_write(w, DATA, &(uint64_t){1000 * n}, 8));
+            assert_ok(worker_run(w, 0, &q, &set, &stop, &out));
+            assert_int_equal(stop.reason, STOP_SYSCALL);
+            assert_int_equal(stop.icount, 4);
+            assert_int_equal(stop.insn_len, 2);
+            assert_int_equal(out.r[UREG_RCX], n + 1);
+            assert_int_equal(out.r[UREG_RAX], 1000 * n + n);
+            set = behind_call(n + 1);
+        }
+        // What comes behind the last one has not been done.
+        assert_int_equal(word_at(w, DATA), 1000 * (made - 1) + made - 1);
+        worker_destroy(w);
+    }
+}
+
+TEST(a_worker_that_was_sent_ahead_does_nothing_else)
+{
+    struct engine_request q = {.max_icount = UINT64_MAX};
+    struct engine_result stop;
+    for (int what = 0; what < 4; what++) {
+        struct worker *w = with_program(caller, sizeof(caller));
+        struct regs set = behind_call(0), out;
+        foretell(w, 3, 0);
+        assert_ok(worker_run(w, 0, &q, &set, &stop, &out));
+        assert_false(worker_ahead_begin(w));
+        set = behind_call(what == 1 ? 2 : 1);
+        if (what == 0)
+            expect_err(worker_read(w, DATA, &out, 8, NULL), ERR_OS);
+        else if (what != 2)
+            assert_ok(worker_queue_write(w, DATA, &(uint64_t){what == 3 ? 1 : 1000}, 8));
+        expect_err(worker_run(w, 0, &q, &set, &stop, &out), ERR_OS);
+        worker_destroy(w);
+    }
+}
+
+TEST(a_worker_that_was_sent_ahead_stops_at_the_limit)
+{
+    for (uint64_t limit = 1; limit < 14; limit++) {
+        struct worker *w = with_program(caller, sizeof(caller));
+        struct engine_result stop;
+        struct regs set = behind_call(0), out;
+        uint64_t done = 0;
+        foretell(w, 5, 0);
+        for (unsigned n = 0; done < limit; n++) {
+            struct engine_request q = {.max_icount = limit - done};
+            if (n)
+                assert_ok(worker_queue_write(w, DATA, &(uint64_t){1000 * n}, 8));
+            assert_ok(worker_run(w, 0, &q, &set, &stop, &out));
+            done += stop.icount;
+            set = behind_call(n + 1);
+        }
+        assert_int_equal(done, limit);
+        assert_int_equal(word_at(w, CODE), *(const uint64_t *)(const void *)caller); // it is where it was asked to be
+        worker_destroy(w);
+    }
+}
+
 /* --- forks --- */
 
 TEST(a_fork_goes_its_own_way)
@@ -1278,7 +1378,8 @@ int main(int argc, char **argv)
         t(code_changes_with_the_same_memory_at_another_address),
         t(a_worker_s_own_memory_is_not_the_program_s), t(mappings_move_with_their_protections),
         t(a_page_of_code_can_be_written_after_it_was_moved),
-        t(a_worker_guards_its_own_memory),
+        t(a_worker_guards_its_own_memory), t(a_worker_goes_on_by_itself_as_far_as_it_was_told),
+        t(a_worker_that_was_sent_ahead_does_nothing_else), t(a_worker_that_was_sent_ahead_stops_at_the_limit),
         t(a_fork_goes_its_own_way),
         t(a_worker_leaves_no_zombie),
         t(the_index_counts_blocks_and_marks_what_was_written),

@@ -2,7 +2,9 @@
  * FIRST + 1... Whatever a trace says, the replayer answers with an error or gets through: it must not crash, fail an assertion or hang.
  * Each case runs in a process of its own. Prints the seeds that fail; exits 1 if there are any.
  *
- * Linked with --wrap=trace_cursor_next: frames are changed between the trace's decoder, which has its own fuzzer, and the replayer. */
+ * Frames are changed between the trace's decoder, which has its own fuzzer, and the replayer (changed_frames.h). */
+#include "changed_frames.h"
+
 #include "base/buf.h"
 #include "base/random.h"
 #include "replay/replay.h"
@@ -164,18 +166,13 @@ static void change_frame(struct frame *f)
     }
 }
 
-struct err *__real_trace_cursor_next(struct trace_cursor *c, const struct frame **out);
-struct err *__wrap_trace_cursor_next(struct trace_cursor *c, const struct frame **out);
-struct err *__wrap_trace_cursor_next(struct trace_cursor *c, const struct frame **out)
+static void change_frame_once(struct frame *f)
 {
-    TRY(__real_trace_cursor_next(c, out));
-    struct frame *f = (struct frame *)(uintptr_t)*out;
-    if (f && (f->event == changed_event || (f->event > changed_event && next_random(&random_state) % 64 == 0))) {
+    if (f->event == changed_event || (f->event > changed_event && next_random(&random_state) % 64 == 0)) {
         change_frame(f);
         if (tell)
             fprintf(stderr, "changed frame %llu: %s\n", (unsigned long long)f->event, trace_frame_name(f->kind));
     }
-    return NULL;
 }
 
 static struct err *replay_changed(const char *dir, uint64_t seed)
@@ -183,6 +180,7 @@ static struct err *replay_changed(const char *dir, uint64_t seed)
     cleanup(trace_closep) struct trace *t = NULL;
     cleanup(replay_closep) struct replay *r = NULL;
     random_state = (seed + 1) * 0x9e3779b97f4a7c15;
+    forget_changed_frames();
     TRY(trace_open(dir, &t));
     event_no count;
     TRY(trace_event_count(t, &count));
