@@ -43,13 +43,12 @@ struct wire_run {
 struct wire_command {
     uint32_t op, slot;
     uint32_t fd_count; /* descriptors that wait in the socket */
-    uint64_t start, end, offset, len; /* WIRE_MAP: len is a number of the shared memory */
+    uint64_t start, end, offset, len;
     int32_t prot;
     uint32_t kind;
     union {
         struct wire_run run;
         struct regs regs;
-        struct engine_isa isa;
         struct {
             uint8_t calls, blocks, loads, no_stores, keep_last, keep_rows;
             uint64_t watch_count, passed_count, max_rows; /* in the window: the watched ranges, then the passed blocks */
@@ -84,8 +83,8 @@ struct wire_reply {
 
 /* A command that needs no answer, in the queue: it is obeyed before the next command. `len` bytes follow, and padding to 8:
  * WIRE_WRITE: data. WIRE_EXPECT: u64 bytes, all of these pages will be written. WIRE_CLOCK: u64 icount. WIRE_BREAKS: struct wire_breaks and
- * addresses. WIRE_SET_XSTATE: an image, or nothing. WIRE_MAP (of anonymous memory), WIRE_UNMAP, WIRE_PROTECT, WIRE_DONTNEED:
- * struct wire_range. */
+ * addresses. WIRE_SET_XSTATE: an image, or nothing. WIRE_ISA: struct engine_isa. WIRE_MAP, WIRE_UNMAP, WIRE_PROTECT, WIRE_DONTNEED:
+ * struct wire_range; the descriptor of a mapping waits in the socket, before those of the command. */
 struct wire_queued {
     uint32_t op, len;
     uint64_t start; /* address, stamp or slot */
@@ -96,7 +95,9 @@ struct wire_breaks {
 };
 struct wire_range {
     uint64_t end;
-    int32_t prot, pad;
+    int32_t prot;
+    uint32_t kind;           /* enum map_kind */
+    uint64_t offset, object; /* object: number of the shared memory */
 };
 /* A script behind the queue lets a run go on by itself, as long as it stops where it is expected to: WIRE_STOPPED with a struct worker_stop,
  * queued commands, WIRE_GO with a struct regs and the slot; and so on, and last a WIRE_GO. The next run begins with these registers; mode

@@ -475,7 +475,8 @@ static struct err *died(struct worker *w)
     return err_new(ERR_OS, "worker died: %s (status %d)", told ? words : "it exited", WEXITSTATUS(status));
 }
 
-/* Sends descriptors, which the worker takes before it obeys the next command. */
+/* Sends descriptors, which the worker takes before it obeys the next command, or the queued one that they are for. Does not wait for room
+ * in the socket: errno is EAGAIN then. */
 static bool send_fds(struct worker *w, const int *fds, size_t count)
 {
     char byte = 0, control[CMSG_SPACE(4 * sizeof(int))] __attribute__((aligned(8))) = {0};
@@ -488,7 +489,7 @@ static bool send_fds(struct worker *w, const int *fds, size_t count)
     header->cmsg_len = CMSG_LEN(count * sizeof(int));
     memcpy(CMSG_DATA(header), fds, count * sizeof(int));
     ssize_t n;
-    while ((n = sendmsg(w->socket, &m, MSG_NOSIGNAL)) < 0 && errno == EINTR) {
+    while ((n = sendmsg(w->socket, &m, MSG_NOSIGNAL | MSG_DONTWAIT)) < 0 && errno == EINTR) {
     }
     return n == 1;
 }
@@ -602,14 +603,24 @@ static struct err *enqueue(struct worker *w, uint32_t op, uint64_t start, size_t
     return *room_out ? NULL : err_new(ERR_LIMIT, "%zu bytes for a worker's queue", len);
 }
 
-static struct err *enqueue_range(struct worker *w, uint32_t op, gaddr start, gaddr end, int prot)
+static struct err *enqueue_range(struct worker *w, uint32_t op, gaddr start, const struct wire_range *range)
 {
-    const struct wire_range range = {.end = end, .prot = prot};
     void *room;
-    TRY(enqueue(w, op, start, sizeof(range), &room));
-    memcpy(room, &range, sizeof(range));
+    TRY(enqueue(w, op, start, sizeof(*range), &room));
+    memcpy(room, range, sizeof(*range));
     forget_peeked(w);
     return NULL;
+}
+
+/* A descriptor for what is queued next. */
+static struct err *enqueue_fd(struct worker *w, int fd)
+{
+    if (!w->dead && w->queued < QUEUE_LEN / 2 && send_fds(w, &fd, 1))
+        return NULL;
+    struct wire_command c = {.op = WIRE_GET_REGS}; // of no effect; but the worker takes what waits in the socket and the queue
+    struct wire_reply reply;
+    TRY(exchange(w, &c, &reply));
+    return send_fds(w, &fd, 1) ? NULL : died(w);
 }
 
 static struct err *refused(const struct wire_reply *reply, const char *what, gaddr start, gaddr end)
@@ -635,10 +646,13 @@ struct err *worker_fork(struct worker *w, struct worker **out)
     TRY(make_window(&window_fd, &window));
     cleanup(closep) int window_guard = window_fd;
     reap_strays();
-    struct wire_command c = {.op = WIRE_FORK};
+    struct wire_command c = {.op = WIRE_GET_REGS}; // what is queued, and its descriptors, come first
     struct wire_reply reply;
     int fds[4] = {theirs, window_fd, life_theirs, shadow_fd};
-    struct err *e = exchange_fds(w, &c, fds, 4, &reply);
+    struct err *e = w->queued ? exchange(w, &c, &reply) : NULL;
+    c.op = WIRE_FORK;
+    if (!e)
+        e = exchange_fds(w, &c, fds, 4, &reply);
     if (!e && reply.error) {
         errno = (int)reply.error;
         e = err_os("cannot fork a worker");
@@ -658,35 +672,34 @@ struct err *worker_fork(struct worker *w, struct worker **out)
 
 struct err *worker_map(struct worker *w, gaddr start, gaddr end, int prot, enum map_kind kind, int fd, uint64_t offset)
 {
-    if (kind == MAP_KIND_ANON)
-        return enqueue_range(w, WIRE_MAP, start, end, prot);
-    struct wire_command c = {.op = WIRE_MAP, .start = start, .end = end, .prot = prot, .kind = kind, .offset = offset};
-    struct wire_reply reply;
+    struct wire_range range = {.end = end, .prot = prot, .kind = kind, .offset = offset};
     struct stat st;
     if (kind == MAP_KIND_SHARED) {
         if (fstat(fd, &st) != 0)
             return err_os("cannot tell which shared memory this is");
-        c.len = st.st_ino; // no two memfds have the same
+        range.object = st.st_ino; // no two memfds have the same
     }
-    TRY(exchange_fds(w, &c, &fd, 1, &reply));
-    return refused(&reply, "map", start, end);
+    if (kind != MAP_KIND_ANON)
+        TRY(enqueue_fd(w, fd));
+    return enqueue_range(w, WIRE_MAP, start, &range);
 }
 
 struct err *worker_set_isa(struct worker *w, const struct engine_isa *isa)
 {
-    struct wire_command c = {.op = WIRE_ISA, .isa = *isa};
-    struct wire_reply reply;
-    return exchange(w, &c, &reply);
+    void *room;
+    TRY(enqueue(w, WIRE_ISA, 0, sizeof(*isa), &room));
+    memcpy(room, isa, sizeof(*isa));
+    return NULL;
 }
 
 struct err *worker_unmap(struct worker *w, gaddr start, gaddr end)
 {
-    return enqueue_range(w, WIRE_UNMAP, start, end, 0);
+    return enqueue_range(w, WIRE_UNMAP, start, &(struct wire_range){.end = end});
 }
 
 struct err *worker_protect(struct worker *w, gaddr start, gaddr end, int prot)
 {
-    return enqueue_range(w, WIRE_PROTECT, start, end, prot);
+    return enqueue_range(w, WIRE_PROTECT, start, &(struct wire_range){.end = end, .prot = prot});
 }
 
 struct err *worker_move(struct worker *w, gaddr old_start, uint64_t old_len, gaddr new_start, uint64_t new_len, bool keep)
@@ -700,7 +713,7 @@ struct err *worker_move(struct worker *w, gaddr old_start, uint64_t old_len, gad
 
 struct err *worker_dontneed(struct worker *w, gaddr start, gaddr end)
 {
-    return enqueue_range(w, WIRE_DONTNEED, start, end, 0);
+    return enqueue_range(w, WIRE_DONTNEED, start, &(struct wire_range){.end = end});
 }
 
 void worker_peek(struct worker *w, const struct addr_range *ranges, size_t count)

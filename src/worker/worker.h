@@ -36,7 +36,7 @@ struct err *worker_set_isa(struct worker *w, const struct engine_isa *isa) nodis
 /* Memory. Addresses and lengths are page aligned where the kernel wants it; protections are PROT_*.
  *
  * A round trip to the worker costs tens of microseconds where processors are busy. So what needs no answer is queued and done before the
- * next command: mapping anonymous memory, unmapping, protecting, discarding, worker_queue_write(), worker_set_xstate(),
+ * next command: mapping, unmapping, protecting, discarding, worker_queue_write(), worker_set_xstate(),
  * worker_set_icount() and worker_set_breaks(). If that fails, the next call and all later ones give the error. */
 
 enum map_kind {

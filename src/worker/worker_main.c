@@ -270,30 +270,43 @@ static void restore_protection(uint64_t start, uint64_t end)
     }
 }
 
-static int64_t do_map(const struct wire_command *c, int fd)
+static int64_t do_map(uint64_t start, const struct wire_range *r, int fd)
 {
-    if (!foreign(c->start, c->end))
+    if (!foreign(start, r->end))
         return 22;
     int flags = 0x10 | 0x4000; // fixed, no reserve
-    flags |= c->kind == MAP_KIND_SHARED ? 0x01 : 0x02;
-    if (c->kind == MAP_KIND_ANON)
+    flags |= r->kind == MAP_KIND_SHARED ? 0x01 : 0x02;
+    if (r->kind == MAP_KIND_ANON)
         flags |= 0x20;
-    snapshot_before_discard(c->start, c->end);
-    engine_memory_changed(c->start, c->end - c->start);
-    engine_filter_prot(c->start, c->end - c->start, c->prot);
-    uint64_t at = sys_mmap(c->start, c->end - c->start, real_prot(c->prot), flags,
-                           c->kind == MAP_KIND_ANON ? -1 : fd, c->offset);
+    snapshot_before_discard(start, r->end);
+    engine_memory_changed(start, r->end - start);
+    engine_filter_prot(start, r->end - start, r->prot);
+    uint64_t at = sys_mmap(start, r->end - start, real_prot(r->prot), flags,
+                           r->kind == MAP_KIND_ANON ? -1 : fd, r->offset);
     if (kernel_error(at))
         return kernel_error(at);
     // An array, as a rule: page faults and copies of page tables cost more than what a huge page wastes. Not a stack of a thread, and
     // not address space that was taken in advance.
-    uint64_t len = c->end - c->start;
-    if (c->kind == MAP_KIND_ANON && len >= LEAST_HUGE && len <= MOST_HUGE)
-        sys_call6(28, c->start, len, 14, 0, 0, 0); // madvise(MADV_HUGEPAGE)
-    bool shared = c->kind == MAP_KIND_SHARED;
-    table_set((struct map_entry){c->start, c->end, c->prot, shared ? c->len : 0, c->offset, shared ? 0 : snapshot_era()});
-    forget_shared_code(c->start, c->end);
+    uint64_t len = r->end - start;
+    if (r->kind == MAP_KIND_ANON && len >= LEAST_HUGE && len <= MOST_HUGE)
+        sys_call6(28, start, len, 14, 0, 0, 0); // madvise(MADV_HUGEPAGE)
+    bool shared = r->kind == MAP_KIND_SHARED;
+    table_set((struct map_entry){start, r->end, r->prot, shared ? r->object : 0, r->offset, shared ? 0 : snapshot_era()});
+    forget_shared_code(start, r->end);
     return 0;
+}
+
+static void receive(int fds[MAX_FDS]);
+
+static int64_t map_range(uint64_t start, const struct wire_range *r)
+{
+    int fds[MAX_FDS] = {-1, -1, -1, -1};
+    if (r->kind == MAP_KIND_ANON)
+        return do_map(start, r, -1);
+    receive(fds);
+    int64_t error = do_map(start, r, fds[0]);
+    sys_call6(3, (uint64_t)fds[0], 0, 0, 0, 0, 0);
+    return error;
 }
 
 static int64_t do_unmap(const struct wire_command *c)
@@ -477,10 +490,10 @@ static int64_t do_dontneed(const struct wire_command *c)
 
 static int64_t do_range(uint32_t op, uint64_t start, const struct wire_range *r)
 {
-    struct wire_command c = {.op = op, .start = start, .end = r->end, .prot = r->prot, .kind = MAP_KIND_ANON};
+    const struct wire_command c = {.op = op, .start = start, .end = r->end, .prot = r->prot};
     switch (op) {
     case WIRE_MAP:
-        return do_map(&c, -1);
+        return map_range(start, r);
     case WIRE_UNMAP:
         return do_unmap(&c);
     case WIRE_PROTECT:
@@ -520,6 +533,9 @@ static void obey_one(const struct wire_queued *q, uint8_t *data)
     case WIRE_EXPECT:
         memcpy(&value, data, sizeof(value));
         do_expect(q->start, value);
+        return;
+    case WIRE_ISA:
+        engine_set_isa((const struct engine_isa *)(void *)data);
         return;
     case WIRE_SET_XSTATE:
         set_xstate((uint32_t)q->start, q->len ? data : NULL);
@@ -689,23 +705,8 @@ static void obey(struct wire_command *c, const int fds[MAX_FDS], struct wire_rep
         return;
     }
     switch (c->op) {
-    case WIRE_MAP:
-        reply->error = do_map(c, fds[0]);
-        break;
-    case WIRE_UNMAP:
-        reply->error = do_unmap(c);
-        break;
-    case WIRE_PROTECT:
-        reply->error = do_protect(c);
-        break;
     case WIRE_MOVE:
         reply->error = do_move(c);
-        break;
-    case WIRE_ISA:
-        engine_set_isa(&c->isa);
-        break;
-    case WIRE_DONTNEED:
-        reply->error = do_dontneed(c);
         break;
     case WIRE_READ:
         reply->error = do_read(c, &reply->done);
@@ -905,10 +906,10 @@ void worker_start(const struct wire_boot *given)
         await_command();
         seen = __atomic_load_n(&control->posted, __ATOMIC_ACQUIRE);
         memcpy(&c, &control->command, sizeof(c));
-        if (c.fd_count)
-            receive(fds);
         memset(&reply, 0, sizeof(reply));
         obey_queued(control->queued);
+        if (c.fd_count)
+            receive(fds);
         if (!control->failure.error)
             obey(&c, fds, &reply);
         if (reply.error == -1) // the copy made by a fork: it says nothing

@@ -330,7 +330,8 @@ TEST(workers_share_a_memory_object)
     assert_ok(worker_map(b, DATA, DATA + 0x1000, PROT_READ, MAP_KIND_PRIVATE_FILE, fd, 0x2000));
     assert_ok(worker_write(b, DATA, "private!", 8));
     assert_memory_equal((uint64_t[]){word_at(a, DATA + 0x2000)}, "abc45678", 8);
-    expect_err(worker_map(b, DATA, DATA + 0x1000, PROT_READ, MAP_KIND_SHARED, fd, 1), ERR_OS);
+    assert_ok(worker_map(b, DATA, DATA + 0x1000, PROT_READ, MAP_KIND_SHARED, fd, 1));
+    expect_err(worker_read(b, DATA, (char[1]){0}, 1, NULL), ERR_OS);
     worker_destroy(a);
     worker_destroy(b);
     worker_destroy(c);
@@ -567,6 +568,24 @@ TEST(a_worker_that_was_sent_ahead_stops_at_the_limit)
         assert_int_equal(word_at(w, CODE), *(const uint64_t *)(const void *)caller); // it is where it was asked to be
         worker_destroy(w);
     }
+}
+
+TEST(mappings_of_files_wait_with_their_descriptors)
+{
+    enum { COUNT = 700 }; // more than a socket takes
+    struct worker *w = new_worker(), *copy;
+    for (uint64_t i = 0; i < COUNT; i++) {
+        int fd = memfd_create("file", MFD_CLOEXEC);
+        assert_int_equal(write(fd, &i, sizeof(i)), sizeof(i));
+        assert_ok(worker_map(w, 0x10000000000 + i * PAGE_SIZE, 0x10000000000 + (i + 1) * PAGE_SIZE, PROT_READ,
+                             i % 2 ? MAP_KIND_SHARED : MAP_KIND_PRIVATE_FILE, fd, 0));
+        close(fd);
+    }
+    assert_ok(worker_fork(w, &copy));
+    for (uint64_t i = 0; i < 256; i++)
+        assert_int_equal(word_at(i % 2 ? w : copy, 0x10000000000 + i * PAGE_SIZE), i);
+    worker_destroy(copy);
+    worker_destroy(w);
 }
 
 /* --- forks --- */
@@ -1378,7 +1397,7 @@ int main(int argc, char **argv)
         t(code_changes_with_the_same_memory_at_another_address),
         t(a_worker_s_own_memory_is_not_the_program_s), t(mappings_move_with_their_protections),
         t(a_page_of_code_can_be_written_after_it_was_moved),
-        t(a_worker_guards_its_own_memory), t(a_worker_goes_on_by_itself_as_far_as_it_was_told),
+        t(mappings_of_files_wait_with_their_descriptors), t(a_worker_guards_its_own_memory), t(a_worker_goes_on_by_itself_as_far_as_it_was_told),
         t(a_worker_that_was_sent_ahead_does_nothing_else), t(a_worker_that_was_sent_ahead_stops_at_the_limit),
         t(a_fork_goes_its_own_way),
         t(a_worker_leaves_no_zombie),
