@@ -36,10 +36,10 @@ static const struct argp_option package_options[] = {
     {0},
 };
 static const struct argp_option index_options[] = {
-    {"shards", KEY_SHARDS, "N", 0, "Index up to N stretches at a time (one less than there are CPUs); 1: one process does all", 0},
+    {"shards", KEY_SHARDS, "N", 0, "Threads that work on it (as many as there are CPUs): one replays, the others compress and write", 0},
     {"compression-level", KEY_LEVEL, "1..22", 0, "zstd level of the database (3)", 0},
     {"segment", KEY_SEGMENT, "N", 0, "Instructions of a segment (4000000): more make the database smaller, and first answers later", 0},
-    {"memory", KEY_MEMORY, "MB", 0, "Index fewer segments at a time if all processes together would need more than this", 0},
+    {"memory", KEY_MEMORY, "MB", 0, "Let fewer segments wait to be written if all processes together would need more than this", 0},
     {"restart", KEY_RESTART, NULL, 0, "Begin anew, even if an interrupted build could go on", 0},
     {"stats", 's', NULL, 0, "Say at the end what the build cost, and where the database's bytes go", 0},
     {"check-trace", KEY_CHECK, NULL, 0, "Hold the finished database against a second replay", 0},
@@ -187,12 +187,12 @@ static void show_progress(void *ctx, const struct build_progress *p)
     char left[32] = "";
     if (p->seconds_left >= 0)
         snprintf(left, sizeof(left), ", %.0f s left", p->seconds_left);
-    char leader[32] = "";
-    if (p->leader_share >= 0)
-        snprintf(leader, sizeof(leader), ", leader %.0f%%", p->leader_share * 100);
+    char replay[32] = "";
+    if (p->replay_share >= 0)
+        snprintf(replay, sizeof(replay), ", replay %.0f%%", p->replay_share * 100);
     fprintf(stderr, "%s%s%3.0f%%  event %llu of %llu, %.1f M instructions, %.0f M/s%s%s%s", d->terminal ? "\r" : "",
             p->checking ? "checking: " : "", p->share * 100, (unsigned long long)p->events, (unsigned long long)p->event_total,
-            (double)p->instructions * 1e-6, p->ips * 1e-6, leader, left, d->terminal ? "\033[K" : "\n");
+            (double)p->instructions * 1e-6, p->ips * 1e-6, replay, left, d->terminal ? "\033[K" : "\n");
     fflush(stderr);
 }
 
@@ -202,7 +202,7 @@ static void print_stats(const struct build_stats *s)
     printf("{\"instructions\": %llu, \"events\": %llu, \"segments\": %llu, \"resumed\": %llu, \"bytes\": %llu, ",
            (unsigned long long)s->instructions, (unsigned long long)s->events, (unsigned long long)s->segments,
            (unsigned long long)s->resumed, (unsigned long long)s->bytes);
-    printf("\"wall\": %.4f, \"cpu\": %.4f, \"leader\": %.4f, \"peakMemory\": %llu, \"contents\": {", s->wall, s->cpu, s->leader,
+    printf("\"wall\": %.4f, \"cpu\": %.4f, \"replay\": %.4f, \"peakMemory\": %llu, \"contents\": {", s->wall, s->cpu, s->replay,
            (unsigned long long)s->peak_memory);
     for (int i = 0; i < CONTENT_COUNT; i++)
         printf("%s\"%s\": %llu", i ? ", " : "", history_content_name((enum history_content)i), (unsigned long long)s->contents[i]);
@@ -240,12 +240,10 @@ static struct err *run(const struct subcommand *c, const struct arguments *a)
     return c->indexes ? build(dir, a) : NULL;
 }
 
-/* The leader has a CPU to itself. With two CPUs one process that does all is quicker, and takes half the CPU time (docs/benchmarks.md). */
 static unsigned default_shards(void)
 {
     cpu_set_t cpus;
-    int count = sched_getaffinity(0, sizeof(cpus), &cpus) == 0 ? CPU_COUNT(&cpus) : 1;
-    return count > 2 ? (unsigned)count - 1 : 1;
+    return sched_getaffinity(0, sizeof(cpus), &cpus) == 0 ? (unsigned)CPU_COUNT(&cpus) : 1;
 }
 
 int cmd_build(int argc, char **argv)

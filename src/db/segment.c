@@ -14,6 +14,7 @@ void segment_deinit(struct segment *s)
     vec_deinit(&s->ends);
     vec_deinit(&s->blocks);
     vec_deinit(&s->written);
+    vec_deinit(&s->pages);
     vec_deinit(&s->runs);
     vec_deinit(&s->remaps);
     vec_deinit(&s->spaces);
@@ -129,13 +130,6 @@ static const struct table kernel_write_table = TABLE(struct db_kernel_write, ker
 
 /* --- writing --- */
 
-/* Pages that wait until there are enough of them for a chunk. */
-struct waiting {
-    uint8_t now[PAGES_PER_CHUNK][PAGE_SIZE], before[PAGES_PER_CHUNK][PAGE_SIZE];
-    struct page_image images[PAGES_PER_CHUNK];
-    size_t count;
-};
-
 /* A page that is stored whole, so that equal ones need not be. */
 struct known_page {
     XXH128_hash_t hash;
@@ -145,60 +139,40 @@ struct known_page {
 struct segment_writer {
     struct chunk_writer *file;
     uint64_t number;
-    VEC(struct db_page_run) runs;
+    struct segment *segment;
     uint32_t stored; /* pages in the page data, those that wait included */
-    struct waiting *waiting;
+    struct page_image waiting[PAGES_PER_CHUNK]; /* until there are enough of them for a chunk */
+    size_t waiting_count;
     struct page_coder *coder;
+    struct buf chunk;
     struct known_page *known; /* hash table */
     size_t known_cap, known_count;
 };
 
-struct err *segment_writer_create(const char *path, uint64_t build, uint64_t number, int level, struct segment_writer **out)
+static void segment_writer_deinit(struct segment_writer *w)
 {
-    struct chunk_writer *file;
-    TRY(chunk_writer_create(path, (struct file_id){build, FILE_SEGMENT, number}, level, &file));
-    struct segment_writer *w = xnew(struct segment_writer);
-    w->file = file;
-    w->number = number;
-    w->waiting = xmalloc(sizeof(*w->waiting));
-    w->waiting->count = 0;
-    w->coder = page_coder_create();
-    *out = w;
-    return NULL;
-}
-
-void segment_writer_abandon(struct segment_writer *w)
-{
-    if (!w)
-        return;
     chunk_writer_abandon(w->file);
-    vec_deinit(&w->runs);
     page_coder_destroy(w->coder);
-    free(w->waiting);
+    buf_deinit(&w->chunk);
     free(w->known);
-    free(w);
 }
 
 static struct err *flush_pages(struct segment_writer *w)
 {
-    if (!w->waiting->count)
+    if (!w->waiting_count)
         return NULL;
-    cleanup(buf_deinit) struct buf chunk = {0};
-    page_chunk_encode(w->coder, w->waiting->images, w->waiting->count, &chunk);
-    w->waiting->count = 0;
-    return chunk_writer_add(w->file, CHUNK_PAGE_DATA, &chunk);
+    w->chunk.len = 0;
+    page_chunk_encode(w->coder, w->waiting, w->waiting_count, &w->chunk);
+    w->waiting_count = 0;
+    return chunk_writer_add(w->file, CHUNK_PAGE_DATA, &w->chunk);
 }
 
 /* Adds a page to the page data; *idx_out is its number there. */
 static struct err *store_page(struct segment_writer *w, const uint8_t *now, const uint8_t *before, uint32_t *idx_out)
 {
-    if (w->waiting->count == PAGES_PER_CHUNK)
+    if (w->waiting_count == PAGES_PER_CHUNK)
         TRY(flush_pages(w));
-    size_t i = w->waiting->count++;
-    memcpy(w->waiting->now[i], now, PAGE_SIZE);
-    if (before)
-        memcpy(w->waiting->before[i], before, PAGE_SIZE);
-    w->waiting->images[i] = (struct page_image){w->waiting->now[i], before ? w->waiting->before[i] : NULL};
+    w->waiting[w->waiting_count++] = (struct page_image){now, before};
     *idx_out = w->stored++;
     return NULL;
 }
@@ -227,27 +201,26 @@ static struct known_page *find_known(struct segment_writer *w, XXH128_hash_t has
 
 /* A page that changes in every segment is stored whole in one of so many, so that its contents can be had from few segments. */
 enum { WHOLE_EVERY = 16 };
-static bool whole_is_due(const struct segment_writer *w, uint32_t space, uint32_t object, uint64_t page)
+static bool whole_is_due(const struct segment_writer *w, const struct db_page *p)
 {
-    return (w->number + space + object + page / PAGE_SIZE) % WHOLE_EVERY == 0;
+    return (w->number + p->space + p->object + p->page / PAGE_SIZE) % WHOLE_EVERY == 0;
 }
 
-static void add_to_runs(struct segment_writer *w, struct db_page_run page)
+static void add_to_runs(struct segment *s, struct db_page_run page)
 {
-    struct db_page_run *last = w->runs.count ? &w->runs.items[w->runs.count - 1] : NULL;
+    struct db_page_run *last = s->runs.count ? &s->runs.items[s->runs.count - 1] : NULL;
     if (last && last->space == page.space && last->object == page.object && last->kind == page.kind &&
         last->page + (uint64_t)last->count * PAGE_SIZE == page.page && (page.kind == RUN_ZERO || last->first + last->count == page.first))
         last->count++;
     else
-        vec_push(&w->runs, page);
+        vec_push(&s->runs, page);
 }
 
-struct err *segment_writer_page(struct segment_writer *w, uint32_t space, uint32_t object, uint64_t page, const uint8_t *now,
-                                const uint8_t *before)
+static struct err *write_page(struct segment_writer *w, const struct db_page *p)
 {
-    struct db_page_run run = {.space = space, .object = object, .page = page, .count = 1};
-    enum page_form form = page_form(now, before);
-    if (form == PAGE_WORDS && whole_is_due(w, space, object, page))
+    struct db_page_run run = {.space = p->space, .object = p->object, .page = p->page, .count = 1};
+    enum page_form form = page_form(p->now, p->before);
+    if (form == PAGE_WORDS && whole_is_due(w, p))
         form = PAGE_WHOLE;
     switch (form) {
     case PAGE_SAME:
@@ -257,14 +230,14 @@ struct err *segment_writer_page(struct segment_writer *w, uint32_t space, uint32
         break;
     case PAGE_WORDS:
         run.kind = RUN_WORDS;
-        TRY(store_page(w, now, before, &run.first));
+        TRY(store_page(w, p->now, p->before, &run.first));
         break;
     case PAGE_WHOLE: {
         run.kind = RUN_WHOLE;
-        XXH128_hash_t hash = XXH3_128bits(now, PAGE_SIZE);
+        XXH128_hash_t hash = XXH3_128bits(p->now, PAGE_SIZE);
         struct known_page *known = find_known(w, hash);
         if (known->idx == UINT32_MAX) {
-            TRY(store_page(w, now, NULL, &run.first));
+            TRY(store_page(w, p->now, NULL, &run.first));
             *known = (struct known_page){hash, run.first};
             w->known_count++;
         } else {
@@ -273,7 +246,7 @@ struct err *segment_writer_page(struct segment_writer *w, uint32_t space, uint32
         break;
     }
     }
-    add_to_runs(w, run);
+    add_to_runs(w->segment, run);
     return NULL;
 }
 
@@ -377,11 +350,11 @@ static struct err *add_chunk(struct chunk_writer *w, uint32_t kind, const struct
     return chunk_writer_add(w, kind, &b);
 }
 
-static struct err *finish_chunks(struct segment_writer *w, struct segment *s)
+static struct err *write_chunks(struct segment_writer *w, const struct segment *s)
 {
+    vec_each (p, &s->pages)
+        TRY(write_page(w, p));
     TRY(flush_pages(w));
-    vec_each (r, &w->runs)
-        vec_push(&s->runs, *r);
     TRY(add_chunk(w->file, CHUNK_BOUNDARY, s, put_boundary));
     TRY(add_chunk(w->file, CHUNK_BLOCKS, s, put_blocks));
     TRY(add_chunk(w->file, CHUNK_WRITTEN, s, put_written));
@@ -390,11 +363,14 @@ static struct err *finish_chunks(struct segment_writer *w, struct segment *s)
     return add_chunk(w->file, CHUNK_STACKS, s, put_stacks);
 }
 
-struct err *segment_writer_finish(struct segment_writer *w, struct segment *s)
+struct err *segment_write(const char *path, uint64_t build, uint64_t number, int level, struct segment *s)
 {
-    cleanup(segment_writer_abandonp) struct segment_writer *guard = w;
-    TRY(finish_chunks(w, s));
-    return chunk_writer_finish(steal(w->file));
+    cleanup(segment_writer_deinit) struct segment_writer w = {.number = number, .segment = s};
+    TRY(chunk_writer_create(path, (struct file_id){build, FILE_SEGMENT, number}, level, &w.file));
+    w.coder = page_coder_create();
+    s->runs.count = 0;
+    TRY(write_chunks(&w, s));
+    return chunk_writer_finish(steal(w.file));
 }
 
 /* --- reading --- */

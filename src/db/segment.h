@@ -60,6 +60,14 @@ struct db_page_run {
     uint8_t kind;
 };
 
+/* A page that was written, to be stored. */
+struct db_page {
+    uint32_t space, object;
+    uint64_t page;         /* address, or offset in the object */
+    const uint8_t *now;    /* PAGE_SIZE bytes: contents at the end of the segment; borrowed */
+    const uint8_t *before; /* at its start; borrowed. NULL: not known, or not what the page's newest version says, as it was mapped afresh */
+};
+
 /* Contents before the segment do not matter any more: the range was mapped afresh, or is gone. */
 struct db_remap {
     uint32_t space;
@@ -115,7 +123,8 @@ struct segment {
     VEC(struct db_block) blocks;   /* by space, pc */
     VEC(struct db_written) written; /* by object, space, page */
     /* pages */
-    VEC(struct db_page_run) runs;  /* by object, space, page; filled by the writer */
+    VEC(struct db_page) pages;     /* by object, space, page; for segment_write() only */
+    VEC(struct db_page_run) runs;  /* by object, space, page; filled by segment_write() */
     VEC(struct db_remap) remaps;   /* by space, start; disjoint once written */
     VEC(struct db_space) spaces;
     /* events */
@@ -127,25 +136,14 @@ void segment_deinit(struct segment *s);
 
 /* --- writing --- */
 
-/* Pages are handed over one by one while the segment is built, and compressed at once. */
-struct segment_writer;
-/** Creates the segment's file. level: 1..22. */
-struct err *segment_writer_create(const char *path, uint64_t build, uint64_t number, int level, struct segment_writer **out) nodiscard;
-/**
- * A page that was written. By rising object, space, page.
- *
- * now, before: PAGE_SIZE bytes; its contents at the end and at the start of the segment. before NULL: they are not known, or not what
- * the page's newest version says, since it was mapped afresh.
- */
-struct err *segment_writer_page(struct segment_writer *w, uint32_t space, uint32_t object, uint64_t page, const uint8_t *now,
-                                const uint8_t *before) nodiscard;
 /** Sorts s->remaps and merges those that touch each other. */
 void segment_merge_remaps(struct segment *s);
-/** Writes the rest, and frees the writer in any case; after an error the file is gone. Fills s->runs; remaps have to be merged. */
-struct err *segment_writer_finish(struct segment_writer *w, struct segment *s) nodiscard;
-/** Removes the unfinished file. NULL is fine. */
-void segment_writer_abandon(struct segment_writer *w);
-DEFINE_CLEANUP(struct segment_writer *, segment_writer_abandon)
+/**
+ * Creates the segment's file. Fills s->runs; remaps have to be merged. level: 1..22.
+ *
+ * After an error there is no file. Any thread; takes some 2 MiB while it works.
+ */
+struct err *segment_write(const char *path, uint64_t build, uint64_t number, int level, struct segment *s) nodiscard;
 
 /* --- reading --- */
 

@@ -141,28 +141,26 @@ static void make_index(struct maker *m)
 
 /* --- its file --- */
 
-static struct err *write_pages(struct maker *m, struct segment_writer *w)
+static void list_pages(struct maker *m)
 {
     for (size_t slot = 0; slot <= SMALL_SPACES; slot++) {
         bool object = slot == OBJECT_SLOT;
         for (size_t page = 0; page < SMALL_PAGES; page++) {
             bool known = m->existed[slot] && !m->remapped[slot][page] && below(m, 8);
             if (m->touched[slot][page])
-                TRY(segment_writer_page(w, object ? 0 : (uint32_t)slot + 1, object ? SMALL_OBJECT : 0, small_page_addr(page),
-                                        m->now.memory[slot][page], known ? m->before->memory[slot][page] : NULL));
+                vec_push(&m->segment.pages, (struct db_page){object ? 0 : (uint32_t)slot + 1, object ? SMALL_OBJECT : 0,
+                                                             small_page_addr(page), m->now.memory[slot][page],
+                                                             known ? m->before->memory[slot][page] : NULL});
         }
     }
-    return NULL;
 }
 
 static struct err *write_file(struct maker *m, const char *dir, size_t idx)
 {
     cleanup(freep) char *path = history_segment_path(dir, idx);
-    cleanup(segment_writer_abandonp) struct segment_writer *w = NULL;
-    TRY(segment_writer_create(path, history_build_number(&m->h->plan), idx, 1 + (int)(idx % 5), &w));
-    TRY(write_pages(m, w));
+    list_pages(m);
     segment_merge_remaps(&m->segment);
-    return segment_writer_finish(steal(w), &m->segment);
+    return segment_write(path, history_build_number(&m->h->plan), idx, 1 + (int)(idx % 5), &m->segment);
 }
 
 /* Calls by the definition, for compose_calls() to be held against. */

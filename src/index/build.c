@@ -1,16 +1,15 @@
-/* The build: cuts the recording into segments and has each indexed.
+/* The build: cuts the recording into segments and indexes each.
  *
- *   one shard:    replay in index mode, segment after segment
- *   n > 1 shards: a leader replays in count mode; at a boundary it clones the replay and forks a job, which runs the segments behind
- *                 the boundary in index mode and writes their files. At most n jobs at a time. The more memory the program has,
- *                 the more a clone costs (its page tables, then a fault for each page that either writes), and the more segments a
- *                 job gets.
+ * One thread replays in index mode, segment after segment, and takes what changed at each one's end; encoders make files of that
+ * (encoders.h). With one shard it encodes each segment before it goes on; with n, n - 1 encoders do while the replay goes on, and the
+ * replaying thread does when they cannot keep up. The files are the same.
  *
  * At the end the segments are joined (history_join) and the new database takes the place of the old (work_dir.h). */
 #include "index/build.h"
 
 #include "index/boundary.h"
 #include "index/check.h"
+#include "index/encoders.h"
 #include "index/memory.h"
 #include "index/progress.h"
 #include "index/segment_builder.h"
@@ -18,27 +17,15 @@
 
 #include "base/log.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/wait.h>
 
 enum { DEFAULT_SEGMENT_ICOUNT = 4000000, SEGMENT_EVENTS = 2000 };
 /* Of the memory that is allowed, this part is for what pages held before (page_base.h); without a bound it is this. */
 enum { PAGE_BASE_PART = 8, PAGE_BASE_BYTES = 256 << 20 };
-/* A job is started if there is room for so much. */
-enum { JOB_BYTES = 64 << 20 };
-/* A job gets at least so many segments, and one more for so much memory of the recorded program. With one for each job (2 shards on 2 cores):
- * md5loop 3.2 s of CPU time instead of 1.4, stream, which has 150 MB and writes all of it again and again, 115 s instead of 7. */
-enum { LEAST_SEGMENTS = 8, SEGMENT_BYTES = 1 << 20, MOST_SEGMENTS = 128 };
-
-struct job {
-    int pid;
-    int errors; /* read end: the job's error message */
-    size_t first, count; /* segments */
-};
+/* A segment waits to be encoded if there is room for so much. */
+enum { WAITING_BYTES = 64 << 20 };
+/* How much memory is in use costs milliseconds to know: where nothing depends on it, one boundary of so many has to do. */
+enum { LOOK_EVERY = 16 };
 
 struct build {
     const struct build_options *options;
@@ -48,10 +35,8 @@ struct build {
     struct work_dir dir;
     struct progress progress;
     bool checking;
-    VEC(struct job) jobs;
     uint64_t peak_memory;
-    double build_seconds; /* without joining and checking */
-    double waited; /* seconds that the leader did nothing but wait for jobs */
+    double replay_seconds;
 };
 
 static double cpu_of(int who)
@@ -82,182 +67,48 @@ static void tell_progress(struct build *b, struct replay *r)
     progress_tell(&b->progress, r, &p);
     p.checking = b->checking;
     double elapsed = progress_seconds(&b->progress);
-    p.leader_share = b->options->shards > 1 && !b->checking && elapsed > 0 ? 1 - b->waited / elapsed : -1;
+    p.replay_share = !b->checking && elapsed > 0 ? b->replay_seconds / elapsed : -1;
     b->options->progress(b->options->ctx, &p);
 }
 
-static struct page_base *make_base(const struct build *b, struct replay *start)
+/* --- segments --- */
+
+/* Lets nothing wait if there is no room for it. */
+static struct err *keep_to_memory(struct build *b, struct encoders *e, size_t idx)
 {
-    uint64_t bytes = b->options->memory ? b->options->memory / PAGE_BASE_PART : PAGE_BASE_BYTES;
-    return page_base_create(start, bytes / PAGE_SIZE);
+    if (!b->options->memory && idx % LOOK_EVERY)
+        return NULL;
+    uint64_t used = memory_in_use();
+    if (used > b->peak_memory)
+        b->peak_memory = used;
+    return b->options->memory && used + WAITING_BYTES > b->options->memory ? encoders_finish(e) : NULL;
 }
 
-/* The file gets its name when it is whole. */
-static struct err *write_segment(struct build *b, struct replay *r, struct page_base *base, size_t idx)
-{
-    cleanup(freep) char *path = history_segment_path(b->dir.path, idx), *unfinished = str_format("%s.part", path);
-    cleanup(segment_writer_abandonp) struct segment_writer *w = NULL;
-    cleanup(segment_deinit) struct segment s = {0};
-    TRY(segment_writer_create(unfinished, b->number, idx, b->options->compression_level, &w));
-    TRY(segment_build(r, &b->rule, base, w, &s));
-    TRY(segment_writer_finish(steal(w), &s));
-    return rename(unfinished, path) == 0 ? NULL : err_os("cannot name %s", path);
-}
-
-/* --- one process --- */
-
-static struct err *build_alone(struct build *b, struct replay *r, size_t *idx)
-{
-    cleanup(page_base_destroyp) struct page_base *base = make_base(b, NULL);
-    do {
-        TRY(check_interrupt(b));
-        TRY(write_segment(b, r, base, *idx));
-        ++*idx;
-        tell_progress(b, r);
-    } while (!replay_at_end(r));
-    return NULL;
-}
-
-/* --- leader and jobs --- */
-
-static struct err *do_job(struct build *b, struct replay *copy, const struct job *j)
-{
-    struct replay *start;
-    TRY(replay_clone(copy, &start));
-    cleanup(page_base_destroyp) struct page_base *base = make_base(b, start);
-    for (size_t i = 0; i < j->count && !replay_at_end(copy); i++)
-        TRY(err_prefix(write_segment(b, copy, base, j->first + i), "segment %zu", j->first + i));
-    return NULL;
-}
-
-static void run_job(struct build *b, struct replay *copy, const struct job *j, int errors)
-{
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    struct err *e = do_job(b, copy, j);
-    replay_close(copy);
-    int status = 0;
-    if (e) {
-        const char *text = err_message(e);
-        status = 1;
-        if (write(errors, text, strlen(text)) < 0)
-            status = 2;
-    }
-    _exit(status);
-}
-
-static struct err *start_job(struct build *b, struct replay *r, size_t first, size_t count)
-{
-    struct replay *copy;
-    TRY(replay_clone(r, &copy));
-    int ends[2];
-    if (pipe2(ends, O_CLOEXEC) != 0) {
-        replay_close(copy);
-        return err_os("cannot make a pipe");
-    }
-    fflush(NULL);
-    struct job j = {.errors = ends[0], .first = first, .count = count};
-    j.pid = fork();
-    if (j.pid == 0) {
-        close(ends[0]);
-        run_job(b, copy, &j, ends[1]);
-    }
-    close(ends[1]);
-    if (j.pid < 0) {
-        close(ends[0]);
-        replay_close(copy);
-        return err_os("cannot start a shard");
-    }
-    replay_disown(copy);
-    vec_push(&b->jobs, j);
-    return NULL;
-}
-
-static struct err *reap_some(struct build *b, size_t most)
-{
-    while (b->jobs.count > most) {
-        TRY(check_interrupt(b));
-        struct job j = b->jobs.items[0]; // the oldest: it ends first, as a rule
-        int status, pid = waitpid(j.pid, &status, 0);
-        if (pid < 0 && errno == EINTR)
-            continue;
-        b->jobs.count--;
-        memmove(&b->jobs.items[0], &b->jobs.items[1], b->jobs.count * sizeof(j));
-        char text[1000];
-        ssize_t n = read(j.errors, text, sizeof(text) - 1);
-        close(j.errors);
-        if (pid < 0)
-            return err_os("cannot wait for a shard");
-        if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
-            continue;
-        text[n > 0 ? n : 0] = 0;
-        if (WIFSIGNALED(status))
-            return err_new(ERR_OS, "segment %zu: its shard was killed by signal %d", j.first, WTERMSIG(status));
-        return n > 0 ? err_new(ERR_OS, "%s", text) : err_new(ERR_OS, "segment %zu: its shard failed", j.first);
-    }
-    return NULL;
-}
-
-/* Waits until at most `most` jobs are left. */
-static struct err *reap_jobs(struct build *b, size_t most)
+static struct err *replay_segment(struct build *b, struct replay *r, struct page_base *base, struct segment *out)
 {
     double before = progress_seconds(&b->progress);
-    struct err *e = reap_some(b, most);
-    b->waited += progress_seconds(&b->progress) - before;
+    struct err *e = segment_build(r, &b->rule, base, out);
+    b->replay_seconds += progress_seconds(&b->progress) - before;
     return e;
 }
 
-/* Waits until there is room for another job, or none is left. */
-static struct err *keep_to_memory(struct build *b)
+static struct err *build_segments(struct build *b, struct replay *r, size_t *idx)
 {
-    for (;;) {
-        uint64_t used = memory_in_use();
-        if (used > b->peak_memory)
-            b->peak_memory = used;
-        if (!b->options->memory || !b->jobs.count || used + JOB_BYTES <= b->options->memory)
-            return NULL;
-        TRY(reap_jobs(b, b->jobs.count - 1));
-    }
-}
-
-/* idx: segments that the leader has passed. Of those that are probably left a job gets its shard's part, so that jobs are few, and become
- * smaller towards the end, where they should end together. */
-static size_t segments_of_job(struct build *b, struct replay *r, size_t idx)
-{
-    size_t count, more = 0;
-    double share = progress_share(&b->progress, r), left = share > 0 ? (double)idx * (1 - share) / share : 0;
-    const uint32_t *spaces = replay_spaces(r, &count);
-    for (size_t i = 0; i < count; i++)
-        more += memory_resident(worker_pid(replay_worker(r, spaces[i]))) / SEGMENT_BYTES;
-    size_t least = LEAST_SEGMENTS + more < MOST_SEGMENTS ? LEAST_SEGMENTS + more : MOST_SEGMENTS;
-    double part = left / b->options->shards;
-    return part < (double)least ? least : part < MOST_SEGMENTS ? (size_t)part : MOST_SEGMENTS;
-}
-
-static struct err *build_led(struct build *b, struct replay *r, size_t *idx)
-{
+    const struct build_options *o = b->options;
+    cleanup(page_pool_destroyp) struct page_pool *pool = page_pool_create();
+    uint64_t bytes = o->memory ? o->memory / PAGE_BASE_PART : PAGE_BASE_BYTES;
+    cleanup(page_base_destroyp) struct page_base *base = page_base_create(pool, bytes / PAGE_SIZE);
+    cleanup(encoders_destroyp) struct encoders *e = NULL;
+    TRY(encoders_create(&(struct encoders_options){b->dir.path, b->number, o->compression_level, pool, o->shards - 1}, &e));
     do {
         TRY(check_interrupt(b));
-        TRY(reap_jobs(b, b->options->shards - 1));
-        TRY(keep_to_memory(b));
-        size_t count = segments_of_job(b, r, *idx);
-        TRY(start_job(b, r, *idx, count));
-        for (size_t i = 0; i < count && !replay_at_end(r); i++, ++*idx) {
-            TRY(check_interrupt(b));
-            TRY(segment_skip(r, &b->rule));
-            tell_progress(b, r);
-        }
+        TRY(keep_to_memory(b, e, *idx));
+        cleanup(segment_deinit) struct segment s = {0};
+        TRY(replay_segment(b, r, base, &s));
+        TRY(encoders_add(e, (*idx)++, &s));
+        tell_progress(b, r);
     } while (!replay_at_end(r));
-    return reap_jobs(b, 0);
-}
-
-static void kill_jobs(struct build *b)
-{
-    vec_each (j, &b->jobs) {
-        kill(j->pid, SIGKILL);
-        waitpid(j->pid, NULL, 0);
-        close(j->errors);
-    }
-    vec_deinit(&b->jobs);
+    return encoders_finish(e);
 }
 
 /* --- the whole --- */
@@ -311,10 +162,7 @@ static struct err *build_in(struct build *b, struct build_stats *stats)
     warn_of_cpu(r);
     progress_start(&b->progress, r);
     stats->resumed = idx;
-    struct err *e = b->options->shards > 1 ? build_led(b, r, &idx) : build_alone(b, r, &idx);
-    kill_jobs(b);
-    TRY(e);
-    b->build_seconds = progress_seconds(&b->progress);
+    TRY(build_segments(b, r, &idx));
     struct history_plan plan;
     TRY(history_read_plan(b->dir.path, &plan));
     TRY(history_join(b->dir.path, &plan, idx, b->options->compression_level));
@@ -329,7 +177,7 @@ static struct err *build_in(struct build *b, struct build_stats *stats)
     stats->segments = idx;
     replay_close(steal(r));
     stats->cpu = cpu_used() - cpu;
-    stats->leader = b->options->shards > 1 ? b->build_seconds - b->waited : 0;
+    stats->replay = b->replay_seconds;
     stats->peak_memory = b->peak_memory;
     stats->wall = progress_seconds(&b->progress);
     return work_dir_finish(&b->dir);

@@ -15,15 +15,15 @@ struct build_progress {
     uint64_t events, event_total, instructions;
     double ips;          /* instructions per second so far */
     double seconds_left; /* negative: not known yet */
-    double leader_share; /* 0..1, of the time so far in which the leader ran and did not wait for its jobs; near 1: more shards would not
-                            help. Negative: there is no leader */
+    double replay_share; /* 0..1, of the time so far in which the recording was replayed, which one process does; near 1: more shards would
+                            not help. Negative: not known */
 };
 
 struct build_options {
-    unsigned shards;         /* 1: one process does all; n > 1: a leader, and up to n segments indexed at a time */
+    unsigned shards;         /* threads: one replays; the others, and it when they cannot keep up, encode what it gathered; at least 1 */
     int compression_level;   /* 1..22 */
     uint64_t segment_icount; /* instructions of a segment; 0: default */
-    uint64_t memory;         /* bytes for all processes together: fewer segments at a time if it would be more; 0: no bound.
+    uint64_t memory;         /* bytes for all processes together: fewer segments wait to be encoded if it would be more; 0: no bound.
                                 Less than the recorded program itself needs cannot be kept to */
     bool check;              /* hold the database against a second replay before it takes its place (check.h) */
     bool restart;            /* do not go on from an interrupted build */
@@ -37,10 +37,9 @@ struct build_stats {
     uint64_t instructions, events, segments, bytes;
     uint64_t contents[CONTENT_COUNT]; /* bytes by what they hold */
     uint64_t resumed; /* segments that an interrupted build had finished */
-    uint64_t peak_memory; /* bytes, of all processes together, as seen when segments began */
+    uint64_t peak_memory; /* bytes, of all processes together, as seen at some boundaries */
     double wall, cpu; /* seconds; CPU time of all processes */
-    double leader;    /* seconds in which the leader did not wait for its jobs: no number of shards makes the build shorter than that;
-                         0: there was no leader */
+    double replay;    /* seconds in which the recording was replayed: no number of shards makes the build shorter than that */
 };
 
 /**

@@ -1,11 +1,9 @@
-/* Memory of this process and all that it made: workers and jobs are its children, whoever forked them (worker/worker.c). */
+/* Memory of this process and all that it made: workers are its children, whoever forked them (worker/worker.c). */
 #ifndef INDEX_MEMORY_H
 #define INDEX_MEMORY_H
 
 #include <stdint.h>
 
-/** Bytes of a process, shared ones included; 0 if the system does not tell. */
-uint64_t memory_resident(long pid);
 /** Bytes in use, what is shared counted once; 0 if the system does not tell. Costs a millisecond or more for each process. */
 uint64_t memory_in_use(void);
 

@@ -15,7 +15,6 @@ struct builder {
     struct replay *replay;
     struct segment *out;
     struct page_base *base;
-    struct segment_writer *writer;
     struct touched touched;
     VEC(struct db_kernel_write) event_writes; /* of the event in progress */
     uint64_t last_total;                      /* instructions of all when the event before was applied */
@@ -310,10 +309,6 @@ static void sum_blocks(struct builder *b)
 }
 
 enum { PAGES_AT_ONCE = 64 };
-struct page_room {
-    uint8_t now[PAGES_AT_ONCE * PAGE_SIZE], before[PAGES_AT_ONCE * PAGE_SIZE];
-    bool known[PAGES_AT_ONCE];
-};
 
 /* Reads neighbouring pages as they are now. Fewer than `count` if what follows is gone. */
 static struct err *read_now(struct builder *b, const struct db_written *w, size_t count, uint8_t *out, size_t *count_out)
@@ -333,19 +328,7 @@ static struct err *read_now(struct builder *b, const struct db_written *w, size_
     return NULL;
 }
 
-static struct err *store_pages(struct builder *b, const struct db_written *w, size_t count, struct page_room *room)
-{
-    page_base_get(b->base, w->space, w->object, w->page, count, room->before, room->known);
-    for (size_t k = 0; k < count; k++) {
-        const uint8_t *now = room->now + k * PAGE_SIZE, *before = room->known[k] ? room->before + k * PAGE_SIZE : NULL;
-        TRY(segment_writer_page(b->writer, w->space, w->object, w[k].page, now, before));
-        page_base_put(b->base, w->space, w->object, w[k].page, now);
-    }
-    return NULL;
-}
-
-/* Hands the written pages to the writer; neighbours in one go. Pages that are gone are left out. */
-static struct err *write_pages(struct builder *b)
+static void list_written(struct builder *b)
 {
     struct segment *out = b->out;
     for (size_t i = 0; i < b->touched.cap; i++) {
@@ -354,24 +337,35 @@ static struct err *write_pages(struct builder *b)
     }
     if (out->written.count)
         qsort(out->written.items, out->written.count, sizeof(out->written.items[0]), compare_written);
-    segment_merge_remaps(out);
-    if (!b->writer)
-        return NULL;
+}
+
+static void add_change(struct builder *b, const struct db_written *w, const uint8_t *contents)
+{
+    struct db_page page = {.space = w->space, .object = w->object, .page = w->page};
+    if (page_base_change(b->base, w->space, w->object, w->page, contents, &page.now, &page.before))
+        vec_push(&b->out->pages, page);
+}
+
+/* Takes the contents of the written pages; neighbours in one go. Pages that are gone are left out. */
+static struct err *take_pages(struct builder *b)
+{
+    struct segment *out = b->out;
     vec_each (r, &out->remaps)
         page_base_forget(b->base, r->space, r->start, r->end);
-    cleanup(freep) struct page_room *room = xmalloc(sizeof(*room));
+    cleanup(freep) uint8_t *room = xmalloc(PAGES_AT_ONCE * PAGE_SIZE);
     for (size_t i = 0; i < out->written.count;) {
         const struct db_written *w = &out->written.items[i];
         size_t n = 1, had;
         while (i + n < out->written.count && n < PAGES_AT_ONCE && w[n].space == w->space && w[n].object == w->object &&
                w[n].page == w->page + n * PAGE_SIZE)
             n++;
-        TRY(read_now(b, w, n, room->now, &had));
+        TRY(read_now(b, w, n, room, &had));
         if (!had && w->object && n > 1) { // the object ends somewhere in the run
             n = 1;
-            TRY(read_now(b, w, n, room->now, &had));
+            TRY(read_now(b, w, n, room, &had));
         }
-        TRY(store_pages(b, w, had, room));
+        for (size_t k = 0; k < had; k++)
+            add_change(b, &w[k], room + k * PAGE_SIZE);
         i += had < n ? had + 1 : n;
     }
     return NULL;
@@ -419,19 +413,15 @@ static struct err *finish(struct builder *b)
     if (b->failed)
         return steal(b->failed);
     sum_blocks(b);
-    TRY(write_pages(b));
-    return NULL;
+    list_written(b);
+    segment_merge_remaps(b->out);
+    return b->base ? take_pages(b) : NULL;
 }
 
 static struct err *run(struct replay *r, const struct segment_rule *rule)
 {
     struct moment until = {replay_now(r).event + rule->events, 0};
     return replay_run(r, until, rule->icount, NULL);
-}
-
-struct err *segment_skip(struct replay *r, const struct segment_rule *rule)
-{
-    return run(r, rule);
 }
 
 static struct err *build(struct builder *b, const struct segment_rule *rule)
@@ -455,10 +445,9 @@ static struct err *build(struct builder *b, const struct segment_rule *rule)
     return finish(b);
 }
 
-struct err *segment_build(struct replay *r, const struct segment_rule *rule, struct page_base *base, struct segment_writer *w,
-                          struct segment *out)
+struct err *segment_build(struct replay *r, const struct segment_rule *rule, struct page_base *base, struct segment *out)
 {
-    struct builder b = {.replay = r, .out = out, .base = base, .writer = w};
+    struct builder b = {.replay = r, .out = out, .base = base};
     struct err *e = build(&b, rule);
     replay_set_observer(r, NULL);
     free(b.touched.slots);

@@ -1,8 +1,10 @@
-/* Replays one segment in log mode and gathers what the database keeps of it. */
+/* Replays one segment in index mode and gathers what the database keeps of it. */
 #ifndef INDEX_SEGMENT_BUILDER_H
 #define INDEX_SEGMENT_BUILDER_H
 
+#include "db/segment.h"
 #include "index/page_base.h"
+#include "replay/replay.h"
 
 /* A segment ends after this many instructions or events, whichever comes first; every run of the same trace with the same
  * numbers cuts it at the same moments. */
@@ -12,14 +14,12 @@ struct segment_rule {
 };
 
 /**
- * Runs `r` (which stands at the segment's start) to the segment's end, hands the pages that were written to `w` and fills the rest of
- * *out (zero-initialised). r is left at the end with no observer.
+ * Runs `r` (which stands at the segment's start) to the segment's end and fills *out (zero-initialised). r is left at the end with no
+ * observer.
  *
- * base: what pages held at the start; brought up to date with the segment's end. w and base NULL: pages are not wanted.
+ * base: what pages held at the start; brought up to date with the segment's end. out->pages are those that changed; the caller holds their
+ * contents (page_pool.h), even after an error. NULL: pages are not wanted.
  */
-struct err *segment_build(struct replay *r, const struct segment_rule *rule, struct page_base *base, struct segment_writer *w,
-                          struct segment *out) nodiscard;
-/** The same run without gathering anything. */
-struct err *segment_skip(struct replay *r, const struct segment_rule *rule) nodiscard;
+struct err *segment_build(struct replay *r, const struct segment_rule *rule, struct page_base *base, struct segment *out) nodiscard;
 
 #endif
