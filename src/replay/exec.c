@@ -68,7 +68,7 @@ struct err *apply_exec(struct replay *r, const struct frame *f)
     struct space *s = space_create(r, 0);
     s->is_32bit = f->arch == ARCH_X86;
     TRY(worker_create(r->used.items, r->used.count, &s->worker));
-    TRY(worker_set_isa(s->worker, &r->isa));
+    TRY(tell_machine(r, s->worker));
     TRY(space_instrument(r, s));
     if (task) {
         task->space = s;

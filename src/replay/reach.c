@@ -356,7 +356,8 @@ struct err *reach_frame(struct replay *r, const struct frame *f, uint64_t max_ic
         TRY(space_refresh_watch(r, s));
         if (r->instrumented)
             TRY(worker_set_icount(s->worker, r->now.event, r->now.icount));
-        struct engine_request request = {.mode = r->mode, .max_icount = left};
+        // A CPUID that faulted was the program's own wish.
+        struct engine_request request = {.mode = r->mode, .max_icount = left, .answer_cpuid = how != HOW_FAULT};
         if (how == HOW_MATCH) {
             if (f->ticks < task->info.ticks)
                 return diverged(r, f, "ticks are %lld, the recording has %lld", (long long)task->info.ticks,

@@ -259,6 +259,8 @@ struct err *ptrace_exit(struct replay *r, const struct frame *f, struct task *tr
 /* traps.c: instructions whose answers depend on the machine */
 /** Compares the CPU of the recording with this one. */
 void compare_cpus(struct replay *r);
+/** Tells a new worker about the recording's CPU. */
+struct err *tell_machine(const struct replay *r, struct worker *w) nodiscard;
 /** The instruction set which the recording's CPU had and this one lacks, and which the instruction where the task stands needs; or NULL. */
 const char *lacking_feature(const struct replay *r, struct task *task);
 /** Carries out the trapped instruction at which the task stands; *answered false: this one has no answer here. */

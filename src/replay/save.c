@@ -174,7 +174,7 @@ static struct err *make_worker(struct replay *r, struct space *s, struct restori
             s->worker = steal(*how->help.spare);
         else
             TRY(worker_create(r->used.items, r->used.count, &s->worker));
-        TRY(worker_set_isa(s->worker, &r->isa));
+        TRY(tell_machine(r, s->worker));
         return space_realise(r, s);
     }
     TRY(copy_worker(how->help.near, from, &s->worker));

@@ -236,6 +236,22 @@ void replay_lacking(const struct replay *r, struct buf *out)
     x86_isa_names(&missed, out);
 }
 
+struct err *tell_machine(const struct replay *r, struct worker *w)
+{
+    const struct trace_header *h = trace_header(r->trace);
+    TRY(worker_set_isa(w, &r->isa));
+    if (h->has_cpuid_faulting || h->cpuid_count > WORKER_MAX_CPUID)
+        return NULL; // then each CPUID is an event, or too many answers are left to answer_cpuid()
+    VEC(struct worker_cpuid) table = {0};
+    for (size_t i = 0; i < h->cpuid_count; i++) {
+        const struct cpuid_record *c = &h->cpuid[i];
+        vec_push(&table, (struct worker_cpuid){c->eax_in, c->ecx_in, c->eax, c->ebx, c->ecx, c->edx});
+    }
+    struct err *e = worker_set_cpuid(w, table.items, table.count);
+    vec_deinit(&table);
+    return e;
+}
+
 bool replay_emulates_avx512(const struct replay *r)
 {
     return r->isa.emulates_avx512;

@@ -83,6 +83,7 @@ struct engine_request {
     struct regs match;
     uint64_t stamp, icount_base; /* for the index: when calls of this run are made is told as `stamp` and instructions since
                                     `icount_base` before its start */
+    bool answer_cpuid;      /* not for the engine, but for the worker around it: CPUID is no stop if there is a table for it */
     bool judge_start;       /* a break address where the run begins is put to the judge, too (engine_set_judge()) */
 };
 

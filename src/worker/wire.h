@@ -17,7 +17,7 @@ enum wire_op {
     WIRE_MAP, WIRE_UNMAP, WIRE_PROTECT, WIRE_MOVE, WIRE_DONTNEED, WIRE_READ, WIRE_WRITE, WIRE_SET_REGS, WIRE_GET_REGS,
     WIRE_SET_XSTATE, WIRE_GET_XSTATE, WIRE_DROP_TASK, WIRE_RUN, WIRE_BREAKS, WIRE_CONSUME, WIRE_CLOCK, WIRE_TAKE,
     WIRE_HOOKS, WIRE_STATS, WIRE_FORK, WIRE_SET_STACK, WIRE_PUSH_CALL, WIRE_RESET_INDEX, WIRE_STEPS,
-    WIRE_SNAPSHOT, WIRE_PROBE, WIRE_ISA, WIRE_EXPECT, WIRE_DUMP, WIRE_STOPPED, WIRE_GO,
+    WIRE_SNAPSHOT, WIRE_PROBE, WIRE_ISA, WIRE_EXPECT, WIRE_DUMP, WIRE_STOPPED, WIRE_GO, WIRE_CPUID,
 };
 
 /* Rows of the log's consumers; what index mode gathers; rows of hooks; steps; translated blocks. */
@@ -83,7 +83,7 @@ struct wire_reply {
 
 /* A command that needs no answer, in the queue: it is obeyed before the next command. `len` bytes follow, and padding to 8:
  * WIRE_WRITE: data. WIRE_EXPECT: u64 bytes, all of these pages will be written. WIRE_CLOCK: u64 icount. WIRE_BREAKS: struct wire_breaks and
- * addresses. WIRE_SET_XSTATE: an image, or nothing. WIRE_ISA: struct engine_isa. WIRE_MAP, WIRE_UNMAP, WIRE_PROTECT, WIRE_DONTNEED:
+ * addresses. WIRE_SET_XSTATE: an image, or nothing. WIRE_ISA: struct engine_isa. WIRE_CPUID: struct worker_cpuid. WIRE_MAP, WIRE_UNMAP, WIRE_PROTECT, WIRE_DONTNEED:
  * struct wire_range; the descriptor of a mapping waits in the socket, before those of the command. */
 struct wire_queued {
     uint32_t op, len;

@@ -692,6 +692,17 @@ struct err *worker_set_isa(struct worker *w, const struct engine_isa *isa)
     return NULL;
 }
 
+struct err *worker_set_cpuid(struct worker *w, const struct worker_cpuid *table, size_t count)
+{
+    void *room;
+    if (count > WORKER_MAX_CPUID)
+        return err_new(ERR_LIMIT, "%zu answers of CPUID; at most %d", count, WORKER_MAX_CPUID);
+    TRY(enqueue(w, WIRE_CPUID, 0, count * sizeof(*table), &room));
+    if (count)
+        memcpy(room, table, count * sizeof(*table));
+    return NULL;
+}
+
 struct err *worker_unmap(struct worker *w, gaddr start, gaddr end)
 {
     return enqueue_range(w, WIRE_UNMAP, start, &(struct wire_range){.end = end});

@@ -33,11 +33,19 @@ struct err *worker_fork(struct worker *w, struct worker **out) nodiscard;
 /** Tells the worker about instruction sets that not both CPUs have (x86/isa.h has the bits). Before it runs anything; copies inherit it. */
 struct err *worker_set_isa(struct worker *w, const struct engine_isa *isa) nodiscard;
 
+/* What CPUID gives for EAX and ECX; ecx_in UINT32_MAX: for any. */
+struct worker_cpuid {
+    uint32_t eax_in, ecx_in, eax, ebx, ecx, edx;
+};
+#define WORKER_MAX_CPUID 1024
+/** Answers of CPUID, the first that fits, or zeros, for runs which want them from the worker (engine_request.answer_cpuid); copies inherit it. */
+struct err *worker_set_cpuid(struct worker *w, const struct worker_cpuid *table, size_t count) nodiscard;
+
 /* Memory. Addresses and lengths are page aligned where the kernel wants it; protections are PROT_*.
  *
  * A round trip to the worker costs tens of microseconds where processors are busy. So what needs no answer is queued and done before the
  * next command: mapping, unmapping, protecting, discarding, worker_queue_write(), worker_set_xstate(),
- * worker_set_icount() and worker_set_breaks(). If that fails, the next call and all later ones give the error. */
+ * worker_set_cpuid(), worker_set_icount() and worker_set_breaks(). If that fails, the next call and all later ones give the error. */
 
 enum map_kind {
     MAP_KIND_ANON,         /* private zero pages */

@@ -4,6 +4,7 @@
 #include "worker/engine_int.h"
 #include "worker/gather.h"
 #include "worker/hooks.h"
+#include "worker/machine.h"
 #include "worker/marks.h"
 #include "worker/snapshot.h"
 #include "worker/dump.h"
@@ -471,13 +472,6 @@ static void do_expect(uint64_t start, uint64_t len)
         sys_huge_pages(from, to - from);
 }
 
-static void set_clock(uint64_t stamp, uint64_t icount_base)
-{
-    consume_clock(stamp, icount_base);
-    hooks_clock(stamp, icount_base);
-    steps_clock(stamp, icount_base);
-}
-
 static int64_t do_dontneed(const struct wire_command *c)
 {
     if (!foreign(c->start, c->end))
@@ -528,7 +522,7 @@ static void obey_one(const struct wire_queued *q, uint8_t *data)
         return;
     case WIRE_CLOCK:
         memcpy(&value, data, sizeof(value));
-        set_clock(q->start, value);
+        machine_clock(q->start, value);
         return;
     case WIRE_EXPECT:
         memcpy(&value, data, sizeof(value));
@@ -536,6 +530,9 @@ static void obey_one(const struct wire_queued *q, uint8_t *data)
         return;
     case WIRE_ISA:
         engine_set_isa((const struct engine_isa *)(void *)data);
+        return;
+    case WIRE_CPUID:
+        machine_set_cpuid((const struct worker_cpuid *)(void *)data, q->len / sizeof(struct worker_cpuid));
         return;
     case WIRE_SET_XSTATE:
         set_xstate((uint32_t)q->start, q->len ? data : NULL);
@@ -594,7 +591,7 @@ static void do_run(const struct wire_command *c, struct wire_reply *reply)
     struct engine_task *task = task_at(c->slot);
     if (c->run.set_regs)
         task->regs = c->run.regs;
-    steps_run(task, c->slot, &c->run.request, &reply->result);
+    machine_run(task, c->slot, &c->run.request, &reply->result);
     reply->regs = task->regs;
 }
 

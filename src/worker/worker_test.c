@@ -314,6 +314,32 @@ TEST(instructions_that_not_both_cpus_have_are_not_executed)
     worker_destroy(w);
 }
 
+TEST(cpuid_is_answered_on_the_way_if_that_is_wanted)
+{
+    // mov eax, 7; xor ecx, ecx; cpuid; mov esi, ebx; mov eax, 9; cpuid; syscall
+    static const uint8_t code[] = {0xb8, 7, 0, 0, 0, 0x31, 0xc9, 0x0f, 0xa2, 0x89, 0xde, 0xb8, 9, 0, 0, 0, 0x0f, 0xa2, 0x0f, 0x05};
+    static const struct worker_cpuid table[] = {{7, 1, 1, 1, 1, 1}, {7, 0, 2, 3, 4, 5}, {7, UINT32_MAX, 6, 6, 6, 6}};
+    for (int mode = ENGINE_COUNT; mode <= ENGINE_LOG_LOADS; mode++) {
+        struct worker *w = with_program(code, sizeof(code));
+        struct regs r = at_start(), out;
+        assert_int_equal(run(w, (enum engine_mode)mode, &r, UINT64_MAX, &out).reason, STOP_TRAP);
+        assert_ok(worker_set_cpuid(w, table, 3));
+        assert_int_equal(run(w, (enum engine_mode)mode, &r, UINT64_MAX, &out).reason, STOP_TRAP);
+        for (uint64_t limit = 0; limit <= 7; limit++) {
+            struct engine_request q = {.mode = (enum engine_mode)mode, .max_icount = limit < 7 ? limit : UINT64_MAX, .answer_cpuid = true};
+            struct engine_result stop;
+            assert_ok(worker_run(w, 0, &q, &r, &stop, &out));
+            assert_int_equal(stop.icount, limit < 6 ? limit : 6);
+            assert_int_equal(out.r[UREG_RSI], limit < 4 ? 0 : 3);
+            if (limit == 3)
+                assert_int_equal(out.r[UREG_RDX], 5);
+        }
+        assert_int_equal(out.r[UREG_RIP], CODE + 18);
+        assert_int_equal(out.r[UREG_RAX] | out.r[UREG_RBX] | out.r[UREG_RCX] | out.r[UREG_RDX], 0);
+        worker_destroy(w);
+    }
+}
+
 TEST(workers_share_a_memory_object)
 {
     int fd = memfd_create("object", MFD_CLOEXEC);
@@ -1397,6 +1423,7 @@ int main(int argc, char **argv)
         t(code_changes_with_the_same_memory_at_another_address),
         t(a_worker_s_own_memory_is_not_the_program_s), t(mappings_move_with_their_protections),
         t(a_page_of_code_can_be_written_after_it_was_moved),
+        t(cpuid_is_answered_on_the_way_if_that_is_wanted),
         t(mappings_of_files_wait_with_their_descriptors), t(a_worker_guards_its_own_memory), t(a_worker_goes_on_by_itself_as_far_as_it_was_told),
         t(a_worker_that_was_sent_ahead_does_nothing_else), t(a_worker_that_was_sent_ahead_stops_at_the_limit),
         t(a_fork_goes_its_own_way),
