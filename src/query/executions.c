@@ -1,4 +1,5 @@
 /* Queries for executions: of a function with arguments and result, of a line, of addresses; their counts. */
+#include "query/calls_int.h"
 #include "query/probes.h"
 
 /* The state at a hit: its registers and pieces of memory known from the hit, everything else fetched when first needed. */
@@ -108,43 +109,184 @@ struct call_found {
     struct hit hit; /* owns its memory, as back does */
     uint64_t return_addr, sp, bias;
     bool have_return_addr;
-    bool returned;
+    bool open;      /* looked for: it may yet return */
+    bool returned, certain; /* certain: the stack of calls told it */
     struct hit back; /* right behind the return */
+    bool have_last; /* the segment with its end is known: last_live_segment() */
+    size_t last;
     json_t *row;
 };
 
-struct calls {
-    VEC(struct call_found) items;
-    size_t open;
-    uint64_t link_start;
-    struct pieces at_call, at_return;
-    struct probes probes;
+/* Return addresses of calls that are open, with the lowest of the calls' stack pointers. */
+struct return_place {
+    uint32_t space;
+    gaddr pc, sp;
 };
+
+struct calls {
+    struct query_engine *q;
+    VEC(struct call_found) items;
+    size_t limit, open;
+    bool more;      /* than the limit */
+    bool all_found; /* calls are not looked for any more, returns are */
+    uint64_t link_start;
+    struct pieces at_call, at_return, pieces; /* the last: both, as they come with each hit */
+    struct probes probes;
+    struct buf entries, places; /* struct hit_place */
+    VEC(struct return_place) returns;
+    VEC(struct program_op) ops; /* of the conditions of return places */
+    struct hook_programs *programs;
+    struct program *no_prints;
+};
+
+enum { RETURN_OPS = 4 };
 
 static bool collect_call(void *ctx, const struct hit *h)
 {
     struct calls *c = ctx;
     struct call_found f = {.hit = *h, .sp = h->regs.r[UREG_RSP], .bias = h->regs.r[UREG_RIP] - c->link_start};
     f.hit.memory = xmemdup(h->memory, h->memory_len);
-    f.have_return_addr = !(h->unreadable & 1);
+    f.have_return_addr = f.open = !(h->unreadable & 1);
     f.return_addr = load_u64(h->memory);
+    c->open += f.open;
     vec_push(&c->items, f);
     return true;
 }
 
-static bool match_return(void *ctx, const struct hit *h)
+static bool is_entry(const struct calls *c, const struct hit *h)
 {
-    struct calls *c = ctx;
+    const struct hit_place *p = (const void *)c->entries.data;
+    for (size_t i = 0; i < c->entries.len / sizeof(*p); i++) {
+        if (p[i].space == h->space && p[i].pc == h->regs.r[UREG_RIP])
+            return true;
+    }
+    return false;
+}
+
+/* The first time that the return address is reached with the stack above, the call is over: as a rule by returning, but it might have been left by a longjmp
+ * before, and another one have returned to the same place. */
+static void match_return(struct calls *c, const struct hit *h)
+{
     vec_each (f, &c->items) {
-        if (f->returned || !f->have_return_addr || f->hit.task != h->task || f->return_addr != h->regs.r[UREG_RIP] ||
-            h->regs.r[UREG_RSP] <= f->sp || moment_cmp(h->moment, f->hit.moment) <= 0)
+        if (!f->open || f->hit.task != h->task || f->return_addr != h->regs.r[UREG_RIP] || h->regs.r[UREG_RSP] <= f->sp ||
+            moment_cmp(h->moment, f->hit.moment) <= 0)
             continue;
+        f->open = false;
         f->returned = true;
+        f->certain = h->returned.event + h->returned.icount && moment_cmp(f->hit.entered, h->returned) == 0;
         f->back = *h;
-        f->back.memory = xmemdup(h->memory, h->memory_len);
+        f->back.memory = xmemdup(h->memory + c->at_call.len, c->at_return.len);
+        f->back.unreadable = h->unreadable >> c->at_call.count;
         c->open--;
     }
-    return c->open > 0;
+}
+
+static bool on_hit(void *ctx, const struct hit *h)
+{
+    struct calls *c = ctx;
+    match_return(c, h);
+    if (!c->all_found && is_entry(c, h)) {
+        if (c->items.count == c->limit)
+            c->more = c->all_found = true;
+        else
+            collect_call(c, h);
+    }
+    return !c->all_found || c->open;
+}
+
+/* --- what is still looked for --- */
+
+/* Gives up a call that has ended before the segment otherwise than by returning. first: lowered to the segment in which it may return. */
+static struct err *look_ahead(struct calls *c, struct call_found *f, size_t segment, size_t *first)
+{
+    size_t count;
+    const struct history_segment *s = history_segments(c->q->history, &count);
+    if (!f->have_last && moment_cmp(f->hit.moment, s[segment].start) < 0) {
+        bool known;
+        TRY(last_live_segment(c->q, f->hit.task, f->sp, f->hit.moment, &f->last, &known));
+        f->have_last = known;
+    }
+    // It may have returned to the very end of a segment, to go on in a later one.
+    if (f->have_last && f->last + 1 < segment && task_ran(c->q, f->hit.task, s[f->last + 1].start, s[segment].start)) {
+        f->open = false;
+        c->open--;
+    } else {
+        size_t from = f->have_last && f->last > segment ? f->last : segment;
+        *first = from < *first ? from : *first;
+    }
+    return NULL;
+}
+
+static void add_return(struct calls *c, const struct call_found *f)
+{
+    vec_each (p, &c->returns) {
+        if (p->space == f->hit.space && p->pc == f->return_addr) {
+            p->sp = f->sp < p->sp ? f->sp : p->sp;
+            return;
+        }
+    }
+    vec_push(&c->returns, (struct return_place){f->hit.space, f->return_addr, f->sp});
+}
+
+/* A hit is of interest if rsp is above the lowest call's. */
+static void set_conditions(struct calls *c)
+{
+    size_t count = c->returns.count;
+    free(c->programs);
+    c->programs = xnew_array(struct hook_programs, count + 1);
+    c->ops.count = 0;
+    vec_each (p, &c->returns) {
+        vec_push(&c->ops, (struct program_op){.code = PROGRAM_PUSH, .imm = p->sp});
+        vec_push(&c->ops, (struct program_op){.code = PROGRAM_REGISTER, .arg = UREG_RSP});
+        vec_push(&c->ops, (struct program_op){.code = PROGRAM_LT_U});
+        vec_push(&c->ops, (struct program_op){.code = PROGRAM_END});
+    }
+    for (size_t i = 0; i < count; i++)
+        c->programs[i] = (struct hook_programs){.condition = {.ops = &c->ops.items[RETURN_OPS * i], .count = RETURN_OPS}, .prints = c->no_prints};
+}
+
+static void list_places(struct calls *c)
+{
+    c->places.len = 0;
+    if (!c->all_found)
+        buf_add(&c->places, c->entries.data, c->entries.len);
+    size_t entries = c->places.len / sizeof(struct hit_place);
+    for (size_t i = 0; i < c->returns.count; i++) {
+        struct hit_place p = {.space = c->returns.items[i].space, .pc = c->returns.items[i].pc};
+        bool both = false; // a place can be an entry and behind a call that does not return
+        for (size_t k = 0; k < entries; k++) {
+            const struct hit_place *entry = (const struct hit_place *)(const void *)c->places.data + k;
+            both |= entry->space == p.space && entry->pc == p.pc;
+        }
+        // As long as calls are looked for, those to come may be deeper.
+        p.programs = c->all_found ? &c->programs[i] : NULL;
+        if (!both)
+            buf_add(&c->places, &p, sizeof(p));
+    }
+}
+
+static struct err *wanted_places(void *ctx, size_t *segment, const struct hit_place **out, size_t *count_out, size_t *batch_out)
+{
+    enum { MOST_ROWS = 256 };
+    struct calls *c = ctx;
+    size_t first = SIZE_MAX;
+    c->returns.count = 0;
+    vec_each (f, &c->items) {
+        if (f->open && *segment != SIZE_MAX)
+            TRY(look_ahead(c, f, *segment, &first));
+        if (f->open)
+            add_return(c, f);
+    }
+    set_conditions(c);
+    list_places(c);
+    if (c->all_found && c->open && *segment != SIZE_MAX)
+        *segment = first;
+    // An entry and a return of each call that is wanted.
+    size_t rows = c->open + (c->all_found ? 0 : 2 * (c->limit + 1 - c->items.count));
+    *batch_out = rows < MOST_ROWS ? rows + !rows : MOST_ROWS;
+    *out = (const void *)c->places.data;
+    *count_out = c->places.len / sizeof(struct hit_place);
+    return NULL;
 }
 
 static int by_moment(const void *a, const void *b)
@@ -153,26 +295,35 @@ static int by_moment(const void *a, const void *b)
     return moment_cmp(x->hit.moment, y->hit.moment);
 }
 
-/* Finds where the calls return, all in one pass: the first time that their return address is reached with the stack above. */
-static struct err *find_returns(struct query_engine *q, struct calls *c)
+/* Finds where the calls return, and, unless they are known already, the calls themselves on the way. */
+static struct err *follow_calls(struct calls *c, struct moment from, const struct hit_wants *wants)
 {
-    enum { MOST = 20000 };
-    cleanup(buf_deinit) struct buf places = {0};
-    struct moment first = {UINT64_MAX, 0};
-    vec_each (f, &c->items) {
-        if (!f->have_return_addr)
-            continue;
-        c->open++;
-        if (moment_cmp(f->hit.moment, first) < 0)
-            first = f->hit.moment;
-        places_at(q, f->return_addr, NULL, 0, &places);
-    }
-    struct window w = {.forward = true, .from = first, .limit = MOST};
-    bool more;
-    if (!c->open || !places.len)
+    const struct hit_source source = {c, wanted_places};
+    return follow_hits(c->q, &source, from, wants, on_hit, c);
+}
+
+/* Did it return? By the stacks of calls at its entry and before the instruction that returned. */
+static struct err *confirm_return(struct query_engine *q, struct call_found *f)
+{
+    struct moment last;
+    struct x86_insn in;
+    struct regs regs;
+    TRY(next_instruction(q, f->back.moment, f->hit.task, false, &last));
+    TRY(instruction_at(q, last, f->hit.task, &in, &regs));
+    if (in.class != X86_RETURN || regs.r[UREG_RSP] != f->sp) {
+        f->returned = false;
         return NULL;
-    const struct hit_wants wants = {.memory = c->at_return.items, .memory_count = c->at_return.count};
-    return find_hits(q, (const void *)places.data, places.len / sizeof(struct hit_place), &w, &wants, match_return, c, &more);
+    }
+    frame_list entry = {0}, end = {0};
+    struct err *e = stack_at(q, f->hit.moment, f->hit.task, &entry);
+    if (!e)
+        e = stack_at(q, last, f->hit.task, &end);
+    // Of a function that was jumped to in other ways than from another's end the stack does not tell.
+    if (!e && entry.items[0].entry_sp == f->sp)
+        f->returned = end.items[0].entry_sp == f->sp && moment_cmp(entry.items[0].call, end.items[0].call) == 0;
+    vec_deinit(&entry);
+    vec_deinit(&end);
+    return e;
 }
 
 static json_t *call_row(struct query_engine *q, struct module *m, const struct sym_function *f, const struct sym_type *result,
@@ -185,7 +336,7 @@ static json_t *call_row(struct query_engine *q, struct module *m, const struct s
     struct lazy_context c;
     lazy_init(&c, q, &call->hit, &calls->at_call, call->bias);
     json_object_set_new(row, "args", arguments_at(q, call->hit.moment, m, f, &c.base));
-    probes_add(q, &calls->probes, &call->hit, call->hit.memory + calls->at_call.len, &c.base, row);
+    probes_add(q, &calls->probes, &call->hit, call->hit.memory + calls->pieces.len, &c.base, row);
     if (!call->returned) {
         json_object_set_new(row, "noReturn", json_true());
         return row;
@@ -202,19 +353,53 @@ static json_t *call_row(struct query_engine *q, struct module *m, const struct s
 }
 
 /* The function's calls within the window, with what is to be said of their results. */
-static struct err *find_calls(struct query_engine *q, json_t *params, struct module *m, const struct sym_function *f, const struct window *w,
-                              struct calls *c, struct buf *places, bool *more_out)
+static struct err *find_calls(struct query_engine *q, struct module *m, const struct sym_function *f, const struct window *w, struct calls *c)
 {
-    size_t count;
+    c->q = q;
+    c->limit = w->limit;
     c->link_start = f->start;
     c->probes.at_entry = true;
-    places_of(q, m, &f->start, 1, places);
-    count = places->len / sizeof(struct hit_place);
-    TRY(probes_compile(q, &c->probes, (void *)places->data, count));
+    places_of(q, m, &f->start, 1, &c->entries);
+    struct hit_place *places = (void *)c->entries.data;
+    size_t count = c->entries.len / sizeof(*places);
+    TRY(probes_compile(q, &c->probes, places, count));
     pieces_for_call(m, f, &c->at_call);
-    const struct hit_wants wants = {.memory = c->at_call.items, .memory_count = c->at_call.count, .print_lens = c->probes.print_lens,
-                                    .print_count = c->probes.print_count};
-    return find_hits(q, (const void *)places->data, count, w, &wants, collect_call, c, more_out);
+    c->pieces = c->at_call;
+    for (size_t i = 0; i < c->at_return.count; i++)
+        add_piece(&c->pieces, c->at_return.items[i].base, c->at_return.items[i].len);
+    c->no_prints = xnew_array(struct program, c->probes.print_count + 1);
+    const struct hit_wants wants = {.memory = c->pieces.items, .memory_count = c->pieces.count, .print_lens = c->probes.print_lens,
+                                    .print_count = c->probes.print_count, .calls = true};
+    if (w->forward && !c->probes.condition) {
+        for (size_t i = 0; i < count; i++)
+            places[i].entry = true;
+        return follow_calls(c, w->from, &wants);
+    }
+    TRY(find_hits(q, places, count, w, &wants, collect_call, c, &c->more));
+    c->all_found = true;
+    struct moment from = MOMENT_END;
+    vec_each (call, &c->items) {
+        if (call->open && moment_cmp(call->hit.moment, from) < 0)
+            from = call->hit.moment;
+    }
+    return c->open ? follow_calls(c, from, &wants) : NULL;
+}
+
+static void calls_deinit(struct calls *c)
+{
+    vec_each (call, &c->items) {
+        json_decref(call->row);
+        free((void *)(uintptr_t)call->hit.memory);
+        free((void *)(uintptr_t)call->back.memory);
+    }
+    vec_deinit(&c->items);
+    probes_deinit(&c->probes);
+    buf_deinit(&c->entries);
+    buf_deinit(&c->places);
+    vec_deinit(&c->returns);
+    vec_deinit(&c->ops);
+    free(c->programs);
+    free(c->no_prints);
 }
 
 struct err *query_execution(struct query_engine *q, json_t *params)
@@ -232,30 +417,23 @@ struct err *query_execution(struct query_engine *q, json_t *params)
         result = NULL;
     if (result && (result->kind == SYM_POINTER || result->kind == SYM_REFERENCE))
         add_piece(&c.at_return, UREG_RAX, POINTED_LEN);
-    bool more = false;
-    cleanup(buf_deinit) struct buf places = {0};
-    struct err *e = find_calls(q, params, m, f, &w, &c, &places, &more);
-    // Nearest first is how they were found; what they need of other states is taken in order of time.
+    struct err *e = find_calls(q, m, f, &w, &c);
+    // What they need of other states is taken in order of time.
     if (!e && c.items.count)
         qsort(c.items.items, c.items.count, sizeof(c.items.items[0]), by_moment);
-    if (!e)
-        e = find_returns(q, &c);
     for (size_t i = 0; !e && i < c.items.count; i++) {
-        if (!(e = check_cancel(q)))
-            c.items.items[i].row = call_row(q, m, f, result, &c, &c.items.items[i]);
+        struct call_found *call = &c.items.items[i];
+        if (!(e = check_cancel(q)) && call->returned && !call->certain)
+            e = confirm_return(q, call);
+        if (!e)
+            c.items.items[i].row = call_row(q, m, f, result, &c, call);
     }
     for (size_t i = 0; !e && i < c.items.count; i++) {
         struct call_found *call = &c.items.items[w.forward ? i : c.items.count - 1 - i];
         e = give(q, steal(call->row));
     }
-    q->sink->more = more;
-    vec_each (call, &c.items) {
-        json_decref(call->row);
-        free((void *)(uintptr_t)call->hit.memory);
-        free((void *)(uintptr_t)call->back.memory);
-    }
-    vec_deinit(&c.items);
-    probes_deinit(&c.probes);
+    q->sink->more = c.more;
+    calls_deinit(&c);
     return e;
 }
 

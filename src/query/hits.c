@@ -1,6 +1,9 @@
 /* Executions of code addresses. The block index tells in which segments an address ran; those are run again with hooks at the
  * addresses, nearest segment first, until there are enough; whether there are more behind them is for the index to tell. Forward, rows
- * are looked at whenever some have been gathered; backward, a segment is run in pieces between kept states, the last piece first.
+ * are looked at whenever some have been gathered; backward, the first segment is run in pieces between kept states, the last piece first, and
+ * then more and more segments at a time, since to run through one costs much less than to open one.
+ *
+ * Places can change while a search goes on forward (follow_hits()): of the calls of a function the return addresses are learned on the way.
  *
  * Where there is a condition it may take all segments to find one hit. Then they are run in waves: as many stretches of segments at a time as there
  * are processors, which are looked at in order. The first wave is a single segment, for it may be enough, and stretches get longer. */
@@ -63,7 +66,7 @@ void places_at(const struct query_engine *q, gaddr pc, struct module *m, uint64_
     size_t spaces;
     const struct db_space *space = history_spaces(q->history, &spaces);
     for (size_t s = 0; s < spaces; s++) {
-        struct hit_place p = {space[s].space, pc, m, bias, NULL};
+        struct hit_place p = {.space = space[s].space, .pc = pc, .module = m, .bias = bias};
         bool known = false;
         const struct hit_place *have = (const void *)out->data;
         for (size_t k = 0; k < out->len / sizeof(p); k++)
@@ -87,6 +90,7 @@ struct hooking {
     const struct hit_place *places;
     size_t count;
     struct hook_request request;
+    bool calls; /* are wanted */
     VEC(gaddr) pcs;
     VEC(const struct hook_programs *) programs; /* of each of them */
     struct buf rows;           /* their slots replaced by their spaces */
@@ -104,16 +108,19 @@ static struct err *set_hooks(struct hooking *h, struct replay *r, uint32_t space
 {
     h->pcs.count = h->programs.count = 0;
     bool any = false;
+    size_t entry_count = 0;
     for (size_t i = 0; i < h->count; i++) {
         if (h->places[i].space != space)
             continue;
         vec_push(&h->pcs, h->places[i].pc);
         vec_push(&h->programs, h->places[i].programs);
         any |= h->places[i].programs != NULL;
+        entry_count += h->places[i].entry;
     }
     struct hook_request request = h->request;
     request.pcs = h->pcs.items;
     request.pc_count = h->pcs.count;
+    request.entry_count = entry_count;
     request.programs = any ? h->programs.items : NULL;
     return worker_set_hooks(replay_worker(r, space), &request);
 }
@@ -208,7 +215,8 @@ static void visit_rows(struct visiting *v, struct buf *rows)
         const struct hook_row *row = (const void *)(rows->data + v->row_len * (v->w->forward ? k : n - 1 - k));
         struct hit hit = {.moment = {row->stamp, row->icount}, .space = row->slot, .regs = row->regs, .memory = (const uint8_t *)(row + 1),
                           .memory_len = v->row_len - sizeof(*row),
-                          .unreadable = row->unreadable, .condition = row->condition, .condition_result = row->condition_result};
+                          .unreadable = row->unreadable, .condition = row->condition, .condition_result = row->condition_result,
+                          .entered = {row->entered.stamp, row->entered.icount}, .returned = {row->returned.stamp, row->returned.icount}};
         if (v->w->forward ? moment_cmp(hit.moment, v->w->from) < 0 : moment_cmp(hit.moment, v->w->from) >= 0)
             continue;
         hit.task = task_running_at(v->q, hit.moment);
@@ -252,12 +260,19 @@ static void end_lease(struct query_engine *q, size_t segment, struct lease *leas
     return_replay(q, lease, usable && moment_cmp(replay_now(lease->replay), s->end) <= 0);
 }
 
+static struct err *set_mode(const struct hooking *h, struct replay *r)
+{
+    return h->calls ? replay_set_mode(r, ENGINE_INDEX, NULL) : NULL;
+}
+
 /* Runs from `from` (or the segment's start) to `until`, which may be in a later segment. */
 static struct err *visit_segment(struct hooking *h, size_t segment, struct moment from, struct moment until, struct visiting *v)
 {
     struct lease lease;
     TRY(lend_instead(v->q, segment, from, &lease));
-    struct err *e = visit_run(h, lease.replay, until, v);
+    struct err *e = set_mode(h, lease.replay);
+    if (!e)
+        e = visit_run(h, lease.replay, until, v);
     end_lease(v->q, segment, &lease, !e);
     return e;
 }
@@ -273,44 +288,159 @@ static void end_at_limit(struct visiting *v, const uint64_t *buckets, size_t at,
         v->more |= buckets[i] != 0;
 }
 
-/* Segment by segment, or forward some at a time. */
-static struct err *visit_in_turn(struct hooking *h, const uint64_t *buckets, struct visiting *v)
-{
-    size_t segments;
-    const struct history_segment *segment = history_segments(v->q->history, &segments);
-    const struct window *w = v->w;
-    size_t at = history_segment_at(v->q->history, w->from);
-    while (!v->stopped) {
-        TRY(check_cancel(v->q));
-        if (buckets[at] && w->forward) {
-            size_t last = at; // of a stretch
-            for (size_t k = at; k < segments && k - last <= MOST_SKIPPED && k - at < MOST_AT_ONCE; k++)
-                last = buckets[k] ? k : last;
-            TRY(visit_segment(h, at, w->from, segment[last].end, v));
-            at = last;
-        }
-        struct moment until = moment_cmp(w->from, segment[at].end) < 0 ? w->from : segment[at].end;
-        if (!w->forward)
-            release_state(v->q); // it is one of the kept states
-        while (buckets[at] && !w->forward && !v->stopped && moment_cmp(segment[at].start, until) < 0) {
-            struct moment from = lendable_before(v->q, at, until);
-            TRY(visit_segment(h, at, from, until, v));
-            until = from;
-        }
-        end_at_limit(v, buckets, at, segments);
-        if (w->forward ? at + 1 >= segments : at == 0)
-            break;
-        at = w->forward ? at + 1 : at - 1;
-    }
-    return NULL;
-}
-
-/* --- waves --- */
+/* --- one after the other --- */
 
 /* What is counted, for each segment. */
 struct tally {
     uint64_t *held, *failed;
 };
+
+/* The segments that a search goes through, in order. */
+struct waves {
+    struct query_engine *q;
+    const uint64_t *buckets;
+    const struct window *w;
+    struct tally *tally;
+    size_t next;    /* segment; beyond their number: none is left */
+    uint64_t total; /* instructions of all of them */
+    struct run_watch watch;
+};
+
+static void waves_begin(struct waves *v)
+{
+    size_t segments;
+    const struct history_segment *segment = history_segments(v->q->history, &segments);
+    v->next = history_segment_at(v->q->history, v->w->from);
+    for (size_t i = 0; i < segments; i++) {
+        if (v->buckets[i] && (v->w->forward ? i >= v->next : i <= v->next))
+            v->total += segment[i].icount;
+    }
+}
+
+/* The next stretch, of up to `len` segments where something ran. False: there is none. */
+static bool next_stretch(struct waves *v, size_t len, size_t *first, size_t *last)
+{
+    size_t segments, found = 0, skipped = 0, step = v->w->forward ? 1 : SIZE_MAX; // backward it ends below 0, which is a large number
+    history_segments(v->q->history, &segments);
+    for (size_t at = v->next; at < segments && found < len && skipped <= MOST_SKIPPED; at += step) {
+        skipped = v->buckets[at] || !found ? 0 : skipped + 1;
+        if (!v->buckets[at])
+            continue;
+        *last = v->w->forward || !found ? at : *last;
+        *first = v->w->forward && found ? *first : at;
+        v->next = at + step;
+        found++;
+    }
+    return found > 0;
+}
+
+/* Segment by segment, or some at a time: forward as many as there are, for a run ends when there is enough; backward more and more. */
+static struct err *visit_in_turn(struct hooking *h, const uint64_t *buckets, struct visiting *v)
+{
+    const struct window *w = v->w;
+    struct waves order = {.q = v->q, .buckets = buckets, .w = w};
+    size_t segments, first, last, len = w->forward ? MOST_AT_ONCE : 1;
+    const struct history_segment *segment = history_segments(v->q->history, &segments);
+    waves_begin(&order);
+    for (; !v->stopped && next_stretch(&order, len, &first, &last); len = len < MOST_AT_ONCE ? 2 * len : len) {
+        struct moment until = segment[last].end;
+        TRY(check_cancel(v->q));
+        if (!w->forward && moment_cmp(w->from, until) < 0)
+            until = w->from;
+        if (!w->forward)
+            release_state(v->q); // it is one of the kept states
+        while (!v->stopped && moment_cmp(segment[first].start, until) < 0) {
+            struct moment from = w->forward ? w->from : first < last ? segment[first].start : lendable_before(v->q, first, until);
+            TRY(visit_segment(h, first, from, until, v));
+            until = w->forward ? segment[first].start : from;
+        }
+        end_at_limit(v, buckets, w->forward ? last : first, segments);
+    }
+    return NULL;
+}
+
+/* --- places that change --- */
+
+static struct err *follow_run(struct hooking *h, struct replay *r, struct moment until, struct visiting *v, const struct hit_source *source, size_t batch)
+{
+    struct replay_observer observer = observer_of_hooks;
+    observer.ctx = h;
+    replay_set_observer(r, &observer);
+    h->rows.len = 0;
+    for (bool full = true; full && !v->stopped;) {
+        size_t here = SIZE_MAX;
+        h->request.max_rows = batch;
+        TRY(set_all_hooks(h, r));
+        TRY(run_hooked(v->q, h, r, until, NULL, &full));
+        visit_rows(v, &h->rows);
+        if (full && !v->stopped)
+            TRY(source->places(source->ctx, &here, &h->places, &h->count, &batch));
+        v->stopped |= !h->count;
+    }
+    return NULL;
+}
+
+/* The first segment from *at on, and what to look for there. *more false: there is none. */
+static struct err *next_to_follow(struct query_engine *q, const struct hit_source *source, struct hooking *h, size_t *at, size_t *batch, bool *more)
+{
+    size_t segments;
+    history_segments(q->history, &segments);
+    cleanup(freep) uint64_t *buckets = xnew_array(uint64_t, segments);
+    for (*more = false; *at < segments && !*more;) {
+        size_t next = *at;
+        TRY(check_cancel(q));
+        TRY(source->places(source->ctx, &next, &h->places, &h->count, batch));
+        if (!h->count && next == *at)
+            return NULL;
+        memset(buckets, 0, segments * sizeof(*buckets));
+        count_hits(q, h->places, h->count, buckets);
+        while (h->count && next < segments && !buckets[next])
+            next++;
+        *more = next == *at; // else it is asked again for that segment
+        *at = next;
+    }
+    return NULL;
+}
+
+/* Runs on from one segment to the next where that costs less than to open it. */
+static struct err *follow(struct hooking *h, struct visiting *v, const struct hit_source *source, struct lease *lease, size_t *opened)
+{
+    size_t segments, batch, at = history_segment_at(v->q->history, v->w->from), done = 0;
+    const struct history_segment *segment = history_segments(v->q->history, &segments);
+    for (bool more = true; more && !v->stopped; done = at++) {
+        TRY(next_to_follow(v->q, source, h, &at, &batch, &more));
+        if (!more)
+            return NULL;
+        if (lease->seat && at - done > MOST_SKIPPED)
+            end_lease(v->q, *opened, lease, true);
+        if (!lease->seat) {
+            *opened = at;
+            TRY(lend_instead(v->q, at, v->w->from, lease));
+            TRY(set_mode(h, lease->replay));
+        }
+        TRY(follow_run(h, lease->replay, segment[at].end, v, source, batch));
+    }
+    return NULL;
+}
+
+struct err *follow_hits(struct query_engine *q, const struct hit_source *source, struct moment from, const struct hit_wants *wants,
+                        bool (*each)(void *ctx, const struct hit *h), void *ctx)
+{
+    const struct window w = {.forward = true, .from = from, .limit = SIZE_MAX};
+    struct hooking h = {.request = {.memory = wants->memory, .memory_count = wants->memory_count, .print_lens = wants->print_lens,
+                                    .print_count = wants->print_count, .regs = true},
+                        .calls = wants->calls};
+    struct visiting v = {.q = q, .w = &w, .row_len = worker_hook_row_len(&h.request), .left = w.limit, .each = each, .ctx = ctx};
+    struct lease lease = {0};
+    size_t opened = 0;
+    struct err *e = follow(&h, &v, source, &lease, &opened);
+    if (lease.seat)
+        end_lease(q, opened, &lease, !e);
+    hooking_deinit(&h);
+    return e;
+}
+
+/* --- waves --- */
 
 /* Segments first to last, run by a thread of its own. */
 struct stretch_run {
@@ -356,48 +486,10 @@ static void *run_stretch(void *arg)
     struct replay_observer observer = observer_of_hooks;
     observer.ctx = &s->hooking;
     replay_set_observer(lease.replay, &observer);
-    s->failed = s->tally ? run_for_tally(s, lease.replay) : run_for_rows(s, lease.replay);
+    if (!(s->failed = set_mode(&s->hooking, lease.replay)))
+        s->failed = s->tally ? run_for_tally(s, lease.replay) : run_for_rows(s, lease.replay);
     end_lease(s->q, s->first, &lease, !s->failed);
     return NULL;
-}
-
-/* The segments that a search goes through, in order. */
-struct waves {
-    struct query_engine *q;
-    const uint64_t *buckets;
-    const struct window *w;
-    struct tally *tally;
-    size_t next;    /* segment; beyond their number: none is left */
-    uint64_t total; /* instructions of all of them */
-    struct run_watch watch;
-};
-
-static void waves_begin(struct waves *v)
-{
-    size_t segments;
-    const struct history_segment *segment = history_segments(v->q->history, &segments);
-    v->next = history_segment_at(v->q->history, v->w->from);
-    for (size_t i = 0; i < segments; i++) {
-        if (v->buckets[i] && (v->w->forward ? i >= v->next : i <= v->next))
-            v->total += segment[i].icount;
-    }
-}
-
-/* The next stretch, of up to `len` segments where something ran. False: there is none. */
-static bool next_stretch(struct waves *v, size_t len, size_t *first, size_t *last)
-{
-    size_t segments, found = 0, skipped = 0, step = v->w->forward ? 1 : SIZE_MAX; // backward it ends below 0, which is a large number
-    history_segments(v->q->history, &segments);
-    for (size_t at = v->next; at < segments && found < len && skipped <= MOST_SKIPPED; at += step) {
-        skipped = v->buckets[at] || !found ? 0 : skipped + 1;
-        if (!v->buckets[at])
-            continue;
-        *last = v->w->forward || !found ? at : *last;
-        *first = v->w->forward && found ? *first : at;
-        v->next = at + step;
-        found++;
-    }
-    return found > 0;
 }
 
 static void await(struct waves *v, pthread_t thread)
@@ -426,7 +518,7 @@ static struct err *run_wave(struct waves *v, const struct hooking *like, size_t 
         struct stretch_run *s = &runs[count++];
         struct moment end = segment[s->last].end;
         s->q = v->q;
-        s->hooking = (struct hooking){.places = like->places, .count = like->count, .request = like->request};
+        s->hooking = (struct hooking){.places = like->places, .count = like->count, .request = like->request, .calls = like->calls};
         s->from = v->w->forward ? v->w->from : segment[s->first].start;
         s->until = v->w->forward || moment_cmp(end, v->w->from) < 0 ? end : v->w->from;
         s->tally = v->tally;
@@ -510,7 +602,8 @@ struct err *find_hits(struct query_engine *q, const struct hit_place *places, si
         wants = &nothing;
     struct hooking h = {.places = places, .count = count,
                         .request = {.memory = wants->memory, .memory_count = wants->memory_count, .print_lens = wants->print_lens,
-                                    .print_count = wants->print_count, .regs = true, .keep_last = !w->forward}};
+                                    .print_count = wants->print_count, .regs = true, .keep_last = !w->forward},
+                        .calls = wants->calls};
     struct visiting v = {.q = q, .w = w, .row_len = worker_hook_row_len(&h.request), .left = w->limit, .each = each, .ctx = ctx};
     struct err *e = is_conditional(places, count) ? visit_in_waves(&h, buckets, &v) : visit_in_turn(&h, buckets, &v);
     *more_out = v.more;

@@ -154,6 +154,11 @@ struct err *focus_state(struct query_engine *q, json_t *params, struct focus *f,
 typedef VEC(struct frame_info) frame_list;
 /** The frames of a task at m, innermost first. */
 struct err *stack_at(struct query_engine *q, struct moment m, uint32_t task, frame_list *out) nodiscard;
+/** The last segment at the start of which a call had not ended that had not at `from`: the segment of `from`, or a later one. Its return address is at
+ * `sp`. *known_out false: that cannot be told, so deep are the calls. */
+struct err *last_live_segment(struct query_engine *q, uint32_t task, gaddr sp, struct moment from, size_t *out, bool *known_out) nodiscard;
+/** Did the task execute an instruction between two moments? */
+bool task_ran(const struct query_engine *q, uint32_t task, struct moment from, struct moment until);
 /** The run of writable mappings around an address: one stack. */
 struct addr_range stack_region(struct replay *r, uint32_t space, gaddr addr);
 
@@ -164,6 +169,7 @@ struct hit_place {
     struct module *module; /* of the code there, NULL: not known; and its bias */
     uint64_t bias;
     const struct hook_programs *programs; /* what to run at each hit; NULL: nothing. Borrowed */
+    bool entry; /* a function is entered here: for follow_hits() */
 };
 struct hit {
     struct moment moment; /* before the instruction */
@@ -173,6 +179,7 @@ struct hit {
     size_t memory_len;
     uint64_t unreadable;
     uint64_t condition, condition_result; /* PROGRAM_OK, or why the condition cannot be told */
+    struct moment entered, returned;      /* hit_wants.calls: as in hook_row; {0, 0}: not known */
 };
 /* What to take along with each hit. All zeros: registers only. */
 struct hit_wants {
@@ -180,6 +187,7 @@ struct hit_wants {
     size_t memory_count;
     const uint32_t *print_lens;
     size_t print_count;
+    bool calls; /* hit.entered and hit.returned, too */
 };
 struct window {
     bool forward;
@@ -190,6 +198,21 @@ struct window {
  * conditions: for those executions of which they hold, or cannot be told; segments are then run on all cores at a time. wants: may be NULL. */
 struct err *find_hits(struct query_engine *q, const struct hit_place *places, size_t count, const struct window *w,
                       const struct hit_wants *wants, bool (*each)(void *ctx, const struct hit *h), void *ctx, bool *more_out) nodiscard;
+/* Places that change while their executions are looked for. */
+struct hit_source {
+    void *ctx;
+    /**
+     * What to look for from the start of *segment on (which may be raised to a segment before which there is nothing), or, if it is SIZE_MAX,
+     * from the last hit on: entries first, none if nothing is wanted any more. Borrowed until the next call.
+     *
+     * batch_out: hits after which it is asked again, at the latest.
+     */
+    struct err *(*places)(void *ctx, size_t *segment, const struct hit_place **out, size_t *count_out, size_t *batch_out);
+};
+/** Calls `each` for executions of a source's places from a moment on, in order of time, until it returns false. The source is asked again behind
+ * an entry of which the return address is not among the places, before the program goes on: it can add it. */
+struct err *follow_hits(struct query_engine *q, const struct hit_source *source, struct moment from, const struct hit_wants *wants,
+                        bool (*each)(void *ctx, const struct hit *h), void *ctx) nodiscard;
 /** Executions of the places of which the condition holds, or fails: for each segment added to `held` and `failed`, by running all of them. */
 struct err *count_held(struct query_engine *q, const struct hit_place *places, size_t count, uint64_t *held, uint64_t *failed) nodiscard;
 /** Adds (space, pc) of each space in which pc ran, but what is there. m, bias: what code it is; NULL and 0 if no expression asks. */

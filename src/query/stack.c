@@ -83,3 +83,46 @@ struct err *stack_at(struct query_engine *q, struct moment m, uint32_t task, fra
     vec_deinit(&calls);
     return NULL;
 }
+
+/* Is the call on the stack of calls that the database has for the segment's start? */
+static struct err *is_on_stack(struct query_engine *q, size_t segment, uint32_t task, gaddr sp, struct moment before, bool *out, bool *known)
+{
+    enum { MOST_KEPT = 1 << 14 }; // the worker drops the outer half of twice as many (worker/calls.h)
+    const struct segment *s;
+    size_t count = 0;
+    *out = false;
+    TRY(history_stacks(q->history, segment, &s));
+    vec_each (c, &s->stacks) {
+        count += c->task == task;
+        *out |= c->task == task && c->sp == sp && moment_cmp(c->at, before) < 0;
+    }
+    *known &= count < MOST_KEPT;
+    return NULL;
+}
+
+struct err *last_live_segment(struct query_engine *q, uint32_t task, gaddr sp, struct moment from, size_t *out, bool *known_out)
+{
+    size_t high, low = history_segment_at(q->history, from);
+    history_segments(q->history, &high);
+    *known_out = true;
+    while (high - low > 1) {
+        size_t middle = low + (high - low) / 2;
+        bool live;
+        TRY(is_on_stack(q, middle, task, sp, from, &live, known_out));
+        *(live ? &low : &high) = middle;
+    }
+    *out = low;
+    return NULL;
+}
+
+bool task_ran(const struct query_engine *q, uint32_t task, struct moment from, struct moment until)
+{
+    for (event_no n = from.event + 1; n < q->runner.count && n <= until.event + 1; n++) {
+        uint64_t first = n == from.event + 1 ? from.icount : 0, end = q->event_icount.items[n];
+        if (n == until.event + 1 && until.icount < end)
+            end = until.icount;
+        if (q->runner.items[n] == task && first < end)
+            return true;
+    }
+    return false;
+}

@@ -34,8 +34,11 @@ enum kind { STEP_INSTRUCTION, STEP_LINE, STEP_OVER, STEP_OUT, STEP_ENTRY };
 enum { MOST_STEPS = 20000 };
 
 struct return_search {
+    struct query_engine *q;
     uint32_t task;
     gaddr sp;
+    size_t last; /* the segment in which the call ends; SIZE_MAX: not known */
+    struct buf places;
     bool found;
     struct moment at;
 };
@@ -50,18 +53,47 @@ static bool is_return(void *ctx, const struct hit *h)
     return false;
 }
 
+/* The return address, until the task has gone on behind the segment in which the call ends. */
+static struct err *return_places(void *ctx, size_t *segment, const struct hit_place **out, size_t *count_out, size_t *batch_out)
+{
+    enum { MOST_ROWS = 64 };
+    struct return_search *s = ctx;
+    size_t count;
+    const struct history_segment *all = history_segments(s->q->history, &count);
+    bool over = *segment != SIZE_MAX && s->last < count && *segment > s->last + 1 &&
+                task_ran(s->q, s->task, all[s->last + 1].start, all[*segment].start);
+    *out = (const void *)s->places.data;
+    *count_out = over ? 0 : s->places.len / sizeof(struct hit_place);
+    *batch_out = MOST_ROWS;
+    return NULL;
+}
+
 struct err *find_return(struct query_engine *q, struct moment from, uint32_t task, gaddr return_addr, gaddr sp, struct moment *out, bool *found_out)
 {
-    cleanup(buf_deinit) struct buf places = {0};
-    places_at(q, return_addr, NULL, 0, &places);
-    struct return_search s = {.task = task, .sp = sp};
-    struct window w = {.forward = true, .from = from, .limit = 100000};
-    bool more;
-    TRY(find_hits(q, (const void *)places.data, places.len / sizeof(struct hit_place), &w, NULL, is_return, &s, &more));
-    *found_out = s.found;
-    if (s.found)
+    static const struct hit_wants nothing;
+    struct return_search s = {.q = q, .task = task, .sp = sp};
+    const struct hit_source source = {&s, return_places};
+    size_t count;
+    bool known;
+    TRY(last_live_segment(q, task, sp, from, &s.last, &known));
+    struct moment start = history_segments(q->history, &count)[s.last].start;
+    if (known && moment_cmp(start, from) > 0)
+        from = start;
+    if (!known)
+        s.last = SIZE_MAX;
+    places_at(q, return_addr, NULL, 0, &s.places);
+    // Only above the call is of interest.
+    const struct program_op ops[] = {{.code = PROGRAM_PUSH, .imm = sp}, {.code = PROGRAM_REGISTER, .arg = UREG_RSP}, {.code = PROGRAM_LT_U},
+                                     {.code = PROGRAM_END}};
+    const struct hook_programs above = {.condition = {.ops = ops, .count = sizeof(ops) / sizeof(ops[0])}};
+    for (size_t i = 0; i < s.places.len / sizeof(struct hit_place); i++)
+        ((struct hit_place *)(void *)s.places.data)[i].programs = &above;
+    struct err *e = follow_hits(q, &source, from, &nothing, is_return, &s);
+    buf_deinit(&s.places);
+    *found_out = !e && s.found;
+    if (*found_out)
         *out = s.at;
-    return NULL;
+    return e;
 }
 
 /* Forward to where the call with its return address at `sp` has returned. */

@@ -62,6 +62,18 @@ void calls_settle(struct calls *c, uint64_t budget, uint64_t stamp, uint64_t ico
     }
 }
 
+const struct call_entry *calls_last(const struct calls *c, uint64_t sp)
+{
+    const struct call_entry *e = end_of(c) - 1;
+    return e > c->entries && e->settled == SETTLED && e->sp == sp ? e : NULL;
+}
+
+const struct call_entry *calls_over(const struct calls *c, uint64_t sp)
+{
+    const struct call_entry *e = end_of(c);
+    return e < c->entries + MAX_CALLS && e->settled && e->sp == sp ? e : NULL; // still there, as nothing was called since
+}
+
 static bool is_in(const struct addr_range *r, uint64_t sp)
 {
     return sp >= r->start && sp < r->end;

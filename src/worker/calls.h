@@ -52,6 +52,10 @@ void calls_clear(struct calls *c);
 size_t calls_count(const struct calls *c);
 /** Settles the entries made in translated code that was entered with `budget` after `icount` instructions since `stamp`. */
 void calls_settle(struct calls *c, uint64_t budget, uint64_t stamp, uint64_t icount);
+/** The call whose return address is at sp, the last one; the call at `sp` which was the last one until it returned. NULL: that is not known.
+ * Valid until the recorded program goes on. */
+const struct call_entry *calls_last(const struct calls *c, uint64_t sp);
+const struct call_entry *calls_over(const struct calls *c, uint64_t sp);
 /** A return address at `sp` has been consumed, or RSP was set to sp + 8: calls up to there have ended. */
 void calls_returned(struct calls *c, uint64_t sp);
 /** Adds a settled entry. */

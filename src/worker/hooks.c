@@ -2,6 +2,7 @@
  * All of that happens within one engine_run(): the engine asks at each break address (engine_set_judge()). */
 #include "worker/hooks.h"
 
+#include "worker/calls.h"
 #include "worker/consume.h"
 #include "worker/rows.h"
 #include "worker/snapshot.h"
@@ -12,6 +13,7 @@ enum { MAX_HOOKS = 2048, MAX_BREAKS = 64, MAX_MEMORY = 32, MAX_PROGRAMS = 1 << 1
 struct hook {
     uint64_t pc;
     const struct program *programs; /* condition, then prints; NULL: none */
+    bool entry;                     /* of a function */
 };
 static struct hook hooks[MAX_HOOKS]; /* by pc */
 static uint64_t break_pcs[MAX_BREAKS];
@@ -22,6 +24,7 @@ static struct hook_memory hook_memory[MAX_MEMORY];
 static uint64_t print_lens[HOOK_MAX_PRINTS];
 static uint64_t memory_count, print_count, hook_rows, max_rows;
 static bool keep_regs, keep_last, count_only;
+static bool index_mode; /* of the run */
 static uint8_t *selection;         /* what hooks_select() was given: operations and data are in there */
 static struct program *programs;
 static uint64_t clock_stamp, clock_base;
@@ -133,7 +136,7 @@ static bool take_selection(const struct wire_command *c)
     for (uint64_t i = 0; i < pc_count; i++) {
         if (programs_of[i] != WIRE_NO_PROGRAMS && programs_of[i] >= c->hooks.programs_count)
             return false;
-        add_hook((struct hook){pcs[i], programs_of[i] == WIRE_NO_PROGRAMS ? NULL : &programs[programs_of[i] * each]});
+        add_hook((struct hook){pcs[i], programs_of[i] == WIRE_NO_PROGRAMS ? NULL : &programs[programs_of[i] * each], i < c->hooks.entry_count});
     }
     return true;
 }
@@ -261,6 +264,23 @@ static void add_prints(const struct engine_task *task, const struct hook *hook, 
     }
 }
 
+static void add_calls(const struct engine_task *task, struct hook_row *row)
+{
+    uint64_t sp = task->regs.r[UREG_RSP];
+    const struct call_entry *entered = index_mode ? calls_last(task->calls, sp) : NULL, *returned = index_mode ? calls_over(task->calls, sp - 8) : NULL;
+    row->entered.stamp = entered ? entered->stamp : 0;
+    row->entered.icount = entered ? entered->time : 0;
+    row->returned.stamp = returned ? returned->stamp : 0;
+    row->returned.icount = returned ? returned->time : 0;
+}
+
+/* At a function's entry: is there no hook at its return address? */
+static bool returns_unseen(const struct engine_task *task)
+{
+    uint64_t return_addr;
+    return read_memory(NULL, task->regs.r[UREG_RSP], &return_addr, sizeof(return_addr)) && !find_hook(return_addr);
+}
+
 /* What to do about a hit, `icount` behind the stamp. The length of rows depends on the selection only, so they can be dropped from the
  * front. False: stop. */
 static bool hit(const struct engine_task *task, uint32_t slot, uint64_t icount, const struct hook *hook)
@@ -298,10 +318,11 @@ static bool hit(const struct engine_task *task, uint32_t slot, uint64_t icount, 
         row->regs.r[UREG_RIP] = task->regs.r[UREG_RIP];
         row->regs.r[UREG_RSP] = task->regs.r[UREG_RSP];
     }
+    add_calls(task, row);
     add_prints(task, hook, add_memory(row, &task->regs, (uint8_t *)(row + 1)));
     rows.len += size;
     hook_rows++;
-    return !max_rows || keep_last || hook_rows < max_rows;
+    return (!max_rows || keep_last || hook_rows < max_rows) && !(hook->entry && returns_unseen(task));
 }
 
 struct hooked_run {
@@ -336,6 +357,7 @@ void hooks_run(struct engine_task *task, uint32_t slot, const struct engine_requ
     request.stamp = clock_stamp;
     request.icount_base = clock_base;
     request.judge_start = true;
+    index_mode = q->mode == ENGINE_INDEX;
     engine_set_judge(at_break, &run);
     consume_begin(slot, 0);
     engine_run(task, &request, out);

@@ -55,7 +55,7 @@ struct wire_command {
         } consume;
         struct {
             uint8_t keep_last, keep_rows, regs, count_only;
-            uint64_t pc_count, memory_count, print_count, programs_count, max_rows;
+            uint64_t pc_count, entry_count, memory_count, print_count, programs_count, max_rows;
         } hooks;
         struct {
             uint8_t record, vectors, one_slot;

@@ -1201,6 +1201,7 @@ struct err *worker_set_hooks(struct worker *w, const struct hook_request *reques
 {
     struct wire_command c = {.op = WIRE_HOOKS};
     c.hooks.pc_count = request->pc_count;
+    c.hooks.entry_count = request->entry_count;
     c.hooks.memory_count = request->memory_count;
     c.hooks.print_count = request->print_count;
     c.hooks.max_rows = request->max_rows;

@@ -220,6 +220,11 @@ struct hook_row {
     uint64_t unreadable;
     struct regs regs;
     uint64_t condition, condition_result; /* PROGRAM_OK: it holds, or there is none. Else it failed: enum program_end and its result */
+    /* In index mode, as far as the stack of calls tells, else 0: the call whose return address is at rsp, so that a function is entered here; the call
+     * whose return address was right below rsp, so that it has returned here. Times as of rows. */
+    struct {
+        uint64_t stamp, icount;
+    } entered, returned;
 };
 struct hook_print {
     uint64_t end, result; /* enum program_end */
@@ -237,6 +242,7 @@ struct hook_request {
     bool keep_rows;     /* only the addresses change: rows gathered so far stay */
     bool regs;          /* false: rows without registers are enough (regs zero) */
     bool count_only;    /* no rows */
+    size_t entry_count; /* the first addresses are functions' entries: a run stops behind a row of one whose return address has no hook */
 };
 enum { HOOK_MAX_PRINTS = 32 };
 /* Since hooks were last set. */

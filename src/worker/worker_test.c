@@ -768,6 +768,36 @@ TEST(blocks_that_are_passed_over_have_rows_only_where_they_are_cut_short)
     worker_destroy(w);
 }
 
+TEST(hooks_tell_which_call_is_entered_and_returned_from)
+{
+    struct worker *w = with_program(calls, sizeof(calls));
+    struct regs r = at_start();
+    gaddr pcs[] = {CODE + 24, CODE + 10}; // f, and behind its call
+    struct hook_request q = {.pcs = pcs, .pc_count = 1, .entry_count = 1, .regs = true};
+    assert_ok(worker_set_icount(w, 77, 0));
+    assert_ok(worker_set_hooks(w, &q));
+    struct engine_result stop = run(w, ENGINE_INDEX, &r, UINT64_MAX, NULL);
+    assert_int_equal(stop.reason, STOP_CONSUMER); // where f returns to has no hook yet
+    assert_int_equal(stop.icount, 2);
+    cleanup(buf_deinit) struct buf rows = {0};
+    assert_ok(worker_take_hook_rows(w, &rows));
+    q.pc_count = 2;
+    assert_ok(worker_set_hooks(w, &q));
+    assert_ok(worker_set_icount(w, 77, 2));
+    assert_int_equal(run(w, ENGINE_INDEX, NULL, UINT64_MAX, NULL).reason, STOP_SYSCALL);
+    assert_ok(worker_take_hook_rows(w, &rows));
+    const struct hook_row *row = (const struct hook_row *)(void *)rows.data;
+    assert_int_equal(rows.len, 6 * sizeof(*row));
+    for (unsigned i = 0; i < 6; i++) {
+        uint64_t call = 1 + 6 * (i / 2);
+        assert_int_equal(row[i].icount, call + (i % 2 ? 3 : 1));
+        assert_int_equal(i % 2 ? row[i].returned.stamp : row[i].entered.stamp, 77);
+        assert_int_equal(i % 2 ? row[i].returned.icount : row[i].entered.icount, call);
+        assert_int_equal(i % 2 ? row[i].entered.stamp : row[i].returned.stamp, 0);
+    }
+    worker_destroy(w);
+}
+
 /* mov ecx, 100000; loop: mov [DATA], ecx; dec ecx; jnz loop; syscall */
 static const uint8_t many_writes[] = {0xb9, 0xa0, 0x86, 1, 0, 0x89, 0x0c, 0x25, 0, 0, 0x60, 0, 0xff, 0xc9, 0x75, 0xf5,
                                       0x0f, 0x05};
@@ -1432,6 +1462,7 @@ int main(int argc, char **argv)
         t(rows_tell_when_and_where),
         t(a_run_ends_when_there_are_enough_rows),
         t(blocks_that_are_passed_over_have_rows_only_where_they_are_cut_short),
+        t(hooks_tell_which_call_is_entered_and_returned_from),
         t(the_last_rows_are_kept),
         t(a_string_store_is_one_write_of_all_it_stored),
         t(what_a_string_store_wrote_before_it_faulted_is_seen),

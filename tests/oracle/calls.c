@@ -1,6 +1,6 @@
 /* Calls against a naive oracle: every instruction of the first task is looked at. A call instruction lowers rsp by 8 and begins a call, which
  * ends when rsp is above that; a signal handler is a call, too. What goes on on other stacks than the task's first is left out. Then
- * `call` and `callees` are asked about the frames of random moments.
+ * `call` and `callees` are asked about the frames of random moments, and `execution` about functions.
  *
  * calls_oracle TRACE_DIR: a copy of a small recording; a database is made in it. */
 #include "check.h"
@@ -13,13 +13,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { MOST_STEPS = 400000, STACK_LEN = 4 << 20, QUESTIONS = 15 };
+enum { MOST_STEPS = 400000, STACK_LEN = 4 << 20, QUESTIONS = 15, FUNCTIONS = 10 };
 
 struct seen_call {
     struct moment call, entry, end; /* end.event 0: it does not end */
     gaddr sp;
+    gaddr pc;                       /* of the first instruction */
     size_t parent;                  /* SIZE_MAX: the first frame */
     bool by_signal;
+    bool returned;                  /* it ended by a return instruction */
 };
 static VEC(struct seen_call) calls;
 static VEC(size_t) live; /* innermost last */
@@ -56,10 +58,13 @@ static void look(struct walk *w, struct moment m, const struct step_row *row)
         w->stack = sp;
     bool here = w->stack + STACK_LEN / 8 - sp < STACK_LEN;
     last_moment = m;
-    while (here && live.count && calls.items[live.items[live.count - 1]].sp < sp)
-        calls.items[live.items[--live.count]].end = m;
+    while (here && live.count && calls.items[live.items[live.count - 1]].sp < sp) {
+        struct seen_call *c = &calls.items[live.items[--live.count]];
+        c->end = m;
+        c->returned = w->have && w->in.class == X86_RETURN && w->regs.r[UREG_RSP] == c->sp;
+    }
     if (here && w->have && m.event == w->at.event && w->in.class == X86_CALL && sp == w->regs.r[UREG_RSP] - 8 && m.icount == w->at.icount + 1)
-        begin_call((struct seen_call){.call = w->at, .entry = m, .sp = sp});
+        begin_call((struct seen_call){.call = w->at, .entry = m, .sp = sp, .pc = row->regs.r[UREG_RIP]});
     // A frame for a handler is hundreds of bytes long.
     else if (here && w->regs.r[UREG_RIP] && m.icount == 0 && sp + 500 < w->regs.r[UREG_RSP] && row->regs.r[UREG_RIP] != w->regs.r[UREG_RIP])
         begin_call((struct seen_call){.call = {m.event - 1, 0}, .entry = m, .sp = sp, .by_signal = true});
@@ -195,6 +200,71 @@ static void check(struct query_engine *q, const struct question *a)
     }
 }
 
+/* --- executions of functions --- */
+
+static json_t *function_at(struct query_engine *q, struct moment m)
+{
+    json_t *rows = ask(q, "complete-frame", m, 0, "forward", m);
+    json_t *id = json_incref(json_object_get(json_object_get(json_array_get(rows, 0), "function"), "id"));
+    json_decref(rows);
+    return id;
+}
+
+static json_t *ask_executions(struct query_engine *q, json_t *id, struct moment from, bool forward)
+{
+    json_t *params = json_pack("{sO, ss, si, s{sI, sI}}", "function", id, "direction", forward ? "forward" : "backward", "limit", 12, "from", "event",
+                               (json_int_t)from.event, "instr", (json_int_t)from.icount);
+    json_t *rows = json_array();
+    struct query_sink sink = {.ctx = rows, .row = keep_row};
+    struct err *e = query_run(q, "execution", params, &sink);
+    json_decref(params);
+    if (e && failures++ < 10)
+        printf("FAIL: executions: %s\n", err_message(e));
+    err_free(e);
+    return rows;
+}
+
+static bool returns_as_seen(const struct seen_call *c, json_t *row)
+{
+    if (c->end.event && !c->returned)
+        return json_is_true(json_object_get(row, "noReturn"));
+    return same_end(c, row);
+}
+
+/* The calls of the function that begins with a call's first instruction: none is missing, and each has returned when it did, or has not. Others may
+ * be among them: of other tasks, and by jumps. */
+static void check_executions(struct query_engine *q, const struct seen_call *of, struct moment from, bool forward)
+{
+    json_t *id = function_at(q, of->entry), *rows = id ? ask_executions(q, id, from, forward) : NULL, *row;
+    size_t k = 0;
+    for (size_t i = 0; rows && i < calls.count; i++) {
+        const struct seen_call *c = &calls.items[forward ? i : calls.count - 1 - i];
+        if (c->by_signal || c->pc != of->pc || (forward ? moment_cmp(c->entry, from) < 0 : moment_cmp(c->entry, from) >= 0))
+            continue;
+        while ((row = json_array_get(rows, k)) && moment_cmp(row_moment(row), c->entry) != 0)
+            k++;
+        if (!row && (json_array_size(rows) >= 12))
+            break;
+        checks++;
+        if (!row || !returns_as_seen(c, row)) {
+            tell(forward ? "executions" : "executions before", from, 0, c, row);
+            break;
+        }
+    }
+    json_decref(rows);
+    json_decref(id);
+}
+
+/* Is it the function's first instruction? A stub that jumps there has no function, and in a symbol's midst is none. */
+static bool is_function(struct query_engine *q, const struct seen_call *c)
+{
+    json_t *id = function_at(q, c->entry), *rows = id ? ask_executions(q, id, c->entry, true) : NULL;
+    bool first = json_array_size(rows) && moment_cmp(row_moment(json_array_get(rows, 0)), c->entry) == 0;
+    json_decref(rows);
+    json_decref(id);
+    return first;
+}
+
 int main(int argc, char **argv)
 {
     static const struct build_options options = {.shards = 1, .compression_level = 3, .segment_icount = 9001};
@@ -209,6 +279,15 @@ int main(int argc, char **argv)
     must(query_engine_open(argv[1], NULL, &q));
     for (unsigned i = 0; i < QUESTIONS && questions.count; i++)
         check(q, &questions.items[random_number() % questions.count]);
+    for (unsigned i = 0; i < FUNCTIONS && calls.count; i++) {
+        const struct seen_call *of = &calls.items[random_number() % calls.count];
+        struct moment from = calls.items[random_number() % calls.count].entry;
+        if (of->by_signal || !is_function(q, of))
+            continue;
+        check_executions(q, of, from, true);
+        check_executions(q, of, from, false);
+        check_executions(q, of, of->entry, true);
+    }
     printf("%u checks, %u failures\n", checks, failures);
     return failures || !checks ? 1 : 0;
 }
