@@ -121,6 +121,8 @@ struct page_sink {
     struct err *(*fresh)(void *ctx, uint64_t addr, uint8_t *page);
     /** For history_page_changes(): these pages have to become what they are in a fresh mapping, where one is. Before fresh() of them. */
     struct err *(*reset)(void *ctx, uint64_t start, uint64_t end);
+    /** Are the pages from start on to be read later, from a page map? May lower *end, which the answer is for. NULL: none are. */
+    bool (*later)(void *ctx, uint64_t start, uint64_t *end);
 };
 /** Visits the contents at the segment's start of all pages of a space or object that differ from a fresh mapping, in rising
  * order, runs of neighbours together. */
@@ -129,5 +131,15 @@ struct err *history_pages(struct history *h, size_t segment, uint32_t space, uin
  * `also` (rising, disjoint), of a space that is at both: what pages hold at `to`. */
 struct err *history_page_changes(struct history *h, size_t from, size_t to, uint32_t space, const struct addr_range *also, size_t also_count,
                                  const struct page_sink *sink) nodiscard;
+
+/* The same contents, made page by page when they are wanted. Reads the history's files, not its cache: any thread, also while another one
+ * uses the history, which has to outlive the map. */
+struct page_map;
+/** The contents of a space (object 0) or object at the segment's start. */
+void history_page_map(struct history *h, size_t segment, uint32_t space, uint32_t object, struct page_map **out);
+void page_map_destroy(struct page_map *m);
+DEFINE_CLEANUP(struct page_map *, page_map_destroy)
+/** Visits those in [start, end), as history_pages() does. */
+struct err *page_map_read(const struct page_map *m, uint64_t start, uint64_t end, const struct page_sink *sink) nodiscard;
 
 #endif

@@ -78,7 +78,7 @@ static struct err *memory_at(struct history *h, size_t boundary, size_t slot, st
         else
             small_fresh_page(i, g->memory[i]);
     }
-    const struct page_sink sink = {g, gather, object ? NULL : fresh, NULL};
+    const struct page_sink sink = {g, gather, object ? NULL : fresh, NULL, NULL};
     return history_pages(h, boundary, object ? 0 : (uint32_t)slot + 1, object ? SMALL_OBJECT : 0, &sink);
 }
 
@@ -96,7 +96,7 @@ static struct err *reset(void *ctx, uint64_t start, uint64_t end)
 static struct err *memory_from(struct history *h, const struct small_history *small, size_t from, size_t to, size_t slot, struct gathered *g)
 {
     const struct addr_range also = {small_page_addr(from % SMALL_PAGES), small_page_addr(from % SMALL_PAGES + 1)};
-    const struct page_sink sink = {g, gather, fresh, reset};
+    const struct page_sink sink = {g, gather, fresh, reset, NULL};
     g->next = 0;
     memcpy(g->memory, small->at[from].memory[slot], sizeof(g->memory));
     return history_page_changes(h, from, to, (uint32_t)slot + 1, &also, 1, &sink);

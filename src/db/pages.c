@@ -374,23 +374,61 @@ static struct err *add_page(struct slice *s, const struct resolved *r, const str
     return NULL;
 }
 
-static struct err *make_pages(struct slice *s, const struct resolved *r, const struct page_sink *sink)
+static struct err *add_pages(struct slice *s, const struct resolved *r, const struct piece *p, uint64_t start, uint64_t end,
+                             const struct page_sink *sink)
 {
-    vec_each (p, &r->pieces) {
-        for (uint64_t addr = p->start; p->oldest != NO_LINK && addr < p->end; addr += PAGE_SIZE) {
-            if (s->addrs.count == SLICE_PAGES)
-                TRY(finish_slice(s, sink));
-            TRY(add_page(s, r, p, addr, sink));
+    for (uint64_t addr = start; addr < end; addr += PAGE_SIZE) {
+        if (s->addrs.count == SLICE_PAGES)
+            TRY(finish_slice(s, sink));
+        TRY(add_page(s, r, p, addr, sink));
+    }
+    return NULL;
+}
+
+/* The first piece that ends behind addr. */
+static size_t first_piece(const struct resolved *r, uint64_t addr)
+{
+    size_t low = 0, high = r->pieces.count;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (r->pieces.items[middle].end > addr)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return low;
+}
+
+/* The part of piece i that is in [start, end) and has contents; false: nothing is. */
+static bool piece_part(const struct resolved *r, size_t i, uint64_t start, uint64_t end, struct addr_range *out)
+{
+    const struct piece *p = &r->pieces.items[i];
+    *out = (struct addr_range){p->start > start ? p->start : start, p->end < end ? p->end : end};
+    return p->oldest != NO_LINK && out->start < out->end;
+}
+
+static struct err *make_pages(struct slice *s, const struct resolved *r, uint64_t start, uint64_t end, const struct page_sink *sink)
+{
+    struct addr_range part;
+    for (size_t i = first_piece(r, start); i < r->pieces.count && r->pieces.items[i].start < end; i++) {
+        if (!piece_part(r, i, start, end, &part))
+            continue;
+        while (part.start < part.end) {
+            uint64_t until = part.end;
+            if (!sink->later || !sink->later(sink->ctx, part.start, &until))
+                TRY(add_pages(s, r, &r->pieces.items[i], part.start, until, sink));
+            part.start = until;
         }
     }
     return finish_slice(s, sink);
 }
 
-static size_t count_pages(const struct resolved *r)
+static size_t count_pages(const struct resolved *r, uint64_t start, uint64_t end)
 {
     uint64_t count = 0;
-    vec_each (p, &r->pieces)
-        count += p->oldest != NO_LINK ? (p->end - p->start) / PAGE_SIZE : 0;
+    struct addr_range part;
+    for (size_t i = first_piece(r, start); i < r->pieces.count && r->pieces.items[i].start < end; i++)
+        count += piece_part(r, i, start, end, &part) ? (part.end - part.start) / PAGE_SIZE : 0;
     return count < SLICE_PAGES ? (size_t)count : SLICE_PAGES;
 }
 
@@ -406,11 +444,12 @@ static uint8_t *allocate_pages(size_t count)
     return p ? p : xmalloc(len);
 }
 
-static struct err *deliver(struct history *h, const struct resolved *r, const struct page_sink *sink)
+/* The contents of [start, end). */
+static struct err *deliver(const struct history *h, const struct resolved *r, uint64_t start, uint64_t end, const struct page_sink *sink)
 {
     struct slice s = {.history = h, .lock = PTHREAD_MUTEX_INITIALIZER, .turn_changed = PTHREAD_COND_INITIALIZER};
-    s.pages = allocate_pages(count_pages(r));
-    struct err *e = make_pages(&s, r, sink);
+    s.pages = allocate_pages(count_pages(r, start, end));
+    struct err *e = make_pages(&s, r, start, end, sink);
     free(s.pages);
     vec_deinit(&s.addrs);
     vec_deinit(&s.wanted);
@@ -422,7 +461,33 @@ struct err *history_pages(struct history *h, size_t segment, uint32_t space, uin
 {
     cleanup(resolved_deinit) struct resolved r = {0};
     resolve(&r, &h->catalog, segment, space, object);
-    return deliver(h, &r, sink);
+    return deliver(h, &r, 0, UINT64_MAX, sink);
+}
+
+struct page_map {
+    const struct history *history;
+    struct resolved resolved;
+};
+
+void history_page_map(struct history *h, size_t segment, uint32_t space, uint32_t object, struct page_map **out)
+{
+    struct page_map *m = xnew(struct page_map);
+    m->history = h;
+    resolve(&m->resolved, &h->catalog, segment, space, object);
+    *out = m;
+}
+
+void page_map_destroy(struct page_map *m)
+{
+    if (!m)
+        return;
+    resolved_deinit(&m->resolved);
+    free(m);
+}
+
+struct err *page_map_read(const struct page_map *m, uint64_t start, uint64_t end, const struct page_sink *sink)
+{
+    return deliver(m->history, &m->resolved, start, end, sink);
 }
 
 /* --- what differs --- */
@@ -513,7 +578,7 @@ struct err *history_page_changes(struct history *h, size_t from, size_t to, uint
             e = sink->reset(sink->ctx, b->start, b->end);
     }
     if (!e)
-        e = deliver(h, &r, sink);
+        e = deliver(h, &r, 0, UINT64_MAX, sink);
     vec_deinit(&ranges);
     vec_deinit(&bare);
     return e;

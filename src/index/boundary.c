@@ -5,17 +5,61 @@ struct place {
     size_t segment, near_segment;
 };
 
+/* What pages of a space hold at a boundary, for a worker that asks for them in time. */
+struct boundary_contents {
+    struct worker_contents base;
+    struct page_map *map;
+};
+
+struct into {
+    gaddr start;
+    uint8_t *pages;
+    uint64_t *present;
+};
+
+static struct err *put_into(void *ctx, uint64_t addr, const uint8_t *pages, size_t count)
+{
+    const struct into *to = ctx;
+    size_t first = (addr - to->start) / PAGE_SIZE;
+    memcpy(to->pages + first * PAGE_SIZE, pages, count * PAGE_SIZE);
+    for (size_t i = first; i < first + count; i++)
+        to->present[i / 64] |= 1ull << i % 64;
+    return NULL;
+}
+
+static struct err *read_contents(struct worker_contents *c, gaddr start, gaddr end, uint8_t *pages, uint64_t present[8])
+{
+    struct into to = {start, pages, present};
+    const struct page_sink sink = {&to, put_into, NULL, NULL, NULL};
+    return page_map_read(((struct boundary_contents *)c)->map, start, end, &sink);
+}
+
+static void destroy_contents(struct worker_contents *c)
+{
+    page_map_destroy(((struct boundary_contents *)c)->map);
+    free(c);
+}
+
+static struct worker_contents *give_contents(void *ctx, uint32_t space)
+{
+    const struct place *p = ctx;
+    struct boundary_contents *c = xnew(struct boundary_contents);
+    c->base = (struct worker_contents){1, read_contents, destroy_contents};
+    history_page_map(p->history, p->segment, space, 0, &c->map);
+    return &c->base;
+}
+
 static struct err *give_pages(void *ctx, uint32_t space, uint32_t object, const struct page_taker *taker)
 {
     const struct place *p = ctx;
-    const struct page_sink sink = {taker->ctx, taker->put, taker->fresh, NULL};
+    const struct page_sink sink = {taker->ctx, taker->put, taker->fresh, NULL, taker->later};
     return history_pages(p->history, p->segment, space, object, &sink);
 }
 
 static struct err *give_changes(void *ctx, uint32_t space, const struct addr_range *also, size_t count, const struct page_taker *taker)
 {
     const struct place *p = ctx;
-    const struct page_sink sink = {taker->ctx, taker->put, taker->fresh, taker->reset};
+    const struct page_sink sink = {taker->ctx, taker->put, taker->fresh, taker->reset, taker->later};
     return history_page_changes(p->history, p->near_segment, p->segment, space, also, count, &sink);
 }
 
@@ -28,7 +72,7 @@ struct err *boundary_restore(struct history *h, struct trace *t, size_t segment,
     TRY(history_part(h, segment, PART_BOUNDARY, &s));
     struct bytes blob = bytes_of(s->state.data, s->state.len);
     struct place place = {h, segment, near_segment};
-    const struct page_source source = {&place, give_pages, give_changes};
+    const struct page_source source = {&place, give_pages, give_changes, give_contents};
     cleanup(freep) char *path = history_segment_path(history_dir(h), segment);
     return err_prefix(replay_restore(t, &blob, &source, help ? help : &(struct restore_help){0}, out), "%s", path);
 }

@@ -123,6 +123,7 @@ static struct err *open_start(struct build *b, struct replay **out, size_t *idx_
     cleanup(history_closep) struct history *h = NULL;
     TRY(history_open(b->dir.path, trace_header(b->trace)->uuid, &h));
     TRY(boundary_restore(h, b->trace, b->dir.segments - 1, NULL, 0, out));
+    TRY(replay_settle(*out)); // the history is about to be closed
     *idx_out = b->dir.segments - 1;
     return NULL;
 }

@@ -203,6 +203,8 @@ struct page_taker {
     struct err *(*fresh)(void *ctx, uint64_t addr, uint8_t *page);
     /** Makes pages be as in a fresh mapping. Before fresh() and put() of them. */
     struct err *(*reset)(void *ctx, gaddr start, gaddr end);
+    /** Will the pages from start on be read from page_source.contents? May lower *end, which the answer is for. NULL: no. */
+    bool (*later)(void *ctx, gaddr start, gaddr *end);
 };
 /* Gives the memory contents of a saved state: those pages which differ from a fresh mapping of their file or zeros. Pages of one
  * space (object 0) or one object (space 0), in rising order. */
@@ -212,12 +214,16 @@ struct page_source {
     /** The same of those pages of a space only which may differ from the state `near`, or are in `also` (rising, disjoint); what is
      * not given is the same in both states. First reset() of what is as in a fresh mapping, or is to be made from that. */
     struct err *(*changes)(void *ctx, uint32_t space, const struct addr_range *also, size_t count, const struct page_taker *taker);
+    /** The contents of a space, to be read page by page while the state is in use; the caller's to release. */
+    struct worker_contents *(*contents)(void *ctx, uint32_t space);
 };
 /** What may make it cheap to rebuild a state. */
 struct restore_help {
     struct replay *near;   /* may be NULL */
     struct worker **spare; /* a worker made by replay_spare(), which is taken (then NULL is left), or NULL; may be NULL */
 };
+/** Reads all contents that are still to come; the source of a restored state may then go. */
+struct err *replay_settle(struct replay *r) nodiscard;
 /** Starts a worker for any state of the trace. It is the caller's to destroy. */
 struct err *replay_spare(struct trace *t, struct worker **out) nodiscard;
 /** Rebuilds a state. The blob is untrusted. help->near: NULL, or a replay of the same trace in a state for which the source knows the changes: it

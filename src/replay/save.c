@@ -306,7 +306,24 @@ struct put_ctx {
     struct replay *replay;
     struct space *space;
     struct object *object;
+    VEC(struct addr_range) later; /* pages whose contents come when they are touched */
 };
+
+/* Private memory that begins with zeros can come later; what a file's contents are changed in comes now. */
+static bool comes_later(void *ctx, gaddr start, gaddr *end)
+{
+    struct put_ctx *put = ctx;
+    const struct mapping *m = space_mapping_at(put->space, start);
+    bool later = m && m->kind == MAPPING_ANON;
+    if (m && m->end < *end)
+        *end = m->end;
+    struct addr_range *last = put->later.count ? &put->later.items[put->later.count - 1] : NULL;
+    if (later && last && last->end == start)
+        last->end = *end;
+    else if (later)
+        vec_push(&put->later, (struct addr_range){start, *end});
+    return later;
+}
 
 static struct err *put_pages(void *ctx, uint64_t addr, const uint8_t *pages, size_t count)
 {
@@ -344,24 +361,41 @@ static struct err *reset_pages(void *ctx, gaddr start, gaddr end)
     return NULL;
 }
 
+/* anew: NULL, or what was mapped anew in a copy of another state's space. */
+static struct err *restore_space_memory(struct replay *r, struct space *s, const struct buf *anew, const struct page_source *pages)
+{
+    struct put_ctx put = {.replay = r, .space = s};
+    const struct page_taker taker = {&put, put_pages, fresh_page, reset_pages, comes_later};
+    struct err *e = anew ? pages->changes(pages->ctx, s->uid, (const void *)anew->data, anew->len / sizeof(struct addr_range), &taker) :
+                           pages->pages(pages->ctx, s->uid, 0, &taker);
+    if (!e && put.later.count) {
+        struct worker_contents *c = pages->contents(pages->ctx, s->uid);
+        e = worker_set_absent(s->worker, c, put.later.items, put.later.count);
+        worker_contents_release(c);
+    }
+    vec_deinit(&put.later);
+    return e;
+}
+
+struct err *replay_settle(struct replay *r)
+{
+    vec_each (s, &r->spaces)
+        TRY(worker_fetch_all((*s)->worker));
+    vec_each (s, &r->parked)
+        TRY(worker_fetch_all((*s)->worker));
+    return NULL;
+}
+
 static struct err *restore_memory(struct replay *r, const struct restoring *how)
 {
     const struct page_source *pages = how->pages;
     vec_each (o, &r->objects) {
         struct put_ctx put = {.object = *o};
-        const struct page_taker taker = {&put, put_pages, fresh_page, NULL};
+        const struct page_taker taker = {&put, put_pages, fresh_page, NULL, NULL};
         TRY(pages->pages(pages->ctx, 0, (*o)->uid, &taker));
     }
-    for (size_t i = 0; i < r->spaces.count; i++) {
-        struct space *s = r->spaces.items[i];
-        struct put_ctx put = {.replay = r, .space = s};
-        const struct page_taker taker = {&put, put_pages, fresh_page, reset_pages};
-        const struct buf *anew = &how->anew.items[i];
-        if (how->copied.items[i])
-            TRY(pages->changes(pages->ctx, s->uid, (const void *)anew->data, anew->len / sizeof(struct addr_range), &taker));
-        else
-            TRY(pages->pages(pages->ctx, s->uid, 0, &taker));
-    }
+    for (size_t i = 0; i < r->spaces.count; i++)
+        TRY(restore_space_memory(r, r->spaces.items[i], how->copied.items[i] ? &how->anew.items[i] : NULL, pages));
     return NULL;
 }
 

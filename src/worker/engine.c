@@ -198,7 +198,9 @@ static void fault_of_evex(uint64_t rip)
 static void on_signal(int signo, void *info, void *context)
 {
     uint64_t *gregs = (uint64_t *)((uint8_t *)context + 40);
-    uint64_t rip = gregs[UC_RIP];
+    uint64_t rip = gregs[UC_RIP], address = *(const uint64_t *)((const uint8_t *)info + 16);
+    if (signo == 11 && engine_host_fetch(address))
+        return;
     if (rip == (uint64_t)(uintptr_t)engine_copy_insn) {
         gregs[UC_RIP] = (uint64_t)(uintptr_t)engine_copy_end;
         return;
@@ -207,7 +209,6 @@ static void on_signal(int signo, void *info, void *context)
         gregs[UC_RIP] = (uint64_t)(uintptr_t)engine_load_failed;
         return;
     }
-    uint64_t address = *(const uint64_t *)((const uint8_t *)info + 16);
     fault.code = *(const int *)((const uint8_t *)info + 8);
     fault.address = address;
     fault.signo = signo;

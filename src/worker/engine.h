@@ -152,6 +152,8 @@ typedef bool log_consumer(void *ctx, const uint8_t *log, size_t len, uint64_t ic
 /* Functions the host provides. */
 void engine_host_fatal(const char *message) __attribute__((noreturn));
 int engine_host_prot(uint64_t addr); /* PROT_* bits of the guest's mapping at addr as the guest sees it, or -1 */
+/** A fault at addr: was memory touched whose contents had not come yet, and are there now? */
+bool engine_host_fetch(uint64_t addr);
 /** The next page after `behind`, or else 0, at which the shared memory of `page` is mapped a second time. */
 uint64_t engine_host_alias(uint64_t page, uint64_t behind);
 void engine_host_before_flush(void); /* all block indices and counts are about to be forgotten */

@@ -34,6 +34,11 @@ uint64_t engine_host_alias(uint64_t page, uint64_t behind)
     return 0;
 }
 
+bool engine_host_fetch(uint64_t addr)
+{
+    return false;
+}
+
 struct addr_range engine_host_region(uint64_t addr)
 {
     return (struct addr_range){addr & ~0xfffffull, (addr | 0xfffff) + 1};

@@ -18,6 +18,7 @@ enum wire_op {
     WIRE_SET_XSTATE, WIRE_GET_XSTATE, WIRE_DROP_TASK, WIRE_RUN, WIRE_BREAKS, WIRE_CONSUME, WIRE_CLOCK, WIRE_TAKE,
     WIRE_HOOKS, WIRE_STATS, WIRE_FORK, WIRE_SET_STACK, WIRE_PUSH_CALL, WIRE_RESET_INDEX, WIRE_STEPS,
     WIRE_SNAPSHOT, WIRE_PROBE, WIRE_ISA, WIRE_EXPECT, WIRE_DUMP, WIRE_STOPPED, WIRE_GO, WIRE_CPUID,
+    WIRE_ABSENT, WIRE_FETCH_ALL,
 };
 
 /* Rows of the log's consumers; what index mode gathers; rows of hooks; steps; translated blocks. */
@@ -117,19 +118,26 @@ struct wire_failure {
 struct wire_control {
     uint32_t posted;             /* futex: number of the last command */
     uint32_t worker_sleeps;
-    uint32_t answered;           /* futex: number of the last command answered; WIRE_DEAD: the worker gave up */
+    uint32_t answered;           /* futex: number of the last command answered; WIRE_DEAD: the worker gave up; WIRE_WANTS: in the midst of
+                                    the command it needs the contents of [fetch_start, fetch_end) */
     uint32_t coordinator_sleeps;
     uint32_t queued;             /* bytes of the queue that come before this command */
     uint32_t script;             /* bytes behind them */
     struct wire_failure failure; /* of the queue */
     struct wire_command command;
     struct wire_reply reply;
+    uint32_t fetched;            /* futex: changes when contents are in the fetch area */
+    uint64_t fetch_start, fetch_end;
+    uint64_t fetch_present[8];   /* bit per page: it has contents; the others are zeros */
 };
-#define WIRE_DEAD 0xffffffffu
+#define WIRE_DEAD  0xffffffffu
+#define WIRE_WANTS 0xfffffffeu
 
-/* Behind the bulk data come the control page, the room for peeks and the queue. */
-enum { WINDOW_LEN = 4 << 20, CONTROL_LEN = PAGE_SIZE, PEEK_LEN = 2 * PAGE_SIZE, QUEUE_LEN = 128 << 10,
-       PEEK_AT = WINDOW_LEN + CONTROL_LEN, QUEUE_AT = PEEK_AT + PEEK_LEN, SHARED_LEN = QUEUE_AT + QUEUE_LEN };
+/* Behind the bulk data come the control page, the room for peeks, the queue, and contents that the worker wants. */
+enum { WINDOW_LEN = 4 << 20, CONTROL_LEN = PAGE_SIZE, PEEK_LEN = 2 * PAGE_SIZE, QUEUE_LEN = 128 << 10, WIRE_FETCH_LEN = 2 << 20,
+       PEEK_AT = WINDOW_LEN + CONTROL_LEN, QUEUE_AT = PEEK_AT + PEEK_LEN, FETCH_AT = QUEUE_AT + QUEUE_LEN,
+       SHARED_LEN = FETCH_AT + WIRE_FETCH_LEN };
+_Static_assert(WIRE_FETCH_LEN == 8 * 64 * PAGE_SIZE, "fetch_present has a bit for each page");
 _Static_assert(sizeof(struct wire_control) <= CONTROL_LEN, "the control page is too small");
 
 /* How to wait. Sleeping and being woken costs some 10 us, and several times that where processors are virtual and idle; but a side

@@ -61,6 +61,8 @@ struct worker {
     struct addr_range peeked[WIRE_PEEKS]; /* of these the room for peeks holds what is there now */
     struct wire_failure failure; /* of something that was queued */
     struct ahead *ahead;
+    struct worker_contents *contents; /* of its absent memory; NULL: there is none */
+    struct err *unread;               /* why they could not be read; the worker waits for ever, then */
     bool dead;
     bool reaped;     /* guarded by children_lock, as are status and next */
     int status;
@@ -386,6 +388,20 @@ struct err *worker_create(const struct addr_range *used, size_t used_count, stru
     return NULL;
 }
 
+void worker_contents_release(struct worker_contents *c)
+{
+    if (c && atomic_fetch_sub(&c->uses, 1) == 1)
+        c->destroy(c);
+}
+
+static void hold_contents(struct worker *w, struct worker_contents *c)
+{
+    if (c)
+        atomic_fetch_add(&c->uses, 1);
+    worker_contents_release(w->contents);
+    w->contents = c;
+}
+
 static void release(struct worker *w)
 {
     pthread_mutex_lock(&children_lock);
@@ -402,6 +418,8 @@ static void release(struct worker *w)
     if (w->ahead)
         free(w->ahead->copy);
     free(w->ahead);
+    hold_contents(w, NULL);
+    err_free(w->unread);
     free(w);
 }
 
@@ -450,6 +468,8 @@ int worker_pid(const struct worker *w)
 static struct err *died(struct worker *w)
 {
     w->dead = true;
+    if (w->unread)
+        return steal(w->unread);
     int status = 0;
     char words[200];
     memcpy(words, w->window, sizeof(words) - 1);
@@ -494,6 +514,21 @@ static bool send_fds(struct worker *w, const int *fds, size_t count)
     return n == 1;
 }
 
+/* The worker needs contents. It runs recorded code, and so is not to be believed. */
+static struct err *serve_contents(struct worker *w, struct wire_control *control)
+{
+    gaddr start = control->fetch_start, end = control->fetch_end;
+    if (!w->contents || start >= end || end - start > WIRE_FETCH_LEN || (start | end) % PAGE_SIZE)
+        return err_new(ERR_OS, "a worker asked for memory that makes no sense");
+    uint64_t present[8] = {0};
+    TRY(w->contents->read(w->contents, start, end, w->window + FETCH_AT, present));
+    memcpy(control->fetch_present, present, sizeof(present));
+    __atomic_store_n(&control->answered, 0, __ATOMIC_SEQ_CST); // which is no command's number
+    __atomic_fetch_add(&control->fetched, 1, __ATOMIC_SEQ_CST);
+    syscall(SYS_futex, &control->fetched, FUTEX_WAKE, 1, NULL, NULL, 0);
+    return NULL;
+}
+
 /* Waits for the answer to the last command; false if the worker has died. */
 static bool await_answer(struct worker *w, struct wire_control *control)
 {
@@ -504,6 +539,12 @@ static bool await_answer(struct worker *w, struct wire_control *control)
             return true;
         if (answered == WIRE_DEAD)
             return false;
+        if (answered == WIRE_WANTS) {
+            w->unread = serve_contents(w, control);
+            if (w->unread)
+                return false;
+            continue;
+        }
         if (wire_spin(&control->answered, answered, &w->patience))
             continue;
         __atomic_store_n(&control->coordinator_sleeps, 1, __ATOMIC_SEQ_CST);
@@ -554,7 +595,7 @@ static struct err *exchange_fds(struct worker *w, const struct wire_command *c, 
     w->queued = 0;
     if (w->ahead)
         w->ahead->script = 0;
-    if (++w->posted == WIRE_DEAD)
+    if (++w->posted == WIRE_WANTS)
         w->posted = 1;
     __atomic_store_n(&control->posted, w->posted, __ATOMIC_SEQ_CST);
     if (__atomic_load_n(&control->worker_sleeps, __ATOMIC_SEQ_CST))
@@ -665,6 +706,7 @@ struct err *worker_fork(struct worker *w, struct worker **out)
     struct worker *copy = xnew(struct worker);
     *copy = (struct worker){.pid = (int)reply.value, .socket = steal_fd(&ours), .lifeline = steal_fd(&life_ours),
                             .parent = w->parent, .window = window};
+    hold_contents(copy, w->contents);
     adopt(copy);
     *out = copy;
     return NULL;
@@ -689,6 +731,33 @@ struct err *worker_set_isa(struct worker *w, const struct engine_isa *isa)
     void *room;
     TRY(enqueue(w, WIRE_ISA, 0, sizeof(*isa), &room));
     memcpy(room, isa, sizeof(*isa));
+    return NULL;
+}
+
+struct err *worker_set_absent(struct worker *w, struct worker_contents *c, const struct addr_range *ranges, size_t count)
+{
+    hold_contents(w, c);
+    while (count) {
+        size_t n = count < WINDOW_LEN / sizeof(*ranges) ? count : WINDOW_LEN / sizeof(*ranges);
+        memcpy(w->window, ranges, n * sizeof(*ranges));
+        struct wire_command command = {.op = WIRE_ABSENT, .len = n * sizeof(*ranges)};
+        struct wire_reply reply;
+        TRY(exchange(w, &command, &reply));
+        TRY(refused(&reply, "leave out", ranges[0].start, ranges[n - 1].end));
+        ranges += n;
+        count -= n;
+    }
+    return NULL;
+}
+
+struct err *worker_fetch_all(struct worker *w)
+{
+    struct wire_command c = {.op = WIRE_FETCH_ALL};
+    struct wire_reply reply;
+    if (!w->contents)
+        return NULL;
+    TRY(exchange(w, &c, &reply));
+    hold_contents(w, NULL);
     return NULL;
 }
 

@@ -13,6 +13,8 @@
 #include "base/types.h"
 #include "worker/engine.h"
 
+#include <stdatomic.h>
+
 struct worker;
 
 /**
@@ -327,6 +329,22 @@ struct err *worker_snapshot_restoring(struct worker *w) nodiscard;
 struct err *worker_snapshot_restore(struct worker *w, unsigned idx) nodiscard;
 /** Forgets pages and snapshots. */
 struct err *worker_snapshot_forget(struct worker *w) nodiscard;
+
+/* Contents of memory that a worker gets when they are first touched. Shared by workers, counted; `uses` begins with 1. */
+struct worker_contents {
+    atomic_uint uses;
+    /** Fills `pages` with [start, end), at most 2 MiB, and sets bits of `present` for pages that have any contents; the others are zeros.
+     * Called in the course of any function that talks to a worker. */
+    struct err *(*read)(struct worker_contents *c, gaddr start, gaddr end, uint8_t *pages, uint64_t present[8]) nodiscard;
+    void (*destroy)(struct worker_contents *c);
+};
+/** Lets go of contents; NULL is fine. */
+void worker_contents_release(struct worker_contents *c);
+/** From now on the pages of the ranges (private anonymous memory that is mapped) hold what `c` says, and what is still to come of an
+ * earlier call comes from `c`, too. Holds on to c, as do copies of the worker. */
+struct err *worker_set_absent(struct worker *w, struct worker_contents *c, const struct addr_range *ranges, size_t count) nodiscard;
+/** Gets all that is still to come, and lets go of the contents. */
+struct err *worker_fetch_all(struct worker *w) nodiscard;
 
 struct err *worker_stats(struct worker *w, struct engine_stats *out) nodiscard;
 /** Makes the worker try a system call that its filter forbids: it dies. For tests of the filter. */

@@ -1,4 +1,5 @@
 /* The worker's side of the wire: a loop that obeys commands. Freestanding; see engine.h. */
+#include "worker/absent.h"
 #include "worker/calls.h"
 #include "worker/consume.h"
 #include "worker/engine_int.h"
@@ -271,6 +272,90 @@ static void restore_protection(uint64_t start, uint64_t end)
     }
 }
 
+/* --- contents that the coordinator has --- */
+
+/* Asks for a chunk, and waits. */
+static void fetch(struct addr_range chunk)
+{
+    static struct wire_patience patience;
+    uint32_t before = __atomic_load_n(&control->fetched, __ATOMIC_SEQ_CST);
+    control->fetch_start = chunk.start;
+    control->fetch_end = chunk.end;
+    publish(WIRE_WANTS);
+    while (__atomic_load_n(&control->fetched, __ATOMIC_ACQUIRE) == before) {
+        if (!wire_spin(&control->fetched, before, &patience))
+            futex(&control->fetched, 0, before); // FUTEX_WAIT
+    }
+    if (!absent_drop(chunk.start, chunk.end) || sys_mprotect(chunk.start, chunk.end - chunk.start, 3) != 0)
+        engine_host_fatal("no room for the program's memory");
+    for (uint64_t i = 0; i < (chunk.end - chunk.start) / PAGE_SIZE; i++) {
+        if (control->fetch_present[i / 64] >> i % 64 & 1)
+            memcpy((void *)(uintptr_t)(chunk.start + i * PAGE_SIZE), window + FETCH_AT + i * PAGE_SIZE, PAGE_SIZE);
+    }
+    restore_protection(chunk.start, chunk.end);
+}
+
+bool engine_host_fetch(uint64_t addr)
+{
+    struct addr_range chunk;
+    if (!absent_chunk(addr, &chunk))
+        return false;
+    fetch(chunk);
+    return true;
+}
+
+/* All of [start, end) is wanted. */
+static void fetch_all(uint64_t start, uint64_t end)
+{
+    struct addr_range r;
+    while (absent_next(start, end, &r))
+        engine_host_fetch(r.start);
+}
+
+/* What is absent in [start, end) is not wanted any more. */
+static void forget_absent(uint64_t start, uint64_t end)
+{
+    if (!absent_drop(start, end))
+        engine_host_fatal("too many ranges of absent memory");
+}
+
+/* The same of memory that stays mapped. */
+static void discard_absent(uint64_t start, uint64_t end)
+{
+    struct addr_range r;
+    while (absent_next(start, end, &r)) {
+        forget_absent(r.start, r.end);
+        restore_protection(r.start, r.end);
+    }
+}
+
+/* Nobody may touch what is absent, whatever the program's protections. */
+static void withhold_absent(uint64_t start, uint64_t end)
+{
+    struct addr_range r;
+    for (uint64_t at = start; absent_next(at, end, &r); at = r.end)
+        sys_mprotect(r.start, r.end - r.start, 0);
+}
+
+static int64_t do_absent(const struct wire_command *c)
+{
+    const struct addr_range *r = (const struct addr_range *)(void *)window;
+    if (c->len > WINDOW_LEN)
+        return 22;
+    for (uint64_t i = 0; i < c->len / sizeof(*r); i++) {
+        uint64_t start = r[i].start, end = r[i].end;
+        if (!foreign(start, end) || (start | end) & PAGE_MASK)
+            return 22;
+        engine_memory_changed(start, end - start);
+        engine_filter_prot(start, end - start, 0);
+        sys_call6(28, start, end - start, 4, 0, 0, 0); // madvise(MADV_DONTNEED): what a copy's original had
+        if (!absent_add(start, end))
+            return 12;
+        withhold_absent(start, end);
+    }
+    return 0;
+}
+
 static int64_t do_map(uint64_t start, const struct wire_range *r, int fd)
 {
     if (!foreign(start, r->end))
@@ -280,6 +365,7 @@ static int64_t do_map(uint64_t start, const struct wire_range *r, int fd)
     if (r->kind == MAP_KIND_ANON)
         flags |= 0x20;
     snapshot_before_discard(start, r->end);
+    forget_absent(start, r->end);
     engine_memory_changed(start, r->end - start);
     engine_filter_prot(start, r->end - start, r->prot);
     uint64_t at = sys_mmap(start, r->end - start, real_prot(r->prot), flags,
@@ -315,6 +401,7 @@ static int64_t do_unmap(const struct wire_command *c)
     if (!foreign(c->start, c->end))
         return 22;
     snapshot_before_discard(c->start, c->end);
+    forget_absent(c->start, c->end);
     engine_memory_changed(c->start, c->end - c->start);
     engine_filter_prot(c->start, c->end - c->start, 0);
     table_remove(c->start, c->end);
@@ -331,6 +418,7 @@ static int64_t do_protect(const struct wire_command *c)
         table_protect(c->start, c->end, c->prot);
         forget_shared_code(c->start, c->end);
     }
+    withhold_absent(c->start, c->end);
     return -result;
 }
 
@@ -351,8 +439,10 @@ static int64_t do_move(const struct wire_command *c)
     uint64_t from = c->start, from_len = c->len, to = c->offset, to_len = c->end;
     if (!foreign(from, from + from_len) || !foreign(to, to + to_len))
         return 22;
+    fetch_all(from, from + from_len);
     snapshot_before_discard(from, from + from_len);
     snapshot_before_discard(to, to + to_len);
+    forget_absent(to, to + to_len);
     engine_memory_changed(from, from_len);
     engine_filter_prot(from, from_len, 0);
     engine_memory_changed(to, to_len);
@@ -410,6 +500,7 @@ uint64_t snapshot_host_copy(uint64_t addr, uint8_t *bytes, uint64_t len, bool wr
 {
     uint64_t done = 0;
     len = write ? len : mapped_len(addr, len);
+    fetch_all(addr, addr + len);
     if (write) {
         engine_memory_changed(addr, len);
         forget_shared_code(addr, addr + len);
@@ -467,6 +558,7 @@ static void do_expect(uint64_t start, uint64_t len)
     if (!foreign(start, start + len))
         return;
     snapshot_before_write(start, start + len);
+    discard_absent(start, start + len);
     sys_call6(28, start, len, 4, 0, 0, 0); // madvise(MADV_DONTNEED)
     if (to > from)
         sys_huge_pages(from, to - from);
@@ -477,6 +569,7 @@ static int64_t do_dontneed(const struct wire_command *c)
     if (!foreign(c->start, c->end))
         return 22;
     snapshot_before_discard(c->start, c->end);
+    discard_absent(c->start, c->end);
     engine_memory_changed(c->start, c->end - c->start);
     forget_shared_code(c->start, c->end);
     return kernel_error(sys_call6(28, c->start, c->end - c->start, 4, 0, 0, 0));
@@ -772,6 +865,12 @@ static void obey(struct wire_command *c, const int fds[MAX_FDS], struct wire_rep
     case WIRE_SNAPSHOT:
         reply->error = do_snapshot(c);
         break;
+    case WIRE_ABSENT:
+        reply->error = do_absent(c);
+        break;
+    case WIRE_FETCH_ALL:
+        fetch_all(0, UINT64_MAX);
+        break;
     case WIRE_PROBE: // tries a system call that the filter forbids; for the tests of the filter
         reply->value = sys_call6(c->start, 0, 0, 0, 0, 0, 0);
         break;
@@ -893,6 +992,7 @@ void worker_start(const struct wire_boot *given)
     steps_init();
     gather_init();
     snapshot_init();
+    absent_init();
     engine_init(&boot.layout);
     confine();
     await_go();
