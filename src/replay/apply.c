@@ -58,24 +58,39 @@ static struct err *check_ticks(const struct replay *r, const struct frame *f, co
     return NULL;
 }
 
+/* Bytes which lie in more than one block of the trace's data. */
+static struct err *apply_bytes(struct replay *r, struct space *s, gaddr addr, uint64_t data_offset, uint64_t size)
+{
+    static const size_t step = 1 << 20;
+    cleanup(freep) uint8_t *data = xmalloc(size < step ? (size_t)size : step);
+    for (uint64_t done = 0; done < size;) {
+        size_t n = size - done < step ? (size_t)(size - done) : step;
+        TRY(trace_read_data(r->cursor, data_offset + done, data, n));
+        TRY(space_write(r, s, addr + done, data, n));
+        done += n;
+    }
+    return NULL;
+}
+
 /* The first `len` bytes of a write. It may be large, and its holes larger than memory. */
 static struct err *apply_write(struct replay *r, struct space *s, const struct mem_write *w, uint64_t len)
 {
-    static const size_t step = 1 << 20;
-    cleanup(freep) uint8_t *data = xmalloc(len < step ? (size_t)len : step);
     struct write_piece piece;
     for (size_t i = 0; mem_write_piece(w, i, &piece) && piece.offset < len; i++) {
         uint64_t size = piece.size < len - piece.offset ? piece.size : len - piece.offset;
+        const uint8_t *data;
+        size_t n;
+        if (!size)
+            continue;
         if (piece.hole) {
             TRY(space_zero(r, s, w->addr + piece.offset, size));
             continue;
         }
-        for (uint64_t done = 0; done < size;) {
-            size_t n = size - done < step ? (size_t)(size - done) : step;
-            TRY(trace_read_data(r->cursor, piece.data_offset + done, data, n));
-            TRY(space_write(r, s, w->addr + piece.offset + done, data, n));
-            done += n;
-        }
+        TRY(trace_data_at(r->cursor, piece.data_offset, &data, &n));
+        if (n >= size)
+            TRY(space_write(r, s, w->addr + piece.offset, data, size));
+        else
+            TRY(apply_bytes(r, s, w->addr + piece.offset, piece.data_offset, size));
     }
     return NULL;
 }

@@ -175,6 +175,12 @@ bool mem_write_piece(const struct mem_write *w, size_t idx, struct write_piece *
     return true;
 }
 
+struct err *trace_data_at(struct trace_cursor *c, uint64_t data_offset, const uint8_t **out, size_t *len_out)
+{
+    TRY(block_reader_at(&c->data, data_offset, out, len_out));
+    return *len_out ? NULL : err_new(ERR_FORMAT, "data: ends at 0x%" PRIx64, data_offset);
+}
+
 struct err *trace_read_data(struct trace_cursor *c, uint64_t data_offset, void *out, size_t len)
 {
     return block_reader_copy(&c->data, data_offset, out, len);

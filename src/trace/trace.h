@@ -209,7 +209,10 @@ struct write_piece {
 };
 /** Yields piece `idx`, counted from 0; pieces may be empty. False: there are no more. */
 bool mem_write_piece(const struct mem_write *w, size_t idx, struct write_piece *out);
-/** Reads from the trace's data at a piece's data_offset or within it. */
+/** The trace's data at a piece's data_offset or within it, as much as lies in one block, at least 1 byte; borrowed until the next call on
+ * this cursor. */
+struct err *trace_data_at(struct trace_cursor *c, uint64_t data_offset, const uint8_t **out, size_t *len_out) nodiscard;
+/** Reads from there. */
 struct err *trace_read_data(struct trace_cursor *c, uint64_t data_offset, void *out, size_t len) nodiscard;
 /** Reads the bytes of a write, holes filled with zeros: w->size bytes into `out`. ERR_LIMIT over 1 GiB. */
 struct err *trace_read_write(struct trace_cursor *c, const struct mem_write *w, struct buf *out) nodiscard;
