@@ -13,15 +13,16 @@ static const char magic[8] = {'P', 'E', 'R', 'N', 'O', 'S', 'C', 'O'};
 struct chunk_writer {
     char *path;
     int fd, level;
-    uint64_t chunk_count;
+    uint32_t chunk_count;
     ZSTD_CCtx *zstd;
-    uint8_t *packed; /* room for a compressed chunk */
-    size_t packed_cap;
+    struct buf waiting; /* not written yet: a call for each small chunk would cost more than the chunk */
 };
+enum { WRITE_AT_ONCE = 1 << 20 };
 
-static struct err *write_all(struct chunk_writer *w, const void *data, size_t len)
+static struct err *flush(struct chunk_writer *w)
 {
-    const uint8_t *p = data;
+    const uint8_t *p = w->waiting.data;
+    size_t len = w->waiting.len;
     while (len) {
         ssize_t n = write(w->fd, p, len);
         if (n < 0 && errno == EINTR)
@@ -31,10 +32,11 @@ static struct err *write_all(struct chunk_writer *w, const void *data, size_t le
         p += n;
         len -= (size_t)n;
     }
+    w->waiting.len = 0;
     return NULL;
 }
 
-static struct err *write_header(struct chunk_writer *w, struct file_id id)
+static void put_header(struct chunk_writer *w, struct file_id id)
 {
     cleanup(buf_deinit) struct buf header = {0};
     buf_add(&header, magic, sizeof(magic));
@@ -43,7 +45,7 @@ static struct err *write_header(struct chunk_writer *w, struct file_id id)
     buf_u64(&header, id.build);
     buf_u64(&header, id.number);
     buf_u64(&header, XXH3_64bits(header.data, header.len));
-    return write_all(w, header.data, header.len);
+    buf_add(&w->waiting, header.data, header.len);
 }
 
 struct err *chunk_writer_create(const char *path, struct file_id id, int level, struct chunk_writer **out)
@@ -55,25 +57,23 @@ struct err *chunk_writer_create(const char *path, struct file_id id, int level, 
     *w = (struct chunk_writer){.path = xstrdup(path), .fd = fd, .level = level, .zstd = ZSTD_createCCtx()};
     if (!w->zstd)
         return err_new(ERR_LIMIT, "no memory for compression");
-    TRY(write_header(w, id));
+    put_header(w, id);
     *out = steal(w);
     return NULL;
 }
 
-/* number: the end mark's is the count of chunks before it. */
-static struct err *write_chunk(struct chunk_writer *w, uint32_t kind, uint64_t unpacked, const uint8_t *packed, size_t len)
+/* The header of the next chunk, whose `len` bytes of data are at `packed`. */
+static void make_chunk_header(struct chunk_writer *w, uint32_t kind, uint64_t unpacked, const uint8_t *packed, size_t len,
+                              uint8_t out[CHUNK_HEADER_LEN])
 {
     cleanup(buf_deinit) struct buf header = {0};
     buf_u32(&header, kind);
-    buf_u32(&header, (uint32_t)w->chunk_count);
+    buf_u32(&header, w->chunk_count++); // the end mark's is the count of chunks before it
     buf_u64(&header, len);
     buf_u64(&header, unpacked);
     buf_u64(&header, XXH3_64bits(packed, len));
     buf_u64(&header, XXH3_64bits(header.data, header.len));
-    TRY(write_all(w, header.data, header.len));
-    TRY(write_all(w, packed, len));
-    w->chunk_count++;
-    return NULL;
+    memcpy(out, header.data, CHUNK_HEADER_LEN);
 }
 
 struct err *chunk_writer_add(struct chunk_writer *w, uint32_t kind, const struct buf *data)
@@ -81,30 +81,31 @@ struct err *chunk_writer_add(struct chunk_writer *w, uint32_t kind, const struct
     if (data->len > MAX_UNPACKED)
         return err_new(ERR_LIMIT, "%s: a chunk of %zu bytes is too large", w->path, data->len);
     size_t bound = ZSTD_compressBound(data->len);
-    if (bound > w->packed_cap) {
-        free(w->packed);
-        w->packed = malloc(bound);
-        w->packed_cap = w->packed ? bound : 0;
-    }
-    if (!w->packed)
+    if (!buf_try_reserve(&w->waiting, CHUNK_HEADER_LEN + bound))
         return err_new(ERR_LIMIT, "%s: no memory for a chunk of %zu bytes", w->path, data->len);
-    size_t len = ZSTD_compressCCtx(w->zstd, w->packed, bound, data->data, data->len, w->level);
+    uint8_t *header = w->waiting.data + w->waiting.len, *packed = header + CHUNK_HEADER_LEN;
+    size_t len = ZSTD_compressCCtx(w->zstd, packed, bound, data->data, data->len, w->level);
     if (ZSTD_isError(len))
         return err_new(ERR_OS, "%s: %s", w->path, ZSTD_getErrorName(len));
-    return write_chunk(w, kind, data->len, w->packed, len);
+    make_chunk_header(w, kind, data->len, packed, len, header);
+    w->waiting.len += CHUNK_HEADER_LEN + len;
+    return w->waiting.len < WRITE_AT_ONCE ? NULL : flush(w);
 }
 
 static void free_writer(struct chunk_writer *w)
 {
     ZSTD_freeCCtx(w->zstd);
-    free(w->packed);
+    buf_deinit(&w->waiting);
     free(w->path);
     free(w);
 }
 
 struct err *chunk_writer_finish(struct chunk_writer *w)
 {
-    struct err *e = write_chunk(w, CHUNK_END, 0, (const uint8_t *)"", 0);
+    uint8_t end[CHUNK_HEADER_LEN];
+    make_chunk_header(w, CHUNK_END, 0, (const uint8_t *)"", 0, end);
+    buf_add(&w->waiting, end, sizeof(end));
+    struct err *e = flush(w);
     if (e) {
         chunk_writer_abandon(w);
         return e;
@@ -140,7 +141,10 @@ struct chunk_file {
     uint64_t size;
     struct file_id id;
     VEC(struct chunk) chunks;
+    uint8_t *first; /* the file's first bytes, which are most of most files, read in one go */
+    size_t first_len;
 };
+enum { FIRST_LEN = 32 << 10 };
 
 static struct err *damaged(const struct chunk_file *f, uint64_t off, const char *what)
 {
@@ -151,6 +155,10 @@ static struct err *damaged(const struct chunk_file *f, uint64_t off, const char 
 static struct err *read_at(const struct chunk_file *f, uint64_t off, void *out, size_t len)
 {
     size_t done = 0;
+    if (off < f->first_len) {
+        done = len < f->first_len - off ? len : f->first_len - off;
+        memcpy(out, f->first + off, done);
+    }
     while (done < len) {
         ssize_t n = pread(f->fd, (uint8_t *)out + done, len - done, (off_t)(off + done));
         if (n < 0 && errno == EINTR)
@@ -224,6 +232,10 @@ struct err *chunk_file_open(int dir, const char *path, const char *shown, struct
     if (!S_ISREG(st.st_mode))
         return damaged(f, 0, "not a regular file");
     f->size = (uint64_t)st.st_size;
+    size_t len = f->size < FIRST_LEN ? f->size : FIRST_LEN;
+    f->first = xmalloc(len + 1);
+    TRY(read_at(f, 0, f->first, len));
+    f->first_len = len;
     TRY(read_header(f, expect));
     TRY(read_table(f));
     *out = steal(f);
@@ -236,6 +248,7 @@ void chunk_file_close(struct chunk_file *f)
         return;
     close(f->fd);
     free(f->path);
+    free(f->first);
     vec_deinit(&f->chunks);
     free(f);
 }

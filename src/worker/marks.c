@@ -3,7 +3,7 @@
 #include "worker/syscalls.h"
 
 /* A chunk of shadow is what is mapped at once: CHUNK_LEN bytes, for ENGINE_SHADOW_SPAN bytes of the guest's. */
-enum { MAX_CHUNKS = 4096, CHUNK_LEN = ENGINE_SHADOW_SPAN / 8 };
+enum { MAX_CHUNKS = 4096, CHUNK_LEN = ENGINE_SHADOW_SPAN / 8, GIVE_BACK_EVERY = 8 };
 
 static struct {
     uint64_t shadow_base;
@@ -12,6 +12,8 @@ static struct {
     size_t used_count;
     uint64_t chunks[MAX_CHUNKS]; /* numbers: guest address / ENGINE_SHADOW_SPAN */
     size_t chunk_count;
+    uint32_t takes;
+    bool giving_back; /* in this one */
 } marks;
 
 void marks_init(const struct engine_layout *l)
@@ -114,9 +116,12 @@ static bool is_zero(const uint64_t *p)
     return !any;
 }
 
-/* Pages untouched since the last time need not be looked at again. */
+/* Pages untouched since the last time need not be looked at again. Only now and then: to look at a page costs far less than to give it back
+ * and to get it again with a fault. */
 static void give_back(uint64_t start, uint64_t end)
 {
+    if (!marks.giving_back)
+        return;
     sys_call6(285, (uint64_t)marks.fd, 3, start, end - start, 0, 0); // fallocate(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE)
 }
 
@@ -146,6 +151,7 @@ static void take_pages(uint64_t start, uint64_t end, void (*each)(uint64_t page,
 void marks_take(void (*each)(uint64_t page, const uint64_t granules[8]))
 {
     enum { SEEK_DATA_NO = 3, SEEK_HOLE_NO = 4 };
+    marks.giving_back = each && ++marks.takes % GIVE_BACK_EVERY == 0;
     for (size_t i = 0; i < marks.chunk_count; i++) {
         uint64_t at = marks.chunks[i] * CHUNK_LEN, end = at + CHUNK_LEN;
         while (at < end) {
