@@ -235,6 +235,147 @@ TEST(memory_is_read_and_written_whatever_its_protection)
     worker_destroy(w);
 }
 
+/* Contents that say which page they are of, of every page but each fifth; `fails`: they cannot be read any more. */
+struct numbered_contents {
+    struct worker_contents base;
+    unsigned reads, *alive;
+    bool fails;
+};
+
+static struct err *read_numbered(struct worker_contents *c, gaddr start, gaddr end, uint8_t *pages, uint64_t present[8])
+{
+    struct numbered_contents *n = (struct numbered_contents *)c;
+    n->reads++;
+    if (n->fails)
+        return err_new(ERR_FORMAT, "these contents are damaged");
+    for (gaddr at = start; at < end; at += PAGE_SIZE) {
+        size_t i = (at - start) / PAGE_SIZE;
+        if (at / PAGE_SIZE % 5 == 0)
+            continue;
+        memset(pages + i * PAGE_SIZE, 0, PAGE_SIZE);
+        memcpy(pages + i * PAGE_SIZE + 8, &at, sizeof(at));
+        present[i / 64] |= 1ull << i % 64;
+    }
+    return NULL;
+}
+
+static void destroy_numbered(struct worker_contents *c)
+{
+    --*((struct numbered_contents *)c)->alive;
+    free(c);
+}
+
+static struct numbered_contents *numbered(unsigned *alive)
+{
+    struct numbered_contents *n = xnew(struct numbered_contents);
+    *n = (struct numbered_contents){.base = {.uses = 1, .read = read_numbered, .destroy = destroy_numbered}, .alive = alive};
+    ++*alive;
+    return n;
+}
+
+/* mov rax, [rdi + 8]; mov [rsi + 16], rax; syscall */
+static const uint8_t copy_word[] = {0x48, 0x8b, 0x47, 8, 0x48, 0x89, 0x46, 16, 0x0f, 0x05};
+
+static uint64_t expected_word(gaddr page)
+{
+    return page / PAGE_SIZE % 5 ? page : 0;
+}
+
+TEST(absent_memory_comes_when_it_is_touched)
+{
+    unsigned alive = 0;
+    struct worker *w = with_program(copy_word, sizeof(copy_word)), *copy;
+    struct numbered_contents *n = numbered(&alive);
+    const struct addr_range absent[] = {{RESERVE, RESERVE + (1 << 20)}, {RESERVE + (4 << 20), RESERVE + RESERVE_LEN}};
+    assert_ok(worker_map(w, RESERVE, RESERVE + RESERVE_LEN, PROT_READ | PROT_WRITE, MAP_KIND_ANON, -1, 0));
+    assert_ok(worker_set_absent(w, &n->base, absent, 2));
+    assert_int_equal(n->reads, 0);
+    // By the program, which reads one page and writes to another.
+    struct regs r = at_start();
+    gaddr from = RESERVE + (33 << 20) + PAGE_SIZE, to = RESERVE + 7 * PAGE_SIZE;
+    r.r[UREG_RDI] = from;
+    r.r[UREG_RSI] = to;
+    assert_int_equal(run(w, ENGINE_COUNT, &r, UINT64_MAX, NULL).reason, STOP_SYSCALL);
+    assert_int_equal(n->reads, 2);
+    assert_int_equal(word_at(w, to + 16), expected_word(from));
+    assert_int_equal(word_at(w, to + 8), expected_word(to));
+    // By the coordinator, whatever the protection; between the ranges is nothing.
+    assert_ok(worker_protect(w, RESERVE, RESERVE + RESERVE_LEN, PROT_NONE));
+    for (gaddr at = RESERVE + (8 << 20); at < RESERVE + (8 << 20) + 20 * PAGE_SIZE; at += PAGE_SIZE)
+        assert_int_equal(word_at(w, at + 8), expected_word(at));
+    assert_int_equal(word_at(w, RESERVE + (2 << 20) + 8), 0);
+    struct engine_result stop = run(w, ENGINE_COUNT, &r, UINT64_MAX, NULL);
+    assert_int_equal(stop.reason, STOP_FAULT);
+    assert_ok(worker_protect(w, RESERVE, RESERVE + RESERVE_LEN, PROT_READ | PROT_WRITE));
+    // A part of a page that is written, a copy of the worker, mappings that move or go.
+    uint64_t one = 1;
+    gaddr written = RESERVE + (12 << 20) + PAGE_SIZE;
+    assert_ok(worker_write(w, written, &one, sizeof(one)));
+    assert_int_equal(word_at(w, written + 8), expected_word(written));
+    assert_ok(worker_fork(w, &copy));
+    assert_ok(worker_move(w, RESERVE + (16 << 20), 1 << 20, RESERVE, 1 << 20, false));
+    assert_int_equal(word_at(w, RESERVE + PAGE_SIZE + 8), expected_word(RESERVE + (16 << 20) + PAGE_SIZE));
+    assert_ok(worker_dontneed(w, RESERVE + (20 << 20), RESERVE + (21 << 20)));
+    assert_int_equal(word_at(w, RESERVE + (20 << 20) + PAGE_SIZE + 8), 0);
+    assert_ok(worker_map(w, RESERVE + (24 << 20), RESERVE + (25 << 20), PROT_READ, MAP_KIND_ANON, -1, 0));
+    assert_int_equal(word_at(w, RESERVE + (24 << 20) + PAGE_SIZE + 8), 0);
+    unsigned before = n->reads;
+    gaddr late = RESERVE + (40 << 20) + PAGE_SIZE;
+    assert_int_equal(word_at(copy, RESERVE + (20 << 20) + PAGE_SIZE + 8), expected_word(RESERVE + (20 << 20) + PAGE_SIZE));
+    assert_int_equal(word_at(copy, late + 8), expected_word(late));
+    assert_true(n->reads > before);
+    // All of it; then the contents are not held any more, but by the copy.
+    worker_contents_release(&n->base);
+    assert_ok(worker_fetch_all(w));
+    assert_int_equal(word_at(w, late + 8), expected_word(late));
+    assert_int_equal(alive, 1);
+    worker_destroy(copy);
+    assert_int_equal(alive, 0);
+    worker_destroy(w);
+}
+
+TEST(a_snapshot_keeps_absent_memory)
+{
+    unsigned alive = 0;
+    struct worker *w = with_program(copy_word, sizeof(copy_word));
+    struct numbered_contents *n = numbered(&alive);
+    const struct addr_range absent = {RESERVE, RESERVE + RESERVE_LEN};
+    gaddr page = RESERVE + 3 * PAGE_SIZE;
+    uint64_t one = 1;
+    assert_ok(worker_map(w, RESERVE, RESERVE + RESERVE_LEN, PROT_READ | PROT_WRITE, MAP_KIND_ANON, -1, 0));
+    assert_ok(worker_set_absent(w, &n->base, &absent, 1));
+    worker_contents_release(&n->base);
+    assert_ok(worker_snapshot_take(w, 0));
+    assert_ok(worker_write(w, page + 8, &one, sizeof(one)));
+    assert_ok(worker_unmap(w, page + PAGE_SIZE, page + 3 * PAGE_SIZE));
+    assert_ok(worker_snapshot_restoring(w));
+    assert_ok(worker_map(w, page + PAGE_SIZE, page + 3 * PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_KIND_ANON, -1, 0));
+    assert_ok(worker_snapshot_restore(w, 0));
+    for (gaddr at = page; at < page + 5 * PAGE_SIZE; at += PAGE_SIZE)
+        assert_int_equal(word_at(w, at + 8), expected_word(at));
+    worker_destroy(w);
+    assert_int_equal(alive, 0);
+}
+
+TEST(absent_memory_that_cannot_be_read_is_an_error)
+{
+    unsigned alive = 0;
+    struct worker *w = with_program(copy_word, sizeof(copy_word));
+    struct numbered_contents *n = numbered(&alive);
+    const struct addr_range absent = {DATA, DATA + DATA_LEN};
+    assert_ok(worker_set_absent(w, &n->base, &absent, 1));
+    n->fails = true;
+    struct regs r = at_start(), out;
+    struct engine_request q = {.mode = ENGINE_COUNT, .max_icount = UINT64_MAX};
+    struct engine_result result;
+    r.r[UREG_RDI] = DATA;
+    expect_err(worker_run(w, 0, &q, &r, &result, &out), ERR_FORMAT);
+    expect_err(worker_read(w, CODE, &r, 8, NULL), ERR_OS); // it is of no use any more
+    worker_contents_release(&n->base);
+    worker_destroy(w);
+    assert_int_equal(alive, 0);
+}
+
 TEST(writing_into_protected_memory_leaves_it_protected)
 {
     static const uint8_t code[] = {0xc6, 0x04, 0x25, 0, 0, 0x60, 0, 7, 0x0f, 0x05}; // mov byte [DATA], 7; syscall
@@ -1445,6 +1586,9 @@ int main(int argc, char **argv)
         t(vector_state_belongs_to_the_task),
         t(vector_state_with_bits_that_no_processor_has_does_no_harm),
         t(memory_is_read_and_written_whatever_its_protection),
+        t(absent_memory_comes_when_it_is_touched),
+        t(a_snapshot_keeps_absent_memory),
+        t(absent_memory_that_cannot_be_read_is_an_error),
         t(writing_into_protected_memory_leaves_it_protected),
         t(a_snapshot_outlives_the_end_of_memory_that_came_after_the_first_one),
         t(a_snapshot_keeps_memory_that_was_there_before_it),
