@@ -629,7 +629,12 @@ struct err *count_held(struct query_engine *q, const struct hit_place *places, s
     struct waves waves = {.q = q, .buckets = buckets, .w = &all, .tally = &tally};
     bool go_on = true;
     waves_begin(&waves);
+    // All of them are wanted: each processor opens one segment, and goes through its share.
+    size_t share = 0;
+    for (size_t i = 0; i < segments; i++)
+        share += buckets[i] != 0;
+    share = share / processors() + 1;
     while (go_on)
-        TRY(run_wave(&waves, &h, processors(), MOST_AT_ONCE / 4, go_on_always, NULL, &go_on));
+        TRY(run_wave(&waves, &h, processors(), share, go_on_always, NULL, &go_on));
     return NULL;
 }
