@@ -9,7 +9,7 @@
  * time, but for those of a register that was first taken to be only kept for a caller (struct use_saving). */
 #include "query/uses_int.h"
 
-enum { MOST_ITEMS = 1024, SHORT_STRETCH = 1000, LONG_STRETCH = 1 << 16, LARGE_WRITE = 4096, MOST_PIECES = 64 };
+enum { MOST_ITEMS = 1024, SHORT_STRETCH = 1000, LONG_STRETCH = 8000, LARGE_WRITE = 4096, MOST_PIECES = 64 };
 
 /* --- items --- */
 
