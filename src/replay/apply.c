@@ -154,6 +154,7 @@ struct err *create_child(struct replay *r, const struct frame *f, struct task *p
     TRY(task_create(r, event->tid, s, parent->info.serial, &child));
     fd_table_release(child->fds);
     child->fds = flags & CLONE_FILES ? fd_table_share(parent->fds) : fd_table_copy(parent->fds);
+    child->x87_cleared = parent->x87_cleared;
     child->own_ns_tid = event->own_ns_tid ? event->own_ns_tid : event->tid;
     if (!(flags & CLONE_NEWPID) && child->own_ns_tid != 1)
         child->pid_ns = parent->pid_ns;
@@ -668,5 +669,8 @@ static struct err *apply(struct replay *r, const struct frame *f)
 struct err *apply_frame(struct replay *r, const struct frame *f)
 {
     TRY(apply(r, f));
+    struct task *task = trace_header(r->trace)->clear_fip_fdp ? task_by_tid(r, f->tid) : NULL;
+    if (task)
+        task->x87_cleared = true; // src/RecordTask.cc:RecordTask::record_event
     return f->mmap_count ? check_outside(r, f) : NULL;
 }

@@ -357,7 +357,8 @@ struct err *reach_frame(struct replay *r, const struct frame *f, uint64_t max_ic
         if (r->instrumented)
             TRY(worker_set_icount(s->worker, r->now.event, r->now.icount));
         // A CPUID that faulted was the program's own wish.
-        struct engine_request request = {.mode = r->mode, .max_icount = left, .answer_cpuid = how != HOW_FAULT};
+        struct engine_request request = {.mode = r->mode, .max_icount = left, .answer_cpuid = how != HOW_FAULT,
+                                         .clear_x87 = task->x87_cleared};
         if (how == HOW_MATCH) {
             if (f->ticks < task->info.ticks)
                 return diverged(r, f, "ticks are %lld, the recording has %lld", (long long)task->info.ticks,
@@ -370,6 +371,7 @@ struct err *reach_frame(struct replay *r, const struct frame *f, uint64_t max_ic
             TRY(send_ahead(r, f, task, left));
         struct engine_result stop;
         TRY(worker_run(s->worker, task->info.slot, &request, &task->regs, &stop, &task->regs));
+        task->x87_cleared = false;
         if (r->tell_block)
             TRY(tell_blocks(r, s));
         task->info.ticks += (int64_t)stop.ticks;

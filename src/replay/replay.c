@@ -237,7 +237,10 @@ struct err *replay_xstate(struct replay *r, uint32_t serial, struct xstate *out)
 {
     struct task *task;
     TRY(find_task(r, serial, &task));
-    return worker_get_xstate(task->space->worker, task->info.slot, out);
+    TRY(worker_get_xstate(task->space->worker, task->info.slot, out));
+    if (task->x87_cleared)
+        xstate_clear_x87(out);
+    return NULL;
 }
 
 const uint32_t *replay_spaces(struct replay *r, size_t *count_out)

@@ -72,6 +72,7 @@ struct task {
     uint64_t cloned_offset;
     bool dying;            /* killed within the syscall hook: its registers are not compared any more */
     bool ptrace_entered;   /* the last frame was ENTERING_PTRACE */
+    bool x87_cleared;      /* rr has cleared what the x87 unit did last, at an event; the worker will before the task's next run */
     bool buffers_freed;    /* at the entry of exit */
     uint8_t *thread_locals; /* the page's contents while another task's is in memory; NULL: zeros */
 };
@@ -288,6 +289,8 @@ struct err *check_outside(const struct replay *r, const struct frame *f) nodisca
 void outside_forget(struct replay *r, uint32_t space);
 
 /* xstate.c: the recording CPU's XSAVE image in this CPU's layout */
+/* As if the x87 unit had done nothing yet. */
+void xstate_clear_x87(struct xstate *x);
 struct err *xstate_convert(const struct trace *t, const uint8_t *image, size_t len, struct xstate *out) nodiscard;
 uint32_t xstate_size(void);
 

@@ -37,7 +37,8 @@ static void save_task(struct buf *out, const struct replay *r, const struct task
     buf_uleb(out, (uint32_t)i->tgid);
     buf_uleb(out, i->parent);
     buf_uleb(out, (uint64_t)i->ticks);
-    buf_u8(out, (uint8_t)(i->in_syscall | task->dying << 1 | task->ptrace_entered << 2 | task->buffers_freed << 3));
+    buf_u8(out, (uint8_t)(i->in_syscall | task->dying << 1 | task->ptrace_entered << 2 | task->buffers_freed << 3 |
+                         task->x87_cleared << 4));
     buf_uleb(out, task->scratch_start);
     buf_uleb(out, task->scratch_end);
     buf_uleb(out, task->syscallbuf);
@@ -267,6 +268,7 @@ static struct err *restore_task(struct replay *r, struct bytes *b)
     task->dying = bits & 2;
     task->ptrace_entered = bits & 4;
     task->buffers_freed = bits & 8;
+    task->x87_cleared = bits & 16;
     task->scratch_start = bytes_uleb(b);
     task->scratch_end = bytes_uleb(b);
     task->syscallbuf = bytes_uleb(b);

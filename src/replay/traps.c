@@ -210,11 +210,21 @@ static void compare_isa(struct replay *r, const struct x86_isa *here)
     memcpy(r->isa.undefined, undefined.bits, sizeof(r->isa.undefined));
 }
 
+static void tell_x87(struct replay *r)
+{
+    uint32_t leaf[4];
+    trace_cpuid(r->trace, 7, 0, leaf);
+    r->isa.x87_data_of_exceptions = leaf[1] >> 6 & 1;
+    r->isa.x87_no_selectors = leaf[1] >> 13 & 1;
+    r->isa.x87_saves_pending = trace_header(r->trace)->clear_fip_fdp; // rr clears where a CPU does so
+}
+
 void compare_cpus(struct replay *r)
 {
     struct x86_isa here;
     x86_isa_of_host(&here);
     compare_isa(r, &here);
+    tell_x87(r);
 }
 
 struct err *replay_hide_feature(struct replay *r, const char *feature)

@@ -4,7 +4,7 @@
 
 #include "x86/xstate.h"
 
-enum { LEGACY_LEN = 512, HEADER_LEN = 64, MXCSR_OFFSET = 24, FIP_OFFSET = 8, XMM_OFFSET = 160, ST_OFFSET = 32 };
+enum { LEGACY_LEN = 512, HEADER_LEN = 64, MXCSR_OFFSET = 24, FOP_OFFSET = 6, FIP_OFFSET = 8, XMM_OFFSET = 160, ST_OFFSET = 32 };
 
 uint32_t xstate_size(void)
 {
@@ -17,6 +17,12 @@ static uint64_t kept_components(void)
     uint32_t low, high;
     __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
     return (uint64_t)high << 32 | low | XSTATE_AVX512;
+}
+
+void xstate_clear_x87(struct xstate *x)
+{
+    memset(x->data + FOP_OFFSET, 0, 2);
+    memset(x->data + FIP_OFFSET, 0, 16);
 }
 
 struct err *xstate_convert(const struct trace *t, const uint8_t *image, size_t len, struct xstate *out)
@@ -34,7 +40,7 @@ struct err *xstate_convert(const struct trace *t, const uint8_t *image, size_t l
         memcpy(out->data, image, MXCSR_OFFSET);
         memcpy(out->data + ST_OFFSET, image + ST_OFFSET, XMM_OFFSET - ST_OFFSET);
         if (trace_header(t)->clear_fip_fdp)
-            memset(out->data + FIP_OFFSET, 0, 16);
+            xstate_clear_x87(out);
     } else {
         uint16_t fcw = 0x37f;
         memcpy(out->data, &fcw, sizeof(fcw));

@@ -1,6 +1,7 @@
 /* Copying instructions: into host code, with other registers and displacements where they have to differ. */
 #include "worker/evex.h"
 #include "worker/maker.h"
+#include "worker/x87.h"
 
 /* Which bits name a register operand: the field and its extension in REX, VEX, EVEX or XOP. */
 enum field { FIELD_REG, FIELD_RM, FIELD_BASE, FIELD_INDEX, FIELD_OPCODE, FIELD_VVVV };
@@ -411,4 +412,5 @@ void emit_copy(struct block_maker *m, unsigned idx)
         if (spilled[i] != NO_REG)
             emit_load(e, spilled[i], &s->spill[i]);
     }
+    x87_emit_note(m, idx);
 }

@@ -13,6 +13,7 @@
 #include "worker/marks.h"
 #include "worker/scatter.h"
 #include "worker/syscalls.h"
+#include "worker/x87.h"
 
 #include "x86/xstate.h"
 
@@ -251,6 +252,7 @@ void engine_save_vectors(uint8_t image[XSTATE_MAX])
     __asm__ volatile("xsave64 (%0)" ::"r"(image), "a"(emulates ? ~XSTATE_AVX512 : ~0u), "d"(-1) : "memory");
     if (emulates)
         evex_to_image(image);
+    x87_to_image(state, image);
 }
 
 static void load_vectors(const uint8_t *image)
@@ -259,6 +261,7 @@ static void load_vectors(const uint8_t *image)
     __asm__ volatile("xrstor64 (%0)" ::"r"(image), "a"(emulates ? ~XSTATE_AVX512 : ~0u), "d"(-1) : "memory");
     if (emulates)
         evex_from_image(image);
+    x87_from_image(state, image);
 }
 
 struct run {
@@ -399,6 +402,8 @@ static bool handle_fault(struct run *run, uint32_t *insns_done, uint32_t *block_
         *block_out = UINT32_MAX; // the log is full, nothing of the block is done
         return false;
     }
+    if (fault.signo == 8 && point->insn)
+        x87_note_before_fault(state, t->insn_pc[point->insn - 1]);
     bool again = false;
     if (fault.signo == 11 && fault.code == 2 && point->guest && code_release_page(fault.address)) {
         run->how = STEP_UNGUARDED;
@@ -481,6 +486,12 @@ static bool handle_exit(struct run *run, uint32_t idx)
         return false;
     case EXIT_RANGE:
         mark_stored(x);
+        if (x->x87)
+            x87_executed(state, x->pc, x->insn_len);
+        run->pc = x->pc;
+        return false;
+    case EXIT_X87:
+        x87_executed(state, x->pc, x->insn_len);
         run->pc = x->pc;
         return false;
     case EXIT_INDIRECT:
@@ -747,6 +758,14 @@ void engine_sync_xstate(struct engine_task *task)
     }
     engine_save_vectors(task->xstate);
     loaded = NULL;
+}
+
+void engine_clear_x87(struct engine_task *task)
+{
+    if (loaded == task)
+        x87_clear(state);
+    else if (task->xstate_valid)
+        x87_clear_image(task->xstate);
 }
 
 void engine_xstate_changed(struct engine_task *task)

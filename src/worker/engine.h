@@ -84,6 +84,7 @@ struct engine_request {
     uint64_t stamp, icount_base; /* for the index: when calls of this run are made is told as `stamp` and instructions since
                                     `icount_base` before its start */
     bool answer_cpuid;      /* not for the engine, but for the worker around it: CPUID is no stop if there is a table for it */
+    bool clear_x87;         /* likewise: engine_clear_x87() first */
     bool judge_start;       /* a break address where the run begins is put to the judge, too (engine_set_judge()) */
 };
 
@@ -172,6 +173,8 @@ void engine_install_handlers(void);
 void engine_run(struct engine_task *task, const struct engine_request *request, struct engine_result *result);
 /** Makes task->xstate hold the vector state (it may still be in the CPU). */
 void engine_sync_xstate(struct engine_task *task);
+/** Forgets what the task's x87 unit did last. */
+void engine_clear_x87(struct engine_task *task);
 /** To be called after task->xstate was changed by the host, so that it is loaded at the next run. */
 void engine_xstate_changed(struct engine_task *task);
 /** Forgets the vector state and the calls of a task about to be freed. */
@@ -196,6 +199,10 @@ struct engine_isa {
     uint64_t undefined[ENGINE_ISA_WORDS]; /* the recording's CPU had them not: SIGILL, whatever this one does */
     bool emulates_avx512;                 /* all AVX-512 of the recording is emulated, whatever this CPU has; the rest is for that */
     uint64_t xcr0;                        /* the recording's */
+    /* How the recording's CPU shows what its x87 unit did last (SDM 1, 8.1.8): */
+    bool x87_data_of_exceptions; /* operand and opcode of instructions only that raised an exception (CPUID.7.EBX[6]) */
+    bool x87_no_selectors;       /* no segments (CPUID.7.EBX[13]) */
+    bool x87_saves_pending;      /* FXSAVE and XSAVE only while an exception is pending: AMD. rr clears it at each event then */
     struct engine_component components[ENGINE_COMPONENTS];
 };
 /** To be called before anything is translated. */

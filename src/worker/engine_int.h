@@ -18,6 +18,12 @@ static inline uint32_t stolen_registers(enum engine_mode mode)
     return mode == ENGINE_COUNT ? 1u << COUNTER : 1u << COUNTER | 1u << WOVEN | 1u << SCRATCH;
 }
 
+/* The x87 unit's last instruction, in offsets from segments (x87.h). */
+struct x87_pointers {
+    uint64_t pc, data;
+    uint32_t opcode, data_selector;
+};
+
 /* The state page: all that translated code reads and writes besides guest memory. Lives in the low 2 GiB. */
 struct engine_state {
     uint64_t regs[16];      /* guest registers while outside of translated code; stolen ones always */
@@ -38,6 +44,7 @@ struct engine_state {
     uint64_t evex;          /* the instruction that is being emulated: evex.h */
     uint64_t call_evex;     /* address of the code that calls the emulation */
     uint64_t execute_evex;  /* which is this */
+    struct x87_pointers x87; /* the guest's */
 };
 
 /* Page 1 to 7 behind this page are without access: reading at (RSP & 7) << 12 behind its start is the check of RSP. */
@@ -58,6 +65,7 @@ enum exit_kind {
     EXIT_STALE,    /* the block at `pc` has been dropped */
     EXIT_STACK,    /* RSP was set to something new; on to `pc` */
     EXIT_RANGE,    /* the instruction before `pc` stored from state->range_start on: `range` tells what; on to `pc` */
+    EXIT_X87,    /* the instruction before `pc` shows or loads what the x87 unit did last; on to `pc` */
 };
 
 /* How far a store of EXIT_RANGE got. */
@@ -73,6 +81,7 @@ struct exit_record {
     uint8_t insn_len;
     uint8_t signo;
     uint8_t range;      /* enum range_kind */
+    bool x87;           /* EXIT_RANGE: as EXIT_X87, too */
     uint16_t size;
     int32_t si_code;
 };

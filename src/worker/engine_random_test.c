@@ -574,7 +574,7 @@ static void random_state(struct outcome *s)
     memcpy(s->vectors + 512, &features, 8);
 }
 
-/* Makes images of the vector state comparable: initial components get their values, pointers of the x87 unit go. */
+/* Makes images of the vector state comparable: initial components get their values, pointers of the x87 unit (with what x87.c adds) go. */
 static void normalise(uint8_t *v)
 {
     uint64_t have;
@@ -587,7 +587,7 @@ static void normalise(uint8_t *v)
         v[0] = 0x7f;
         v[1] = 3;
     }
-    memset(v + 6, 0, 18);
+    memset(v + 5, 0, 19);
     memset(v + 28, 0, 4);
     for (size_t i = 0; i < 6; i++) {
         int off = parts[i].off;

@@ -2,10 +2,12 @@
 #include "worker/engine.h"
 
 #include "base/buf.h"
+#include "base/bytes.h"
 #include "base/test.h"
 #include "worker/calls.h"
 
 #include <setjmp.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -503,6 +505,151 @@ TEST(a_match_is_found_within_a_repeated_string_instruction)
     assert_int_equal(out[100], 0);
 }
 
+/* What the x87 unit did last, shown in all ways. RDI: where to. */
+void x87_guest(void);
+extern const char x87_first[], x87_second[], x87_third[];
+extern const double x87_number, x87_zero;
+__asm__(".pushsection .rodata\n"
+        ".align 8\n"
+        "x87_number: .double 1.5\n"
+        "x87_zero: .double 0\n"
+        "x87_divides: .short 0x37b\n" // raises division by zero
+        ".popsection\n"
+        ".text\n"
+        ".type x87_guest, @function\n"
+        "x87_guest:\n"
+        "    fninit\n"
+        "x87_first:\n"
+        "    fldl x87_number(%rip)\n"
+        "    fnstsw %ax\n"
+        "    fnstenv (%rdi)\n"
+        "    fninit\n"
+        "    fnstenv 0x40(%rdi)\n"
+        "    fldl x87_number(%rip)\n"
+        "x87_second:\n"
+        "    fstpl -8(%rsp)\n"
+        "    fnstenv 0x80(%rdi)\n"
+        "    fxsave64 0x400(%rdi)\n"
+        "    fxsave64 0x600(%rdi)\n"
+        "    movabs $0x123456789abc, %rax\n"
+        "    mov %rax, 0x608(%rdi)\n"
+        "    movq $0x456789, 0x610(%rdi)\n"
+        "    fxrstor64 0x600(%rdi)\n"
+        "    fnsave 0xc0(%rdi)\n"
+        "    fnstenv 0x140(%rdi)\n"
+        "    fldcw x87_divides(%rip)\n"
+        "    fld1\n"
+        "x87_third:\n"
+        "    fdivl x87_zero(%rip)\n"
+        "    fxsave64 0x600(%rdi)\n"
+        "    fnclex\n"
+        "    fnstenv 0x180(%rdi)\n"
+        "    fninit\n"
+        "    ret\n"
+        ".type x87_faults, @function\n"
+        "x87_faults:\n"
+        "    fninit\n"
+        "    fldcw x87_divides(%rip)\n"
+        "    fldz\n"
+        "    fld1\n"
+        "x87_fourth:\n"
+        "    fdiv %st(1), %st\n"
+        "x87_waits:\n"
+        "    fld1\n"
+        "    fld1\n"
+        "    ret\n");
+void x87_faults(void);
+extern const char x87_fourth[], x87_waits[];
+
+/* FIP, FCS, FOP, FDP, FDS of an environment. */
+static void expect_environment(const uint8_t *env, const void *pc, unsigned opcode, const void *data, unsigned cs, unsigned ds)
+{
+    assert_int_equal(load_u32(env + 12), (uint32_t)(uintptr_t)pc);
+    assert_int_equal(load_u16(env + 16), cs);
+    assert_int_equal(load_u16(env + 18), opcode);
+    assert_int_equal(load_u32(env + 20), (uint32_t)(uintptr_t)data);
+    assert_int_equal(load_u16(env + 24), ds);
+}
+
+static void expect_image(const uint8_t *image, const void *pc, unsigned opcode, const void *data)
+{
+    assert_int_equal(load_u16(image + 6), opcode);
+    assert_int_equal(load_u64(image + 8), (uint64_t)(uintptr_t)pc);
+    assert_int_equal(load_u64(image + 16), (uint64_t)(uintptr_t)data);
+}
+
+static void expect_x87(const uint8_t *out, const struct engine_isa *isa)
+{
+    bool every = !isa->x87_data_of_exceptions;
+    unsigned cs = isa->x87_no_selectors ? 0 : 0x33, ss = isa->x87_no_selectors ? 0 : 0x2b;
+    const uint8_t *top = guest_stack + STACK_LEN - 4096 - 16, *none = NULL;
+    expect_environment(out, x87_first, every ? 0x505 : 0, every ? &x87_number : NULL, cs, 0);
+    expect_environment(out + 0x40, none, 0, none, 0, 0);
+    expect_environment(out + 0x80, x87_second, every ? 0x55c : 0, every ? top : none, cs, every ? ss : 0);
+    if (isa->x87_saves_pending)
+        expect_image(out + 0x400, none, 0, none);
+    else
+        expect_image(out + 0x400, x87_second, every ? 0x55c : 0, every ? top : none);
+    assert_int_equal(load_u32(out + 0xc0 + 12), 0x56789abc);
+    assert_int_equal(load_u32(out + 0xc0 + 20), 0x456789);
+    expect_environment(out + 0x140, none, 0, none, 0, 0);
+    expect_image(out + 0x600, x87_third, 0x435, &x87_zero);
+    expect_environment(out + 0x180, x87_third, 0x435, &x87_zero, cs, 0);
+}
+
+TEST(the_x87_unit_shows_the_programs_own_last_instruction)
+{
+    static uint8_t out[0x800] __attribute__((aligned(64)));
+    static const struct engine_isa cpus[] = {
+        {.x87_saves_pending = true}, {.xcr0 = 0}, {.x87_data_of_exceptions = true, .x87_no_selectors = true}};
+    for (size_t i = 0; i < sizeof(cpus) / sizeof(cpus[0]); i++) {
+        engine_set_isa(&cpus[i]);
+        for (int mode = 0; mode < ENGINE_MODES; mode++) {
+            for (uint64_t piece = 1; piece <= 1000; piece *= 1000) {
+                engine_memory_changed((uint64_t)(uintptr_t)x87_guest & ~0xfffull, 2 * PAGE_SIZE);
+                memset(out, 0xcc, sizeof(out));
+                prepare(x87_guest, (uint64_t)(uintptr_t)out, 0, 0, 0);
+                struct engine_result r;
+                do
+                    r = go(mode, piece);
+                while (r.reason == STOP_LIMIT);
+                assert_int_equal(r.reason, STOP_SYSCALL);
+                expect_x87(out, &cpus[i]);
+            }
+        }
+    }
+    engine_set_isa(&cpus[1]);
+}
+
+TEST(what_the_x87_unit_did_last_is_in_images_until_it_is_cleared)
+{
+    static uint8_t out[0x800] __attribute__((aligned(64)));
+    prepare(x87_guest, (uint64_t)(uintptr_t)out, 0, 0, 0);
+    struct engine_result r = go(ENGINE_COUNT, 2);
+    assert_int_equal(r.reason, STOP_LIMIT);
+    expect_image(task.xstate, x87_first, 0x505, &x87_number);
+    engine_clear_x87(&task);
+    r = go(ENGINE_COUNT, 2);
+    expect_environment(out, NULL, 0, NULL, 0, 0);
+}
+
+TEST(the_x87_instruction_that_raised_an_exception_is_known_when_the_next_one_faults)
+{
+    for (int mode = 0; mode < ENGINE_MODES; mode++) {
+        for (uint64_t piece = 1; piece <= 1000; piece *= 1000) {
+            prepare(x87_faults, 0, 0, 0, 0);
+            struct engine_result r;
+            do
+                r = go(mode, piece);
+            while (r.reason == STOP_LIMIT);
+            assert_int_equal(r.reason, STOP_FAULT);
+            assert_int_equal(r.signo, SIGFPE);
+            assert_true(task.regs.r[UREG_RIP] == (uint64_t)(uintptr_t)x87_waits);
+            expect_image(task.xstate, x87_fourth, 0x0f1, NULL);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -518,6 +665,9 @@ int main(void)
         t(the_stack_of_calls_is_what_has_not_returned),
         t(calls_that_longjmp_left_are_not_on_the_stack),
         t(a_match_is_found_within_a_repeated_string_instruction),
+        t(the_x87_unit_shows_the_programs_own_last_instruction),
+        t(the_x87_instruction_that_raised_an_exception_is_known_when_the_next_one_faults),
+        t(what_the_x87_unit_did_last_is_in_images_until_it_is_cleared),
     };
     return cmocka_run_group_tests(tests, set_up, NULL);
 }

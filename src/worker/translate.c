@@ -15,6 +15,8 @@
  * fault. 3. Translating a block again at the same place with the same request gives the same bytes. */
 #include "worker/maker.h"
 
+#include "worker/x87.h"
+
 const uint8_t nothing_spilled[4] = {NO_REG, NO_REG, NO_REG, NO_REG};
 
 static struct block_maker maker; /* one thread, and too large for the stack */
@@ -427,7 +429,15 @@ static enum flags_at_start flags_at_start(struct block_maker *m, bool special)
     return FLAGS_DIE;
 }
 
-/* Decodes the instructions of the block. Returns true if its last one is one that index mode ends blocks with. */
+/* Has the run loop something to do behind the instruction? */
+static bool is_special(const struct translation *t, const struct insn *in)
+{
+    enum x87_effect x87 = x87_effect_of(in);
+    return x87 == X87_SHOWS || x87 == X87_LOADS ||
+           (t->mode == ENGINE_INDEX && (store_needs_range(in) || rsp_effect_of(in) == RSP_SWITCHES));
+}
+
+/* Decodes the instructions of the block. Returns true if its last one is special. */
 static bool take_instructions(struct block_maker *m)
 {
     struct translation *t = m->t;
@@ -448,7 +458,7 @@ static bool take_instructions(struct block_maker *m)
         t->info.end = (uint8_t)insn_end(in);
         if (t->info.end != END_FALL)
             break;
-        special = t->mode == ENGINE_INDEX && (store_needs_range(in) || rsp_effect_of(in) == RSP_SWITCHES);
+        special = is_special(t, in);
     }
     t->insn_pc[m->count] = pc;
     t->info.insn_count = (uint16_t)m->count;
@@ -456,6 +466,17 @@ static bool take_instructions(struct block_maker *m)
         t->info.byte_len = (uint16_t)(pc - t->pc);
     t->info.ticks = t->info.end == END_JCC;
     return special;
+}
+
+/* The end of a block behind an instruction that shows or loads what the x87 unit did last. */
+static void emit_x87_end(struct block_maker *m, unsigned idx)
+{
+    const struct insn *in = &m->insns[idx];
+    if (m->t->mode >= ENGINE_LOG)
+        emit_logged(m, idx);
+    else
+        emit_copy(m, idx);
+    emit_exit(m, &m->hot, new_exit(m, (struct exit_record){.kind = EXIT_X87, .pc = in->pc + in->z.length, .insn_len = in->z.length}));
 }
 
 static void emit_block(struct block_maker *m, bool special)
@@ -485,8 +506,10 @@ static void emit_block(struct block_maker *m, bool special)
     }
     if (plain < m->count)
         t->insn_host[plain] = (uint32_t)(m->hot.at - t->hot);
-    if (special)
+    if (special && index)
         emit_range_end(m, plain);
+    else if (special)
+        emit_x87_end(m, plain);
     else
         emit_end(m);
 }

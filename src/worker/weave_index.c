@@ -14,6 +14,7 @@
 #include "worker/maker.h"
 
 #include "worker/calls.h"
+#include "worker/x87.h"
 
 /* --- planning --- */
 
@@ -278,7 +279,8 @@ void emit_range_end(struct block_maker *m, unsigned idx)
 {
     const struct insn *in = &m->insns[idx];
     struct engine_state *s = m->t->state;
-    struct exit_record x = {.kind = EXIT_STACK, .pc = in->pc + in->z.length, .insn_len = in->z.length};
+    enum x87_effect x87 = x87_effect_of(in);
+    struct exit_record x = {.kind = x87 == X87_LOADS ? EXIT_X87 : EXIT_STACK, .x87 = x87 == X87_SHOWS, .pc = in->pc + in->z.length, .insn_len = in->z.length};
     if (store_needs_range(in)) {
         const ZydisDecodedOperand *op = memory_operand(in, true);
         x.kind = EXIT_RANGE;

@@ -684,6 +684,8 @@ static void do_run(const struct wire_command *c, struct wire_reply *reply)
     struct engine_task *task = task_at(c->slot);
     if (c->run.set_regs)
         task->regs = c->run.regs;
+    if (c->run.request.clear_x87)
+        engine_clear_x87(task);
     machine_run(task, c->slot, &c->run.request, &reply->result);
     reply->regs = task->regs;
 }
@@ -730,6 +732,7 @@ static void run_script(struct wire_command *c, struct wire_reply *reply, uint32_
             stopped[reply->stopped++] = (struct wire_stopped){reply->result.icount, reply->regs};
         } else if (q.op == WIRE_GO) {
             c->slot = (uint32_t)q.start;
+            c->run.request.clear_x87 = engine_isa()->x87_saves_pending; // an event is in between
             memcpy(&c->run.regs, data, sizeof(c->run.regs));
             do_run(c, reply);
         } else {
