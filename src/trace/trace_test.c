@@ -176,6 +176,43 @@ TEST(a_cursor_goes_back_to_a_saved_position)
     assert_non_null(e);
 }
 
+TEST(frames_to_come_are_seen_where_the_cursor_stands)
+{
+    cleanup(small_trace_destroyp) char *dir = small_trace_create(SMALL_BLOCKS);
+    cleanup(trace_closep) struct trace *t = NULL;
+    assert_ok(trace_open(dir, &t));
+    cleanup(trace_cursor_closep) struct trace_cursor *c = NULL;
+    assert_ok(trace_cursor_open(t, &c));
+    struct trace_position start = trace_cursor_position(c);
+    const struct frame *f = NULL, *ahead[SMALL_TRACE_FRAMES];
+    for (unsigned round = 0; round < 2; round++) {
+        for (unsigned i = 0; i < SMALL_TRACE_FRAMES; i++) {
+            const struct frame *before = f;
+            for (unsigned n = 0; n + i < SMALL_TRACE_FRAMES; n++) {
+                ahead[n] = trace_cursor_ahead(c, n);
+                assert_int_equal(ahead[n]->event, i + n + 1);
+                assert_int_equal(ahead[n]->ticks, (i + n) * 10);
+                assert_int_equal(ahead[n]->writes[0].data_offset, 24 * (i + n));
+            }
+            assert_null(trace_cursor_ahead(c, SMALL_TRACE_FRAMES - i));
+            assert_null(trace_cursor_ahead(c, TRACE_AHEAD));
+            assert_int_equal(trace_cursor_position(c).event, i);
+            if (before)
+                assert_int_equal(before->event, i);
+            assert_ok(trace_cursor_next(c, &f));
+            assert_ptr_equal(f, ahead[0]);
+        }
+        assert_ok(trace_cursor_next(c, &f));
+        assert_null(f);
+        assert_ok(trace_cursor_seek(c, start));
+    }
+    // A seek forgets what was read ahead.
+    assert_non_null(trace_cursor_ahead(c, 3));
+    assert_ok(trace_cursor_next(c, &f));
+    assert_ok(trace_cursor_seek(c, start));
+    assert_int_equal(trace_cursor_ahead(c, 0)->event, 1);
+}
+
 TEST(mmaps_and_tasks_are_read_whole)
 {
     cleanup(small_trace_destroyp) char *dir = small_trace_create(SMALL_BLOCKS);
@@ -354,7 +391,8 @@ TEST(processes_are_listed_with_parent_exit_and_command)
 }
 
 TEST_MAIN(t(a_header_of_every_release_has_its_defaults), t(frames_carry_what_their_kind_has),
-          t(holes_of_a_write_read_as_zeros), t(a_cursor_goes_back_to_a_saved_position), t(mmaps_and_tasks_are_read_whole),
+          t(holes_of_a_write_read_as_zeros), t(a_cursor_goes_back_to_a_saved_position),
+          t(frames_to_come_are_seen_where_the_cursor_stands), t(mmaps_and_tasks_are_read_whole),
           t(a_trace_cut_short_anywhere_is_a_format_error), t(flipped_bytes_never_crash),
           t(what_is_no_trace_is_told_in_one_line), t(a_trace_of_a_newer_rr_is_refused), t(errors_name_file_and_offset),
           t(mmaps_are_rewritten_with_new_names_and_zero_stats), t(processes_are_listed_with_parent_exit_and_command))
