@@ -102,6 +102,7 @@ static struct err *compile_at(struct query_engine *q, struct probes *p, const st
     TRY(module_sym(q, m, &sym));
     r.inlined = place->module ? frame_meant(sym, r.addr, p->at_entry) : 0;
     r.at_entry = p->at_entry && place->module;
+    r.tls_offset = module_tls_offset(q, m);
     struct compiled *c = xnew(struct compiled);
     *c = (struct compiled){.place = place, .module = m};
     c->prints = xnew_array(struct sym_expression, p->print_count + 1);

@@ -144,6 +144,8 @@ struct code_place place_in(struct query_engine *q, uint32_t mmap_idx, gaddr map_
 struct code_place place_of(struct query_engine *q, struct replay *r, uint32_t space, gaddr pc);
 /** Opens the module's symbols. ERR_NOT_FOUND with the reason. */
 struct err *module_sym(struct query_engine *q, struct module *m, struct sym_module **out) nodiscard;
+/** sym_module_tls_offset() of a module that was executed as a program; 0: it was not, or has no thread-local variables. */
+uint64_t module_tls_offset(struct query_engine *q, struct module *m);
 size_t module_index(const struct query_engine *q, const struct module *m);
 
 /* basic.c */

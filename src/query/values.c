@@ -43,6 +43,7 @@ static struct err *take_frame(struct query_engine *q, json_t *params, struct fra
     out->focus = f;
     out->place = place_of(q, r, space, pc);
     c->base.bias = out->place.bias;
+    c->base.tls_offset = out->place.module ? module_tls_offset(q, out->place.module) : 0;
     return NULL;
 }
 
@@ -213,6 +214,7 @@ struct err *query_evaluate(struct query_engine *q, json_t *params)
     TRY(module_for_expressions(q, f.place.module, &m, &request));
     TRY(module_sym(q, m, &sym));
     f.c.base.bias = request.bias;
+    f.c.base.tls_offset = request.tls_offset = module_tls_offset(q, m);
     struct sym_expression e;
     TRY(sym_expression_compile(sym, &request, &e));
     struct sym_value v = {0};

@@ -360,7 +360,7 @@ static struct err *place_of(struct compilation *c, const struct sym_variable *v,
         err_free(e);
     }
     if (dwarf_attr_integrate(&die, DW_AT_location, &attr)) {
-        struct sym_context only_bias = {.bias = r->bias};
+        struct sym_context only_bias = {.bias = r->bias, .tls_offset = r->tls_offset};
         struct frame f = {.m = c->m, .ctx = &only_bias, .addr = r->addr};
         f.function = v->function ? function_of(v->function) : NULL;
         return location_compile(&f, &attr, v->type->size, out);

@@ -396,6 +396,15 @@ static struct err *indexed_address(struct machine *vm, const Dwarf_Op *op, uint6
     return push(vm, addr + bias);
 }
 
+static struct err *thread_local_address(struct machine *vm, struct sym_context *ctx, uint64_t offset)
+{
+    uint64_t pointer;
+    if (!ctx->tls_offset)
+        return err_new(ERR_UNSUPPORTED, "thread-local variables of libraries cannot be found");
+    TRY(ctx->read_register(ctx, SYM_FS_BASE, &pointer, sizeof(pointer)));
+    return push(vm, pointer - ctx->tls_offset + offset);
+}
+
 static struct err *ask_frame(struct machine *vm, const Dwarf_Op *op)
 {
     struct frame *f = vm->f;
@@ -422,10 +431,7 @@ static struct err *ask_frame(struct machine *vm, const Dwarf_Op *op)
     case DW_OP_form_tls_address:
     case DW_OP_GNU_push_tls_address:
         TRY(pop(vm, &v));
-        if (!f->ctx->tls_address)
-            return err_new(ERR_UNSUPPORTED, "thread-local variables cannot be read here");
-        TRY(f->ctx->tls_address(f->ctx, v, &v));
-        return push(vm, v);
+        return thread_local_address(vm, f->ctx, v);
     default:
         return entry_value(vm, op);
     }

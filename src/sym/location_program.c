@@ -358,6 +358,18 @@ static struct err *make_location(struct making *k, const Dwarf_Op *op)
     }
 }
 
+/* The offset is on the stack. */
+static struct err *make_thread_local(struct making *k)
+{
+    if (!k->f->ctx->tls_offset)
+        return err_new(ERR_UNSUPPORTED, "thread-local variables of libraries cannot be found");
+    emit(k->em, PROGRAM_REGISTER, 0, UREG_FS_BASE, 0);
+    emit(k->em, PROGRAM_ADD, 0, 0, 0);
+    emit_push(k->em, k->f->ctx->tls_offset);
+    emit(k->em, PROGRAM_SUB, 0, 0, 0);
+    return NULL;
+}
+
 static struct err *make_step(struct making *k, const Dwarf_Op *op)
 {
     int atom = op->atom;
@@ -460,7 +472,7 @@ static struct err *make_step(struct making *k, const Dwarf_Op *op)
         return err_new(ERR_NOT_FOUND, "optimized out: known only when the function was entered");
     case DW_OP_form_tls_address:
     case DW_OP_GNU_push_tls_address:
-        return err_new(ERR_UNSUPPORTED, "thread-local variables cannot be looked at in passing");
+        return make_thread_local(k);
     default:
         return err_new(ERR_UNSUPPORTED, "location with operation 0x%x in an expression", (unsigned)atom);
     }

@@ -182,6 +182,24 @@ struct err *sym_module_bias(struct sym_module *m, gaddr map_start, uint64_t file
                    (uintmax_t)file_off);
 }
 
+struct err *sym_module_tls_offset(struct sym_module *m, uint64_t *out)
+{
+    size_t count;
+    *out = 0;
+    if (elf_getphdrnum(m->elf, &count) != 0)
+        return err_new(ERR_FORMAT, "%s: damaged program headers", m->path);
+    for (size_t i = 0; i < count && i < INT32_MAX; i++) {
+        GElf_Phdr p;
+        if (!gelf_getphdr(m->elf, (int)i, &p) || p.p_type != PT_TLS)
+            continue;
+        uint64_t align = p.p_align ? p.p_align : 1, first = -p.p_vaddr & (align - 1); // as far as its start is off its alignment
+        if (align & (align - 1) || p.p_memsz > 1ull << 40 || align > 1ull << 30)
+            return err_new(ERR_FORMAT, "%s: its thread-local storage makes no sense", m->path);
+        *out = ((p.p_memsz - first + align - 1) & ~(align - 1)) + first;
+    }
+    return NULL;
+}
+
 bool is_code(const struct sym_module *m, vaddr addr)
 {
     vec_each (r, &m->code)

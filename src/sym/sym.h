@@ -213,10 +213,13 @@ struct sym_context {
     /* Optional: the same at the entry of this frame's function, for DW_OP_entry_value. */
     struct err *(*read_entry_register)(struct sym_context *ctx, unsigned dwarf_reg, void *buf,
                                        size_t len);
-    /* Optional: where this thread's copy of the module's thread-local variable at `offset` is. */
-    struct err *(*tls_address)(struct sym_context *ctx, uint64_t offset, gaddr *out);
-    uint64_t bias; /* of the module asked */
+    uint64_t bias;       /* of the module asked */
+    uint64_t tls_offset; /* likewise, by sym_module_tls_offset() if it is the executable; 0: its thread-local variables cannot be found */
 };
+
+/** Bytes below a thread's pointer (FS base) at which its copy of the executable's thread-local variables begins; 0: it has none. So the
+ * executable's are laid out (System V psABI and Drepper, "ELF Handling For Thread-Local Storage", 3.4.6); those of libraries are not. */
+struct err *sym_module_tls_offset(struct sym_module *m, uint64_t *out) nodiscard;
 
 /* ---- Types, variables, values ---- */
 
