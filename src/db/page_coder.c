@@ -27,6 +27,38 @@ static void store_u64(uint8_t *p, uint64_t v)
     memcpy(p, &v, sizeof(v));
 }
 
+/* The i-th byte of each of eight words becomes the i-th word. */
+static void transpose(uint64_t w[8])
+{
+    static const uint64_t masks[] = {0x00000000ffffffff, 0x0000ffff0000ffff, 0x00ff00ff00ff00ff};
+    for (unsigned step = 0, apart = 4; apart; step++, apart /= 2) {
+        for (unsigned i = 0; i < 8; i++) {
+            if (i & apart)
+                continue;
+            uint64_t swap = (w[i] >> 8 * apart ^ w[i + apart]) & masks[step];
+            w[i + apart] ^= swap;
+            w[i] ^= swap << 8 * apart;
+        }
+    }
+}
+
+/* Of elements of 8 bytes; count: elements. */
+static void lay_out_planes(const uint8_t *in, size_t count, uint8_t *out)
+{
+    size_t i = 0;
+    for (; i + 8 <= count; i += 8) {
+        uint64_t w[8];
+        memcpy(w, in + WORD * i, sizeof(w));
+        transpose(w);
+        for (size_t k = 0; k < 8; k++)
+            store_u64(out + k * count + i, w[k]);
+    }
+    for (; i < count; i++) {
+        for (size_t k = 0; k < 8; k++)
+            out[k * count + i] = in[i * WORD + k];
+    }
+}
+
 /* len: a multiple of WORD. in and out differ. */
 static void apply_filter(const struct filter *f, const uint8_t *in, size_t len, uint8_t *out)
 {
@@ -44,6 +76,10 @@ static void apply_filter(const struct filter *f, const uint8_t *in, size_t len, 
         return;
     }
     size_t count = len / f->planes;
+    if (f->planes == WORD) {
+        lay_out_planes(in, count, out);
+        return;
+    }
     for (size_t k = 0; k < f->planes; k++) {
         for (size_t i = 0; i < count; i++)
             out[k * count + i] = in[i * f->planes + k];
