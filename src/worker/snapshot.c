@@ -3,7 +3,12 @@
 #include "worker/syscalls.h"
 #include "worker/worker.h"
 
-enum { HASH_LEN = 1 << 17, MAX_PAGES = HASH_LEN / 2, MAX_COPIES = 1 << 17, MAX_TASK_COPIES = 1024, MAX_CHANGED = 4096 };
+enum { HASH_LEN = 1 << 17, MAX_PAGES = HASH_LEN / 2, MAX_COPIES = 1 << 17, MAX_TASK_COPIES = 1024, MAX_CHANGED = 4096,
+       POPULATE_COPIES = 64 /* at once: less than a fault for each */ };
+
+/* Numbers of copies that are none. A page that is absent (absent.h) is copied when it is fetched, not
+ * before. */
+static const uint32_t NO_ROOM = UINT32_MAX, ABSENT = UINT32_MAX - 1;
 
 /* A page of the set. copies: numbers of the copies that the snapshots hold; 0: it was not mapped. */
 struct page {
@@ -35,7 +40,6 @@ void snapshot_init(void)
     pages = engine_host_alloc(MAX_PAGES * sizeof(pages[0]));
     hash = engine_host_alloc(HASH_LEN * sizeof(hash[0]));
     copies = engine_host_alloc((size_t)MAX_COPIES * PAGE_SIZE);
-    sys_huge_pages((uint64_t)(uintptr_t)copies, (uint64_t)MAX_COPIES * PAGE_SIZE);
     copy_uses = engine_host_alloc(MAX_COPIES * sizeof(copy_uses[0]));
     free_copies = engine_host_alloc(MAX_COPIES * sizeof(free_copies[0]));
     task_copies = engine_host_alloc(MAX_TASK_COPIES * sizeof(task_copies[0]));
@@ -74,18 +78,22 @@ static uint8_t *bytes_of(uint32_t copy)
     return copies + (uint64_t)copy * PAGE_SIZE;
 }
 
-/* A copy of the page as it is; 0: there is no page, UINT32_MAX: no room. */
+/* A copy of the page as it is; 0: there is no page; or ABSENT, or NO_ROOM. */
 static uint32_t copy_page(uint64_t addr)
 {
     if (engine_host_prot(addr) < 0)
         return 0;
+    if (snapshot_host_absent(addr))
+        return ABSENT;
     uint32_t copy;
     if (free_count)
         copy = free_copies[--free_count];
     else if (copy_count + 1 < MAX_COPIES)
         copy = ++copy_count;
     else
-        return UINT32_MAX;
+        return NO_ROOM;
+    if (copy == copy_count && copy % POPULATE_COPIES == 1)
+        sys_populate((uint64_t)(uintptr_t)bytes_of(copy), POPULATE_COPIES * PAGE_SIZE);
     copy_uses[copy] = 0;
     if (snapshot_host_copy(addr, bytes_of(copy), PAGE_SIZE, false) == PAGE_SIZE)
         return copy;
@@ -93,9 +101,15 @@ static uint32_t copy_page(uint64_t addr)
     return 0; // a page behind the end of its file
 }
 
+static void use(uint32_t copy)
+{
+    if (copy && copy != ABSENT)
+        copy_uses[copy]++;
+}
+
 static void release(uint32_t copy)
 {
-    if (copy && --copy_uses[copy] == 0)
+    if (copy && copy != ABSENT && --copy_uses[copy] == 0)
         free_copies[free_count++] = copy;
 }
 
@@ -115,6 +129,8 @@ static bool holds(uint64_t addr, uint32_t copy)
     static uint8_t now[PAGE_SIZE] __attribute__((aligned(8)));
     if (engine_host_prot(addr) < 0)
         return copy == 0;
+    if (copy == ABSENT || snapshot_host_absent(addr))
+        return copy == ABSENT && snapshot_host_absent(addr);
     if (snapshot_host_copy(addr, now, PAGE_SIZE, false) != PAGE_SIZE)
         return copy == 0;
     return copy && !differs(now, bytes_of(copy));
@@ -129,15 +145,14 @@ static bool add_page(uint64_t addr)
     if (page_count == MAX_PAGES)
         return false;
     uint32_t copy = taken ? copy_page(addr) : 0;
-    if (copy == UINT32_MAX)
+    if (copy == NO_ROOM)
         return false;
     struct page *p = &pages[page_count++];
     *slot = page_count;
     p->addr = addr;
     for (uint32_t i = 0; i < WORKER_SNAPSHOTS; i++) {
         p->copies[i] = taken >> i & 1 ? copy : 0;
-        if (copy && (taken >> i & 1))
-            copy_uses[copy]++;
+        use(p->copies[i]);
     }
     return true;
 }
@@ -227,16 +242,42 @@ bool snapshot_take(uint32_t idx, struct engine_task *const *tasks)
         uint32_t copy = is_first ? 0 : p->copies[newest];
         if (is_first || !holds(p->addr, copy))
             copy = copy_page(p->addr);
-        if (copy == UINT32_MAX) {
+        if (copy == NO_ROOM) {
             broken = true;
             return false;
         }
         p->copies[idx] = copy;
-        copy_uses[copy]++;
+        use(copy);
     }
     taken |= 1u << idx;
     newest = idx;
     return true;
+}
+
+void snapshot_fetched(uint64_t start, uint64_t end)
+{
+    for (uint64_t addr = start; addr < end && taken && !broken; addr += PAGE_SIZE) {
+        uint32_t number = *hash_slot(addr), copy = 0;
+        for (uint32_t i = 0; number && !broken && i < WORKER_SNAPSHOTS; i++) {
+            uint32_t *held = &pages[number - 1].copies[i];
+            if (*held != ABSENT)
+                continue;
+            copy = copy ? copy : copy_page(addr);
+            broken = copy == NO_ROOM;
+            *held = broken ? 0 : copy;
+            use(*held);
+        }
+    }
+}
+
+/* Makes the page hold what the copy says. */
+static bool put_back(uint64_t addr, uint32_t copy)
+{
+    if (!copy || engine_host_prot(addr) < 0 || holds(addr, copy))
+        return true;
+    if (copy == ABSENT)
+        return snapshot_host_withhold(addr); // it was discarded before anybody touched it
+    return snapshot_host_copy(addr, bytes_of(copy), PAGE_SIZE, true) == PAGE_SIZE;
 }
 
 void snapshot_restoring(void)
@@ -250,9 +291,7 @@ bool snapshot_restore(uint32_t idx)
     if (idx >= WORKER_SNAPSHOTS || broken || !(taken >> idx & 1))
         return false;
     for (uint32_t i = 0; i < page_count; i++) {
-        uint32_t copy = pages[i].copies[idx];
-        if (copy && engine_host_prot(pages[i].addr) >= 0 && !holds(pages[i].addr, copy) &&
-            snapshot_host_copy(pages[i].addr, bytes_of(copy), PAGE_SIZE, true) != PAGE_SIZE)
+        if (!put_back(pages[i].addr, pages[i].copies[idx]))
             return false;
     }
     for (uint32_t i = 0; i < task_copy_count; i++) {

@@ -13,6 +13,9 @@
 uint64_t snapshot_host_copy(uint64_t addr, uint8_t *bytes, uint64_t len, bool write);
 /** The first mapped address in [addr, end), but in private mappings that were made in an era (0: in all), else end. */
 uint64_t snapshot_host_next_mapped(uint64_t addr, uint64_t end, uint32_t but_era);
+/** Are the page's contents still with the coordinator (absent.h)? Makes them be there again; false: that cannot be. */
+bool snapshot_host_absent(uint64_t addr);
+bool snapshot_host_withhold(uint64_t addr);
 struct engine_task *snapshot_host_task(uint32_t slot); /* made if there is none */
 
 void snapshot_init(void);
@@ -20,6 +23,8 @@ void snapshot_init(void);
 bool snapshot_add(const uint64_t *pages, uint64_t count);
 /** Something else than the program is about to write to [start, end). */
 void snapshot_before_write(uint64_t start, uint64_t end);
+/** [start, end) was absent until now, and can be read. */
+void snapshot_fetched(uint64_t start, uint64_t end);
 /** [start, end) is about to be unmapped, mapped anew, or made what it was when it was mapped. */
 void snapshot_before_discard(uint64_t start, uint64_t end);
 /** The time in which snapshots are not forgotten; 0: there are none. A private mapping made in this era holds what it held when it was made

@@ -343,7 +343,7 @@ void worker_contents_release(struct worker_contents *c);
 /** From now on the pages of the ranges (private anonymous memory that is mapped) hold what `c` says, and what is still to come of an
  * earlier call comes from `c`, too. Holds on to c, as do copies of the worker. */
 struct err *worker_set_absent(struct worker *w, struct worker_contents *c, const struct addr_range *ranges, size_t count) nodiscard;
-/** Gets all that is still to come, and lets go of the contents. */
+/** Gets all that is still to come, and lets go of the contents. Snapshots from before can be of no use any more. */
 struct err *worker_fetch_all(struct worker *w) nodiscard;
 
 struct err *worker_stats(struct worker *w, struct engine_stats *out) nodiscard;

@@ -292,6 +292,7 @@ static void fetch(struct addr_range chunk)
         if (control->fetch_present[i / 64] >> i % 64 & 1)
             memcpy((void *)(uintptr_t)(chunk.start + i * PAGE_SIZE), window + FETCH_AT + i * PAGE_SIZE, PAGE_SIZE);
     }
+    snapshot_fetched(chunk.start, chunk.end);
     restore_protection(chunk.start, chunk.end);
 }
 
@@ -337,6 +338,29 @@ static void withhold_absent(uint64_t start, uint64_t end)
         sys_mprotect(r.start, r.end - r.start, 0);
 }
 
+/* Makes memory absent. False: there is no room in the table. */
+static bool leave_out(uint64_t start, uint64_t end)
+{
+    engine_memory_changed(start, end - start);
+    engine_filter_prot(start, end - start, 0);
+    sys_call6(28, start, end - start, 4, 0, 0, 0); // madvise(MADV_DONTNEED): what a copy's original had
+    if (!absent_add(start, end))
+        return false;
+    withhold_absent(start, end);
+    return true;
+}
+
+bool snapshot_host_absent(uint64_t addr)
+{
+    struct addr_range r;
+    return absent_next(addr, addr + PAGE_SIZE, &r);
+}
+
+bool snapshot_host_withhold(uint64_t addr)
+{
+    return leave_out(addr, addr + PAGE_SIZE);
+}
+
 static int64_t do_absent(const struct wire_command *c)
 {
     const struct addr_range *r = (const struct addr_range *)(void *)window;
@@ -346,12 +370,8 @@ static int64_t do_absent(const struct wire_command *c)
         uint64_t start = r[i].start, end = r[i].end;
         if (!foreign(start, end) || (start | end) & PAGE_MASK)
             return 22;
-        engine_memory_changed(start, end - start);
-        engine_filter_prot(start, end - start, 0);
-        sys_call6(28, start, end - start, 4, 0, 0, 0); // madvise(MADV_DONTNEED): what a copy's original had
-        if (!absent_add(start, end))
+        if (!leave_out(start, end))
             return 12;
-        withhold_absent(start, end);
     }
     return 0;
 }

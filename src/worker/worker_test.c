@@ -345,14 +345,19 @@ TEST(a_snapshot_keeps_absent_memory)
     assert_ok(worker_map(w, RESERVE, RESERVE + RESERVE_LEN, PROT_READ | PROT_WRITE, MAP_KIND_ANON, -1, 0));
     assert_ok(worker_set_absent(w, &n->base, &absent, 1));
     worker_contents_release(&n->base);
+    assert_ok(worker_snapshot_pages(w, &(gaddr){page + 4 * PAGE_SIZE}, 1));
     assert_ok(worker_snapshot_take(w, 0));
+    assert_int_equal(n->reads, 0); // a page is copied when it is there
     assert_ok(worker_write(w, page + 8, &one, sizeof(one)));
+    assert_ok(worker_write(w, page + 4 * PAGE_SIZE + 8, &one, sizeof(one)));
     assert_ok(worker_unmap(w, page + PAGE_SIZE, page + 3 * PAGE_SIZE));
+    assert_ok(worker_dontneed(w, RESERVE + (20 << 20), RESERVE + (20 << 20) + PAGE_SIZE));
     assert_ok(worker_snapshot_restoring(w));
     assert_ok(worker_map(w, page + PAGE_SIZE, page + 3 * PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_KIND_ANON, -1, 0));
     assert_ok(worker_snapshot_restore(w, 0));
     for (gaddr at = page; at < page + 5 * PAGE_SIZE; at += PAGE_SIZE)
         assert_int_equal(word_at(w, at + 8), expected_word(at));
+    assert_int_equal(word_at(w, RESERVE + (20 << 20) + 8), expected_word(RESERVE + (20 << 20)));
     worker_destroy(w);
     assert_int_equal(alive, 0);
 }
