@@ -2,12 +2,12 @@
 #include "cli/cli.h"
 
 #include "base/buf.h"
+#include "base/cpus.h"
 #include "index/build.h"
 #include "pack/pack.h"
 #include "trace/trace.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/stat.h>
@@ -240,18 +240,12 @@ static struct err *run(const struct subcommand *c, const struct arguments *a)
     return c->indexes ? build(dir, a) : NULL;
 }
 
-static unsigned default_shards(void)
-{
-    cpu_set_t cpus;
-    return sched_getaffinity(0, sizeof(cpus), &cpus) == 0 ? (unsigned)CPU_COUNT(&cpus) : 1;
-}
-
 int cmd_build(int argc, char **argv)
 {
     const struct subcommand *c = subcommands;
     while (!str_eq(c->name, argv[0]))
         c++;
-    struct arguments a = {.shards = default_shards(), .level = 3};
+    struct arguments a = {.shards = usable_cpus(), .level = 3};
     const struct argp argp = {NULL, parse, "[TRACE]", c->doc, c->children, NULL, NULL};
     cli_parse(&argp, argc, argv, &a);
     if (a.refused)

@@ -18,6 +18,8 @@
 #include "db/history_int.h"
 #include "db/page_coder.h"
 
+#include "base/cpus.h"
+
 #include <pthread.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -319,7 +321,7 @@ static struct err *decode_slice(struct slice *s)
 {
     sort_wanted(s);
     s->next_job = s->turn = 0;
-    size_t jobs = s->jobs.count - 1, threads = (size_t)sysconf(_SC_NPROCESSORS_ONLN), started = 0;
+    size_t jobs = s->jobs.count - 1, threads = usable_cpus(), started = 0;
     if (threads > MAX_THREADS)
         threads = MAX_THREADS;
     if (threads > jobs / 2)

@@ -9,9 +9,10 @@
  * are processors, which are looked at in order. The first wave is a single segment, for it may be enough, and stretches get longer. */
 #include "query/query_int.h"
 
+#include "base/cpus.h"
+
 #include <errno.h>
 #include <time.h>
-#include <unistd.h>
 
 enum { LONGEST_BLOCK = 64 * 15 };
 /* Segments. To run through one costs much less than to open one. */
@@ -552,8 +553,8 @@ static struct err *run_wave(struct waves *v, const struct hooking *like, size_t 
 static size_t processors(void)
 {
     enum { MOST = 16 };
-    long n = sysconf(_SC_NPROCESSORS_ONLN);
-    return n < 1 ? 1 : n > MOST ? MOST : (size_t)n;
+    unsigned n = usable_cpus();
+    return n > MOST ? MOST : n;
 }
 
 static bool visit_stretch(void *ctx, struct stretch_run *s)
