@@ -9,6 +9,7 @@
 #include "worker/calls.h"
 #include "worker/code.h"
 #include "worker/evex.h"
+#include "worker/far.h"
 #include "worker/insn.h"
 #include "worker/marks.h"
 #include "worker/scatter.h"
@@ -462,6 +463,28 @@ static bool write_segment_base(struct run *run, unsigned insn_len)
     return false;
 }
 
+/* Carries out a far branch at run->pc. Returns true if the run is over. */
+static bool go_far(struct run *run)
+{
+    uint64_t address = 0;
+    switch (far_branch(state, &run->pc, &address)) {
+    case FAR_DONE:
+        run->icount++;
+        if (run->request->mode == ENGINE_INDEX)
+            calls_returned(run->task->calls, state->regs[RSP] - 8);
+        return false;
+    case FAR_FAULTS:
+        run->result->reason = STOP_FAULT;
+        run->result->signo = 11;
+        run->result->si_code = engine_host_prot(address) < 0 ? 1 : 2; // SEGV_MAPERR, SEGV_ACCERR
+        run->result->fault_addr = address;
+        return true;
+    default:
+        run->result->reason = STOP_UNSUPPORTED;
+        return true;
+    }
+}
+
 /* What to do about exit x. Returns true if the run is over. */
 static bool handle_exit(struct run *run, uint32_t idx)
 {
@@ -504,6 +527,8 @@ static bool handle_exit(struct run *run, uint32_t idx)
             engine_host_begun(&code.blocks[x->block].info, 1);
         if (x->stop == STOP_TRAP && x->trap == TRAP_SEGMENT_BASE)
             return write_segment_base(run, x->insn_len);
+        if (x->stop == STOP_TRAP && x->trap == TRAP_FAR)
+            return go_far(run);
         run->result->reason = x->stop;
         run->result->trap = x->trap;
         run->result->insn_len = x->insn_len;

@@ -69,7 +69,8 @@ enum stop_reason {
 };
 
 enum trap_insn { TRAP_RDTSC, TRAP_RDTSCP, TRAP_CPUID, TRAP_XGETBV, TRAP_RDRAND, TRAP_RDSEED, TRAP_RDPID, TRAP_LSL, TRAP_OTHER,
-                 TRAP_SEGMENT_BASE /* wrfsbase, wrgsbase: never seen outside of the engine, which carries it out */ };
+                 // never seen outside of the engine, which carries these out:
+                 TRAP_SEGMENT_BASE /* wrfsbase, wrgsbase */, TRAP_FAR /* far.h */ };
 
 struct engine_request {
     enum engine_mode mode;

@@ -650,6 +650,84 @@ TEST(the_x87_instruction_that_raised_an_exception_is_known_when_the_next_one_fau
     }
 }
 
+/* A far return, an IRET that sets flags and RSP, and a far jump, to code below 4 GiB. RDI: where; RAX: 3 if all of them happened. */
+void far_guest(void);
+__asm__(".text\n"
+        ".type far_guest, @function\n"
+        "far_guest:\n"
+        "    xor %eax, %eax\n"
+        "    push $0x33\n"
+        "    lea 1f(%rip), %rdx\n"
+        "    push %rdx\n"
+        "    lretq\n"
+        "    ud2\n"
+        "1:  inc %eax\n"
+        "    mov %rsp, %rcx\n"
+        "    push $0x2b\n"
+        "    push %rcx\n"
+        "    push $0xad5\n" // with CF, PF, AF, ZF, SF, OF
+        "    push $0x33\n"
+        "    lea 2f(%rip), %rdx\n"
+        "    push %rdx\n"
+        "    iretq\n"
+        "    ud2\n"
+        "2:  pushf\n"
+        "    pop %rsi\n"
+        "    sub %rsp, %rcx\n"
+        "    inc %eax\n"
+        "    movabs $0x3300000000, %rdx\n"
+        "    or %rdi, %rdx\n"
+        "    mov %rdx, -8(%rsp)\n"
+        "    ljmp *-8(%rsp)\n"
+        "    ud2\n");
+
+TEST(far_branches_within_the_code_segment_are_made)
+{
+    uint8_t *low = mmap(NULL, PAGE_SIZE, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
+    assert_true(low != MAP_FAILED);
+    memcpy(low, "\xff\xc0\xc3", 3); // inc eax; ret
+    read_maps();
+    for (int mode = 0; mode < ENGINE_MODES; mode++) {
+        for (uint64_t piece = 1; piece <= 1000; piece *= 1000) {
+            prepare(far_guest, (uint64_t)(uintptr_t)low, 0, 0, 0);
+            struct engine_result r;
+            uint64_t icount = 0;
+            do {
+                r = go(mode, piece);
+                icount += r.icount;
+            } while (r.reason == STOP_LIMIT);
+            assert_int_equal(r.reason, STOP_SYSCALL);
+            assert_int_equal(icount, 24);
+            assert_int_equal(task.regs.r[UREG_RAX], 3);
+            assert_int_equal(task.regs.r[UREG_RCX], 0);
+            assert_int_equal(task.regs.r[UREG_RSI], 0xad7);
+        }
+    }
+    munmap(low, PAGE_SIZE);
+}
+
+TEST(a_far_branch_that_cannot_be_made_changes_nothing)
+{
+    static const struct {
+        uint8_t code[16];
+        enum stop_reason reason;
+    } cases[] = {
+        {"\x6a\x23\x6a\x00\x48\xcb", STOP_UNSUPPORTED},     // push 0x23: 32-bit code; push 0; lretq
+        {"\x6a\x33\x6a\x00\x31\xe4\x48\xcb", STOP_FAULT}, // xor esp, esp; lretq
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        put_code(64 * i, cases[i].code, sizeof(cases[i].code));
+        prepare(code + 64 * i, 0, 0, 0, 0);
+        struct engine_result r = go(ENGINE_COUNT, UINT64_MAX);
+        assert_int_equal(r.reason, cases[i].reason);
+        assert_int_equal(r.icount, 2 + i);
+        assert_true(task.regs.r[UREG_RIP] == (uint64_t)(uintptr_t)code + 64 * i + 4 + 2 * i);
+        assert_int_equal(r.fault_addr, 0);
+        if (r.reason == STOP_FAULT)
+            assert_int_equal(r.si_code, 1);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -665,6 +743,8 @@ int main(void)
         t(the_stack_of_calls_is_what_has_not_returned),
         t(calls_that_longjmp_left_are_not_on_the_stack),
         t(a_match_is_found_within_a_repeated_string_instruction),
+        t(far_branches_within_the_code_segment_are_made),
+        t(a_far_branch_that_cannot_be_made_changes_nothing),
         t(the_x87_unit_shows_the_programs_own_last_instruction),
         t(the_x87_instruction_that_raised_an_exception_is_known_when_the_next_one_faults),
         t(what_the_x87_unit_did_last_is_in_images_until_it_is_cleared),

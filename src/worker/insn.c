@@ -2,6 +2,7 @@
 
 #include "worker/emit.h"
 #include "worker/evex.h"
+#include "worker/far.h"
 
 enum { SIGILL_NO = 4, SIGTRAP_NO = 5, SIGSEGV_NO = 11, CODE_KERNEL = 0x80, CODE_ILLOPN = 2, CODE_MAPERR = 1,
        CODE_ACCERR = 2 };
@@ -91,6 +92,21 @@ int64_t popped_before(const struct insn *in, const ZydisDecodedOperand *op)
     if (in->z.mnemonic != ZYDIS_MNEMONIC_POP || gpr_number(op->mem.base) != RSP)
         return 0;
     return in->z.operand_width == 16 ? 2 : 8;
+}
+
+uint64_t memory_address(const struct engine_state *s, const struct insn *in, const ZydisDecodedOperand *op)
+{
+    unsigned base = gpr_number(op->mem.base), index = gpr_number(op->mem.index);
+    uint64_t address = (uint64_t)displacement(op);
+    if (op->mem.base == ZYDIS_REGISTER_RIP || op->mem.base == ZYDIS_REGISTER_EIP)
+        address = rip_address(in, op);
+    if (base != NO_REG)
+        address += s->regs[base];
+    if (index != NO_REG)
+        address += s->regs[index] * op->mem.scale;
+    if (in->z.address_width == 32)
+        address = (uint32_t)address;
+    return address + (op->mem.segment == ZYDIS_REGISTER_FS ? s->fs_base : op->mem.segment == ZYDIS_REGISTER_GS ? s->gs_base : 0);
 }
 
 int64_t displacement(const ZydisDecodedOperand *op)
@@ -424,6 +440,10 @@ static struct stop_rule rule_for(const struct insn *in)
     bool branch = in->z.meta.category == ZYDIS_CATEGORY_COND_BR || in->z.meta.category == ZYDIS_CATEGORY_UNCOND_BR ||
                   in->z.meta.category == ZYDIS_CATEGORY_CALL || in->z.meta.category == ZYDIS_CATEGORY_RET;
     bool near = in->z.meta.branch_type == ZYDIS_BRANCH_TYPE_SHORT || in->z.meta.branch_type == ZYDIS_BRANCH_TYPE_NEAR;
+    if (is_far_branch(in)) {
+        rule.trap = TRAP_FAR;
+        return rule;
+    }
     rule.reason = STOP_UNSUPPORTED;
     if ((branch && (!near || in->z.operand_width == 16)) || in->z.mnemonic == ZYDIS_MNEMONIC_IRETQ ||
         in->z.mnemonic == ZYDIS_MNEMONIC_IRETD || in->z.mnemonic == ZYDIS_MNEMONIC_IRET)

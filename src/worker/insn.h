@@ -41,6 +41,8 @@ const ZydisDecodedOperand *memory_operand(const struct insn *in, bool written);
 const ZydisDecodedOperand *segment_operand(const struct insn *in);
 const ZydisDecodedOperand *rip_operand(const struct insn *in);
 uint64_t rip_address(const struct insn *in, const ZydisDecodedOperand *op);
+/** Where the operand is, all guest registers being in the state page. */
+uint64_t memory_address(const struct engine_state *s, const struct insn *in, const ZydisDecodedOperand *op);
 int64_t displacement(const ZydisDecodedOperand *op);
 /** Is the address all in registers and displacement, not relative to RIP or cut to 32 bits? */
 bool is_plain_address(const struct insn *in, const ZydisDecodedOperand *op);

@@ -130,21 +130,6 @@ void x87_emit_note(struct block_maker *m, unsigned idx)
 
 /* --- showing and loading --- */
 
-static uint64_t address_of(const struct engine_state *s, const struct insn *in, const ZydisDecodedOperand *op)
-{
-    unsigned base = gpr_number(op->mem.base), index = gpr_number(op->mem.index);
-    uint64_t address = (uint64_t)displacement(op);
-    if (op->mem.base == ZYDIS_REGISTER_RIP || op->mem.base == ZYDIS_REGISTER_EIP)
-        address = rip_address(in, op);
-    if (base != NO_REG)
-        address += s->regs[base];
-    if (index != NO_REG)
-        address += s->regs[index] * op->mem.scale;
-    if (in->z.address_width == 32)
-        address = (uint32_t)address;
-    return address + (op->mem.segment == ZYDIS_REGISTER_FS ? s->fs_base : op->mem.segment == ZYDIS_REGISTER_GS ? s->gs_base : 0);
-}
-
 static uint64_t load(const uint8_t *p, unsigned len)
 {
     uint64_t v = 0;
@@ -308,8 +293,8 @@ void x87_executed(struct engine_state *s, uint64_t next, unsigned len)
     insn_decode(next - len, &in, &ignored);
     const ZydisDecodedOperand *op = memory_operand(&in, false);
     if (op && x87_effect_of(&in) == X87_SHOWS)
-        show(s, &in, address_of(s, &in, op));
+        show(s, &in, memory_address(s, &in, op));
     else if (op)
-        take(s, &in, address_of(s, &in, op));
+        take(s, &in, memory_address(s, &in, op));
     vectors_load();
 }
