@@ -2,6 +2,8 @@
  * nothing else of this machine. gdb reads symbols from them when its sysroot is "target:". */
 #include "gdbstub/stub_int.h"
 
+#include "gdbstub/hex.h"
+
 #include <sys/stat.h>
 
 /* Numbers of the protocol's own (E.13.6 Errno Values). */
@@ -22,7 +24,7 @@ static int *file_of(struct gdb_stub *s, uint64_t number)
 static void open_file(struct gdb_stub *s, const char *args)
 {
     cleanup(buf_deinit) struct buf name = {0};
-    read_hex_bytes(args, &name);
+    hex_read_bytes(args, &name);
     int fd, slot = 0;
     while (slot < MOST_FILES && s->files[slot] >= 0)
         slot++;

@@ -2,6 +2,8 @@
  * Each packet is acknowledged by + or -, until both sides agree not to (E.1 Overview, E.4.1). */
 #include "gdbstub/packet.h"
 
+#include "gdbstub/hex.h"
+
 #include <errno.h>
 #include <pthread.h>
 #include <sys/socket.h>
@@ -75,11 +77,6 @@ struct reading {
     bool escaped;
 };
 
-static int hex_digit(uint8_t c)
-{
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
 static bool finish_packet(struct packet_link *l, struct reading *r)
 {
     bool good = r->sum == r->told;
@@ -119,7 +116,7 @@ static bool take_byte(struct packet_link *l, struct reading *r, uint8_t c)
         return r->contents.len <= MAX_PACKET;
     case SUM1:
     case SUM2: {
-        int digit = hex_digit(c);
+        int digit = hex_digit((char)c);
         if (digit < 0)
             return false;
         r->told = (uint8_t)(r->told << 4 | digit);

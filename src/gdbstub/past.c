@@ -1,5 +1,6 @@
 #include "gdbstub/past.h"
 
+#include "gdbstub/hex.h"
 #include "gdbstub/registers.h"
 #include "query/query.h"
 
@@ -181,18 +182,6 @@ struct moment past_process_end(const struct past *p, uint32_t process)
 
 /* --- state --- */
 
-static int digit_of(char c)
-{
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-/* Appends what a string of hex digits tells. */
-static void add_hex(struct buf *out, const char *text)
-{
-    for (; text && digit_of(text[0]) >= 0 && digit_of(text[1]) >= 0; text += 2)
-        buf_u8(out, (uint8_t)(digit_of(text[0]) << 4 | digit_of(text[1])));
-}
-
 struct err *past_registers(struct past *p, struct moment m, uint32_t task, struct buf *out)
 {
     cleanup(decref) json_t *rows = NULL;
@@ -210,7 +199,7 @@ struct err *past_registers(struct past *p, struct moment m, uint32_t task, struc
             memcpy(k->value, &v, sizeof(v));
         } else {
             cleanup(buf_deinit) struct buf bytes = {0};
-            add_hex(&bytes, value);
+            hex_read_bytes(value ? value : "", &bytes);
             k->len = bytes.len < sizeof(k->value) ? bytes.len : sizeof(k->value);
             if (k->len)
                 memcpy(k->value, bytes.data, k->len);
@@ -227,7 +216,8 @@ struct err *past_memory(struct past *p, struct moment m, uint32_t task, gaddr ad
     TRY(ask(p, "memory", json_pack("{so, so, sI}", "focus", focus_json(m, task), "address", hex_json(addr), "length", (json_int_t)len), &rows));
     const json_t *row = json_array_get(rows, 0);
     cleanup(buf_deinit) struct buf bytes = {0};
-    add_hex(&bytes, json_string_value(json_object_get(row, "bytes")));
+    const char *text = json_string_value(json_object_get(row, "bytes"));
+    hex_read_bytes(text ? text : "", &bytes);
     // Up to the first hole.
     size_t good = bytes.len;
     const json_t *hole = json_array_get(json_array_get(json_object_get(row, "unmapped"), 0), 0);

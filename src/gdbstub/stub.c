@@ -3,6 +3,7 @@
  * the moment where it stands, so that nothing is kept here but that moment and its breakpoints. */
 #include "gdbstub/stub_int.h"
 
+#include "gdbstub/hex.h"
 #include "gdbstub/registers.h"
 
 #include <errno.h>
@@ -12,34 +13,16 @@ enum { REGISTER_RBP = 6, REGISTER_RSP = 7, REGISTER_RIP = 16, REGISTER_ORIG_RAX 
 
 /* --- numbers --- */
 
-static int digit_of(char c)
-{
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
 bool read_hex(const char **text, uint64_t *out)
 {
     const char *p = *text;
     uint64_t v = 0;
-    for (; digit_of(*p) >= 0; p++)
-        v = v << 4 | (unsigned)digit_of(*p);
+    for (; hex_digit(*p) >= 0; p++)
+        v = v << 4 | (unsigned)hex_digit(*p);
     bool any = p != *text;
     *text = p;
     *out = v;
     return any;
-}
-
-void read_hex_bytes(const char *text, struct buf *out)
-{
-    for (; digit_of(text[0]) >= 0 && digit_of(text[1]) >= 0; text += 2)
-        buf_u8(out, (uint8_t)(digit_of(text[0]) << 4 | digit_of(text[1])));
-    buf_cstr(out);
-}
-
-static void add_hex_bytes(struct buf *out, const void *data, size_t len)
-{
-    for (size_t i = 0; i < len; i++)
-        buf_printf(out, "%02x", ((const uint8_t *)data)[i]);
 }
 
 /* --- answers --- */
@@ -171,7 +154,7 @@ static void send_stop(struct gdb_stub *s)
     case STOP_EXEC:
         s->told_exec = past_exec_at(&s->past, s->process, s->now);
         buf_str(out, "exec:");
-        add_hex_bytes(out, s->told_exec->exe, strlen(s->told_exec->exe));
+        hex_add_bytes(out, s->told_exec->exe, strlen(s->told_exec->exe));
         buf_str(out, ";");
         break;
     default:
@@ -218,7 +201,7 @@ static void run(struct gdb_stub *s, const struct resume *r)
         cleanup(buf_deinit) struct buf text = {0}, packet = {0};
         buf_printf(&text, "%s\n", err_message(e));
         buf_str(&packet, "O");
-        add_hex_bytes(&packet, text.data, text.len);
+        hex_add_bytes(&packet, text.data, text.len);
         packet_send(s->link, buf_cstr(&packet));
         err_free(e);
         s->why = STOP_PLAIN;
@@ -314,7 +297,7 @@ static void handle_thread_name(struct gdb_stub *s, const char *args)
     struct buf *out = &s->answer;
     out->len = 0;
     if (t && t->name)
-        add_hex_bytes(out, t->name, strlen(t->name));
+        hex_add_bytes(out, t->name, strlen(t->name));
     packet_send(s->link, buf_cstr(out));
 }
 
@@ -424,7 +407,7 @@ static void handle_memory(struct gdb_stub *s, const char *args)
         return;
     }
     s->answer.len = 0;
-    add_hex_bytes(&s->answer, bytes.data, bytes.len);
+    hex_add_bytes(&s->answer, bytes.data, bytes.len);
     packet_send(s->link, buf_cstr(&s->answer));
 }
 
@@ -559,7 +542,7 @@ static void handle_run(struct gdb_stub *s, const char *args)
     struct err *e = NULL;
     if (argument) {
         cleanup(buf_deinit) struct buf text = {0};
-        read_hex_bytes(argument + 1, &text);
+        hex_read_bytes(argument + 1, &text);
         if (!read_moment(buf_cstr(&text), &m))
             e = err_new(ERR_USAGE, "a moment is EVENT or EVENT+INSTRUCTIONS");
     }
@@ -583,7 +566,7 @@ static void handle_run(struct gdb_stub *s, const char *args)
 static void handle_monitor(struct gdb_stub *s, const char *args)
 {
     cleanup(buf_deinit) struct buf command = {0}, text = {0};
-    read_hex_bytes(args, &command);
+    hex_read_bytes(args, &command);
     if (str_eq(buf_cstr(&command), "when")) {
         const struct past_task *t = past_task(&s->past, s->task);
         buf_printf(&text, "%llu+%llu, task %d\n", (unsigned long long)s->now.event, (unsigned long long)s->now.icount, t ? t->tid : 0);
@@ -591,7 +574,7 @@ static void handle_monitor(struct gdb_stub *s, const char *args)
         buf_str(&text, "monitor when: tells the moment, as EVENT+INSTRUCTIONS. run EVENT+INSTRUCTIONS goes to one.\n");
     }
     s->answer.len = 0;
-    add_hex_bytes(&s->answer, text.data, text.len);
+    hex_add_bytes(&s->answer, text.data, text.len);
     packet_send(s->link, buf_cstr(&s->answer));
 }
 

@@ -77,8 +77,6 @@ void close_files(struct gdb_stub *s);
 
 /* Numbers of the protocol: hexadecimal without prefix. Leaves *text behind them. False: there is none. */
 bool read_hex(const char **text, uint64_t *out) nodiscard;
-/** Bytes as pairs of digits, up to anything else; a NUL is put behind. */
-void read_hex_bytes(const char *text, struct buf *out);
 int gdb_signal(int linux_number);
 int linux_signal(int gdb_number);
 
