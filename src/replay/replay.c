@@ -76,15 +76,15 @@ struct err *replay_open(struct trace *t, struct replay **out)
     return replay_begin(t, (struct trace_position){0}, out);
 }
 
-static void close_replay(struct replay *r, bool kill)
+void replay_close(struct replay *r)
 {
     if (!r)
         return;
     while (r->tasks.count)
         task_destroy(r, r->tasks.items[0]);
     vec_each (s, &r->spaces)
-        space_free(r, *s, kill);
-    snapshots_free(r, kill);
+        space_free(r, *s);
+    snapshots_free(r);
     vec_each (o, &r->objects)
         object_free(*o);
     trace_cursor_close(r->cursor);
@@ -98,16 +98,6 @@ static void close_replay(struct replay *r, bool kill)
     vec_deinit(&r->watches);
     vec_deinit(&r->outside);
     free(r);
-}
-
-void replay_close(struct replay *r)
-{
-    close_replay(r, true);
-}
-
-void replay_disown(struct replay *r)
-{
-    close_replay(r, false);
 }
 
 struct moment replay_now(const struct replay *r)

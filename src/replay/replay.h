@@ -40,8 +40,6 @@ struct mapping {
 struct err *replay_open(struct trace *t, struct replay **out) nodiscard;
 void replay_close(struct replay *r);
 DEFINE_CLEANUP(struct replay *, replay_close)
-/** Frees the handle without ending the workers: a process forked from this one owns them now. NULL is fine. */
-void replay_disown(struct replay *r);
 
 struct moment replay_now(const struct replay *r);
 /** True when the last event has been applied. */

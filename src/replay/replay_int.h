@@ -135,7 +135,7 @@ struct replay {
 /* space.c: mapping tables, memory of spaces, shared objects */
 struct space *space_create(struct replay *r, uint32_t parent);
 struct err *space_end(struct replay *r, struct space *s) nodiscard;
-void space_free(struct replay *r, struct space *s, bool kill);
+void space_free(struct replay *r, struct space *s);
 struct space *space_by_uid(struct replay *r, uint32_t uid);
 const struct mapping *space_mapping_at(const struct space *s, gaddr addr);
 struct err *space_map_record(struct replay *r, struct space *s, const struct trace_mmap *m, uint64_t delta,
@@ -177,7 +177,7 @@ struct err *replay_begin(struct trace *t, struct trace_position position, struct
 struct err *replay_peek(struct replay *r) nodiscard;
 
 /* snapshot.c */
-void snapshots_free(struct replay *r, bool kill);
+void snapshots_free(struct replay *r);
 /** Takes a space off the list that has no tasks any more. It is freed, or parked if a snapshot has it. */
 struct err *space_retire(struct replay *r, struct space *s) nodiscard;
 /** Makes the worker of s, which maps what the table `have` says, map what `want` says, where they differ. What was mapped anew is added to

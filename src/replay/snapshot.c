@@ -49,10 +49,10 @@ static void free_snapshot(struct replay *r, struct replay_snapshot *s)
     free(s);
 }
 
-void snapshots_free(struct replay *r, bool kill)
+void snapshots_free(struct replay *r)
 {
     vec_each (s, &r->parked)
-        space_free(r, *s, kill);
+        space_free(r, *s);
     vec_deinit(&r->parked);
     for (unsigned i = 0; i < WORKER_SNAPSHOTS; i++) {
         free_snapshot(r, r->snapshots[i]);
@@ -111,7 +111,7 @@ struct err *space_retire(struct replay *r, struct space *s)
         in_snapshot |= r->snapshots[i] && find_saved(r->snapshots[i], s->id);
     take_off(r, s);
     if (!in_snapshot || r->snapshots_broken) {
-        space_free(r, s, true);
+        space_free(r, s);
         return NULL;
     }
     vec_push(&r->parked, s);

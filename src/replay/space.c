@@ -196,12 +196,9 @@ struct space *space_create(struct replay *r, uint32_t parent)
     return s;
 }
 
-void space_free(struct replay *r, struct space *s, bool kill)
+void space_free(struct replay *r, struct space *s)
 {
-    if (kill)
-        worker_destroy(s->worker);
-    else
-        worker_disown(s->worker);
+    worker_destroy(s->worker);
     vec_each (m, &s->maps) {
         if (m->object)
             object_release(r, m->object);

@@ -11,7 +11,6 @@
 #include <fcntl.h>
 #include <linux/futex.h>
 #include <poll.h>
-#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -47,12 +46,10 @@ struct ahead {
     struct wire_reply last;
 };
 
-/* A worker lives as long as somebody holds the write end of its lifeline: the process that made it, or one forked from that
- * (worker_disown). It is a child of the process in which the first worker of its line was created, whoever owns it. */
+/* A worker is a child of the process that made it, as are its copies, and lives as long as that holds the write end of its lifeline. */
 struct worker {
     int pid, socket;
     int lifeline;    /* write end of a pipe */
-    int parent;      /* the process whose child it is */
     uint8_t *window; /* SHARED_LEN bytes shared with the worker */
     uint32_t posted; /* number of the last command */
     uint32_t queued; /* bytes in the queue */
@@ -64,44 +61,9 @@ struct worker {
     struct worker_contents *contents; /* of its absent memory; NULL: there is none */
     struct err *unread;               /* why they could not be read; the worker waits for ever, then */
     bool dead;
-    bool reaped;     /* guarded by children_lock, as are status and next */
+    bool reaped;
     int status;
-    struct worker *next;
 };
-
-static pthread_mutex_t children_lock = PTHREAD_MUTEX_INITIALIZER;
-static struct worker *children; /* handles of this process */
-static bool strays;             /* there are children without a handle here */
-
-static void adopt(struct worker *w)
-{
-    pthread_mutex_lock(&children_lock);
-    w->next = children;
-    children = w;
-    pthread_mutex_unlock(&children_lock);
-}
-
-static void reap_locked(void)
-{
-    int pid, status;
-    while ((pid = waitpid(-1, &status, __WCLONE | WNOHANG)) > 0) {
-        for (struct worker *w = children; w; w = w->next) {
-            if (w->pid == pid && w->parent == getpid()) {
-                w->reaped = true;
-                w->status = status;
-            }
-        }
-    }
-}
-
-/* Collects what is left of workers that other processes own. */
-static void reap_strays(void)
-{
-    pthread_mutex_lock(&children_lock);
-    if (strays)
-        reap_locked();
-    pthread_mutex_unlock(&children_lock);
-}
 
 /* --- choosing addresses --- */
 
@@ -360,7 +322,6 @@ struct err *worker_create(const struct addr_range *used, size_t used_count, stru
         return e;
     }
     cleanup(closep) int life_theirs = life[0], life_ours = life[1];
-    reap_strays();
     boot.socket = theirs;
     boot.lifeline = life_theirs;
     boot.layout.shadow_fd = shadow_fd;
@@ -381,9 +342,8 @@ struct err *worker_create(const struct addr_range *used, size_t used_count, stru
     }
     let_go(life_theirs, pid, ours);
     struct worker *w = xnew(struct worker);
-    *w = (struct worker){.pid = pid, .socket = steal_fd(&ours), .lifeline = steal_fd(&life_ours), .parent = getpid(),
+    *w = (struct worker){.pid = pid, .socket = steal_fd(&ours), .lifeline = steal_fd(&life_ours),
                          .window = window};
-    adopt(w);
     *out = w;
     return NULL;
 }
@@ -404,14 +364,6 @@ static void hold_contents(struct worker *w, struct worker_contents *c)
 
 static void release(struct worker *w)
 {
-    pthread_mutex_lock(&children_lock);
-    for (struct worker **at = &children; *at; at = &(*at)->next) {
-        if (*at == w) {
-            *at = w->next;
-            break;
-        }
-    }
-    pthread_mutex_unlock(&children_lock);
     close(w->socket);
     close(w->lifeline);
     munmap(w->window, SHARED_LEN);
@@ -423,29 +375,15 @@ static void release(struct worker *w)
     free(w);
 }
 
-void worker_disown(struct worker *w)
-{
-    if (!w)
-        return;
-    if (w->parent == getpid())
-        strays = true;
-    release(w);
-    reap_strays();
-}
-
 void worker_destroy(struct worker *w)
 {
     if (!w)
         return;
-    pthread_mutex_lock(&children_lock);
-    bool ours = w->parent == getpid() && !w->reaped;
-    if (ours)
+    if (!w->reaped)
         kill(w->pid, SIGKILL);
-    pthread_mutex_unlock(&children_lock);
-    while (ours && waitpid(w->pid, NULL, __WALL) < 0 && errno == EINTR) {
+    while (!w->reaped && waitpid(w->pid, NULL, __WALL) < 0 && errno == EINTR) {
     }
-    release(w); // which ends it if it is another process's child
-    reap_strays();
+    release(w);
 }
 
 uint64_t worker_memory(const struct worker *w)
@@ -475,13 +413,10 @@ static struct err *died(struct worker *w)
     memcpy(words, w->window, sizeof(words) - 1);
     words[sizeof(words) - 1] = 0;
     bool told = false;
-    for (int i = 0; i < 100 && w->parent == getpid() && !w->reaped; i++) {
+    for (int i = 0; i < 100 && !w->reaped; i++) {
         if (i)
             usleep(1000);
-        pthread_mutex_lock(&children_lock);
-        if (!w->reaped && waitpid(w->pid, &w->status, __WALL | WNOHANG) == w->pid)
-            w->reaped = true;
-        pthread_mutex_unlock(&children_lock);
+        w->reaped = waitpid(w->pid, &w->status, __WALL | WNOHANG) == w->pid;
     }
     if (!w->reaped)
         return err_new(ERR_OS, "worker died: it closed its socket");
@@ -686,7 +621,6 @@ struct err *worker_fork(struct worker *w, struct worker **out)
     uint8_t *window;
     TRY(make_window(&window_fd, &window));
     cleanup(closep) int window_guard = window_fd;
-    reap_strays();
     struct wire_command c = {.op = WIRE_GET_REGS}; // what is queued, and its descriptors, come first
     struct wire_reply reply;
     int fds[4] = {theirs, window_fd, life_theirs, shadow_fd};
@@ -705,9 +639,8 @@ struct err *worker_fork(struct worker *w, struct worker **out)
     let_go(life_theirs, (int)reply.value, ours);
     struct worker *copy = xnew(struct worker);
     *copy = (struct worker){.pid = (int)reply.value, .socket = steal_fd(&ours), .lifeline = steal_fd(&life_ours),
-                            .parent = w->parent, .window = window};
+                            .window = window};
     hold_contents(copy, w->contents);
-    adopt(copy);
     *out = copy;
     return NULL;
 }
@@ -736,7 +669,6 @@ struct err *worker_set_isa(struct worker *w, const struct engine_isa *isa)
 
 struct err *worker_set_absent(struct worker *w, struct worker_contents *c, const struct addr_range *ranges, size_t count)
 {
-    hold_contents(w, c);
     while (count) {
         size_t n = count < WINDOW_LEN / sizeof(*ranges) ? count : WINDOW_LEN / sizeof(*ranges);
         memcpy(w->window, ranges, n * sizeof(*ranges));
@@ -747,6 +679,7 @@ struct err *worker_set_absent(struct worker *w, struct worker_contents *c, const
         ranges += n;
         count -= n;
     }
+    hold_contents(w, c); // not before: what was queued may have touched what is absent by an earlier call
     return NULL;
 }
 

@@ -27,8 +27,6 @@ struct err *worker_create(const struct addr_range *used, size_t used_count, stru
 /** Ends the process and frees. NULL is fine. */
 void worker_destroy(struct worker *w);
 DEFINE_CLEANUP(struct worker *, worker_destroy)
-/** Frees the handle without ending the process: another process (forked from this one) owns it now. NULL is fine. */
-void worker_disown(struct worker *w);
 /** Copies the worker with all of its memory (copy on write; MAP_SHARED memory stays shared), tasks and translations. */
 struct err *worker_fork(struct worker *w, struct worker **out) nodiscard;
 

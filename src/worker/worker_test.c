@@ -1410,35 +1410,6 @@ TEST(a_worker_outlives_the_thread_that_created_it)
     worker_destroy(w);
 }
 
-TEST(a_worker_can_be_handed_to_a_forked_process)
-{
-    struct worker *w = with_program(count_down, sizeof(count_down));
-    int pid = worker_pid(w), status, forked = 0;
-    int ends[2];
-    assert_int_equal(pipe(ends), 0);
-    int heir = fork();
-    if (heir == 0) {
-        struct worker *copy;
-        struct regs r = at_start();
-        usleep(20000);
-        bool good = run(w, ENGINE_COUNT, &r, UINT64_MAX, NULL).icount == 2001;
-        assert_ok(worker_fork(w, &copy));
-        good &= run(copy, ENGINE_COUNT, &r, UINT64_MAX, NULL).icount == 2001;
-        forked = worker_pid(copy);
-        good &= write(ends[1], &forked, sizeof(forked)) == sizeof(forked);
-        worker_destroy(w);
-        _exit(good ? 0 : 1); // without destroying the copy
-    }
-    worker_disown(w);
-    waitpid(heir, &status, 0);
-    assert_int_equal(status, 0);
-    assert_int_equal(read(ends[0], &forked, sizeof(forked)), sizeof(forked));
-    assert_true(gone(pid));
-    assert_true(gone(forked));
-    close(ends[0]);
-    close(ends[1]);
-}
-
 TEST(signals_for_the_coordinator_do_not_reach_its_workers)
 {
     assert_true(setpgid(0, 0) == 0 || getpgrp() == getpid());
@@ -1629,7 +1600,6 @@ int main(int argc, char **argv)
         t(a_worker_that_is_killed_gives_an_error),
         t(no_worker_outlives_its_coordinator),
         t(a_worker_outlives_the_thread_that_created_it),
-        t(a_worker_can_be_handed_to_a_forked_process),
         t(signals_for_the_coordinator_do_not_reach_its_workers),
         t(workers_find_room_among_many_mappings),
         t(the_index_finds_room_among_pages_everywhere),
