@@ -317,16 +317,25 @@ static json_t *event_row(struct query_engine *q, const struct db_event *e)
     return o;
 }
 
+/* Where a run begins for all rows of a piece to be seen. When a replay stands right before an event it has nothing to run until then, and
+ * so does not attempt again what faulted or called the kernel there: it has to come by. */
+static struct moment run_from(const struct query_engine *q, const struct piece *p)
+{
+    bool at_event = p->from.event < q->last_event && p->from.icount == q->event_icount.items[p->from.event + 1];
+    struct moment back = at_event && p->from.icount ? moment_back(q, p->from, 1) : p->from;
+    return history_segment_at(q->history, back) == history_segment_at(q->history, p->from) ? back : p->from;
+}
+
 /* Gives the rows of a piece, nearest first. */
 static struct err *give_piece(struct query_engine *q, uint32_t task, const struct piece *p, const struct window *w, size_t *left)
 {
     bool forward = w->forward;
     cleanup(shown_deinit) struct shown s = {.q = q, .task = task};
-    TRY(stretch_run(q, p->from, p->until, task, true, &s.stretch));
+    TRY(stretch_run(q, run_from(q, p), p->until, task, true, &s.stretch));
     vec_each (st, &s.stretch.steps)
         s.space = st->space;
     for (size_t i = 0; i < s.stretch.steps.count; i++) {
-        if (!s.stretch.steps.items[i].row->end)
+        if (!s.stretch.steps.items[i].row->end && moment_cmp(s.stretch.steps.items[i].at, p->from) >= 0)
             decode_row(&s, i);
     }
     TRY(read_accesses(&s));

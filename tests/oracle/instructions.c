@@ -145,6 +145,18 @@ static void check_row(struct query_engine *q, json_t *row, bool completed)
     json_decref(after);
 }
 
+/* An instruction that ends with an event is also seen from its own moment, where nothing is left to run until the event. */
+static void check_own_moment(struct query_engine *q, json_t *row)
+{
+    json_t *own = ask(q, "instructions", json_pack("{sO, si}", "focus", json_object_get(row, "focus"), "limit", 1));
+    static const char *const keys[] = {"focus", "kind", "pc", "faulted", "registers"}; // memory: bytes of a faulting access come only here
+    for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
+        check(json_equal(json_object_get(row, keys[i]), json_object_get(json_array_get(own, 0), keys[i])) ||
+                  (!json_object_get(row, keys[i]) && !json_object_get(json_array_get(own, 0), keys[i])),
+              "another row from its own moment", row, own);
+    json_decref(own);
+}
+
 static void check_sample(struct query_engine *q, json_t *focus)
 {
     json_t *rows = ask(q, "instructions", json_pack("{sO, si}", "focus", focus, "limit", ROWS));
@@ -163,6 +175,8 @@ static void check_sample(struct query_engine *q, json_t *focus)
         // Right before an event is the instruction that ends with it: a system call or a fault, which is not counted.
         bool before_event = next && !is_instruction(next);
         check(gap == 1 || (before_event && gap == 0), "an instruction is missing", row, next);
+        if (before_event && gap == 0)
+            check_own_moment(q, row);
         check_row(q, row, next && gap == 1 && !json_is_true(json_object_get(row, "faulted")));
     }
     // Backwards from behind the last instruction, or from an event's moment: what lies strictly before.
@@ -206,6 +220,16 @@ int main(int argc, char **argv)
         json_decref(focus);
     }
     json_decref(events);
+    // What faulted is looked at in any case.
+    json_t *signals = ask(q, "signals", json_pack("{si}", "limit", 4)), *row;
+    size_t i;
+    json_array_foreach(signals, i, row)
+    {
+        json_t *instr = json_object_get(moment_json(row), "instr");
+        json_integer_set(instr, json_integer_value(instr) - (json_integer_value(instr) > 0));
+        check_sample(q, json_object_get(row, "focus"));
+    }
+    json_decref(signals);
     printf("%u checks, %u failures\n", checks, failures);
     return failures || !checks ? 1 : 0;
 }
