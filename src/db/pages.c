@@ -22,7 +22,6 @@
 
 #include <pthread.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 enum { SLICE_PAGES = 4096, MAX_THREADS = 8 };
 
