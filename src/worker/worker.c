@@ -342,8 +342,7 @@ struct err *worker_create(const struct addr_range *used, size_t used_count, stru
     }
     let_go(life_theirs, pid, ours);
     struct worker *w = xnew(struct worker);
-    *w = (struct worker){.pid = pid, .socket = steal_fd(&ours), .lifeline = steal_fd(&life_ours),
-                         .window = window};
+    *w = (struct worker){.pid = pid, .socket = steal_fd(&ours), .lifeline = steal_fd(&life_ours), .window = window};
     *out = w;
     return NULL;
 }
@@ -564,7 +563,15 @@ static void *enqueue_if_room(struct worker *w, uint32_t op, uint64_t start, size
     return at + sizeof(q);
 }
 
-/* The same; a full queue is emptied by a command of no effect. */
+/* Has what is queued obeyed, and its descriptors taken, by a command of no effect. */
+static struct err *empty_queue(struct worker *w)
+{
+    struct wire_command c = {.op = WIRE_GET_REGS};
+    struct wire_reply reply;
+    return exchange(w, &c, &reply);
+}
+
+/* The same; a full queue is emptied. */
 static struct err *enqueue(struct worker *w, uint32_t op, uint64_t start, size_t len, void **room_out)
 {
     *room_out = enqueue_if_room(w, op, start, len);
@@ -572,9 +579,7 @@ static struct err *enqueue(struct worker *w, uint32_t op, uint64_t start, size_t
         return NULL;
     if (w->ahead && w->ahead->writing)
         return err_new(ERR_LIMIT, "a worker's script is too long");
-    struct wire_command c = {.op = WIRE_GET_REGS};
-    struct wire_reply reply;
-    TRY(exchange(w, &c, &reply));
+    TRY(empty_queue(w));
     *room_out = enqueue_if_room(w, op, start, len);
     return *room_out ? NULL : err_new(ERR_LIMIT, "%zu bytes for a worker's queue", len);
 }
@@ -593,9 +598,7 @@ static struct err *enqueue_fd(struct worker *w, int fd)
 {
     if (!w->dead && w->queued < QUEUE_LEN / 2 && send_fds(w, &fd, 1))
         return NULL;
-    struct wire_command c = {.op = WIRE_GET_REGS}; // of no effect; but the worker takes what waits in the socket and the queue
-    struct wire_reply reply;
-    TRY(exchange(w, &c, &reply));
+    TRY(empty_queue(w));
     return send_fds(w, &fd, 1) ? NULL : died(w);
 }
 
@@ -621,11 +624,10 @@ struct err *worker_fork(struct worker *w, struct worker **out)
     uint8_t *window;
     TRY(make_window(&window_fd, &window));
     cleanup(closep) int window_guard = window_fd;
-    struct wire_command c = {.op = WIRE_GET_REGS}; // what is queued, and its descriptors, come first
+    struct wire_command c = {.op = WIRE_FORK};
     struct wire_reply reply;
     int fds[4] = {theirs, window_fd, life_theirs, shadow_fd};
-    struct err *e = w->queued ? exchange(w, &c, &reply) : NULL;
-    c.op = WIRE_FORK;
+    struct err *e = w->queued ? empty_queue(w) : NULL; // its descriptors come first
     if (!e)
         e = exchange_fds(w, &c, fds, 4, &reply);
     if (!e && reply.error) {
@@ -638,8 +640,7 @@ struct err *worker_fork(struct worker *w, struct worker **out)
     }
     let_go(life_theirs, (int)reply.value, ours);
     struct worker *copy = xnew(struct worker);
-    *copy = (struct worker){.pid = (int)reply.value, .socket = steal_fd(&ours), .lifeline = steal_fd(&life_ours),
-                            .window = window};
+    *copy = (struct worker){.pid = (int)reply.value, .socket = steal_fd(&ours), .lifeline = steal_fd(&life_ours), .window = window};
     hold_contents(copy, w->contents);
     *out = copy;
     return NULL;

@@ -12,20 +12,11 @@ enum { ERROR_SUMMARY = 0x80, USER_CS = 0x33, USER_SS = 0x2b, OPCODE_MASK = 0x7ff
 
 enum x87_effect x87_effect_of(const struct insn *in)
 {
+    if (kind_of_store(in) == STORE_STATE)
+        return X87_SHOWS;
     switch (in->z.mnemonic) {
     case ZYDIS_MNEMONIC_FNINIT:
         return X87_CLEARS;
-    case ZYDIS_MNEMONIC_FNSTENV:
-    case ZYDIS_MNEMONIC_FNSAVE:
-    case ZYDIS_MNEMONIC_FXSAVE:
-    case ZYDIS_MNEMONIC_FXSAVE64:
-    case ZYDIS_MNEMONIC_XSAVE:
-    case ZYDIS_MNEMONIC_XSAVE64:
-    case ZYDIS_MNEMONIC_XSAVEC:
-    case ZYDIS_MNEMONIC_XSAVEC64:
-    case ZYDIS_MNEMONIC_XSAVEOPT:
-    case ZYDIS_MNEMONIC_XSAVEOPT64:
-        return X87_SHOWS;
     case ZYDIS_MNEMONIC_FLDENV:
     case ZYDIS_MNEMONIC_FRSTOR:
     case ZYDIS_MNEMONIC_FXRSTOR:
