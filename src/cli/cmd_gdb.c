@@ -6,7 +6,6 @@
 #include "query/query.h"
 #include "trace/trace.h"
 
-#include <errno.h>
 #include <stdio.h>
 
 enum { KEY_AT = 256, KEY_TASK, KEY_LISTEN };
@@ -28,12 +27,7 @@ static const struct argp_option options[] = {
 
 static void set_moment(struct arguments *a, const char *arg, struct argp_state *state)
 {
-    char *end;
-    errno = 0;
-    a->o.moment.event = strtoull(arg, &end, 10);
-    if (*end == '+')
-        a->o.moment.icount = strtoull(end + 1, &end, 10);
-    if (!*arg || *end || errno)
+    if (!gdb_read_moment(arg, &a->o.moment))
         argp_error(state, "a moment is EVENT or EVENT+INSTR, not %s", arg);
     a->o.at_first_focus = false;
 }

@@ -29,24 +29,12 @@ static struct err *ask(struct past *p, const char *name, json_t *params, json_t 
     return e;
 }
 
-static json_t *moment_json(struct moment m)
-{
-    return json_pack("{sI, sI}", "event", (json_int_t)m.event, "instr", (json_int_t)m.icount);
-}
-
 static json_t *focus_json(struct moment m, uint32_t task)
 {
-    json_t *f = json_pack("{so}", "moment", moment_json(m));
+    json_t *f = json_pack("{so}", "moment", json_moment(m));
     if (task)
         json_object_set_new(f, "task", json_pack("{si}", "serial", (int)task));
     return f;
-}
-
-static json_t *hex_json(uint64_t v)
-{
-    char text[32];
-    snprintf(text, sizeof(text), "0x%llx", (unsigned long long)v);
-    return json_string(text);
 }
 
 static struct moment moment_of(const json_t *m)
@@ -170,16 +158,6 @@ struct moment past_process_start(const struct past *p, uint32_t process)
     return t ? t->start : (struct moment){0};
 }
 
-struct moment past_process_end(const struct past *p, uint32_t process)
-{
-    struct moment end = {0};
-    vec_each (t, &p->tasks) {
-        if (t->process == process && moment_cmp(t->end, end) > 0)
-            end = t->end;
-    }
-    return end;
-}
-
 /* --- state --- */
 
 struct err *past_registers(struct past *p, struct moment m, uint32_t task, struct buf *out)
@@ -213,7 +191,7 @@ struct err *past_registers(struct past *p, struct moment m, uint32_t task, struc
 struct err *past_memory(struct past *p, struct moment m, uint32_t task, gaddr addr, size_t len, struct buf *out)
 {
     cleanup(decref) json_t *rows = NULL;
-    TRY(ask(p, "memory", json_pack("{so, so, sI}", "focus", focus_json(m, task), "address", hex_json(addr), "length", (json_int_t)len), &rows));
+    TRY(ask(p, "memory", json_pack("{so, so, sI}", "focus", focus_json(m, task), "address", json_hex(addr), "length", (json_int_t)len), &rows));
     const json_t *row = json_array_get(rows, 0);
     cleanup(buf_deinit) struct buf bytes = {0};
     const char *text = json_string_value(json_object_get(row, "bytes"));
@@ -294,24 +272,30 @@ struct err *past_step(struct past *p, struct moment m, uint32_t task, bool forwa
     return NULL;
 }
 
-static bool in_process(const struct past *p, uint32_t serial, uint32_t process)
-{
-    const struct past_task *t = past_task(p, serial);
-    return t && t->process == process;
-}
-
 static json_t *with_window(json_t *params, struct moment from, bool forward, size_t limit)
 {
     json_object_set_new(params, "direction", json_string(forward ? "forward" : "backward"));
-    json_object_set_new(params, "from", moment_json(from));
+    json_object_set_new(params, "from", json_moment(from));
     json_object_set_new(params, "limit", json_integer((json_int_t)limit));
     return params;
 }
 
-/* Where a window goes on behind a row. */
-static struct moment beyond(struct moment m, bool forward)
+/* The first of the rows that is about the process, and about no signal of `passed`. *from: where the window goes on behind what was seen. */
+static bool first_of(const struct past *p, const json_t *rows, uint32_t process, uint64_t passed, bool forward, struct moment *from,
+                     struct past_stop *out)
 {
-    return forward ? (struct moment){m.event, m.icount + 1} : m;
+    size_t i;
+    json_t *row;
+    json_array_foreach (rows, i, row) {
+        stop_of(row, out);
+        *from = forward ? (struct moment){out->moment.event, out->moment.icount + 1} : out->moment;
+        out->signal = (int)json_integer_value(json_object_get(row, "number"));
+        const struct past_task *t = past_task(p, out->task);
+        bool wanted = out->signal < 1 || out->signal > 64 || !(passed >> (out->signal - 1) & 1);
+        if (wanted && t && t->process == process)
+            return true;
+    }
+    return false;
 }
 
 struct err *past_execution(struct past *p, uint32_t process, gaddr pc, struct moment from, bool forward, struct past_stop *out, bool *found_out)
@@ -319,21 +303,10 @@ struct err *past_execution(struct past *p, uint32_t process, gaddr pc, struct mo
     *found_out = false;
     for (size_t limit = 1;; limit = limit < 256 ? limit * 4 : limit) { // other processes may execute the same address
         cleanup(decref) json_t *rows = NULL;
-        json_t *params = json_pack("{so, so}", "start", hex_json(pc), "end", hex_json(pc + 1));
+        json_t *params = json_pack("{so, so}", "start", json_hex(pc), "end", json_hex(pc + 1));
         TRY(ask(p, "address-execution", with_window(params, from, forward, limit), &rows));
-        size_t i;
-        json_t *row;
-        json_array_foreach (rows, i, row) {
-            struct past_stop stop;
-            stop_of(row, &stop);
-            from = beyond(stop.moment, forward);
-            if (in_process(p, stop.task, process)) {
-                *out = stop;
-                *found_out = true;
-                return NULL;
-            }
-        }
-        if (json_array_size(rows) < limit)
+        *found_out = first_of(p, rows, process, 0, forward, &from, out);
+        if (*found_out || json_array_size(rows) < limit)
             return NULL;
     }
 }
@@ -342,7 +315,7 @@ struct err *past_access(struct past *p, uint32_t task, struct moment m, gaddr ad
                         bool forward, struct past_stop *out, struct moment *after_out, bool *found_out)
 {
     cleanup(decref) json_t *rows = NULL;
-    json_t *params = json_pack("{so, so, sI, ss}", "focus", focus_json(m, task), "address", hex_json(addr), "length", (json_int_t)len,
+    json_t *params = json_pack("{so, so, sI, ss}", "focus", focus_json(m, task), "address", json_hex(addr), "length", (json_int_t)len,
                                "access", access);
     TRY(ask(p, "watchpoint", with_window(params, from, forward, 1), &rows));
     const json_t *row = json_array_get(rows, 0);
@@ -363,21 +336,8 @@ struct err *past_signal(struct past *p, uint32_t process, uint64_t passed, struc
     for (;;) {
         cleanup(decref) json_t *rows = NULL;
         TRY(ask(p, "signals", with_window(json_object(), from, forward, AT_A_TIME), &rows));
-        size_t i;
-        json_t *row;
-        json_array_foreach (rows, i, row) {
-            struct past_stop stop;
-            stop_of(row, &stop);
-            from = beyond(stop.moment, forward);
-            stop.signal = (int)json_integer_value(json_object_get(row, "number"));
-            bool wanted = stop.signal < 1 || stop.signal > 64 || !(passed >> (stop.signal - 1) & 1);
-            if (wanted && in_process(p, stop.task, process)) {
-                *out = stop;
-                *found_out = true;
-                return NULL;
-            }
-        }
-        if (json_array_size(rows) < AT_A_TIME)
+        *found_out = first_of(p, rows, process, passed, forward, &from, out);
+        if (*found_out || json_array_size(rows) < AT_A_TIME)
             return NULL;
     }
 }

@@ -49,9 +49,7 @@ static inline bool past_alive(const struct past_task *t, struct moment m)
 }
 /** The program that a process executes at m, or the first that it does later; NULL: none is known. */
 const struct past_exec *past_exec_at(const struct past *p, uint32_t process, struct moment m);
-/** When the process begins, and its last task ends. */
 struct moment past_process_start(const struct past *p, uint32_t process);
-struct moment past_process_end(const struct past *p, uint32_t process);
 
 /** All registers, appended in the order and form of gdb's `g` packet; of unavailable ones "xx" for each byte. See registers.h. */
 struct err *past_registers(struct past *p, struct moment m, uint32_t task, struct buf *out) nodiscard;

@@ -163,30 +163,13 @@ static void send_stop(struct gdb_stub *s)
     packet_send(s->link, buf_cstr(out));
 }
 
-/* Is there a jump to make instead of running? */
-static bool take_jump(struct gdb_stub *s, struct moment *m, uint32_t *task)
-{
-    pthread_mutex_lock(&s->jump_lock);
-    bool jump = s->jump;
-    s->jump = false;
-    *m = s->jump_moment;
-    *task = s->jump_task;
-    pthread_mutex_unlock(&s->jump_lock);
-    return jump;
-}
-
 static void run(struct gdb_stub *s, const struct resume *r)
 {
-    struct moment m;
-    uint32_t task;
-    struct err *e;
-    if (take_jump(s, &m, &task)) {
-        s->why = STOP_PLAIN;
-        e = move_to(s, m, task);
-        if (!e && program_changed(s)) { // told first; then gdb goes on, to this very place
-            s->why = STOP_EXEC;
-            gdb_stub_jump(s, m, task);
-        }
+    struct err *e = NULL;
+    if (s->started) {
+        s->general = s->task;
+        s->why = program_changed(s) ? STOP_EXEC : STOP_PLAIN; // told first; then gdb goes on, to this very place
+        s->started = s->why == STOP_EXEC;
     } else {
         s->past.cancelled = packet_interrupted(s->link);
         e = resume(s, r);
@@ -207,8 +190,6 @@ static void run(struct gdb_stub *s, const struct resume *r)
         s->why = STOP_PLAIN;
     }
     send_stop(s);
-    if (s->options.stopped)
-        s->options.stopped(s->options.ctx, s->now, s->task);
 }
 
 /* --- packets --- */
@@ -519,8 +500,7 @@ static void handle_reverse_step(struct gdb_stub *s, const char *args)
     run(s, &(struct resume){.forward = false, .step = s->general});
 }
 
-/* "EVENT" or "EVENT+INSTRUCTIONS". */
-static bool read_moment(const char *text, struct moment *out)
+bool gdb_read_moment(const char *text, struct moment *out)
 {
     char *end;
     errno = 0;
@@ -543,7 +523,7 @@ static void handle_run(struct gdb_stub *s, const char *args)
     if (argument) {
         cleanup(buf_deinit) struct buf text = {0};
         hex_read_bytes(argument + 1, &text);
-        if (!read_moment(buf_cstr(&text), &m))
+        if (!gdb_read_moment(buf_cstr(&text), &m))
             e = err_new(ERR_USAGE, "a moment is EVENT or EVENT+INSTRUCTIONS");
     }
     const struct past_task *t = past_task(&s->past, s->task);
@@ -558,7 +538,7 @@ static void handle_run(struct gdb_stub *s, const char *args)
         return;
     }
     // gdb lets what it started run at once: that is to end here.
-    gdb_stub_jump(s, s->now, s->task);
+    s->started = true;
     s->why = STOP_STEPPED;
     send_stop(s);
 }
@@ -655,10 +635,8 @@ static void handle_packet(struct gdb_stub *s, const char *text)
 struct err *gdb_stub_create(int fd, const struct gdb_stub_options *options, struct gdb_stub **out)
 {
     cleanup(gdb_stub_destroyp) struct gdb_stub *s = xnew(struct gdb_stub);
-    s->options = *options;
     for (int i = 0; i < MOST_FILES; i++)
         s->files[i] = -1;
-    pthread_mutex_init(&s->jump_lock, NULL);
     TRY(packet_link_open(fd, &s->link));
     TRY(past_open(&s->past, options->q));
     struct moment m = options->moment;
@@ -682,7 +660,6 @@ void gdb_stub_destroy(struct gdb_stub *s)
     vec_deinit(&s->breakpoints);
     buf_deinit(&s->registers);
     buf_deinit(&s->answer);
-    pthread_mutex_destroy(&s->jump_lock);
     free(s);
 }
 
@@ -691,18 +668,4 @@ void gdb_stub_run(struct gdb_stub *s)
     cleanup(buf_deinit) struct buf packet = {0};
     while (!s->done && packet_receive(s->link, &packet))
         handle_packet(s, (const char *)packet.data);
-}
-
-void gdb_stub_jump(struct gdb_stub *s, struct moment m, uint32_t task)
-{
-    pthread_mutex_lock(&s->jump_lock);
-    s->jump = true;
-    s->jump_moment = m;
-    s->jump_task = task;
-    pthread_mutex_unlock(&s->jump_lock);
-}
-
-void gdb_stub_interrupt(struct gdb_stub *s)
-{
-    atomic_store(packet_interrupted(s->link), true);
 }

@@ -13,9 +13,6 @@ struct gdb_stub_options {
     bool at_first_focus;     /* else at `moment` */
     struct moment moment;
     uint32_t task;           /* 0: whichever runs then */
-    /* Called, from the thread that runs the stub, when gdb has moved. May be NULL. */
-    void (*stopped)(void *ctx, struct moment m, uint32_t task);
-    void *ctx;
 };
 
 /** fd: a connected stream socket to gdb; owned by the stub from now on, also on failure. */
@@ -24,9 +21,7 @@ void gdb_stub_destroy(struct gdb_stub *s);
 DEFINE_CLEANUP(struct gdb_stub *, gdb_stub_destroy)
 /** Answers until gdb leaves. */
 void gdb_stub_run(struct gdb_stub *s);
-/** The next time gdb lets the program run it finds itself at m. Any thread. */
-void gdb_stub_jump(struct gdb_stub *s, struct moment m, uint32_t task);
-/** Ends a search that is at work. Any thread. */
-void gdb_stub_interrupt(struct gdb_stub *s);
+/** Reads "EVENT" or "EVENT+INSTRUCTIONS"; false: it is neither. */
+bool gdb_read_moment(const char *text, struct moment *out) nodiscard;
 
 #endif

@@ -6,8 +6,6 @@
 #include "gdbstub/past.h"
 #include "gdbstub/stub.h"
 
-#include <pthread.h>
-
 /* What is known of the nearest time that something happens, so that gdb's many short runs cost no search each. Good for every place between
  * `from` and the stop. */
 struct nearest {
@@ -32,7 +30,6 @@ enum stop_why { STOP_PLAIN, STOP_STEPPED, STOP_BREAKPOINT, STOP_ACCESS, STOP_SIG
 enum { MOST_FILES = 16 };
 
 struct gdb_stub {
-    struct gdb_stub_options options;
     struct packet_link *link;
     struct past past;
     struct moment now;
@@ -53,10 +50,7 @@ struct gdb_stub {
     uint32_t registers_task;
     int files[MOST_FILES];     /* opened by gdb; -1: none */
     struct buf answer;         /* scratch */
-    pthread_mutex_t jump_lock;
-    bool jump;                 /* guarded by jump_lock, as are: */
-    struct moment jump_moment;
-    uint32_t jump_task;
+    bool started;              /* gdb has "run" the program: the next run ends where it begins */
 };
 
 /* How gdb wants the program to run. */

@@ -125,8 +125,7 @@ struct err *query_events(struct query_engine *q, json_t *params)
 
 /* --- tasks --- */
 
-/* The executable's file, as in the maps right after the exec; NULL: not known. */
-static const char *exe_of(const struct query_engine *q, const struct trace_task_event *exec)
+const char *exe_of(const struct query_engine *q, const struct trace_task_event *exec)
 {
     size_t count;
     const struct trace_mmap *maps = trace_mmaps(q->trace, &count);

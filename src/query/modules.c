@@ -76,24 +76,29 @@ struct err *query_open_mapped(const struct query_engine *q, const char *name, in
     return NULL;
 }
 
+static bool was_executed(const struct query_engine *q, const struct module *m)
+{
+    size_t count;
+    const struct trace_task_event *events = trace_task_events(q->trace, &count);
+    for (size_t i = 0; i < count; i++) {
+        const char *exe = events[i].kind == TASK_EXEC ? exe_of(q, &events[i]) : NULL;
+        if (exe && str_eq(exe, m->name))
+            return true;
+    }
+    return false;
+}
+
 uint64_t module_tls_offset(struct query_engine *q, struct module *m)
 {
-    size_t event_count, map_count;
-    const struct trace_task_event *events = trace_task_events(q->trace, &event_count);
-    const struct trace_mmap *maps = trace_mmaps(q->trace, &map_count);
     struct sym_module *sym;
-    uint64_t offset = 0;
-    bool executed = false;
-    for (size_t i = 0; i < event_count; i++) {
-        for (size_t k = 0; events[i].kind == TASK_EXEC && k < map_count; k++)
-            executed |= maps[k].event == events[i].event && maps[k].start <= events[i].exe_base && events[i].exe_base < maps[k].end &&
-                        str_eq(maps[k].name, m->name);
-    }
-    struct err *e = executed ? module_sym(q, m, &sym) : NULL;
-    if (executed && !e)
-        e = sym_module_tls_offset(sym, &offset);
+    if (m->know_tls)
+        return m->tls_offset;
+    m->know_tls = true;
+    struct err *e = was_executed(q, m) ? module_sym(q, m, &sym) : err_new(ERR_NOT_FOUND, "a library");
+    if (!e)
+        e = sym_module_tls_offset(sym, &m->tls_offset);
     err_free(e);
-    return offset;
+    return m->tls_offset;
 }
 
 size_t module_index(const struct query_engine *q, const struct module *m)

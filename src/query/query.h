@@ -4,6 +4,7 @@
 #define QUERY_QUERY_H
 
 #include "base/err.h"
+#include "base/types.h"
 
 #include <jansson.h>
 #include <stdatomic.h>
@@ -47,5 +48,9 @@ struct err *query_open_source(const struct query_engine *q, const char *path, in
 /** Opens a file that was mapped with code in it, by its name in the recorded program's maps, or by another path that ends alike if there
  * is but one such file; ERR_NOT_FOUND. fd owned by the caller. */
 struct err *query_open_mapped(const struct query_engine *q, const char *name, int *fd_out) nodiscard;
+
+/** Values of the protocol, for parameters: {event, instr}; "0x1f". The caller's. */
+json_t *json_moment(struct moment m);
+json_t *json_hex(uint64_t v);
 
 #endif

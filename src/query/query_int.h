@@ -29,6 +29,8 @@ struct module {
     struct sym_module *sym; /* NULL: not opened yet, or not possible */
     struct err *why;        /* why it is not */
     VEC(uint64_t) biases;   /* run-time address = bias + link-time address; all at which it was ever mapped */
+    bool know_tls;
+    uint64_t tls_offset;    /* module_tls_offset(), if know_tls */
 };
 
 /* Where a code address belongs. */
@@ -144,6 +146,8 @@ struct code_place place_in(struct query_engine *q, uint32_t mmap_idx, gaddr map_
 struct code_place place_of(struct query_engine *q, struct replay *r, uint32_t space, gaddr pc);
 /** Opens the module's symbols. ERR_NOT_FOUND with the reason. */
 struct err *module_sym(struct query_engine *q, struct module *m, struct sym_module **out) nodiscard;
+/** Name of the file that an exec started, as in the maps right after it; NULL: not known. Borrowed. */
+const char *exe_of(const struct query_engine *q, const struct trace_task_event *exec);
 /** sym_module_tls_offset() of a module that was executed as a program; 0: it was not, or has no thread-local variables. */
 uint64_t module_tls_offset(struct query_engine *q, struct module *m);
 size_t module_index(const struct query_engine *q, const struct module *m);
@@ -264,10 +268,8 @@ struct err *next_register_use(struct query_engine *q, uint32_t task, uint32_t sp
 uint64_t event_registers(const struct db_event *e);
 
 /* json.c: values of the protocol */
-json_t *json_moment(struct moment m);
 json_t *json_task(const struct query_engine *q, uint32_t serial);
 json_t *json_focus(const struct query_engine *q, struct moment m, uint32_t task, unsigned frame);
-json_t *json_hex(uint64_t v);
 json_t *json_bytes(const uint8_t *p, size_t len);
 /** A string that may hold anything: bytes that are no UTF-8 come as U+FFFD. */
 json_t *json_text(const char *s, size_t len);
