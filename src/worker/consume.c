@@ -28,7 +28,7 @@ static uint64_t run_offset;
  * two of `rep movs`. */
 static struct cut_access {
     bool pending;
-    uint8_t kind, size;
+    uint8_t kind, size, segment;
     uint64_t before, icount, pc;
 } cut_accesses[3];
 static bool any_cut;
@@ -134,7 +134,7 @@ static bool end_cut_accesses(const struct block_info *b, const uint64_t *slots, 
         uint64_t after = a->before;
         const bool by_rsi = a->kind == LOAD_REP && i == 0;
         if (regs)
-            after = regs->r[by_rsi ? UREG_RSI : UREG_RDI];
+            after = regs->r[by_rsi ? UREG_RSI : UREG_RDI] + (a->segment == 1 ? regs->r[UREG_FS_BASE] : a->segment ? regs->r[UREG_GS_BASE] : 0);
         else if (i < b->access_count && b->accesses[i].insn == 0 && b->accesses[i].kind == a->kind)
             after = slots[2 * i];
         go_on &= accessed_string(a, after);
@@ -162,7 +162,7 @@ static bool take_record(const struct block_info *b, const uint64_t *slots, uint6
         if (d->insn > done || (d->insn == done && !rep))
             break;
         if (rep) {
-            struct cut_access a = {true, d->kind, (uint8_t)d->size, addr, icount, b->pc};
+            struct cut_access a = {true, d->kind, (uint8_t)d->size, d->segment, addr, icount, b->pc};
             if (d->insn < done) {
                 go_on &= accessed_string(&a, after);
             } else if (cut < 3) {

@@ -274,6 +274,31 @@ static unsigned emit_add_segment(struct block_maker *m, const struct insn *in, c
     return x;
 }
 
+/* Adds the base of the operand's segment to the register that the instruction implies for its address, and makes the segment DS.
+ * Returns a register that holds the base, and whose value is in spill[3]. */
+static unsigned emit_base_segment(struct block_maker *m, const struct insn *in, const ZydisDecodedOperand *op, uint8_t *bytes, uint32_t busy)
+{
+    struct emitter *e = &m->hot;
+    unsigned reg = gpr_number(op->mem.base), x = pick_scratch(busy, false);
+    for (unsigned i = 0; i < in->z.raw.prefix_count; i++) {
+        if (bytes[i] == 0x64 || bytes[i] == 0x65)
+            bytes[i] = 0x3e;
+    }
+    emit_store(e, &m->t->state->spill[3], x);
+    emit_load(e, x, segment_base(m, op));
+    emit_mem(e, 8, 0x8d, reg, reg, x, 1, 0); // lea reg, [reg + x]
+    return x;
+}
+
+/* Takes the base in x off the register again, whatever the instruction has made of it; the flags stay. */
+static void emit_unbase_segment(struct block_maker *m, const ZydisDecodedOperand *op, unsigned x)
+{
+    struct emitter *e = &m->hot;
+    unsigned reg = gpr_number(op->mem.base);
+    emit_bytes(e, (const uint8_t[]){(uint8_t)(0x48 | (x >= 8 ? 1 : 0)), 0xf7, (uint8_t)(0xd0 | (x & 7))}, 3); // not x
+    emit_mem(e, 8, 0x8d, reg, reg, x, 1, 1); // lea reg, [reg + x + 1]
+}
+
 /* Is the register's old value of no account, since all of it is set? */
 static bool only_sets(const struct insn *in, unsigned reg)
 {
@@ -382,7 +407,10 @@ void emit_copy(struct block_maker *m, unsigned idx)
     if (count)
         rename_registers(in, bytes, name);
     const ZydisDecodedOperand *segment = segment_operand(in), *rip = rip_operand(in);
-    if (segment) {
+    bool implied = segment && is_implied_address(in, segment);
+    if (implied) {
+        spilled[3] = (uint8_t)emit_base_segment(m, in, segment, bytes, busy);
+    } else if (segment) {
         spilled[3] = (uint8_t)emit_add_segment(m, in, segment, bytes, &len, busy, name);
     } else if (rip) {
         uint64_t address = rip_address(in, rip);
@@ -399,7 +427,14 @@ void emit_copy(struct block_maker *m, unsigned idx)
         }
     }
     add_point(m, idx, spilled, true);
+    if (implied) {
+        struct fault_point *p = &m->t->points[m->t->point_count - 1];
+        p->based = (uint8_t)gpr_number(segment->mem.base);
+        p->based_in_gs = segment->mem.segment == ZYDIS_REGISTER_GS;
+    }
     emit_bytes(e, bytes, len);
+    if (implied)
+        emit_unbase_segment(m, segment, spilled[3]);
     if (engine_isa()->emulates_avx512)
         evex_emit_upper(m, in);
     if (spilled[3] != NO_REG)

@@ -384,6 +384,8 @@ static bool handle_fault(struct run *run, uint32_t *insns_done, uint32_t *block_
         if (point->spilled[i] != 0xff)
             state->regs[point->spilled[i]] = state->spill[i];
     }
+    if (point->based != 0xff)
+        state->regs[point->based] -= point->based_in_gs ? state->gs_base : state->fs_base;
     for (unsigned i = 0; i < FAULT_VECTORS; i++) {
         if (point->vectors[i] != 0xff)
             evex_load_aside(point->vectors[i], i);

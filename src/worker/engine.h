@@ -123,14 +123,15 @@ enum access_kind {
     STORE_STATE,  /* fxsave, xsave, enter...: at most `size` bytes */
     STORE_SCATTER, /* writes anywhere: elements at addresses only the registers tell; the slot is the base */
     LOAD_PLAIN,   /* from here on loads, in log-loads only: reads exactly `size` bytes */
-    LOAD_REP,     /* `rep movs/cmps/lods/scas`: two slots of RSI or RDI */
+    LOAD_REP,     /* `rep movs/cmps/lods/scas`: two slots of RSI (and the base of its segment) or RDI */
     LOAD_MASKED,
     LOAD_STATE,
     LOAD_GATHER
 };
 struct access_desc {
     uint8_t insn;  /* index of the instruction within the block */
-    uint8_t kind;  /* enum access_kind */
+    uint8_t kind : 6;    /* enum access_kind */
+    uint8_t segment : 2; /* of LOAD_REP by RSI: the base in its slots besides RSI; 1: FS, 2: GS */
     uint16_t size;
 };
 enum block_end { END_JCC, END_JMP, END_CALL, END_RET, END_INDIRECT_JMP, END_INDIRECT_CALL, END_FALL, END_STOP };

@@ -113,6 +113,8 @@ struct fault_point {
     uint16_t insn;          /* the next one to be executed */
     uint8_t spilled[4];     /* register in spill[i], or 0xff */
     uint8_t vectors[FAULT_VECTORS]; /* vector register in evex_registers->aside[i], or 0xff */
+    uint8_t based;          /* register to which the base of FS, or of GS, was added, or 0xff */
+    bool based_in_gs;
     bool guest;             /* what faults is the instruction itself; else something woven in */
     bool hopeful;           /* the instruction itself might not fault: its mask may be off where it does */
 };

@@ -9,7 +9,7 @@
  *                                                              is emulated (evex.h), and programs are rich in it
  *
  * Not tried: what faults with UMIP or leaves the program, state-saving instructions (they show the host's FIP), segment
- * loads, popf, string instructions in FS and GS. */
+ * loads, popf, string instructions with 32-bit addresses in FS and GS. */
 #include "worker/engine.h"
 
 #include "base/random.h"
@@ -256,6 +256,24 @@ static void random_bytes(uint8_t *b)
             *b++ = (uint8_t)rnd();
         return;
     }
+    if (chance(2)) { // an address in an implied register, in FS or GS
+        static const uint8_t opcodes[] = {0xa4, 0xa5, 0xa6, 0xa7, 0xac, 0xad, 0xd7, 0x0f};
+        *b++ = chance(50) ? 0x64 : 0x65;
+        if (chance(50))
+            *b++ = chance(50) ? 0xf2 : 0xf3;
+        else if (chance(50))
+            *b++ = 0x66;
+        if (chance(50))
+            *b++ = (uint8_t)(0x40 | below(16));
+        *b = opcodes[below(sizeof(opcodes))];
+        if (*b++ == 0x0f) { // maskmovq, maskmovdqu
+            *b++ = 0xf7;
+            *b++ = (uint8_t)(0xc0 | below(64));
+        }
+        while (b < start + 24)
+            *b++ = (uint8_t)rnd();
+        return;
+    }
     if (form < 6) {
         if (chance(5))
             *b++ = 0x67;
@@ -304,7 +322,7 @@ static bool wanted(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *
     if (!random_harmless(z, op) || z->mnemonic == ZYDIS_MNEMONIC_MOVDIR64B)
         return false;
     for (unsigned i = 0; i < z->operand_count; i++) {
-        if (op[i].type == ZYDIS_OPERAND_TYPE_MEMORY && op[i].encoding == ZYDIS_OPERAND_ENCODING_NONE &&
+        if (op[i].type == ZYDIS_OPERAND_TYPE_MEMORY && op[i].encoding == ZYDIS_OPERAND_ENCODING_NONE && z->address_width == 32 &&
             (op[i].mem.segment == ZYDIS_REGISTER_FS || op[i].mem.segment == ZYDIS_REGISTER_GS))
             return false; // the engine tells that it cannot
         if (op[i].type == ZYDIS_OPERAND_TYPE_MEMORY && op[i].mem.segment == ZYDIS_REGISTER_FS &&

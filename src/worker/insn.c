@@ -126,12 +126,24 @@ uint32_t registers_written(const struct insn *in)
     return written;
 }
 
-/* Can copying add the base of a segment to this operand? Not where RSI, RDI or RBX is implied (string instructions, xlat,
- * maskmov), nor to vectors of 32-bit addresses. */
+static bool is_byte_mask_store(const struct insn *in)
+{
+    return in->z.mnemonic == ZYDIS_MNEMONIC_MASKMOVQ || in->z.mnemonic == ZYDIS_MNEMONIC_MASKMOVDQU ||
+           in->z.mnemonic == ZYDIS_MNEMONIC_VMASKMOVDQU;
+}
+
+bool is_implied_address(const struct insn *in, const ZydisDecodedOperand *op)
+{
+    return op->encoding == ZYDIS_OPERAND_ENCODING_NONE &&
+           (in->z.meta.category == ZYDIS_CATEGORY_STRINGOP || in->z.mnemonic == ZYDIS_MNEMONIC_XLAT || is_byte_mask_store(in));
+}
+
+/* Can copying add the base of a segment to this operand? Not to 32 bits of an implied register, nor to vectors of 32-bit addresses. */
 static bool can_add_segment(const struct insn *in, const ZydisDecodedOperand *op)
 {
-    bool implied = op->encoding == ZYDIS_OPERAND_ENCODING_NONE;
-    return !implied && (op->mem.type != ZYDIS_MEMOP_TYPE_VSIB || is_plain_address(in, op));
+    if (op->encoding == ZYDIS_OPERAND_ENCODING_NONE)
+        return in->z.address_width == 64 && is_implied_address(in, op);
+    return op->mem.type != ZYDIS_MEMOP_TYPE_VSIB || is_plain_address(in, op);
 }
 
 bool is_string_store(const struct insn *in)

@@ -46,6 +46,9 @@ uint64_t memory_address(const struct engine_state *s, const struct insn *in, con
 int64_t displacement(const ZydisDecodedOperand *op);
 /** Is the address all in registers and displacement, not relative to RIP or cut to 32 bits? */
 bool is_plain_address(const struct insn *in, const ZydisDecodedOperand *op);
+/** Is the operand at a register that the instruction implies, and which a segment may apply to? RSI of string instructions, RBX of
+ * xlat, RDI of maskmovq and maskmovdqu. (All but what is addressed through ES or with RSP.) */
+bool is_implied_address(const struct insn *in, const ZydisDecodedOperand *op);
 /** By how much RSP has moved when the operand's address is computed: a pop addresses with RSP behind what it has popped. */
 int64_t popped_before(const struct insn *in, const ZydisDecodedOperand *op);
 bool is_rep(const struct insn *in);

@@ -50,6 +50,7 @@ void add_point(struct block_maker *m, unsigned insn, const uint8_t spilled[4], b
     *p = (struct fault_point){.host_off = (uint32_t)(m->hot.at - m->t->hot), .insn = (uint16_t)insn, .guest = guest};
     __builtin_memcpy(p->spilled, spilled, sizeof(p->spilled));
     __builtin_memset(p->vectors, NO_REG, sizeof(p->vectors));
+    p->based = NO_REG;
 }
 
 unsigned pick_scratch(uint32_t used, bool low)

@@ -4,7 +4,7 @@
 static void add(struct block_maker *m, unsigned insn, uint8_t kind, unsigned size)
 {
     struct translation *t = m->t;
-    t->accesses[t->info.access_count++] = (struct access_desc){.insn = (uint8_t)insn, .kind = kind, .size = (uint16_t)size};
+    t->accesses[t->info.access_count++] = (struct access_desc){.insn = (uint8_t)insn, .kind = kind & 63, .size = (uint16_t)size};
     t->info.slot_count = (uint16_t)(t->info.slot_count + (kind == STORE_REP || kind == LOAD_REP ? 2 : 1));
 }
 
@@ -71,20 +71,32 @@ static uint8_t kind_of_load(const struct insn *in)
     }
 }
 
+/* What an instruction other than of strings reads besides the top of the stack; NULL: nothing. */
+static const ZydisDecodedOperand *loaded_operand(const struct insn *in)
+{
+    const ZydisDecodedOperand *op = memory_operand(in, false);
+    bool named = op && (op->encoding != ZYDIS_OPERAND_ENCODING_NONE || in->z.mnemonic == ZYDIS_MNEMONIC_XLAT);
+    return named && op->actions & ZYDIS_OPERAND_ACTION_MASK_READ ? op : NULL;
+}
+
 static void plan_loads(struct block_maker *m, unsigned idx)
 {
     const struct insn *in = &m->insns[idx];
     uint8_t kind = is_rep(in) ? LOAD_REP : LOAD_PLAIN;
-    if (string_loads(in, RSI))
+    if (string_loads(in, RSI)) {
+        const ZydisDecodedOperand *segment = segment_operand(in);
         add(m, idx, kind, string_size(in));
+        if (segment)
+            m->t->accesses[m->t->info.access_count - 1].segment = segment->mem.segment == ZYDIS_REGISTER_FS ? 1 : 2;
+    }
     if (string_loads(in, RDI))
         add(m, idx, kind, string_size(in));
     if (in->z.meta.category == ZYDIS_CATEGORY_STRINGOP)
         return;
     if (is_pop(in) || in->z.meta.category == ZYDIS_CATEGORY_RET)
         add(m, idx, LOAD_PLAIN, stack_size(in));
-    const ZydisDecodedOperand *op = memory_operand(in, false);
-    if (op && op->encoding != ZYDIS_OPERAND_ENCODING_NONE && (op->actions & ZYDIS_OPERAND_ACTION_MASK_READ))
+    const ZydisDecodedOperand *op = loaded_operand(in);
+    if (op)
         add(m, idx, kind_of_load(in), kind_of_load(in) == LOAD_STATE ? XSTATE_MAX : op->size / 8u);
 }
 
@@ -152,11 +164,25 @@ static void emit_stack_slot(struct block_maker *m, int32_t off)
     emit_slot(m, SCRATCH);
 }
 
+/* Adds AL, which xlat's address has for an index, to the address in SCRATCH. */
+static void emit_xlat_offset(struct block_maker *m, const struct insn *in)
+{
+    struct emitter *e = &m->hot;
+    emit_store(e, &m->t->state->spill[3], RAX);
+    emit_bytes(e, (const uint8_t[]){0x0f, 0xb6, 0xc0}, 3); // movzx eax, al
+    if (in->z.address_width == 32)
+        emit8(e, 0x67);
+    emit_mem(e, 8, 0x8d, SCRATCH, SCRATCH, RAX, 1, 0);
+    emit_load(e, RAX, &m->t->state->spill[3]);
+}
+
 static void emit_operand_slot(struct block_maker *m, const struct insn *in, const ZydisDecodedOperand *op)
 {
     emit_address(m, in, op, popped_before(in, op), 0, SCRATCH);
     if (is_bit_string(in))
         emit_bit_offset(m, in);
+    if (in->z.mnemonic == ZYDIS_MNEMONIC_XLAT)
+        emit_xlat_offset(m, in);
     emit_slot(m, SCRATCH);
 }
 
@@ -169,6 +195,7 @@ void emit_logged(struct block_maker *m, unsigned idx)
         static const uint8_t registers[3] = {RSI, RDI, RDI};
         const bool wanted[3] = {loads && string_loads(in, RSI), loads && string_loads(in, RDI), is_string_store(in)};
         uint32_t first = m->slots;
+        const ZydisDecodedOperand *segment = segment_operand(in); // of RSI
         for (int pass = 0; pass < 1 + is_rep(in); pass++) {
             if (pass == 1)
                 emit_copy(m, idx);
@@ -176,7 +203,10 @@ void emit_logged(struct block_maker *m, unsigned idx)
             for (int k = 0; k < 3; k++) {
                 if (!wanted[k])
                     continue;
-                emit_slot(m, registers[k]);
+                if (segment && registers[k] == RSI)
+                    emit_operand_slot(m, in, segment);
+                else
+                    emit_slot(m, registers[k]);
                 m->slots += is_rep(in);
             }
         }
@@ -189,8 +219,8 @@ void emit_logged(struct block_maker *m, unsigned idx)
         emit_slot(m, RBP);
     else if (loads && is_pop(in))
         emit_stack_slot(m, 0);
-    const ZydisDecodedOperand *read = loads ? memory_operand(in, false) : NULL;
-    if (read && read->encoding != ZYDIS_OPERAND_ENCODING_NONE && (read->actions & ZYDIS_OPERAND_ACTION_MASK_READ))
+    const ZydisDecodedOperand *read = loads ? loaded_operand(in) : NULL;
+    if (read)
         emit_operand_slot(m, in, read);
     if (is_push(in)) {
         emit_stack_slot(m, -(int32_t)stack_size(in));

@@ -1032,6 +1032,55 @@ TEST(what_a_string_store_wrote_before_it_faulted_is_seen)
     worker_destroy(w);
 }
 
+/* cld; rep movsb es:[rdi], gs:[rsi]; xlat fs:[rbx + al]; syscall */
+static const uint8_t in_segments[] = {0xfc, 0x65, 0xf3, 0xa4, 0x64, 0xd7, 0x0f, 0x05};
+
+TEST(reads_through_fs_and_gs_at_implied_registers_are_where_they_are)
+{
+    struct worker *w = with_program(in_segments, sizeof(in_segments));
+    const struct addr_range watch = {DATA, DATA + DATA_LEN};
+    struct consume_request q = {.watch = &watch, .watch_count = 1, .loads = true};
+    assert_ok(worker_consume(w, &q));
+    assert_ok(worker_write(w, DATA + 0x200 + 5, "x", 1));
+    assert_ok(worker_write(w, DATA + 0x100, "0123456789", 10));
+    struct regs r = at_start(), out;
+    r.r[UREG_GS_BASE] = 0x7fff12345678;
+    r.r[UREG_FS_BASE] = 0x123000;
+    r.r[UREG_RSI] = DATA + 0x100 - r.r[UREG_GS_BASE];
+    r.r[UREG_RDI] = DATA + 0x1000;
+    r.r[UREG_RCX] = 10;
+    r.r[UREG_RBX] = DATA + 0x200 - r.r[UREG_FS_BASE];
+    r.r[UREG_RAX] = 0xff05;
+    assert_int_equal(run(w, ENGINE_LOG_LOADS, &r, UINT64_MAX, &out).reason, STOP_SYSCALL);
+    assert_int_equal(out.r[UREG_RSI], r.r[UREG_RSI] + 10);
+    assert_int_equal(out.r[UREG_RDI], DATA + 0x1000 + 10);
+    assert_int_equal(out.r[UREG_RBX], r.r[UREG_RBX]);
+    assert_int_equal(out.r[UREG_RAX], 0xff00 + 'x');
+    assert_int_equal(out.r[UREG_EFLAGS], r.r[UREG_EFLAGS]);
+    assert_int_equal(word_at(w, DATA + 0x1002), 0x3938373635343332);
+
+    // The last 8 bytes can be read, the ninth cannot.
+    r.r[UREG_RSI] += DATA_LEN - 0x100 - 8;
+    assert_int_equal(run(w, ENGINE_LOG_LOADS, &r, UINT64_MAX, &out).reason, STOP_FAULT);
+    assert_int_equal(out.r[UREG_RSI], r.r[UREG_RSI] + 8);
+    assert_int_equal(out.r[UREG_RCX], 2);
+
+    cleanup(buf_deinit) struct buf rows = {0};
+    assert_ok(worker_take_rows(w, &rows, NULL, NULL));
+    static const struct access_row wanted[] = {
+        {.kind = LOAD_REP, .addr = DATA + 0x100, .size = 10}, {.kind = STORE_REP, .addr = DATA + 0x1000, .size = 10},
+        {.kind = LOAD_PLAIN, .addr = DATA + 0x205, .size = 1}, {.kind = LOAD_REP, .addr = DATA + DATA_LEN - 8, .size = 8},
+        {.kind = STORE_REP, .addr = DATA + 0x1000, .size = 8}};
+    const struct access_row *x = (const struct access_row *)(void *)rows.data;
+    assert_int_equal(rows.len, sizeof(wanted));
+    for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
+        assert_int_equal(x[i].kind, wanted[i].kind);
+        assert_int_equal(x[i].addr, wanted[i].addr);
+        assert_int_equal(x[i].size, wanted[i].size);
+    }
+    worker_destroy(w);
+}
+
 /* --- hooks --- */
 
 static void hook_test(bool keep_last, size_t max_rows, size_t rows_wanted, uint64_t first_rcx)
@@ -1585,6 +1634,7 @@ int main(int argc, char **argv)
         t(hooks_tell_which_call_is_entered_and_returned_from),
         t(the_last_rows_are_kept),
         t(a_string_store_is_one_write_of_all_it_stored),
+        t(reads_through_fs_and_gs_at_implied_registers_are_where_they_are),
         t(what_a_string_store_wrote_before_it_faulted_is_seen),
         t(a_hook_captures_registers_and_memory_at_each_hit),
         t(hooks_end_the_run_when_there_are_enough_rows),

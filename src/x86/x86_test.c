@@ -316,6 +316,31 @@ TEST(an_overlapping_move_repeats_its_beginning)
     assert_copy(&in, mem(0x2003 - 99), mem(0x2000 - 99));
 }
 
+TEST(a_segment_applies_to_the_source_of_a_string_instruction)
+{
+    struct x86_insn in = insn("65f3a4"); // rep movsb es:[rdi], gs:[rsi]
+    before.r[UREG_RSI] = 0x1000;
+    before.r[UREG_RDI] = 0x2000;
+    before.r[UREG_RCX] = 8;
+    before.r[UREG_GS_BASE] = 0x700000;
+    before.r[UREG_FS_BASE] = 0x900000;
+    after = before;
+    after.r[UREG_RCX] = 3;
+    assert_copy(&in, mem(0x2004), mem(0x701004));
+    assert_kind(&in, mem(0x2005), X86_UNTOUCHED);
+    struct x86_access a[X86_MAX_ACCESSES];
+    assert_int_equal(x86_accesses(&in, &run, a), 2);
+    assert_int_equal(a[0].addr, 0x2000);
+    assert_int_equal(a[1].addr, 0x701000);
+    assert_int_equal(a[1].len, 5);
+    in = insn("64ac"); // lodsb al, fs:[rsi]
+    assert_copy(&in, reg("al", 0), mem(0x901000));
+    in = insn("64d7"); // xlat fs:[rbx+al]
+    before.r[UREG_RAX] = 0xff05;
+    before.r[UREG_RBX] = 0x3000;
+    assert_copy(&in, reg("al", 0), mem(0x903005));
+}
+
 TEST(a_repeated_store_copies_a_register)
 {
     struct x86_insn in = insn("f3ab"); // rep stosd
@@ -555,6 +580,7 @@ TEST_MAIN(r(a_move_to_32_bits_clears_the_upper_half), r(a_move_to_16_or_8_bits_l
           r(exchanges_go_both_ways), r(a_conditional_move_depends_on_the_flags), r(bytes_are_found_through_shifts_and_swaps),
           r(arithmetic_names_its_inputs), r(flags_are_written_by_arithmetic), r(a_repeated_move_copies_as_far_as_it_got),
           r(an_overlapping_move_repeats_its_beginning), r(a_repeated_store_copies_a_register),
+          r(a_segment_applies_to_the_source_of_a_string_instruction),
           r(vector_moves_zero_what_their_encoding_says), r(shuffles_move_bytes), r(masks_select_elements),
           r(a_gather_has_an_access_for_each_element), r(saved_states_hold_vector_registers), r(answers_from_outside_have_a_class),
           r(segment_bases_are_registers), r(x87_is_not_followed), r(nothing_is_accessed_by_a_long_nop), r(bad_bytes_are_refused),
