@@ -48,6 +48,16 @@ void flow_add(struct flow *f, const struct stretch *s, struct flow_item item)
     }
 }
 
+struct err *flow_add_at(struct flow *f, struct flow_item item)
+{
+    struct replay *r;
+    cleanup(stretch_deinit) struct stretch s = {0};
+    TRY(state_at(f->q, item.before, &r));
+    stretch_of_state(f->q, r, &s);
+    flow_add(f, &s, item);
+    return NULL;
+}
+
 json_t *flow_place(const struct flow_item *item)
 {
     char name[32];
@@ -325,7 +335,7 @@ static struct err *follow_step(struct flow *f, const struct stretch *s, size_t i
     size_t count = f->items.count; // those that this step adds are before it
     for (size_t k = 0; k < count; k++) {
         struct flow_item *item = &f->items.items[k];
-        if (!item->len || moment_cmp(st->at, item->before) >= 0)
+        if (!item->len || item->ahead || moment_cmp(st->at, item->before) >= 0)
             continue;
         gaddr base = item->at;
         if (item->memory) {
@@ -403,7 +413,9 @@ static struct err *sweep(struct flow *f, const struct stretch *s)
     drop_dead(f);
     // What is left was not written in the stretch.
     vec_each (item, &f->items) {
-        if (moment_cmp(item->before, s->from) > 0) {
+        if (item->ahead) {
+            item->ahead = false;
+        } else if (moment_cmp(item->before, s->from) > 0) {
             item->before = s->from;
             item->searched = false;
         }
@@ -505,16 +517,6 @@ static struct err *first_item(struct query_engine *q, json_t *params, const stru
     return NULL;
 }
 
-static struct err *add_first(struct flow *f, struct flow_item item)
-{
-    struct replay *r;
-    cleanup(stretch_deinit) struct stretch s = {0};
-    TRY(state_at(f->q, item.before, &r));
-    stretch_of_state(f->q, r, &s);
-    flow_add(f, &s, item);
-    return NULL;
-}
-
 struct err *query_dataflow(struct query_engine *q, json_t *params)
 {
     struct focus focus;
@@ -532,7 +534,7 @@ struct err *query_dataflow(struct query_engine *q, json_t *params)
     struct flow_item item;
     TRY(first_item(q, params, &focus, &item));
     f.cache = insn_cache_create();
-    struct err *e = add_first(&f, item);
+    struct err *e = flow_add_at(&f, item);
     if (!e)
         e = follow(&f);
     if (e && err_kind(e) == ERR_LIMIT && f.cut) {

@@ -14,6 +14,7 @@ struct flow_item {
     bool memory;
     bool known;        /* `value` is */
     bool searched;     /* `before` is the result of a search: the write is just before it */
+    bool ahead;        /* `before` is later than what the sweep at work has reached: the next one is for it */
     uint32_t task;     /* whose register; of memory: a task of the space */
     uint32_t space;    /* of memory */
     uint32_t object;   /* of shared memory, else 0 */
@@ -45,6 +46,8 @@ struct flow {
 struct flow_item flow_part(const struct flow_item *item, uint32_t from, uint32_t len);
 /** Puts an item onto the list. Memory: looks up whether it is shared, and takes it apart where a mapping ends. */
 void flow_add(struct flow *f, const struct stretch *s, struct flow_item item);
+/** The same for memory as it is at the item's own moment, which need not be in the stretch at work. */
+struct err *flow_add_at(struct flow *f, struct flow_item item) nodiscard;
 /** Gives a row about an item, which is at `at`. Takes over `row`: its "kind" and what else belongs to it; adds id, parent, offset, length,
  * value, focus, task. ERR_LIMIT (f->cut is set): there are enough. */
 struct err *flow_give(struct flow *f, struct flow_item *item, struct moment at, uint32_t task, json_t *row, uint32_t *id_out) nodiscard;

@@ -4,6 +4,7 @@
  * registers of its task. */
 #include "query/dataflow_int.h"
 #include "query/signal_frame_int.h"
+#include "query/streams_int.h"
 
 #include <sys/syscall.h>
 
@@ -14,7 +15,7 @@ static struct moment before_event(const struct query_engine *q, event_no number)
 
 static bool is_behind(const struct flow_item *item, event_no number)
 {
-    return item->len && item->before.event >= number;
+    return item->len && !item->ahead && item->before.event >= number;
 }
 
 /* A row about an event: its number and name, the system call's arguments and result. */
@@ -188,6 +189,59 @@ static bool is_snapshot(struct flow *f, const struct stretch_event *e, const str
     return same;
 }
 
+/* --- bytes from other tasks --- */
+
+/* Bytes that a read took from the kernel: on to the write that handed them over. base: the address of the part in the reader's space; reached: how
+ * far back the sweep has got. */
+static struct err *from_read(struct flow *f, struct flow_item *part, const struct stretch_event *e,
+                             const struct io_call *read, gaddr base, struct moment reached)
+{
+    struct flow_item rest = *part;
+    part->held = NULL;
+    struct err *err = NULL;
+    while (rest.len && !err) {
+        struct stream_source from;
+        err = stream_source_of(f->q, read, base, rest.len, &from);
+        if (err)
+            break;
+        struct flow_item piece = flow_part(&rest, 0, from.len), source = piece;
+        piece.held = steal(rest.held);
+        rest = flow_part(&rest, from.len, rest.len - from.len);
+        base += from.len;
+        cleanup(freep) char *text = io_call_text(f->q, read);
+        json_t *row = row_of_event(f, e, from.write ? "transfer" : "input");
+        json_object_set_new(row, "text", json_text(text, strlen(text)));
+        json_object_set_new(row, "fd", json_integer((int32_t)read->args[0]));
+        f->moves++;
+        if (from.write) {
+            source.memory = true;
+            source.task = from.write->task;
+            source.space = from.space;
+            source.object = 0;
+            source.at = from.addr;
+            source.before = from.write->at;
+            source.searched = false;
+            source.ahead = moment_cmp(source.before, reached) > 0;
+            cleanup(freep) char *written = io_call_text(f->q, from.write);
+            json_object_set_new(row, "from", flow_place(&source));
+            json_object_set_new(row, "through", json_string(from.through));
+            json_object_set_new(row, "streamOffset", json_integer((json_int_t)from.offset));
+            json_object_set_new(row, "writer", json_pack("{so, so, si, ss}", "focus", json_focus(f->q, source.before, source.task, 0), "task",
+                                                         json_task(f->q, source.task), "fd", (int)(int32_t)from.write->args[0], "text", written));
+        } else if (from.why) {
+            json_object_set_new(row, "why", json_string(from.why));
+        }
+        struct moment shown = read->buffered ? read->at : before_event(f->q, e->number);
+        err = flow_give(f, &piece, shown, read->task, row, &source.parent);
+        json_decref(piece.held);
+        source.saved = 0;
+        if (!err && from.write)
+            err = flow_add_at(f, source);
+    }
+    json_decref(rest.held);
+    return err;
+}
+
 static struct err *end_by_write(struct flow *f, const struct stretch *s, struct flow_item *part, const struct stretch_event *e,
                                 const struct stretch_effect *w)
 {
@@ -204,6 +258,14 @@ static struct err *end_by_write(struct flow *f, const struct stretch *s, struct 
         struct flow_item source = *part;
         source.at = part->at - e->after.r[UREG_RAX] + e->after.r[UREG_RDI];
         return move_part(f, s, part, e, source, row_of_event(f, e, "copy"));
+    }
+    if ((e->kind == FRAME_SYSCALL && e->syscall_state == SYSCALL_EXITING && e->syscall_arch == ARCH_X86_64 && io_call_reads(e->syscall_no)) ||
+        e->kind == FRAME_SYSCALLBUF_FLUSH) {
+        gaddr base = w->addr + (part->object ? part->object_at - w->offset : part->at - w->addr);
+        const struct io_call *read;
+        TRY(stream_read_at(f->q, e->number, e->task, base, &read));
+        if (read)
+            return from_read(f, part, e, read, base, w->at);
     }
     json_t *row = row_of_event(f, e, "kernel");
     bool fresh = false; // the event mapped it, too
@@ -429,7 +491,7 @@ struct err *flow_carried_out(struct flow *f, const struct stretch *s, size_t i)
     size_t count = f->items.count;
     for (size_t k = 0; k < count; k++) {
         struct flow_item *it = &f->items.items[k];
-        if (!it->len || moment_cmp(st->at, it->before) >= 0)
+        if (!it->len || it->ahead || moment_cmp(st->at, it->before) >= 0)
             continue;
         bool hit = !it->memory && it->task == st->task && it->at < X86_GPR + 8;
         for (size_t w = 0; w < s->effects.count && it->memory && !it->object && !hit; w++) {

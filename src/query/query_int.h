@@ -45,6 +45,7 @@ struct recall; /* recall.c */
 #define DEFAULT_MEMORY (1ull << 30)
 
 struct register_index; /* register_writes.c */
+struct descriptors;    /* descriptors.c */
 
 struct query_engine {
     struct trace *trace;
@@ -65,6 +66,7 @@ struct query_engine {
     struct seat *borrowed;           /* by state_at() */
     struct recall *recall;
     struct register_index *register_index; /* NULL until needed */
+    struct descriptors *descriptors;       /* likewise */
     event_no last_event;
     struct query_sink *sink;         /* of the query at work */
 };
@@ -266,6 +268,9 @@ struct err *next_register_use(struct query_engine *q, uint32_t task, uint32_t sp
                               struct moment until, struct moment *out, bool *found_out) nodiscard;
 /** The registers of its task that an event may change, as bits by x86_unit(). */
 uint64_t event_registers(const struct db_event *e);
+
+/* descriptors.c */
+void descriptors_free(struct descriptors *d);
 
 /* json.c: values of the protocol */
 json_t *json_task(const struct query_engine *q, uint32_t serial);

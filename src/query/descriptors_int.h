@@ -1,0 +1,46 @@
+/* What every descriptor of every recorded task stands for, over the whole recording: open file descriptions, and the streams of bytes
+ * (pipes, sockets) between them. */
+#ifndef QUERY_DESCRIPTORS_INT_H
+#define QUERY_DESCRIPTORS_INT_H
+
+#include "query/io_calls_int.h"
+
+enum stream_kind { STREAM_PIPE, STREAM_SOCKET };
+
+/* A read or write that succeeded. */
+struct transfer {
+    uint32_t call;        /* in io_calls */
+    uint64_t offset, len; /* bytes of the stream; of one of messages: offset is the message's number */
+    const char *why;      /* why it is not known which bytes of the stream these are; NULL: it is */
+};
+typedef VEC(struct transfer) transfer_list;
+
+/* Bytes (or messages) which come out in the order in which they were put in. */
+struct stream {
+    uint8_t kind; /* enum stream_kind */
+    bool messages;
+    transfer_list writes, reads; /* by rising offset */
+    uint64_t written, taken;     /* offsets of the next of them */
+    const char *why;             /* why nothing is known of it any more; NULL: it is known */
+};
+
+/* An open file description (open(2)). */
+struct description {
+    uint32_t in, out; /* streams that it reads and writes, numbers plus 1; 0: none */
+    const char *why;  /* why it is not known what it stands for; NULL: it is known */
+};
+
+struct descriptors {
+    struct io_calls io;
+    VEC(struct stream) streams;
+    VEC(struct description) descriptions; /* the first one is none */
+};
+
+/** Of the whole recording; made when it is first asked for, kept by the engine. Borrowed. Cost: as io_calls_read(). */
+struct err *descriptors_of(struct query_engine *q, const struct descriptors **out) nodiscard;
+
+/** Does the call take bytes in, or give them out, by its first argument? */
+bool io_call_reads(int32_t no);
+bool io_call_writes(int32_t no);
+
+#endif

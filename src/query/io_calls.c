@@ -1,0 +1,336 @@
+/* Buffered calls.
+ *
+ * The recorder's library makes most system calls itself, through a stub that does nothing when it is replayed (rr's page: "untraced, recording
+ * only"), and writes a record of each to a buffer, whose contents an event brings back before the task runs through these calls again:
+ *
+ *                                          records of write = 5, read = 3, close = 0 are put into the buffer
+ *     ... stub: rax = write, rdi, rsi ...  the record at (buffer's header + bytes recorded so far): its result
+ *     ... stub: rax = read ...
+ *     ... stub: rax = close ...
+ *     SYSCALLBUF_FLUSH                     which has the records in the trace
+ *
+ * So the arguments are the registers at executions of the stub, and a small program reads there where the record is. Facts: rr,
+ * src/preload/preload_interface.h (struct syscallbuf_hdr, syscallbuf_record, preload_thread_locals), src/preload/rr_page_instructions.S. */
+#include "query/io_calls_int.h"
+
+#include <sys/syscall.h>
+
+enum { STUB = 0x7000000c };                     /* rr's page: untraced, recording only */
+enum { BUFFER_POINTER = 0x70001000 + 48 };      /* thread-locals page: of the buffer's header */
+enum { RECORD_RESULT = 0, RECORD_NUMBER = 8, RECORD_HEADER = 16 };
+
+/* What calls are taken. */
+static const uint16_t wanted[] = {
+    SYS_read, SYS_write, SYS_open, SYS_close, SYS_lseek, SYS_ioctl, SYS_pread64, SYS_pwrite64, SYS_readv, SYS_writev, SYS_pipe, SYS_dup,
+    SYS_dup2, SYS_sendfile, SYS_socket, SYS_connect, SYS_accept, SYS_sendto, SYS_recvfrom, SYS_sendmsg, SYS_recvmsg, SYS_shutdown,
+    SYS_bind, SYS_listen, SYS_socketpair, SYS_fcntl, SYS_truncate, SYS_ftruncate, SYS_rename, SYS_link, SYS_unlink, SYS_creat,
+    SYS_mknod, SYS_openat, SYS_mknodat, SYS_unlinkat, SYS_renameat, SYS_linkat, SYS_splice, SYS_tee, SYS_vmsplice, SYS_fallocate,
+    SYS_accept4, SYS_dup3, SYS_pipe2, SYS_preadv, SYS_pwritev, SYS_recvmmsg, SYS_sendmmsg, SYS_renameat2, SYS_memfd_create,
+    SYS_copy_file_range, SYS_preadv2, SYS_pwritev2, SYS_unshare, 436 /* close_range */, 437 /* openat2 */, 438 /* pidfd_getfd */,
+};
+enum { WANTED_WORDS = 8 };
+
+static bool is_wanted(uint64_t no)
+{
+    for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
+        if (wanted[i] == no)
+            return true;
+    }
+    return false;
+}
+
+/* --- executions of the stub --- */
+
+/* A call of the library's, before its record is looked at. */
+struct stub_call {
+    struct moment at;
+    uint32_t task;
+    struct regs regs;
+    gaddr header;
+    uint32_t recorded; /* bytes of records before its own */
+};
+typedef VEC(struct stub_call) stub_call_list;
+
+struct stub_print {
+    struct hook_print print;
+    uint64_t header;
+    uint32_t recorded, unused;
+};
+
+static bool keep_stub_call(void *ctx, const struct hit *h)
+{
+    stub_call_list *list = ctx;
+    struct stub_print p;
+    if (h->condition != PROGRAM_OK || h->memory_len < sizeof(p))
+        return true;
+    memcpy(&p, h->memory, sizeof(p));
+    if (p.print.end == PROGRAM_OK)
+        vec_push(list, (struct stub_call){h->moment, h->task, h->regs, p.header, p.recorded});
+    return true;
+}
+
+/* Is rax among `wanted`? A bit of a mask for each number. */
+static size_t make_condition(struct program_op *ops)
+{
+    size_t n = 0;
+    uint64_t masks[WANTED_WORDS] = {0};
+    for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++)
+        masks[wanted[i] / 64] |= 1ull << wanted[i] % 64;
+    ops[n++] = (struct program_op){.code = PROGRAM_PUSH};
+    for (unsigned i = 0; i < WANTED_WORDS; i++) {
+        if (!masks[i])
+            continue;
+        ops[n++] = (struct program_op){.code = PROGRAM_PUSH, .imm = masks[i]};
+        ops[n++] = (struct program_op){.code = PROGRAM_REGISTER, .arg = UREG_RAX};
+        ops[n++] = (struct program_op){.code = PROGRAM_PUSH, .imm = 64 * i};
+        ops[n++] = (struct program_op){.code = PROGRAM_SUB}; // of another word: 64 or more, by which a shift gives 0
+        ops[n++] = (struct program_op){.code = PROGRAM_SHR};
+        ops[n++] = (struct program_op){.code = PROGRAM_OR};
+    }
+    ops[n++] = (struct program_op){.code = PROGRAM_PUSH, .imm = 1};
+    ops[n++] = (struct program_op){.code = PROGRAM_AND};
+    ops[n++] = (struct program_op){.code = PROGRAM_END};
+    return n;
+}
+
+static int stubs_by_time(const void *a, const void *b)
+{
+    const struct stub_call *x = a, *y = b;
+    return moment_cmp(x->at, y->at);
+}
+
+static struct err *find_stub_calls(struct query_engine *q, stub_call_list *out)
+{
+    static const struct program_op where[] = {
+        {.code = PROGRAM_PUSH, .imm = BUFFER_POINTER}, {.code = PROGRAM_LOAD, .size = 8}, {.code = PROGRAM_COPY},
+        {.code = PROGRAM_OUT, .size = 8}, {.code = PROGRAM_LOAD, .size = 4}, {.code = PROGRAM_OUT, .size = 4, .arg = 8},
+        {.code = PROGRAM_END}};
+    struct program_op condition[6 * WANTED_WORDS + 4];
+    const struct program print = {.ops = where, .count = sizeof(where) / sizeof(where[0]), .out_len = 12};
+    const uint32_t print_len = sizeof(struct stub_print) - sizeof(struct hook_print);
+    const struct hook_programs programs = {.condition = {.ops = condition, .count = make_condition(condition)}, .prints = &print};
+    const struct hit_wants wants = {.print_lens = &print_len, .print_count = 1};
+    const struct window all = {.forward = true, .limit = SIZE_MAX - 1};
+    cleanup(buf_deinit) struct buf places = {0};
+    places_at(q, STUB, NULL, 0, &places);
+    struct hit_place *place = (void *)places.data;
+    size_t count = places.len / sizeof(*place);
+    for (size_t i = 0; i < count; i++)
+        place[i].programs = &programs;
+    bool more;
+    TRY(find_hits(q, place, count, &all, &wants, keep_stub_call, out, &more));
+    if (out->count)
+        qsort(out->items, out->count, sizeof(out->items[0]), stubs_by_time);
+    return NULL;
+}
+
+/* --- going through the events --- */
+
+/* A task's state while the events go by. */
+struct reading_task {
+    uint32_t call;            /* that it is in, plus 1; 0: none */
+};
+
+struct reading {
+    struct query_engine *q;
+    struct io_calls *out;
+    struct trace_cursor *data; /* another than that of the events, whose frames have to stay */
+    VEC(struct reading_task) tasks; /* by serial */
+    struct mem_write records;  /* of the next event, if it is a flush; else of no size */
+    size_t next_task;          /* of the engine's, that may begin next */
+};
+
+static struct reading_task *task_of(struct reading *g, uint32_t serial)
+{
+    while (g->tasks.count <= serial)
+        vec_add(&g->tasks);
+    return &g->tasks.items[serial];
+}
+
+static void take_args(struct io_call *c, const struct regs *r)
+{
+    static const uint8_t from[] = {UREG_RDI, UREG_RSI, UREG_RDX, UREG_R10, UREG_R8, UREG_R9};
+    for (size_t i = 0; i < sizeof(from); i++)
+        c->args[i] = r->r[from[i]];
+}
+
+static bool makes_two(int32_t no)
+{
+    return no == SYS_pipe || no == SYS_pipe2 || no == SYS_socketpair;
+}
+
+static gaddr pair_at(const struct io_call *c)
+{
+    return c->no == SYS_socketpair ? c->args[3] : c->args[0];
+}
+
+static struct err *read_buffered(struct reading *g, const struct stub_call *s)
+{
+    const struct mem_write *w = &g->records;
+    uint64_t record = trace_header(g->q->trace)->syscallbuf_hdr_size + (uint64_t)s->recorded;
+    uint8_t head[RECORD_HEADER];
+    if (s->header != w->addr || record > w->size || w->size - record < RECORD_HEADER)
+        return NULL; // it became an event, after all
+    TRY(trace_read_data(g->data, w->data_offset + record, head, sizeof(head)));
+    if (load_u16(head + RECORD_NUMBER) != s->regs.r[UREG_RAX])
+        return NULL;
+    event_no flush = s->at.event + 1;
+    struct io_call c = {.at = s->at, .begin = flush, .end = flush, .task = s->task, .no = (int32_t)s->regs.r[UREG_RAX],
+                        .buffered = true, .done = true, .result = (int64_t)load_u64(head + RECORD_RESULT), .fds = {-1, -1}};
+    take_args(&c, &s->regs);
+    uint64_t pair = pair_at(&c) - w->addr;
+    if (makes_two(c.no) && c.result == 0 && pair < w->size && w->size - pair >= sizeof(c.fds))
+        TRY(trace_read_data(g->data, w->data_offset + pair, c.fds, sizeof(c.fds)));
+    vec_push(&g->out->points, (struct io_point){.kind = IO_END, .task = s->task, .call = (uint32_t)g->out->calls.count});
+    vec_push(&g->out->calls, c);
+    return NULL;
+}
+
+static void read_entry(struct reading *g, const struct frame *f, uint32_t task)
+{
+    struct reading_task *t = task_of(g, task);
+    t->call = 0;
+    if (!is_wanted((uint64_t)f->syscall_no) || f->failed_during_preparation)
+        return;
+    struct io_call c = {.at = {f->event - 1, g->q->event_icount.items[f->event]}, .begin = f->event, .task = task,
+                        .no = f->syscall_no, .fds = {-1, -1}};
+    take_args(&c, &f->regs);
+    vec_push(&g->out->points, (struct io_point){.kind = IO_BEGIN, .task = task, .call = (uint32_t)g->out->calls.count});
+    vec_push(&g->out->calls, c);
+    t->call = (uint32_t)g->out->calls.count;
+}
+
+static struct err *read_exit(struct reading *g, const struct frame *f, uint32_t task)
+{
+    struct reading_task *t = task_of(g, task);
+    if (!t->call)
+        return NULL;
+    struct io_call *c = &g->out->calls.items[t->call - 1];
+    if (c->no != f->syscall_no)
+        return NULL; // one that a signal handler made
+    c->end = f->event;
+    c->done = true;
+    c->result = (int64_t)f->regs.r[UREG_RAX];
+    if (f->regs.r[UREG_ORIG_RAX] == (uint64_t)-2) // it was not made: what it gives is a filter's or a tracer's word (rr, ReplaySession.cc)
+        c->result = -1;
+    for (size_t i = 0; i < f->write_count && makes_two(c->no) && c->result == 0; i++) {
+        const struct mem_write *w = &f->writes[i];
+        if (w->addr == pair_at(c) && w->size >= sizeof(c->fds) && !w->hole_count)
+            TRY(trace_read_data(g->data, w->data_offset, c->fds, sizeof(c->fds)));
+    }
+    vec_push(&g->out->points, (struct io_point){.kind = IO_END, .task = task, .call = t->call - 1});
+    t->call = 0;
+    return NULL;
+}
+
+static void read_task_events(struct reading *g, const struct frame *f, uint32_t task)
+{
+    const struct query_engine *q = g->q;
+    for (; g->next_task < q->tasks.count && q->tasks.items[g->next_task].start.event <= f->event; g->next_task++) {
+        const struct known_task *t = &q->tasks.items[g->next_task];
+        if (t->parent)
+            vec_push(&g->out->points, (struct io_point){.kind = IO_CLONE, .task = t->parent, .child = t->serial});
+    }
+    for (size_t i = 0; i < f->task_count; i++) {
+        if (f->tasks[i].kind == TASK_EXEC)
+            vec_push(&g->out->points, (struct io_point){.kind = IO_EXEC, .task = task});
+    }
+    if (f->kind == FRAME_EXIT) {
+        task_of(g, task)->call = 0;
+        vec_push(&g->out->points, (struct io_point){.kind = IO_EXIT, .task = task});
+    }
+}
+
+static struct err *read_frame(struct reading *g, const struct frame *f)
+{
+    uint32_t task = f->event < g->q->runner.count ? g->q->runner.items[f->event] : 0;
+    if (!task)
+        return NULL; // before the first program, or beyond what the database has
+    read_task_events(g, f, task);
+    if (f->kind != FRAME_SYSCALL || !f->has_regs)
+        return NULL;
+    if (f->syscall_arch != ARCH_X86_64)
+        vec_push(&g->out->points, (struct io_point){.kind = IO_FOREIGN, .task = task});
+    else if (f->syscall_state == SYSCALL_ENTERING)
+        read_entry(g, f, task);
+    else if (f->syscall_state == SYSCALL_EXITING)
+        return read_exit(g, f, task);
+    return NULL;
+}
+
+static struct err *read_all(struct reading *g, const stub_call_list *stubs)
+{
+    cleanup(trace_cursor_closep) struct trace_cursor *c = NULL;
+    TRY(trace_cursor_open(g->q->trace, &c));
+    size_t next = 0;
+    for (;;) {
+        const struct frame *f;
+        TRY(trace_cursor_next(c, &f));
+        bool flush = f && f->kind == FRAME_SYSCALLBUF_FLUSH && f->write_count && !f->writes[0].hole_count;
+        g->records = flush ? f->writes[0] : (struct mem_write){0};
+        for (; next < stubs->count && (!f || stubs->items[next].at.event < f->event); next++)
+            TRY(read_buffered(g, &stubs->items[next]));
+        if (!f || f->event > g->q->last_event)
+            return NULL;
+        TRY(read_frame(g, f));
+        if (f->event % 1024 == 0)
+            TRY(check_cancel(g->q));
+    }
+}
+
+struct err *io_calls_read(struct query_engine *q, struct io_calls *out)
+{
+    *out = (struct io_calls){0};
+    struct reading g = {.q = q, .out = out};
+    stub_call_list stubs = {0};
+    struct err *e = trace_cursor_open(q->trace, &g.data);
+    if (!e)
+        e = find_stub_calls(q, &stubs);
+    if (!e)
+        e = read_all(&g, &stubs);
+    trace_cursor_close(g.data);
+    vec_deinit(&g.tasks);
+    vec_deinit(&stubs);
+    if (e)
+        io_calls_deinit(out);
+    return e;
+}
+
+void io_calls_deinit(struct io_calls *c)
+{
+    vec_deinit(&c->calls);
+    vec_deinit(&c->points);
+}
+
+/* --- asking --- */
+
+size_t io_call_from(const struct io_calls *c, struct moment at)
+{
+    size_t low = 0, high = c->calls.count;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (moment_cmp(c->calls.items[middle].at, at) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+const struct io_call *io_call_at(const struct io_calls *c, struct moment at, uint32_t task)
+{
+    for (size_t i = io_call_from(c, at); i < c->calls.count && moment_cmp(c->calls.items[i].at, at) == 0; i++) {
+        if (c->calls.items[i].task == task)
+            return &c->calls.items[i];
+    }
+    return NULL;
+}
+
+const struct io_call *io_call_ending(const struct io_calls *c, event_no end, uint32_t task)
+{
+    for (size_t i = io_call_from(c, (struct moment){end, 0}); i-- > 0;) {
+        if (c->calls.items[i].task == task)
+            return c->calls.items[i].end == end && !c->calls.items[i].buffered ? &c->calls.items[i] : NULL;
+    }
+    return NULL;
+}

@@ -1,0 +1,212 @@
+/* From a read to the write that its bytes came from.
+ *
+ *     write(4, "abcde", 5)     write(4, "fgh", 3)             offsets 0 to 5, 5 to 8 of the stream
+ *     read(3, buf, 2) = 2      read(3, buf, 100) = 6          offsets 0 to 2, 2 to 8: the second one has bytes of both writes
+ *
+ * descriptors.c has the offsets; which bytes of memory they are the calls' arguments say, as they are in memory when the call begins. That
+ * nobody but recorded tasks wrote to the stream, and that the writer's memory did not change under way, is seen by comparing. */
+#include "query/streams_int.h"
+
+#include <sys/syscall.h>
+
+enum { MOST_PIECES = 1024, COMPARED = 4096 };
+
+/* A run of memory that a call takes or fills. */
+struct piece {
+    gaddr addr;
+    uint64_t len;
+};
+typedef VEC(struct piece) piece_list;
+
+static struct err *read_vector(struct replay *r, uint32_t space, gaddr at, uint64_t count, piece_list *out)
+{
+    for (uint64_t i = 0; i < count && i < MOST_PIECES; i++) {
+        struct piece p;
+        TRY(replay_read(r, space, at + 16 * i, &p, sizeof(p), NULL));
+        vec_push(out, p);
+    }
+    return NULL;
+}
+
+/* The memory of a call, in the order of its bytes. */
+static struct err *pieces_of(struct query_engine *q, const struct io_call *c, uint32_t *space_out, piece_list *out)
+{
+    struct replay *r;
+    uint64_t v[2];
+    TRY(state_at(q, c->at, &r));
+    TRY(space_of_task(r, c->task, space_out));
+    switch (c->no) {
+    case SYS_readv:
+    case SYS_writev:
+        return read_vector(r, *space_out, c->args[1], c->args[2], out);
+    case SYS_recvmsg: // struct msghdr: iov and iovlen
+    case SYS_sendmsg:
+        TRY(replay_read(r, *space_out, c->args[1] + 16, v, sizeof(v), NULL));
+        return read_vector(r, *space_out, v[0], v[1], out);
+    default:
+        vec_push(out, (struct piece){c->args[1], c->args[2]});
+        return NULL;
+    }
+}
+
+/* Which of the call's bytes is at addr, and how many from it on are at neighbouring addresses; false: none. */
+static bool place_of_addr(const piece_list *pieces, gaddr addr, uint64_t *offset_out, uint64_t *before_out, uint64_t *len_out)
+{
+    uint64_t offset = 0;
+    vec_each (p, pieces) {
+        if (addr - p->addr < p->len) {
+            *before_out = addr - p->addr;
+            *offset_out = offset + *before_out;
+            *len_out = p->len - *before_out;
+            return true;
+        }
+        offset += p->len;
+    }
+    return false;
+}
+
+static bool addr_of_place(const piece_list *pieces, uint64_t offset, gaddr *addr_out, uint64_t *before_out, uint64_t *len_out)
+{
+    vec_each (p, pieces) {
+        if (offset < p->len) {
+            *before_out = offset;
+            *addr_out = p->addr + offset;
+            *len_out = p->len - offset;
+            return true;
+        }
+        offset -= p->len;
+    }
+    return false;
+}
+
+struct err *stream_read_at(struct query_engine *q, event_no number, uint32_t task, gaddr addr, const struct io_call **out)
+{
+    const struct descriptors *d;
+    TRY(descriptors_of(q, &d));
+    *out = io_call_ending(&d->io, number, task);
+    if (*out && !io_call_reads((*out)->no))
+        *out = NULL;
+    // Records of a flush: their calls were made in the run to it.
+    for (size_t i = io_call_from(&d->io, (struct moment){number - 1, 0}); !*out && i < d->io.calls.count; i++) {
+        const struct io_call *c = &d->io.calls.items[i];
+        if (c->at.event >= number)
+            break;
+        if (c->task != task || !c->buffered || !io_call_reads(c->no) || c->result <= 0)
+            continue;
+        piece_list pieces = {0};
+        uint32_t space;
+        uint64_t offset, before, len;
+        struct err *e = pieces_of(q, c, &space, &pieces);
+        bool holds = !e && place_of_addr(&pieces, addr, &offset, &before, &len) && offset < (uint64_t)c->result;
+        vec_deinit(&pieces);
+        TRY(e);
+        if (holds)
+            *out = c;
+    }
+    return NULL;
+}
+
+/* The write with the byte at `offset` of the stream; NULL: there is none. */
+static const struct transfer *write_at(const struct stream *s, uint64_t offset)
+{
+    size_t low = 0, high = s->writes.count;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        const struct transfer *w = &s->writes.items[middle];
+        if (s->messages ? w->offset < offset : w->offset + w->len <= offset)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < s->writes.count && s->writes.items[low].offset <= offset ? &s->writes.items[low] : NULL;
+}
+
+/* Is the memory of the reader after its call that of the writer before its own? */
+static struct err *compare(struct query_engine *q, const struct io_call *read, uint32_t read_space, gaddr to, const struct io_call *write,
+                           uint32_t write_space, gaddr from, uint64_t len, bool *same_out)
+{
+    uint8_t a[COMPARED], b[COMPARED];
+    struct replay *r;
+    len = len < COMPARED ? len : COMPARED;
+    TRY(state_at(q, read->buffered ? read->at : (struct moment){read->end, 0}, &r)); // records are there beforehand
+    TRY(replay_read(r, read_space, to, a, len, NULL));
+    TRY(state_at(q, write->at, &r));
+    TRY(replay_read(r, write_space, from, b, len, NULL));
+    *same_out = memcmp(a, b, len) == 0;
+    return NULL;
+}
+
+static uint64_t least(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+static struct err *find_source(struct query_engine *q, const struct descriptors *d, const struct io_call *read, gaddr addr,
+                               piece_list *taken, piece_list *given, struct stream_source *out)
+{
+    const struct description *from = &d->descriptions.items[read->description];
+    uint32_t read_space;
+    uint64_t at, before, here, there_before, there, skip;
+    TRY(pieces_of(q, read, &read_space, taken));
+    if (!place_of_addr(taken, addr, &at, &before, &here) || at >= (uint64_t)read->result) {
+        out->why = "it is not the data of the call";
+        return NULL;
+    }
+    out->len = (uint32_t)least(out->len, here);
+    if (!from->in) {
+        out->why = from->why;
+        return NULL;
+    }
+    const struct stream *s = &d->streams.items[from->in - 1];
+    const struct transfer *r = read->transfer ? &s->reads.items[read->transfer - 1] : NULL;
+    out->through = s->kind == STREAM_PIPE ? "pipe" : "socket";
+    if (!r || r->why) {
+        out->why = r ? r->why : "which bytes were read is not known";
+        return NULL;
+    }
+    const struct transfer *w = write_at(s, s->messages ? r->offset : r->offset + at);
+    out->why = w ? w->why : "no recorded task wrote as much";
+    if (out->why)
+        return NULL;
+    const struct io_call *write = &d->io.calls.items[w->call];
+    skip = s->messages ? at : r->offset + at - w->offset;
+    TRY(pieces_of(q, write, &out->space, given));
+    if (skip >= w->len || !addr_of_place(given, skip, &out->addr, &there_before, &there) ||
+        moment_cmp(write->at, read->buffered ? read->at : (struct moment){read->end, 0}) >= 0) {
+        out->why = "what was written does not fit to what was read";
+        return NULL;
+    }
+    out->offset = s->messages ? at : r->offset + at;
+    there = least(there, w->len - skip);
+    out->len = (uint32_t)least(out->len, there);
+    // All that this read has of this write, at neighbouring addresses, and not too much.
+    uint64_t back = least(least(before, there_before), COMPARED / 2);
+    bool same;
+    TRY(compare(q, read, read_space, addr - back, write, out->space, out->addr - back,
+                back + least(least(here, (uint64_t)read->result - at), there), &same));
+    if (same)
+        out->write = write;
+    else
+        out->why = "what was written is not what was read: somebody outside of the recording writes, too, or the memory changed under way";
+    return NULL;
+}
+
+struct err *stream_source_of(struct query_engine *q, const struct io_call *read, gaddr addr, uint32_t len, struct stream_source *out)
+{
+    const struct descriptors *d;
+    piece_list taken = {0}, given = {0};
+    *out = (struct stream_source){.len = len};
+    TRY(descriptors_of(q, &d));
+    struct err *e = find_source(q, d, read, addr, &taken, &given, out);
+    vec_deinit(&taken);
+    vec_deinit(&given);
+    return e;
+}
+
+char *io_call_text(const struct query_engine *q, const struct io_call *c)
+{
+    const char *name = trace_syscall_name(q->trace, ARCH_X86_64, c->no);
+    const unsigned long long *a = (const void *)c->args;
+    return str_format("%s(%#llx, %#llx, %#llx, %#llx, %#llx, %#llx) = %#llx", name ? name : "system call", a[0], a[1], a[2], a[3], a[4], a[5],
+                      (unsigned long long)c->result);
+}

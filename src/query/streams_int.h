@@ -1,0 +1,25 @@
+/* Bytes that a system call of one task handed to the kernel, and one of another took from it. */
+#ifndef QUERY_STREAMS_INT_H
+#define QUERY_STREAMS_INT_H
+
+#include "query/descriptors_int.h"
+
+/* Where bytes that a call read were before. */
+struct stream_source {
+    const struct io_call *write; /* NULL: not known */
+    const char *why;             /* why not */
+    uint32_t len;                /* this is about so many of the bytes; the rest came otherwise */
+    uint32_t space;
+    gaddr addr;                  /* in the writer's memory at write->at */
+    const char *through;         /* "pipe", "socket" */
+    uint64_t offset;             /* of the first byte in the stream; of a message: in it */
+};
+
+/** The read that put bytes at `addr` by event `number`; NULL: there is none. Borrowed. */
+struct err *stream_read_at(struct query_engine *q, event_no number, uint32_t task, gaddr addr, const struct io_call **out) nodiscard;
+/** Which write put the bytes into the stream that `read` took to [addr, addr + len). The bytes of both are compared. */
+struct err *stream_source_of(struct query_engine *q, const struct io_call *read, gaddr addr, uint32_t len, struct stream_source *out) nodiscard;
+/** The call as text: "read(0x3, ...) = 0x5"; heap string. */
+char *io_call_text(const struct query_engine *q, const struct io_call *c) nodiscard;
+
+#endif

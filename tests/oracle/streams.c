@@ -1,0 +1,166 @@
+/* Values that went from task to task, of a recording of tests/programs/streams.c: made() is called with bytes that are written, got() with bytes
+ * that were read, and all bytes made under a name are got in that order under it. So where a byte got came from is the very byte made. */
+#include "check.h"
+#include "rows.h"
+
+#include "base/buf.h"
+#include "index/build.h"
+#include "query/query.h"
+#include "trace/trace.h"
+
+#include <string.h>
+
+enum { MOST_BYTES = 64 };
+
+/* How the bytes of a name come, or what has to be in the reason why that is not known. */
+static const struct {
+    const char *name, *through, *why;
+} expected[] = {
+    {"pipe", "pipe", NULL}, {"first", "pipe", NULL}, {"pipeline", "pipe", NULL}, {"there", "socket", NULL}, {"back", "socket", NULL},
+    {"messages", "socket", NULL}, {"writers", "socket", NULL}, {"self", "pipe", NULL}, {"exec", "pipe", NULL}, {"large", "pipe", NULL},
+    {"passed", NULL, "sent to another process"}, {"spliced", NULL, "splice"}, {"zero", NULL, "descriptor"},
+    {"crowd", NULL, "at the same time"},
+};
+enum { NAMES = sizeof(expected) / sizeof(expected[0]) };
+
+struct made_byte {
+    uint64_t task, at;
+};
+static VEC(struct made_byte) made[NAMES];
+static size_t taken[NAMES]; /* bytes got */
+
+static json_t *ask(struct query_engine *q, const char *name, json_t *params)
+{
+    json_t *rows = json_array();
+    struct query_sink sink = {.ctx = rows, .row = keep_row};
+    must(query_run(q, name, params, &sink));
+    json_decref(params);
+    return rows;
+}
+
+static uint64_t number(const json_t *o, const char *name)
+{
+    const json_t *v = json_object_get(o, name);
+    return json_is_string(v) ? strtoull(json_string_value(v), NULL, 0) : (uint64_t)json_integer_value(v);
+}
+
+static uint64_t task_of(const json_t *o)
+{
+    return number(json_object_get(o, "task"), "serial");
+}
+
+static const char *argument(const json_t *call, size_t i)
+{
+    const char *text = json_string_value(json_object_get(json_object_get(json_array_get(json_object_get(call, "args"), i), "value"), "text"));
+    return text ? text : "";
+}
+
+/* Which name a call of made() or got() has; NAMES: none that is tested. */
+static size_t name_of(const json_t *call)
+{
+    const char *text = strchr(argument(call, 0), '"');
+    for (size_t i = 0; text && i < NAMES; i++) {
+        size_t len = strlen(expected[i].name);
+        if (strncmp(text + 1, expected[i].name, len) == 0 && text[1 + len] == '"')
+            return i;
+    }
+    return NAMES;
+}
+
+static json_t *calls_of(struct query_engine *q, const char *function)
+{
+    return ask(q, "execution", json_pack("{ss, si, ss, s{si, si}}", "function", function, "limit", 1000, "direction", "forward", "from",
+                                         "event", 0, "instr", 0));
+}
+
+/* The row that tells of byte i how it came to be read, the last time before it was got: no row above it is of that kind. */
+static const json_t *teller(const json_t *rows, uint64_t i, const json_t *above)
+{
+    size_t k;
+    json_t *row;
+    json_array_foreach(rows, k, row)
+    {
+        const char *kind = json_string_value(json_object_get(row, "kind"));
+        bool tells = strcmp(kind, "transfer") == 0 || strcmp(kind, "input") == 0;
+        if (tells && row != above && i - number(row, "offset") < number(row, "length"))
+            return row;
+    }
+    return NULL;
+}
+
+static void check_byte(const json_t *call, size_t name, size_t i, const json_t *row, const struct made_byte *byte)
+{
+    struct moment m = row_moment(call);
+    const char *kind = json_string_value(json_object_get(row, "kind")), *why = json_string_value(json_object_get(row, "why"));
+    const char *through = json_string_value(json_object_get(row, "through"));
+    char *text = json_dumps(row, JSON_ENCODE_ANY);
+    if (expected[name].why) {
+        CHECK(kind && strcmp(kind, "input") == 0 && why && strstr(why, expected[name].why), "byte %zu of %s at %llu+%llu: %s", i,
+              expected[name].name, (unsigned long long)m.event, (unsigned long long)m.icount, text);
+        free(text);
+        return;
+    }
+    const json_t *writer = json_object_get(row, "writer");
+    struct moment written = row_moment(writer);
+    uint64_t from = number(json_object_get(row, "from"), "address") + i - number(row, "offset");
+    CHECK(through && strcmp(through, expected[name].through) == 0 && from == byte->at && task_of(writer) == byte->task &&
+              moment_cmp(written, m) < 0,
+          "byte %zu of %s at %llu+%llu: made at %#llx by task %llu: %s", i, expected[name].name, (unsigned long long)m.event,
+          (unsigned long long)m.icount, (unsigned long long)byte->at, (unsigned long long)byte->task, text);
+    free(text);
+}
+
+/* Of long ones the last bytes. */
+static void check_got(struct query_engine *q, const json_t *call)
+{
+    size_t name = name_of(call);
+    uint64_t addr = strtoull(argument(call, 1), NULL, 0), len = strtoull(argument(call, 2), NULL, 0);
+    if (name == NAMES)
+        return;
+    uint64_t skip = len > MOST_BYTES ? len - MOST_BYTES : 0;
+    char text[32];
+    snprintf(text, sizeof(text), "%#llx", (unsigned long long)(addr + skip));
+    json_t *rows = ask(q, "dataflow", json_pack("{sO, ss, sI, si}", "focus", json_object_get(call, "focus"), "address", text, "length",
+                                                (json_int_t)(len - skip), "limit", 10000));
+    size_t first = taken[name] + skip;
+    taken[name] += len;
+    for (size_t i = 0; i < len - skip; i++) {
+        if (!expected[name].why && first + i >= made[name].count) {
+            CHECK(false, "more of %s was got than made", expected[name].name);
+            break;
+        }
+        const json_t *row = teller(rows, i, NULL);
+        check_byte(call, name, i, row, expected[name].why ? NULL : &made[name].items[first + i]);
+        if (strcmp(expected[name].name, "pipeline") == 0) // and on through the other pipe
+            check_byte(call, 1, i, teller(rows, i, row), &made[1].items[first + i]);
+    }
+    json_decref(rows);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct build_options options = {.shards = 1, .compression_level = 3, .segment_icount = 20001};
+    if (argc != 2)
+        return 2;
+    must(index_build(argv[1], &options, NULL));
+    cleanup(query_engine_closep) struct query_engine *q = NULL;
+    must(query_engine_open(argv[1], NULL, &q));
+    json_t *calls = calls_of(q, "made"), *call;
+    size_t i;
+    json_array_foreach(calls, i, call)
+    {
+        uint64_t addr = strtoull(argument(call, 1), NULL, 0), len = strtoull(argument(call, 2), NULL, 0);
+        for (uint64_t k = 0; name_of(call) < NAMES && k < len; k++)
+            vec_push(&made[name_of(call)], (struct made_byte){task_of(call), addr + k});
+    }
+    json_decref(calls);
+    calls = calls_of(q, "got");
+    json_array_foreach(calls, i, call)
+        check_got(q, call);
+    json_decref(calls);
+    for (size_t k = 0; k < NAMES; k++)
+        CHECK(expected[k].why || k == 1 ? true : made[k].count && taken[k] == made[k].count, "%zu of %zu bytes of %s were got", taken[k],
+              made[k].count, expected[k].name);
+    printf("%u checks, %u failures\n", checks, failures);
+    return failures || !checks ? 1 : 0;
+}
