@@ -5,28 +5,32 @@
 
 #include "query/io_calls_int.h"
 
-enum stream_kind { STREAM_PIPE, STREAM_SOCKET };
+enum stream_kind { STREAM_PIPE, STREAM_SOCKET, STREAM_FILE };
 
 /* A read or write that succeeded. */
 struct transfer {
     uint32_t call;        /* in io_calls */
     uint64_t offset, len; /* bytes of the stream; of one of messages: offset is the message's number */
     const char *why;      /* why it is not known which bytes of the stream these are; NULL: it is */
+    bool cuts;            /* of a file: no write, but what was there is gone */
 };
 typedef VEC(struct transfer) transfer_list;
 
-/* Bytes (or messages) which come out in the order in which they were put in. */
+/* Bytes (or messages) which come out in the order in which they were put in; or the contents of a file. */
 struct stream {
     uint8_t kind; /* enum stream_kind */
     bool messages;
-    transfer_list writes, reads; /* by rising offset */
-    uint64_t written, taken;     /* offsets of the next of them */
+    transfer_list writes, reads; /* in order of time; of other than files also by rising offset */
+    uint64_t written, taken;     /* offsets of the next of them; written of a file: its size, if size_known */
+    bool size_known;
     const char *why;             /* why nothing is known of it any more; NULL: it is known */
 };
 
 /* An open file description (open(2)). */
 struct description {
     uint32_t in, out; /* streams that it reads and writes, numbers plus 1; 0: none */
+    bool position_known, append; /* of a file */
+    uint64_t position;
     const char *why;  /* why it is not known what it stands for; NULL: it is known */
 };
 

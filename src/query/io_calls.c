@@ -21,9 +21,9 @@ enum { RECORD_RESULT = 0, RECORD_NUMBER = 8, RECORD_HEADER = 16 };
 
 /* What calls are taken. */
 static const uint16_t wanted[] = {
-    SYS_read, SYS_write, SYS_open, SYS_close, SYS_lseek, SYS_ioctl, SYS_pread64, SYS_pwrite64, SYS_readv, SYS_writev, SYS_pipe, SYS_dup,
+    SYS_read, SYS_write, SYS_open, SYS_close, SYS_lseek, SYS_mmap, SYS_ioctl, SYS_pread64, SYS_pwrite64, SYS_readv, SYS_writev, SYS_pipe, SYS_dup,
     SYS_dup2, SYS_sendfile, SYS_socket, SYS_connect, SYS_accept, SYS_sendto, SYS_recvfrom, SYS_sendmsg, SYS_recvmsg, SYS_shutdown,
-    SYS_bind, SYS_listen, SYS_socketpair, SYS_fcntl, SYS_truncate, SYS_ftruncate, SYS_rename, SYS_link, SYS_unlink, SYS_creat,
+    SYS_bind, SYS_listen, SYS_socketpair, SYS_fcntl, SYS_truncate, SYS_ftruncate, SYS_chdir, SYS_fchdir, SYS_rename, SYS_link, SYS_unlink, SYS_creat,
     SYS_mknod, SYS_openat, SYS_mknodat, SYS_unlinkat, SYS_renameat, SYS_linkat, SYS_splice, SYS_tee, SYS_vmsplice, SYS_fallocate,
     SYS_accept4, SYS_dup3, SYS_pipe2, SYS_preadv, SYS_pwritev, SYS_recvmmsg, SYS_sendmmsg, SYS_renameat2, SYS_memfd_create,
     SYS_copy_file_range, SYS_preadv2, SYS_pwritev2, SYS_unshare, 436 /* close_range */, 437 /* openat2 */, 438 /* pidfd_getfd */,
@@ -44,7 +44,7 @@ static bool is_wanted(uint64_t no)
 /* A call of the library's, before its record is looked at. */
 struct stub_call {
     struct moment at;
-    uint32_t task;
+    uint32_t task, space;
     struct regs regs;
     gaddr header;
     uint32_t recorded; /* bytes of records before its own */
@@ -65,7 +65,7 @@ static bool keep_stub_call(void *ctx, const struct hit *h)
         return true;
     memcpy(&p, h->memory, sizeof(p));
     if (p.print.end == PROGRAM_OK)
-        vec_push(list, (struct stub_call){h->moment, h->task, h->regs, p.header, p.recorded});
+        vec_push(list, (struct stub_call){h->moment, h->task, h->space, h->regs, p.header, p.recorded});
     return true;
 }
 
@@ -129,6 +129,7 @@ static struct err *find_stub_calls(struct query_engine *q, stub_call_list *out)
 /* A task's state while the events go by. */
 struct reading_task {
     uint32_t call;            /* that it is in, plus 1; 0: none */
+    uint32_t space;
 };
 
 struct reading {
@@ -175,7 +176,8 @@ static struct err *read_buffered(struct reading *g, const struct stub_call *s)
     if (load_u16(head + RECORD_NUMBER) != s->regs.r[UREG_RAX])
         return NULL;
     event_no flush = s->at.event + 1;
-    struct io_call c = {.at = s->at, .begin = flush, .end = flush, .task = s->task, .no = (int32_t)s->regs.r[UREG_RAX],
+    struct io_call c = {.at = s->at, .begin = flush, .end = flush, 
+                        .task = s->task, .space = s->space, .no = (int32_t)s->regs.r[UREG_RAX],
                         .buffered = true, .done = true, .result = (int64_t)load_u64(head + RECORD_RESULT), .fds = {-1, -1}};
     take_args(&c, &s->regs);
     uint64_t pair = pair_at(&c) - w->addr;
@@ -193,7 +195,7 @@ static void read_entry(struct reading *g, const struct frame *f, uint32_t task)
     if (!is_wanted((uint64_t)f->syscall_no) || f->failed_during_preparation)
         return;
     struct io_call c = {.at = {f->event - 1, g->q->event_icount.items[f->event]}, .begin = f->event, .task = task,
-                        .no = f->syscall_no, .fds = {-1, -1}};
+                        .space = t->space, .no = f->syscall_no, .fds = {-1, -1}};
     take_args(&c, &f->regs);
     vec_push(&g->out->points, (struct io_point){.kind = IO_BEGIN, .task = task, .call = (uint32_t)g->out->calls.count});
     vec_push(&g->out->calls, c);
@@ -223,17 +225,33 @@ static struct err *read_exit(struct reading *g, const struct frame *f, uint32_t 
     return NULL;
 }
 
+/* The space that began with an event: by exec (no parent), or of a new process; 0: none. */
+static uint32_t space_begun(const struct reading *g, event_no number, bool has_parent)
+{
+    size_t count;
+    const struct db_space *spaces = history_spaces(g->q->history, &count);
+    for (size_t i = 0; i < count; i++) {
+        if (spaces[i].at.event == number && (spaces[i].parent != 0) == has_parent)
+            return spaces[i].space;
+    }
+    return 0;
+}
+
 static void read_task_events(struct reading *g, const struct frame *f, uint32_t task)
 {
     const struct query_engine *q = g->q;
     for (; g->next_task < q->tasks.count && q->tasks.items[g->next_task].start.event <= f->event; g->next_task++) {
         const struct known_task *t = &q->tasks.items[g->next_task];
+        uint32_t space = t->parent ? space_begun(g, f->event, true) : 0;
+        task_of(g, t->serial)->space = t->parent && !space ? task_of(g, t->parent)->space : space;
         if (t->parent)
             vec_push(&g->out->points, (struct io_point){.kind = IO_CLONE, .task = t->parent, .child = t->serial});
     }
     for (size_t i = 0; i < f->task_count; i++) {
-        if (f->tasks[i].kind == TASK_EXEC)
-            vec_push(&g->out->points, (struct io_point){.kind = IO_EXEC, .task = task});
+        if (f->tasks[i].kind != TASK_EXEC)
+            continue;
+        task_of(g, task)->space = space_begun(g, f->event, false);
+        vec_push(&g->out->points, (struct io_point){.kind = IO_EXEC, .task = task});
     }
     if (f->kind == FRAME_EXIT) {
         task_of(g, task)->call = 0;
@@ -278,6 +296,156 @@ static struct err *read_all(struct reading *g, const stub_call_list *stubs)
     }
 }
 
+/* --- paths --- */
+
+enum { PATH_BYTES = 256, MOST_PATHS = 50000 }; /* longer ones are not known; at a time */
+
+struct wanted_path {
+    size_t segment;
+    uint32_t call, idx;
+    uint32_t space;
+    struct step_capture capture;
+};
+
+/* Which arguments are paths; the second one of calls that have two. Negative: none. */
+static void path_arguments(int32_t no, int out[2])
+{
+    out[0] = out[1] = -1;
+    switch (no) {
+    case SYS_open:
+    case SYS_creat:
+    case SYS_unlink:
+    case SYS_truncate:
+    case SYS_mknod:
+    case SYS_chdir:
+        out[0] = 0;
+        return;
+    case SYS_openat:
+    case SYS_mknodat:
+    case SYS_unlinkat:
+    case 437: // openat2
+        out[0] = 1;
+        return;
+    case SYS_rename:
+    case SYS_link:
+        out[0] = 0;
+        out[1] = 1;
+        return;
+    case SYS_renameat:
+    case SYS_renameat2:
+    case SYS_linkat:
+        out[0] = 1;
+        out[1] = 3;
+        return;
+    default:
+        return;
+    }
+}
+
+static int by_time(const void *a, const void *b)
+{
+    const struct wanted_path *x = a, *y = b;
+    return moment_cmp((struct moment){x->capture.stamp, x->capture.icount}, (struct moment){y->capture.stamp, y->capture.icount});
+}
+
+/* Paths of one segment, which are read while it runs. */
+struct path_reading {
+    struct io_calls *out;
+    const struct wanted_path *wants;
+    size_t count;
+};
+
+static struct err *take_strings(struct path_reading *p, struct replay *r, uint32_t space)
+{
+    enum { EACH = 8 + PATH_BYTES };
+    cleanup(buf_deinit) struct buf memory = {0};
+    TRY(worker_take_steps(replay_worker(r, space), NULL, &memory));
+    size_t at = 0;
+    for (size_t i = 0; i < p->count && memory.len - at >= EACH; i++) {
+        if (p->wants[i].space != space)
+            continue;
+        const char *text = (const char *)memory.data + at + 8;
+        uint64_t done = load_u64(memory.data + at);
+        size_t len = strnlen(text, done < PATH_BYTES ? done : PATH_BYTES);
+        char **path = &p->out->calls.items[p->wants[i].call].paths[p->wants[i].idx];
+        if (len < done && !*path)
+            *path = str_format("%.*s", (int)len, text);
+        at += EACH;
+    }
+    return NULL;
+}
+
+static struct err *want_strings(struct path_reading *p, struct replay *r, uint32_t space)
+{
+    VEC(struct step_capture) captures = {0};
+    for (size_t i = 0; i < p->count; i++) {
+        if (p->wants[i].space == space)
+            vec_push(&captures, p->wants[i].capture);
+    }
+    const struct step_request request = {.captures = captures.items, .capture_count = captures.count};
+    struct err *e = captures.count ? worker_set_steps(replay_worker(r, space), &request) : NULL;
+    vec_deinit(&captures);
+    return e;
+}
+
+static struct err *on_space_created(void *ctx, struct replay *r, uint32_t space, uint32_t parent)
+{
+    return want_strings(ctx, r, space);
+}
+
+static struct err *on_space_ending(void *ctx, struct replay *r, uint32_t space)
+{
+    return take_strings(ctx, r, space);
+}
+
+static struct err *run_for_strings(struct path_reading *p, struct replay *r)
+{
+    const struct replay_observer observer = {.ctx = p, .space_created = on_space_created, .space_ending = on_space_ending};
+    replay_set_observer(r, &observer);
+    size_t count;
+    const uint32_t *spaces = replay_spaces(r, &count);
+    for (size_t i = 0; i < count; i++)
+        TRY(want_strings(p, r, spaces[i]));
+    TRY(replay_run(r, (struct moment){p->wants[p->count - 1].capture.stamp + 1, 0}, UINT64_MAX, NULL));
+    spaces = replay_spaces(r, &count);
+    for (size_t i = 0; i < count; i++)
+        TRY(take_strings(p, r, spaces[i]));
+    return NULL;
+}
+
+/* The paths of all calls that have some, segment by segment. */
+static struct err *read_paths(struct query_engine *q, struct io_calls *c)
+{
+    VEC(struct wanted_path) wants = {0};
+    for (uint32_t i = 0; i < c->calls.count; i++) {
+        const struct io_call *call = &c->calls.items[i];
+        int args[2];
+        path_arguments(call->no, args);
+        for (uint32_t k = 0; k < 2 && args[k] >= 0 && call->done && call->result >= 0 && call->space; k++)
+            vec_push(&wants, (struct wanted_path){history_segment_at(q->history, call->at), i, k, call->space,
+                                                  {call->at.event, call->at.icount, call->args[args[k]], PATH_BYTES}});
+    }
+    struct err *e = NULL;
+    if (wants.count)
+        qsort(wants.items, wants.count, sizeof(wants.items[0]), by_time);
+    for (size_t i = 0, n; i < wants.count && !e; i += n) {
+        const struct wanted_path *first = &wants.items[i];
+        for (n = 1; i + n < wants.count && n < MOST_PATHS && first[n].segment == first->segment; n++)
+            ;
+        struct path_reading p = {.out = c, .wants = first, .count = n};
+        struct lease lease;
+        e = check_cancel(q);
+        if (!e)
+            e = lend_instead(q, first->segment, (struct moment){first->capture.stamp, first->capture.icount}, &lease);
+        if (e)
+            break;
+        e = run_for_strings(&p, lease.replay);
+        return_replay(q, &lease, !e);
+    }
+    vec_deinit(&wants);
+    return e;
+}
+
 struct err *io_calls_read(struct query_engine *q, struct io_calls *out)
 {
     *out = (struct io_calls){0};
@@ -291,6 +459,8 @@ struct err *io_calls_read(struct query_engine *q, struct io_calls *out)
     trace_cursor_close(g.data);
     vec_deinit(&g.tasks);
     vec_deinit(&stubs);
+    if (!e)
+        e = read_paths(q, out);
     if (e)
         io_calls_deinit(out);
     return e;
@@ -298,6 +468,10 @@ struct err *io_calls_read(struct query_engine *q, struct io_calls *out)
 
 void io_calls_deinit(struct io_calls *c)
 {
+    vec_each (call, &c->calls) {
+        free(call->paths[0]);
+        free(call->paths[1]);
+    }
     vec_deinit(&c->calls);
     vec_deinit(&c->points);
 }

@@ -8,10 +8,11 @@
 struct io_call {
     struct moment at;     /* right before the call */
     event_no begin, end;  /* its entry and exit (0: none); buffered: both are the event (a flush) that has its record */
-    uint32_t task;
+    uint32_t task, space; /* space 0: not known */
     int32_t no;           /* x86-64 */
     bool buffered;
     bool done;            /* `result` is known */
+    char *paths[2];       /* of files that it names; owned; NULL: none, or not known */
     uint64_t args[6];
     int64_t result;
     int32_t fds[2];       /* that pipe(2), socketpair(2) made */

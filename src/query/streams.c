@@ -38,6 +38,8 @@ static struct err *pieces_of(struct query_engine *q, const struct io_call *c, ui
     switch (c->no) {
     case SYS_readv:
     case SYS_writev:
+    case SYS_preadv:
+    case SYS_pwritev:
         return read_vector(r, *space_out, c->args[1], c->args[2], out);
     case SYS_recvmsg: // struct msghdr: iov and iovlen
     case SYS_sendmsg:
@@ -106,6 +108,32 @@ struct err *stream_read_at(struct query_engine *q, event_no number, uint32_t tas
     return NULL;
 }
 
+/* When a call was over, if it is. */
+static struct moment end_of(const struct io_call *c)
+{
+    return c->buffered ? c->at : (struct moment){c->end, 0};
+}
+
+/* The last write to the byte at `offset` of a file before a read, or the call that cut it off; NULL: there is none. */
+static const struct transfer *file_write_at(const struct descriptors *d, const struct stream *s, uint64_t offset, const struct io_call *read,
+                                            uint32_t *len, const char **why_out)
+{
+    for (size_t i = s->writes.count; i-- > 0;) {
+        const struct transfer *w = &s->writes.items[i];
+        const struct io_call *c = &d->io.calls.items[w->call];
+        if (moment_cmp(c->at, end_of(read)) >= 0)
+            continue;
+        if (offset - w->offset < w->len) {
+            if (moment_cmp(end_of(c), read->at) > 0)
+                *why_out = "it was written to at the same time";
+            return w;
+        }
+        if (w->offset > offset && w->offset - offset < *len) // newer bytes behind it
+            *len = (uint32_t)(w->offset - offset);
+    }
+    return NULL;
+}
+
 /* The write with the byte at `offset` of the stream; NULL: there is none. */
 static const struct transfer *write_at(const struct stream *s, uint64_t offset)
 {
@@ -159,20 +187,25 @@ static struct err *find_source(struct query_engine *q, const struct descriptors 
     }
     const struct stream *s = &d->streams.items[from->in - 1];
     const struct transfer *r = read->transfer ? &s->reads.items[read->transfer - 1] : NULL;
-    out->through = s->kind == STREAM_PIPE ? "pipe" : "socket";
+    bool is_file = s->kind == STREAM_FILE;
+    out->through = is_file ? "file" : s->kind == STREAM_PIPE ? "pipe" : "socket";
     if (!r || r->why) {
         out->why = r ? r->why : "which bytes were read is not known";
         return NULL;
     }
-    const struct transfer *w = write_at(s, s->messages ? r->offset : r->offset + at);
-    out->why = w ? w->why : "no recorded task wrote as much";
+    const struct transfer *w = is_file ? file_write_at(d, s, r->offset + at, read, &out->len, &out->why)
+                                       : write_at(s, s->messages ? r->offset : r->offset + at);
+    if (!out->why)
+        out->why = w ? w->why : is_file ? "no recorded task wrote this part of the file" : "no recorded task wrote as much";
+    if (!out->why && w->cuts)
+        out->why = "the file was cut off here before, and not written to";
     if (out->why)
         return NULL;
     const struct io_call *write = &d->io.calls.items[w->call];
     skip = s->messages ? at : r->offset + at - w->offset;
     TRY(pieces_of(q, write, &out->space, given));
     if (skip >= w->len || !addr_of_place(given, skip, &out->addr, &there_before, &there) ||
-        moment_cmp(write->at, read->buffered ? read->at : (struct moment){read->end, 0}) >= 0) {
+        moment_cmp(write->at, end_of(read)) >= 0) {
         out->why = "what was written does not fit to what was read";
         return NULL;
     }
@@ -180,10 +213,10 @@ static struct err *find_source(struct query_engine *q, const struct descriptors 
     there = least(there, w->len - skip);
     out->len = (uint32_t)least(out->len, there);
     // All that this read has of this write, at neighbouring addresses, and not too much.
-    uint64_t back = least(least(before, there_before), COMPARED / 2);
+    uint64_t back = is_file ? 0 : least(least(before, there_before), COMPARED / 2);
     bool same;
     TRY(compare(q, read, read_space, addr - back, write, out->space, out->addr - back,
-                back + least(least(here, (uint64_t)read->result - at), there), &same));
+                is_file ? out->len : back + least(least(here, (uint64_t)read->result - at), there), &same));
     if (same)
         out->write = write;
     else

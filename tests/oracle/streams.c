@@ -18,7 +18,8 @@ static const struct {
 } expected[] = {
     {"pipe", "pipe", NULL}, {"first", "pipe", NULL}, {"pipeline", "pipe", NULL}, {"there", "socket", NULL}, {"back", "socket", NULL},
     {"messages", "socket", NULL}, {"writers", "socket", NULL}, {"self", "pipe", NULL}, {"exec", "pipe", NULL}, {"large", "pipe", NULL},
-    {"passed", NULL, "sent to another process"}, {"spliced", NULL, "splice"}, {"zero", NULL, "descriptor"},
+    {"file", "file", NULL}, {"file-again", "file", NULL}, {"file-end", "file", NULL}, {"file-moved", "file", NULL}, {"file-new", "file", NULL},
+    {"cut", NULL, "cut off"}, {"fifo", "pipe", NULL}, {"passed", NULL, "sent to another process"}, {"spliced", NULL, "splice"}, {"zero", NULL, "a device"},
     {"crowd", NULL, "at the same time"},
 };
 enum { NAMES = sizeof(expected) / sizeof(expected[0]) };

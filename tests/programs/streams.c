@@ -222,33 +222,45 @@ static void executed(const char *program)
     wait_all();
 }
 
-/* A file written by one process, read by others. */
+/* A file written by one process, read by another; then added to, under another name. */
 static void file(const char *path)
 {
+    char in[64], other[64];
+    sprintf(other, "%s-moved", path);
     int reader = open(path, O_RDONLY | O_CREAT | O_TRUNC, 0600);
     if (!fork()) {
         int fd = open(path, O_WRONLY);
+        write(fd, "???", 3);
         put(fd, "file", "written to ");
         put(fd, "file", "a file, ");
-        lseek(fd, 0, SEEK_SET);
-        char w[3];
-        fill(w, "WRI", 3);
-        made("file-again", w, 3);
-        pwrite(fd, w, 3, 0);
+        fill(in, "wri", 3);
+        made("file-again", in, 3);
+        pwrite(fd, in, 3, 0);
         _exit(0);
     }
     wait_all();
-    char in[64];
-    ssize_t n = pread(reader, in, 16, 3);
-    got("file-rest", in, n);
-    lseek(reader, 0, SEEK_SET);
-    n = read(reader, in, 3);
-    got("file-again", in, n);
+    ssize_t n = pread(reader, in, 64, 3);
+    got("file", in, n);
+    take(reader, "file-again", 3);
     int fd = open(path, O_RDWR | O_APPEND);
     put(fd, "file-end", "appended");
-    take(reader, "file-rest", 16);
+    lseek(reader, 22, SEEK_SET);
     take(reader, "file-end", 64);
-    unlink(path);
+    rename(path, other);
+    put(fd, "file-moved", "and moved");
+    int again = open(other, O_RDONLY);
+    lseek(again, -9, SEEK_END);
+    take(again, "file-moved", 64);
+    unlink(other);
+    fd = open(other, O_RDWR | O_CREAT, 0600);
+    put(fd, "file-new", "new");
+    lseek(fd, 0, SEEK_SET);
+    take(fd, "file-new", 64);
+    unlink(other);
+    ftruncate(fd, 0);
+    pwrite(fd, "x", 1, 9);
+    n = pread(fd, in, 8, 0);
+    got("cut", in, n);
 }
 
 static void named(const char *path)
