@@ -164,6 +164,12 @@ static struct err *compare(struct query_engine *q, const struct io_call *read, u
     return NULL;
 }
 
+static const char *through(const struct stream *s)
+{
+    static const char *const names[] = {[STREAM_PIPE] = "pipe", [STREAM_SOCKET] = "socket", [STREAM_FILE] = "file"};
+    return names[s->kind];
+}
+
 static uint64_t least(uint64_t a, uint64_t b)
 {
     return a < b ? a : b;
@@ -188,7 +194,7 @@ static struct err *find_source(struct query_engine *q, const struct descriptors 
     const struct stream *s = &d->streams.items[from->in - 1];
     const struct transfer *r = read->transfer ? &s->reads.items[read->transfer - 1] : NULL;
     bool is_file = s->kind == STREAM_FILE;
-    out->through = is_file ? "file" : s->kind == STREAM_PIPE ? "pipe" : "socket";
+    out->through = through(s);
     if (!r || r->why) {
         out->why = r ? r->why : "which bytes were read is not known";
         return NULL;
@@ -232,6 +238,115 @@ struct err *stream_source_of(struct query_engine *q, const struct io_call *read,
     TRY(descriptors_of(q, &d));
     struct err *e = find_source(q, d, read, addr, &taken, &given, out);
     vec_deinit(&taken);
+    vec_deinit(&given);
+    return e;
+}
+
+/* --- forward --- */
+
+struct err *stream_call_at(struct query_engine *q, struct moment m, uint32_t task, const struct io_call **out)
+{
+    const struct descriptors *d;
+    TRY(descriptors_of(q, &d));
+    *out = io_call_at(&d->io, m, task);
+    return NULL;
+}
+
+/* What is asked of a write. */
+struct asked_write {
+    const struct io_call *call;
+    const struct stream *stream;
+    const struct transfer *transfer;
+    uint32_t space;
+    gaddr addr;
+    uint64_t skip; /* bytes of the call before those at addr */
+    uint32_t len;
+};
+
+/* Adds what of the bytes a read has: as many copies as its memory has pieces. */
+static struct err *add_copies(struct query_engine *q, const struct descriptors *d, const struct asked_write *w, const struct transfer *r,
+                              stream_copy_list *out, const char **why_out)
+{
+    const struct io_call *read = &d->io.calls.items[r->call];
+    const struct stream *s = w->stream;
+    bool is_file = s->kind == STREAM_FILE;
+    // Bytes of the read: [start, end), and how far the write's are ahead of these.
+    uint64_t base = s->messages ? 0 : w->transfer->offset, first = s->messages ? 0 : r->offset;
+    uint64_t start = base + w->skip > first ? base + w->skip - first : 0, stop = base + w->skip + w->len;
+    uint64_t end = stop > first ? least(stop - first, r->len) : 0;
+    piece_list pieces = {0};
+    uint32_t space;
+    struct err *e = start < end ? pieces_of(q, read, &space, &pieces) : NULL;
+    for (uint64_t at = start, n; at < end && !e; at += n) {
+        uint64_t before, here;
+        gaddr to;
+        uint32_t len;
+        bool same;
+        if (!addr_of_place(&pieces, at, &to, &before, &here))
+            break; // a message that was cut off
+        n = least(here, end - at);
+        len = (uint32_t)n;
+        const char *why = r->why;
+        if (is_file && !why) {
+            const struct transfer *last = file_write_at(d, s, first + at, read, &len, &why);
+            n = len;
+            if (last != w->transfer)
+                continue;
+        }
+        if (!why && moment_cmp(w->call->at, end_of(read)) >= 0)
+            why = "what was written does not fit to what was read";
+        uint32_t from = (uint32_t)(first + at - base - w->skip);
+        if (!why)
+            e = compare(q, read, space, to, w->call, w->space, w->addr + from, n, &same);
+        if (!e && !why && !same)
+            why = "what was written is not what was read: somebody outside of the recording writes, too, or the memory changed under way";
+        if (why)
+            *why_out = why;
+        else if (!e)
+            vec_push(out, (struct stream_copy){read, from, len, space, to, through(s), s->messages ? at : first + at});
+    }
+    vec_deinit(&pieces);
+    return e;
+}
+
+static struct err *find_copies(struct query_engine *q, const struct descriptors *d, struct asked_write *w, piece_list *given,
+                               stream_copy_list *out, const char **why_out)
+{
+    const struct description *to = &d->descriptions.items[w->call->description];
+    uint64_t before, here;
+    if (!to->out || !w->call->transfer) {
+        *why_out = to->why;
+        return NULL;
+    }
+    w->stream = &d->streams.items[to->out - 1];
+    w->transfer = &w->stream->writes.items[w->call->transfer - 1];
+    *why_out = w->transfer->why;
+    TRY(pieces_of(q, w->call, &w->space, given));
+    if (*why_out || !place_of_addr(given, w->addr, &w->skip, &before, &here) || w->skip >= w->transfer->len)
+        return NULL;
+    w->len = (uint32_t)least(w->len, least(here, w->transfer->len - w->skip));
+    vec_each (r, &w->stream->reads) {
+        bool meets = w->stream->messages ? r->offset == w->transfer->offset
+                                         : r->offset < w->transfer->offset + w->skip + w->len && r->offset + r->len > w->transfer->offset + w->skip;
+        if (out->count >= MOST_PIECES)
+            *why_out = "it was read more often than is told";
+        if (meets && out->count < MOST_PIECES)
+            TRY(add_copies(q, d, w, r, out, why_out));
+    }
+    return NULL;
+}
+
+struct err *stream_copies_of(struct query_engine *q, const struct io_call *write, gaddr addr, uint32_t len, stream_copy_list *out,
+                             const char **why_out)
+{
+    const struct descriptors *d;
+    piece_list given = {0};
+    *why_out = NULL;
+    TRY(descriptors_of(q, &d));
+    if (!io_call_writes(write->no) || !write->done || write->result <= 0)
+        return NULL;
+    struct asked_write w = {.call = write, .addr = addr, .len = len};
+    struct err *e = find_copies(q, d, &w, &given, out, why_out);
     vec_deinit(&given);
     return e;
 }

@@ -126,6 +126,19 @@ struct err *use_give(struct uses *u, size_t idx, uint32_t from, uint32_t len, st
     return give_row(u, row, item->parent, id_out);
 }
 
+struct err *use_arrive(struct uses *u, const struct stretch *s, struct moment m, struct use_item item, struct moment at, json_t *row)
+{
+    u->moves++;
+    complete_row(u, &item, 0, item.len, at, item.task, row);
+    TRY(give_row(u, row, item.parent, &item.parent));
+    return use_add(u, s, m, item);
+}
+
+struct moment use_arrival_time(const struct uses *u, const struct use_arrival *a)
+{
+    return a->prepared ? (struct moment){a->event, 0} : (struct moment){a->event - 1, u->q->event_icount.items[a->event]};
+}
+
 static struct use_item *saved_copy(struct uses *u, const struct use_item *item)
 {
     vec_each (it, &u->items) {
@@ -758,7 +771,7 @@ static struct err *sweep(struct uses *u, const struct stretch *s)
 {
     event_no event = s->from.event;
     TRY(use_prepared(u, s, event));
-    for (size_t i = 0; i < s->steps.count && u->items.count; i++) {
+    for (size_t i = 0; i < s->steps.count && (u->items.count || u->arrivals.count); i++) {
         const struct stretch_step *st = &s->steps.items[i];
         for (; event < st->at.event; event++)
             TRY(use_event(u, s, event + 1));
@@ -779,7 +792,7 @@ static struct err *follow(struct uses *u, struct moment from)
 {
     uint64_t window = SHORT_STRETCH;
     struct moment end = end_of_recording(u->q);
-    while (u->items.count && moment_cmp(from, end) < 0) {
+    while ((u->items.count || u->arrivals.count) && moment_cmp(from, end) < 0) {
         struct moment until = moment_forth(u->q, from, window);
         cleanup(stretch_deinit) struct stretch s = {0};
         TRY(stretch_run(u->q, from, until, 0, false, &s));
@@ -787,7 +800,7 @@ static struct err *follow(struct uses *u, struct moment from)
         TRY(sweep(u, &s));
         from = until;
         window = window * 4 < LONG_STRETCH ? window * 4 : LONG_STRETCH;
-        if (u->moves == moves && u->items.count) {
+        if (u->moves == moves && (u->items.count || u->arrivals.count)) {
             bool found;
             TRY(use_search(u, from, &from, &found));
             window = SHORT_STRETCH;
@@ -836,6 +849,9 @@ struct err *query_uses(struct query_engine *q, json_t *params)
     vec_each (it, &u.items)
         use_drop_saving(it);
     vec_deinit(&u.items);
+    vec_each (a, &u.arrivals)
+        json_decref(a->row);
+    vec_deinit(&u.arrivals);
     free(u.cache);
     return e;
 }

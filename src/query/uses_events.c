@@ -1,6 +1,7 @@
 /* What events do with values that are followed forwards: system calls that take them, memory and registers that the kernel writes, tasks
  * and processes that are copied, signals. */
 #include "query/signal_frame_int.h"
+#include "query/streams_int.h"
 #include "query/uses_int.h"
 
 #include <sys/syscall.h>
@@ -89,8 +90,9 @@ static json_t *call_row(const struct execution *x, const struct regs *r, const c
     return row;
 }
 
-/* The part of a memory item within [addr, addr + len) of the space. */
-static bool within(const struct execution *x, const struct use_item *item, gaddr addr, uint64_t len, uint32_t *from, uint32_t *part)
+/* The part of a memory item within [addr, addr + len) of the space, and where the space has it. */
+static bool within(const struct execution *x, const struct use_item *item, gaddr addr, uint64_t len, uint32_t *from, uint32_t *part,
+                   gaddr *at)
 {
     const struct x86_access a = {.addr = addr, .len = len, .reads = true};
     gaddr base;
@@ -100,7 +102,50 @@ static bool within(const struct execution *x, const struct use_item *item, gaddr
     uint64_t start = addr > base ? addr - base : 0, end = addr + len < base + item->len ? addr + len - base : item->len;
     *from = (uint32_t)start;
     *part = (uint32_t)(end - start);
+    *at = base + start;
     return true;
+}
+
+/* Bytes that a system call gives out, of item idx from byte `from` on: whoever reads them has a copy. id: of the row of the system call, to which
+ * is added why that is not known. */
+static struct err *send_copies(struct uses *u, const struct execution *x, size_t idx, uint32_t from, uint32_t len, gaddr at, json_t *row)
+{
+    const struct stretch_step *st = &x->stretch->steps.items[x->step];
+    stream_copy_list copies = {0};
+    const struct io_call *write;
+    const char *why = NULL;
+    uint32_t id;
+    struct err *e = u->follow ? stream_call_at(u->q, st->at, st->task, &write) : NULL;
+    if (!e && u->follow && write)
+        e = stream_copies_of(u->q, write, at, len, &copies, &why);
+    if (why)
+        json_object_set_new(row, "why", json_string(why));
+    if (!e)
+        e = use_give(u, idx, from, len, st->at, st->task, row, &id);
+    else
+        json_decref(row);
+    for (size_t i = 0; i < copies.count && !e; i++) {
+        const struct stream_copy *c = &copies.items[i];
+        struct use_arrival a = {.item = use_part(&u->items.items[idx], from + c->from, c->len), .prepared = c->read->buffered};
+        a.event = a.prepared ? c->read->end - 1 : c->read->end;
+        a.at = a.prepared ? c->read->at : before_event(u->q, a.event);
+        a.item.task = c->read->task;
+        a.item.space = c->space;
+        a.item.at = c->addr;
+        a.item.parent = id;
+        a.item.saved = 0;
+        cleanup(freep) char *text = io_call_text(u->q, c->read), *written = io_call_text(u->q, write);
+        a.row = json_pack("{ss, ss, ss, sI, si, so, so, s{so, so, si, ss}}", "kind", "transfer", "text", text, "through", c->through,
+                          "streamOffset", (json_int_t)c->offset, "fd", (int)(int32_t)c->read->args[0], "from", use_place(true, at + c->from, c->len),
+                          "to", use_place(true, c->addr, c->len), "writer", "focus", json_focus(u->q, st->at, st->task, 0), "task",
+                          json_task(u->q, st->task), "fd", (int)(int32_t)write->args[0], "text", written);
+        if (moment_cmp(use_arrival_time(u, &a), st->at) <= 0) // its own reader, of a buffer that is filled beforehand
+            e = use_arrive(u, x->stretch, st->at, a.item, a.at, a.row);
+        else
+            vec_push(&u->arrivals, a);
+    }
+    vec_deinit(&copies);
+    return e;
 }
 
 /* What the replayer did in the course of a system call that it carried out itself: it has a result, and may map. */
@@ -140,11 +185,13 @@ struct err *use_system_call(struct uses *u, const struct execution *x)
             continue;
         for (size_t i = 0; item->memory && i < count; i++) {
             uint32_t from, len;
-            if (!within(x, item, outputs[i].addr, outputs[i].len, &from, &len))
+            gaddr at;
+            item = &u->items.items[k];
+            if (!within(x, item, outputs[i].addr, outputs[i].len, &from, &len, &at))
                 continue;
             json_t *row = call_row(x, r, "output");
             json_object_set_new(row, "fd", json_integer((json_int_t)(int32_t)r->r[UREG_RDI]));
-            TRY(use_give(u, k, from, len, st->at, st->task, row, NULL));
+            TRY(send_copies(u, x, k, from, len, at, row));
         }
         if (item->memory || item->task != st->task || item->at >= X86_RIP)
             continue;
@@ -218,6 +265,22 @@ static const struct stretch_event *event_of(struct uses *u, const struct stretch
     return made;
 }
 
+/* Bytes that come now. */
+static struct err *take_arrivals(struct uses *u, const struct stretch *s, event_no number, bool prepared)
+{
+    size_t left = 0, count = u->arrivals.count;
+    struct err *e = NULL;
+    for (size_t i = 0; i < count; i++) {
+        struct use_arrival a = u->arrivals.items[i];
+        if (e || a.event != number || a.prepared != prepared)
+            u->arrivals.items[left++] = a;
+        else
+            e = use_arrive(u, s, (struct moment){number, 0}, a.item, a.at, a.row);
+    }
+    u->arrivals.count = left;
+    return e;
+}
+
 struct err *use_prepared(struct uses *u, const struct stretch *s, event_no number)
 {
     vec_each (w, &s->effects) {
@@ -229,7 +292,7 @@ struct err *use_prepared(struct uses *u, const struct stretch *s, event_no numbe
         for (size_t k = 0; k < count; k++)
             TRY(apply_effect(u, k, next, w));
     }
-    return NULL;
+    return take_arrivals(u, s, number, true);
 }
 
 /* Adds a copy of an item that an event made. */
@@ -452,8 +515,10 @@ static void drop_ended(struct uses *u, const struct stretch_event *e)
 struct err *use_event(struct uses *u, const struct stretch *s, event_no number)
 {
     const struct stretch_event *e = stretch_event(s, number);
-    if (!e)
+    if (!e) {
+        TRY(take_arrivals(u, s, number, false));
         return use_prepared(u, s, number);
+    }
     bool sigreturn = e->kind == FRAME_SYSCALL && e->syscall_state == SYSCALL_EXITING && e->syscall_arch == ARCH_X86_64 &&
                      e->syscall_no == SYS_rt_sigreturn;
     // Registers first: what comes back from a frame takes their place. What the event moves itself, it does not overwrite.
@@ -482,5 +547,6 @@ struct err *use_event(struct uses *u, const struct stretch *s, event_no number)
             TRY(set_register(u, k, e));
     }
     drop_ended(u, e);
+    TRY(take_arrivals(u, s, number, false));
     return use_prepared(u, s, number);
 }

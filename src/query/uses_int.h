@@ -28,6 +28,15 @@ struct use_item {
     uint8_t value[MOST_BYTES];
 };
 
+/* Bytes on their way to a task that reads them later. */
+struct use_arrival {
+    struct use_item item; /* as it is then */
+    event_no event;       /* that puts them there, or (prepared) behind which they are put there */
+    bool prepared;
+    json_t *row;          /* that tells it; owned */
+    struct moment at;     /* of the row */
+};
+
 struct uses {
     struct query_engine *q;
     bool show_saves, follow;
@@ -36,6 +45,7 @@ struct uses {
     uint64_t moves; /* uses and ends seen */
     bool cut;       /* a limit was reached */
     VEC(struct use_item) items;
+    VEC(struct use_arrival) arrivals;
     struct insn_cache *cache;
 };
 
@@ -49,6 +59,11 @@ struct err *use_overwritten(struct uses *u, size_t idx, uint32_t from, uint32_t 
 /** Gives a row about bytes of an item. Takes over `row`: its kind and what else belongs to it. ERR_LIMIT (u->cut is set): enough. */
 struct err *use_give(struct uses *u, size_t idx, uint32_t from, uint32_t len, struct moment at, uint32_t task, json_t *row,
                      uint32_t *id_out) nodiscard;
+/** Adds an item that comes from somewhere else at m, with a row that tells so of `at` (taken over). */
+struct err *use_arrive(struct uses *u, const struct stretch *s, struct moment m, struct use_item item, struct moment at,
+                       json_t *row) nodiscard;
+/** When an arrival's bytes are there. */
+struct moment use_arrival_time(const struct uses *u, const struct use_arrival *a);
 /** Tells the rows that were kept back. */
 struct err *use_tell(struct uses *u, struct use_item *item) nodiscard;
 void use_drop_saving(struct use_item *item);

@@ -1,6 +1,7 @@
 /* The next moment at which something may happen to a value that is followed forwards: segment by segment, what the events say; then
  * the instructions before that, by running the segment with its accesses to the bytes in memory watched, and with the code blocks logged that
  * touch the registers. Reads are in no index, so a value that rests in memory costs a run of all that lies between. */
+#include "query/descriptors_int.h"
 #include "query/uses_int.h"
 
 #include <sys/syscall.h>
@@ -35,12 +36,6 @@ static bool is_argument(const struct use_item *item)
     return item->at < X86_RIP && (reg == 0 || reg == 2 || (reg >= 6 && reg <= 10));
 }
 
-static bool sends(int32_t number)
-{
-    return number == SYS_write || number == SYS_pwrite64 || number == SYS_sendto || number == SYS_writev || number == SYS_pwritev ||
-           number == SYS_sendmsg;
-}
-
 static bool written_at(const struct segment *s, const struct db_event *e, const struct use_item *item)
 {
     uint64_t at = item->object ? item->object_at : item->at;
@@ -60,7 +55,7 @@ static bool concerns(const struct uses *u, const struct segment *s, const struct
     if (e->created_task && (item->memory || known_task(u->q, e->created_task)->parent == item->task))
         return true;
     if (item->memory)
-        return written_at(s, e, item) || (entering && sends(e->syscall_no)) ||
+        return written_at(s, e, item) ||
                (item->saving && call && e->syscall_no == SYS_rt_sigreturn && e->task == item->saving->task);
     return e->task == item->task && ((event_registers(e) & units_of(item)) || e->ended_task || (entering && is_argument(item)));
 }
@@ -141,48 +136,6 @@ static struct err *watch(struct uses *u, struct replay *r, struct moment from, s
     return NULL;
 }
 
-/* System calls that were buffered and send something out: the stubs of the recorder's library are hooked. */
-static const gaddr stubs[] = {0x70000000, 0x70000003, 0x70000006, 0x70000009, 0x7000000c, 0x7000000f, 0x70000012, 0x70000015};
-enum { STUBS = sizeof(stubs) / sizeof(stubs[0]) };
-
-struct calls {
-    struct moment found;
-};
-
-static bool on_call(void *ctx, const struct hit *h)
-{
-    struct calls *c = ctx;
-    if (moment_cmp(h->moment, c->found) >= 0)
-        return false;
-    if (!sends((int32_t)h->regs.r[UREG_RAX]))
-        return true;
-    c->found = h->moment;
-    return false;
-}
-
-static struct err *search_calls(struct uses *u, size_t segment, struct moment from, struct moment *best)
-{
-    cleanup(buf_deinit) struct buf places = {0};
-    size_t segments;
-    history_segments(u->q->history, &segments);
-    for (unsigned k = 0; k < STUBS; k++)
-        places_at(u->q, stubs[k], NULL, 0, &places);
-    const struct hit_place *place = (const void *)places.data;
-    size_t count = places.len / sizeof(*place);
-    cleanup(freep) uint64_t *buckets = xnew_array(uint64_t, segments);
-    struct err *e = NULL;
-    bool more = true;
-    if (count && count_hits(u->q, place, count, buckets) && buckets[segment]) {
-        // Those behind the segment are of no interest: the first one ends the search.
-        struct calls c = {*best};
-        struct window w = {.forward = true, .from = from, .limit = SIZE_MAX - 1};
-        e = find_hits(u->q, place, count, &w, NULL, on_call, &c, &more);
-        if (!e)
-            lower(c.found, best);
-    }
-    return e;
-}
-
 static struct err *search_memory(struct uses *u, size_t segment, struct moment from, struct moment *best)
 {
     struct lease lease;
@@ -191,7 +144,34 @@ static struct err *search_memory(struct uses *u, size_t segment, struct moment f
     TRY(lend_instead(u->q, segment, from, &lease));
     struct err *e = watch(u, lease.replay, from, best);
     return_replay(u->q, &lease, !e);
-    return e ? e : search_calls(u, segment, from, best);
+    return e;
+}
+
+/* May the system call give out bytes of the item? */
+static bool may_send(const struct io_call *c, const struct use_item *item)
+{
+    bool simple = c->no == SYS_write || c->no == SYS_pwrite64 || c->no == SYS_sendto;
+    if (!item->len || !item->memory || !io_call_writes(c->no) || (!item->object && c->space && c->space != item->space))
+        return false;
+    return !simple || item->object || (c->args[1] < item->at + item->len && item->at < c->args[1] + c->args[2]);
+}
+
+/* System calls that give memory out, events and buffered ones. */
+static struct err *search_sends(struct uses *u, struct moment from, struct moment *best)
+{
+    const struct descriptors *d;
+    if (!has_memory(u))
+        return NULL;
+    TRY(descriptors_of(u->q, &d));
+    for (size_t i = io_call_from(&d->io, from); i < d->io.calls.count && moment_cmp(d->io.calls.items[i].at, *best) < 0; i++) {
+        vec_each (item, &u->items) {
+            if (may_send(&d->io.calls.items[i], item)) {
+                lower(d->io.calls.items[i].at, best);
+                return NULL;
+            }
+        }
+    }
+    return NULL;
 }
 
 /* --- registers --- */
@@ -242,7 +222,12 @@ struct err *use_search(struct uses *u, struct moment from, struct moment *out, b
         TRY(check_cancel(u->q));
         if (u->q->sink->progress)
             u->q->sink->progress(u->q->sink->ctx, (double)at / (double)segments);
+        vec_each (a, &u->arrivals) {
+            struct moment m = use_arrival_time(u, a);
+            lower(moment_cmp(m, from) < 0 ? from : m, &best);
+        }
         TRY(search_events(u, at, from, &best));
+        TRY(search_sends(u, from, &best));
         TRY(search_registers(u, from, &best));
         TRY(search_memory(u, at, from, &best));
         if (moment_cmp(best, end) < 0) {

@@ -1,5 +1,6 @@
 /* Values that went from task to task, of a recording of tests/programs/streams.c: made() is called with bytes that are written, got() with bytes
- * that were read, and all bytes made under a name are got in that order under it. So where a byte got came from is the very byte made. */
+ * that were read, and all bytes made under a name are got in that order under it. So where a byte got came from is the very byte made, and the byte
+ * made is used by who has got it. */
 #include "check.h"
 #include "rows.h"
 
@@ -15,20 +16,21 @@ enum { MOST_BYTES = 64 };
 /* How the bytes of a name come, or what has to be in the reason why that is not known. */
 static const struct {
     const char *name, *through, *why;
+    bool forward; /* also ask for uses of the first ones made */
 } expected[] = {
-    {"pipe", "pipe", NULL}, {"first", "pipe", NULL}, {"pipeline", "pipe", NULL}, {"there", "socket", NULL}, {"back", "socket", NULL},
-    {"messages", "socket", NULL}, {"writers", "socket", NULL}, {"self", "pipe", NULL}, {"exec", "pipe", NULL}, {"large", "pipe", NULL},
-    {"file", "file", NULL}, {"file-again", "file", NULL}, {"file-end", "file", NULL}, {"file-moved", "file", NULL}, {"file-new", "file", NULL},
-    {"cut", NULL, "cut off"}, {"fifo", "pipe", NULL}, {"passed", NULL, "sent to another process"}, {"spliced", NULL, "splice"}, {"zero", NULL, "a device"},
-    {"crowd", NULL, "at the same time"},
+    {"pipe", "pipe", NULL, true}, {"first", "pipe", NULL, false}, {"pipeline", "pipe", NULL, true}, {"there", "socket", NULL, true},
+    {"back", "socket", NULL, false}, {"messages", "socket", NULL, true}, {"writers", "socket", NULL, false}, {"self", "pipe", NULL, true},
+    {"exec", "pipe", NULL, false}, {"large", "pipe", NULL, false}, {"file", "file", NULL, true}, {"file-again", "file", NULL, false},
+    {"file-end", "file", NULL, false}, {"file-moved", "file", NULL, false}, {"file-new", "file", NULL, false}, {"fifo", "pipe", NULL, false},
+    {"passed", NULL, "sent to another process", false}, {"spliced", NULL, "splice", false}, {"zero", NULL, "a device", false},
+    {"crowd", NULL, "at the same time", false}, {"cut", NULL, "cut off", false},
 };
 enum { NAMES = sizeof(expected) / sizeof(expected[0]) };
 
-struct made_byte {
+struct one_byte {
     uint64_t task, at;
 };
-static VEC(struct made_byte) made[NAMES];
-static size_t taken[NAMES]; /* bytes got */
+static VEC(struct one_byte) made[NAMES], got[NAMES];
 
 static json_t *ask(struct query_engine *q, const char *name, json_t *params)
 {
@@ -89,7 +91,7 @@ static const json_t *teller(const json_t *rows, uint64_t i, const json_t *above)
     return NULL;
 }
 
-static void check_byte(const json_t *call, size_t name, size_t i, const json_t *row, const struct made_byte *byte)
+static void check_byte(const json_t *call, size_t name, size_t i, const json_t *row, const struct one_byte *byte)
 {
     struct moment m = row_moment(call);
     const char *kind = json_string_value(json_object_get(row, "kind")), *why = json_string_value(json_object_get(row, "why"));
@@ -111,6 +113,40 @@ static void check_byte(const json_t *call, size_t name, size_t i, const json_t *
     free(text);
 }
 
+static void keep_bytes(const json_t *call, typeof(&made[0]) lists)
+{
+    uint64_t addr = strtoull(argument(call, 1), NULL, 0), len = strtoull(argument(call, 2), NULL, 0);
+    for (uint64_t k = 0; name_of(call) < NAMES && k < len; k++)
+        vec_push(&lists[name_of(call)], (struct one_byte){task_of(call), addr + k});
+}
+
+/* The bytes that the first call of made() under a name is about: where they were got they have been copied to. */
+static void check_made(struct query_engine *q, const json_t *call, size_t name)
+{
+    uint64_t len = strtoull(argument(call, 2), NULL, 0);
+    json_t *rows = ask(q, "uses", json_pack("{sO, ss#, sI, si}", "focus", json_object_get(call, "focus"), "address", argument(call, 1),
+                                            (int)strcspn(argument(call, 1), " "), "length", (json_int_t)len, "limit", 20)), *row;
+    for (size_t i = 0; i < len && i < got[name].count; i++) {
+        const struct one_byte *byte = &got[name].items[i];
+        bool sent = false, there = false;
+        size_t k;
+        json_array_foreach(rows, k, row)
+        {
+            const json_t *to = json_object_get(row, "to"), *through = json_object_get(row, "through");
+            uint64_t at = i - number(row, "offset");
+            if (at >= number(row, "length") || !json_object_get(to, "address"))
+                continue;
+            sent |= through && strcmp(json_string_value(through), expected[name].through) == 0;
+            there |= sent && task_of(row) == byte->task && number(to, "address") + at == byte->at;
+        }
+        char *text = sent && there ? NULL : json_dumps(rows, JSON_ENCODE_ANY);
+        CHECK(sent && there, "byte %zu of %s is to get to %#llx of task %llu: %.3000s", i, expected[name].name, (unsigned long long)byte->at,
+              (unsigned long long)byte->task, text);
+        free(text);
+    }
+    json_decref(rows);
+}
+
 /* Of long ones the last bytes. */
 static void check_got(struct query_engine *q, const json_t *call)
 {
@@ -123,8 +159,8 @@ static void check_got(struct query_engine *q, const json_t *call)
     snprintf(text, sizeof(text), "%#llx", (unsigned long long)(addr + skip));
     json_t *rows = ask(q, "dataflow", json_pack("{sO, ss, sI, si}", "focus", json_object_get(call, "focus"), "address", text, "length",
                                                 (json_int_t)(len - skip), "limit", 10000));
-    size_t first = taken[name] + skip;
-    taken[name] += len;
+    size_t first = got[name].count + skip;
+    keep_bytes(call, got);
     for (size_t i = 0; i < len - skip; i++) {
         if (!expected[name].why && first + i >= made[name].count) {
             CHECK(false, "more of %s was got than made", expected[name].name);
@@ -146,21 +182,25 @@ int main(int argc, char **argv)
     must(index_build(argv[1], &options, NULL));
     cleanup(query_engine_closep) struct query_engine *q = NULL;
     must(query_engine_open(argv[1], NULL, &q));
-    json_t *calls = calls_of(q, "made"), *call;
+    json_t *makers = calls_of(q, "made"), *takers = calls_of(q, "got"), *call;
+    bool asked[NAMES] = {0};
     size_t i;
-    json_array_foreach(calls, i, call)
-    {
-        uint64_t addr = strtoull(argument(call, 1), NULL, 0), len = strtoull(argument(call, 2), NULL, 0);
-        for (uint64_t k = 0; name_of(call) < NAMES && k < len; k++)
-            vec_push(&made[name_of(call)], (struct made_byte){task_of(call), addr + k});
-    }
-    json_decref(calls);
-    calls = calls_of(q, "got");
-    json_array_foreach(calls, i, call)
+    json_array_foreach(makers, i, call)
+        keep_bytes(call, made);
+    json_array_foreach(takers, i, call)
         check_got(q, call);
-    json_decref(calls);
+    json_array_foreach(makers, i, call)
+    {
+        size_t name = name_of(call);
+        if (name < NAMES && expected[name].forward && !asked[name])
+            check_made(q, call, name);
+        if (name < NAMES)
+            asked[name] = true;
+    }
+    json_decref(makers);
+    json_decref(takers);
     for (size_t k = 0; k < NAMES; k++)
-        CHECK(expected[k].why || k == 1 ? true : made[k].count && taken[k] == made[k].count, "%zu of %zu bytes of %s were got", taken[k],
+        CHECK(expected[k].why || k == 1 ? true : made[k].count && got[k].count == made[k].count, "%zu of %zu bytes of %s were got", got[k].count,
               made[k].count, expected[k].name);
     printf("%u checks, %u failures\n", checks, failures);
     return failures || !checks ? 1 : 0;
