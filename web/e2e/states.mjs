@@ -208,6 +208,21 @@ export async function testStates(browser) {
     await page.close();
   });
 
+  await check("bytes that another task wrote lead to both ends", async () => {
+    const writer = { focus: { moment: m(3_000_000, 7), task: { tid: 78, serial: 2 }, frame: 0 }, task: { tid: 78, serial: 2 }, fd: 4, text: "write(4, 0x10, 2) = 0x2" };
+    const row = { id: 1, kind: "transfer", through: "pipe", text: "read(3, 0x20, 2) = 0x2", fd: 3, streamOffset: 0, writer, focus: focus(4_000_000),
+      task, offset: 0, length: 2, value: "6869", from: { address: "0x10", length: 2 }, to: { address: "0x20", length: 2 } };
+    for (const view of ["dataflow", "uses"]) {
+      const { page } = await open(browser, { other: { [view]: () => [row] }, hash: `#f=5000000.0.1.0&l=50:${view}*30~0x20%3A2@5000000.0.1.0` });
+      const shown = page.locator(`#main > .${view} .row`, { hasText: "through a pipe" });
+      await shown.locator("button.writer", { hasText: "written by 78 at" }).click();
+      await until(() => page.url().includes("#f=3000000.7.2.0"));
+      await shown.click({ position: { x: 20, y: 8 } });
+      await until(() => page.url().includes("#f=4000000.0.1.0"));
+      await page.close();
+    }
+  });
+
   await check("a source of sixty thousand lines is at its line at once, and few lines exist", async () => {
     const { page } = await open(browser, { hash: "#f=5000999.0.1.0" });
     const source = page.frameLocator("#main > .view.source iframe").locator("#monaco-container");

@@ -22,13 +22,22 @@ export function parseFlow(text: string): { readonly what: FlowSource; readonly f
   return /^0x[0-9a-f]+$/i.test(name) && /^\d+$/.test(length) ? { what: { address: name, length: Number(length) }, focus } : null;
 }
 
+/** What the bytes are in a row of this kind, in a word or two. */
+export function kindText(r: DataflowRow, kinds: { readonly [kind: string]: string }): string {
+  const text = r.kind === "transfer" ? `through a ${r.through ?? "stream"}` : (kinds[r.kind] ?? r.kind);
+  return r.faulted ? `${text}, faulted` : text;
+}
+
+/** Kinds of rows behind which the bytes are the same as before. */
+const SAME = ["copy", "transfer", "output"];
+
 /** How many operations lie between each row and the value that was asked about. A row's parent comes before it. */
 export function flowDepths(rows: readonly DataflowRow[]): number[] {
   const byId = new Map<number, number>();
   return rows.map((r) => {
     const parent = r.parent === undefined ? undefined : rows[r.parent - 1];
     const above = r.parent === undefined ? 0 : (byId.get(r.parent) ?? 0);
-    const depth = above + (parent && parent.kind !== "copy" ? 1 : 0);
+    const depth = above + (parent && !SAME.includes(parent.kind) ? 1 : 0);
     byId.set(r.id, depth);
     return depth;
   });

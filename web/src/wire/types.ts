@@ -185,6 +185,11 @@ export interface DataflowRow {
   readonly path?: string;
   readonly fileOffset?: number;
   readonly why?: string;
+  /** Of bytes that one task wrote and another read: */
+  readonly through?: string;
+  readonly streamOffset?: number;
+  readonly fd?: number;
+  readonly writer?: { readonly focus: Focus; readonly task: TaskId; readonly fd: number; readonly text: string };
   /** Of `uses`: */
   readonly faulted?: boolean;
   readonly decides?: { readonly text: string; readonly pc: string; readonly taken?: boolean };

@@ -1,7 +1,9 @@
 // The rows of a value's way, back or forth: what happened to it, its bytes, from where to where.
 import { asciiText, bytesText, decimalText } from "../../model/bytes";
-import { flowDepths, placeText } from "../../model/dataflow";
+import { flowDepths, kindText, placeText } from "../../model/dataflow";
 import { List } from "../../base/list";
+import { momentText } from "../../model/moment";
+import { go } from "../../state/focus";
 import type { DataflowRow } from "../../wire/types";
 import { FuncName, momentRow, Place, When } from "../parts/parts";
 
@@ -13,6 +15,25 @@ function Bytes(props: { hex: string | undefined }) {
       {bytesText(props.hex)}
       {extra && <span class="dim"> {extra}</span>}
     </span>
+  );
+}
+
+/** Who wrote what the row's task read: a click goes there. */
+function Writer(props: { of: DataflowRow["writer"] }) {
+  const w = props.of;
+  if (!w) return null;
+  return (
+    <button
+      class="writer dim"
+      tabIndex={-1}
+      title={w.text}
+      onClick={(e) => {
+        e.stopPropagation();
+        go(w.focus);
+      }}
+    >
+      written by {w.task.tid} at {momentText(w.focus.moment)}
+    </button>
   );
 }
 
@@ -41,7 +62,7 @@ export function FlowRows(props: {
           String(r.id),
           <>
             <span class="indent">{"  ".repeat(depths[i] ?? 0)}</span>
-            <span class="tag kind">{r.faulted ? `${kinds[r.kind] ?? r.kind}, faulted` : (kinds[r.kind] ?? r.kind)}</span>
+            <span class="tag kind">{kindText(r, kinds)}</span>
             <span class="text">{whatItDid(r)}</span>
             {r.decides && (
               <span class="dim">
@@ -49,6 +70,7 @@ export function FlowRows(props: {
                 {r.decides.taken !== undefined && (r.decides.taken ? " taken" : " not taken")}
               </span>
             )}
+            <Writer of={r.writer} />
             <Bytes hex={r.value} />
             <span class="dim">
               {r.to && placeText(r.to)}
