@@ -29,6 +29,7 @@ struct stream {
 /* An open file description (open(2)). */
 struct description {
     uint32_t in, out; /* streams that it reads and writes, numbers plus 1; 0: none */
+    uint8_t socket_type;         /* SOCK_STREAM, ... */
     bool position_known, append; /* of a file */
     uint64_t position;
     const char *why;  /* why it is not known what it stands for; NULL: it is known */

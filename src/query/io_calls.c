@@ -13,6 +13,7 @@
  * src/preload/preload_interface.h (struct syscallbuf_hdr, syscallbuf_record, preload_thread_locals), src/preload/rr_page_instructions.S. */
 #include "query/io_calls_int.h"
 
+#include <sys/socket.h>
 #include <sys/syscall.h>
 
 enum { STUB = 0x7000000c };                     /* rr's page: untraced, recording only */
@@ -202,6 +203,33 @@ static void read_entry(struct reading *g, const struct frame *f, uint32_t task)
     t->call = (uint32_t)g->out->calls.count;
 }
 
+/* A socket's address as bytes in hexadecimal, so that equal ones are equal: of AF_UNIX the path up to its end, of IPv4 and IPv6 (also of one in the
+ * other) port and address. NULL: there is none. */
+static char *address_text(const uint8_t *p, size_t len)
+{
+    struct buf out = {0};
+    if (len < 2)
+        return NULL;
+    uint16_t family = load_u16(p);
+    size_t from = 0;
+    static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
+    if (family == AF_UNIX && len > 2 && p[2])
+        len = 2 + strnlen((const char *)p + 2, len - 2);
+    if (family == AF_INET && len > 8)
+        len = 8;
+    if (family == AF_INET6 && len > 24)
+        len = 24;
+    if (family == AF_INET || family == AF_INET6) {
+        buf_printf(&out, "%02x%02x:", p[2], len > 3 ? p[3] : 0);
+        from = family == AF_INET ? 4 : len == 24 && memcmp(p + 8, mapped, sizeof(mapped)) == 0 ? 20 : 8;
+    }
+    for (size_t i = from; i < len; i++)
+        buf_printf(&out, "%02x", p[i]);
+    char *text = buf_steal_str(&out);
+    buf_deinit(&out);
+    return text;
+}
+
 static struct err *read_exit(struct reading *g, const struct frame *f, uint32_t task)
 {
     struct reading_task *t = task_of(g, task);
@@ -215,6 +243,11 @@ static struct err *read_exit(struct reading *g, const struct frame *f, uint32_t 
     c->result = (int64_t)f->regs.r[UREG_RAX];
     if (f->regs.r[UREG_ORIG_RAX] == (uint64_t)-2) // it was not made: what it gives is a filter's or a tracer's word (rr, ReplaySession.cc)
         c->result = -1;
+    if (f->socket_addrs[0] && f->socket_addrs[1] && !c->paths[1]) {
+        cleanup(freep) char *local = address_text(f->socket_addrs[0], f->socket_addr_lens[0]);
+        cleanup(freep) char *remote = address_text(f->socket_addrs[1], f->socket_addr_lens[1]);
+        c->paths[1] = local && remote ? str_format("%s %s", local, remote) : NULL;
+    }
     for (size_t i = 0; i < f->write_count && makes_two(c->no) && c->result == 0; i++) {
         const struct mem_write *w = &f->writes[i];
         if (w->addr == pair_at(c) && w->size >= sizeof(c->fds) && !w->hole_count)
@@ -326,6 +359,10 @@ static void path_arguments(int32_t no, int out[2])
     case 437: // openat2
         out[0] = 1;
         return;
+    case SYS_bind:
+    case SYS_connect:
+        out[0] = 1;
+        return;
     case SYS_rename:
     case SYS_link:
         out[0] = 0;
@@ -366,10 +403,16 @@ static struct err *take_strings(struct path_reading *p, struct replay *r, uint32
             continue;
         const char *text = (const char *)memory.data + at + 8;
         uint64_t done = load_u64(memory.data + at);
-        size_t len = strnlen(text, done < PATH_BYTES ? done : PATH_BYTES);
-        char **path = &p->out->calls.items[p->wants[i].call].paths[p->wants[i].idx];
-        if (len < done && !*path)
+        done = done < PATH_BYTES ? done : PATH_BYTES;
+        size_t len = strnlen(text, done);
+        struct io_call *c = &p->out->calls.items[p->wants[i].call];
+        char **path = &c->paths[p->wants[i].idx];
+        if (c->no == SYS_bind || c->no == SYS_connect) {
+            if (done >= c->args[2] && !*path)
+                *path = address_text(memory.data + at + 8, c->args[2]);
+        } else if (len < done && !*path) {
             *path = str_format("%.*s", (int)len, text);
+        }
         at += EACH;
     }
     return NULL;

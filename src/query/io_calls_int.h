@@ -12,7 +12,8 @@ struct io_call {
     int32_t no;           /* x86-64 */
     bool buffered;
     bool done;            /* `result` is known */
-    char *paths[2];       /* of files that it names; owned; NULL: none, or not known */
+    char *paths[2];       /* of files that it names. bind, connect: [0] is the address as hexadecimal bytes; connect, accept over TCP: [1] is
+                           * "local remote", likewise. Owned; NULL: none, or not known */
     uint64_t args[6];
     int64_t result;
     int32_t fds[2];       /* that pipe(2), socketpair(2) made */

@@ -167,7 +167,10 @@ static void decode_syscall(struct message_struct s, struct pool *p, struct frame
     f->extra = (enum syscall_extra)extra;
     switch (f->extra) {
     case EXTRA_NONE:
-    case EXTRA_SOCKET_ADDRS: // the addresses are for people; replay needs none of them
+        break;
+    case EXTRA_SOCKET_ADDRS:
+        for (unsigned i = 0; i < 2; i++)
+            f->socket_addrs[i] = struct_data(s, 3 + i, &f->socket_addr_lens[i]);
         break;
     case EXTRA_WRITE_OFFSET:
         f->write_offset = struct_i64(s, 40);

@@ -138,6 +138,8 @@ struct frame {
     size_t exec_fd_count;
     const struct opened_fd *opened_fds;
     size_t opened_fd_count;
+    const uint8_t *socket_addrs[2]; /* local and remote (struct sockaddr), of a connection that was made or accepted; NULL: none */
+    size_t socket_addr_lens[2];
     const struct addr_range *madvise_ranges;
     size_t madvise_range_count;
     /* FRAME_SIGNAL* */

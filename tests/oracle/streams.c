@@ -22,7 +22,8 @@ static const struct {
     {"back", "socket", NULL, false}, {"messages", "socket", NULL, true}, {"writers", "socket", NULL, false}, {"self", "pipe", NULL, true},
     {"exec", "pipe", NULL, false}, {"large", "pipe", NULL, false}, {"file", "file", NULL, true}, {"file-again", "file", NULL, false},
     {"file-end", "file", NULL, false}, {"file-moved", "file", NULL, false}, {"file-new", "file", NULL, false}, {"fifo", "pipe", NULL, false},
-    {"passed", NULL, "sent to another process", false}, {"spliced", NULL, "splice", false}, {"zero", NULL, "a device", false},
+    {"unix", "socket", NULL, true},
+    {"unix-answer", "socket", NULL, false}, {"tcp", "socket", NULL, true}, {"tcp-answer", "socket", NULL, false}, {"passed", NULL, "sent to another process", false}, {"spliced", NULL, "splice", false}, {"zero", NULL, "a device", false},
     {"crowd", NULL, "at the same time", false}, {"cut", NULL, "cut off", false},
 };
 enum { NAMES = sizeof(expected) / sizeof(expected[0]) };

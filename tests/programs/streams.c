@@ -277,7 +277,7 @@ static void named(const char *path)
     unlink(path);
 }
 
-static void connected(int family, const char *name, const char *path)
+static void connected(int family, const char *name, const char *answer, const char *path)
 {
     struct sockaddr_un un = {.sun_family = AF_UNIX};
     struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -292,12 +292,12 @@ static void connected(int family, const char *name, const char *path)
         int c = socket(family, SOCK_STREAM, 0);
         connect(c, a, len);
         put(c, name, "a request");
-        take(c, name, 64);
+        take(c, answer, 64);
         _exit(0);
     }
     int c = accept(l, NULL, NULL);
     take(c, name, 64);
-    put(c, name, "an answer");
+    put(c, answer, "an answer");
     close(c);
     close(l);
     unlink(path);
@@ -344,8 +344,8 @@ int main(int argc, char **argv)
     executed(argv[0]);
     file(path);
     named(path);
-    connected(AF_UNIX, "unix", path);
-    connected(AF_INET, "tcp", path);
+    connected(AF_UNIX, "unix", "unix-answer", path);
+    connected(AF_INET, "tcp", "tcp-answer", path);
     unknown();
     if (argc > 1) // not where writes are buffered: these may be interrupted, which puts them in order
         large(2, "crowd");

@@ -1,0 +1,92 @@
+/* Going through the calls with descriptors: what descriptors.c, descriptor_files.c and descriptor_sockets.c share. */
+#ifndef QUERY_TRACKING_INT_H
+#define QUERY_TRACKING_INT_H
+
+#include "query/descriptors_int.h"
+
+struct fd_slot {
+    uint32_t description; /* 0: none, or one of which nothing is known */
+    bool cloexec;
+};
+/* A file that is known by a path. */
+struct named {
+    char *path;      /* owned */
+    uint64_t hash;
+    uint32_t stream; /* plus 1 */
+    bool fifo;
+};
+
+/* A socket that takes connections. */
+struct listener {
+    uint32_t description;
+    char *address;           /* owned */
+    VEC(uint32_t) waiting;   /* descriptions that are connected, or about to be, and were not accepted yet */
+    event_no connected, accepted; /* the last events with which such calls ended */
+};
+
+/* One between two addresses. */
+struct connection {
+    char *ends;              /* of who accepts: local, remote; owned */
+    uint32_t in, out;        /* streams of who accepts, plus 1 */
+    bool made, taken;        /* which of the two ends has been seen */
+};
+
+struct fd_table {
+    VEC(struct fd_slot) slots;
+    unsigned users;
+};
+
+struct tracking {
+    struct query_engine *q;
+    struct descriptors *d;
+    VEC(struct fd_table *) tables;   /* by task serial; NULL: none. Shared ones are there more than once */
+    VEC(uint32_t) inside;         /* by task serial: the call it is in, plus 1; 0: none */
+    VEC(uint32_t) directory;      /* by task serial: stands for its working directory; the same number, the same directory */
+    uint32_t last_directory;
+    VEC(struct named) names;
+    VEC(struct listener) listeners;
+    VEC(struct connection) connections;
+};
+
+/* --- descriptors.c --- */
+
+/** The description of a descriptor; 0: not known. */
+uint32_t fd_at(struct tracking *t, uint32_t task, uint64_t fd);
+void fd_assign(struct tracking *t, uint32_t task, int64_t fd, uint32_t description, bool cloexec);
+/** Numbers of what was added; a stream's plus 1. */
+uint32_t add_description(struct tracking *t, struct description n);
+uint32_t add_stream(struct tracking *t, enum stream_kind kind, bool messages, const char *why);
+/** From now on nothing is known of it; stream: number plus 1. 0: nothing is done. */
+void give_up_stream(struct tracking *t, uint32_t stream, const char *why);
+void give_up(struct tracking *t, uint32_t description, const char *why);
+static inline uint32_t call_index(const struct tracking *t, const struct io_call *c)
+{
+    return (uint32_t)(c - t->d->io.calls.items);
+}
+
+/* --- descriptor_files.c --- */
+
+void open_file(struct tracking *t, const struct io_call *c);
+/** memfd_create(2) */
+void open_memory(struct tracking *t, const struct io_call *c);
+/** A successful read or write of a file. */
+void transfer_file(struct tracking *t, struct io_call *c, struct description *d);
+/** The file has this size from now on. number: of its stream, plus 1. */
+void cut_file(struct tracking *t, uint32_t number, uint32_t call, uint64_t size);
+/** mknod(2) */
+void make_node(struct tracking *t, const struct io_call *c);
+/** rename(2), link(2), unlink(2), truncate(2): what a path stands for changes. */
+void change_name(struct tracking *t, const struct io_call *c);
+/** chdir(2): of all threads of the process. */
+void change_directory(struct tracking *t, uint32_t task);
+void inherit_directory(struct tracking *t, uint32_t parent, uint32_t child);
+
+/* --- descriptor_sockets.c --- */
+
+/** Any call that begins. */
+struct err *begin_socket_call(struct tracking *t, const struct io_call *c) nodiscard;
+/** socket(2), socketpair(2), bind(2), connect(2), accept(2) that have succeeded. */
+void end_socket_call(struct tracking *t, const struct io_call *c);
+void free_sockets(struct tracking *t);
+
+#endif
