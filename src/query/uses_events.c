@@ -169,10 +169,21 @@ static struct err *carried_out(struct uses *u, const struct execution *x)
     return NULL;
 }
 
+/* Is the instruction about to be replaced by a jump to the recorder's library? Then no call is made here. */
+static bool is_patched(const struct execution *x)
+{
+    const struct stretch_step *st = &x->stretch->steps.items[x->step];
+    const struct db_event *next = NULL;
+    err_free(event_at(x->q, st->at.event + 1, &next, NULL));
+    return next && next->kind == FRAME_PATCH_SYSCALL && next->task == st->task && next->rip == x->insn->pc;
+}
+
 struct err *use_system_call(struct uses *u, const struct execution *x)
 {
     const struct stretch_step *st = &x->stretch->steps.items[x->step];
     const struct regs *r = &st->row->regs;
+    if (is_patched(x))
+        return NULL;
     struct output outputs[MOST_OUTPUTS];
     bool any = false;
     vec_each (item, &u->items)

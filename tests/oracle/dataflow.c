@@ -483,7 +483,8 @@ static uint64_t walk(struct trace *trace, size_t wanted)
         }
         last_moment = now;
         // Of the recorder's library some are replaced when replayed (rr's page of stubs).
-        if (decoded && (in.class == X86_SYSCALL || in.pc == 0x7000000c || in.pc == 0x70000015))
+        bool patched = f->kind == FRAME_PATCH_SYSCALL && f->regs.r[UREG_RIP] == x.before.r[UREG_RIP]; // no call is made
+        if (decoded && !patched && (in.class == X86_SYSCALL || in.pc == 0x7000000c || in.pc == 0x70000015))
             forward_call(replay, now, x.task, x.space, &in, &x.before);
         event_told = false;
         must(replay_run(replay, (struct moment){now.event, now.icount + 1}, UINT64_MAX, NULL));
