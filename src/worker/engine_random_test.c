@@ -11,6 +11,7 @@
  * Not tried: what faults with UMIP or leaves the program, state-saving instructions (they show the host's FIP), segment
  * loads, popf, string instructions with 32-bit addresses in FS and GS. */
 #include "worker/engine.h"
+#include "worker/evex_refused.h"
 
 #include "base/random.h"
 #include "x86/random_insn.h"
@@ -306,11 +307,17 @@ static void random_bytes(uint8_t *b)
         *b++ = (uint8_t)rnd();
     } else {
         static const uint8_t maps[] = {1, 2, 3, 5, 6};
+        static const struct {
+            uint8_t map, prefix, opcode; // computed by rules of their own: evex_parts.c and some of evex_ops.c
+        } chosen[] = {{2, 1, 0x42}, {2, 1, 0x43}, {3, 1, 0x26}, {3, 1, 0x27}, {3, 1, 0x56}, {3, 1, 0x57}, {2, 1, 0x2c}, {2, 1, 0x2d},
+                      {3, 1, 0x50}, {3, 1, 0x51}, {3, 1, 0x54}, {3, 1, 0x55}, {3, 1, 0x08}, {3, 1, 0x09}, {3, 1, 0x0a}, {3, 1, 0x0b},
+                      {2, 1, 0xcf}, {3, 1, 0xce}, {3, 1, 0xcf}, {2, 3, 0x72}, {2, 2, 0x72}, {2, 2, 0x52}, {2, 3, 0x68}};
+        unsigned n = emulates && chance(25) ? (unsigned)below(sizeof(chosen) / sizeof(chosen[0])) : 0xff;
         *b++ = 0x62;
-        *b++ = (uint8_t)((7 & ~random_extension_bits(&seed)) << 5 | (chance(80) ? 0x10 : 0) | maps[below(chance(90) ? 3 : 5)]);
-        *b++ = (uint8_t)(rnd() | 4);
+        *b++ = (uint8_t)((7 & ~random_extension_bits(&seed)) << 5 | (chance(80) ? 0x10 : 0) | (n < 0xff ? chosen[n].map : maps[below(chance(90) ? 3 : 5)]));
+        *b++ = (uint8_t)(n < 0xff ? (rnd() & 0xf8) | 4 | chosen[n].prefix : rnd() | 4);
         *b++ = (uint8_t)(chance(50) ? rnd() & ~0x90 : rnd());
-        *b++ = (uint8_t)rnd();
+        *b++ = (uint8_t)(n < 0xff ? chosen[n].opcode : rnd());
     }
     *b++ = random_modrm();
     while (b < start + 24)
@@ -898,36 +905,12 @@ static void map_at(uint64_t at, size_t len, int prot)
 enum variant { NEAR, FAR, EVEX, VARIANTS };
 static const char *const variant_names[VARIANTS] = {"near", "far", "evex"};
 
-/* What is known not to be emulated (docs/replay.md). */
-static bool is_not_emulated(const ZydisDecodedInstruction *z)
-{
-    static const char *const sets[] = {"AVX512_FP16",  "AVX512_BF16",  "AVX512_VP2", "AVX512_4FMAPS",
-                                       "AVX512_4VNNI", "AVX512ER",     "AVX512PF",   "AVX512_GFNI"};
-    static const uint16_t mnemonics[] = {
-#define M(name) ZYDIS_MNEMONIC_##name
-#define ALL(name) M(name##PS), M(name##PD), M(name##SS), M(name##SD)
-        ALL(VRCP14),    ALL(VRSQRT14), ALL(VFIXUPIMM), ALL(VGETEXP), ALL(VGETMANT),
-        ALL(VRNDSCALE), ALL(VSCALEF),  ALL(VRANGE),    ALL(VREDUCE),
-#undef ALL
-#undef M
-    };
-    for (size_t i = 0; i < sizeof(sets) / sizeof(sets[0]); i++) {
-        if (strncmp(ZydisISASetGetString(z->meta.isa_set), sets[i], strlen(sets[i])) == 0)
-            return true;
-    }
-    for (size_t i = 0; i < sizeof(mnemonics) / sizeof(mnemonics[0]); i++) {
-        if (mnemonics[i] == z->mnemonic)
-            return true;
-    }
-    return false;
-}
-
 /* The run ended at an instruction that is not emulated. False if it ought to be. */
 static bool may_stop(const struct outcome *end)
 {
     ZydisDecodedInstruction z;
     ZyanStatus status = ZydisDecoderDecodeInstruction(&decoder, NULL, program + (end->rip - CODE_AT), 15, &z);
-    return ZYAN_SUCCESS(status) && is_not_emulated(&z);
+    return ZYAN_SUCCESS(status) && evex_is_refused(&z);
 }
 
 static int test_programs(enum variant variant, uint64_t first_seed, unsigned long programs)

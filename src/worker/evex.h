@@ -130,6 +130,7 @@ enum { EVEX_KEEPS_UPPER = 1 };                                             /* ev
 enum { EVEX_LOW_HALF, EVEX_HIGH_HALF, EVEX_HIGH_TO_LOW };                  /* evex_move_half: of the result, what is set */
 enum { EVEX_UNSIGNED, EVEX_SIGNED, EVEX_TRUNCATED };                       /* evex_compare, evex_narrow */
 enum { EVEX_NOT = 1, EVEX_INDEX_FIRST = 1, EVEX_WHOLE_BYTES = 1 };         /* evex_test, evex_permute_two, evex_shuffle_bits */
+enum { EVEX_GALOIS_MULTIPLY, EVEX_GALOIS_AFFINE, EVEX_GALOIS_AFFINE_INVERSE }; /* evex_galois */
 enum { EVEX_MIN, EVEX_MAX, EVEX_MIN_SIGNED, EVEX_MAX_SIGNED, EVEX_ABS, EVEX_MULTIPLY, EVEX_SRA_ALL, EVEX_SRA, EVEX_SLL, EVEX_SRL,
        EVEX_ROL_IMM, EVEX_ROR_IMM, EVEX_ROL, EVEX_ROR, EVEX_LEADING_ZEROS, EVEX_POPULATION, EVEX_SHLD_IMM, EVEX_SHRD_IMM, EVEX_SHLD,
        EVEX_SHRD, EVEX_MADD52_LOW, EVEX_MADD52_HIGH, EVEX_DOT_BYTES, EVEX_DOT_BYTES_SATURATED, EVEX_DOT_WORDS,
@@ -143,12 +144,17 @@ evex_operation evex_native, evex_native_scalar, evex_native_compare, evex_native
     evex_elements, evex_compare, evex_test, evex_broadcast, evex_permute, evex_permute_two, evex_shuffle_lanes, evex_shuffle_pairs, evex_align,
     evex_insert, evex_extract, evex_extract_element, evex_insert_element, evex_move_low, evex_move_half, evex_narrow,
     evex_mask_to_vector, evex_vector_to_mask, evex_broadcast_mask, evex_compress, evex_expand, evex_conflict, evex_double_sad,
-    evex_shuffle_bits, evex_gather, evex_scatter, evex_mask_op;
+    evex_shuffle_bits, evex_galois, evex_dot_bf16, evex_intersect, evex_gather, evex_scatter, evex_mask_op;
 
 /* --- evex_float.c --- */
 
 enum { EVEX_CONVERT_TO_INTEGER = 1, EVEX_CONVERT_SIGNED = 2, EVEX_CONVERT_TRUNCATES = 4 };
-evex_operation evex_convert, evex_classify;
+evex_operation evex_convert, evex_classify, evex_to_bf16;
+
+/* --- evex_parts.c --- */
+
+enum { EVEX_GET_EXPONENT, EVEX_GET_MANTISSA, EVEX_ROUND_SCALE, EVEX_REDUCE, EVEX_SCALE, EVEX_RANGE, EVEX_FIX_UP };
+evex_operation evex_parts;
 
 /* --- evex_state.c --- */
 

@@ -18,6 +18,7 @@ enum how {
     MOVE, BLEND, TERNARY, ELEMENTS, COMPARE, TEST, BROADCAST, PERMUTE, PERMUTE_TWO, SHUFFLE_LANES, SHUFFLE_PAIRS, ALIGN, INSERT, EXTRACT,
     EXTRACT_ELEMENT, INSERT_ELEMENT, MOVE_LOW, MOVE_HALF, NARROW, MASK_TO_VECTOR, VECTOR_TO_MASK, BROADCAST_MASK, COMPRESS, EXPAND,
     CONVERT, CONVERT_SCALAR, CLASSIFY, CLASSIFY_SCALAR, CONFLICT, DOUBLE_SAD, SHUFFLE_BITS, GATHER, SCATTER, MASK_OP, SAVE, RESTORE,
+    PARTS, PARTS_SCALAR, GALOIS, TO_BF16, DOT_BF16, INTERSECT,
     HOW_COUNT
 };
 
@@ -32,7 +33,8 @@ static evex_operation *const operations[HOW_COUNT] = {
     [CONVERT] = evex_convert, [CONVERT_SCALAR] = evex_convert, [CLASSIFY] = evex_classify, [CLASSIFY_SCALAR] = evex_classify,
     [COMPRESS] = evex_compress, [EXPAND] = evex_expand, [CONFLICT] = evex_conflict, [DOUBLE_SAD] = evex_double_sad,
     [SHUFFLE_BITS] = evex_shuffle_bits, [GATHER] = evex_gather, [SCATTER] = evex_scatter, [MASK_OP] = evex_mask_op,
-    [SAVE] = evex_save_state, [RESTORE] = evex_restore_state,
+    [PARTS] = evex_parts, [PARTS_SCALAR] = evex_parts, [GALOIS] = evex_galois, [TO_BF16] = evex_to_bf16, [DOT_BF16] = evex_dot_bf16,
+    [INTERSECT] = evex_intersect, [SAVE] = evex_save_state, [RESTORE] = evex_restore_state,
 };
 
 static const struct rule rules[] = {
@@ -96,10 +98,10 @@ static const struct rule rules[] = {
     {M(VBROADCASTI32X4), BROADCAST, 16}, {M(VBROADCASTF64X2), BROADCAST, 16}, {M(VBROADCASTI64X2), BROADCAST, 16},
     {M(VBROADCASTF32X8), BROADCAST, 32}, {M(VBROADCASTI32X8), BROADCAST, 32}, {M(VBROADCASTF64X4), BROADCAST, 32},
     {M(VBROADCASTI64X4), BROADCAST, 32},
-#define PARTS(name, how) \
+#define QUARTERS(name, how) \
     {M(name##F32X4), how, 0}, {M(name##F32X8), how, 0}, {M(name##F64X2), how, 0}, {M(name##F64X4), how, 0}, \
     {M(name##I32X4), how, 0}, {M(name##I32X8), how, 0}, {M(name##I64X2), how, 0}, {M(name##I64X4), how, 0}
-    PARTS(VINSERT, INSERT), PARTS(VEXTRACT, EXTRACT),
+    QUARTERS(VINSERT, INSERT), QUARTERS(VEXTRACT, EXTRACT),
     // Only in AVX-512
     B_W_D_Q(VPBLENDM, BLEND, 0), PS_PD(VBLENDM, BLEND, 0), D_Q(VPTERNLOG, TERNARY, 0),
     B_W_D_Q(VPCMP, COMPARE, EVEX_SIGNED), B_W_D_Q(VPCMPU, COMPARE, 0), B_W_D_Q(VPTESTM, TEST, 0), B_W_D_Q(VPTESTNM, TEST, EVEX_NOT),
@@ -139,6 +141,15 @@ static const struct rule rules[] = {
     {M(VCVTTSS2USI), CONVERT_SCALAR, EVEX_CONVERT_TO_INTEGER | EVEX_CONVERT_TRUNCATES},
     {M(VCVTTSD2USI), CONVERT_SCALAR, EVEX_CONVERT_TO_INTEGER | EVEX_CONVERT_TRUNCATES},
     PS_PD(VFPCLASS, CLASSIFY, 0), SS_SD(VFPCLASS, CLASSIFY_SCALAR, 0),
+    PS_PD(VGETEXP, PARTS, EVEX_GET_EXPONENT), SS_SD(VGETEXP, PARTS_SCALAR, EVEX_GET_EXPONENT),
+    PS_PD(VGETMANT, PARTS, EVEX_GET_MANTISSA), SS_SD(VGETMANT, PARTS_SCALAR, EVEX_GET_MANTISSA),
+    PS_PD(VREDUCE, PARTS, EVEX_REDUCE), SS_SD(VREDUCE, PARTS_SCALAR, EVEX_REDUCE),
+    PS_PD(VSCALEF, PARTS, EVEX_SCALE), SS_SD(VSCALEF, PARTS_SCALAR, EVEX_SCALE),
+    PS_PD(VRANGE, PARTS, EVEX_RANGE), SS_SD(VRANGE, PARTS_SCALAR, EVEX_RANGE),
+    PS_PD(VFIXUPIMM, PARTS, EVEX_FIX_UP), SS_SD(VFIXUPIMM, PARTS_SCALAR, EVEX_FIX_UP),
+    {M(VGF2P8MULB), GALOIS, EVEX_GALOIS_MULTIPLY}, {M(VGF2P8AFFINEQB), GALOIS, EVEX_GALOIS_AFFINE},
+    {M(VGF2P8AFFINEINVQB), GALOIS, EVEX_GALOIS_AFFINE_INVERSE},
+    {M(VCVTNEPS2BF16), TO_BF16, 0}, {M(VCVTNE2PS2BF16), TO_BF16, 0}, {M(VDPBF16PS), DOT_BF16, 0}, D_Q(VP2INTERSECT, INTERSECT, 0),
     // Opmasks
 #define MASKS(name, op) \
     {M(name##B), MASK_OP, EVEX_MASK_OP(op, 1)}, {M(name##W), MASK_OP, EVEX_MASK_OP(op, 2)}, {M(name##D), MASK_OP, EVEX_MASK_OP(op, 4)}, \
@@ -266,9 +277,19 @@ static void set_count(struct evex_insn *out)
 
 static bool suppresses(const struct insn *in)
 {
-    // Zydis 4.0 has these two in class E4; they are in E4NF, since not each element has its own memory.
-    if (in->z.mnemonic == ZYDIS_MNEMONIC_VDBPSADBW || in->z.mnemonic == ZYDIS_MNEMONIC_VPMULTISHIFTQB)
+    // Zydis 4.0 has these in class E4; they are in E4NF, since not each element has its own memory.
+    switch (in->z.mnemonic) {
+    case ZYDIS_MNEMONIC_VDBPSADBW:
+    case ZYDIS_MNEMONIC_VPMULTISHIFTQB:
+    case ZYDIS_MNEMONIC_VGF2P8AFFINEQB:
+    case ZYDIS_MNEMONIC_VGF2P8AFFINEINVQB:
+    case ZYDIS_MNEMONIC_VCVTNE2PS2BF16:
+    case ZYDIS_MNEMONIC_VP2INTERSECTD:
+    case ZYDIS_MNEMONIC_VP2INTERSECTQ:
         return false;
+    default:
+        break;
+    }
     switch (in->z.meta.exception_class) {
     case ZYDIS_EXCEPTION_CLASS_E1:
     case ZYDIS_EXCEPTION_CLASS_E2:
@@ -358,13 +379,13 @@ bool evex_prepare(const struct insn *in, struct evex_insn *out)
         how = NATIVE;
     if (in->z.mnemonic == ZYDIS_MNEMONIC_VPERMILPD && !out->src[1].kind) // a bit of the immediate for each element
         how = SHUFFLE_PAIRS;
-    if (how == ROUND || how == ROUND_SCALAR) { // to a multiple of 1
-        if (out->imm >> 4)
-            return false;
+    if ((how == ROUND || how == ROUND_SCALAR) && out->imm >> 4) { // not to a multiple of 1
+        how = how == ROUND ? PARTS : PARTS_SCALAR;
+        out->what = EVEX_ROUND_SCALE;
     }
     out->len = (uint8_t)(in->z.avx.vector_length / 8);
     out->scalar = how == FLOAT_SCALAR || how == ROUND_SCALAR || how == FLAGS_FLOAT || how == MOVE_LOW ||
-                  how == CONVERT_SCALAR || how == CLASSIFY_SCALAR ||
+                  how == CONVERT_SCALAR || how == CLASSIFY_SCALAR || how == PARTS_SCALAR ||
                   in->z.mnemonic == ZYDIS_MNEMONIC_VCMPSS || in->z.mnemonic == ZYDIS_MNEMONIC_VCMPSD;
     if (out->scalar)
         out->len = 16;
@@ -392,6 +413,8 @@ bool evex_prepare(const struct insn *in, struct evex_insn *out)
     }
     if (out->is_float || how == NATIVE || how == LANES || how == COMPARE_NATIVE)
         make_code(in, out);
+    if (how == DOT_BF16)
+        __builtin_memcpy(out->code, (const uint8_t[]){0xc4, 0xe2, 0x75, 0xb8, 0xc2, 0xc3}, 6); // vfmadd231ps ymm0, ymm1, ymm2; ret
     out->run = operations[how];
     return true;
 }

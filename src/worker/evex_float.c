@@ -1,64 +1,8 @@
-/* Conversions between floating point and integers that only AVX-512 has, and classes of numbers: by integer arithmetic. */
-#include "worker/evex.h"
-
-enum { INVALID = 1, PRECISION = 0x20, DENORMALS_ARE_ZERO = 0x40, ALL_MASKED = 0x1f80, ROUNDING_AT = 13 };
-enum { TO_NEAREST, DOWNWARDS, UPWARDS, TO_ZERO }; /* MXCSR.RC */
-
-/* How the instruction rounds, and which exceptions it has met. */
-struct context {
-    unsigned rounding, flags;
-    bool zero_denormals;
-};
-
-static struct context begin(const struct evex_insn *in)
-{
-    uint32_t mxcsr;
-    __asm__ volatile("stmxcsr %0" : "=m"(mxcsr));
-    if (!in->rounding && (mxcsr & ALL_MASKED) != ALL_MASKED)
-        evex_give_up();
-    bool given = in->rounding && in->rounding != EVEX_SAE;
-    return (struct context){.rounding = given ? (unsigned)in->rounding - EVEX_NEAREST : mxcsr >> ROUNDING_AT & 3u,
-                            .zero_denormals = mxcsr & DENORMALS_ARE_ZERO};
-}
-
-static void end(const struct evex_insn *in, const struct context *c)
-{
-    uint32_t mxcsr;
-    if (in->rounding || !c->flags)
-        return;
-    __asm__ volatile("stmxcsr %0" : "=m"(mxcsr));
-    mxcsr |= c->flags;
-    __asm__ volatile("ldmxcsr %0" ::"m"(mxcsr));
-}
-
-/* The layout of binary32 or binary64 (IEEE 754). */
-struct format {
-    unsigned mantissa, exponent; /* bits */
-    int bias;
-};
-
-static struct format format_of(unsigned bytes)
-{
-    return bytes == 8 ? (struct format){52, 11, 1023} : (struct format){23, 8, 127};
-}
-
-/* Is 1 to be added to a magnitude that was cut off after its last bit? rest: what was cut off, compared with half of that bit. */
-static bool rounds_up(const struct context *c, bool negative, bool odd, bool any, int against_half)
-{
-    switch (c->rounding) {
-    case TO_NEAREST:
-        return against_half > 0 || (against_half == 0 && odd);
-    case DOWNWARDS:
-        return negative && any;
-    case UPWARDS:
-        return !negative && any;
-    default:
-        return false;
-    }
-}
+/* Conversions of floating point that only AVX-512 has, and classes of numbers: by integer arithmetic. */
+#include "worker/evex_soft.h"
 
 /* Shifts a magnitude to the right, and rounds it. */
-static uint64_t shift_and_round(struct context *c, uint64_t v, unsigned by, bool negative)
+static uint64_t shift_and_round(struct soft_context *c, uint64_t v, unsigned by, bool negative)
 {
     if (!by)
         return v;
@@ -67,14 +11,14 @@ static uint64_t shift_and_round(struct context *c, uint64_t v, unsigned by, bool
         rest = v;
     int against_half = rest > half ? 1 : rest == half ? 0 : -1;
     if (rest)
-        c->flags |= PRECISION;
-    return whole + rounds_up(c, negative, whole & 1, rest != 0, against_half);
+        c->flags |= SOFT_PRECISION;
+    return whole + soft_rounds_up(c, negative, whole & 1, rest != 0, against_half);
 }
 
 /* `bytes` of a number, to an integer of `to` bytes. */
-static uint64_t to_integer(struct context *c, uint64_t v, unsigned bytes, unsigned to, bool is_signed)
+static uint64_t to_integer(struct soft_context *c, uint64_t v, unsigned bytes, unsigned to, bool is_signed)
 {
-    struct format f = format_of(bytes);
+    struct soft_format f = soft_format(bytes);
     bool negative = v >> (8 * bytes - 1) & 1;
     uint64_t mantissa = v & ((1ull << f.mantissa) - 1);
     int exponent = (int)(v >> f.mantissa & ((1u << f.exponent) - 1));
@@ -90,16 +34,16 @@ static uint64_t to_integer(struct context *c, uint64_t v, unsigned bytes, unsign
     unsigned before = c->flags;
     uint64_t magnitude = up >= 0 ? mantissa << (up & 63) : shift_and_round(c, mantissa, up < -127 ? 127u : (unsigned)-up, negative);
     if (up + (int)f.mantissa >= 64 || magnitude > most) { // too large, infinite, or not a number
-        c->flags = before | INVALID;
+        c->flags = before | SOFT_INVALID;
         return indefinite;
     }
     return negative ? -magnitude : magnitude;
 }
 
 /* An integer of 64 bits to a number of `bytes`. */
-static uint64_t from_integer(struct context *c, uint64_t v, unsigned bytes, bool negative)
+static uint64_t from_integer(struct soft_context *c, uint64_t v, unsigned bytes, bool negative)
 {
-    struct format f = format_of(bytes);
+    struct soft_format f = soft_format(bytes);
     uint64_t sign = (uint64_t)negative << (8 * bytes - 1), magnitude = negative ? -v : v;
     if (!magnitude)
         return 0;
@@ -110,19 +54,6 @@ static uint64_t from_integer(struct context *c, uint64_t v, unsigned bytes, bool
     return sign | (((exponent - 1) << f.mantissa) + mantissa);
 }
 
-static uint64_t get(const uint8_t *v, unsigned element, unsigned i)
-{
-    return element == 8 ? *(const uint64_t *)(const void *)(v + 8 * i) : *(const uint32_t *)(const void *)(v + 4 * i);
-}
-
-static void put(uint8_t *v, unsigned element, unsigned i, uint64_t value)
-{
-    if (element == 8)
-        *(uint64_t *)(void *)(v + 8 * i) = value;
-    else
-        *(uint32_t *)(void *)(v + 4 * i) = (uint32_t)value;
-}
-
 void evex_convert(struct evex_work *w)
 {
     const struct evex_insn *in = w->in;
@@ -130,34 +61,34 @@ void evex_convert(struct evex_work *w)
     bool is_signed = in->what & EVEX_CONVERT_SIGNED;
     if (which) // a scalar
         for (unsigned i = 0; i < 2; i++)
-            put(w->out, 8, i, get(w->src[0], 8, i));
+            soft_put(w->out, 8, i, soft_get(w->src[0], 8, i));
     if (!w->mask)
         return;
-    struct context c = begin(in);
+    struct soft_context c = soft_begin(in);
     if (in->what & EVEX_CONVERT_TRUNCATES)
-        c.rounding = TO_ZERO;
+        c.rounding = SOFT_TO_ZERO;
     for (unsigned i = 0; i < in->count; i++) {
         if (!(w->mask >> i & 1))
             continue;
-        uint64_t v = get(w->src[which], from, i);
+        uint64_t v = soft_get(w->src[which], from, i);
         if (in->what & EVEX_CONVERT_TO_INTEGER) {
             v = to_integer(&c, v, from, to, is_signed);
         } else {
             bool negative = is_signed && v >> (8 * from - 1);
             v = from_integer(&c, negative && from == 4 ? v | ~0ull << 32 : v, to, negative);
         }
-        put(w->out, to, i, v);
+        soft_put(w->out, to, i, v);
     }
-    end(in, &c);
+    soft_end(in, &c);
 }
 
 /* Bits of the immediate of vfpclass (SDM 2C). */
 enum { QUIET_NAN = 1, PLUS_ZERO = 2, MINUS_ZERO = 4, PLUS_INFINITY = 8, MINUS_INFINITY = 16, DENORMAL = 32, NEGATIVE = 64,
        SIGNALING_NAN = 128 };
 
-static unsigned class_of(const struct context *c, uint64_t v, unsigned bytes)
+static unsigned class_of(const struct soft_context *c, uint64_t v, unsigned bytes)
 {
-    struct format f = format_of(bytes);
+    struct soft_format f = soft_format(bytes);
     bool negative = v >> (8 * bytes - 1) & 1;
     uint64_t mantissa = v & ((1ull << f.mantissa) - 1), exponent = v >> f.mantissa & ((1u << f.exponent) - 1);
     if (exponent == (1u << f.exponent) - 1)
@@ -173,8 +104,30 @@ void evex_classify(struct evex_work *w)
     uint64_t result = 0;
     uint32_t mxcsr;
     __asm__ volatile("stmxcsr %0" : "=m"(mxcsr));
-    struct context c = {.zero_denormals = mxcsr & DENORMALS_ARE_ZERO};
+    struct soft_context c = {.zero_denormals = mxcsr & SOFT_DENORMALS_ARE_ZERO};
     for (unsigned i = 0; i < in->count; i++)
-        result |= (uint64_t)((class_of(&c, get(w->src[0], in->src[0].element, i), in->src[0].element) & in->imm) != 0) << i;
+        result |= (uint64_t)((class_of(&c, soft_get(w->src[0], in->src[0].element, i), in->src[0].element) & in->imm) != 0) << i;
     *(uint64_t *)(void *)w->out = result & w->mask;
+}
+
+/* To the nearest, and denormals are zeros, whatever MXCSR says; no exceptions (SDM 2C, VCVTNEPS2BF16). */
+static uint64_t bf16_of(uint32_t v)
+{
+    uint32_t exponent = v >> 23 & 0xff, mantissa = v & 0x7fffff;
+    if (exponent == 0)
+        return v >> 16 & 0x8000;
+    if (exponent == 0xff && mantissa)
+        return v >> 16 | 0x40;
+    return (v + 0x7fff + (v >> 16 & 1)) >> 16;
+}
+
+/* Of two sources the second one is the lower half. */
+void evex_to_bf16(struct evex_work *w)
+{
+    const struct evex_insn *in = w->in;
+    unsigned of_one = in->src[1].kind ? in->count / 2u : in->count, lower = in->src[1].kind ? 1 : 0;
+    for (unsigned i = 0; i < in->count; i++) {
+        uint64_t v = i < of_one ? soft_get(w->src[lower], 4, i) : soft_get(w->src[0], 4, i - of_one);
+        *(uint16_t *)(void *)(w->out + 2 * i) = (uint16_t)bf16_of((uint32_t)v);
+    }
 }

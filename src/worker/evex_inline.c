@@ -356,6 +356,8 @@ static bool inline_native(struct block_maker *m, unsigned idx, const struct evex
     bool memory = b->kind == EVEX_MEMORY;
     if (memory && (p->mask || is_shift(&m->insns[idx]))) // VEX has shifts of registers only
         return false;
+    if (m->insns[idx].z.mnemonic == ZYDIS_MNEMONIC_VINSERTPS && b->number >= 16) // of memory it takes the first element, whatever the immediate
+        return false;
     unsigned d = p->dst.number, a = p->src[0].number;
     struct inliner inliner, *c = &inliner;
     begin(c, m, idx, p, 1u << S | (fma || p->mask ? 1u << T : 0) | ((memory && whole) || p->mask ? 1u << U : 0), memory || whole);

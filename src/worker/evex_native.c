@@ -243,3 +243,27 @@ void evex_native_flags(struct evex_work *w)
     if (!in->dst.kind)
         *evex_flags() = (*evex_flags() & ~(uint64_t)ARITHMETIC) | (flags & ARITHMETIC);
 }
+
+/* Pairs of products, added to the destination one after the other, each by an FMA which rounds to the nearest and takes denormals for zeros
+ * (SDM 2C, VDPBF16PS). */
+void evex_dot_bf16(struct evex_work *w)
+{
+    enum { NEAREST_WITHOUT_DENORMALS = 0x9fc0 };
+    uint32_t mxcsr = get_mxcsr();
+    set_mxcsr(NEAREST_WITHOUT_DENORMALS);
+    for (unsigned at = 0; at < w->in->len; at += EVEX_LOW) {
+        move_low(native.in[0], w->old + at);
+        for (unsigned odd = 2; odd-- > 0;) {
+            for (unsigned i = 0; i < EVEX_LOW / 4; i++) {
+                for (unsigned s = 0; s < 2; s++) {
+                    uint32_t pair = *(const uint32_t *)(const void *)(w->src[s] + at + 4 * i);
+                    *(uint32_t *)(void *)(native.in[1 + s] + 4 * i) = odd ? pair & 0xffff0000 : pair << 16;
+                }
+            }
+            evex_run_native(w->in->code, &native);
+            move_low(native.in[0], native.out);
+        }
+        move_low(w->out + at, native.out);
+    }
+    set_mxcsr(mxcsr);
+}

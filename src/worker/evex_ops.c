@@ -471,6 +471,68 @@ void evex_expand(struct evex_work *w)
     }
 }
 
+/* --- GF(2^8), with the polynomial x^8 + x^4 + x^3 + x + 1 --- */
+
+static uint8_t galois_product(uint8_t a, uint8_t b)
+{
+    unsigned result = 0, power = a;
+    for (; b; b >>= 1) {
+        result ^= b & 1 ? power : 0;
+        power = power << 1 ^ (power & 0x80 ? 0x11b : 0);
+    }
+    return (uint8_t)result;
+}
+
+/* a^254; of 0 that is 0 */
+static uint8_t galois_inverse(uint8_t a)
+{
+    uint8_t result = 1, power = a;
+    for (unsigned i = 0; i < 7; i++) {
+        power = galois_product(power, power);
+        result = galois_product(result, power);
+    }
+    return result;
+}
+
+/* Bit i of the result is the parity of v and byte 7 - i of the matrix. */
+static uint8_t galois_affine(uint64_t matrix, uint8_t v, uint8_t added)
+{
+    unsigned result = 0;
+    for (unsigned i = 0; i < 8; i++)
+        result |= (ones(matrix >> 8 * (7 - i) & v) & 1u) << i;
+    return (uint8_t)(result ^ added);
+}
+
+void evex_galois(struct evex_work *w)
+{
+    const struct evex_insn *in = w->in;
+    for (unsigned i = 0; i < in->len; i++) {
+        uint8_t v = w->src[0][i];
+        if (in->what == EVEX_GALOIS_AFFINE_INVERSE)
+            v = galois_inverse(v);
+        w->out[i] = in->what == EVEX_GALOIS_MULTIPLY ? galois_product(v, w->src[1][i]) : galois_affine(element_at(w->src[1], 8, i / 8), v, in->imm);
+    }
+}
+
+/* --- elements that are in both vectors: a pair of masks --- */
+
+void evex_intersect(struct evex_work *w)
+{
+    const struct evex_insn *in = w->in;
+    unsigned element = in->src[0].element, count = in->len / element;
+    uint64_t first = 0, second = 0;
+    for (unsigned i = 0; i < count; i++) {
+        for (unsigned k = 0; k < count; k++) {
+            bool equal = element_at(w->src[0], element, i) == element_at(w->src[1], element, k);
+            first |= (uint64_t)equal << i;
+            second |= (uint64_t)equal << k;
+        }
+    }
+    evex_registers->k[in->dst.number & ~1u] = first;
+    evex_registers->k[in->dst.number | 1u] = second;
+    w->done = true;
+}
+
 /* --- elements in memory, by their indices --- */
 
 static uint64_t address_of_element(const struct evex_work *w, const uint8_t *indices, unsigned i)
@@ -484,25 +546,30 @@ static unsigned indexed_count(const struct evex_insn *in, unsigned element)
     return in->len / (element > in->what ? element : in->what);
 }
 
-/* An element at a time, from the first on: what is done is done when one of them faults (SDM 2C, VGATHERDPS). */
+/* An element at a time, from the first on: what is done is done when one of them faults (SDM 2C, VGATHERDPS). The first one makes what is
+ * behind the vector zero. */
 void evex_gather(struct evex_work *w)
 {
     const struct evex_insn *in = w->in;
     unsigned n = in->dst.number, element = in->dst.element, count = indexed_count(in, element);
     uint8_t indices[EVEX_LEN];
     uint64_t *k = &evex_registers->k[in->mask];
+    bool any = false;
     copy_words(indices, evex_vector(in->index), EVEX_LEN);
     for (unsigned i = 0; i < count; i++) {
         uint64_t v, address = address_of_element(w, indices, i);
         if (!(*k >> i & 1))
             continue;
         if (engine_copy_from_guest(&v, address, element) != element) {
+            if (any)
+                clear(evex_registers->v[n] + in->len, EVEX_LEN - in->len);
             if (n < 16)
                 evex_load_low(n);
             evex_load(&v, address, element); // faults
         }
         set_element(evex_registers->v[n], element, i, v);
         *k &= ~(1ull << i);
+        any = true;
     }
     *k = 0;
     clear(evex_registers->v[n] + count * element, EVEX_LEN - count * element);
