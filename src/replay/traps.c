@@ -2,6 +2,7 @@
 #include "replay/replay_int.h"
 
 #include "x86/x86.h"
+#include "x86/xstate.h"
 
 enum { CPU_NODE_SELECTOR = 0x7b, FLAG_ZF = 0x40 }; /* Linux arch/x86/include/asm/segment.h:__CPUNODE_SEG */
 enum { XINUSE_OFFSET = 512 };                      /* XSTATE_BV in an XSAVE image */
@@ -180,14 +181,19 @@ static void recorded_cpuid(void *ctx, uint32_t leaf, uint32_t subleaf, uint32_t 
     trace_cpuid(ctx, leaf, subleaf, out);
 }
 
-static void emulate_avx512(struct replay *r)
+/* Layouts of XSAVE images differ between vendors, and their lengths with what else a CPU has. */
+static void compare_xsave(struct replay *r)
 {
-    r->isa.emulates_avx512 = true;
-    r->isa.xcr0 = recorded_xcr0(r->trace);
-    for (uint32_t i = 2; i < ENGINE_COMPONENTS; i++) {
+    uint64_t xcr0 = recorded_xcr0(r->trace);
+    r->isa.xcr0 = xcr0;
+    r->isa.emulates_xsave = xcr0 && xcr0 != xstate_xcr0();
+    for (uint32_t i = XSTATE_AVX; i < ENGINE_COMPONENTS; i++) {
         uint32_t leaf[4];
+        if (!(xcr0 >> i & 1))
+            continue;
         trace_cpuid(r->trace, 0xd, i, leaf);
         r->isa.components[i] = (struct engine_component){.size = leaf[0], .offset = leaf[1], .aligned = leaf[2] >> 1 & 1};
+        r->isa.emulates_xsave |= leaf[0] != xstate_component_len(i) || leaf[1] != xstate_offset(i);
     }
 }
 
@@ -200,7 +206,7 @@ static void compare_isa(struct replay *r, const struct x86_isa *here)
         struct x86_isa rest = *here;
         x86_isa_remove_avx512(&rest);
         r->lacking = x86_isa_without(&recorded, &rest);
-        emulate_avx512(r);
+        r->isa.emulates_avx512 = true;
     }
     memcpy(r->isa.lacking, r->lacking.bits, sizeof(r->isa.lacking));
     // With CPUID faulting the recorder may have hidden what the CPU has: then nothing is known to be undefined.
@@ -210,12 +216,15 @@ static void compare_isa(struct replay *r, const struct x86_isa *here)
     memcpy(r->isa.undefined, undefined.bits, sizeof(r->isa.undefined));
 }
 
-static void tell_x87(struct replay *r)
+static void tell_images(struct replay *r)
 {
     uint32_t leaf[4];
     trace_cpuid(r->trace, 7, 0, leaf);
     r->isa.x87_data_of_exceptions = leaf[1] >> 6 & 1;
     r->isa.x87_no_selectors = leaf[1] >> 13 & 1;
+    trace_cpuid(r->trace, 0x80000001, 0, leaf);
+    if (trace_header(r->trace)->cpuid_count)
+        r->isa.mxcsr_mask = 0xffff | (leaf[2] >> 7 & 1) << 17; // MM goes with misaligned SSE: AMD
     r->isa.x87_saves_pending = trace_header(r->trace)->clear_fip_fdp; // rr clears where a CPU does so
 }
 
@@ -224,7 +233,8 @@ void compare_cpus(struct replay *r)
     struct x86_isa here;
     x86_isa_of_host(&here);
     compare_isa(r, &here);
-    tell_x87(r);
+    compare_xsave(r);
+    tell_images(r);
 }
 
 struct err *replay_hide_feature(struct replay *r, const char *feature)

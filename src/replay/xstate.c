@@ -14,9 +14,7 @@ uint32_t xstate_size(void)
 /* Those that workers keep: the CPU's, and those of AVX-512, which is emulated where the CPU lacks it. */
 static uint64_t kept_components(void)
 {
-    uint32_t low, high;
-    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-    return (uint64_t)high << 32 | low | XSTATE_AVX512;
+    return (xstate_xcr0() & XSTATE_KEPT) | XSTATE_AVX512;
 }
 
 void xstate_clear_x87(struct xstate *x)

@@ -246,21 +246,25 @@ void engine_install_handlers(void)
 
 /* --- running --- */
 
+/* Components of the vector state that are in the CPU, of the lower 32: for an image. */
+static uint32_t in_cpu(void)
+{
+    return (uint32_t)(XSTATE_KEPT & ~(uint64_t)(engine_isa()->emulates_avx512 ? XSTATE_AVX512 : 0));
+}
+
 /* Vector state between the CPU, with what is emulated, and an image. */
 void engine_save_vectors(uint8_t image[XSTATE_MAX])
 {
-    bool emulates = engine_isa()->emulates_avx512;
-    __asm__ volatile("xsave64 (%0)" ::"r"(image), "a"(emulates ? ~XSTATE_AVX512 : ~0u), "d"(-1) : "memory");
-    if (emulates)
+    __asm__ volatile("xsave64 (%0)" ::"r"(image), "a"(in_cpu()), "d"(-1) : "memory");
+    if (engine_isa()->emulates_avx512)
         evex_to_image(image);
     x87_to_image(state, image);
 }
 
 static void load_vectors(const uint8_t *image)
 {
-    bool emulates = engine_isa()->emulates_avx512;
-    __asm__ volatile("xrstor64 (%0)" ::"r"(image), "a"(emulates ? ~XSTATE_AVX512 : ~0u), "d"(-1) : "memory");
-    if (emulates)
+    __asm__ volatile("xrstor64 (%0)" ::"r"(image), "a"(in_cpu()), "d"(-1) : "memory");
+    if (engine_isa()->emulates_avx512)
         evex_from_image(image);
     x87_from_image(state, image);
 }

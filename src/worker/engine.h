@@ -130,8 +130,8 @@ enum access_kind {
 };
 struct access_desc {
     uint8_t insn;  /* index of the instruction within the block */
-    uint8_t kind : 6;    /* enum access_kind */
-    uint8_t segment : 2; /* of LOAD_REP by RSI: the base in its slots besides RSI; 1: FS, 2: GS */
+    uint8_t kind;    /* enum access_kind */
+    uint8_t segment; /* of LOAD_REP by RSI: the base in its slots besides RSI; 1: FS, 2: GS */
     uint16_t size;
 };
 enum block_end { END_JCC, END_JMP, END_CALL, END_RET, END_INDIRECT_JMP, END_INDIRECT_CALL, END_FALL, END_STOP };
@@ -199,8 +199,10 @@ enum { ENGINE_ISA_WORDS = 4, ENGINE_COMPONENTS = 10 };
 struct engine_isa {
     uint64_t lacking[ENGINE_ISA_WORDS];   /* the recording's CPU had them and this one has not: STOP_UNSUPPORTED */
     uint64_t undefined[ENGINE_ISA_WORDS]; /* the recording's CPU had them not: SIGILL, whatever this one does */
-    bool emulates_avx512;                 /* all AVX-512 of the recording is emulated, whatever this CPU has; the rest is for that */
-    uint64_t xcr0;                        /* the recording's */
+    bool emulates_avx512;                 /* all AVX-512 of the recording is emulated, whatever this CPU has */
+    bool emulates_xsave;                  /* XSAVE and its like are done as the recording's CPU did: its images have another layout */
+    uint64_t xcr0;                        /* the recording's; for the two before, as is the last one */
+    uint32_t mxcsr_mask;                  /* MXCSR_MASK of FXSAVE and XSAVE (SDM 1, 11.6.6); 0: this CPU's */
     /* How the recording's CPU shows what its x87 unit did last (SDM 1, 8.1.8): */
     bool x87_data_of_exceptions; /* operand and opcode of instructions only that raised an exception (CPUID.7.EBX[6]) */
     bool x87_no_selectors;       /* no segments (CPUID.7.EBX[13]) */

@@ -1,5 +1,6 @@
 /* The engine in an ordinary process: functions of this program and of libc run on the bare CPU and under the engine. */
 #include "worker/engine.h"
+#include "x86/xstate.h"
 
 #include "base/buf.h"
 #include "base/bytes.h"
@@ -633,6 +634,101 @@ TEST(what_the_x87_unit_did_last_is_in_images_until_it_is_cleared)
     expect_environment(out, NULL, 0, NULL, 0, 0);
 }
 
+/* Vector state of which each component has bytes of its own. */
+static void fill_vectors(uint8_t image[XSTATE_MAX])
+{
+    static const uint16_t lens[] = {[XSTATE_AVX] = 256, [XSTATE_OPMASK] = 64, [XSTATE_ZMM_HI256] = 512, [XSTATE_HI16_ZMM] = 1024};
+    memset(image, 0, XSTATE_MAX);
+    memcpy(image, (const uint8_t[]){0x7f, 2}, 2); // not its initial value
+    memcpy(image + 24, (const uint8_t[]){0x80, 0x1f}, 2);
+    memset(image + 160, 1, 256);
+    for (unsigned i = 2; i < sizeof(lens) / sizeof(lens[0]); i++)
+        memset(image + xstate_offset(i), (int)i, lens[i]);
+    image[512] = 0xe7;
+}
+
+static void expect_bytes(const uint8_t *at, int value, size_t len)
+{
+    for (size_t i = 0; i < len; i++)
+        assert_int_equal(at[i], value);
+}
+
+/* Runs one instruction of 4 bytes with the vector state given, NULL: the initial one, and RDI: `out`, EAX: all ones. */
+static struct engine_result go_with_vectors(const char *bytes, const uint8_t *vectors, uint8_t *out, enum engine_mode mode)
+{
+    put_code(0, bytes, 4);
+    put_code(4, "\x0f\x05", 2);
+    prepare(code, (uint64_t)(uintptr_t)out, 0, 0, 0);
+    if (vectors)
+        memcpy(task.xstate, vectors, XSTATE_MAX);
+    task.xstate_valid = vectors != NULL;
+    task.regs.r[UREG_RAX] = UINT32_MAX;
+    return go(mode, UINT64_MAX);
+}
+
+/* What the program saves with this instruction is where the recording's CPU has it, and can be restored from there. */
+static void check_images(const char *bytes, bool compacted, const struct engine_isa *cpu, enum engine_mode mode)
+{
+    enum { VECTORS = 0xe7 };
+    static const struct engine_component compact[ENGINE_COMPONENTS] = {[2] = {576, 256}, [5] = {832, 64}, [6] = {896, 512}, [7] = {1408, 1024}};
+    const struct engine_component *c = compacted ? compact : cpu->components;
+    static uint8_t out[XSTATE_MAX] __attribute__((aligned(64))), vectors[XSTATE_MAX];
+    memset(out, 0xcc, sizeof(out));
+    memset(out + 512, 0, 64);
+    fill_vectors(vectors);
+    struct engine_result r = go_with_vectors(bytes, vectors, out, mode);
+    if (!compacted && cpu->xcr0 >> ENGINE_COMPONENTS) { // 8 KiB of tiles would be written
+        assert_int_equal(r.reason, STOP_UNSUPPORTED);
+        return;
+    }
+    assert_int_equal(r.reason, STOP_SYSCALL);
+    expect_bytes(out + 160, 1, 256);
+    size_t end = 576;
+    for (unsigned i = 2; i < ENGINE_COMPONENTS; i++) {
+        if (!(cpu->xcr0 & VECTORS & 1u << i))
+            continue;
+        expect_bytes(out + c[i].offset, (int)i, c[i].size);
+        end = c[i].offset + c[i].size;
+    }
+    if (cpu->xcr0 >> XSTATE_PKRU & 1)
+        end = compacted ? end + 4 : c[XSTATE_PKRU].offset + 4;
+    expect_bytes(out + end, 0xcc, sizeof(out) - end);
+    const uint64_t header[2] = {cpu->xcr0 & (VECTORS | 1 << XSTATE_PKRU), compacted ? 1ull << 63 | cpu->xcr0 : 0};
+    assert_memory_equal(out + 512, header, sizeof(header));
+    assert_memory_equal(out + 28, &cpu->mxcsr_mask, 4);
+
+    r = go_with_vectors("\x48\x0f\xae\x2f", NULL, out, mode); // xrstor64 [rdi]
+    assert_int_equal(r.reason, STOP_SYSCALL);
+    assert_memory_equal(task.xstate + 160, vectors + 160, 256);
+    for (unsigned i = 2; i < ENGINE_COMPONENTS; i++) {
+        if (cpu->xcr0 & VECTORS & 1u << i)
+            assert_memory_equal(task.xstate + xstate_offset(i), vectors + xstate_offset(i), c[i].size);
+    }
+}
+
+TEST(images_that_the_program_saves_have_the_layout_of_the_recordings_cpu)
+{
+    enum { ALL = 0x2e7, TILES = 0x60000 };
+    static const struct engine_component intel[] = {[2] = {576, 256}, [5] = {1088, 64}, [6] = {1152, 512}, [7] = {1664, 1024}, [9] = {2688, 8}},
+                                         amd[] = {[2] = {576, 256}, [5] = {832, 64}, [6] = {896, 512}, [7] = {1408, 1024}, [9] = {2432, 8}};
+    static const struct {
+        uint64_t xcr0;
+        const struct engine_component *components;
+    } cpus[] = {{ALL, intel}, {ALL, amd}, {7, intel}, {ALL | TILES, intel}};
+    for (size_t i = 0; i < sizeof(cpus) / sizeof(cpus[0]); i++) {
+        for (int emulates = !__builtin_cpu_supports("avx512bw"); emulates < 2; emulates++) {
+            struct engine_isa cpu = {.xcr0 = cpus[i].xcr0, .emulates_xsave = true, .emulates_avx512 = emulates, .mxcsr_mask = 0x2ffff};
+            memcpy(cpu.components, cpus[i].components, sizeof(cpu.components));
+            engine_set_isa(&cpu);
+            for (int mode = 0; mode < ENGINE_MODES; mode++) {
+                check_images("\x48\x0f\xae\x27", false, &cpu, (enum engine_mode)mode); // xsave64 [rdi]
+                check_images("\x48\x0f\xc7\x27", true, &cpu, (enum engine_mode)mode);  // xsavec64 [rdi]
+            }
+        }
+    }
+    engine_set_isa(&(struct engine_isa){.xcr0 = 0});
+}
+
 TEST(the_x87_instruction_that_raised_an_exception_is_known_when_the_next_one_faults)
 {
     for (int mode = 0; mode < ENGINE_MODES; mode++) {
@@ -746,6 +842,7 @@ int main(void)
         t(far_branches_within_the_code_segment_are_made),
         t(a_far_branch_that_cannot_be_made_changes_nothing),
         t(the_x87_unit_shows_the_programs_own_last_instruction),
+        t(images_that_the_program_saves_have_the_layout_of_the_recordings_cpu),
         t(the_x87_instruction_that_raised_an_exception_is_known_when_the_next_one_faults),
         t(what_the_x87_unit_did_last_is_in_images_until_it_is_cleared),
     };

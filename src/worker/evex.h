@@ -166,6 +166,8 @@ struct insn;
 struct block_maker;
 /** Is the instruction one of those that are emulated where AVX-512 is? */
 bool evex_concerns(const struct insn *in);
+/** XSAVE, XRSTOR and their like. */
+bool evex_saves_state(const struct insn *in);
 /** False: this one cannot be emulated. */
 bool evex_prepare(const struct insn *in, struct evex_insn *out);
 /** Emits an emulated instruction of the block. */

@@ -190,6 +190,11 @@ bool evex_concerns(const struct insn *in)
         return true;
     if (in->z.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX)
         return names_mask(in);
+    return evex_saves_state(in);
+}
+
+bool evex_saves_state(const struct insn *in)
+{
     return in->z.meta.category == ZYDIS_CATEGORY_XSAVE || in->z.meta.category == ZYDIS_CATEGORY_XSAVEOPT;
 }
 

@@ -1,4 +1,5 @@
-/* The emulated registers in XSAVE images: those that the worker hands out, and those that the guest makes itself. */
+/* Registers in XSAVE images: the emulated ones in those that the worker hands out; and all in those that the guest makes itself, in the
+ * layout of the recording's CPU. */
 #include "worker/evex.h"
 #include "worker/insn.h"
 
@@ -7,9 +8,8 @@
 enum { HEADER_AT = 512, COMPACTION_AT = 520, EXTENDED_AT = 576, MXCSR_AT = 24, MXCSR_KNOWN = 0xffff };
 enum { HAS_X87 = 1 << XSTATE_X87, HAS_SSE = 1 << XSTATE_SSE, HAS_AVX = 1 << XSTATE_AVX, HAS_OPMASK = 1 << XSTATE_OPMASK,
        HAS_ZMM_HI256 = 1 << XSTATE_ZMM_HI256, HAS_HI16_ZMM = 1 << XSTATE_HI16_ZMM, HAS_PKRU = 1 << XSTATE_PKRU };
-enum { OF_CPU = HAS_X87 | HAS_SSE | HAS_AVX }; /* what is really in the CPU */
-static const uint16_t length_of[] = {[XSTATE_AVX] = 256, [XSTATE_OPMASK] = 64, [XSTATE_ZMM_HI256] = 512, [XSTATE_HI16_ZMM] = 1024};
-static const uint32_t pkru = 0x55555554; /* as Linux begins; the recorder does not tell of it */
+static const uint16_t length_of[ENGINE_COMPONENTS] = {[XSTATE_AVX] = 256, [XSTATE_OPMASK] = 64, [XSTATE_ZMM_HI256] = 512,
+                                                      [XSTATE_HI16_ZMM] = 1024, [XSTATE_PKRU] = 4};
 
 static uint64_t load64(const uint8_t *p)
 {
@@ -105,6 +105,13 @@ static uint64_t requested(void)
     return ((*evex_general(RAX) & UINT32_MAX) | *evex_general(RDX) << 32) & engine_isa()->xcr0;
 }
 
+/* Components that are really in this CPU, of those that an image can have here. */
+static uint32_t of_cpu(void)
+{
+    uint32_t known = HAS_X87 | HAS_SSE | HAS_AVX | HAS_PKRU | (engine_isa()->emulates_avx512 ? 0 : XSTATE_AVX512);
+    return (uint32_t)xstate_xcr0() & known;
+}
+
 /* Where a component is; in the compacted format behind those of `format`, which are there. */
 static uint64_t place_of(unsigned component, bool compacted, uint64_t format)
 {
@@ -127,12 +134,25 @@ static uint64_t place_of(unsigned component, bool compacted, uint64_t format)
 /* What the CPU has and what is kept here, in the standard format of this machine. */
 static void get_image(bool wide)
 {
+    static const uint32_t pkru = 0x55555554; // as Linux begins; the recorder does not tell of it
+    uint32_t parts = of_cpu();
     copy(image + HEADER_AT, (const uint8_t[64]){0}, 64);
     if (wide)
-        __asm__ volatile("xsave64 (%0)" ::"r"(image), "a"(OF_CPU), "d"(0) : "memory");
+        __asm__ volatile("xsave64 (%0)" ::"r"(image), "a"(parts), "d"(0) : "memory");
     else
-        __asm__ volatile("xsave (%0)" ::"r"(image), "a"(OF_CPU), "d"(0) : "memory");
-    evex_to_image(image);
+        __asm__ volatile("xsave (%0)" ::"r"(image), "a"(parts), "d"(0) : "memory");
+    if (engine_isa()->emulates_avx512)
+        evex_to_image(image);
+    if (!(parts & HAS_PKRU))
+        *(uint32_t *)(void *)(image + xstate_offset(XSTATE_PKRU)) = pkru;
+}
+
+/* A component in its initial state. */
+static void store_initial(uint64_t address, uint32_t len)
+{
+    static const uint8_t zeros[64];
+    for (uint32_t at = 0; at < len; at += sizeof(zeros))
+        evex_store(address + at, zeros, len - at < sizeof(zeros) ? len - at : sizeof(zeros));
 }
 
 void evex_save_state(struct evex_work *w)
@@ -147,6 +167,8 @@ void evex_save_state(struct evex_work *w)
     if (compacted && *(const uint32_t *)(const void *)(image + MXCSR_AT) != 0x1f80)
         in_use |= HAS_SSE;
     uint64_t saved = in->what == EVEX_XSAVE ? wanted : wanted & in_use;
+    if (saved >> ENGINE_COMPONENTS) // tiles: nobody knows here that so much is written
+        evex_give_up();
     if (saved & HAS_X87) {
         evex_store(address, image, MXCSR_AT);
         evex_store(address + 32, image + 32, 128);
@@ -155,12 +177,13 @@ void evex_save_state(struct evex_work *w)
         evex_store(address + MXCSR_AT, image + MXCSR_AT, 8);
     if (saved & HAS_SSE)
         evex_store(address + 160, image + 160, 256);
-    for (unsigned i = XSTATE_AVX; i <= XSTATE_HI16_ZMM; i++) {
+    for (unsigned i = XSTATE_AVX; i < ENGINE_COMPONENTS; i++) {
+        uint64_t at = address + place_of(i, compacted, wanted);
         if (saved >> i & 1 && length_of[i])
-            evex_store(address + place_of(i, compacted, wanted), image + xstate_offset(i), length_of[i]);
+            evex_store(at, image + xstate_offset(i), length_of[i]);
+        else if (saved >> i & 1)
+            store_initial(at, engine_isa()->components[i].size);
     }
-    if (saved & HAS_PKRU)
-        evex_store(address + place_of(XSTATE_PKRU, compacted, wanted), &pkru, sizeof(pkru));
     uint64_t header[2];
     evex_load(header, address + HEADER_AT, sizeof(header));
     header[0] = (compacted ? 0 : header[0] & ~wanted) | (wanted & in_use);
@@ -173,6 +196,7 @@ void evex_restore_state(struct evex_work *w)
 {
     const struct evex_insn *in = w->in;
     uint64_t wanted = requested(), address = w->address, xcr0 = engine_isa()->xcr0;
+    uint32_t parts = of_cpu();
     if (address % 64)
         evex_protection_fault();
     get_image(in->imm);
@@ -186,6 +210,8 @@ void evex_restore_state(struct evex_work *w)
         evex_protection_fault();
     // First all that can fault.
     uint64_t loaded = wanted & present;
+    if (loaded >> ENGINE_COMPONENTS)
+        evex_give_up();
     uint32_t mxcsr = *(const uint32_t *)(const void *)(image + MXCSR_AT);
     bool has_mxcsr = compacted ? loaded & HAS_SSE : wanted & (HAS_SSE | HAS_AVX);
     if (has_mxcsr)
@@ -201,22 +227,20 @@ void evex_restore_state(struct evex_work *w)
     *(uint32_t *)(void *)(image + MXCSR_AT) = mxcsr;
     if (loaded & HAS_SSE)
         evex_load(image + 160, address + 160, 256);
-    if (loaded & HAS_AVX)
-        evex_load(image + EXTENDED_AT, address + place_of(XSTATE_AVX, compacted, format), length_of[XSTATE_AVX]);
-    for (unsigned i = XSTATE_OPMASK; i <= XSTATE_HI16_ZMM; i++) {
-        if (loaded >> i & 1)
+    for (unsigned i = XSTATE_AVX; i < ENGINE_COMPONENTS; i++) {
+        if (loaded >> i & 1 && length_of[i])
             evex_load(image + xstate_offset(i), address + place_of(i, compacted, format), length_of[i]);
     }
-    for (unsigned i = XSTATE_OPMASK; i <= XSTATE_HI16_ZMM; i++) {
+    for (unsigned i = XSTATE_OPMASK; i <= XSTATE_HI16_ZMM && engine_isa()->emulates_avx512; i++) {
         if (wanted >> i & 1)
             set_component(i, loaded >> i & 1 ? image + xstate_offset(i) : NULL);
     }
-    store64(image + HEADER_AT, loaded & OF_CPU);
+    store64(image + HEADER_AT, loaded & parts);
     store64(image + COMPACTION_AT, 0);
-    uint32_t parts_of_cpu = (uint32_t)(wanted & OF_CPU);
+    parts &= (uint32_t)wanted;
     if (in->imm)
-        __asm__ volatile("xrstor64 (%0)" ::"r"(image), "a"(parts_of_cpu), "d"(0) : "memory");
+        __asm__ volatile("xrstor64 (%0)" ::"r"(image), "a"(parts), "d"(0) : "memory");
     else
-        __asm__ volatile("xrstor (%0)" ::"r"(image), "a"(parts_of_cpu), "d"(0) : "memory");
+        __asm__ volatile("xrstor (%0)" ::"r"(image), "a"(parts), "d"(0) : "memory");
     w->done = true;
 }

@@ -432,7 +432,7 @@ static struct stop_rule rule_for(const struct insn *in)
     if (in->z.attributes & ZYDIS_ATTRIB_IS_PRIVILEGED)
         return fault;
     if (in->emulated) {
-        if (is_of_knc(in)) // decoded by Zydis, but of no CPU that rr runs on
+        if (is_of_knc(in) || is_of(isa.undefined, in)) // the first ones are decoded by Zydis, but of no CPU that rr runs on
             return (struct stop_rule){.stops = true, .reason = STOP_FAULT, .signo = SIGILL_NO, .code = CODE_ILLOPN};
         static struct evex_insn prepared;
         return (struct stop_rule){.stops = !evex_prepare(in, &prepared), .reason = STOP_UNSUPPORTED};
@@ -516,7 +516,7 @@ struct stop_rule insn_decode(uint64_t pc, struct insn *in, uint64_t *fault_addre
         return (struct stop_rule){.stops = true, .reason = STOP_FAULT, .signo = SIGILL_NO, .code = CODE_ILLOPN};
     }
     correct_missing_base(in);
-    in->emulated = isa.emulates_avx512 && evex_concerns(in);
+    in->emulated = (isa.emulates_avx512 && evex_concerns(in)) || (isa.emulates_xsave && evex_saves_state(in));
     return rule_for(in);
 }
 

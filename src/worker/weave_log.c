@@ -4,7 +4,7 @@
 static void add(struct block_maker *m, unsigned insn, uint8_t kind, unsigned size)
 {
     struct translation *t = m->t;
-    t->accesses[t->info.access_count++] = (struct access_desc){.insn = (uint8_t)insn, .kind = kind & 63, .size = (uint16_t)size};
+    t->accesses[t->info.access_count++] = (struct access_desc){.insn = (uint8_t)insn, .kind = kind, .size = (uint16_t)size};
     t->info.slot_count = (uint16_t)(t->info.slot_count + (kind == STORE_REP || kind == LOAD_REP ? 2 : 1));
 }
 

@@ -234,9 +234,7 @@ static void make_loadable(uint8_t *xstate)
 {
     uint64_t *header = (uint64_t *)(void *)(xstate + 512);
     uint32_t *mxcsr = (uint32_t *)(void *)(xstate + 24);
-    uint32_t low, high;
-    __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-    header[0] &= (uint64_t)high << 32 | low | (engine_isa()->emulates_avx512 ? XSTATE_AVX512 : 0);
+    header[0] &= (xstate_xcr0() & XSTATE_KEPT) | (engine_isa()->emulates_avx512 ? XSTATE_AVX512 : 0);
     memset(&header[1], 0, 56);
     *mxcsr &= 0xffff;
 }

@@ -5,7 +5,7 @@
 #include "x86/xstate.h"
 
 /* Images of FXSAVE and XSAVE (SDM 1, table 10-2), of FNSTENV with 32-bit and with 16-bit operands (SDM 1, figures 8-9 and 8-11). */
-enum { FSW_AT = 2, RESERVED_AT = 5, FOP_AT = 6, FIP_AT = 8, FDP_AT = 16, HEADER_AT = 512 };
+enum { FSW_AT = 2, RESERVED_AT = 5, FOP_AT = 6, FIP_AT = 8, FDP_AT = 16, MXCSR_MASK_AT = 28, HEADER_AT = 512 };
 enum { ENV_FSW = 4, ENV_FIP = 12, ENV_FCS = 16, ENV_FOP = 18, ENV_FDP = 20, ENV_FDS = 24, ENV_LEN = 28 };
 enum { SHORT_FSW = 2, SHORT_FIP = 6, SHORT_FCS = 8, SHORT_FDP = 10, SHORT_FDS = 12, SHORT_LEN = 14 };
 enum { ERROR_SUMMARY = 0x80, USER_CS = 0x33, USER_SS = 0x2b, OPCODE_MASK = 0x7ff };
@@ -228,6 +228,21 @@ static bool moves_x87(const struct engine_state *s, const uint8_t *image, bool *
     return s->regs[RAX] >> XSTATE_X87 & 1;
 }
 
+/* Does an FXSAVE or XSAVE write MXCSR and its mask? */
+static bool saves_mxcsr(const struct engine_state *s, const struct insn *in, const uint8_t *image)
+{
+    switch (in->z.mnemonic) {
+    case ZYDIS_MNEMONIC_FXSAVE:
+    case ZYDIS_MNEMONIC_FXSAVE64:
+        return true;
+    case ZYDIS_MNEMONIC_XSAVEC:
+    case ZYDIS_MNEMONIC_XSAVEC64:
+        return s->regs[RAX] & load(image + HEADER_AT, 8) & 1 << XSTATE_SSE;
+    default:
+        return s->regs[RAX] & (1 << XSTATE_SSE | 1 << XSTATE_AVX);
+    }
+}
+
 static void show(struct engine_state *s, const struct insn *in, uint64_t address)
 {
     bool is_env = in->z.mnemonic == ZYDIS_MNEMONIC_FNSTENV || in->z.mnemonic == ZYDIS_MNEMONIC_FNSAVE;
@@ -237,13 +252,17 @@ static void show(struct engine_state *s, const struct insn *in, uint64_t address
     uint8_t image[HEADER_AT + 8];
     if (engine_copy_from_guest(image, address, len + (is_env || fx ? 0 : 8)) < len)
         return; // another process's mapping of it may be gone
+    bool shown = is_env || fx || (moves_x87(s, image, &present) && present);
     if (is_env)
         show_in_environment(s, image, narrow);
-    else if (fx || (moves_x87(s, image, &present) && present))
+    else if (shown)
         show_in_image(s, image, in->z.attributes & ZYDIS_ATTRIB_HAS_REX && in->z.raw.rex.W);
-    else
+    bool has_mask = !is_env && engine_isa()->mxcsr_mask && saves_mxcsr(s, in, image);
+    if (has_mask)
+        store(image + MXCSR_MASK_AT, 4, engine_isa()->mxcsr_mask);
+    if (!shown && !has_mask)
         return;
-    engine_copy_to_guest(address, image, is_env ? len : FDP_AT + 8);
+    engine_copy_to_guest(address, image, is_env ? len : has_mask ? MXCSR_MASK_AT + 4 : FDP_AT + 8);
     if (in->z.mnemonic == ZYDIS_MNEMONIC_FNSAVE)
         x87_clear(s);
 }
