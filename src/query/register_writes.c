@@ -168,7 +168,7 @@ static struct err *masks_of(struct query_engine *q, uint32_t space, struct block
     return NULL;
 }
 
-/* What the replayer carries out itself is in no block: cpuid, xgetbv, some system calls of the recorder's. */
+/* What the replayer carries out itself is in no block of a log: cpuid, xgetbv, some system calls of the recorder's. */
 static uint64_t carried_out(void)
 {
     return x86_unit(X86_GPR) | x86_unit(X86_GPR + 8) | x86_unit(X86_GPR + 16) | x86_unit(X86_GPR + 24);
@@ -240,6 +240,7 @@ typedef VEC(struct passed_block) block_list;
 /* What is known of the code that ran in a segment. */
 struct segment_code {
     bool matters;     /* some of it might have written one of the registers (or, if asked for, read it) */
+    uint64_t in_gaps; /* registers that may be written (or read) by what the replayer carries out itself: bits by x86_unit() */
     bool changing;    /* in the segment itself: it has to be looked at where it ran */
     block_list passed; /* the blocks that do not matter */
 };
@@ -279,13 +280,16 @@ static struct err *look_at_segment(struct query_engine *q, struct moment before,
     TRY(history_part(q->history, segment, PART_BLOCKS, &s));
     out->passed.count = 0;
     out->changing = false;
-    out->matters = wanted & (reads ? carried_out() | call_registers() : carried_out());
+    out->in_gaps = reads ? carried_out() | call_registers() : carried_out();
+    out->matters = wanted & out->in_gaps;
     vec_each (b, &s->blocks) {
         if (b->space != space)
             continue;
         struct block_mask *known;
         TRY(mask_for(q, m, b, before, segment, &known));
         out->changing |= !known;
+        if (known && b->end == END_STOP) // rdpid, lsl and lar have any register for their result
+            out->in_gaps |= reads ? known->touched : known->mask;
         if (known && !((reads ? known->touched : known->mask) & wanted))
             vec_push(&out->passed, (struct passed_block){b->pc, b->insn_count});
         else
@@ -457,7 +461,7 @@ static void last_of_rows(const struct register_search *s, struct replay *r, uint
             continue;
         if (behind.event != at.event)
             behind = (struct moment){at.event, s->q->event_icount.items[at.event + 1]};
-        if (at.icount + row[i].insn_count < behind.icount && s->wanted & carried_out()) {
+        if (at.icount + row[i].insn_count < behind.icount && s->wanted & s->code.in_gaps) {
             *found = true;
             *out = (struct moment){at.event, behind.icount - 1};
             break;
@@ -494,7 +498,7 @@ static struct err *search_stretch(const struct register_search *s, struct moment
 /* Are all rows wanted? What the replayer carries out shows by gaps between blocks, and changing code has to be looked at. */
 static bool takes_all_rows(const struct register_search *s)
 {
-    return s->code.changing || s->wanted & carried_out();
+    return s->code.changing || s->wanted & s->code.in_gaps;
 }
 
 /* Where the n-th part of the segment's [start, until) begins that gets a run of its own: at a kept state, but if it takes all rows soon. */
@@ -571,7 +575,7 @@ static struct err *search_forth(const struct register_search *s, struct moment f
     struct err *e = log_blocks(lease.replay, s->masks, segment, until, &none, 0, &log);
     const struct block_row *row = (const void *)log.blocks.data;
     size_t count = log.blocks.len / sizeof(*row);
-    bool gaps = s->wanted & (carried_out() | call_registers()); // what is in no block
+    bool gaps = s->wanted & s->code.in_gaps;
     struct moment reached = from;
     *found = false;
     for (size_t i = 0; !e && i < count && !*found; i++) {

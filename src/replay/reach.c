@@ -194,7 +194,7 @@ static struct err *unexpected_stop(const struct replay *r, const struct frame *f
         return diverged(r, f, "signal %d code %d at address %#llx raised at rip %#llx, ticks %lld", stop->signo,
                         stop->si_code, (unsigned long long)stop->fault_addr, rip, (long long)task->info.ticks);
     case STOP_TRAP:
-        if (stop->trap == TRAP_RDRAND || stop->trap == TRAP_RDSEED || stop->trap == TRAP_LSL || stop->trap == TRAP_OTHER)
+        if (stop->trap == TRAP_RDRAND || stop->trap == TRAP_RDSEED || (stop->trap >= TRAP_LSL && stop->trap <= TRAP_OTHER))
             return err_new(ERR_UNSUPPORTED, "event %llu, task %d: `%s` at %#llx: what it gave is not in the recording",
                            (unsigned long long)f->event, f->tid, describe_insn(task, text, sizeof(text)), rip);
         if (stop->trap == TRAP_RDTSC || stop->trap == TRAP_RDTSCP)

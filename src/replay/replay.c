@@ -45,6 +45,8 @@ struct err *replay_peek(struct replay *r)
 
 struct err *replay_begin(struct trace *t, struct trace_position position, struct replay **out)
 {
+    if (trace_header(t)->ticks_semantics)
+        return err_new(ERR_UNSUPPORTED, "the recording's ticks are taken branches, as AMD's family 15h counts them; they cannot be counted here");
     struct replay *r = xnew(struct replay);
     r->trace = t;
     compare_cpus(r);

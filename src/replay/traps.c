@@ -64,9 +64,9 @@ static struct err *answer_rdpid(struct replay *r, struct task *task, bool *answe
     return NULL;
 }
 
-static struct err *read_selector(struct task *task, const struct x86_insn *in, uint16_t *out)
+static struct err *read_selector(struct task *task, const struct x86_insn *in, unsigned operand, uint16_t *out)
 {
-    const struct x86_operand *op = &in->operands[1];
+    const struct x86_operand *op = &in->operands[operand];
     if (op->kind == X86_REGISTER) {
         *out = (uint16_t)task->regs.r[ureg_of[op->start / 8 % 16]];
         return NULL;
@@ -74,7 +74,7 @@ static struct err *read_selector(struct task *task, const struct x86_insn *in, u
     struct x86_run run = {.before = &task->regs, .after = &task->regs};
     struct x86_access accesses[X86_MAX_ACCESSES];
     if (x86_accesses(in, &run, accesses) < 1)
-        return err_new(ERR_UNSUPPORTED, "lsl without an operand");
+        return err_new(ERR_UNSUPPORTED, "a selector that is no operand");
     return space_read(task->space, accesses[0].addr, out, sizeof(*out));
 }
 
@@ -87,7 +87,7 @@ static struct err *answer_lsl(struct replay *r, struct task *task, bool *answere
     TRY(decode(task, &in, answered));
     if (!*answered)
         return NULL;
-    TRY(read_selector(task, &in, &selector));
+    TRY(read_selector(task, &in, 1, &selector));
     if ((selector | 3) != CPU_NODE_SELECTOR) {
         *answered = false;
         return NULL;
@@ -95,6 +95,42 @@ static struct err *answer_lsl(struct replay *r, struct task *task, bool *answere
     TRY(cpu_number(r, task, &cpu));
     set_operand(task, &in.operands[0], cpu);
     task->regs.r[UREG_EFLAGS] |= FLAG_ZF;
+    return NULL;
+}
+
+/* Is the descriptor one that the program makes itself, by modify_ldt(2) or set_thread_area(2)? Workers have none of these, and not all
+ * kernels load them. */
+static bool is_own_descriptor(uint16_t selector)
+{
+    enum { LOCAL = 4, FIRST_TLS = 12, LAST_TLS = 14 }; // Linux arch/x86/include/asm/segment.h
+    return selector & LOCAL || (selector >> 3 >= FIRST_TLS && selector >> 3 <= LAST_TLS);
+}
+
+/* lar, verr, verw: of the kernel's segments this machine's own answer, since those of Linux are the same everywhere. */
+static struct err *answer_rights(struct task *task, enum trap_insn which, bool *answered)
+{
+    uint8_t code[X86_MAX_LEN];
+    size_t len;
+    struct x86_insn in;
+    uint16_t selector;
+    uint32_t rights = 0;
+    bool good;
+    TRY(fetch(task, code, &len));
+    if (!x86_decode(code, len, task->regs.r[UREG_RIP], &in) || in.operand_count <= (which == TRAP_LAR))
+        return NULL;
+    TRY(read_selector(task, &in, which == TRAP_LAR, &selector));
+    if (is_own_descriptor(selector))
+        return NULL;
+    if (which == TRAP_LAR)
+        __asm__("lar %k2, %0" : "+r"(rights), "=@ccz"(good) : "r"(selector));
+    else if (which == TRAP_VERR)
+        __asm__("verr %1" : "=@ccz"(good) : "r"(selector));
+    else
+        __asm__("verw %1" : "=@ccz"(good) : "r"(selector));
+    if (which == TRAP_LAR && good)
+        set_operand(task, &in.operands[0], rights);
+    task->regs.r[UREG_EFLAGS] = (task->regs.r[UREG_EFLAGS] & ~(uint64_t)FLAG_ZF) | (good ? FLAG_ZF : 0);
+    *answered = true;
     return NULL;
 }
 
@@ -157,6 +193,11 @@ struct err *answer_trap(struct replay *r, struct task *task, const struct engine
         break;
     case TRAP_LSL:
         TRY(answer_lsl(r, task, answered));
+        break;
+    case TRAP_LAR:
+    case TRAP_VERR:
+    case TRAP_VERW:
+        TRY(answer_rights(task, stop->trap, answered));
         break;
     default:
         break;

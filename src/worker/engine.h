@@ -59,7 +59,7 @@ enum stop_reason {
     STOP_TICKS,       /* stop_ticks reached: just behind the branch that retired as the stop_ticks-th */
     STOP_MATCH,       /* match found (see engine_request) */
     STOP_SYSCALL,     /* at a syscall, sysenter or int 0x80: not executed, rip at it; insn_len tells its length */
-    STOP_TRAP,        /* at rdtsc, rdtscp, cpuid, xgetbv, rdrand, rdseed, rdpid, lsl, rdpmc...: not executed; trap tells which */
+    STOP_TRAP,        /* at rdtsc, rdtscp, cpuid, xgetbv, rdrand, rdseed, rdpid, lsl, lar, verr, verw, rdpmc...: not executed; trap tells which */
     STOP_FAULT,       /* the instruction at rip raises a signal: signo, code, address as in siginfo. Exact state
                          before it; for int3 rip is behind it, as the kernel reports it */
     STOP_BREAK,       /* rip is one of the break addresses; the instruction there is not yet executed */
@@ -68,7 +68,8 @@ enum stop_reason {
     STOP_ERROR,       /* the engine itself failed (out of cache and memory...): see error text */
 };
 
-enum trap_insn { TRAP_RDTSC, TRAP_RDTSCP, TRAP_CPUID, TRAP_XGETBV, TRAP_RDRAND, TRAP_RDSEED, TRAP_RDPID, TRAP_LSL, TRAP_OTHER,
+enum trap_insn { TRAP_RDTSC, TRAP_RDTSCP, TRAP_CPUID, TRAP_XGETBV, TRAP_RDRAND, TRAP_RDSEED, TRAP_RDPID, TRAP_LSL,
+                 TRAP_LAR, TRAP_VERR, TRAP_VERW, TRAP_OTHER,
                  // never seen outside of the engine, which carries these out:
                  TRAP_SEGMENT_BASE /* wrfsbase, wrgsbase */, TRAP_FAR /* far.h */ };
 

@@ -397,6 +397,13 @@ static struct stop_rule rule_for(const struct insn *in)
     case ZYDIS_MNEMONIC_LSL:
         rule.trap = TRAP_LSL;
         return rule;
+    case ZYDIS_MNEMONIC_LAR:
+        rule.trap = TRAP_LAR;
+        return rule;
+    case ZYDIS_MNEMONIC_VERR:
+    case ZYDIS_MNEMONIC_VERW:
+        rule.trap = in->z.mnemonic == ZYDIS_MNEMONIC_VERR ? TRAP_VERR : TRAP_VERW;
+        return rule;
     case ZYDIS_MNEMONIC_RDPMC:
         rule.trap = TRAP_OTHER;
         return rule;

@@ -342,6 +342,10 @@ static uint8_t class_of(const ZydisDecodedInstruction *z)
     case ZYDIS_MNEMONIC_RDSEED:
     case ZYDIS_MNEMONIC_RDPID:
     case ZYDIS_MNEMONIC_RDPMC:
+    case ZYDIS_MNEMONIC_LSL:
+    case ZYDIS_MNEMONIC_LAR:
+    case ZYDIS_MNEMONIC_VERR:
+    case ZYDIS_MNEMONIC_VERW:
         return X86_TRAP;
     default:
         break;

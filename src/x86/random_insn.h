@@ -71,6 +71,8 @@ static inline bool random_harmless(const ZydisDecodedInstruction *z, const Zydis
     case ZYDIS_MNEMONIC_STR:
     case ZYDIS_MNEMONIC_SMSW:
     case ZYDIS_MNEMONIC_LAR:
+    case ZYDIS_MNEMONIC_VERR:
+    case ZYDIS_MNEMONIC_VERW:
     case ZYDIS_MNEMONIC_LSL:
     case ZYDIS_MNEMONIC_CLZERO:
     case ZYDIS_MNEMONIC_ENTER:

@@ -48,7 +48,7 @@ enum x86_class {
     X86_CALL,
     X86_RETURN,
     X86_SYSCALL,
-    X86_TRAP, /* answers that come from outside of the program: rdtsc, cpuid, rdrand... */
+    X86_TRAP, /* answers that come from outside of the program: rdtsc, cpuid, lsl... */
 };
 
 enum { X86_MAX_LEN = 15, X86_MAX_OPERANDS = 10, X86_MAX_ACCESSES = 34, X86_MAX_SPANS = 16 };

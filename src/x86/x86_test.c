@@ -460,6 +460,7 @@ TEST(answers_from_outside_have_a_class)
 {
     assert_int_equal(insn("0f31").class, X86_TRAP);     // rdtsc
     assert_int_equal(insn("0fa2").class, X86_TRAP);     // cpuid
+    assert_int_equal(insn("0f02c1").class, X86_TRAP);   // lar eax, ecx
     assert_int_equal(insn("0f05").class, X86_SYSCALL);  // syscall
     assert_int_equal(insn("cd80").class, X86_SYSCALL);  // int 0x80
     assert_int_equal(insn("7405").class, X86_JUMP);     // jz

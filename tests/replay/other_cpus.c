@@ -1,5 +1,5 @@
-/* xstate TRACE - vector state of recordings whose CPU had another layout of it (XSAVE images, SDM 1, 13.4.3), or tiles (AMX): it is put where
- * this CPU has it, and programs which do not use tiles are replayed.
+/* other_cpus TRACE - recordings of other CPUs than this. Vector state in another layout (XSAVE images, SDM 1, 13.4.3), or with tiles (AMX), is put
+ * where this CPU has it, and programs which do not use tiles are replayed. Ticks that are other branches are refused.
  *
  * Linked with --wrap=trace_cpuid,--wrap=trace_header: the CPU that a trace tells of is made up. */
 #include "replay/replay_int.h"
@@ -21,6 +21,7 @@ static const struct cpu {
     {"AMD", 0x2e7, {[2] = {576, 256}, [5] = {832, 64}, [6] = {896, 512}, [7] = {1408, 1024}, [9] = {2432, 8}}, 2440},
 };
 static const struct cpu *cpu; /* NULL: the trace's own */
+static bool counts_taken; /* it counts branches that are taken, as AMD's family 15h did */
 static struct trace_header header;
 
 void __real_trace_cpuid(const struct trace *t, uint32_t leaf, uint32_t subleaf, uint32_t out[4]);
@@ -45,6 +46,7 @@ const struct trace_header *__wrap_trace_header(const struct trace *t)
     uint64_t xcr0 = cpu->xcr0;
     header = t ? *__real_trace_header(t) : (struct trace_header){0};
     header.xcr0 = xcr0;
+    header.ticks_semantics = counts_taken;
     return &header;
 }
 
@@ -127,7 +129,7 @@ static bool replays(const char *dir, enum engine_mode mode)
 int main(int argc, char **argv)
 {
     if (argc != 2) {
-        fputs("usage: xstate TRACE\n", stderr);
+        fputs("usage: other_cpus TRACE\n", stderr);
         return 2;
     }
     bool good = true;
@@ -137,6 +139,11 @@ int main(int argc, char **argv)
         good &= fails(0xe7, 1200, ERR_FORMAT, "does not fit");
         good &= replays(argv[1], ENGINE_COUNT) && replays(argv[1], ENGINE_INDEX);
     }
+    counts_taken = true;
+    struct err *e = replay(argv[1], ENGINE_COUNT);
+    puts(e ? err_message(e) : "replayed");
+    good &= e && err_kind(e) == ERR_UNSUPPORTED && strstr(err_message(e), "taken branches");
+    err_free(e);
     cpu = &cpus[1];
     good &= fails(0xe7 | 1u << TILE_CONFIG, cpu->len, ERR_UNSUPPORTED, "component 17");
     good &= fails(0xe7 | 1u << TILES, cpu->len, ERR_UNSUPPORTED, "component 18");
