@@ -11,9 +11,10 @@
 
 /* --- offsets --- */
 
-static bool has_offset(int32_t no)
+static bool has_offset(const struct io_call *c)
 {
-    return no == SYS_pread64 || no == SYS_pwrite64 || no == SYS_preadv || no == SYS_pwritev;
+    bool second = c->no == SYS_preadv2 || c->no == SYS_pwritev2;
+    return c->no == SYS_pread64 || c->no == SYS_pwrite64 || c->no == SYS_preadv || c->no == SYS_pwritev || (second && c->args[3] != UINT64_MAX);
 }
 
 void transfer_file(struct tracking *t, struct io_call *c, struct description *d)
@@ -21,12 +22,14 @@ void transfer_file(struct tracking *t, struct io_call *c, struct description *d)
     uint32_t number = d->in;
     struct stream *s = &t->d->streams.items[number - 1];
     bool reads = io_call_reads(c->no);
-    uint64_t len = (uint64_t)c->result, at = has_offset(c->no) ? c->args[3] : d->position;
-    bool known = has_offset(c->no) || d->position_known;
+    uint64_t len = (uint64_t)c->result, at = has_offset(c) ? c->args[3] : d->position;
+    bool known = has_offset(c) || d->position_known;
     if (!reads && d->append) {
         at = s->written;
         known = s->size_known;
     }
+    if ((c->no == SYS_preadv2 || c->no == SYS_pwritev2) && c->args[5])
+        give_up_stream(t, number, "it was read or written with unusual flags");
     if (!reads && !known)
         give_up_stream(t, number, "it was written to at an offset that is not known");
     vec_push(reads ? &s->reads : &s->writes, (struct transfer){
@@ -34,7 +37,7 @@ void transfer_file(struct tracking *t, struct io_call *c, struct description *d)
     c->transfer = (uint32_t)(reads ? s->reads.count : s->writes.count);
     if (!reads && known && at + len > s->written)
         s->written = at + len;
-    if (!has_offset(c->no)) {
+    if (!has_offset(c)) {
         d->position = at + len;
         d->position_known = known;
     }

@@ -11,6 +11,7 @@
  * another process, ...) leaves a reason with the stream, and all transfers from then on have it. */
 #include "query/tracking_int.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/close_range.h>
 #include <sched.h>
@@ -155,6 +156,7 @@ bool io_call_reads(int32_t no)
     case SYS_readv:
     case SYS_pread64:
     case SYS_preadv:
+    case SYS_preadv2:
     case SYS_recvfrom:
     case SYS_recvmsg:
         return true;
@@ -170,6 +172,7 @@ bool io_call_writes(int32_t no)
     case SYS_writev:
     case SYS_pwrite64:
     case SYS_pwritev:
+    case SYS_pwritev2:
     case SYS_sendto:
     case SYS_sendmsg:
         return true;
@@ -187,6 +190,9 @@ static uint32_t flags_of(const struct io_call *c)
     case SYS_recvmsg:
     case SYS_sendmsg:
         return (uint32_t)c->args[2];
+    case SYS_preadv2:
+    case SYS_pwritev2:
+        return c->args[5] ? MSG_OOB : 0; // flags of another kind: none is expected
     default:
         return 0;
     }
@@ -318,6 +324,8 @@ static void close_range_of(struct tracking *t, const struct io_call *c)
 
 static void end_call(struct tracking *t, struct io_call *c)
 {
+    if (c->no == SYS_close && c->result != -EBADF) // closed, whatever else went wrong (close(2))
+        fd_assign(t, c->task, (uint32_t)c->args[0], 0, false);
     if (c->result < 0)
         return;
     const struct description *d = &t->d->descriptions.items[c->description];
@@ -392,9 +400,6 @@ static void end_call(struct tracking *t, struct io_call *c)
     case SYS_ioctl:
         if (c->args[1] == FIOCLEX || c->args[1] == FIONCLEX)
             set_cloexec(t, c->task, c->args[0], c->args[1] == FIOCLEX);
-        break;
-    case SYS_close:
-        fd_assign(t, c->task, (uint32_t)c->args[0], 0, false);
         break;
     case 436: // close_range
         close_range_of(t, c);
@@ -480,7 +485,7 @@ static struct err *track(struct tracking *t)
             drop_table(t, p->task);
             break;
         case IO_FOREIGN:
-            give_up_table(t, p->task, "a task with 32-bit system calls has it open, too");
+            give_up_table(t, p->task, "a task has it open, too, whose system calls are not known");
             break;
         default:
             break;

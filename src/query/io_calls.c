@@ -16,7 +16,8 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 
-enum { STUB = 0x7000000c };                     /* rr's page: untraced, recording only */
+/* rr's page: untraced, recording only; untraced, of which wanted is only the read of a cloned file. */
+static const gaddr stub_addresses[] = {0x7000000c, 0x70000006};
 enum { BUFFER_POINTER = 0x70001000 + 48 };      /* thread-locals page: of the buffer's header */
 enum { RECORD_RESULT = 0, RECORD_NUMBER = 8, RECORD_HEADER = 16 };
 
@@ -113,7 +114,8 @@ static struct err *find_stub_calls(struct query_engine *q, stub_call_list *out)
     const struct hit_wants wants = {.print_lens = &print_len, .print_count = 1};
     const struct window all = {.forward = true, .limit = SIZE_MAX - 1};
     cleanup(buf_deinit) struct buf places = {0};
-    places_at(q, STUB, NULL, 0, &places);
+    for (size_t i = 0; i < sizeof(stub_addresses) / sizeof(stub_addresses[0]); i++)
+        places_at(q, stub_addresses[i], NULL, 0, &places);
     struct hit_place *place = (void *)places.data;
     size_t count = places.len / sizeof(*place);
     for (size_t i = 0; i < count; i++)
@@ -281,6 +283,8 @@ static void read_task_events(struct reading *g, const struct frame *f, uint32_t 
             vec_push(&g->out->points, (struct io_point){.kind = IO_CLONE, .task = t->parent, .child = t->serial});
     }
     for (size_t i = 0; i < f->task_count; i++) {
+        if (f->tasks[i].kind == TASK_DETACH)
+            vec_push(&g->out->points, (struct io_point){.kind = IO_FOREIGN, .task = task});
         if (f->tasks[i].kind != TASK_EXEC)
             continue;
         task_of(g, task)->space = space_begun(g, f->event, false);

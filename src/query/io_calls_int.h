@@ -25,7 +25,7 @@ enum io_point_kind {
     IO_BEGIN, IO_END, /* of calls.items[call]; a buffered call has an end only */
     IO_CLONE,         /* `task` made `child` */
     IO_EXEC, IO_EXIT, /* of `task` */
-    IO_FOREIGN,       /* `task` made a 32-bit system call */
+    IO_FOREIGN,       /* `task` makes 32-bit system calls, or left the recording alive */
 };
 struct io_point {
     uint8_t kind; /* enum io_point_kind */

@@ -40,6 +40,8 @@ static struct err *pieces_of(struct query_engine *q, const struct io_call *c, ui
     case SYS_writev:
     case SYS_preadv:
     case SYS_pwritev:
+    case SYS_preadv2:
+    case SYS_pwritev2:
         return read_vector(r, *space_out, c->args[1], c->args[2], out);
     case SYS_recvmsg: // struct msghdr: iov and iovlen
     case SYS_sendmsg:
