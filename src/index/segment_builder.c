@@ -21,6 +21,7 @@ struct builder {
     VEC(struct db_block) blocks;
     struct err *failed;                       /* in a callback that cannot fail */
     uint32_t created, ended;
+    bool before;                              /* the segment begins */
 };
 
 /* --- touched pages --- */
@@ -123,7 +124,8 @@ static void on_wrote(void *ctx, struct replay *r, uint32_t space, gaddr addr, ui
     struct builder *b = ctx;
     struct db_kernel_write w = object ? (struct db_kernel_write){0, object, offset, len}
                                       : (struct db_kernel_write){space, 0, addr, len};
-    touch_range(&b->touched, w.space, w.object, w.addr, w.len);
+    if (!b->before)
+        touch_range(&b->touched, w.space, w.object, w.addr, w.len);
     vec_push(&b->event_writes, w);
 }
 
@@ -439,6 +441,10 @@ static struct err *build(struct builder *b, const struct segment_rule *rule)
     };
     TRY(replay_set_mode(r, ENGINE_INDEX, NULL));
     replay_set_observer(r, &observer);
+    // What was written for the first event before the segment begins is that event's, but it is the segment before that has the granules.
+    b->before = true;
+    replay_tell_prepared(r);
+    b->before = false;
     TRY(run(r, rule));
     out->end = replay_now(r);
     out->icount = replay_icount_total(r) - out->icount_start;

@@ -19,7 +19,12 @@ static void make_socketpair(struct tracking *t, const struct io_call *c)
     fd_assign(t, c->task, c->fds[1], add_description(t, (struct description){.in = there, .out = back}), cloexec);
 }
 
-static void send_descriptor(struct tracking *t, uint32_t description)
+/* --- descriptors in messages --- */
+
+enum { MOST_SENT = 253 }; /* the kernel's limit, SCM_MAX_FD */
+
+/* Nobody knows who has it. */
+static void lose_description(struct tracking *t, uint32_t description)
 {
     give_up(t, description, "its descriptor was sent to another process");
     vec_each (l, &t->listeners) {
@@ -30,37 +35,141 @@ static void send_descriptor(struct tracking *t, uint32_t description)
     }
 }
 
-/* sendmsg(2) with SCM_RIGHTS (unix(7)): whoever gets them can read and write the same streams. */
-static struct err *send_descriptors(struct tracking *t, const struct io_call *c)
+/* Takes a parcel out of the list; lost: nobody knows who received it. */
+static void drop_parcel(struct tracking *t, size_t idx, bool lost)
+{
+    struct parcel p = t->parcels.items[idx];
+    t->parcels.count--;
+    memmove(&t->parcels.items[idx], &t->parcels.items[idx + 1], (t->parcels.count - idx) * sizeof(p));
+    for (size_t i = 0; lost && i < p.descriptions.count; i++)
+        lose_description(t, p.descriptions.items[i]);
+    vec_deinit(&p.descriptions);
+}
+
+void give_up_parcels(struct tracking *t, uint32_t stream)
+{
+    for (size_t i = 0; i < t->parcels.count; i++) {
+        if (t->parcels.items[i].stream == stream) {
+            drop_parcel(t, i, true);
+            i = SIZE_MAX; // others may be gone with it
+        }
+    }
+}
+
+static size_t parcel_of(const struct tracking *t, uint32_t call)
+{
+    size_t i = 0;
+    while (i < t->parcels.count && t->parcels.items[i].call != call)
+        i++;
+    return i;
+}
+
+void lose_message(struct tracking *t, uint32_t call)
+{
+    size_t i = parcel_of(t, call);
+    if (i < t->parcels.count)
+        drop_parcel(t, i, true);
+}
+
+/* The descriptors in the control data of the message of a call (SCM_RIGHTS, unix(7)), as it is at a moment. */
+static struct err *read_rights(struct tracking *t, const struct io_call *c, struct moment m, uint32_t out[MOST_SENT], size_t *count_out)
 {
     struct replay *r;
     uint32_t space;
-    struct msghdr m;
+    struct msghdr h;
     uint8_t control[4096];
+    *count_out = 0;
     TRY(check_cancel(t->q));
-    TRY(state_at(t->q, c->at, &r));
+    TRY(state_at(t->q, m, &r));
     TRY(space_of_task(r, c->task, &space));
-    struct err *e = replay_read(r, space, c->args[1], &m, sizeof(m), NULL);
-    if (!e && m.msg_controllen) {
-        size_t len = m.msg_controllen < sizeof(control) ? m.msg_controllen : sizeof(control);
-        e = replay_read(r, space, (gaddr)m.msg_control, control, len, NULL);
-        for (size_t at = 0; !e && len - at >= sizeof(struct cmsghdr);) {
-            struct cmsghdr head;
-            memcpy(&head, control + at, sizeof(head));
-            if (head.cmsg_len < sizeof(head) || head.cmsg_len > len - at)
-                break;
-            bool rights = head.cmsg_level == SOL_SOCKET && head.cmsg_type == SCM_RIGHTS;
-            for (size_t i = at + sizeof(head); rights && i + 4 <= at + head.cmsg_len; i += 4)
-                send_descriptor(t, fd_at(t, c->task, load_u32(control + i)));
-            at += (head.cmsg_len + 7) & ~(size_t)7;
-            if (at > len)
-                break;
-        }
+    struct err *e = replay_read(r, space, c->args[1], &h, sizeof(h), NULL);
+    size_t len = !e && h.msg_controllen < sizeof(control) ? h.msg_controllen : e ? 0 : sizeof(control);
+    if (!e && len)
+        e = replay_read(r, space, (gaddr)h.msg_control, control, len, NULL);
+    for (size_t at = 0; !e && at < len && len - at >= sizeof(struct cmsghdr);) {
+        struct cmsghdr head;
+        memcpy(&head, control + at, sizeof(head));
+        if (head.cmsg_len < sizeof(head) || head.cmsg_len > len - at)
+            break;
+        bool rights = head.cmsg_level == SOL_SOCKET && head.cmsg_type == SCM_RIGHTS;
+        for (size_t i = at + sizeof(head); rights && i + 4 <= at + head.cmsg_len && *count_out < MOST_SENT; i += 4)
+            out[(*count_out)++] = load_u32(control + i);
+        at += (head.cmsg_len + 7) & ~(size_t)7;
     }
     bool fault = e && (err_kind(e) == ERR_FAULT || err_kind(e) == ERR_NOT_FOUND);
     if (!fault)
         return e;
     err_free(e); // as the call will have found
+    return NULL;
+}
+
+/* Is another task about to write to the stream (number plus 1)? */
+static bool is_written(const struct tracking *t, uint32_t stream, uint32_t task)
+{
+    for (uint32_t other = 0; other < t->inside.count; other++) {
+        const struct io_call *c = t->inside.items[other] && other != task ? &t->d->io.calls.items[t->inside.items[other] - 1] : NULL;
+        if (c && io_call_writes(c->no) && t->d->descriptions.items[c->description].out == stream)
+            return true;
+    }
+    return false;
+}
+
+/* sendmsg(2) begins: the descriptions of what it sends. They may be received before it ends. */
+static struct err *pack_descriptors(struct tracking *t, const struct io_call *c)
+{
+    uint32_t fds[MOST_SENT];
+    size_t count;
+    TRY(read_rights(t, c, c->at, fds, &count));
+    if (!count)
+        return NULL;
+    struct parcel *p = vec_add(&t->parcels);
+    p->call = call_index(t, c);
+    for (size_t i = 0; i < count; i++)
+        vec_push(&p->descriptions, fd_at(t, c->task, fds[i]));
+    p->stream = t->d->descriptions.items[c->description].out;
+    const struct stream *s = p->stream ? &t->d->streams.items[p->stream - 1] : NULL;
+    if (s && !s->why && !is_written(t, p->stream, c->task))
+        p->offset = s->written;
+    else
+        drop_parcel(t, t->parcels.count - 1, true);
+    return NULL;
+}
+
+/* recvmsg(2) has taken the message: the receiver has descriptors of the same descriptions. */
+static struct err *unpack_descriptors(struct tracking *t, const struct io_call *c, size_t idx)
+{
+    uint32_t fds[MOST_SENT];
+    size_t count;
+    TRY(read_rights(t, c, c->buffered ? c->at : (struct moment){c->end, 0}, fds, &count));
+    const struct parcel *p = &t->parcels.items[idx];
+    for (size_t i = 0; i < count && i < p->descriptions.count; i++)
+        fd_assign(t, c->task, (int32_t)fds[i], p->descriptions.items[i], c->args[2] & MSG_CMSG_CLOEXEC);
+    if (!(c->args[2] & MSG_PEEK))
+        drop_parcel(t, idx, false);
+    return NULL;
+}
+
+struct err *end_message(struct tracking *t, const struct io_call *c)
+{
+    const struct description *d = &t->d->descriptions.items[c->description];
+    if (c->no == SYS_sendmsg) {
+        size_t idx = parcel_of(t, call_index(t, c));
+        if (idx == t->parcels.count)
+            return NULL;
+        const struct transfer *w = c->result >= 0 && c->transfer ? &t->d->streams.items[d->out - 1].writes.items[c->transfer - 1] : NULL;
+        if (!w || w->why || w->offset != t->parcels.items[idx].offset)
+            drop_parcel(t, idx, c->result >= 0);
+        return NULL;
+    }
+    if (c->result < 0 || !c->transfer)
+        return NULL;
+    const struct stream *s = &t->d->streams.items[d->in - 1];
+    const struct transfer *r = &s->reads.items[c->transfer - 1];
+    for (size_t i = 0; i < t->parcels.count && !r->why; i++) {
+        const struct parcel *p = &t->parcels.items[i];
+        if (p->stream == d->in && p->offset - r->offset < (s->messages ? 1 : r->len))
+            return unpack_descriptors(t, c, i);
+    }
     return NULL;
 }
 
@@ -173,7 +282,7 @@ struct err *begin_socket_call(struct tracking *t, const struct io_call *c)
 {
     if (c->no == SYS_connect)
         ask_for_connection(t, c);
-    return c->no == SYS_sendmsg ? send_descriptors(t, c) : NULL;
+    return c->no == SYS_sendmsg ? pack_descriptors(t, c) : NULL;
 }
 
 void end_socket_call(struct tracking *t, const struct io_call *c)
@@ -207,4 +316,7 @@ void free_sockets(struct tracking *t)
     vec_each (n, &t->connections)
         free(n->ends);
     vec_deinit(&t->connections);
+    vec_each (p, &t->parcels)
+        vec_deinit(&p->descriptions);
+    vec_deinit(&t->parcels);
 }

@@ -125,8 +125,10 @@ static void begin_recording(struct tracking *t, uint32_t task)
 
 void give_up_stream(struct tracking *t, uint32_t stream, const char *why)
 {
-    if (stream && !t->d->streams.items[stream - 1].why)
-        t->d->streams.items[stream - 1].why = why;
+    if (!stream || t->d->streams.items[stream - 1].why)
+        return;
+    t->d->streams.items[stream - 1].why = why;
+    give_up_parcels(t, stream);
 }
 
 void give_up(struct tracking *t, uint32_t description, const char *why)
@@ -245,6 +247,7 @@ static void end_inside(struct tracking *t, uint32_t task)
         return;
     t->inside.items[task] = 0;
     const struct io_call *c = &t->d->io.calls.items[call - 1];
+    lose_message(t, call - 1);
     const struct description *d = &t->d->descriptions.items[c->description];
     if (io_call_writes(c->no))
         give_up_stream(t, d->out, "a task ended while it wrote to it: how much was written is not recorded");
@@ -472,6 +475,8 @@ static struct err *track(struct tracking *t)
             if (c->buffered)
                 TRY(begin_socket_call(t, c));
             end_call(t, c);
+            if (c->no == SYS_sendmsg || c->no == SYS_recvmsg)
+                TRY(end_message(t, c));
             break;
         case IO_CLONE:
             clone_table(t, p->task, p->child);

@@ -31,6 +31,14 @@ struct connection {
     bool made, taken;        /* which of the two ends has been seen */
 };
 
+/* Descriptors that were sent with a message. */
+struct parcel {
+    uint32_t call;           /* sendmsg(2) */
+    uint32_t stream;         /* plus 1 */
+    uint64_t offset;         /* of the first byte of the message in the stream; or its number */
+    VEC(uint32_t) descriptions;
+};
+
 struct fd_table {
     VEC(struct fd_slot) slots;
     unsigned users;
@@ -46,6 +54,7 @@ struct tracking {
     VEC(struct named) names;
     VEC(struct listener) listeners;
     VEC(struct connection) connections;
+    VEC(struct parcel) parcels; /* that nobody has received */
 };
 
 /* --- descriptors.c --- */
@@ -85,6 +94,12 @@ void inherit_directory(struct tracking *t, uint32_t parent, uint32_t child);
 
 /** Any call that begins. */
 struct err *begin_socket_call(struct tracking *t, const struct io_call *c) nodiscard;
+/** sendmsg(2), recvmsg(2) that have ended, also those that failed: what descriptors they sent or received. */
+struct err *end_message(struct tracking *t, const struct io_call *c) nodiscard;
+/** Nothing is known of the stream (number plus 1) any more: nor of descriptors on their way through it. */
+void give_up_parcels(struct tracking *t, uint32_t stream);
+/** The task will not end the call. */
+void lose_message(struct tracking *t, uint32_t call);
 /** socket(2), socketpair(2), bind(2), connect(2), accept(2) that have succeeded. */
 void end_socket_call(struct tracking *t, const struct io_call *c);
 void free_sockets(struct tracking *t);

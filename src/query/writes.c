@@ -95,33 +95,50 @@ static bool is_prepared(const struct query_engine *q, const struct db_event *e, 
            e->syscall_no == trace_header(q->trace)->rrcall_base + 2;
 }
 
-/* Those of [from, until). */
-static void add_kernel_writes(const struct query_engine *q, const struct segment *s, const physical_list *places, struct moment from,
-                              struct moment until, struct buf *hits)
+/* Those of an event, of segment s, in [from, until). */
+static void add_event_writes(const struct query_engine *q, const struct segment *s, const struct db_event *e, const physical_list *places,
+                             struct moment from, struct moment until, struct buf *hits)
 {
-    vec_each (e, &s->events) {
-        for (uint32_t i = 0; i < e->write_count; i++) {
-            const struct db_kernel_write *w = &s->kernel_writes.items[e->write_idx + i];
-            vec_each (p, places) {
-                struct moment at = {e->number - 1, e->icount};
-                if (is_prepared(q, e, i, w))
-                    at = (struct moment){e->number - 2, q->event_icount.items[e->number - 1]};
-                // A space's first bytes come with the event that makes it; what that does to the parent comes behind the copying.
-                if (w->space != p->space || w->object != p->object || w->addr >= p->end || w->addr + w->len <= p->start ||
-                    e->number >= p->until.event || moment_cmp(at, from) < 0 || moment_cmp(at, until) >= 0)
-                    continue;
-                uint64_t start = w->addr > p->start ? w->addr : p->start;
-                uint64_t end = w->addr + w->len < p->end ? w->addr + w->len : p->end;
-                struct write_hit h = {.moment = at, .task = e->task, .addr = p->view + (start - p->start),
-                                      .size = end - start, .event = e->number};
-                // One row for all pieces of an event that touch one range.
-                struct write_hit *last = hits->len ? &((struct candidate *)(void *)(hits->data + hits->len) - 1)->hit : NULL;
-                if (last && last->event == h.event && last->addr <= h.addr && h.addr + h.size <= last->addr + last->size)
-                    continue;
-                buf_add(hits, &(struct candidate){.hit = h, .placed = true}, sizeof(struct candidate));
-            }
+    for (uint32_t i = 0; i < e->write_count; i++) {
+        const struct db_kernel_write *w = &s->kernel_writes.items[e->write_idx + i];
+        vec_each (p, places) {
+            struct moment at = {e->number - 1, e->icount};
+            if (is_prepared(q, e, i, w))
+                at = (struct moment){e->number - 2, q->event_icount.items[e->number - 1]};
+            // A space's first bytes come with the event that makes it; what that does to the parent comes behind the copying.
+            if (w->space != p->space || w->object != p->object || w->addr >= p->end || w->addr + w->len <= p->start ||
+                e->number >= p->until.event || moment_cmp(at, from) < 0 || moment_cmp(at, until) >= 0)
+                continue;
+            uint64_t start = w->addr > p->start ? w->addr : p->start;
+            uint64_t end = w->addr + w->len < p->end ? w->addr + w->len : p->end;
+            struct write_hit h = {.moment = at, .task = e->task, .addr = p->view + (start - p->start),
+                                  .size = end - start, .event = e->number};
+            // One row for all pieces of an event that touch one range.
+            struct write_hit *last = hits->len ? &((struct candidate *)(void *)(hits->data + hits->len) - 1)->hit : NULL;
+            if (last && last->event == h.event && last->addr <= h.addr && h.addr + h.size <= last->addr + last->size)
+                continue;
+            buf_add(hits, &(struct candidate){.hit = h, .placed = true}, sizeof(struct candidate));
         }
     }
+}
+
+/* Those of [from, until) in a segment. */
+static struct err *add_kernel_writes(struct query_engine *q, size_t segment, const physical_list *places, struct moment from,
+                                     struct moment until, struct buf *hits)
+{
+    const struct segment *s;
+    size_t count;
+    TRY(history_part(q->history, segment, PART_EVENTS, &s));
+    vec_each (e, &s->events)
+        add_event_writes(q, s, e, places, from, until, hits);
+    // What was prepared in it for the first event behind it.
+    event_no next = history_segments(q->history, &count)[segment].end.event + 1;
+    const struct db_event *e;
+    if (next > q->last_event)
+        return NULL;
+    TRY(event_at(q, next, &e, &s));
+    add_event_writes(q, s, e, places, from, until, hits);
+    return NULL;
 }
 
 /* Is [addr, addr + size) of a space in one of the places, with the mappings as they are in the replay? Fills in addr and size. */
@@ -330,25 +347,19 @@ static struct err *may_hold(struct query_engine *q, const struct search *s, size
     return NULL;
 }
 
-/* Accesses in [from, until) of a segment; before a segment's start may be what the kernel wrote for its first event. */
+/* Accesses in [from, until) of a segment. */
 static struct err *search_piece(struct query_engine *q, struct search *s, size_t segment, bool run, struct moment from, struct moment until)
 {
-    size_t count;
-    struct moment start = history_segments(q->history, &count)[segment].start;
-    struct moment kernel_from = moment_cmp(from, start) > 0 ? from : (struct moment){0};
     // First no more rows than are wanted: one more tells that there are more, and the last one may be half of an instruction's. If then
     // some are missing, all.
     struct taking t = {.places = s->places, .forward = s->w.forward, .max_rows = s->w.limit + 2};
     s->given = 0;
     for (bool again = true; again && !s->done; t.max_rows = 0) {
         cleanup(buf_deinit) struct buf hits = {0};
-        const struct segment *events;
         t.hits = &hits;
         t.full = false;
-        if (s->what & WATCH_STORES) {
-            TRY(history_part(q->history, segment, PART_EVENTS, &events));
-            add_kernel_writes(q, events, s->places, kernel_from, until, &hits);
-        }
+        if (s->what & WATCH_STORES)
+            TRY(add_kernel_writes(q, segment, s->places, from, until, &hits));
         if (run)
             TRY(run_piece(q, s, segment, from, until, &t));
         TRY(give_hits(q, s, &t));
@@ -357,15 +368,12 @@ static struct err *search_piece(struct query_engine *q, struct search *s, size_t
     return NULL;
 }
 
-/* The limit is reached and no row beyond it was seen. Ends the search, unless one of the last row's moment may be in the next segment: what the
- * kernel writes for an event to come. Whether there are more is for the index to tell. */
+/* The limit is reached and no row beyond it was seen: the search ends. Whether there are more is for the index to tell. */
 static struct err *end_at_limit(struct query_engine *q, struct search *s, size_t segment, bool rest)
 {
     size_t segments;
-    const struct history_segment *at = &history_segments(q->history, &segments)[segment];
-    event_no next = s->last.event + 1;
-    bool parted = s->w.forward ? next >= q->event_icount.count || s->last.icount >= q->event_icount.items[next] : moment_cmp(s->last, at->start) < 0;
-    if (s->done || s->w.limit || parted)
+    history_segments(q->history, &segments);
+    if (s->done || s->w.limit)
         return NULL;
     s->done = true;
     s->more = rest;

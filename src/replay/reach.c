@@ -59,27 +59,45 @@ static uint32_t record_bytes(struct replay *r, const struct frame *f, struct buf
     return !*e && data->len >= 4 ? load_u32(data->data) : 0;
 }
 
+/* What the frame wants in memory before its task runs towards it: the records of a syscall buffer, which the program makes again (it keeps the
+ * header itself), or the flag notify_on_syscall_hook_exit. False: nothing. */
+static bool prepared_range(const struct replay *r, const struct task *task, const struct frame *f, gaddr *addr_out, uint64_t *len_out)
+{
+    size_t header = trace_header(r->trace)->syscallbuf_hdr_size;
+    if (f->kind == FRAME_SYSCALLBUF_FLUSH && f->write_count && f->writes[0].size > header) {
+        *addr_out = f->writes[0].addr + header;
+        *len_out = f->writes[0].size - header;
+        return true;
+    }
+    *addr_out = task->syscallbuf + 13;
+    *len_out = 1;
+    return f->kind == FRAME_SYSCALL && f->syscall_state != SYSCALL_EXITING && task->syscallbuf &&
+           f->syscall_no == trace_header(r->trace)->rrcall_base + 2;
+}
+
 struct err *prepare_frame(struct replay *r, const struct frame *f)
 {
-    if (!f || r->tasks.count == 0)
+    static const uint8_t one = 1;
+    struct task *task = f && r->tasks.count ? task_by_tid(r, f->tid) : NULL;
+    gaddr addr;
+    uint64_t len;
+    if (!task || task->space->is_32bit || !prepared_range(r, task, f, &addr, &len))
         return NULL;
-    struct task *task = task_by_tid(r, f->tid);
-    if (!task || task->space->is_32bit)
-        return NULL;
-    if (f->kind == FRAME_SYSCALLBUF_FLUSH && f->write_count) {
-        // The records are put into the buffer before the program makes them again; it keeps the header itself.
-        cleanup(buf_deinit) struct buf data = {0};
-        TRY(trace_read_write(r->cursor, &f->writes[0], &data));
-        size_t header = trace_header(r->trace)->syscallbuf_hdr_size;
-        if (data.len > header)
-            TRY(space_write(r, task->space, f->writes[0].addr + header, data.data + header, data.len - header));
-    }
-    if (f->kind == FRAME_SYSCALL && f->syscall_state != SYSCALL_EXITING && task->syscallbuf &&
-        f->syscall_no == trace_header(r->trace)->rrcall_base + 2) {
-        static const uint8_t one = 1;
-        TRY(space_write(r, task->space, task->syscallbuf + 13, &one, 1)); // notify_on_syscall_hook_exit
-    }
-    return NULL;
+    if (f->kind != FRAME_SYSCALLBUF_FLUSH)
+        return space_write(r, task->space, addr, &one, 1);
+    cleanup(buf_deinit) struct buf data = {0};
+    TRY(trace_read_write(r->cursor, &f->writes[0], &data));
+    return space_write(r, task->space, addr, data.data + (data.len - len), len);
+}
+
+void replay_tell_prepared(struct replay *r)
+{
+    const struct frame *f = r->prepared ? r->next : NULL;
+    const struct task *task = f && r->tasks.count ? task_by_tid(r, f->tid) : NULL;
+    gaddr addr;
+    uint64_t len;
+    if (task && !task->space->is_32bit && prepared_range(r, task, f, &addr, &len))
+        space_tell_written(r, task->space, addr, len);
 }
 
 /* rax: stop only with this in RAX; 0: always. */

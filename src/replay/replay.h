@@ -153,6 +153,8 @@ struct replay_observer {
     void (*task_ended)(void *ctx, struct replay *r, uint32_t serial);
 };
 void replay_set_observer(struct replay *r, const struct replay_observer *observer);
+/** Tells the observer (wrote) of what has been written already for the sake of the next event: for one who comes in between. */
+void replay_tell_prepared(struct replay *r);
 /** Is it the exit of a write to stdout or stderr? The recorder lets all of these through as events. */
 bool frame_is_output(const struct frame *f);
 

@@ -147,6 +147,8 @@ struct err *space_move(struct replay *r, struct space *s, gaddr from, uint64_t f
                        bool keep) nodiscard;
 struct err *space_discard(struct replay *r, struct space *s, gaddr start, gaddr end, int advice) nodiscard;
 struct err *space_write(struct replay *r, struct space *s, gaddr addr, const void *data, uint64_t len) nodiscard;
+/** Tells the observer of a write. */
+void space_tell_written(struct replay *r, const struct space *s, gaddr addr, uint64_t len);
 /** As space_write() of zeros, at no cost for what is zero anyway. */
 struct err *space_zero(struct replay *r, struct space *s, gaddr addr, uint64_t len) nodiscard;
 struct err *space_read(struct space *s, gaddr addr, void *out, size_t len) nodiscard;

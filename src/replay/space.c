@@ -509,9 +509,13 @@ struct err *space_write(struct replay *r, struct space *s, gaddr addr, const voi
             known = to;
     }
     TRY((known == addr + len ? worker_queue_write : worker_write)(s->worker, addr, bytes, len));
-    if (!r->observer.wrote)
-        return NULL;
-    for (gaddr at = addr; at < addr + len;) {
+    space_tell_written(r, s, addr, len);
+    return NULL;
+}
+
+void space_tell_written(struct replay *r, const struct space *s, gaddr addr, uint64_t len)
+{
+    for (gaddr at = addr; r->observer.wrote && at < addr + len;) {
         const struct mapping *m = space_mapping_at(s, at);
         gaddr end = m && m->end < addr + len ? m->end : addr + len;
         if (m && m->object)
@@ -520,7 +524,6 @@ struct err *space_write(struct replay *r, struct space *s, gaddr addr, const voi
             r->observer.wrote(r->observer.ctx, r, s->uid, at, end - at, 0, 0);
         at = end;
     }
-    return NULL;
 }
 
 /* Makes zeros of a range of an object which `s` maps at `addr`. What was never written reads as zeros already. */

@@ -304,23 +304,40 @@ static void connected(int family, const char *name, const char *answer, const ch
     wait_all();
 }
 
-/* What cannot be told. */
-static void unknown(void)
+/* A child gets the reading end of a pipe with a message. */
+static void passed(void)
 {
-    int p[2], s[2], q[2], u[2];
+    int p[2], s[2];
     char control[CMSG_SPACE(sizeof(int))] = {0}, byte = 'x';
-    pipe(p);
-    pipe(q);
-    pipe(u);
     socketpair(AF_UNIX, SOCK_STREAM, 0, s);
     struct iovec v = {&byte, 1};
     struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)};
     struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+    if (!fork()) {
+        int fd;
+        recvmsg(s[1], &m, 0);
+        memcpy(&fd, CMSG_DATA(c), sizeof(int));
+        take(fd, "passed", 64);
+        _exit(0);
+    }
+    pipe(p);
     *c = (struct cmsghdr){.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
     memcpy(CMSG_DATA(c), &p[0], sizeof(int));
     sendmsg(s[0], &m, 0);
-    put(p[1], "passed", "who reads it?");
-    take(p[0], "passed", 64);
+    close(p[0]);
+    put(p[1], "passed", "over a descriptor");
+    wait_all();
+    close(p[1]);
+    close(s[0]);
+    close(s[1]);
+}
+
+/* What cannot be told. */
+static void unknown(void)
+{
+    int q[2], u[2];
+    pipe(q);
+    pipe(u);
     put(q[1], "spliced", "moved by the kernel");
     splice(q[0], NULL, u[1], NULL, 64, 0);
     take(u[0], "spliced", 64);
@@ -346,6 +363,7 @@ int main(int argc, char **argv)
     named(path);
     connected(AF_UNIX, "unix", "unix-answer", path);
     connected(AF_INET, "tcp", "tcp-answer", path);
+    passed();
     unknown();
     if (argc > 1) // not where writes are buffered: these may be interrupted, which puts them in order
         large(2, "crowd");
