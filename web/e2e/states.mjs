@@ -223,6 +223,14 @@ export async function testStates(browser) {
     }
   });
 
+  await check("input says why it is not known who wrote it", async () => {
+    const row = { id: 1, kind: "input", text: "read(0, 0x20, 2) = 0x2", fd: 0, why: "open before the recording began", focus: focus(4_000_000), task,
+      offset: 0, length: 2, value: "6869", to: { address: "0x20", length: 2 } };
+    const { page } = await open(browser, { other: { dataflow: () => [row] }, hash: "#f=5000000.0.1.0&l=50:dataflow*30~0x20%3A2@5000000.0.1.0" });
+    await page.locator("#main > .dataflow .row .why", { hasText: "open before the recording began" }).waitFor();
+    await page.close();
+  });
+
   await check("a source of sixty thousand lines is at its line at once, and few lines exist", async () => {
     const { page } = await open(browser, { hash: "#f=5000999.0.1.0" });
     const source = page.frameLocator("#main > .view.source iframe").locator("#monaco-container");

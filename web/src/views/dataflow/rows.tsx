@@ -76,6 +76,7 @@ export function FlowRows(props: {
               {r.to && placeText(r.to)}
               {r.from && ` ← ${placeText(r.from)}`}
             </span>
+            {r.why !== undefined && r.text !== undefined && <span class="why">{r.why}</span>}
             {r.pc !== undefined && <FuncName of={r.function} pc={r.pc} />}
             <span class="gap" />
             <Place location={r.location} />
