@@ -191,6 +191,34 @@ static bool is_snapshot(struct flow *f, const struct stretch_event *e, const str
 
 /* --- bytes from other tasks --- */
 
+/* A system call that the recorder's library performed: its record, which a flush puts into the buffer (rr, preload_interface.h: syscallbuf_record). */
+struct buffered_record {
+    int64_t result;
+    int32_t no;
+};
+
+/* The record with the byte at addr. w: what the flush puts into the buffer, record after record. */
+static bool find_record(struct flow *f, const struct stretch_effect *w, gaddr addr, struct buffered_record *out)
+{
+    enum { HEADER = 16 };
+    struct replay *r;
+    uint8_t head[HEADER];
+    bool found = false;
+    struct err *err = state_at(f->q, w->at, &r);
+    for (gaddr at = w->addr; !err && !found && at + HEADER <= w->addr + w->len && at <= addr;) {
+        err = replay_read(r, w->space, at, head, sizeof(head), NULL);
+        uint64_t len = load_u32(head + 12);
+        if (err || len < HEADER)
+            break;
+        found = addr < at + len;
+        at += (len + 7) & ~7ull;
+    }
+    err_free(err);
+    if (found)
+        *out = (struct buffered_record){(int64_t)load_u64(head), load_u16(head + 8)};
+    return found;
+}
+
 /* Bytes that a read took from the kernel: on to the write that handed them over. base: the address of the part in the reader's space; reached: how
  * far back the sweep has got. */
 static struct err *from_read(struct flow *f, struct flow_item *part, const struct stretch_event *e,
@@ -259,15 +287,22 @@ static struct err *end_by_write(struct flow *f, const struct stretch *s, struct 
         source.at = part->at - e->after.r[UREG_RAX] + e->after.r[UREG_RDI];
         return move_part(f, s, part, e, source, row_of_event(f, e, "copy"));
     }
-    if ((e->kind == FRAME_SYSCALL && e->syscall_state == SYSCALL_EXITING && e->syscall_arch == ARCH_X86_64 && io_call_reads(e->syscall_no)) ||
-        e->kind == FRAME_SYSCALLBUF_FLUSH) {
-        gaddr base = w->addr + (part->object ? part->object_at - w->offset : part->at - w->addr);
+    gaddr base = w->addr + (part->object ? part->object_at - w->offset : part->at - w->addr);
+    struct buffered_record record;
+    bool buffered = e->kind == FRAME_SYSCALLBUF_FLUSH && find_record(f, w, base, &record);
+    if (buffered ? io_call_reads(record.no)
+                 : e->kind == FRAME_SYSCALL && e->syscall_state == SYSCALL_EXITING && e->syscall_arch == ARCH_X86_64 && io_call_reads(e->syscall_no)) {
         const struct io_call *read;
         TRY(stream_read_at(f->q, e->number, e->task, base, &read));
         if (read)
             return from_read(f, part, e, read, base, w->at);
     }
-    json_t *row = row_of_event(f, e, "kernel");
+    json_t *row = row_of_event(f, e, buffered ? "input" : "kernel");
+    if (buffered) {
+        const char *name = trace_syscall_name(f->q->trace, ARCH_X86_64, record.no);
+        cleanup(freep) char *text = str_format("%s = %#llx", name ? name : "system call", (unsigned long long)record.result);
+        json_object_set_new(row, "text", json_text(text, strlen(text)));
+    }
     bool fresh = false; // the event mapped it, too
     for (size_t i = 0; i < e->effect_count; i++) {
         const struct stretch_effect *m = &s->effects.items[e->first_effect + i];

@@ -532,7 +532,9 @@ static bool row_agrees(json_t *row, const struct way *w, unsigned i)
     const char *kind = json_string_value(json_object_get(row, "kind"));
     json_t *event = json_object_get(json_object_get(row, "event"), "number");
     if (w->cause[i] == BY_EVENT)
-        return event && (event_no)json_integer_value(event) == w->event[i];
+        // Of a flush the record's system call is told, too.
+        return event && (event_no)json_integer_value(event) == w->event[i] &&
+               (!str_eq(json_string_value(json_object_get(json_object_get(row, "event"), "name")), "SYSCALLBUF_FLUSH") || json_object_get(row, "text"));
     if (event || moment_cmp(row_moment(row), w->at[i]) != 0)
         return false;
     switch ((enum cause)w->cause[i]) {
