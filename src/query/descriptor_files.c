@@ -64,7 +64,7 @@ static uint32_t *directory_of(struct tracking *t, uint32_t task)
 static char *key_of(struct tracking *t, const struct io_call *c, unsigned idx)
 {
     const char *path = c->paths[idx];
-    bool at = c->no == SYS_openat || c->no == 437 || c->no == SYS_mknodat || c->no == SYS_unlinkat || c->no == SYS_renameat ||
+    bool at = c->no == SYS_openat || c->no == SYS_openat2 || c->no == SYS_mknodat || c->no == SYS_unlinkat || c->no == SYS_renameat ||
               c->no == SYS_renameat2 || c->no == SYS_linkat;
     if (!path || !path[0])
         return NULL;
@@ -167,7 +167,7 @@ void open_file(struct tracking *t, const struct io_call *c)
     // openat2: flags are in memory; close-on-exec is the usual
     uint64_t flags = c->no == SYS_open ? c->args[1] : c->no == SYS_openat ? c->args[2] : c->no == SYS_creat ? O_WRONLY | O_CREAT | O_TRUNC : 0;
     cleanup(freep) char *key = key_of(t, c, 0);
-    if (!key || c->no == 437) {
+    if (!key || c->no == SYS_openat2) {
         open_unknown(t, c, flags, "which file was opened is not known");
         return;
     }

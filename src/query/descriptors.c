@@ -200,18 +200,20 @@ static uint32_t flags_of(const struct io_call *c)
     }
 }
 
-/* Calls that are at work on one stream in the same direction at the same time: in which order is not known. The last of the list ended last. */
-static void find_overlaps(struct tracking *t, transfer_list *list, const char *why)
+/* Calls that are at work on one stream in the same direction at the same time: in which order is not known. Tells those of the first `count` of
+ * the list, which are in the order of their ends, that ended after `call` began. */
+static bool find_overlaps(struct tracking *t, transfer_list *list, size_t count, const struct io_call *call, const char *why)
 {
-    struct transfer *last = &list->items[list->count - 1];
-    const struct io_call *calls = t->d->io.calls.items, *call = &calls[last->call];
-    for (size_t i = list->count - 1; i-- > 0;) {
-        const struct io_call *other = &calls[list->items[i].call];
+    const struct io_call *calls = t->d->io.calls.items;
+    size_t i = count;
+    for (; i > 0; i--) {
+        const struct io_call *other = &calls[list->items[i - 1].call];
         struct moment ended = other->buffered ? other->at : (struct moment){other->end, 0};
         if (moment_cmp(ended, call->at) <= 0)
-            return;
-        last->why = list->items[i].why = why;
+            break;
+        list->items[i - 1].why = why;
     }
+    return i < count;
 }
 
 static void transfer(struct tracking *t, struct io_call *c, uint32_t number)
@@ -236,10 +238,12 @@ static void transfer(struct tracking *t, struct io_call *c, uint32_t number)
     c->transfer = (uint32_t)list->count;
     if (!(reads && flags & MSG_PEEK))
         *position += s->messages ? 1 : len;
-    find_overlaps(t, list, reads ? "several tasks read it at the same time" : "several tasks wrote to it at the same time");
+    const char *why = reads ? "several tasks read it at the same time" : "several tasks wrote to it at the same time";
+    if (find_overlaps(t, list, list->count - 1, c, why))
+        list->items[list->count - 1].why = why;
 }
 
-/* A task ended in the midst of a call. */
+/* A task ended, or the recording did, in the midst of a call. */
 static void end_inside(struct tracking *t, uint32_t task)
 {
     uint32_t call = task < t->inside.count ? t->inside.items[task] : 0;
@@ -249,10 +253,16 @@ static void end_inside(struct tracking *t, uint32_t task)
     const struct io_call *c = &t->d->io.calls.items[call - 1];
     lose_message(t, call - 1);
     const struct description *d = &t->d->descriptions.items[c->description];
-    if (io_call_writes(c->no))
-        give_up_stream(t, d->out, "a task ended while it wrote to it: how much was written is not recorded");
-    if (io_call_reads(c->no))
-        give_up_stream(t, d->in, "a task ended while it read it: how much was read is not recorded");
+    bool writes = io_call_writes(c->no);
+    uint32_t number = writes ? d->out : io_call_reads(c->no) ? d->in : 0;
+    if (!number)
+        return;
+    struct stream *s = &t->d->streams.items[number - 1];
+    transfer_list *list = writes ? &s->writes : &s->reads;
+    const char *why = writes ? "a write to it did not end: how much was written is not recorded"
+                             : "a read of it did not end: how much was read is not recorded";
+    find_overlaps(t, list, list->count, c, why);
+    give_up_stream(t, number, why);
 }
 
 /* --- calls --- */
@@ -343,7 +353,7 @@ static void end_call(struct tracking *t, struct io_call *c)
     case SYS_open:
     case SYS_creat:
     case SYS_openat:
-    case 437: // openat2
+    case SYS_openat2:
         open_file(t, c);
         break;
     case SYS_mknod:
@@ -379,7 +389,6 @@ static void end_call(struct tracking *t, struct io_call *c)
         if (c->args[3] & MAP_SHARED && c->args[2] & PROT_WRITE && !(c->args[3] & MAP_ANONYMOUS))
             give_up(t, fd_at(t, c->task, c->args[4]), "it is changed through a mapping, too");
         break;
-
     case SYS_pipe:
     case SYS_pipe2:
         make_pipe(t, c);
@@ -404,7 +413,7 @@ static void end_call(struct tracking *t, struct io_call *c)
         if (c->args[1] == FIOCLEX || c->args[1] == FIONCLEX)
             set_cloexec(t, c->task, c->args[0], c->args[1] == FIOCLEX);
         break;
-    case 436: // close_range
+    case SYS_close_range:
         close_range_of(t, c);
         break;
     case SYS_unshare:
@@ -427,7 +436,7 @@ static void end_call(struct tracking *t, struct io_call *c)
     case SYS_vmsplice:
         give_up(t, fd_at(t, c->task, c->args[0]), "vmsplice moved bytes of it");
         break;
-    case 438: // pidfd_getfd
+    case SYS_pidfd_getfd:
         for (uint32_t task = 0; task < t->tables.count; task++)
             give_up_table(t, task, "a descriptor may have been taken by another process");
         break;
@@ -496,6 +505,8 @@ static struct err *track(struct tracking *t)
             break;
         }
     }
+    for (uint32_t task = 0; task < t->inside.count; task++)
+        end_inside(t, task);
     return NULL;
 }
 

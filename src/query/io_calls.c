@@ -28,7 +28,7 @@ static const uint16_t wanted[] = {
     SYS_bind, SYS_listen, SYS_socketpair, SYS_fcntl, SYS_truncate, SYS_ftruncate, SYS_chdir, SYS_fchdir, SYS_rename, SYS_link, SYS_unlink, SYS_creat,
     SYS_mknod, SYS_openat, SYS_mknodat, SYS_unlinkat, SYS_renameat, SYS_linkat, SYS_splice, SYS_tee, SYS_vmsplice, SYS_fallocate,
     SYS_accept4, SYS_dup3, SYS_pipe2, SYS_preadv, SYS_pwritev, SYS_recvmmsg, SYS_sendmmsg, SYS_renameat2, SYS_memfd_create,
-    SYS_copy_file_range, SYS_preadv2, SYS_pwritev2, SYS_unshare, 436 /* close_range */, 437 /* openat2 */, 438 /* pidfd_getfd */,
+    SYS_copy_file_range, SYS_preadv2, SYS_pwritev2, SYS_unshare, SYS_close_range, SYS_openat2, SYS_pidfd_getfd,
 };
 enum { WANTED_WORDS = 8 };
 
@@ -360,7 +360,7 @@ static void path_arguments(int32_t no, int out[2])
     case SYS_openat:
     case SYS_mknodat:
     case SYS_unlinkat:
-    case 437: // openat2
+    case SYS_openat2:
         out[0] = 1;
         return;
     case SYS_bind:
