@@ -488,6 +488,8 @@ static struct err *read_paths(struct query_engine *q, struct io_calls *c)
             break;
         e = run_for_strings(&p, lease.replay);
         return_replay(q, &lease, !e);
+        if (q->sink->progress)
+            q->sink->progress(q->sink->ctx, (double)(i + n) / (double)wants.count);
     }
     vec_deinit(&wants);
     return e;

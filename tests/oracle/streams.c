@@ -23,7 +23,9 @@ static const struct {
     {"exec", "pipe", NULL, false}, {"large", "pipe", NULL, false}, {"file", "file", NULL, true}, {"file-again", "file", NULL, false},
     {"file-end", "file", NULL, false}, {"file-moved", "file", NULL, false}, {"file-new", "file", NULL, false}, {"fifo", "pipe", NULL, false},
     {"unix", "socket", NULL, true},
-    {"unix-answer", "socket", NULL, false}, {"tcp", "socket", NULL, true}, {"tcp-answer", "socket", NULL, false}, {"passed", "pipe", NULL, true}, {"spliced", NULL, "splice", false}, {"zero", NULL, "a device", false},
+    {"unix-answer", "socket", NULL, false}, {"tcp", "socket", NULL, true}, {"tcp-answer", "socket", NULL, false}, {"passed", "pipe", NULL, true},
+    {"thread", "pipe", NULL, false}, {"path", "pipe", NULL, true}, {"again", "pipe", NULL, false}, {"exec-closed", "pipe", NULL, false},
+    {"memory", "file", NULL, true}, {"datagram", "socket", NULL, false}, {"spliced", NULL, "splice", false}, {"zero", NULL, "a device", false},
     {"crowd", NULL, "at the same time", false}, {"cut", NULL, "cut off", false},
 };
 enum { NAMES = sizeof(expected) / sizeof(expected[0]) };

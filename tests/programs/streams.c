@@ -3,11 +3,13 @@
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -304,6 +306,66 @@ static void connected(int family, const char *name, const char *answer, const ch
     wait_all();
 }
 
+static void *make_pipe(void *p)
+{
+    pipe(p);
+    return NULL;
+}
+
+/* What changes a table of descriptors: threads, which share one; paths of descriptors; numbers that are used again. */
+static void tables(const char *program)
+{
+    int p[2], q[2];
+    pthread_t thread;
+    pthread_create(&thread, NULL, make_pipe, p);
+    pthread_join(thread, NULL);
+    put(p[1], "thread", "by another thread");
+    take(p[0], "thread", 64);
+    if (!fork()) {
+        char path[32];
+        sprintf(path, "/dev/fd/%d", p[0]);
+        int fd = open(path, O_RDONLY);
+        take(fd, "path", 5);
+        take(p[0], "path", 64);
+        _exit(0);
+    }
+    put(p[1], "path", "by the path of a descriptor");
+    wait_all();
+    syscall(SYS_close_range, p[0], p[1], 0);
+    pipe2(q, O_CLOEXEC); // the same numbers
+    put(q[1], "again", "another pipe");
+    take(q[0], "again", 64);
+    if (!fork()) {
+        dup3(q[0], 60, O_CLOEXEC);
+        int fd = dup(q[0]);
+        close(fd);
+        execl(program, program, "reuser", NULL);
+        _exit(1);
+    }
+    wait_all();
+    close(q[0]);
+    close(q[1]);
+    int m = memfd_create("memory", 0);
+    char x[8], y[20];
+    struct iovec v[2] = {{x, 8}, {y, 20}};
+    put(m, "memory", "a file without");
+    put(m, "memory", " a name");
+    preadv(m, v, 2, 0);
+    got("memory", x, 8);
+    got("memory", y, 13);
+    close(m);
+    socketpair(AF_UNIX, SOCK_DGRAM, 0, q);
+    put(q[0], "datagram", "one");
+    put(q[0], "datagram", "and two");
+    recvfrom(q[1], x, 8, 0, NULL, NULL);
+    got("datagram", x, 3);
+    recvfrom(q[1], x, 8, MSG_PEEK, NULL, NULL);
+    recvfrom(q[1], x, 8, 0, NULL, NULL);
+    got("datagram", x, 7);
+    close(q[0]);
+    close(q[1]);
+}
+
 /* A child gets the reading end of a pipe with a message. */
 static void passed(void)
 {
@@ -351,6 +413,13 @@ int main(int argc, char **argv)
         take(0, "exec", 64);
         return 0;
     }
+    if (argc > 1 && !strcmp(argv[1], "reuser")) { // descriptors that exec closed have their numbers taken
+        int p[2];
+        pipe(p);
+        put(p[1], "exec-closed", "of another program");
+        take(p[0], "exec-closed", 64);
+        return 0;
+    }
     char path[] = "streams.tmp";
     simple();
     pipeline();
@@ -363,6 +432,7 @@ int main(int argc, char **argv)
     named(path);
     connected(AF_UNIX, "unix", "unix-answer", path);
     connected(AF_INET, "tcp", "tcp-answer", path);
+    tables(argv[0]);
     passed();
     unknown();
     if (argc > 1) // not where writes are buffered: these may be interrupted, which puts them in order
