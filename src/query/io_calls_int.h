@@ -38,7 +38,7 @@ struct io_calls {
 };
 
 /** Reads all of them. Cost: one pass through the events; where there are buffered calls also a run through the segments that have some, on
- * all processors. */
+ * all processors; another run through those with calls that name files or addresses. */
 struct err *io_calls_read(struct query_engine *q, struct io_calls *out) nodiscard;
 void io_calls_deinit(struct io_calls *c);
 

@@ -177,6 +177,16 @@ static uint64_t least(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
+/* Memory that is not there, as a recording may have it whatever its calls say, is a reason and no error. */
+static struct err *unless_unreadable(struct err *e, const char **why_out)
+{
+    if (!e || (err_kind(e) != ERR_FAULT && err_kind(e) != ERR_NOT_FOUND))
+        return e;
+    *why_out = "the memory of one of the two calls cannot be read";
+    err_free(e);
+    return NULL;
+}
+
 static struct err *find_source(struct query_engine *q, const struct descriptors *d, const struct io_call *read, gaddr addr,
                                piece_list *taken, piece_list *given, struct stream_source *out)
 {
@@ -241,7 +251,7 @@ struct err *stream_source_of(struct query_engine *q, const struct io_call *read,
     struct err *e = find_source(q, d, read, addr, &taken, &given, out);
     vec_deinit(&taken);
     vec_deinit(&given);
-    return e;
+    return unless_unreadable(e, &out->why);
 }
 
 /* --- forward --- */
@@ -350,7 +360,7 @@ struct err *stream_copies_of(struct query_engine *q, const struct io_call *write
     struct asked_write w = {.call = write, .addr = addr, .len = len};
     struct err *e = find_copies(q, d, &w, &given, out, why_out);
     vec_deinit(&given);
-    return e;
+    return unless_unreadable(e, why_out);
 }
 
 char *io_call_text(const struct query_engine *q, const struct io_call *c)
