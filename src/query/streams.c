@@ -33,8 +33,13 @@ static struct err *pieces_of(struct query_engine *q, const struct io_call *c, ui
 {
     struct replay *r;
     uint64_t v[2];
-    TRY(state_at(q, c->at, &r));
-    TRY(space_of_task(r, c->task, space_out));
+    bool in_memory = c->no != SYS_read && c->no != SYS_write && c->no != SYS_pread64 && c->no != SYS_pwrite64 && c->no != SYS_recvfrom &&
+                     c->no != SYS_sendto;
+    *space_out = c->space;
+    if (in_memory || !c->space) {
+        TRY(state_at(q, c->at, &r));
+        TRY(space_of_task(r, c->task, space_out));
+    }
     switch (c->no) {
     case SYS_readv:
     case SYS_writev:
