@@ -1,10 +1,11 @@
 /* Files: which one a path stands for, and where in it a read or write is.
  *
- * A path is taken as it is given; a relative one together with a number for the working directory, which fork passes on and chdir(2) changes. So
+ * A path is taken as it is given, together with a number for the root or working directory, which fork passes on and chdir(2) changes. So
  * two paths that lead to one file by a symbolic link are two files here. */
 #include "query/tracking_int.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -53,11 +54,11 @@ void cut_file(struct tracking *t, uint32_t number, uint32_t call, uint64_t size)
 
 /* --- names --- */
 
-static uint32_t *directory_of(struct tracking *t, uint32_t task)
+static struct task_place *place_of_task(struct tracking *t, uint32_t task)
 {
-    while (t->directory.count <= task)
-        vec_push(&t->directory, 0);
-    return &t->directory.items[task];
+    while (t->places.count <= task)
+        vec_add(&t->places);
+    return &t->places.items[task];
 }
 
 /* What stands for the file that a call names; heap string; NULL: that cannot be told. Relative paths mean the same only in the same directory. */
@@ -69,12 +70,12 @@ static char *key_of(struct tracking *t, const struct io_call *c, unsigned idx)
     if (!path || !path[0])
         return NULL;
     if (path[0] == '/')
-        return xstrdup(path);
+        return str_format("%u:%s", place_of_task(t, c->task)->root, path);
     if (at && (int32_t)c->args[2 * idx] != AT_FDCWD)
         return NULL;
     while (path[0] == '.' && path[1] == '/')
         path += 2;
-    return str_format("%u:%s", *directory_of(t, c->task), path);
+    return str_format("%u:%s", place_of_task(t, c->task)->directory, path);
 }
 
 static uint64_t hash_of(const char *s)
@@ -175,13 +176,14 @@ void open_file(struct tracking *t, const struct io_call *c)
         open_stream(t, c, flags, new_file(t));
         return;
     }
-    int64_t fd = descriptor_named(key);
+    const char *path = c->paths[0];
+    int64_t fd = descriptor_named(path);
     const struct description *same = fd >= 0 ? &t->d->descriptions.items[fd_at(t, c->task, (uint64_t)fd)] : NULL;
     if (same && (same->in || same->out)) {
         open_stream(t, c, flags, same->in ? same->in : same->out);
         return;
     }
-    if (begins_with(key, "/dev/") || begins_with(key, "/proc/") || begins_with(key, "/sys/")) {
+    if (begins_with(path, "/dev/") || begins_with(path, "/proc/") || begins_with(path, "/sys/")) {
         open_unknown(t, c, flags, same ? same->why : "it is a device, or a file that the kernel makes");
         return;
     }
@@ -231,13 +233,16 @@ void change_name(struct tracking *t, const struct io_call *c)
         forget_name(t, from);
 }
 
-void change_directory(struct tracking *t, uint32_t task)
+void change_place(struct tracking *t, uint32_t task, bool root)
 {
     uint32_t process = process_of(t->q, task);
-    t->last_directory++;
+    t->last_place++;
     vec_each (k, &t->q->tasks) {
-        if (process_of(t->q, k->serial) == process)
-            *directory_of(t, k->serial) = t->last_directory;
+        if (process_of(t->q, k->serial) != process)
+            continue;
+        place_of_task(t, k->serial)->directory = t->last_place;
+        if (root)
+            place_of_task(t, k->serial)->root = t->last_place;
     }
 }
 
@@ -246,9 +251,12 @@ void open_memory(struct tracking *t, const struct io_call *c)
     open_stream(t, c, c->args[1] & MFD_CLOEXEC ? O_CLOEXEC : 0, new_file(t));
 }
 
-void inherit_directory(struct tracking *t, uint32_t parent, uint32_t child)
+void inherit_place(struct tracking *t, uint32_t parent, uint32_t child)
 {
-    uint32_t directory = *directory_of(t, parent);
-    *directory_of(t, child) = directory;
+    struct task_place place = *place_of_task(t, parent);
+    const struct known_task *k = known_task(t->q, child);
+    *place_of_task(t, child) = place;
+    if (k && k->clone_flags & CLONE_NEWNS)
+        change_place(t, child, true);
 }
 

@@ -62,7 +62,7 @@ static struct fd_table *copy_of(const struct fd_table *from)
 /* clone(2) */
 static void clone_table(struct tracking *t, uint32_t parent, uint32_t child)
 {
-    inherit_directory(t, parent, child);
+    inherit_place(t, parent, child);
     const struct known_task *k = known_task(t->q, child);
     struct fd_table *from = table_of(t, parent);
     drop_table(t, child);
@@ -372,7 +372,14 @@ static void end_call(struct tracking *t, struct io_call *c)
         break;
     case SYS_chdir:
     case SYS_fchdir:
-        change_directory(t, c->task);
+        change_place(t, c->task, false);
+        break;
+    case SYS_chroot:
+    case SYS_pivot_root:
+    case SYS_setns:
+    case SYS_mount:
+    case SYS_umount2:
+        change_place(t, c->task, true);
         break;
     case SYS_lseek:
         t->d->descriptions.items[c->description].position = (uint64_t)c->result;
@@ -419,6 +426,8 @@ static void end_call(struct tracking *t, struct io_call *c)
     case SYS_unshare:
         if (c->args[0] & CLONE_FILES)
             unshare_table(t, c->task);
+        if (c->args[0] & CLONE_NEWNS)
+            change_place(t, c->task, true);
         break;
     case SYS_splice:
     case SYS_copy_file_range:
@@ -525,7 +534,7 @@ struct err *descriptors_of(struct query_engine *q, const struct descriptors **ou
         drop_table(&t, task);
     vec_deinit(&t.tables);
     vec_deinit(&t.inside);
-    vec_deinit(&t.directory);
+    vec_deinit(&t.places);
     vec_each (n, &t.names)
         free(n->path);
     vec_deinit(&t.names);

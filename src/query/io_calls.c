@@ -23,9 +23,10 @@ enum { RECORD_RESULT = 0, RECORD_NUMBER = 8, RECORD_HEADER = 16 };
 
 /* What calls are taken. */
 static const uint16_t wanted[] = {
-    SYS_read, SYS_write, SYS_open, SYS_close, SYS_lseek, SYS_mmap, SYS_ioctl, SYS_pread64, SYS_pwrite64, SYS_readv, SYS_writev, SYS_pipe, SYS_dup,
-    SYS_dup2, SYS_sendfile, SYS_socket, SYS_connect, SYS_accept, SYS_sendto, SYS_recvfrom, SYS_sendmsg, SYS_recvmsg, SYS_shutdown,
-    SYS_bind, SYS_listen, SYS_socketpair, SYS_fcntl, SYS_truncate, SYS_ftruncate, SYS_chdir, SYS_fchdir, SYS_rename, SYS_link, SYS_unlink, SYS_creat,
+    SYS_read, SYS_write, SYS_open, SYS_close, SYS_lseek, SYS_mmap, SYS_ioctl, SYS_pread64, SYS_pwrite64, SYS_readv, SYS_writev,
+    SYS_pipe, SYS_dup, SYS_dup2, SYS_sendfile, SYS_socket, SYS_connect, SYS_accept, SYS_sendto, SYS_recvfrom, SYS_sendmsg,
+    SYS_recvmsg, SYS_shutdown, SYS_bind, SYS_listen, SYS_socketpair, SYS_fcntl, SYS_truncate, SYS_ftruncate, SYS_chdir,
+    SYS_fchdir, SYS_chroot, SYS_pivot_root, SYS_setns, SYS_mount, SYS_umount2, SYS_rename, SYS_link, SYS_unlink, SYS_creat,
     SYS_mknod, SYS_openat, SYS_mknodat, SYS_unlinkat, SYS_renameat, SYS_linkat, SYS_splice, SYS_tee, SYS_vmsplice, SYS_fallocate,
     SYS_accept4, SYS_dup3, SYS_pipe2, SYS_preadv, SYS_pwritev, SYS_recvmmsg, SYS_sendmmsg, SYS_renameat2, SYS_memfd_create,
     SYS_copy_file_range, SYS_preadv2, SYS_pwritev2, SYS_unshare, SYS_close_range, SYS_openat2, SYS_pidfd_getfd,

@@ -16,6 +16,11 @@ struct named {
     bool fifo;
 };
 
+/* Where a task's paths begin. Numbers stand for directories: the same number, the same directory. */
+struct task_place {
+    uint32_t root, directory;
+};
+
 /* A socket that takes connections. */
 struct listener {
     uint32_t description;
@@ -49,8 +54,8 @@ struct tracking {
     struct descriptors *d;
     VEC(struct fd_table *) tables;   /* by task serial; NULL: none. Shared ones are there more than once */
     VEC(uint32_t) inside;         /* by task serial: the call it is in, plus 1; 0: none */
-    VEC(uint32_t) directory;      /* by task serial: stands for its working directory; the same number, the same directory */
-    uint32_t last_directory;
+    VEC(struct task_place) places; /* by task serial */
+    uint32_t last_place;
     VEC(struct named) names;
     VEC(struct listener) listeners;
     VEC(struct connection) connections;
@@ -86,9 +91,9 @@ void cut_file(struct tracking *t, uint32_t number, uint32_t call, uint64_t size)
 void make_node(struct tracking *t, const struct io_call *c);
 /** rename(2), link(2), unlink(2), truncate(2): what a path stands for changes. */
 void change_name(struct tracking *t, const struct io_call *c);
-/** chdir(2): of all threads of the process. */
-void change_directory(struct tracking *t, uint32_t task);
-void inherit_directory(struct tracking *t, uint32_t parent, uint32_t child);
+/** chdir(2) of all threads of the process; root: chroot(2), mount(2) and the like, by which absolute paths lead elsewhere, too. */
+void change_place(struct tracking *t, uint32_t task, bool root);
+void inherit_place(struct tracking *t, uint32_t parent, uint32_t child);
 
 /* --- descriptor_sockets.c --- */
 
