@@ -480,6 +480,12 @@ static struct err *follow(struct flow *f)
             f->cut = true;
             return err_new(ERR_LIMIT, "this goes back too far");
         }
+        bool skipped;
+        TRY(flow_skip_saves(f, item, &skipped));
+        if (skipped) {
+            reached = item->before; // things may go on right before the last pair
+            continue;
+        }
         // Right before a stretch where things went on, they may go on; anywhere else it is only the write that is wanted.
         bool adjacent = moment_cmp(item->before, reached) == 0;
         window = adjacent ? window * 4 : SHORT_STRETCH;

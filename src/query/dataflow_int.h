@@ -24,6 +24,7 @@ struct flow_item {
     uint32_t parent;   /* id of the row that led here; 0: none */
     unsigned depth;    /* operations gone through */
     unsigned saved;    /* pairs of push and pop left out since the last row */
+    unsigned skip_at;  /* how many of them it takes for flow_skip_saves() */
     json_t *held;      /* the row of a pop until it is known whether it belongs to such a pair; owned */
     struct moment held_at;
     uint64_t held_register;
@@ -60,5 +61,8 @@ struct err *flow_event(struct flow *f, const struct stretch *s, event_no number)
 struct err *flow_carried_out(struct flow *f, const struct stretch *s, size_t i) nodiscard;
 /** Ends items for which no write was found anywhere: initial contents of shared memory, or unknown. */
 struct err *flow_origin(struct flow *f, const struct stretch *s, struct flow_item *item) nodiscard;
+/** Goes back over many pairs of push and pop in callees, if the item has been following such pairs: they are left out. *skipped_out: item->before is
+ * another moment now. */
+struct err *flow_skip_saves(struct flow *f, struct flow_item *item, bool *skipped_out) nodiscard;
 
 #endif

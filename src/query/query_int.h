@@ -8,6 +8,7 @@
 #include "sym/sym.h"
 
 #include "worker/worker.h"
+#include "x86/x86.h"
 
 #include <pthread.h>
 
@@ -256,6 +257,10 @@ struct err *find_accesses(struct query_engine *q, unsigned what, const struct fo
  * made a copy; or of a shared object, start and end being offsets. out->addr is in these terms. A new mapping counts as a write. */
 struct err *last_write(struct query_engine *q, uint32_t space, uint32_t object, uint64_t start, uint64_t end, struct moment before,
                        struct write_hit *out, bool *found_out) nodiscard;
+/** All writes to private memory of a space from `since` on, backward from the window's moment, as find_accesses(); what was the parent's before a
+ * fork is not looked at. */
+struct err *find_private_writes(struct query_engine *q, uint32_t space, const struct addr_range *ranges, size_t count, struct moment since,
+                                const struct window *w, bool (*each)(void *ctx, const struct write_hit *h), void *ctx, bool *more_out) nodiscard;
 
 /* register_writes.c */
 void register_index_free(struct register_index *x);
@@ -268,6 +273,18 @@ struct err *next_register_use(struct query_engine *q, uint32_t task, uint32_t sp
                               struct moment until, struct moment *out, bool *found_out) nodiscard;
 /** The registers of its task that an event may change, as bits by x86_unit(). */
 uint64_t event_registers(const struct db_event *e);
+/** The last event of the task between two moments that may have changed the registers; 0: none. */
+struct err *last_register_event(struct query_engine *q, uint32_t task, uint64_t registers, struct moment after, struct moment before,
+                                event_no *out) nodiscard;
+/** Registers that are written by what the replayer carries out itself, which is in no block of a log: cpuid, xgetbv, some system calls of the
+ * recorder's. */
+uint64_t unlogged_registers(void);
+typedef VEC(struct register_user { gaddr pc; struct x86_insn insn; }) register_users;
+/** Instructions of a space that may write a general register (a byte of the register file) or push it, by rising pc: of all code that ran
+ * in segments *first to `last`, which is the one of `at`, a moment when the space was there. *first is raised to where code is the same from then on.
+ * *known_out false: some of the code cannot be told, or there are more than `most`. */
+struct err *register_users_of(struct query_engine *q, uint32_t space, unsigned reg, struct moment at, size_t most, size_t *first, size_t last,
+                              register_users *out, bool *known_out) nodiscard;
 
 /* descriptors.c */
 void descriptors_free(struct descriptors *d);

@@ -168,8 +168,7 @@ static struct err *masks_of(struct query_engine *q, uint32_t space, struct block
     return NULL;
 }
 
-/* What the replayer carries out itself is in no block of a log: cpuid, xgetbv, some system calls of the recorder's. */
-static uint64_t carried_out(void)
+uint64_t unlogged_registers(void)
 {
     return x86_unit(X86_GPR) | x86_unit(X86_GPR + 8) | x86_unit(X86_GPR + 16) | x86_unit(X86_GPR + 24);
 }
@@ -280,7 +279,7 @@ static struct err *look_at_segment(struct query_engine *q, struct moment before,
     TRY(history_part(q->history, segment, PART_BLOCKS, &s));
     out->passed.count = 0;
     out->changing = false;
-    out->in_gaps = reads ? carried_out() | call_registers() : carried_out();
+    out->in_gaps = reads ? unlogged_registers() | call_registers() : unlogged_registers();
     out->matters = wanted & out->in_gaps;
     vec_each (b, &s->blocks) {
         if (b->space != space)
@@ -296,6 +295,86 @@ static struct err *look_at_segment(struct query_engine *q, struct moment before,
             out->matters = true;
     }
     return NULL;
+}
+
+/* Did the block run in one of the segments? */
+static bool ran_in(const struct query_engine *q, const struct history_block *b, size_t first, size_t last)
+{
+    const struct history_run *runs = history_runs(q->history) + b->first_run;
+    for (uint32_t i = 0; i < b->run_count; i++) {
+        if (runs[i].segment >= first && runs[i].segment <= last)
+            return true;
+    }
+    return false;
+}
+
+static int compare_users(const void *a, const void *b)
+{
+    const struct register_user *x = a, *y = b;
+    return (x->pc > y->pc) - (x->pc < y->pc);
+}
+
+/* Adds the instructions of a block that may write the register or push it; false: the code is not there. */
+static bool add_users(struct replay *r, const struct history_block *b, uint64_t unit, register_users *out)
+{
+    uint8_t code[LONGEST_BLOCK];
+    struct err *e = b->byte_len > sizeof(code) ? err_new(ERR_LIMIT, "long block") : replay_read(r, b->space, b->pc, code, b->byte_len, NULL);
+    bool bad = e != NULL;
+    err_free(e);
+    for (unsigned i = 0, at = 0; i < b->insn_count && !bad; i++) {
+        struct register_user u = {.pc = b->pc + at};
+        bad = at >= b->byte_len || !x86_decode(code + at, b->byte_len - at, u.pc, &u.insn);
+        if (!bad && (u.insn.written & unit || (u.insn.class == X86_PUSH && u.insn.read & unit)))
+            vec_push(out, u);
+        at += u.insn.len;
+    }
+    return !bad;
+}
+
+struct err *register_users_of(struct query_engine *q, uint32_t space, unsigned reg, struct moment at, size_t most, size_t *first, size_t last,
+                              register_users *out, bool *known_out)
+{
+    struct block_masks *m;
+    struct replay *r;
+    size_t count;
+    TRY(masks_of(q, space, &m));
+    const struct history_block *blocks = history_blocks(q->history, &count) + m->first;
+    VEC(const struct history_block *) touching = {0};
+    struct err *e = NULL;
+    *known_out = true;
+    for (size_t i = 0; i < m->count && *known_out && !e; i++) {
+        const struct history_block *b = &blocks[i];
+        const struct db_block like = {.space = space, .pc = b->pc, .insn_count = b->insn_count, .byte_len = b->byte_len};
+        struct block_mask *known;
+        if (!ran_in(q, b, *first, last))
+            continue;
+        e = mask_for(q, m, &like, at, last, &known);
+        // The result of rdpid, lsl and lar is in no block of a log.
+        *known_out = known && !(b->end == END_STOP && known->mask & x86_unit(reg));
+        if (!known)
+            break;
+        if (known->after != UINT32_MAX && known->after >= *first)
+            *first = known->after + 1;
+        if (known->touched & x86_unit(reg))
+            vec_push(&touching, b);
+    }
+    if (!e && *known_out)
+        e = state_at(q, at, &r);
+    for (size_t i = 0; i < touching.count && *known_out && !e; i++) {
+        if (ran_in(q, touching.items[i], *first, last))
+            *known_out = add_users(r, touching.items[i], x86_unit(reg), out);
+    }
+    vec_deinit(&touching);
+    size_t n = 0;
+    if (out->count)
+        qsort(out->items, out->count, sizeof(out->items[0]), compare_users);
+    vec_each (u, out) {
+        if (!n || out->items[n - 1].pc != u->pc) // blocks overlap
+            out->items[n++] = *u;
+    }
+    out->count = n;
+    *known_out &= n <= most;
+    return e;
 }
 
 /* --- events --- */
@@ -322,9 +401,8 @@ uint64_t event_registers(const struct db_event *e)
     }
 }
 
-/* The last event of the task between two moments that may have changed the registers; 0: none. */
-static struct err *last_event_of(struct query_engine *q, uint32_t task, uint64_t wanted, struct moment after, struct moment before,
-                                 event_no *out)
+struct err *last_register_event(struct query_engine *q, uint32_t task, uint64_t wanted, struct moment after, struct moment before,
+                                event_no *out)
 {
     *out = 0;
     for (event_no n = before.event; n > after.event; n--) {
@@ -530,7 +608,7 @@ static struct err *search_segment(struct register_search *s, size_t segment, str
             TRY(search_stretch(s, from, until, takes_all_rows(s) ? 0 : FEW, out, found, &full));
         if (full && !*found)
             TRY(search_stretch(s, from, until, 0, out, found, &full));
-        TRY(last_event_of(s->q, s->task, s->wanted, *found ? *out : from, until, &event));
+        TRY(last_register_event(s->q, s->task, s->wanted, *found ? *out : from, until, &event));
         if (!event && t && moment_cmp(from, t->start) < 0 && (!*found || moment_cmp(*out, t->start) < 0))
             event = t->start.event;
         if (event) {

@@ -284,6 +284,7 @@ struct search {
     unsigned what;
     const physical_list *places;
     struct window w;          /* `from` moves on; limit: what is left */
+    struct moment since;      /* backward: what is before is not wanted */
     bool (*each)(void *ctx, const struct write_hit *h);
     void *ctx;
     bool done, more;
@@ -403,7 +404,7 @@ static struct err *search_segment(struct query_engine *q, struct search *s, size
         struct moment from = until;
         for (unsigned i = 0; i < pieces && rest; i++) {
             from = run ? lendable_before(q, segment, from) : at->start;
-            rest = moment_cmp(from, at->start) > 0;
+            rest = moment_cmp(from, at->start) > 0 && moment_cmp(from, s->since) > 0;
         }
         TRY(search_piece(q, s, segment, run, from, until));
         TRY(end_at_limit(q, s, segment, rest));
@@ -415,13 +416,13 @@ static struct err *search_segment(struct query_engine *q, struct search *s, size
 static struct err *search(struct query_engine *q, struct search *s)
 {
     size_t segments, at = history_segment_at(q->history, s->w.from);
-    history_segments(q->history, &segments);
+    const struct history_segment *segment = history_segments(q->history, &segments);
     for (size_t done = 1;; done++) {
         TRY(check_cancel(q));
         if (q->sink->progress && s->what & WATCH_LOADS)
             q->sink->progress(q->sink->ctx, (double)done / (double)segments);
         TRY(search_segment(q, s, at));
-        if (s->done || (s->w.forward ? at + 1 >= segments : at == 0))
+        if (s->done || (s->w.forward ? at + 1 >= segments : at == 0 || moment_cmp(segment[at].start, s->since) <= 0))
             return NULL;
         at = s->w.forward ? at + 1 : at - 1;
     }
@@ -464,4 +465,17 @@ struct err *last_write(struct query_engine *q, uint32_t space, uint32_t object, 
     if (*found_out)
         *out = hit;
     return NULL;
+}
+
+struct err *find_private_writes(struct query_engine *q, uint32_t space, const struct addr_range *ranges, size_t count, struct moment since,
+                                const struct window *w, bool (*each)(void *ctx, const struct write_hit *h), void *ctx, bool *more_out)
+{
+    physical_list places = {0};
+    for (size_t i = 0; i < count; i++)
+        vec_push(&places, (struct physical){space, 0, ranges[i].start, ranges[i].end, ranges[i].start, since, {UINT64_MAX, UINT64_MAX}});
+    struct search s = {.what = WATCH_STORES, .places = &places, .w = *w, .since = since, .each = each, .ctx = ctx};
+    struct err *e = search(q, &s);
+    *more_out = s.more;
+    vec_deinit(&places);
+    return e;
 }
