@@ -476,6 +476,10 @@ static struct err *follow(struct flow *f)
         struct flow_item *item = latest(f);
         if (!item)
             break;
+        if (f->rows == f->limit) { // what is left would be further rows
+            f->cut = true;
+            return err_new(ERR_LIMIT, "the limit of rows is reached");
+        }
         if (n == MOST_STRETCHES) {
             f->cut = true;
             return err_new(ERR_LIMIT, "this goes back too far");
