@@ -100,7 +100,7 @@ static void take_signals(struct going *g, const struct stretch_step *st)
         if (e->kind != FRAME_SIGNAL_HANDLER || e->task != g->c->frame.task || !e->have_after || g->inner.call.sp)
             continue;
         struct made_call call = {.task = e->task, .entry = {e->number, 0}, .sp = e->after.r[UREG_RSP], .by_signal = true,
-                                 .call = {e->number - 1, g->c->q->event_icount.items[e->number]}};
+                                 .call = moment_before_event(g->c->q, e->number)};
         make_inner(g, (struct callee){.call = call, .kind = BY_SIGNAL});
     }
 }

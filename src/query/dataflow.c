@@ -66,12 +66,20 @@ json_t *flow_place(const struct flow_item *item)
     return json_pack("{so, sI}", "address", json_hex(item->at), "length", (json_int_t)item->len);
 }
 
+static const char limit_reached[] = "the limit of rows is reached";
+
+/* Ends the answer here, though there is more. */
+static struct err *cut_off(struct flow *f, const char *why)
+{
+    f->cut = true;
+    return err_new(ERR_LIMIT, "%s", why);
+}
+
 static struct err *give_now(struct flow *f, struct flow_item *item, json_t *row, uint32_t *id_out)
 {
     if (f->rows >= f->limit) {
-        f->cut = true;
         json_decref(row);
-        return err_new(ERR_LIMIT, "the limit of rows is reached");
+        return cut_off(f, limit_reached);
     }
     uint32_t id = ++f->rows;
     json_object_set_new(row, "id", json_integer(id));
@@ -397,10 +405,8 @@ static struct err *sweep(struct flow *f, const struct stretch *s)
         if (st->row->end)
             continue;
         TRY(follow_step(f, s, i));
-        if (f->items.count > MOST_ITEMS) {
-            f->cut = true;
-            return err_new(ERR_LIMIT, "too many pieces");
-        }
+        if (f->items.count > MOST_ITEMS)
+            return cut_off(f, "too many pieces");
         if (i % 256 == 0) {
             drop_dead(f);
             if (!f->items.count)
@@ -476,14 +482,10 @@ static struct err *follow(struct flow *f)
         struct flow_item *item = latest(f);
         if (!item)
             break;
-        if (f->rows == f->limit) { // what is left would be further rows
-            f->cut = true;
-            return err_new(ERR_LIMIT, "the limit of rows is reached");
-        }
-        if (n == MOST_STRETCHES) {
-            f->cut = true;
-            return err_new(ERR_LIMIT, "this goes back too far");
-        }
+        if (f->rows == f->limit) // what is left would be further rows
+            return cut_off(f, limit_reached);
+        if (n == MOST_STRETCHES)
+            return cut_off(f, "this goes back too far");
         bool skipped;
         TRY(flow_skip_saves(f, item, &skipped));
         if (skipped) {

@@ -26,7 +26,6 @@ struct flow_item {
     unsigned saved;    /* pairs of push and pop left out since the last row */
     unsigned skip_at;  /* how many of them it takes for flow_skip_saves() */
     json_t *held;      /* the row of a pop until it is known whether it belongs to such a pair; owned */
-    struct moment held_at;
     uint64_t held_register;
     uint8_t value[MOST_BYTES];
 };

@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <xxhash.h>
 
 /* --- offsets --- */
 
@@ -80,10 +81,7 @@ static char *key_of(struct tracking *t, const struct io_call *c, unsigned idx)
 
 static uint64_t hash_of(const char *s)
 {
-    uint64_t h = 14695981039346656037ull; // FNV-1a
-    for (; *s; s++)
-        h = (h ^ (uint8_t)*s) * 1099511628211ull;
-    return h;
+    return XXH3_64bits(s, strlen(s));
 }
 
 static struct named *find_named(struct tracking *t, const char *key)

@@ -140,7 +140,7 @@ static struct err *unpack_descriptors(struct tracking *t, const struct io_call *
 {
     uint32_t fds[MOST_SENT];
     size_t count;
-    TRY(read_rights(t, c, c->buffered ? c->at : (struct moment){c->end, 0}, fds, &count));
+    TRY(read_rights(t, c, io_call_end(c), fds, &count));
     const struct parcel *p = &t->parcels.items[idx];
     for (size_t i = 0; i < count && i < p->descriptions.count; i++)
         fd_assign(t, c->task, (int32_t)fds[i], p->descriptions.items[i], c->args[2] & MSG_CMSG_CLOEXEC);
@@ -175,9 +175,9 @@ struct err *end_message(struct tracking *t, const struct io_call *c)
 
 /* --- connections --- */
 
-static uint32_t new_streams(struct tracking *t, const struct description *d, uint32_t *back_out)
+/* One in each direction. */
+static uint32_t new_streams(struct tracking *t, bool messages, uint32_t *back_out)
 {
-    bool messages = d->socket_type != SOCK_STREAM;
     *back_out = add_stream(t, STREAM_SOCKET, messages, NULL);
     return add_stream(t, STREAM_SOCKET, messages, NULL);
 }
@@ -212,7 +212,7 @@ static void ask_for_connection(struct tracking *t, const struct io_call *c)
     if (!l || !c->description || d->in || d->out || !c->done || c->result < 0 ||
         (d->socket_type != SOCK_STREAM && d->socket_type != SOCK_SEQPACKET))
         return;
-    d->out = new_streams(t, d, &d->in);
+    d->out = new_streams(t, d->socket_type != SOCK_STREAM, &d->in);
     if (c->begin < l->connected)
         give_up(t, c->description, "several tasks connected at the same time");
     l->connected = c->end > l->connected ? c->end : l->connected;
@@ -233,7 +233,7 @@ static struct connection *connection_of(struct tracking *t, char *ends, bool acc
         return n;
     }
     struct connection n = {.ends = ends, .made = !accepting, .taken = accepting};
-    n.in = new_streams(t, &(struct description){.socket_type = SOCK_STREAM}, &n.out);
+    n.in = new_streams(t, false, &n.out);
     vec_push(&t->connections, n);
     return &t->connections.items[t->connections.count - 1];
 }

@@ -208,8 +208,7 @@ static bool find_overlaps(struct tracking *t, transfer_list *list, size_t count,
     size_t i = count;
     for (; i > 0; i--) {
         const struct io_call *other = &calls[list->items[i - 1].call];
-        struct moment ended = other->buffered ? other->at : (struct moment){other->end, 0};
-        if (moment_cmp(ended, call->at) <= 0)
+        if (moment_cmp(io_call_end(other), call->at) <= 0)
             break;
         list->items[i - 1].why = why;
     }
@@ -341,10 +340,10 @@ static void end_call(struct tracking *t, struct io_call *c)
         fd_assign(t, c->task, (uint32_t)c->args[0], 0, false);
     if (c->result < 0)
         return;
-    const struct description *d = &t->d->descriptions.items[c->description];
+    struct description *d = &t->d->descriptions.items[c->description];
     bool is_file = d->in && t->d->streams.items[d->in - 1].kind == STREAM_FILE;
     if (is_file && (io_call_reads(c->no) || io_call_writes(c->no)))
-        transfer_file(t, c, &t->d->descriptions.items[c->description]);
+        transfer_file(t, c, d);
     else if (io_call_reads(c->no))
         transfer(t, c, d->in);
     else if (io_call_writes(c->no))
@@ -382,8 +381,8 @@ static void end_call(struct tracking *t, struct io_call *c)
         change_place(t, c->task, true);
         break;
     case SYS_lseek:
-        t->d->descriptions.items[c->description].position = (uint64_t)c->result;
-        t->d->descriptions.items[c->description].position_known = true;
+        d->position = (uint64_t)c->result;
+        d->position_known = true;
         break;
     case SYS_ftruncate:
         if (is_file)
@@ -487,11 +486,11 @@ static struct err *track(struct tracking *t)
             TRY(begin_socket_call(t, c));
             break;
         case IO_END:
-            if (c->buffered)
-                c->description = fd_at(t, p->task, c->args[0]);
             t->inside.items[p->task] = 0;
-            if (c->buffered)
+            if (c->buffered) { // it begins here, too
+                c->description = fd_at(t, p->task, c->args[0]);
                 TRY(begin_socket_call(t, c));
+            }
             end_call(t, c);
             if (c->no == SYS_sendmsg || c->no == SYS_recvmsg)
                 TRY(end_message(t, c));

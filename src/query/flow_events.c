@@ -8,11 +8,6 @@
 
 #include <sys/syscall.h>
 
-static struct moment before_event(const struct query_engine *q, event_no number)
-{
-    return (struct moment){number - 1, q->event_icount.items[number]};
-}
-
 static bool is_behind(const struct flow_item *item, event_no number)
 {
     return item->len && !item->ahead && item->before.event >= number;
@@ -30,16 +25,11 @@ static json_t *row_of_event(struct flow *f, const struct stretch_event *e, const
         json_object_set_new(row, "event", json_pack("{sI, ss}", "number", (json_int_t)e->number, "name",
                                                     event_name(q, known, name, sizeof(name))));
     err_free(failed);
-    if (e->kind == FRAME_SYSCALL && e->syscall_arch == ARCH_X86_64 && e->have_after) {
-        const uint64_t *r = e->after.r;
-        const char *call = trace_syscall_name(q->trace, ARCH_X86_64, e->syscall_no);
-        cleanup(freep) char *text =
-            str_format("%s(%#llx, %#llx, %#llx, %#llx, %#llx, %#llx) = %#llx", call ? call : "system call",
-                       (unsigned long long)r[UREG_RDI], (unsigned long long)r[UREG_RSI], (unsigned long long)r[UREG_RDX],
-                       (unsigned long long)r[UREG_R10], (unsigned long long)r[UREG_R8], (unsigned long long)r[UREG_R9],
-                       (unsigned long long)r[UREG_RAX]);
-        if (e->syscall_state == SYSCALL_EXITING)
-            json_object_set_new(row, "text", json_text(text, strlen(text)));
+    if (e->kind == FRAME_SYSCALL && e->syscall_arch == ARCH_X86_64 && e->syscall_state == SYSCALL_EXITING && e->have_after) {
+        uint64_t args[6];
+        system_call_args(&e->after, args);
+        cleanup(freep) char *text = system_call_text(q, e->syscall_no, args, &e->after.r[UREG_RAX]);
+        json_object_set_new(row, "text", json_text(text, strlen(text)));
     }
     return row;
 }
@@ -48,14 +38,14 @@ static json_t *row_of_event(struct flow *f, const struct stretch_event *e, const
 static struct err *end_part(struct flow *f, struct flow_item *part, const struct stretch_event *e, json_t *row)
 {
     f->moves++;
-    return flow_give(f, part, before_event(f->q, e->number), e->task, row, NULL);
+    return flow_give(f, part, moment_before_event(f->q, e->number), e->task, row, NULL);
 }
 
 /* Goes on with a part somewhere else, after a row. */
 static struct err *move_part(struct flow *f, const struct stretch *s, struct flow_item *part, const struct stretch_event *e,
                              struct flow_item source, json_t *row)
 {
-    source.before = before_event(f->q, e->number);
+    source.before = moment_before_event(f->q, e->number);
     source.held = NULL;
     source.searched = false;
     json_object_set_new(row, "from", flow_place(&source));
@@ -150,7 +140,7 @@ static struct err *from_sigreturn(struct flow *f, const struct stretch *s, struc
     struct query_engine *q = f->q;
     struct replay *r;
     struct regs regs;
-    TRY(state_at(q, before_event(q, e->number), &r));
+    TRY(state_at(q, moment_before_event(q, e->number), &r));
     TRY(replay_regs(r, e->task, &regs));
     uint32_t space;
     TRY(space_of_task(r, e->task, &space));
@@ -181,7 +171,7 @@ static bool is_snapshot(struct flow *f, const struct stretch_event *e, const str
         return false;
     struct replay *r;
     uint8_t v[MOST_BYTES];
-    struct err *err = state_at(f->q, before_event(f->q, e->number), &r);
+    struct err *err = state_at(f->q, moment_before_event(f->q, e->number), &r);
     if (!err)
         err = replay_read_object(r, part->object, part->object_at, v, part->len);
     bool same = !err && memcmp(v, part->value, part->len) == 0;
@@ -250,16 +240,14 @@ static struct err *from_read(struct flow *f, struct flow_item *part, const struc
             source.before = from.write->at;
             source.searched = false;
             source.ahead = moment_cmp(source.before, reached) > 0;
-            cleanup(freep) char *written = io_call_text(f->q, from.write);
             json_object_set_new(row, "from", flow_place(&source));
             json_object_set_new(row, "through", json_string(from.through));
             json_object_set_new(row, "streamOffset", json_integer((json_int_t)from.offset));
-            json_object_set_new(row, "writer", json_pack("{so, so, si, ss}", "focus", json_focus(f->q, source.before, source.task, 0), "task",
-                                                         json_task(f->q, source.task), "fd", (int)(int32_t)from.write->args[0], "text", written));
+            json_object_set_new(row, "writer", stream_writer(f->q, from.write));
         } else if (from.why) {
             json_object_set_new(row, "why", json_string(from.why));
         }
-        struct moment shown = read->buffered ? read->at : before_event(f->q, e->number);
+        struct moment shown = read->buffered ? read->at : moment_before_event(f->q, e->number);
         err = flow_give(f, &piece, shown, read->task, row, &source.parent);
         json_decref(piece.held);
         source.saved = 0;
@@ -277,7 +265,7 @@ static struct err *end_by_write(struct flow *f, const struct stretch *s, struct 
     if (e->kind == FRAME_SIGNAL_HANDLER)
         return from_signal_frame(f, s, part, e);
     if (is_snapshot(f, e, part)) {
-        part->before = before_event(f->q, e->number);
+        part->before = moment_before_event(f->q, e->number);
         vec_push(&f->items, *part);
         part->held = NULL;
         return NULL;
@@ -473,7 +461,7 @@ static void leave_copies(struct flow *f, event_no number)
             if (!is_behind(item, number) || !item->memory || item->space != spaces[i].space)
                 continue;
             item->space = spaces[i].parent;
-            item->before = before_event(f->q, number);
+            item->before = moment_before_event(f->q, number);
         }
     }
 }

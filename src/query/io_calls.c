@@ -152,13 +152,6 @@ static struct reading_task *task_of(struct reading *g, uint32_t serial)
     return &g->tasks.items[serial];
 }
 
-static void take_args(struct io_call *c, const struct regs *r)
-{
-    static const uint8_t from[] = {UREG_RDI, UREG_RSI, UREG_RDX, UREG_R10, UREG_R8, UREG_R9};
-    for (size_t i = 0; i < sizeof(from); i++)
-        c->args[i] = r->r[from[i]];
-}
-
 static bool makes_two(int32_t no)
 {
     return no == SYS_pipe || no == SYS_pipe2 || no == SYS_socketpair;
@@ -180,10 +173,10 @@ static struct err *read_buffered(struct reading *g, const struct stub_call *s)
     if (load_u16(head + RECORD_NUMBER) != s->regs.r[UREG_RAX])
         return NULL;
     event_no flush = s->at.event + 1;
-    struct io_call c = {.at = s->at, .begin = flush, .end = flush, 
+    struct io_call c = {.at = s->at, .begin = flush, .end = flush,
                         .task = s->task, .space = s->space, .no = (int32_t)s->regs.r[UREG_RAX],
                         .buffered = true, .done = true, .result = (int64_t)load_u64(head + RECORD_RESULT), .fds = {-1, -1}};
-    take_args(&c, &s->regs);
+    system_call_args(&s->regs, c.args);
     uint64_t pair = pair_at(&c) - w->addr;
     if (makes_two(c.no) && c.result == 0 && pair < w->size && w->size - pair >= sizeof(c.fds))
         TRY(trace_read_data(g->data, w->data_offset + pair, c.fds, sizeof(c.fds)));
@@ -198,9 +191,9 @@ static void read_entry(struct reading *g, const struct frame *f, uint32_t task)
     t->call = 0;
     if (!is_wanted((uint64_t)f->syscall_no) || f->failed_during_preparation)
         return;
-    struct io_call c = {.at = {f->event - 1, g->q->event_icount.items[f->event]}, .begin = f->event, .task = task,
+    struct io_call c = {.at = moment_before_event(g->q, f->event), .begin = f->event, .task = task,
                         .space = t->space, .no = f->syscall_no, .fds = {-1, -1}};
-    take_args(&c, &f->regs);
+    system_call_args(&f->regs, c.args);
     vec_push(&g->out->points, (struct io_point){.kind = IO_BEGIN, .task = task, .call = (uint32_t)g->out->calls.count});
     vec_push(&g->out->calls, c);
     t->call = (uint32_t)g->out->calls.count;
@@ -228,9 +221,7 @@ static char *address_text(const uint8_t *p, size_t len)
     }
     for (size_t i = from; i < len; i++)
         buf_printf(&out, "%02x", p[i]);
-    char *text = buf_steal_str(&out);
-    buf_deinit(&out);
-    return text;
+    return buf_steal_str(&out);
 }
 
 static struct err *read_exit(struct reading *g, const struct frame *f, uint32_t task)

@@ -42,6 +42,12 @@ struct io_calls {
 struct err *io_calls_read(struct query_engine *q, struct io_calls *out) nodiscard;
 void io_calls_deinit(struct io_calls *c);
 
+/** When a call was over and its data there, if it has ended: of a buffered one they are there beforehand. */
+static inline struct moment io_call_end(const struct io_call *c)
+{
+    return c->buffered ? c->at : (struct moment){c->end, 0};
+}
+
 /** The call that was made at a moment, or (not buffered) ended with an event; NULL: none. */
 const struct io_call *io_call_at(const struct io_calls *c, struct moment at, uint32_t task);
 const struct io_call *io_call_ending(const struct io_calls *c, event_no end, uint32_t task);

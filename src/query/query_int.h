@@ -138,6 +138,11 @@ const struct known_task *known_task(const struct query_engine *q, uint32_t seria
 /** The last moment at or before `m` at which `task` was about to run or had just run; what "its state at m" means. */
 struct err *space_of_task(struct replay *r, uint32_t task, uint32_t *out) nodiscard;
 struct moment end_of_recording(const struct query_engine *q);
+/** The end of the run towards an event: the last moment at which nothing of it has happened. */
+static inline struct moment moment_before_event(const struct query_engine *q, event_no number)
+{
+    return (struct moment){number - 1, q->event_icount.items[number]};
+}
 /** Number of instructions before `m`, over the whole recording (for scales). */
 
 /* modules.c */
@@ -335,6 +340,10 @@ json_t *json_arguments(struct module *m, const struct sym_function *f, struct sy
 const char *event_name(const struct query_engine *q, const struct db_event *e, char *out, size_t len);
 struct err *event_at(struct query_engine *q, event_no number, const struct db_event **out, const struct segment **segment) nodiscard;
 const char *signal_name(int signo, char *out, size_t len);
+/** The arguments of a system call of 64-bit code. */
+void system_call_args(const struct regs *r, uint64_t out[6]);
+/** "read(0x3, ...) = 0x5"; result NULL: not known. Heap string. */
+char *system_call_text(const struct query_engine *q, int32_t number, const uint64_t args[6], const uint64_t *result) nodiscard;
 /** The focus that a session begins with, and whether it is a fatal signal. */
 struct err *first_focus(struct query_engine *q, struct focus *out, bool *signal) nodiscard;
 /** The start of the next (or the last moment before the previous) instruction of the task. ERR_NOT_FOUND at its ends. */

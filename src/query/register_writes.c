@@ -186,21 +186,46 @@ struct block_effect {
     unsigned last_writer, first_toucher; /* indexes of instructions, with regard to the registers `wanted` */
 };
 
+/* The instructions of a block, one after the other. */
+struct block_code {
+    gaddr pc;
+    unsigned len, at; /* bytes; of the next instruction */
+    uint8_t bytes[LONGEST_BLOCK];
+};
+
+/* As the block is in the replay now; false: it cannot be read. */
+static bool read_block(struct replay *r, uint32_t space, gaddr pc, unsigned byte_len, struct block_code *out)
+{
+    out->pc = pc;
+    out->len = byte_len;
+    out->at = 0;
+    if (byte_len > sizeof(out->bytes))
+        return false;
+    struct err *e = replay_read(r, space, pc, out->bytes, byte_len, NULL);
+    bool good = !e;
+    err_free(e);
+    return good;
+}
+
+/* False: there is no further one, or none that can be. */
+static bool next_insn(struct block_code *c, struct x86_insn *out)
+{
+    if (c->at >= c->len || !x86_decode(c->bytes + c->at, c->len - c->at, c->pc + c->at, out))
+        return false;
+    c->at += out->len;
+    return true;
+}
+
 /* As the block is in the replay now; everything if it cannot be read. */
 static struct block_effect block_effect(struct replay *r, uint32_t space, gaddr pc, unsigned byte_len, unsigned insns, uint64_t wanted)
 {
-    uint8_t code[LONGEST_BLOCK];
-    struct block_effect all = {UINT64_MAX, UINT64_MAX, insns - 1, 0};
-    if (byte_len > sizeof(code))
-        return all;
-    struct err *e = replay_read(r, space, pc, code, byte_len, NULL);
-    bool bad = e != NULL;
-    err_free(e);
+    struct block_code code;
+    struct x86_insn in;
     struct block_effect out = {DECODED, DECODED, insns - 1, insns};
-    for (unsigned i = 0, at = 0; i < insns && !bad; i++) {
-        struct x86_insn in;
-        bad = at >= byte_len || !x86_decode(code + at, byte_len - at, pc + at, &in);
-        if (bad)
+    bool good = read_block(r, space, pc, byte_len, &code);
+    for (unsigned i = 0; i < insns && good; i++) {
+        good = next_insn(&code, &in);
+        if (!good)
             break;
         // Some system calls of the recorder's the replayer carries out itself: they have results. All take arguments.
         uint64_t written = in.written | (in.class == X86_SYSCALL ? x86_unit(X86_GPR) : 0);
@@ -211,9 +236,8 @@ static struct block_effect block_effect(struct replay *r, uint32_t space, gaddr 
             out.last_writer = i;
         if (touched & wanted && out.first_toucher == insns)
             out.first_toucher = i;
-        at += in.len;
     }
-    return bad ? all : out;
+    return good ? out : (struct block_effect){UINT64_MAX, UINT64_MAX, insns - 1, 0};
 }
 
 /* Index in history_blocks(), or SIZE_MAX. */
@@ -317,18 +341,16 @@ static int compare_users(const void *a, const void *b)
 /* Adds the instructions of a block that may write the register or push it; false: the code is not there. */
 static bool add_users(struct replay *r, const struct history_block *b, uint64_t unit, register_users *out)
 {
-    uint8_t code[LONGEST_BLOCK];
-    struct err *e = b->byte_len > sizeof(code) ? err_new(ERR_LIMIT, "long block") : replay_read(r, b->space, b->pc, code, b->byte_len, NULL);
-    bool bad = e != NULL;
-    err_free(e);
-    for (unsigned i = 0, at = 0; i < b->insn_count && !bad; i++) {
-        struct register_user u = {.pc = b->pc + at};
-        bad = at >= b->byte_len || !x86_decode(code + at, b->byte_len - at, u.pc, &u.insn);
-        if (!bad && (u.insn.written & unit || (u.insn.class == X86_PUSH && u.insn.read & unit)))
+    struct block_code code;
+    struct register_user u;
+    bool good = read_block(r, b->space, b->pc, b->byte_len, &code);
+    for (unsigned i = 0; i < b->insn_count && good; i++) {
+        u.pc = code.pc + code.at;
+        good = next_insn(&code, &u.insn);
+        if (good && (u.insn.written & unit || (u.insn.class == X86_PUSH && u.insn.read & unit)))
             vec_push(out, u);
-        at += u.insn.len;
     }
-    return !bad;
+    return good;
 }
 
 struct err *register_users_of(struct query_engine *q, uint32_t space, unsigned reg, struct moment at, size_t most, size_t *first, size_t last,
@@ -612,7 +634,7 @@ static struct err *search_segment(struct register_search *s, size_t segment, str
         if (!event && t && moment_cmp(from, t->start) < 0 && (!*found || moment_cmp(*out, t->start) < 0))
             event = t->start.event;
         if (event) {
-            *out = (struct moment){event - 1, s->q->event_icount.items[event]}; // the end of the run before
+            *out = moment_before_event(s->q, event);
             *found = true;
         }
         until = from;

@@ -115,12 +115,6 @@ struct err *stream_read_at(struct query_engine *q, event_no number, uint32_t tas
     return NULL;
 }
 
-/* When a call was over, if it is. */
-static struct moment end_of(const struct io_call *c)
-{
-    return c->buffered ? c->at : (struct moment){c->end, 0};
-}
-
 /* The last write to the byte at `offset` of a file before a read, or the call that cut it off; NULL: there is none. */
 static const struct transfer *file_write_at(const struct descriptors *d, const struct stream *s, uint64_t offset, const struct io_call *read,
                                             uint32_t *len, const char **why_out)
@@ -128,10 +122,10 @@ static const struct transfer *file_write_at(const struct descriptors *d, const s
     for (size_t i = s->writes.count; i-- > 0;) {
         const struct transfer *w = &s->writes.items[i];
         const struct io_call *c = &d->io.calls.items[w->call];
-        if (moment_cmp(c->at, end_of(read)) >= 0)
+        if (moment_cmp(c->at, io_call_end(read)) >= 0)
             continue;
         if (offset - w->offset < w->len) {
-            if (moment_cmp(end_of(c), read->at) > 0)
+            if (moment_cmp(io_call_end(c), read->at) > 0)
                 *why_out = "it was written to at the same time";
             return w;
         }
@@ -163,7 +157,7 @@ static struct err *compare(struct query_engine *q, const struct io_call *read, u
     uint8_t a[COMPARED], b[COMPARED];
     struct replay *r;
     len = len < COMPARED ? len : COMPARED;
-    TRY(state_at(q, read->buffered ? read->at : (struct moment){read->end, 0}, &r)); // records are there beforehand
+    TRY(state_at(q, io_call_end(read), &r));
     TRY(replay_read(r, read_space, to, a, len, NULL));
     TRY(state_at(q, write->at, &r));
     TRY(replay_read(r, write_space, from, b, len, NULL));
@@ -228,7 +222,7 @@ static struct err *find_source(struct query_engine *q, const struct descriptors 
     skip = s->messages ? at : r->offset + at - w->offset;
     TRY(pieces_of(q, write, &out->space, given));
     if (skip >= w->len || !addr_of_place(given, skip, &out->addr, &there_before, &there) ||
-        moment_cmp(write->at, end_of(read)) >= 0) {
+        moment_cmp(write->at, io_call_end(read)) >= 0) {
         out->why = "what was written does not fit to what was read";
         return NULL;
     }
@@ -310,7 +304,7 @@ static struct err *add_copies(struct query_engine *q, const struct descriptors *
             if (last != w->transfer)
                 continue;
         }
-        if (!why && moment_cmp(w->call->at, end_of(read)) >= 0)
+        if (!why && moment_cmp(w->call->at, io_call_end(read)) >= 0)
             why = "what was written does not fit to what was read";
         uint32_t from = (uint32_t)(first + at - base - w->skip);
         if (!why)
@@ -370,8 +364,13 @@ struct err *stream_copies_of(struct query_engine *q, const struct io_call *write
 
 char *io_call_text(const struct query_engine *q, const struct io_call *c)
 {
-    const char *name = trace_syscall_name(q->trace, ARCH_X86_64, c->no);
-    const unsigned long long *a = (const void *)c->args;
-    return str_format("%s(%#llx, %#llx, %#llx, %#llx, %#llx, %#llx) = %#llx", name ? name : "system call", a[0], a[1], a[2], a[3], a[4], a[5],
-                      (unsigned long long)c->result);
+    const uint64_t result = (uint64_t)c->result;
+    return system_call_text(q, c->no, c->args, &result);
+}
+
+json_t *stream_writer(const struct query_engine *q, const struct io_call *write)
+{
+    cleanup(freep) char *text = io_call_text(q, write);
+    return json_pack("{so, so, si, ss}", "focus", json_focus(q, write->at, write->task, 0), "task", json_task(q, write->task), "fd",
+                     (int)(int32_t)write->args[0], "text", text);
 }

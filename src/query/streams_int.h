@@ -11,7 +11,7 @@ struct stream_source {
     uint32_t len;                /* this is about so many of the bytes; the rest came otherwise */
     uint32_t space;
     gaddr addr;                  /* in the writer's memory at write->at */
-    const char *through;         /* "pipe", "socket" */
+    const char *through;         /* "pipe", "socket", "file" */
     uint64_t offset;             /* of the first byte in the stream; of a message: in it */
 };
 
@@ -37,5 +37,7 @@ struct err *stream_copies_of(struct query_engine *q, const struct io_call *write
 struct err *stream_call_at(struct query_engine *q, struct moment m, uint32_t task, const struct io_call **out) nodiscard;
 /** The call as text: "read(0x3, ...) = 0x5"; heap string. */
 char *io_call_text(const struct query_engine *q, const struct io_call *c) nodiscard;
+/** The protocol's "writer": {focus, task, fd, text} of a call that wrote. */
+json_t *stream_writer(const struct query_engine *q, const struct io_call *write);
 
 #endif

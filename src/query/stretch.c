@@ -399,7 +399,7 @@ struct moment moment_back(const struct query_engine *q, struct moment m, uint64_
     struct moment start = segment[at].start;
     while (count > m.icount && m.event > start.event) {
         count -= m.icount;
-        m = (struct moment){m.event - 1, q->event_icount.items[m.event]};
+        m = moment_before_event(q, m.event);
     }
     m.icount -= count < m.icount ? count : m.icount;
     return moment_cmp(m, start) < 0 ? start : m;

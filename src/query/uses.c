@@ -136,7 +136,7 @@ struct err *use_arrive(struct uses *u, const struct stretch *s, struct moment m,
 
 struct moment use_arrival_time(const struct uses *u, const struct use_arrival *a)
 {
-    return a->prepared ? (struct moment){a->event, 0} : (struct moment){a->event - 1, u->q->event_icount.items[a->event]};
+    return a->prepared ? (struct moment){a->event, 0} : moment_before_event(u->q, a->event);
 }
 
 static struct use_item *saved_copy(struct uses *u, const struct use_item *item)

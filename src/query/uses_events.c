@@ -17,11 +17,6 @@ bool is_system_call(const struct x86_insn *in)
     return in->class == X86_SYSCALL || in->pc == RECORD_ONLY || in->pc == RECORD_ONLY_PRIVILEGED;
 }
 
-static struct moment before_event(const struct query_engine *q, event_no number)
-{
-    return (struct moment){number - 1, q->event_icount.items[number]};
-}
-
 static json_t *row_of_event(struct uses *u, const struct stretch_event *e, const char *kind)
 {
     json_t *row = json_pack("{ss}", "kind", kind);
@@ -80,11 +75,9 @@ static size_t outputs_of(const struct execution *x, const struct regs *r, struct
 
 static json_t *call_row(const struct execution *x, const struct regs *r, const char *kind)
 {
-    const char *name = trace_syscall_name(x->q->trace, ARCH_X86_64, (int)r->r[UREG_RAX]);
-    cleanup(freep) char *text = str_format("%s(%#llx, %#llx, %#llx, %#llx, %#llx, %#llx)", name ? name : "system call",
-                                           (unsigned long long)r->r[UREG_RDI], (unsigned long long)r->r[UREG_RSI],
-                                           (unsigned long long)r->r[UREG_RDX], (unsigned long long)r->r[UREG_R10],
-                                           (unsigned long long)r->r[UREG_R8], (unsigned long long)r->r[UREG_R9]);
+    uint64_t args[6];
+    system_call_args(r, args);
+    cleanup(freep) char *text = system_call_text(x->q, (int32_t)r->r[UREG_RAX], args, NULL);
     json_t *row = execution_row(x, kind);
     json_object_set_new(row, "text", json_string(text));
     return row;
@@ -106,8 +99,8 @@ static bool within(const struct execution *x, const struct use_item *item, gaddr
     return true;
 }
 
-/* Bytes that a system call gives out, of item idx from byte `from` on: whoever reads them has a copy. id: of the row of the system call, to which
- * is added why that is not known. */
+/* Bytes that a system call gives out, of item idx from byte `from` on: whoever reads them has a copy. row: of the system call, to which
+ * is added why that is not known; taken over. */
 static struct err *send_copies(struct uses *u, const struct execution *x, size_t idx, uint32_t from, uint32_t len, gaddr at, json_t *row)
 {
     const struct stretch_step *st = &x->stretch->steps.items[x->step];
@@ -128,17 +121,16 @@ static struct err *send_copies(struct uses *u, const struct execution *x, size_t
         const struct stream_copy *c = &copies.items[i];
         struct use_arrival a = {.item = use_part(&u->items.items[idx], from + c->from, c->len), .prepared = c->read->buffered};
         a.event = a.prepared ? c->read->end - 1 : c->read->end;
-        a.at = a.prepared ? c->read->at : before_event(u->q, a.event);
+        a.at = a.prepared ? c->read->at : moment_before_event(u->q, a.event);
         a.item.task = c->read->task;
         a.item.space = c->space;
         a.item.at = c->addr;
         a.item.parent = id;
         a.item.saved = 0;
-        cleanup(freep) char *text = io_call_text(u->q, c->read), *written = io_call_text(u->q, write);
-        a.row = json_pack("{ss, ss, ss, sI, si, so, so, s{so, so, si, ss}}", "kind", "transfer", "text", text, "through", c->through,
+        cleanup(freep) char *text = io_call_text(u->q, c->read);
+        a.row = json_pack("{ss, ss, ss, sI, si, so, so, so}", "kind", "transfer", "text", text, "through", c->through,
                           "streamOffset", (json_int_t)c->offset, "fd", (int)(int32_t)c->read->args[0], "from", use_place(true, at + c->from, c->len),
-                          "to", use_place(true, c->addr, c->len), "writer", "focus", json_focus(u->q, st->at, st->task, 0), "task",
-                          json_task(u->q, st->task), "fd", (int)(int32_t)write->args[0], "text", written);
+                          "to", use_place(true, c->addr, c->len), "writer", stream_writer(u->q, write));
         if (moment_cmp(use_arrival_time(u, &a), st->at) <= 0) // its own reader, of a buffer that is filled beforehand
             e = use_arrive(u, x->stretch, st->at, a.item, a.at, a.row);
         else
@@ -257,7 +249,7 @@ static struct err *apply_effect(struct uses *u, size_t idx, const struct stretch
     uint32_t to = (uint32_t)(start + w->len < at + item->len ? start + w->len - at : item->len);
     if (is_snapshot(u, e, item, from, to - from))
         return NULL;
-    return use_overwritten(u, idx, from, to - from, before_event(u->q, e->number), e->task, row_of_event(u, e, "overwritten"));
+    return use_overwritten(u, idx, from, to - from, moment_before_event(u->q, e->number), e->task, row_of_event(u, e, "overwritten"));
 }
 
 /* An event, also one beyond the stretch, of which the database knows what matters here. */
@@ -315,7 +307,7 @@ static struct err *copy_item(struct uses *u, const struct stretch *s, size_t idx
         json_object_set_new(row, "toTask", json_task(u->q, copy.task));
     copy.saving = NULL;
     copy.saved = 0;
-    TRY(use_give(u, idx, 0, copy.len, before_event(u->q, e->number), e->task, row, &copy.parent));
+    TRY(use_give(u, idx, 0, copy.len, moment_before_event(u->q, e->number), e->task, row, &copy.parent));
     return use_add(u, s, (struct moment){e->number, 0}, copy);
 }
 
@@ -419,7 +411,7 @@ static struct err *set_register(struct uses *u, size_t idx, const struct stretch
         hit = memcmp(item->value, now, item->len) != 0;
     if (!hit)
         return NULL;
-    return use_overwritten(u, idx, 0, item->len, before_event(u->q, e->number), e->task, row_of_event(u, e, "overwritten"));
+    return use_overwritten(u, idx, 0, item->len, moment_before_event(u->q, e->number), e->task, row_of_event(u, e, "overwritten"));
 }
 
 static bool read_after(struct uses *u, event_no number, uint32_t space, gaddr at, void *out, size_t len)
@@ -460,7 +452,7 @@ static struct err *keep_in_frame(struct uses *u, const struct stretch *s, const 
             if (!frame_place(context, fpstate, (unsigned)reg, len, &copy.at) || !read_after(u, e->number, space, copy.at, v, len) ||
                 memcmp(v, copy.value, len) != 0)
                 continue;
-            TRY(use_save(u, s, k, copy, before_event(u->q, e->number), e->task, row_of_event(u, e, "copy")));
+            TRY(use_save(u, s, k, copy, moment_before_event(u->q, e->number), e->task, row_of_event(u, e, "copy")));
         }
     }
     return NULL;
@@ -473,7 +465,7 @@ static struct err *take_from_frame(struct uses *u, const struct stretch *s, cons
     struct regs regs;
     uint32_t space;
     uint64_t fpstate = 0;
-    TRY(state_at(u->q, before_event(u->q, e->number), &r));
+    TRY(state_at(u->q, moment_before_event(u->q, e->number), &r));
     TRY(replay_regs(r, e->task, &regs));
     TRY(space_of_task(r, e->task, &space));
     err_free(replay_read(r, space, frame_fpstate(regs.r[UREG_RSP]), &fpstate, 8, NULL));
@@ -502,7 +494,7 @@ static struct err *take_from_frame(struct uses *u, const struct stretch *s, cons
                 continue;
             json_t *row = row_of_event(u, e, "copy");
             json_object_set_new(row, "to", use_place(false, copy.at, len));
-            TRY(use_give(u, k, from, len, before_event(u->q, e->number), e->task, row, &copy.parent));
+            TRY(use_give(u, k, from, len, moment_before_event(u->q, e->number), e->task, row, &copy.parent));
             TRY(use_add(u, s, (struct moment){e->number, 0}, copy));
         }
     }

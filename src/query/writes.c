@@ -104,7 +104,7 @@ static void add_event_writes(const struct query_engine *q, const struct segment 
         vec_each (p, places) {
             struct moment at = {e->number - 1, e->icount};
             if (is_prepared(q, e, i, w))
-                at = (struct moment){e->number - 2, q->event_icount.items[e->number - 1]};
+                at = moment_before_event(q, e->number - 1);
             // A space's first bytes come with the event that makes it; what that does to the parent comes behind the copying.
             if (w->space != p->space || w->object != p->object || w->addr >= p->end || w->addr + w->len <= p->start ||
                 e->number >= p->until.event || moment_cmp(at, from) < 0 || moment_cmp(at, until) >= 0)

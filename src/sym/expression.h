@@ -20,8 +20,8 @@ struct sym_expression_request {
     const char *text;
     vaddr addr;       /* the code address at which names are looked up and values read */
     size_t inlined;   /* which frame of sym_inline_chain() */
-    uint64_t bias;    /* of the module where it runs; */
-    uint64_t tls_offset; /* and as in struct sym_context */
+    uint64_t bias;    /* of the module where it runs */
+    uint64_t tls_offset; /* of that module, as in struct sym_context */
     bool at_entry;    /* addr is a function's first instruction: parameters are where the calling convention has them, variables have no value */
     bool condition;   /* a truth value is wanted: the result is 1 or 0, and there is no output */
     /* Optional: the program is to run once, at this state. What a program cannot compute (values at entry,
