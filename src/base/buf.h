@@ -82,6 +82,7 @@ void vec_grow_bytes(void **items, size_t *cap, size_t need, size_t size);
         (v)->items = NULL;                                                                         \
         (v)->count = (v)->cap = 0;                                                                 \
     } while (0)
+#define ARRAY_COUNT(a) (sizeof(a) / sizeof((a)[0]))
 #define vec_each(it, v) for (__typeof__(*(v)->items) *it = (v)->items; it < (v)->items + (v)->count; it++)
 
 #endif

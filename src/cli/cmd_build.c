@@ -2,6 +2,7 @@
 #include "cli/cli.h"
 
 #include "base/buf.h"
+#include "base/confine.h"
 #include "base/cpus.h"
 #include "index/build.h"
 #include "pack/pack.h"
@@ -209,8 +210,18 @@ static void print_stats(const struct build_stats *s)
     puts("}}");
 }
 
+/* From here on only the recording can be read and written. */
+static struct err *confine_to(const char *dir)
+{
+    TRY(confine(&dir, 1));
+    cleanup(trace_closep) struct trace *t = NULL;
+    TRY(trace_open(dir, &t));
+    return trace_confine_reading(t, NULL, 0);
+}
+
 static struct err *build(const char *dir, const struct arguments *a)
 {
+    TRY(confine_to(dir));
     struct display display = {.terminal = isatty(STDERR_FILENO)};
     clock_gettime(CLOCK_MONOTONIC, &display.last);
     struct build_options o = {.shards = a->shards, .compression_level = a->level, .segment_icount = a->segment, .memory = a->memory, .restart = a->restart, .check = a->check,

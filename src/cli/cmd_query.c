@@ -1,6 +1,7 @@
 /* `pernosco query TRACE NAME [ARGS]`: the protocol's queries from the command line. */
 #include "cli/cli.h"
 
+#include "base/confine.h"
 #include "query/query.h"
 
 #include <stdio.h>
@@ -41,7 +42,11 @@ static struct err *ask(const struct arguments *a)
     if (!params)
         return err_new(ERR_USAGE, "ARGS: %s at column %d", why.text, why.column);
     cleanup(query_engine_closep) struct query_engine *q = NULL;
-    struct err *e = query_engine_open(a->words[0], NULL, &q);
+    struct err *e = confine(NULL, 0);
+    if (!e)
+        e = query_engine_open(a->words[0], NULL, &q);
+    if (!e)
+        e = query_engine_confine(q, NULL, 0);
     struct query_sink sink = {.row = print_row};
     if (!e)
         e = query_run(q, a->words[1], params, &sink);

@@ -6,6 +6,7 @@
 #include <errno.h>
 
 #include "base/buf.h"
+#include "base/confine.h"
 #include "base/err.h"
 #include "cli/cmd_rr_replay.h"
 #include "pack/pack.h"
@@ -32,11 +33,16 @@ static struct err *check_output(void)
     return errno == EPIPE ? NULL : err_os("cannot write the output");
 }
 
-static struct err *open_trace(const char *name, struct trace **out)
+struct err *cmd_rr_open_trace(const char *name, struct trace **out)
 {
     cleanup(freep) char *dir = NULL;
+    cleanup(trace_closep) struct trace *t = NULL;
     TRY(trace_default_dir(name, &dir));
-    return trace_open(dir, out);
+    TRY(confine(NULL, 0));
+    TRY(trace_open(dir, &t));
+    TRY(trace_confine_reading(t, NULL, 0));
+    *out = steal(t);
+    return NULL;
 }
 
 /* The trace, if it was named behind the verb as rr wants it. */
@@ -128,7 +134,7 @@ static int run_dump(const char *trace, int argc, char **argv)
     struct dump_args a = {.trace = trace, .specs = specs};
     argp_parse(&dump_argp, argc, argv, 0, NULL, &a);
     cleanup(trace_closep) struct trace *t = NULL;
-    struct err *e = open_trace(a.trace, &t);
+    struct err *e = cmd_rr_open_trace(a.trace, &t);
     if (!e)
         e = trace_dump(t, &a.options, a.specs, a.spec_count, stdout);
     return report(e ? e : check_output());
@@ -141,7 +147,7 @@ static int run_printer(const char *trace, int argc, char **argv, struct err *(*p
     cleanup(trace_closep) struct trace *t = NULL;
     struct err *e = take_trace_argument(&trace, argc, argv);
     if (!e)
-        e = open_trace(trace, &t);
+        e = cmd_rr_open_trace(trace, &t);
     if (!e)
         e = print(t, stdout);
     return report(e ? e : check_output());

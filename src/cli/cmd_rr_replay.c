@@ -2,6 +2,7 @@
  * stdout and stderr comes out on ours. */
 #include "cli/cmd_rr_replay.h"
 
+#include "cli/cmd_rr.h"
 #include "replay/replay.h"
 
 #include <argp.h>
@@ -19,6 +20,7 @@ struct options {
     VEC(const char *) hidden; /* CPU features */
     struct moment until;
     const char *blocks; /* file for translated blocks */
+    const char *trace;  /* as given; NULL: the latest */
 };
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -52,6 +54,11 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case OPTION_WITHOUT:
         vec_push(&o->hidden, arg);
         return 0;
+    case ARGP_KEY_ARG:
+        if (o->trace)
+            argp_error(state, "only one trace");
+        o->trace = arg;
+        return 0;
     default:
         return ARGP_ERR_UNKNOWN;
     }
@@ -67,7 +74,7 @@ static const struct argp_option table[] = {
     {"without", OPTION_WITHOUT, "FEATURE", 0, "As if this CPU lacked it, for example AVX512F; may be given several times", 0},
     {0},
 };
-static const struct argp argp = {table, parse, NULL, "The recording from first to last event, with every check on.", NULL, NULL, NULL};
+static const struct argp argp = {table, parse, "[TRACE]", "The recording from first to last event, with every check on.", NULL, NULL, NULL};
 
 /* Passes on what a task wrote. */
 static void pass_output(struct replay *r, const struct frame *f)
@@ -164,11 +171,14 @@ static struct err *explained(struct replay *r, struct err *failed, const struct 
     return failed;
 }
 
-static struct err *replay_all(const char *dir, const struct options *o)
+static struct err *replay_all(const struct options *o)
 {
     cleanup(trace_closep) struct trace *t = NULL;
     cleanup(replay_closep) struct replay *r = NULL;
-    TRY(trace_open(dir, &t));
+    cleanup(fclosep) FILE *blocks = o->blocks ? fopen(o->blocks, "we") : NULL;
+    if (o->blocks && !blocks)
+        return err_os("cannot write %s", o->blocks);
+    TRY(cmd_rr_open_trace(o->trace, &t));
     TRY(replay_open(t, &r));
     struct context c = {o, t};
     struct replay_observer observer = {.ctx = &c, .event = on_event, .looks = looks};
@@ -176,9 +186,6 @@ static struct err *replay_all(const char *dir, const struct options *o)
     vec_each (feature, &o->hidden)
         TRY(replay_hide_feature(r, *feature));
     TRY(replay_set_mode(r, o->mode, NULL));
-    cleanup(fclosep) FILE *blocks = o->blocks ? fopen(o->blocks, "we") : NULL;
-    if (o->blocks && !blocks)
-        return err_os("cannot write %s", o->blocks);
     if (blocks)
         TRY(replay_tell_blocks(r, write_block, blocks));
     struct timespec start, end;
@@ -199,14 +206,14 @@ static struct err *replay_all(const char *dir, const struct options *o)
 
 int cmd_rr_replay(const char *trace, int argc, char **argv)
 {
-    struct options o = {.until = MOMENT_END};
+    struct options o = {.until = MOMENT_END, .trace = trace};
     if (argp_parse(&argp, argc, argv, ARGP_NO_EXIT, NULL, &o) != 0)
         return 2;
     if (!o.all && moment_cmp(o.until, MOMENT_END) == 0) {
         fputs("pernosco: rr replay: only with -a or --until\n", stderr);
         return 2;
     }
-    cleanup(err_freep) struct err *e = replay_all(trace, &o);
+    cleanup(err_freep) struct err *e = replay_all(&o);
     if (!e)
         return 0;
     fflush(stdout);

@@ -184,6 +184,18 @@ void query_engine_close(struct query_engine *q)
     free(q);
 }
 
+struct err *query_engine_confine(const struct query_engine *q, const char *const *more, size_t more_count)
+{
+    VEC(const char *) paths = {0};
+    for (size_t i = 0; i < more_count; i++)
+        vec_push(&paths, more[i]);
+    for (size_t i = 1; i < q->source_maps.count; i += 2) // pairs FROM, TO
+        vec_push(&paths, q->source_maps.items[i]);
+    struct err *e = trace_confine_reading(q->trace, paths.items, paths.count);
+    vec_deinit(&paths);
+    return e;
+}
+
 static uint64_t now_ms(void)
 {
     struct timespec t;

@@ -22,6 +22,8 @@ struct query_options {
 /** Opens the database within the trace directory `dir`. ERR_NOT_FOUND "DIR: no database; run `pernosco build`". */
 struct err *query_engine_open(const char *dir, const struct query_options *options, struct query_engine **out) nodiscard;
 void query_engine_close(struct query_engine *q);
+/** confine_reading() (base/confine.h) to what any engine with the same trace and sources reads, and `more` (count paths). */
+struct err *query_engine_confine(const struct query_engine *q, const char *const *more, size_t more_count) nodiscard;
 DEFINE_CLEANUP(struct query_engine *, query_engine_close)
 
 /* Who asks. Rows arrive on the thread that called query_run, in order. */

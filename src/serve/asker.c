@@ -15,8 +15,6 @@
 enum { MAX_AT_WORK = 64, ROWS_PER_MESSAGE = 50, ROWS_EVERY_MS = 30, PROGRESS_AFTER_MS = 200, PROGRESS_EVERY_MS = 100,
        MAX_ANSWER_BYTES = 64 << 20 };
 
-#define ARRAY_COUNT(a) (sizeof(a) / sizeof((a)[0]))
-
 struct job {
     struct job *next;
     uint32_t client;

@@ -8,8 +8,6 @@
 
 enum { MAX_SOURCE = 16 << 20, MAX_URI = 4000 };
 
-#define ARRAY_COUNT(a) (sizeof(a) / sizeof((a)[0]))
-
 const struct lws_protocol_vhost_options http_security_headers[] = {
     {&http_security_headers[1], NULL, "content-security-policy:",
      "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; font-src 'self'; "

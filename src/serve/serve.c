@@ -2,6 +2,7 @@
 #include "serve/serve.h"
 
 #include "base/buf.h"
+#include "base/confine.h"
 #include "base/log.h"
 #include "serve/asker.h"
 #include "serve/http.h"
@@ -40,7 +41,7 @@ struct server {
     struct query_engine *q, *for_searches;
     struct asker *asker;
     struct storage *storage;
-    char *web_dir, *trace_key;
+    char *web_dir;
     VEC(struct client *) clients;
     uint32_t last_client;
 };
@@ -405,23 +406,6 @@ static void log_lws(int level, const char *line)
     log_debug("%.*s", (int)strcspn(line, "\n"), line);
 }
 
-static struct err *serve(struct server *s)
-{
-    struct places places;
-    TRY(listen_everywhere(s, &places));
-    TRY(storage_open(s->options->storage_dir, s->trace_key, &s->storage));
-    struct sigaction stop = {.sa_handler = on_stop};
-    sigaction(SIGINT, &stop, NULL);
-    sigaction(SIGTERM, &stop, NULL);
-    signal(SIGPIPE, SIG_IGN);
-    running = s->context;
-    TRY(asker_start(s->q, s->for_searches, wake, s, &s->asker));
-    announce(s->options, &places);
-    while (!stop_requested && lws_service(s->context, 0) >= 0) {
-    }
-    return NULL;
-}
-
 /* The trace's own name, for what is stored: its uuid, else where it lies. */
 static struct err *trace_key(const char *dir, char **out)
 {
@@ -441,19 +425,43 @@ static struct err *trace_key(const char *dir, char **out)
     return NULL;
 }
 
+/* From where on nothing is trusted that was recorded. */
+static struct err *open_recording(struct server *s)
+{
+    const struct serve_options *o = s->options;
+    const char *const own_dirs[] = {s->web_dir, o->storage_dir};
+    if (o->storage_dir)
+        TRY(storage_prepare(o->storage_dir));
+    TRY(confine(&o->storage_dir, 1));
+    struct query_options query = {.source_maps = o->source_maps, .source_map_count = o->source_map_count};
+    TRY(query_engine_open(o->trace_dir, &query, &s->q));
+    TRY(query_engine_confine(s->q, own_dirs, ARRAY_COUNT(own_dirs)));
+    TRY(query_engine_open(o->trace_dir, &query, &s->for_searches));
+    cleanup(freep) char *key = NULL;
+    TRY(trace_key(o->trace_dir, &key));
+    return storage_open(o->storage_dir, key, &s->storage);
+}
+
+static struct err *serve(struct server *s)
+{
+    struct places places;
+    TRY(listen_everywhere(s, &places));
+    TRY(open_recording(s));
+    struct sigaction stop = {.sa_handler = on_stop};
+    sigaction(SIGINT, &stop, NULL);
+    sigaction(SIGTERM, &stop, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    running = s->context;
+    TRY(asker_start(s->q, s->for_searches, wake, s, &s->asker));
+    announce(s->options, &places);
+    while (!stop_requested && lws_service(s->context, 0) >= 0) {
+    }
+    return NULL;
+}
+
 struct err *serve_run(const struct serve_options *o)
 {
     struct server s = {.options = o};
-    cleanup(freep) char *key = NULL;
-    TRY(trace_key(o->trace_dir, &key));
-    s.trace_key = key;
-    struct query_options query = {.source_maps = o->source_maps, .source_map_count = o->source_map_count};
-    cleanup(query_engine_closep) struct query_engine *q = NULL;
-    TRY(query_engine_open(o->trace_dir, &query, &q));
-    cleanup(query_engine_closep) struct query_engine *for_searches = NULL;
-    TRY(query_engine_open(o->trace_dir, &query, &for_searches));
-    s.q = q;
-    s.for_searches = for_searches;
     cleanup(freep) char *web_dir = o->web_dir ? xstrdup(o->web_dir) : http_find_web_dir();
     s.web_dir = web_dir;
     lws_set_log_level(LLL_ERR | LLL_WARN, log_lws);
@@ -473,5 +481,7 @@ struct err *serve_run(const struct serve_options *o)
         drop_client(&s, s.clients.items[0]->wsi);
     vec_deinit(&s.clients);
     storage_close(s.storage);
+    query_engine_close(s.for_searches);
+    query_engine_close(s.q);
     return e;
 }

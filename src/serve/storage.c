@@ -19,27 +19,28 @@ static struct err *failed(struct storage *s, const char *what)
     return err_new(ERR_OS, "storage: %s: %s", what, sqlite3_errmsg(s->db));
 }
 
+struct err *storage_prepare(const char *dir)
+{
+    struct stat st;
+    if (stat(dir, &st) != 0 && mkdir(dir, 0700) != 0)
+        return err_os("cannot create storage directory %s", dir);
+    if (stat(dir, &st) == 0 && !S_ISDIR(st.st_mode))
+        return err_new(ERR_OS, "storage directory %s: not a directory", dir);
+    return access(dir, W_OK | X_OK) != 0 ? err_os("cannot write to storage directory %s", dir) : NULL;
+}
+
 struct err *storage_open(const char *dir, const char *trace, struct storage **out)
 {
     cleanup(storage_closep) struct storage *s = xnew(struct storage);
     s->trace = xstrdup(trace);
     cleanup(freep) char *path = dir ? str_format("%s/pernosco.sqlite", dir) : xstrdup(":memory:");
-    if (dir) {
-        struct stat st;
-        if (stat(dir, &st) != 0 && mkdir(dir, 0700) != 0)
-            return err_os("cannot create storage directory %s", dir);
-        if (stat(dir, &st) == 0 && !S_ISDIR(st.st_mode))
-            return err_new(ERR_OS, "storage directory %s: not a directory", dir);
-        if (access(dir, W_OK | X_OK) != 0)
-            return err_os("cannot write to storage directory %s", dir);
-    }
     if (sqlite3_open_v2(path, &s->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, NULL) != SQLITE_OK)
         return err_new(ERR_OS, "cannot open %s: %s", path, sqlite3_errmsg(s->db));
     sqlite3_busy_timeout(s->db, 2000);
     cleanup(freep) char *bounds = str_format("pragma page_size=%d; pragma max_page_count=%d", PAGE_BYTES, MAX_PAGES);
     if (sqlite3_exec(s->db, bounds, NULL, NULL, NULL) != SQLITE_OK ||
         sqlite3_exec(s->db,
-                     "pragma journal_mode=wal; pragma synchronous=full;"
+                     "pragma journal_mode=wal; pragma synchronous=full; pragma temp_store=memory;"
                      "create table if not exists stored(trace text not null, key text not null, value text not null,"
                      " created integer not null, primary key(trace, key))",
                      NULL, NULL, NULL) != SQLITE_OK)

@@ -8,9 +8,11 @@
 
 struct storage;
 
+/** Makes the directory if it is not there. ERR_OS: it cannot be made or written. */
+struct err *storage_prepare(const char *dir) nodiscard;
 /**
- * Opens (and makes) DIR/pernosco.sqlite; dir NULL: in memory. trace: names the trace, since one directory may serve several.
- * ERR_OS: the directory cannot be made or written, or the file is no database of ours.
+ * Opens (and makes) DIR/pernosco.sqlite; dir NULL: in memory, else as left by storage_prepare(). trace: names the trace, since one
+ * directory may serve several. ERR_OS: the file cannot be opened or is no database of ours.
  */
 struct err *storage_open(const char *dir, const char *trace, struct storage **out) nodiscard;
 void storage_close(struct storage *s);

@@ -5,7 +5,7 @@ program=$1 traces=$2
 . "$(dirname "$0")/expect.sh"
 cp -r "$traces/hello-static" "$work/t"
 expect 1 'no database; run' "$program" serve --tunnel 127.0.0.1:0 --storage "$work/storage" "$work/t"
-[ -e "$work/storage" ] && fail 'a server that did not start left its storage'
+[ -e "$work/storage/pernosco.sqlite" ] && fail 'a server that did not start left its storage'
 "$program" build "$work/t" >/dev/null 2>&1 || fail 'build'
 
 # begin OPTION... : serves in the background; $server, $address.
@@ -29,7 +29,7 @@ case $address in 127.0.0.1:*) ;; *) fail "address $address" ;; esac
 port=${address#*:}
 expect 1 "cannot listen on 127.0.0.1:$port: Address already in use" "$program" serve --tunnel "127.0.0.1:$port" \
     --storage "$work/storage" "$work/t"
-[ -e "$work/storage" ] && fail 'a server that did not start left its storage'
+[ -e "$work/storage/pernosco.sqlite" ] && fail 'a server that did not start left its storage'
 finish INT
 
 begin --tunnel localhost:0 --storage "$work/storage"

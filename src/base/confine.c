@@ -1,0 +1,158 @@
+#include "base/confine.h"
+
+#include "base/buf.h"
+#include "base/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/landlock.h>
+#include <linux/seccomp.h>
+#include <sched.h>
+#include <stddef.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+/* --- files: Landlock --- */
+
+/* Rights by the version of Landlock that has them first; the headers of Debian 12 know versions 1 and 2. */
+enum {
+    READ_RIGHTS = LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR,
+    WRITE_RIGHTS_1 = LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_REMOVE_DIR | LANDLOCK_ACCESS_FS_REMOVE_FILE |
+                     LANDLOCK_ACCESS_FS_MAKE_CHAR | LANDLOCK_ACCESS_FS_MAKE_DIR | LANDLOCK_ACCESS_FS_MAKE_REG |
+                     LANDLOCK_ACCESS_FS_MAKE_SOCK | LANDLOCK_ACCESS_FS_MAKE_FIFO | LANDLOCK_ACCESS_FS_MAKE_BLOCK |
+                     LANDLOCK_ACCESS_FS_MAKE_SYM,
+    REFER_2 = 1 << 13,
+    TRUNCATE_3 = 1 << 14,
+    /* What a rule may give for a file that is no directory. */
+    FILE_RIGHTS = LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_WRITE_FILE | TRUNCATE_3,
+};
+
+/* landlock_ruleset_attr of version 6; older kernels are given less of it. */
+struct ruleset {
+    uint64_t files, net, scoped;
+};
+enum { SCOPE_ABSTRACT_SOCKETS = 1, SCOPE_SIGNALS = 2, SCOPES_SINCE = 6 };
+
+static long landlock_version(void)
+{
+    return syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
+}
+
+static struct err *make_ruleset(const struct ruleset *r, int *out)
+{
+    *out = (int)syscall(SYS_landlock_create_ruleset, r, r->scoped ? sizeof(*r) : sizeof(r->files), 0);
+    return *out < 0 ? err_os("cannot make a Landlock ruleset") : NULL;
+}
+
+static struct err *allow(int ruleset, const char *path, uint64_t rights)
+{
+    cleanup(closep) int fd = open(path, O_PATH | O_CLOEXEC);
+    struct stat st;
+    if (fd < 0 || fstat(fd, &st) != 0)
+        return err_os("cannot open %s", path);
+    struct landlock_path_beneath_attr rule = {.allowed_access = S_ISDIR(st.st_mode) ? rights : rights & FILE_RIGHTS, .parent_fd = fd};
+    if (syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0) != 0)
+        return err_os("cannot make a Landlock rule for %s", path);
+    return NULL;
+}
+
+static struct err *enforce(int ruleset)
+{
+    return syscall(SYS_landlock_restrict_self, ruleset, 0) != 0 ? err_os("cannot enforce a Landlock ruleset") : NULL;
+}
+
+static struct err *confine_writing(const char *const *writable, size_t count)
+{
+    long version = landlock_version();
+    if (version < 0) {
+        log_info("no Landlock in this kernel: files are not confined");
+        return NULL;
+    }
+    uint64_t writing = WRITE_RIGHTS_1 | (version >= 2 ? REFER_2 : 0) | (version >= 3 ? TRUNCATE_3 : 0);
+    struct ruleset r = {.files = writing | LANDLOCK_ACCESS_FS_EXECUTE,
+                        .scoped = version >= SCOPES_SINCE ? SCOPE_ABSTRACT_SOCKETS | SCOPE_SIGNALS : 0};
+    cleanup(closep) int ruleset = -1;
+    TRY(make_ruleset(&r, &ruleset));
+    for (size_t i = 0; i < count; i++) {
+        if (writable[i])
+            TRY(allow(ruleset, writable[i], writing));
+    }
+    return enforce(ruleset);
+}
+
+struct err *confine_reading(const char *const *readable, size_t count)
+{
+    static const char *const of_system[] = {"/usr", "/lib", "/lib64", "/proc", "/sys", "/dev"};
+    if (landlock_version() < 0)
+        return NULL;
+    struct ruleset r = {.files = READ_RIGHTS};
+    cleanup(closep) int ruleset = -1;
+    TRY(make_ruleset(&r, &ruleset));
+    for (size_t i = 0; i < ARRAY_COUNT(of_system) + count; i++) {
+        const char *path = i < ARRAY_COUNT(of_system) ? of_system[i] : readable[i - ARRAY_COUNT(of_system)];
+        if (path && access(path, F_OK) == 0)
+            TRY(allow(ruleset, path, READ_RIGHTS));
+    }
+    return enforce(ruleset);
+}
+
+/* --- all else: seccomp --- */
+
+/* Refused with EPERM. Not a list of all that is allowed: libraries and kernels differ in what harmless calls they use. */
+static const uint16_t refused[] = {
+    SYS_socket, SYS_connect, SYS_bind, SYS_listen,
+    SYS_execve, SYS_execveat,
+    SYS_ptrace, SYS_process_vm_readv, SYS_process_vm_writev, SYS_process_madvise, SYS_kcmp, SYS_pidfd_getfd, SYS_pidfd_open,
+    SYS_unshare, SYS_setns, SYS_chroot, SYS_pivot_root, SYS_mount, SYS_umount2, SYS_open_tree, SYS_move_mount, SYS_fsopen,
+    SYS_fsconfig, SYS_fsmount, SYS_fspick, SYS_mount_setattr, SYS_open_by_handle_at, SYS_name_to_handle_at, SYS_quotactl,
+    SYS_keyctl, SYS_add_key, SYS_request_key, SYS_bpf, SYS_perf_event_open, SYS_userfaultfd, SYS_io_uring_setup,
+    SYS_io_uring_enter, SYS_io_uring_register, SYS_fanotify_init, SYS_init_module, SYS_finit_module, SYS_delete_module,
+    SYS_kexec_load, SYS_kexec_file_load, SYS_reboot, SYS_swapon, SYS_swapoff, SYS_acct, SYS_settimeofday, SYS_clock_settime,
+    SYS_adjtimex, SYS_clock_adjtime, SYS_sethostname, SYS_setdomainname, SYS_iopl, SYS_ioperm, SYS_modify_ldt,
+    SYS_personality, SYS_syslog, SYS_vhangup, SYS_migrate_pages, SYS_move_pages, SYS_shmget, SYS_shmat, SYS_msgget, SYS_semget,
+    SYS_mq_open,
+};
+
+enum { NAMESPACES = CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET,
+       X32_BIT = 0x40000000 };
+
+static struct err *confine_calls(void)
+{
+    const uint32_t load = BPF_LD | BPF_W | BPF_ABS, equal = BPF_JMP | BPF_JEQ | BPF_K, give = BPF_RET | BPF_K;
+    struct sock_filter code[ARRAY_COUNT(refused) + 20];
+    size_t n = 0;
+#define EMIT(op, value, yes, no) code[n++] = (struct sock_filter){(uint16_t)(op), (uint8_t)(yes), (uint8_t)(no), (uint32_t)(value)}
+    EMIT(load, offsetof(struct seccomp_data, arch), 0, 0);
+    EMIT(equal, AUDIT_ARCH_X86_64, 1, 0);
+    EMIT(give, SECCOMP_RET_KILL_PROCESS, 0, 0);
+    EMIT(load, offsetof(struct seccomp_data, nr), 0, 0);
+    EMIT(BPF_JMP | BPF_JGE | BPF_K, X32_BIT, 0, 1);
+    EMIT(give, SECCOMP_RET_KILL_PROCESS, 0, 0);
+    EMIT(equal, SYS_clone3, 0, 1); // its flags cannot be seen; libraries take clone instead
+    EMIT(give, SECCOMP_RET_ERRNO | ENOSYS, 0, 0);
+    for (size_t i = 0; i < ARRAY_COUNT(refused); i++)
+        EMIT(equal, refused[i], ARRAY_COUNT(refused) - i + 2, 0);
+    EMIT(equal, SYS_clone, 0, 3);
+    EMIT(load, offsetof(struct seccomp_data, args[0]), 0, 0);
+    EMIT(BPF_JMP | BPF_JSET | BPF_K, NAMESPACES, 0, 1);
+    EMIT(give, SECCOMP_RET_ERRNO | EPERM, 0, 0); // all refused calls come here
+    EMIT(give, SECCOMP_RET_ALLOW, 0, 0);
+#undef EMIT
+    struct sock_fprog program = {.len = (uint16_t)n, .filter = code};
+    // SPEC_ALLOW: see worker_main.c. Older kernels do not know it.
+    if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_SPEC_ALLOW, &program) != 0 &&
+        syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) != 0)
+        return err_os("cannot install a seccomp filter");
+    return NULL;
+}
+
+struct err *confine(const char *const *writable, size_t count)
+{
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+        return err_os("cannot give up new privileges");
+    TRY(confine_writing(writable, count));
+    return confine_calls();
+}
