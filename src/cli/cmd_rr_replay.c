@@ -8,8 +8,6 @@
 #include <argp.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/syscall.h>
-#include <sys/uio.h>
 #include <time.h>
 
 enum { EXPLAINED_INSTRUCTIONS = 2000, OPTION_WITHOUT = 256, OPTION_DUMP_BLOCKS };
@@ -77,38 +75,14 @@ static const struct argp_option table[] = {
 static const struct argp argp = {table, parse, "[TRACE]", "The recording from first to last event, with every check on.", NULL, NULL, NULL};
 
 /* Passes on what a task wrote. */
-static void pass_output(struct replay *r, const struct frame *f)
+static struct err *pass_output(struct replay *r, const struct frame *f)
 {
-    const uint64_t *reg = f->regs.r;
-    bool is_writev = f->syscall_no == SYS_writev;
     if (!frame_is_output(f))
-        return;
-    uint32_t space = 0;
-    size_t count;
-    const struct task_info *tasks = replay_tasks(r, &count);
-    for (size_t i = 0; i < count; i++) {
-        if (tasks[i].tid == f->tid)
-            space = tasks[i].space;
-    }
-    uint64_t left = reg[UREG_RAX];
-    FILE *to = reg[UREG_RDI] == 1 ? stdout : stderr;
-    for (uint64_t i = 0; left && i < (is_writev ? reg[UREG_RDX] : 1); i++) {
-        uint64_t piece[2] = {reg[UREG_RSI], left};
-        if (is_writev) {
-            struct err *e = replay_read(r, space, reg[UREG_RSI] + 16 * i, piece, sizeof(piece), NULL);
-            if (e) {
-                err_free(e);
-                return;
-            }
-        }
-        uint64_t len = piece[1] < left ? piece[1] : left;
-        cleanup(freep) char *data = malloc(len ? len : 1);
-        size_t done = 0;
-        if (data)
-            err_free(replay_read(r, space, piece[0], data, len, &done));
-        fwrite(data, 1, done, to);
-        left -= len;
-    }
+        return NULL;
+    cleanup(buf_deinit) struct buf out = {0};
+    TRY(replay_output(r, f, &out));
+    fwrite(out.data, 1, out.len, f->regs.r[UREG_RDI] == 1 ? stdout : stderr);
+    return NULL;
 }
 
 static bool looks(void *ctx, const struct frame *f)
@@ -131,7 +105,7 @@ static struct err *on_event(void *ctx, struct replay *r, const struct frame *f)
     const struct context *c = ctx;
     replay_warn_32bit(f);
     if (!c->o->quiet)
-        pass_output(r, f);
+        TRY(pass_output(r, f));
     if (c->o->verbose) {
         const char *call = f->kind == FRAME_SYSCALL ? trace_syscall_name(c->trace, f->syscall_arch, f->syscall_no) : NULL;
         fprintf(stderr, "%llu %s%s%s%s task %d ticks %lld rip %#llx, %llu instructions so far\n", (unsigned long long)f->event,

@@ -2,7 +2,6 @@
 
 #include "base/log.h"
 
-#include <sys/syscall.h>
 #include <sys/uio.h>
 
 /* Written pages of a space or object, as a hash table from (space, object, page). */
@@ -198,31 +197,15 @@ static void on_task_ended(void *ctx, struct replay *r, uint32_t serial)
 }
 
 /* What the program wrote to its stdout or stderr: the recorder lets all of these calls through as events of their own. */
-static void gather_output(struct builder *b, const struct frame *f, uint32_t space, struct db_event *e)
+static struct err *gather_output(struct builder *b, const struct frame *f, struct db_event *e)
 {
-    const uint64_t *reg = f->regs.r;
-    bool is_writev = f->syscall_no == SYS_writev;
     if (!frame_is_output(f))
-        return;
-    uint64_t left = reg[UREG_RAX];
-    e->fd = (uint8_t)reg[UREG_RDI];
+        return NULL;
+    e->fd = (uint8_t)f->regs.r[UREG_RDI];
     e->output_off = (uint32_t)b->out->output.len;
-    for (uint64_t i = 0; left && i < (is_writev ? reg[UREG_RDX] : 1); i++) {
-        uint64_t piece[2] = {reg[UREG_RSI], left};
-        size_t done = 0;
-        if (is_writev) {
-            err_free(replay_read(b->replay, space, reg[UREG_RSI] + 16 * i, piece, sizeof(piece), &done));
-            if (done != sizeof(piece))
-                break;
-        }
-        uint64_t len = piece[1] < left ? piece[1] : left;
-        if (!buf_try_reserve(&b->out->output, len))
-            break;
-        err_free(replay_read(b->replay, space, piece[0], b->out->output.data + b->out->output.len, len, &done));
-        b->out->output.len += done;
-        left -= len;
-    }
+    TRY(replay_output(b->replay, f, &b->out->output));
     e->output_len = (uint32_t)(b->out->output.len - e->output_off);
+    return NULL;
 }
 
 static bool looks(void *ctx, const struct frame *f)
@@ -237,13 +220,11 @@ static struct err *on_event(void *ctx, struct replay *r, const struct frame *f)
         return steal(b->failed);
     replay_warn_32bit(f);
     size_t count;
-    uint32_t serial = 0, space = 0;
+    uint32_t serial = 0;
     const struct task_info *tasks = replay_tasks(r, &count);
     for (size_t i = 0; i < count; i++) {
-        if (tasks[i].tid == f->tid) {
+        if (tasks[i].tid == f->tid)
             serial = tasks[i].serial;
-            space = tasks[i].space;
-        }
     }
     struct db_event e = {.number = f->event, .kind = (uint8_t)f->kind, .syscall_state = (uint8_t)f->syscall_state,
                          .syscall_arch = (uint8_t)f->syscall_arch, .syscall_no = f->syscall_no, .task = serial,
@@ -267,7 +248,7 @@ static struct err *on_event(void *ctx, struct replay *r, const struct frame *f)
         if (f->tasks[i].kind == TASK_EXEC && serial)
             vec_push(&b->out->execs, serial);
     }
-    gather_output(b, f, space, &e);
+    TRY(gather_output(b, f, &e));
     e.write_count = (uint32_t)b->event_writes.count;
     vec_each (w, &b->event_writes)
         vec_push(&b->out->kernel_writes, *w);

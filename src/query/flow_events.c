@@ -187,26 +187,24 @@ struct buffered_record {
     int32_t no;
 };
 
-/* The record with the byte at addr. w: what the flush puts into the buffer, record after record. */
-static bool find_record(struct flow *f, const struct stretch_effect *w, gaddr addr, struct buffered_record *out)
+/* The record with the byte at addr, if there is one. w: what the flush puts into the buffer, record after record. */
+static struct err *find_record(struct flow *f, const struct stretch_effect *w, gaddr addr, struct buffered_record *out, bool *found_out)
 {
     enum { HEADER = 16 };
     struct replay *r;
     uint8_t head[HEADER];
-    bool found = false;
-    struct err *err = state_at(f->q, w->at, &r);
-    for (gaddr at = w->addr; !err && !found && at + HEADER <= w->addr + w->len && at <= addr;) {
-        err = replay_read(r, w->space, at, head, sizeof(head), NULL);
+    *found_out = false;
+    TRY(state_at(f->q, w->at, &r));
+    for (gaddr at = w->addr; !*found_out && at + HEADER <= w->addr + w->len && at <= addr;) {
+        TRY(replay_read(r, w->space, at, head, sizeof(head), NULL));
         uint64_t len = load_u32(head + 12);
-        if (err || len < HEADER)
+        if (len < HEADER)
             break;
-        found = addr < at + len;
+        *found_out = addr < at + len;
+        *out = (struct buffered_record){(int64_t)load_u64(head), load_u16(head + 8)};
         at += (len + 7) & ~7ull;
     }
-    err_free(err);
-    if (found)
-        *out = (struct buffered_record){(int64_t)load_u64(head), load_u16(head + 8)};
-    return found;
+    return NULL;
 }
 
 /* Bytes that a read took from the kernel: on to the write that handed them over. base: the address of the part in the reader's space; reached: how
@@ -277,7 +275,9 @@ static struct err *end_by_write(struct flow *f, const struct stretch *s, struct 
     }
     gaddr base = w->addr + (part->object ? part->object_at - w->offset : part->at - w->addr);
     struct buffered_record record;
-    bool buffered = e->kind == FRAME_SYSCALLBUF_FLUSH && find_record(f, w, base, &record);
+    bool buffered = false;
+    if (e->kind == FRAME_SYSCALLBUF_FLUSH)
+        TRY(find_record(f, w, base, &record, &buffered));
     if (buffered ? io_call_reads(record.no)
                  : e->kind == FRAME_SYSCALL && e->syscall_state == SYSCALL_EXITING && e->syscall_arch == ARCH_X86_64 && io_call_reads(e->syscall_no)) {
         const struct io_call *read;

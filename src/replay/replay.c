@@ -5,6 +5,7 @@
 
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 
 static int by_start(const void *a, const void *b)
 {
@@ -292,6 +293,33 @@ struct err *replay_read(struct replay *r, uint32_t space, gaddr addr, void *out,
     if (!s)
         return err_new(ERR_NOT_FOUND, "address space %u does not exist at this moment", space);
     return worker_read(s->worker, addr, out, len, done_out);
+}
+
+struct err *replay_output(struct replay *r, const struct frame *f, struct buf *out)
+{
+    struct task *t = task_by_tid(r, f->tid);
+    const uint64_t *reg = f->regs.r;
+    bool is_writev = f->syscall_no == SYS_writev;
+    uint64_t left = reg[UREG_RAX];
+    uint64_t pieces = !is_writev ? 1 : reg[UREG_RDX] < UIO_MAXIOV ? reg[UREG_RDX] : UIO_MAXIOV;
+    struct err *e = NULL;
+    for (uint64_t i = 0; t && left && i < pieces && !e; i++) {
+        uint64_t piece[2] = {reg[UREG_RSI], left}; // a struct iovec
+        size_t done = 0;
+        if (is_writev)
+            e = replay_read(r, t->info.space, reg[UREG_RSI] + 16 * i, piece, sizeof(piece), NULL);
+        uint64_t len = piece[1] < left ? piece[1] : left;
+        if (!e && !buf_try_reserve(out, len))
+            e = err_new(ERR_LIMIT, "no memory for %llu bytes of output", (unsigned long long)len);
+        if (!e) {
+            e = replay_read(r, t->info.space, piece[0], out->data + out->len, len, &done);
+            out->len += done;
+        }
+        left -= len;
+    }
+    if (e && err_kind(e) == ERR_FAULT)
+        err_free(steal(e));
+    return e;
 }
 
 uint64_t replay_memory(const struct replay *r)

@@ -157,6 +157,8 @@ void replay_set_observer(struct replay *r, const struct replay_observer *observe
 void replay_tell_prepared(struct replay *r);
 /** Is it the exit of a write to stdout or stderr? The recorder lets all of these through as events. */
 bool frame_is_output(const struct frame *f);
+/** Within the event that is that frame: appends what the call put out, up to the first byte that cannot be read. */
+struct err *replay_output(struct replay *r, const struct frame *f, struct buf *out) nodiscard;
 
 /** Selects translation mode for all runs from now on; with the log variants `consume` (copied, applied to all workers, also
  * future ones; what it points to is borrowed until the next call; NULL: nothing is gathered). With ENGINE_INDEX workers begin to gather for the index afresh, with empty
