@@ -5,7 +5,7 @@
 #include "base/confine.h"
 #include "base/cpus.h"
 #include "index/build.h"
-#include "pack/pack.h"
+#include "pack/package.h"
 #include "trace/trace.h"
 
 #include <errno.h>
@@ -29,7 +29,7 @@ struct arguments {
 
 /* Of `package-build`, of `only-build`, and of both. */
 static const struct argp_option package_options[] = {
-    {"skip-rr", KEY_SKIP_RR, NULL, 0, "Do not make the trace self-contained first", 0},
+    {"skip-rr", KEY_SKIP_RR, NULL, 0, "Do not copy mapped files into the trace (rr pack)", 0},
     {"copy-sources", KEY_COPY, "DIR", 0, "Not there yet", 1},
     {"system-debuginfo", KEY_DEBUGINFO, "REPO", 0, "Not there yet", 1},
     {"substitute", KEY_SUBSTITUTE, "LIB=PATH", 0, "Not there yet", 1},
@@ -242,12 +242,29 @@ static struct err *build(const char *dir, const struct arguments *a)
     return NULL;
 }
 
+static void say(void *ctx, const char *text)
+{
+    puts(text);
+    fflush(stdout);
+}
+
+static void warn(void *ctx, const char *text)
+{
+    fprintf(stderr, "%s\n", text);
+}
+
+static struct err *package(const char *dir, const struct arguments *a)
+{
+    struct package_options o = {.skip_mapped_files = a->skip_rr, .listener = {.say = say, .warn = warn}};
+    return package_trace(dir, &o);
+}
+
 static struct err *run(const struct subcommand *c, const struct arguments *a)
 {
     cleanup(freep) char *dir = NULL;
     TRY(trace_default_dir(a->trace, &dir));
-    if (c->packs && !a->skip_rr)
-        TRY(pack_trace(dir));
+    if (c->packs)
+        TRY(package(dir, a));
     return c->indexes ? build(dir, a) : NULL;
 }
 

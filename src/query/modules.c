@@ -115,6 +115,8 @@ struct err *module_sym(struct query_engine *q, struct module *m, struct sym_modu
     if (!m->sym && !m->why) {
         cleanup(freep) char *debug_dir = str_format("%s/debug", trace_dir(q->trace));
         m->why = sym_module_open(m->path, debug_dir, &m->sym);
+        if (m->sym)
+            sym_module_set_origin(m->sym, m->name);
         size_t count;
         const struct trace_mmap *maps = trace_mmaps(q->trace, &count);
         for (size_t i = 0; m->sym && i < count; i++) {

@@ -1,9 +1,11 @@
 /* Where a module's debug information is.
  *
  * Order: the file itself; by build id in the trace's debug/ and in /usr/lib/debug; by
- * .gnu_debuglink beside the file, in .debug/ there, in the trace's debug/ and below /usr/lib/debug.
- * A candidate is taken if its build id is the module's, or, where there are none, if its CRC is the
- * one in .gnu_debuglink (GDB manual, "Debugging Information in Separate Files"). */
+ * .gnu_debuglink in the trace's debug/, beside the file (where it was when it was recorded), in
+ * .debug/ there, and below /usr/lib/debug. A candidate is taken if its build id is the module's, or,
+ * where there are none, if its CRC is the one in .gnu_debuglink (GDB manual, "Debugging Information
+ * in Separate Files"). What dwz moved into a common file (.gnu_debugaltlink) is found alike, and is
+ * taken if it has the link's build id. */
 #include "base/bytes.h"
 #include "sym/sym_int.h"
 
@@ -44,7 +46,7 @@ static bool take_debug_file(struct sym_module *m, const char *path, const uint32
     cleanup(closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return false;
-    Elf *elf = elf_begin(fd, ELF_C_READ_MMAP, NULL);
+    Elf *elf = elf_begin(fd, ELF_C_READ_MMAP_PRIVATE, NULL);
     if (!elf)
         return false;
     cleanup(freep) char *id = elf_kind(elf) == ELF_K_ELF ? read_build_id(elf) : NULL;
@@ -55,6 +57,7 @@ static bool take_debug_file(struct sym_module *m, const char *path, const uint32
     }
     m->debug_elf = elf;
     m->debug_fd = steal_fd(&fd);
+    m->debug_path = xstrdup(path);
     return true;
 }
 
@@ -65,6 +68,17 @@ static bool find_by_build_id(struct sym_module *m, const char *dir)
     cleanup(freep) char *path =
         str_format("%s/.build-id/%.2s/%s.debug", dir, m->build_id, m->build_id + 2);
     return take_debug_file(m, path, NULL);
+}
+
+static char *dir_of(const char *path)
+{
+    cleanup(freep) char *copy = xstrdup(path);
+    return xstrdup(dirname(copy));
+}
+
+char *origin_dir(const struct sym_module *m)
+{
+    return dir_of(m->origin ? m->origin : m->path);
 }
 
 static bool find_by_link(struct sym_module *m)
@@ -79,41 +93,74 @@ static bool find_by_link(struct sym_module *m)
     uint32_t crc = bytes_u32(&b);
     if (b.failed || memchr(name, '/', name_len))
         return false;
-    cleanup(freep) char *copy = xstrdup(m->path);
-    const char *dir = dirname(copy);
+    cleanup(freep) char *dir = origin_dir(m);
+    // What was installed as /lib/x is now mapped as /usr/lib/x, where the one is a link to the other.
+    const char *unmerged = str_starts(dir, "/usr/") ? dir + strlen("/usr") : dir;
+    cleanup(freep) char *in_trace = str_format("%s/%s", m->debug_dir ? m->debug_dir : dir, name);
     cleanup(freep) char *beside = str_format("%s/%s", dir, name);
     cleanup(freep) char *below = str_format("%s/.debug/%s", dir, name);
-    cleanup(freep) char *in_trace = str_format("%s/%s", m->debug_dir ? m->debug_dir : dir, name);
     cleanup(freep) char *in_system = str_format("%s%s/%s", system_debug_dir, dir, name);
-    return take_debug_file(m, beside, &crc) || take_debug_file(m, below, &crc) ||
-           take_debug_file(m, in_trace, &crc) || take_debug_file(m, in_system, &crc);
+    cleanup(freep) char *in_old_system = str_format("%s%s/%s", system_debug_dir, unmerged, name);
+    return take_debug_file(m, in_trace, &crc) || take_debug_file(m, beside, &crc) ||
+           take_debug_file(m, below, &crc) || take_debug_file(m, in_system, &crc) ||
+           take_debug_file(m, in_old_system, &crc);
 }
 
-/* Opens the file of what dwz moved out, if the trace has it; libdw itself looks where the link
- * says. */
+/* ---- What dwz moved out ---- */
+
+/* Takes the file at `path` as the one of what dwz moved out, if it has that build id. */
+static bool take_alternate(struct sym_module *m, const char *path, const char *hex_id)
+{
+    cleanup(closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
+    Dwarf *dwarf = fd < 0 ? NULL : dwarf_begin(fd, DWARF_C_READ);
+    cleanup(freep) char *found = dwarf ? read_build_id(dwarf_getelf(dwarf)) : NULL;
+    if (!found || !str_eq(found, hex_id)) {
+        dwarf_end(dwarf);
+        return false;
+    }
+    m->alternate = dwarf;
+    m->alternate_fd = steal_fd(&fd);
+    m->alternate_path = xstrdup(path);
+    dwarf_setalt(m->dwarf, m->alternate);
+    return true;
+}
+
+static bool find_alternate_in(struct sym_module *m, const char *dir, const char *id, const char *hex_id)
+{
+    if (!id || strlen(id) < 3)
+        return false;
+    cleanup(freep) char *sup = str_format("%s/.build-id/%.2s/%s.sup", dir, id, id + 2);
+    cleanup(freep) char *debug = str_format("%s/.build-id/%.2s/%s.debug", dir, id, id + 2);
+    return take_alternate(m, sup, hex_id) || take_alternate(m, debug, hex_id);
+}
+
+/* The link's name is relative to the file that has it. */
+static bool find_alternate_by_name(struct sym_module *m, const char *name, const char *hex_id)
+{
+    if (name[0] == '/')
+        return take_alternate(m, name, hex_id);
+    cleanup(freep) char *dir = m->debug_path ? dir_of(m->debug_path) : origin_dir(m);
+    cleanup(freep) char *path = str_format("%s/%s", dir, name);
+    return take_alternate(m, path, hex_id);
+}
+
 static void load_alternate(struct sym_module *m)
 {
     const char *name;
     const void *id;
     ssize_t id_len = dwelf_dwarf_gnu_debugaltlink(m->dwarf, &name, &id);
-    if (id_len < 2 || id_len > 64 || !m->debug_dir)
+    if (id_len < 2 || id_len > 64)
         return;
     cleanup(freep) char *hex_id = hex_of(id, (size_t)id_len);
     const char *slash = strrchr(name, '/'), *base = slash ? slash + 1 : name;
-    cleanup(freep) char *sup =
-        str_format("%s/.build-id/%.2s/%s.sup", m->debug_dir, hex_id, hex_id + 2);
-    cleanup(freep) char *debug =
-        str_format("%s/.build-id/%.2s/%s.debug", m->debug_dir, hex_id, hex_id + 2);
-    cleanup(freep) char *dwz = str_format("%s/.dwz/%s", m->debug_dir, base);
-    const char *const paths[] = {sup, debug, dwz};
-    for (size_t i = 0; i < sizeof(paths) / sizeof(*paths) && m->alternate_fd < 0; i++)
-        m->alternate_fd = open(paths[i], O_RDONLY | O_CLOEXEC);
-    if (m->alternate_fd < 0)
-        return;
-    m->alternate = dwarf_begin(m->alternate_fd, DWARF_C_READ);
-    cleanup(freep) char *found = m->alternate ? read_build_id(dwarf_getelf(m->alternate)) : NULL;
-    if (found && str_eq(found, hex_id))
-        dwarf_setalt(m->dwarf, m->alternate);
+    if (m->debug_dir) {
+        cleanup(freep) char *dwz = str_format("%s/.dwz/%s", m->debug_dir, base);
+        if (find_alternate_in(m, m->debug_dir, m->build_id, hex_id) ||
+            find_alternate_in(m, m->debug_dir, hex_id, hex_id) || take_alternate(m, dwz, hex_id))
+            return;
+    }
+    if (!find_alternate_in(m, system_debug_dir, hex_id, hex_id))
+        find_alternate_by_name(m, name, hex_id);
 }
 
 void load_dwarf(struct sym_module *m)
@@ -127,11 +174,15 @@ void load_dwarf(struct sym_module *m)
         m->no_dwarf = str_format("%s: no debug information", m->path);
         return;
     }
-    m->dwarf = dwarf_begin_elf(own ? m->elf : m->debug_elf, DWARF_C_READ, NULL);
-    if (!m->dwarf)
+    Elf *elf = own ? m->elf : m->debug_elf;
+    prepare_dwo_names(m, elf);
+    m->dwarf = dwarf_begin_elf(elf, DWARF_C_READ, NULL);
+    if (!m->dwarf) {
         m->no_dwarf = str_format("%s: damaged debug information: %s", m->path, dwarf_errmsg(-1));
-    else
-        load_alternate(m);
+        return;
+    }
+    load_alternate(m);
+    redirect_dwos(m);
 }
 
 struct err *need_dwarf(struct sym_module *m)

@@ -86,12 +86,8 @@ static const char *declaring_file(struct sym_module *m, Dwarf_Die *die)
         !dwarf_cu_die(attr.cu, &unit, &version, NULL, NULL, NULL, NULL, NULL) ||
         dwarf_getsrcfiles(&unit, &files, &count) != 0 || idx >= count || (idx == 0 && version < 5))
         return NULL;
-    const char *file = dwarf_filesrc(files, idx, NULL, NULL),
-               *dir = die_string(&unit, DW_AT_comp_dir);
-    if (!file || file[0] == '/' || !dir)
-        return file ? intern_file(m, file) : NULL;
-    cleanup(freep) char *full = str_format("%s/%s", dir, file);
-    return intern_file(m, full);
+    const char *file = dwarf_filesrc(files, idx, NULL, NULL);
+    return file ? intern_source(m, die_string(&unit, DW_AT_comp_dir), file) : NULL;
 }
 
 void die_declaration(struct sym_module *m, Dwarf_Die *die, const char **file_out,

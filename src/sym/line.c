@@ -55,6 +55,18 @@ const char *intern_file(struct sym_module *m, const char *path)
     }
 }
 
+const char *intern_source(struct sym_module *m, const char *comp_dir, const char *name)
+{
+    size_t len = comp_dir ? strlen(comp_dir) : 0;
+    const char *dir = m->comp_dir ? m->comp_dir : comp_dir;
+    cleanup(freep) char *full = NULL;
+    if (m->comp_dir && len && strncmp(name, comp_dir, len) == 0 && (name[len] == '/' || comp_dir[len - 1] == '/'))
+        full = str_format("%s/%s", m->comp_dir, name + len); // libdw has put the directory before
+    else if (name[0] != '/' && dir)
+        full = str_format("%s/%s", dir, name);
+    return intern_file(m, full ? full : name);
+}
+
 void load_files(struct sym_module *m, struct unit *u)
 {
     if (u->files_loaded)
@@ -71,12 +83,7 @@ void load_files(struct sym_module *m, struct unit *u)
         const char *name = dwarf_filesrc(files, i, NULL, NULL);
         if (!name || str_eq(name, "???")) // what libdw calls file 0 of DWARF 4
             continue;
-        if (name[0] == '/' || !comp_dir) {
-            u->files[i] = intern_file(m, name);
-        } else {
-            cleanup(freep) char *full = str_format("%s/%s", comp_dir, name);
-            u->files[i] = intern_file(m, full);
-        }
+        u->files[i] = intern_source(m, comp_dir, name);
     }
 }
 

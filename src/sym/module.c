@@ -88,7 +88,7 @@ struct err *sym_module_open(const char *path, const char *debug_dir, struct sym_
     m->fd = open(path, O_RDONLY | O_CLOEXEC);
     if (m->fd < 0)
         return err_os("cannot open %s", path);
-    m->elf = elf_begin(m->fd, ELF_C_READ_MMAP, NULL);
+    m->elf = elf_begin(m->fd, ELF_C_READ_MMAP_PRIVATE, NULL); // split.c writes into the copy
     if (!m->elf)
         return err_new(ERR_FORMAT, "%s: %s", path, elf_errmsg(-1));
     TRY(read_segments(m));
@@ -141,12 +141,30 @@ void sym_module_close(struct sym_module *m)
     closep(&m->alternate_fd);
     closep(&m->debug_fd);
     closep(&m->fd);
+    free(m->dwo_names.strings);
+    vec_deinit(&m->dwo_names.names);
     free(m->no_dwarf);
+    free(m->debug_path);
+    free(m->alternate_path);
+    free(m->comp_dir);
+    free(m->origin);
     free(m->build_id);
     free(m->debug_dir);
     free(m->path);
     pthread_mutex_destroy(&m->lock);
     free(m);
+}
+
+void sym_module_set_origin(struct sym_module *m, const char *path)
+{
+    free(m->origin);
+    m->origin = xstrdup(path);
+}
+
+void sym_module_set_comp_dir(struct sym_module *m, const char *dir)
+{
+    free(m->comp_dir);
+    m->comp_dir = xstrdup(dir);
 }
 
 const char *sym_module_path(const struct sym_module *m)

@@ -35,10 +35,11 @@ struct sym_module;
 /**
  * Opens the ELF file at `path`; its debug information is looked for, when first needed, in the file
  * itself, in DEBUG_DIR/.build-id/xx/yyyy.debug, /usr/lib/debug/.build-id/..., and by .gnu_debuglink
- * beside the file, in .debug/ there, in DEBUG_DIR and below /usr/lib/debug. What dwz moved into a
- * common file (.gnu_debugaltlink) is looked for in DEBUG_DIR's .build-id/xx/yyyy.sup, .debug and
- * .dwz/, then where the link says. Without any, names come from .symtab, .dynsym and
- * .gnu_debugdata.
+ * in DEBUG_DIR, beside the file, in .debug/ there and below /usr/lib/debug. What dwz moved into a
+ * common file (.gnu_debugaltlink) is looked for in DEBUG_DIR's .build-id/xx/yyyy.sup (of the build
+ * id of this file or of that one), .debug and .dwz/, then by build id in /usr/lib/debug and where
+ * the link says; split debug information in DEBUG_DIR/.dwo/ID.dwo, then where it was made.
+ * Without any, names come from .symtab, .dynsym and .gnu_debugdata.
  *
  * debug_dir: a trace's debug/ directory, or NULL.
  * Errors: ERR_OS, ERR_FORMAT (not ELF), ERR_UNSUPPORTED (not x86-64). A missing debug file is not
@@ -52,11 +53,29 @@ static inline void sym_module_closep(struct sym_module **m)
     sym_module_close(*m);
 }
 
+/** Where the file was when it was recorded, from which files beside it are looked for; else `path`. Before the first question. */
+void sym_module_set_origin(struct sym_module *m, const char *path);
+/** The directory which relative names of source files begin at, in place of what the compiler left (DW_AT_comp_dir). Before the first
+ * question. */
+void sym_module_set_comp_dir(struct sym_module *m, const char *dir);
+
 const char *sym_module_path(const struct sym_module *m);
 /** Build id in hex, or NULL. */
 const char *sym_module_build_id(const struct sym_module *m);
 /** NULL if there is DWARF; else the reason why not, for showing to the user. */
 const char *sym_module_no_dwarf(struct sym_module *m);
+
+/* A file outside of the module with a part of its debug information. */
+enum sym_external_kind { SYM_DEBUG_LINK, SYM_DEBUG_ALT_LINK, SYM_DWP, SYM_DWO };
+struct sym_external {
+    enum sym_external_kind kind;
+    const char *path; /* absolute; of a .dwo that is missing: where it should be */
+    uint64_t dwo_id;  /* SYM_DWO */
+    bool is_missing;  /* SYM_DWO: no file there, or one of another build */
+};
+typedef void sym_external_visitor(void *arg, const struct sym_external *e);
+/** All such files that debug information is read from: each unit's .dwo, unless a .dwp has it. None is not an error. */
+struct err *sym_external_files(struct sym_module *m, sym_external_visitor *visit, void *arg) nodiscard;
 
 /**
  * The load bias of a module of which `file_off` is mapped at `map_start`: gaddr = vaddr + bias.

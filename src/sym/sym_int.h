@@ -90,9 +90,22 @@ struct search_name {
     const char *file;                /* for files */
 };
 
+/* The names of the .dwo files in the trace, behind the strings of .debug_str. */
+struct dwo_names {
+    uint8_t *strings; /* what libdw reads in place of .debug_str; NULL: there are none */
+    VEC(struct dwo_name {
+        uint64_t id;
+        size_t off; /* in `strings` */
+    }) names; /* by id */
+};
+
 struct sym_module {
     pthread_mutex_t lock;
     char *path, *debug_dir, *build_id;
+    char *origin;   /* where the file was when it was recorded, or NULL */
+    char *comp_dir; /* in place of what the units say, or NULL */
+    char *debug_path, *alternate_path; /* of the files opened, or NULL */
+    struct dwo_names dwo_names;
     int fd, debug_fd, alternate_fd;
     Elf *elf, *debug_elf;
     uint8_t *mini_image; /* .gnu_debugdata unpacked */
@@ -156,6 +169,15 @@ char *read_build_id(Elf *elf) nodiscard; /* hex, or NULL */
 /** ERR_FORMAT with libdw's last message. */
 struct err *err_dwarf(const struct sym_module *m, const char *what) nodiscard;
 
+/** The directory of the file as it was recorded; heap string. */
+char *origin_dir(const struct sym_module *m) nodiscard;
+
+/* ---- split.c: split debug information (.dwo files) ---- */
+/** Makes room in .debug_str for the names of the .dwo files in the trace. Before dwarf_begin_elf(). */
+void prepare_dwo_names(struct sym_module *m, Elf *elf);
+/** Lets libdw find those in the trace. After dwarf_begin_elf(). */
+void redirect_dwos(struct sym_module *m);
+
 /* ---- symbols.c ---- */
 void load_symbols(struct sym_module *m);
 /** Demangled, in the pool; `name` itself copied if it is not mangled. */
@@ -184,6 +206,8 @@ void load_file_list(struct sym_module *m);
 const struct row *row_at(struct sym_module *m, vaddr addr, vaddr *end_out);
 /** The interned, normalised form of a path. */
 const char *intern_file(struct sym_module *m, const char *path);
+/** The same of a name in a unit compiled in comp_dir (or NULL): absolute if that can be told. */
+const char *intern_source(struct sym_module *m, const char *comp_dir, const char *name);
 const char *unit_file(struct sym_module *m, struct unit *u, uint64_t idx);
 
 /* ---- die.c: small reads of one entry, never failing loudly ---- */

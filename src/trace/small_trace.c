@@ -210,6 +210,25 @@ static void add_mmaps(struct file *f, struct buf *words)
     }
 }
 
+void small_trace_map(const char *dir, const struct small_map *maps, size_t count)
+{
+    struct file mmaps = {.name = "mmaps"};
+    cleanup(buf_deinit) struct buf words = {0};
+    for (size_t i = 0; i < count; i++) {
+        struct build_ref m = build_root(&words, 11, 3);
+        build_u64(m, 0, 1);
+        build_u64(m, 8, 0x100000 * (i + 1));
+        build_u64(m, 16, 0x100000 * (i + 1) + 0x1000);
+        build_data(m, 0, maps[i].name, strlen(maps[i].name));
+        build_u32(m, 40, 5); // PROT_READ, PROT_EXEC
+        build_u32(m, 44, 2); // MAP_PRIVATE
+        build_u16(m, 68, MMAP_FILE);
+        build_data(m, 1, maps[i].backing, strlen(maps[i].backing));
+        add(&mmaps, &words);
+    }
+    finish(dir, &mmaps, 1 << 16);
+}
+
 static void add_tasks(struct file *f, struct buf *words)
 {
     for (unsigned i = 0; i < SMALL_TRACE_TASKS; i++) {

@@ -17,6 +17,12 @@ enum {
 char *small_trace_create(size_t block_size) nodiscard;
 /** Writes it into a directory that exists. */
 void small_trace_fill(const char *dir, size_t block_size);
+/** Gives the trace other mappings: of code, each of a file. */
+struct small_map {
+    const char *name;    /* as the recorded program knew it */
+    const char *backing; /* in the trace, or absolute */
+};
+void small_trace_map(const char *dir, const struct small_map *maps, size_t count);
 /** Removes the directory and all in it; frees the name. */
 void small_trace_destroy(char *dir);
 static inline void small_trace_destroyp(char **dir)

@@ -1,0 +1,29 @@
+/* Everything that makes a trace self-contained, in order: what `pernosco package-build` does. */
+#ifndef PACK_PACKAGE_H
+#define PACK_PACKAGE_H
+
+#include "base/err.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* Who hears what is done. */
+struct pack_listener {
+    void *ctx;
+    void (*say)(void *ctx, const char *text);  /* progress: one line */
+    void (*warn)(void *ctx, const char *text); /* something is left out: one line */
+};
+
+struct package_options {
+    bool skip_mapped_files; /* leave out pack_trace() */
+    struct pack_listener listener;
+};
+
+/**
+ * Makes the trace in `dir` self-contained: mapped files (pack_trace()), the debug information of recorded programs and libraries that is
+ * found on this machine. What is not found is left out. Again is fine: files are replaced.
+ * Errors: those of pack_trace() and trace_open(), ERR_OS.
+ */
+struct err *package_trace(const char *dir, const struct package_options *options) nodiscard;
+
+#endif

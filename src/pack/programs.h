@@ -1,0 +1,24 @@
+/* The programs and libraries of a trace: files that were mapped with code in them. */
+#ifndef PACK_PROGRAMS_H
+#define PACK_PROGRAMS_H
+
+#include "base/err.h"
+#include "sym/sym.h"
+
+struct program_file {
+    const char *name;       /* where it was when it was recorded */
+    const char *backing;    /* as the trace names it: relative to its directory, or absolute */
+    struct sym_module *sym; /* debug information as found on this machine, not in the trace */
+};
+
+struct programs {
+    struct trace *trace;
+    VEC(struct program_file) files;
+};
+
+/** Opens those that are ELF files for x86-64. Errors: those of trace_open(). */
+struct err *programs_open(const char *dir, struct programs **out) nodiscard;
+void programs_close(struct programs *p);
+DEFINE_CLEANUP(struct programs *, programs_close)
+
+#endif
