@@ -50,6 +50,8 @@ uint64_t bytes_u64(struct bytes *b)
 
 uint64_t bytes_uleb(struct bytes *b)
 {
+    if (!b->failed && b->pos < b->len && b->data[b->pos] < 0x80) // as most numbers are
+        return b->data[b->pos++];
     uint64_t v = 0;
     for (unsigned shift = 0; shift < 64; shift += 7) {
         uint8_t byte = bytes_u8(b);

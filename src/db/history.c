@@ -166,27 +166,12 @@ static struct err *open_unfinished(struct history *h)
     return catalog_make(h->dir, h->path, h->build, count, &h->catalog);
 }
 
-static uint64_t dir_bytes(int dir)
-{
-    uint64_t bytes = 0;
-    int fd = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
-    struct dirent *entry;
-    struct stat st;
-    while (d && (entry = readdir(d))) {
-        if (entry->d_name[0] != '.' && fstatat(dirfd(d), entry->d_name, &st, 0) == 0)
-            bytes += (uint64_t)st.st_size;
-    }
-    if (d)
-        closedir(d);
-    return bytes;
-}
-
 struct err *history_open(const char *dir, const uint8_t *uuid, struct history **out)
 {
     cleanup(history_closep) struct history *h = xnew(struct history);
     h->dir = -1;
     h->path = xstrdup(dir);
+    h->page_cache = page_cache_create();
     TRY(open_dir(dir, &h->dir));
     TRY(open_plan(h->dir, h->path, 0, &h->plan));
     if (memcmp(h->plan.trace, uuid, sizeof(h->plan.trace)) != 0)
@@ -197,7 +182,6 @@ struct err *history_open(const char *dir, const uint8_t *uuid, struct history **
         TRY(open_meta(h));
     else
         TRY(open_unfinished(h));
-    h->bytes = dir_bytes(h->dir);
     *out = steal(h);
     return NULL;
 }
@@ -222,6 +206,7 @@ void history_close(struct history *h)
         return;
     for (int i = 0; i < CACHE_SLOTS; i++)
         segment_deinit(&h->cache[i].s);
+    page_cache_destroy(h->page_cache);
     catalog_deinit(&h->catalog);
     chunk_file_close(h->meta);
     if (h->dir >= 0)
@@ -275,7 +260,18 @@ size_t history_segment_at(const struct history *h, struct moment m)
 
 uint64_t history_bytes(const struct history *h)
 {
-    return h->bytes;
+    uint64_t bytes = 0;
+    int fd = openat(h->dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
+    struct dirent *entry;
+    struct stat st;
+    while (d && (entry = readdir(d))) {
+        if (entry->d_name[0] != '.' && fstatat(dirfd(d), entry->d_name, &st, 0) == 0)
+            bytes += (uint64_t)st.st_size;
+    }
+    if (d)
+        closedir(d);
+    return bytes;
 }
 
 const struct history_block *history_blocks(const struct history *h, size_t *count_out)
@@ -452,7 +448,7 @@ struct err *history_content_bytes(struct history *h, uint64_t out[CONTENT_COUNT]
         {CHUNK_STACKS_AT, CONTENT_STACKS},
     };
     memset(out, 0, CONTENT_COUNT * sizeof(out[0]));
-    uint64_t rest = h->bytes;
+    uint64_t rest = history_bytes(h);
     for (size_t i = 0; i <= h->catalog.segments.count; i++) {
         cleanup(chunk_file_closep) struct chunk_file *segment = NULL;
         if (i < h->catalog.segments.count)

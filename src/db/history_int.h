@@ -3,6 +3,7 @@
 #define DB_HISTORY_INT_H
 
 #include "db/catalog.h"
+#include "db/page_cache.h"
 
 enum { CACHE_SLOTS = 64 };
 enum { CACHED_CALLS = PART_STACKS + 1 }; /* all calls at the segment's start */
@@ -17,13 +18,14 @@ struct cached {
 struct history {
     char *path;
     int dir;
-    uint64_t build, bytes;
+    uint64_t build;
     bool complete;
     struct history_plan plan;
     struct catalog catalog;
     struct chunk_file *meta; /* NULL: in the making */
     struct cached cache[CACHE_SLOTS];
     uint64_t clock;
+    struct page_cache *page_cache;
 };
 
 #endif

@@ -13,8 +13,8 @@
  * A space made by fork goes on with its parent's versions from before the segment of the fork: what the parent changed in that segment
  * before the fork is stored for the copy, too.
  *
- * Then pages are made in slices. The chunks that hold the slice's versions are decoded once each, by several threads; what is in them is
- * applied in the order of segments. */
+ * Then pages are made in slices. The chunks that hold the slice's versions are decoded by several threads, but for those that are still
+ * in the cache; what is in them is applied in the order of segments. */
 #include "db/history_int.h"
 #include "db/page_coder.h"
 
@@ -45,15 +45,19 @@ struct piece {
 };
 typedef VEC(struct piece) piece_list;
 
+typedef VEC(struct addr_range) range_list;
+
 struct resolved {
     piece_list pieces; /* sorted, disjoint */
     VEC(struct link) links;
+    range_list closed; /* what pieces that are not open cover; sorted, no two touch */
 };
 
 static void resolved_deinit(struct resolved *r)
 {
     vec_deinit(&r->pieces);
     vec_deinit(&r->links);
+    vec_deinit(&r->closed);
 }
 
 /* A range that a segment says something about. */
@@ -76,10 +80,42 @@ static struct piece apply_saying(struct resolved *r, const struct saying *s, uin
     return p;
 }
 
+static void find_closed(struct resolved *r)
+{
+    r->closed.count = 0;
+    vec_each (p, &r->pieces) {
+        struct addr_range *last = r->closed.count ? &r->closed.items[r->closed.count - 1] : NULL;
+        if (p->open)
+            continue;
+        if (last && last->end == p->start)
+            last->end = p->end;
+        else
+            vec_push(&r->closed, (struct addr_range){p->start, p->end});
+    }
+}
+
+/* What an older segment says of [start, end) matters only if some of it is not closed: of arrays that are written again and again most
+ * of it does not. */
+static bool matters(const struct resolved *r, uint64_t start, uint64_t end)
+{
+    size_t low = 0, high = r->closed.count;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (r->closed.items[middle].end > start)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return low == r->closed.count || r->closed.items[low].start > start || r->closed.items[low].end < end;
+}
+
 /* Lays sorted sayings of an older segment under the pieces: they matter where there is no piece or an open one. */
 static void add_sayings(struct resolved *r, const saying_list *sayings, uint32_t segment)
 {
     piece_list out = {0};
+    if (!sayings->count)
+        return;
+    vec_reserve(&out, r->pieces.count + 2 * sayings->count);
     size_t i = 0;
     struct piece rest = r->pieces.count ? r->pieces.items[0] : (struct piece){UINT64_MAX, UINT64_MAX, NO_LINK, false};
 #define NEXT_PIECE() (rest = ++i < r->pieces.count ? r->pieces.items[i] : (struct piece){UINT64_MAX, UINT64_MAX, NO_LINK, false})
@@ -125,6 +161,7 @@ static void add_sayings(struct resolved *r, const saying_list *sayings, uint32_t
     r->pieces.items = out.items;
     r->pieces.count = out.count;
     r->pieces.cap = out.cap;
+    find_closed(r);
 }
 
 /* The first of a segment's runs that belongs to the space or object, or to a later one. */
@@ -162,20 +199,21 @@ static void go_back_over(struct resolved *r, const struct catalog *c, size_t seg
         const struct db_page_run *run = &c->page_runs.items[i];
         if (run->space != space || run->object != object)
             break;
-        vec_push(&sayings, (struct saying){run->page, run->page + (uint64_t)run->count * PAGE_SIZE, run});
+        uint64_t end = run->page + (uint64_t)run->count * PAGE_SIZE;
+        if (matters(r, run->page, end))
+            vec_push(&sayings, (struct saying){run->page, end, run});
     }
-    if (sayings.count)
-        add_sayings(r, &sayings, (uint32_t)segment);
+    add_sayings(r, &sayings, (uint32_t)segment);
     // Pages of the segment hold what they do at its end, after any mapping in it.
     sayings.count = 0;
     for (size_t i = first_remap(c, segment, space); !object && i < c->places.items[segment + 1].remaps; i++) {
         const struct db_remap *m = &c->remaps.items[i];
         if (m->space != space)
             break;
-        vec_push(&sayings, (struct saying){m->start, m->end, NULL});
+        if (matters(r, m->start, m->end))
+            vec_push(&sayings, (struct saying){m->start, m->end, NULL});
     }
-    if (sayings.count)
-        add_sayings(r, &sayings, (uint32_t)segment);
+    add_sayings(r, &sayings, (uint32_t)segment);
     vec_deinit(&sayings);
 }
 
@@ -238,31 +276,51 @@ struct slice {
     struct err *failed;
 };
 
-static struct err *bad_page(const struct chunk_file *f, const struct wanted *w)
+static struct err *bad_page(const struct history *h, const struct wanted *w)
 {
+    cleanup(chunk_file_closep) struct chunk_file *f = NULL;
+    TRY(history_open_segment(h, w->segment, &f));
     return chunk_file_bad(f, CHUNK_PAGE_DATA, w->chunk, 0);
 }
 
-static struct err *load_chunk(const struct history *h, const struct wanted *w, struct chunk_file **file, size_t *open_segment,
-                              struct buf *data, struct page_chunk *chunk)
+/* A segment's file, opened by a thread that reads chunks. */
+struct open_segment {
+    struct chunk_file *file;
+    size_t number;
+    struct buf data;
+};
+
+static struct err *load_chunk(const struct history *h, const struct wanted *w, struct open_segment *open, struct page_chunk *chunk)
 {
-    if (!*file || *open_segment != w->segment) {
-        chunk_file_close(*file);
-        *file = NULL;
-        TRY(history_open_segment(h, w->segment, file));
-        *open_segment = w->segment;
+    if (!open->file || open->number != w->segment) {
+        chunk_file_close(open->file);
+        open->file = NULL;
+        TRY(history_open_segment(h, w->segment, &open->file));
+        open->number = w->segment;
     }
-    data->len = 0;
-    TRY(chunk_file_read(*file, CHUNK_PAGE_DATA, w->chunk, data));
-    return page_chunk_decode(data->data, data->len, chunk) ? NULL : bad_page(*file, w);
+    open->data.len = 0;
+    TRY(chunk_file_read(open->file, CHUNK_PAGE_DATA, w->chunk, &open->data));
+    return page_chunk_decode(open->data.data, open->data.len, chunk) ? NULL : bad_page(h, w);
 }
 
-static struct err *apply_chunk(struct slice *s, size_t job, const struct chunk_file *f, const struct page_chunk *chunk)
+/* *out is to be returned to the cache, also after an error. */
+static struct err *get_chunk(const struct history *h, const struct wanted *w, struct open_segment *open, struct cached_chunk **out)
+{
+    *out = page_cache_find(h->page_cache, w->segment, w->chunk);
+    if (*out)
+        return NULL;
+    *out = page_cache_room(h->page_cache);
+    TRY(load_chunk(h, w, open, &(*out)->chunk));
+    page_cache_keep(h->page_cache, *out, w->segment, w->chunk);
+    return NULL;
+}
+
+static struct err *apply_chunk(struct slice *s, size_t job, const struct page_chunk *chunk)
 {
     for (size_t i = s->jobs.items[job]; i < s->jobs.items[job + 1]; i++) {
         const struct wanted *w = &s->wanted.items[i];
         if (w->idx >= chunk->count || w->words != chunk->is_words[w->idx])
-            return bad_page(f, w);
+            return bad_page(s->history, w);
         page_chunk_apply(chunk, w->idx, s->pages + (size_t)w->slot * PAGE_SIZE);
     }
     return NULL;
@@ -279,17 +337,15 @@ static size_t take_job(struct slice *s)
 static void *work(void *ctx)
 {
     struct slice *s = ctx;
-    cleanup(chunk_file_closep) struct chunk_file *file = NULL;
-    cleanup(buf_deinit) struct buf data = {0};
-    struct page_chunk *chunk = xnew(struct page_chunk);
-    size_t open_segment = 0;
+    struct open_segment open = {0};
     for (size_t job; (job = take_job(s)) < s->jobs.count - 1;) {
-        struct err *e = load_chunk(s->history, &s->wanted.items[s->jobs.items[job]], &file, &open_segment, &data, chunk);
+        struct cached_chunk *chunk;
+        struct err *e = get_chunk(s->history, &s->wanted.items[s->jobs.items[job]], &open, &chunk);
         pthread_mutex_lock(&s->lock);
         while (s->turn != job)
             pthread_cond_wait(&s->turn_changed, &s->lock);
         if (!e && !s->failed)
-            e = apply_chunk(s, job, file, chunk);
+            e = apply_chunk(s, job, &chunk->chunk);
         if (e && !s->failed)
             s->failed = e;
         else
@@ -297,9 +353,10 @@ static void *work(void *ctx)
         s->turn++;
         pthread_cond_broadcast(&s->turn_changed);
         pthread_mutex_unlock(&s->lock);
+        page_cache_return(s->history->page_cache, chunk);
     }
-    page_chunk_deinit(chunk);
-    free(chunk);
+    chunk_file_close(open.file);
+    buf_deinit(&open.data);
     return NULL;
 }
 
@@ -492,8 +549,6 @@ struct err *page_map_read(const struct page_map *m, uint64_t start, uint64_t end
 }
 
 /* --- what differs --- */
-
-typedef VEC(struct addr_range) range_list;
 
 static int by_start(const void *a, const void *b)
 {

@@ -2,8 +2,17 @@
 
 #include <stdlib.h>
 
+/* Calls of memcpy() with a size that is no constant would take most of the time of reading a table. */
 static uint64_t load(const uint8_t *p, size_t size)
 {
+    switch (size) {
+    case 1:
+        return *p;
+    case 4:
+        return load_u32(p);
+    case 8:
+        return load_u64(p);
+    }
     uint64_t v = 0;
     memcpy(&v, p, size);
     return v;
@@ -11,6 +20,17 @@ static uint64_t load(const uint8_t *p, size_t size)
 
 static void store(uint8_t *p, size_t size, uint64_t v)
 {
+    switch (size) {
+    case 1:
+        *p = (uint8_t)v;
+        return;
+    case 4:
+        memcpy(p, &v, 4);
+        return;
+    case 8:
+        memcpy(p, &v, 8);
+        return;
+    }
     memcpy(p, &v, size);
 }
 
