@@ -1,6 +1,12 @@
-/* A small ELF loader (System V gABI 4.1, chapters 4 and 5; psABI x86-64, 4.4). The worker has no dynamic linker and must be
- * at an address which the recording leaves free, so the coordinator does the linking. Both objects are our own or the
- * distribution's, hence trusted; still nothing is read outside of them. */
+/* A small ELF linker (System V gABI 4.1, chapters 4 and 5; psABI x86-64, 4.4). The worker has no dynamic linker and must be
+ * at an address which the recording leaves free, so the coordinator links its program: an executable of type ET_EXEC in a memfd, in
+ * which the place in the file is that in the image.
+ *
+ *   0          its own header
+ *   PAGE_SIZE  worker.so
+ *   behind     libZydis.so
+ *
+ * Both objects are our own or the distribution's, hence trusted; still nothing is read outside of them. */
 #include "worker/loader.h"
 
 #include "worker_blob.h"
@@ -31,7 +37,6 @@ struct object {
     const char *name;
     const uint8_t *file;
     size_t file_len;
-    int fd; /* -1: it is in no file of its own */
     uint64_t off, len; /* place in the image */
     const Elf64_Phdr *phdrs;
     size_t phdr_count;
@@ -111,8 +116,10 @@ static uint64_t find_symbol(const struct object *objects, size_t count, const ch
 /* The two objects, opened once. */
 static struct object objects[2];
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* guards objects and images */
-static VEC(struct loader_image *) images;
-static VEC(uint64_t) image_bases;
+static VEC(struct image {
+    uint64_t base;
+    int fd;
+}) images;
 
 /* What is stored of a writable segment, while it is relocated. */
 struct stored {
@@ -182,25 +189,36 @@ static struct err *open_objects_locked(void)
     if (file == MAP_FAILED)
         return err_os("cannot map %s", where.dli_fname);
     struct object opened[2] = {
-        {.name = "worker.so", .file = worker_so_start, .file_len = (size_t)(worker_so_end - worker_so_start), .fd = -1},
-        {.name = "libZydis.so", .file = file, .file_len = (size_t)st.st_size, .fd = fd},
+        {.name = "worker.so", .file = worker_so_start, .file_len = (size_t)(worker_so_end - worker_so_start)},
+        {.name = "libZydis.so", .file = file, .file_len = (size_t)st.st_size},
     };
     for (int i = 0; i < 2; i++)
         TRY(open_object(&opened[i]));
-    opened[1].off = opened[0].len;
+    opened[0].off = PAGE_SIZE;
+    opened[1].off = opened[0].off + opened[0].len;
     memcpy(objects, opened, sizeof(objects));
-    steal_fd(&fd);
     return NULL;
 }
 
+static uint64_t image_len(void)
+{
+    return objects[1].off + objects[1].len;
+}
+
 /* The image while it is made. */
+enum { MAX_SEGMENTS = 24 };
 struct making {
-    struct loader_image *image;
+    int fd;
     struct stored stored[MAX_STORED];
     size_t stored_count;
+    struct {
+        Elf64_Ehdr header;
+        Elf64_Phdr segments[MAX_SEGMENTS];
+    } head;
 };
+_Static_assert(sizeof(((struct making *)NULL)->head) <= PAGE_SIZE, "the header has a page");
 
-static struct err *store(int fd, const uint8_t *bytes, uint64_t len, uint64_t off)
+static struct err *store(int fd, const void *bytes, uint64_t len, uint64_t off)
 {
     ssize_t n = pwrite(fd, bytes, len, (off_t)off);
     if (n == (ssize_t)len)
@@ -210,45 +228,42 @@ static struct err *store(int fd, const uint8_t *bytes, uint64_t len, uint64_t of
     return err_os("cannot store the worker's image");
 }
 
-/* Segments that nothing relocates are mapped from the object's file, or stored as they are. */
-static struct err *add_segment(struct making *m, const struct object *o, const Elf64_Phdr *p)
+static struct err *add_segment(struct making *m, uint64_t base, const struct object *o, const Elf64_Phdr *p)
 {
     const uint64_t mask = PAGE_SIZE - 1;
     uint64_t in_page = p->p_vaddr & mask, start = o->off + (p->p_vaddr - in_page);
     const uint8_t *bytes = in_file(o, p->p_offset, p->p_filesz);
-    if (!bytes || p->p_filesz > p->p_memsz || (p->p_offset & mask) != in_page || m->image->segment_count == LOADER_MAX_SEGMENTS)
+    if (!bytes || p->p_filesz > p->p_memsz || m->head.header.e_phnum == MAX_SEGMENTS)
         return err_new(ERR_FORMAT, "%s: segment out of bounds", o->name);
-    struct loader_segment s = {.off = start, .len = (in_page + p->p_memsz + mask) & ~mask, .stored = (in_page + p->p_filesz + mask) & ~mask,
-                               .prot = (p->p_flags & PF_R ? PROT_READ : 0) | (p->p_flags & PF_W ? PROT_WRITE : 0) |
-                                       (p->p_flags & PF_X ? PROT_EXEC : 0),
-                               .fd = m->image->fd, .fd_off = start};
-    bool writable = p->p_flags & PF_W;
-    if (!writable && o->fd >= 0) {
-        s.fd = o->fd;
-        s.fd_off = p->p_offset - in_page;
-    } else if (!writable) {
-        TRY(store(s.fd, bytes, p->p_filesz, start + in_page));
+    Elf64_Phdr s = {.p_type = PT_LOAD, .p_flags = p->p_flags, .p_offset = start, .p_vaddr = base + start, .p_align = PAGE_SIZE,
+                    .p_filesz = (in_page + p->p_filesz + mask) & ~mask, .p_memsz = (in_page + p->p_memsz + mask) & ~mask};
+    if (!(p->p_flags & PF_W)) {
+        TRY(store(m->fd, bytes, p->p_filesz, start + in_page));
     } else {
         if (m->stored_count == MAX_STORED)
             return err_new(ERR_FORMAT, "%s: too many segments", o->name);
-        uint8_t *copy = xcalloc(1, s.stored);
+        uint8_t *copy = xcalloc(1, s.p_filesz);
         memcpy(copy + in_page, bytes, p->p_filesz);
-        m->stored[m->stored_count++] = (struct stored){start, s.stored, copy};
+        m->stored[m->stored_count++] = (struct stored){start, s.p_filesz, copy};
     }
-    m->image->segments[m->image->segment_count++] = s;
+    m->head.segments[m->head.header.e_phnum++] = s;
     return NULL;
 }
 
 static struct err *fill_image(struct making *m, uint64_t base)
 {
-    struct loader_image *image = m->image;
-    image->len = objects[0].len + objects[1].len;
-    if (ftruncate(image->fd, (off_t)image->len) != 0)
+    uint64_t entry = find_symbol(objects, 1, "worker_entry");
+    if (!entry)
+        return err_new(ERR_FORMAT, "worker.so: no entry");
+    m->head.header = (Elf64_Ehdr){.e_ident = {ELFMAG0, ELFMAG1, ELFMAG2, ELFMAG3, ELFCLASS64, ELFDATA2LSB, EV_CURRENT}, .e_type = ET_EXEC,
+                                  .e_machine = EM_X86_64, .e_version = EV_CURRENT, .e_entry = base + entry, .e_phoff = sizeof(Elf64_Ehdr),
+                                  .e_ehsize = sizeof(Elf64_Ehdr), .e_phentsize = sizeof(Elf64_Phdr)};
+    if (ftruncate(m->fd, (off_t)image_len()) != 0)
         return err_os("cannot store the worker's image");
     for (int k = 0; k < 2; k++) {
         for (size_t i = 0; i < objects[k].phdr_count; i++) {
             if (objects[k].phdrs[i].p_type == PT_LOAD)
-                TRY(add_segment(m, &objects[k], &objects[k].phdrs[i]));
+                TRY(add_segment(m, base, &objects[k], &objects[k].phdrs[i]));
         }
     }
     for (int k = 0; k < 2; k++) {
@@ -257,23 +272,29 @@ static struct err *fill_image(struct making *m, uint64_t base)
         TRY(relocate(o, dynamic_value(o, DT_JMPREL), dynamic_value(o, DT_PLTRELSZ), base, m->stored, m->stored_count));
     }
     for (size_t i = 0; i < m->stored_count; i++)
-        TRY(store(image->fd, m->stored[i].bytes, m->stored[i].len, m->stored[i].off));
-    image->entry = find_symbol(objects, 1, "worker_start");
-    return image->entry ? NULL : err_new(ERR_FORMAT, "worker.so: no entry");
+        TRY(store(m->fd, m->stored[i].bytes, m->stored[i].len, m->stored[i].off));
+    return store(m->fd, &m->head, sizeof(m->head), 0);
 }
 
-static struct err *make_image(uint64_t base, struct loader_image *image)
+/* MFD_EXEC (memfd_create(2)) is needed where vm.memfd_noexec is 1; kernels before 6.3 do not know it. */
+static int make_executable_memfd(void)
 {
-    image->fd = memfd_create("pernosco-worker", MFD_CLOEXEC);
-    if (image->fd < 0)
+    int fd = memfd_create("pernosco-worker", MFD_CLOEXEC | 0x10);
+    return fd < 0 && errno == EINVAL ? memfd_create("pernosco-worker", MFD_CLOEXEC) : fd;
+}
+
+static struct err *make_image(uint64_t base, int *fd_out)
+{
+    cleanup(closep) int fd = make_executable_memfd();
+    if (fd < 0)
         return err_os("cannot make the worker's image");
-    struct making m = {.image = image};
+    struct making m = {.fd = fd};
     struct err *e = fill_image(&m, base);
     for (size_t i = 0; i < m.stored_count; i++)
         free(m.stored[i].bytes);
-    if (e)
-        close(image->fd);
-    return e;
+    TRY(e);
+    *fd_out = steal_fd(&fd);
+    return NULL;
 }
 
 struct err *loader_image_len(uint64_t *out)
@@ -281,31 +302,24 @@ struct err *loader_image_len(uint64_t *out)
     pthread_mutex_lock(&lock);
     struct err *e = open_objects_locked();
     if (!e)
-        *out = objects[0].len + objects[1].len;
+        *out = image_len();
     pthread_mutex_unlock(&lock);
     return e;
 }
 
-struct err *loader_image_for(uint64_t base, const struct loader_image **out)
+struct err *loader_image_for(uint64_t base, int *fd_out)
 {
+    int fd = -1;
     pthread_mutex_lock(&lock);
     struct err *e = open_objects_locked();
-    *out = NULL;
-    for (size_t i = 0; !e && i < images.count; i++) {
-        if (image_bases.items[i] == base)
-            *out = images.items[i];
+    vec_each (i, &images)
+        fd = i->base == base ? i->fd : fd;
+    if (!e && fd < 0) {
+        e = make_image(base, &fd);
+        if (!e)
+            vec_push(&images, (struct image){base, fd});
     }
-    if (!e && !*out) {
-        struct loader_image *image = xnew(struct loader_image);
-        e = make_image(base, image);
-        if (e) {
-            free(image);
-        } else {
-            vec_push(&images, image);
-            vec_push(&image_bases, base);
-            *out = image;
-        }
-    }
+    *fd_out = fd;
     pthread_mutex_unlock(&lock);
     return e;
 }

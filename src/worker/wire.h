@@ -130,13 +130,15 @@ struct wire_control {
     uint64_t fetch_start, fetch_end;
     uint64_t fetch_present[8];   /* bit per page: it has contents; the others are zeros */
 };
+/* Exit statuses of a worker that could not begin. */
+enum { WIRE_NO_EXEC = 95, WIRE_NO_MEMORY = 96 };
 #define WIRE_DEAD  0xffffffffu
 #define WIRE_WANTS 0xfffffffeu
 
 /* Behind the bulk data come the control page, the room for peeks, the queue, and contents that the worker wants. */
 enum { WINDOW_LEN = 4 << 20, CONTROL_LEN = PAGE_SIZE, PEEK_LEN = 2 * PAGE_SIZE, QUEUE_LEN = 128 << 10, WIRE_FETCH_LEN = 2 << 20,
        PEEK_AT = WINDOW_LEN + CONTROL_LEN, QUEUE_AT = PEEK_AT + PEEK_LEN, FETCH_AT = QUEUE_AT + QUEUE_LEN,
-       SHARED_LEN = FETCH_AT + WIRE_FETCH_LEN };
+       SHARED_LEN = FETCH_AT + WIRE_FETCH_LEN, BOOT_AT = SHARED_LEN };
 _Static_assert(WIRE_FETCH_LEN == 8 * 64 * PAGE_SIZE, "fetch_present has a bit for each page");
 _Static_assert(sizeof(struct wire_control) <= CONTROL_LEN, "the control page is too small");
 
@@ -169,10 +171,11 @@ static inline bool wire_spin(const uint32_t *word, uint32_t old, struct wire_pat
     return false;
 }
 
-/* What a new worker finds at its start; layout.used is the first thing in the heap. */
+/* What a new worker finds at its start: in the window's file, of which its first argument names the descriptor, behind the window at BOOT_AT.
+ * The ranges that the recording uses are a page further on; it moves them to the heap, where they are the first thing. */
 struct wire_boot {
     struct engine_layout layout;
-    struct addr_range keep;       /* image, stack, heap, window: all that stays mapped */
+    struct addr_range keep;       /* image, window, heap: all that stays mapped */
     uint64_t window, heap, heap_len;
     int32_t socket;
     int32_t lifeline; /* read end of a pipe that is never written: when nobody holds the other end, SIGKILL comes */

@@ -15,13 +15,12 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/mman.h>
-#include <sys/rseq.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-enum { STACK_LEN = 1 << 20, MEBI = 1 << 20, MAX_USED = 1 << 18,
+enum { MEBI = 1 << 20, MAX_USED = 1 << 18,
        COPY_LEN = 128 << 10 /* copied at a time: the first use of each page of the window costs a fault on either side */ };
 #define HEAP_LEN      (64ull << 30)
 #define TOP_OF_MEMORY 0x7ffffffff000ull
@@ -95,21 +94,6 @@ static uint64_t find_hole(const struct addr_range *taken, size_t count, uint64_t
     return at + len <= limit ? at : 0;
 }
 
-static void add_own_mappings(struct buf *ranges)
-{
-    FILE *f = fopen("/proc/self/maps", "re");
-    char line[512];
-    while (f && fgets(line, sizeof(line), f)) {
-        unsigned long long start, end;
-        if (sscanf(line, "%llx-%llx", &start, &end) != 2)
-            continue;
-        struct addr_range r = {start, end};
-        buf_add(ranges, &r, sizeof(r));
-    }
-    if (f)
-        fclose(f);
-}
-
 /* Code caches go into the gaps between what is mapped, at their ends, where the code is near. */
 static void choose_caches(struct engine_layout *l, const struct addr_range *used, size_t count, const struct addr_range *taken,
                           size_t taken_count)
@@ -161,34 +145,17 @@ static uint64_t find_shadow_base(const struct addr_range *used, size_t count, co
     return 0;
 }
 
-/* True if this process itself has nothing there. */
-static bool is_free_here(uint64_t start, uint64_t len)
-{
-    void *want = (void *)(uintptr_t)start;
-    void *at = mmap(want, len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
-    if (at != MAP_FAILED)
-        munmap(at, len);
-    return at == want;
-}
-
-/* One place for all that is there from the start; the coordinator's own mappings still exist at that time. */
+/* One place for all that is there from the start. The kernel's own mappings of a new program, its stack above all, are within some GiB of
+ * the top, hence above the image, and of no use when the rest is mapped. */
 static uint64_t find_base(const struct addr_range *used, size_t count, uint64_t len)
 {
     uint64_t base = find_hole(used, count, 0x100000000000, TOP_OF_MEMORY, len);
-    if (base && is_free_here(base, len))
-        return base;
-    cleanup(buf_deinit) struct buf all = {0};
-    buf_add(&all, used, count * sizeof(used[0]));
-    add_own_mappings(&all);
-    const struct addr_range *taken = (const struct addr_range *)(const void *)all.data;
-    size_t taken_count = all.len / sizeof(taken[0]);
-    base = find_hole(taken, taken_count, 0x100000000000, TOP_OF_MEMORY, len);
-    return base ? base : find_hole(taken, taken_count, 0x100000000, TOP_OF_MEMORY, len);
+    return base ? base : find_hole(used, count, 0x100000000, TOP_OF_MEMORY, len);
 }
 
 static struct err *choose_layout(const struct addr_range *used, size_t count, uint64_t image_len, struct wire_boot *boot)
 {
-    uint64_t len = image_len + STACK_LEN + SHARED_LEN + HEAP_LEN + 16 * MEBI;
+    uint64_t len = image_len + SHARED_LEN + HEAP_LEN + 16 * MEBI;
     len = (len + MEBI - 1) & ~(uint64_t)(MEBI - 1);
     uint64_t base = find_base(used, count, len);
     boot->layout.low_area = find_hole(used, count, 0x10000000, 0x7fff0000, ENGINE_LOW_AREA_LEN);
@@ -252,44 +219,44 @@ static void let_go(int lifeline, int pid, int socket)
     }
 }
 
-enum { NO_MEMORY = 96 }; /* exit status */
+/* What the child needs to become a worker. It shares this process's memory until then, and a stack of its own on the parent's. */
+struct birth {
+    int image, fds[4]; /* fds: kept open */
+    char window[16];   /* number of the window's descriptor */
+};
 
-/* The child, still a copy of the coordinator: lays out the worker's memory and goes there. Nothing here may fail quietly. */
-static void become_worker(const struct wire_boot *boot, const struct loader_image *image, int window_fd, const struct addr_range *used)
+/* The child. execve(2) leaves it nothing but the program, the descriptors that are kept, and the mask of signals. */
+__attribute__((no_sanitize("address"))) static int become_worker(void *ctx)
 {
-    uint64_t base = boot->keep.start;
-    // libc has registered restartable sequences in memory that is about to go (rseq(2)).
-    if (__rseq_size && syscall(SYS_rseq, (char *)__builtin_thread_pointer() + __rseq_offset, 32, 1, RSEQ_SIG) != 0 &&
-        syscall(SYS_rseq, (char *)__builtin_thread_pointer() + __rseq_offset, __rseq_size, 1, RSEQ_SIG) != 0)
-        _exit(95);
-    for (size_t i = 0; i < image->segment_count; i++) {
-        const struct loader_segment *s = &image->segments[i];
-        void *at = (void *)(uintptr_t)(base + s->off);
-        if ((s->stored < s->len &&
-             mmap(at, s->len, s->prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED) ||
-            (s->stored && mmap(at, s->stored, s->prot, MAP_PRIVATE | MAP_FIXED, s->fd, (off_t)s->fd_off) == MAP_FAILED))
-            _exit(NO_MEMORY);
-    }
-    uint64_t stack = (base + image->len + MEBI - 1) & ~(uint64_t)(MEBI - 1);
-    if (mmap((void *)(uintptr_t)stack, STACK_LEN, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) ==
-            MAP_FAILED ||
-        mmap((void *)(uintptr_t)boot->window, SHARED_LEN, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, window_fd, 0) ==
-            MAP_FAILED ||
-        mmap((void *)(uintptr_t)boot->heap, boot->heap_len, PROT_READ | PROT_WRITE,
-             MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) == MAP_FAILED)
-        _exit(NO_MEMORY);
-    struct wire_boot *copy = (struct wire_boot *)(uintptr_t)stack;
-    memcpy(copy, boot, sizeof(*boot));
-    copy->layout.used = (struct addr_range *)(uintptr_t)boot->heap;
-    if (boot->layout.used_count)
-        memcpy((void *)(uintptr_t)boot->heap, used, boot->layout.used_count * sizeof(*used));
-    __asm__ volatile("mov %0, %%rsp\n"
-                     "xor %%ebp, %%ebp\n"
-                     "call *%1\n"
-                     "ud2\n" ::"a"(stack + STACK_LEN),
-                     "c"(base + image->entry), "D"(copy)
-                     : "memory");
-    __builtin_unreachable();
+    struct birth *b = ctx;
+    char *arguments[] = {(char[]){"pernosco-worker"}, b->window, NULL}, *environment[] = {NULL};
+    for (size_t i = 0; i < 4; i++)
+        syscall(SYS_fcntl, b->fds[i], F_SETFD, 0);
+    syscall(SYS_execveat, b->image, "", arguments, environment, AT_EMPTY_PATH);
+    return WIRE_NO_EXEC;
+}
+
+/* A child without a signal at its end. Signals wait until it is on its own: their handlers would run in this process's memory. The worker
+ * lets them in. */
+static int start_worker(struct birth *b)
+{
+    enum { STACK_LEN = 64 << 10 };
+    uint8_t stack[STACK_LEN] __attribute__((aligned(16)));
+    sigset_t all, old;
+    sigfillset(&all);
+    sigprocmask(SIG_SETMASK, &all, &old);
+    int pid = clone(become_worker, stack + STACK_LEN, CLONE_VM | CLONE_VFORK, b);
+    sigprocmask(SIG_SETMASK, &old, NULL);
+    return pid;
+}
+
+static struct err *store_boot(int window_fd, const struct wire_boot *boot, const struct addr_range *used)
+{
+    size_t len = boot->layout.used_count * sizeof(*used);
+    if (pwrite(window_fd, boot, sizeof(*boot), BOOT_AT) != sizeof(*boot) ||
+        pwrite(window_fd, used, len, BOOT_AT + PAGE_SIZE) != (ssize_t)len)
+        return err_os("cannot tell a worker how to begin");
+    return NULL;
 }
 
 struct err *worker_create(const struct addr_range *used, size_t used_count, struct worker **out)
@@ -300,12 +267,11 @@ struct err *worker_create(const struct addr_range *used, size_t used_count, stru
     TRY(loader_image_len(&image_len));
     struct wire_boot boot = {0};
     TRY(choose_layout(used, used_count, image_len, &boot));
-    uint64_t at = (boot.keep.start + image_len + MEBI - 1) & ~(uint64_t)(MEBI - 1);
-    boot.window = at + STACK_LEN;
+    boot.window = (boot.keep.start + image_len + MEBI - 1) & ~(uint64_t)(MEBI - 1);
     boot.heap = boot.window + SHARED_LEN;
     boot.heap_len = HEAP_LEN;
-    const struct loader_image *image;
-    TRY(loader_image_for(boot.keep.start, &image));
+    struct birth birth;
+    TRY(loader_image_for(boot.keep.start, &birth.image));
     int ends[2], window_fd, shadow_fd;
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
         return err_os("cannot make a worker's socket");
@@ -325,20 +291,15 @@ struct err *worker_create(const struct addr_range *used, size_t used_count, stru
     boot.socket = theirs;
     boot.lifeline = life_theirs;
     boot.layout.shadow_fd = shadow_fd;
-    sigset_t all, old;
-    sigfillset(&all);
-    sigprocmask(SIG_SETMASK, &all, &old);
-    int pid = (int)syscall(SYS_clone, 0, 0, 0, 0, 0); // a fork without a signal at its end
-    if (pid == 0) {
-        sigset_t none;
-        sigemptyset(&none);
-        sigprocmask(SIG_SETMASK, &none, NULL);
-        become_worker(&boot, image, window_fd, used);
-    }
-    sigprocmask(SIG_SETMASK, &old, NULL);
-    if (pid < 0) {
+    memcpy(birth.fds, (int[]){theirs, life_theirs, shadow_fd, window_fd}, sizeof(birth.fds));
+    snprintf(birth.window, sizeof(birth.window), "%d", window_fd);
+    e = store_boot(window_fd, &boot, used);
+    int pid = e ? -1 : start_worker(&birth);
+    if (!e && pid < 0)
+        e = err_os("cannot start a worker");
+    if (e) {
         munmap(window, SHARED_LEN);
-        return err_os("cannot start a worker");
+        return e;
     }
     let_go(life_theirs, pid, ours);
     struct worker *w = xnew(struct worker);
@@ -422,7 +383,9 @@ static struct err *died(struct worker *w)
     status = w->status;
     if (WIFSIGNALED(status))
         return err_new(ERR_OS, "worker died: killed by signal %d", WTERMSIG(status));
-    if (WEXITSTATUS(status) == NO_MEMORY)
+    if (WEXITSTATUS(status) == WIRE_NO_EXEC)
+        return err_new(ERR_OS, "worker died: its program cannot be executed (vm.memfd_noexec, or a filter of system calls?)");
+    if (WEXITSTATUS(status) == WIRE_NO_MEMORY)
         return err_new(ERR_OS, "worker died: its memory cannot be mapped (%llu GiB of address space are reserved, few of them used)",
                        (unsigned long long)(HEAP_LEN >> 30));
     told = WEXITSTATUS(status) == 99;

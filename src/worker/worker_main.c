@@ -994,10 +994,48 @@ static void close_all_but(int32_t a, int32_t b, int32_t c)
     }
 }
 
-void worker_start(const struct wire_boot *given) __attribute__((noreturn, visibility("default")));
-void worker_start(const struct wire_boot *given)
+/* The kernel begins here, with the arguments on a stack that is not to stay (psABI 3.4.1). */
+static uint8_t own_stack[1 << 20] __attribute__((aligned(16), used));
+__asm__(".globl worker_entry\n"
+        "worker_entry:\n"
+        "mov %rsp, %rdi\n"
+        "lea own_stack + (1 << 20)(%rip), %rsp\n"
+        "xor %ebp, %ebp\n"
+        "call worker_start\n"
+        "ud2\n");
+
+static void must_be_mapped(uint64_t at)
 {
-    memcpy(&boot, given, sizeof(boot));
+    if (kernel_error(at))
+        sys_call6(231, WIRE_NO_MEMORY, 0, 0, 0, 0, 0);
+}
+
+/* Finds out where everything is to be, and maps it. */
+static void settle(const uint64_t *arguments)
+{
+    int fd = 0;
+    for (const char *digit = (const char *)(uintptr_t)arguments[2]; *digit; digit++) // behind the count and the name
+        fd = fd * 10 + (*digit - '0');
+    uint64_t given = sys_mmap(0, PAGE_SIZE, 1, 0x01, fd, BOOT_AT);
+    must_be_mapped(given);
+    memcpy(&boot, (const void *)(uintptr_t)given, sizeof(boot));
+    uint64_t used_len = boot.layout.used_count * sizeof(struct addr_range);
+    must_be_mapped(sys_mmap(boot.window, SHARED_LEN, 3, 0x11, fd, 0));
+    must_be_mapped(sys_mmap(boot.heap, boot.heap_len, 3, 0x4032, -1, 0)); // private, anonymous, fixed, no reserve
+    boot.layout.used = (const struct addr_range *)(uintptr_t)boot.heap;
+    if (used_len) {
+        given = sys_mmap(0, used_len, 1, 0x01, fd, BOOT_AT + PAGE_SIZE);
+        must_be_mapped(given);
+        memcpy((void *)(uintptr_t)boot.heap, (const void *)(uintptr_t)given, used_len);
+    }
+    static const uint64_t no_signals;
+    sys_call6(14, 2, (uint64_t)(uintptr_t)&no_signals, 0, 8, 0, 0); // rt_sigprocmask(SIG_SETMASK)
+}
+
+void worker_start(const uint64_t *arguments) __attribute__((noreturn, used));
+void worker_start(const uint64_t *arguments)
+{
+    settle(arguments);
     window = (uint8_t *)(uintptr_t)boot.window;
     control = (struct wire_control *)(void *)(window + WINDOW_LEN);
     heap_at = boot.heap + boot.layout.used_count * sizeof(struct addr_range);
