@@ -25,14 +25,18 @@ struct arguments {
     bool skip_rr, stats, restart, check;
     const char *trace;
     const char *refused;
+    VEC(const char *) copy_sources;
+    VEC(const char *) substitutes; /* pairs LIB, PATH */
+    VEC(char *) owned;
 };
 
 /* Of `package-build`, of `only-build`, and of both. */
 static const struct argp_option package_options[] = {
     {"skip-rr", KEY_SKIP_RR, NULL, 0, "Do not copy mapped files into the trace (rr pack)", 0},
-    {"copy-sources", KEY_COPY, "DIR", 0, "Not there yet", 1},
+    {"copy-sources", KEY_COPY, "DIR", 0, "Copy the recorded programs' sources below DIR into the trace (repeatable)", 0},
     {"system-debuginfo", KEY_DEBUGINFO, "REPO", 0, "Not there yet", 1},
-    {"substitute", KEY_SUBSTITUTE, "LIB=PATH", 0, "Not there yet", 1},
+    {"substitute", KEY_SUBSTITUTE, "LIB=PATH", 0,
+     "Take PATH for the directory in which the program or library of that base name was compiled (repeatable)", 0},
     {"gdb-script", KEY_GDB_SCRIPT, "FILE", 0, "Not there yet", 1},
     {0},
 };
@@ -104,6 +108,20 @@ static error_t parse_index(int key, char *arg, struct argp_state *state)
     }
 }
 
+static void add_substitute(struct arguments *a, const char *arg)
+{
+    const char *eq = strchr(arg, '=');
+    if (!eq || !eq[1] || eq[1] != '/') {
+        fprintf(stderr, !eq || !eq[1] ? "Missing path in %s\n" : "The path in %s is not absolute\n", arg);
+        a->refused = "";
+        return;
+    }
+    char *name = str_format("%.*s", (int)(eq - arg), arg);
+    vec_push(&a->owned, name);
+    vec_push(&a->substitutes, name);
+    vec_push(&a->substitutes, eq + 1);
+}
+
 static error_t parse_package(int key, char *arg, struct argp_state *state)
 {
     struct arguments *a = state->input;
@@ -112,13 +130,13 @@ static error_t parse_package(int key, char *arg, struct argp_state *state)
         a->skip_rr = true;
         return 0;
     case KEY_COPY:
-        a->refused = "--copy-sources";
+        vec_push(&a->copy_sources, arg);
         return 0;
     case KEY_DEBUGINFO:
         a->refused = "--system-debuginfo";
         return 0;
     case KEY_SUBSTITUTE:
-        a->refused = "--substitute";
+        add_substitute(a, arg);
         return 0;
     case KEY_GDB_SCRIPT:
         a->refused = "--gdb-script";
@@ -255,7 +273,12 @@ static void warn(void *ctx, const char *text)
 
 static struct err *package(const char *dir, const struct arguments *a)
 {
-    struct package_options o = {.skip_mapped_files = a->skip_rr, .listener = {.say = say, .warn = warn}};
+    struct package_options o = {.skip_mapped_files = a->skip_rr,
+                                .copy_sources = a->copy_sources.items,
+                                .copy_source_count = a->copy_sources.count,
+                                .substitutes = a->substitutes.items,
+                                .substitute_count = a->substitutes.count / 2,
+                                .listener = {.say = say, .warn = warn}};
     return package_trace(dir, &o);
 }
 
@@ -276,8 +299,14 @@ int cmd_build(int argc, char **argv)
     struct arguments a = {.shards = usable_cpus(), .level = 3};
     const struct argp argp = {NULL, parse, "[TRACE]", c->doc, c->children, NULL, NULL};
     cli_parse(&argp, argc, argv, &a);
-    if (a.refused)
-        return *a.refused ? cli_refuse(a.refused) : 2;
-    struct err *e = run(c, &a);
-    return e ? cli_fail(e) : 0;
+    struct err *e = NULL;
+    int status = !a.refused ? 0 : *a.refused ? cli_refuse(a.refused) : 2;
+    if (!status)
+        e = run(c, &a);
+    vec_deinit(&a.copy_sources);
+    vec_deinit(&a.substitutes);
+    vec_each (s, &a.owned)
+        free(*s);
+    vec_deinit(&a.owned);
+    return e ? cli_fail(e) : status;
 }

@@ -1,36 +1,10 @@
 /* Programs whose debug information is in other files, made here by the usual tools, and a trace of them. Each test moves the files away
  * after packing and reads from the trace. */
 #include "base/buf.h"
-#include "base/test.h"
 #include "pack/copy.h"
 #include "pack/debug_files.h"
+#include "pack/test_world.h"
 #include "sym/sym.h"
-#include "trace/small_trace.h"
-
-#include <sys/stat.h>
-
-/* A trace of one program, and the directory where that was made. */
-struct world {
-    char *trace, *made;
-    char *said;
-};
-
-__attribute__((format(printf, 2, 3))) static void run(const struct world *w, const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    cleanup(freep) char *words = str_vformat(format, args);
-    va_end(args);
-    cleanup(freep) char *command = str_format("cd %s && %s", w->made, words);
-    if (system(command) != 0)
-        fail_msg("%s", command);
-}
-
-static bool has(const char *tool)
-{
-    cleanup(freep) char *command = str_format("command -v %s >/dev/null", tool);
-    return system(command) == 0;
-}
 
 static const char main_text[] = "struct point { int x, y; };\nint twice(struct point p);\nint main(void)\n{\n    struct point p = {1, 2};\n"
                                 "    return twice(p);\n}\n";
@@ -38,61 +12,27 @@ static const char other_text[] = "struct point { int x, y; };\nint twice(struct 
 
 static struct world make_world(void)
 {
-    struct world w = {.trace = small_trace_create(1 << 16)};
-    w.made = str_format("%s-made", w.trace);
-    assert_int_equal(mkdir(w.made, 0700), 0);
+    struct world w = world_make();
     small_trace_write(w.made, "main.c", main_text, strlen(main_text));
     small_trace_write(w.made, "other.c", other_text, strlen(other_text));
     return w;
 }
 
-static void world_deinit(struct world *w)
-{
-    if (w->made) {
-        cleanup(freep) char *command = str_format("rm -rf %s", w->made);
-        assert_int_equal(system(command), 0);
-    }
-    small_trace_destroy(w->trace);
-    free(w->made);
-    free(w->said);
-}
-
-static void hear(void *ctx, const char *text)
-{
-    struct world *w = ctx;
-    char *more = w->said ? str_format("%s%s\n", w->said, text) : str_format("%s\n", text);
-    free(w->said);
-    w->said = more;
-}
-
 /* Packs the debug information of programs made in w->made, which lie in the trace as their copies. */
 static void pack(struct world *w, const char *const *names, size_t count)
 {
-    struct small_map maps[2];
-    for (size_t i = 0; i < count; i++) {
-        run(w, "cp %s %s/mmap_pack_%zu_%s", names[i], w->trace, i, names[i]);
-        maps[i] = (struct small_map){str_format("%s/%s", w->made, names[i]), str_format("mmap_pack_%zu_%s", i, names[i])};
-    }
-    small_trace_map(w->trace, maps, count);
+    world_map(w, names, count);
     cleanup(programs_closep) struct programs *p = NULL;
-    assert_ok(programs_open(w->trace, &p));
+    assert_ok(programs_open(w->trace, NULL, &p));
     assert_int_equal(p->files.count, count);
-    const struct pack_listener listener = {.ctx = w, .warn = hear};
+    const struct pack_listener listener = world_listener(w, false);
     assert_ok(pack_debug_files(w->trace, p, &listener));
-    for (size_t i = 0; i < count; i++) {
-        free((char *)(uintptr_t)maps[i].name);
-        free((char *)(uintptr_t)maps[i].backing);
-    }
 }
 
 /* As a server does it, where nothing but the trace is left. */
 static struct sym_module *open_in_trace(struct world *w, const char *backing)
 {
-    if (w->made) {
-        run(w, "rm -rf %s", w->made);
-        free(w->made);
-        w->made = NULL;
-    }
+    world_forget(w);
     struct sym_module *m;
     cleanup(freep) char *path = str_format("%s/%s", w->trace, backing), *debug = str_format("%s/debug", w->trace);
     assert_ok(sym_module_open(path, debug, &m));
@@ -120,7 +60,7 @@ static void assert_whole(struct sym_module *m)
 TEST(a_debug_file_beside_the_program_goes_into_the_trace)
 {
     cleanup(world_deinit) struct world w = make_world();
-    run(&w, "gcc -g -Wl,--build-id -o prog main.c other.c && mkdir .debug && objcopy --only-keep-debug prog .debug/prog.dbg && "
+    world_run(&w, "gcc -g -Wl,--build-id -o prog main.c other.c && mkdir .debug && objcopy --only-keep-debug prog .debug/prog.dbg && "
             "objcopy --strip-all --add-gnu-debuglink=.debug/prog.dbg prog");
     pack(&w, (const char *const[]){"prog"}, 1);
     assert_null(w.said);
@@ -131,7 +71,7 @@ TEST(a_debug_file_beside_the_program_goes_into_the_trace)
 TEST(a_debug_file_of_another_build_does_not)
 {
     cleanup(world_deinit) struct world w = make_world();
-    run(&w, "gcc -g -Wl,--build-id -o prog main.c other.c && gcc -g -O2 -Wl,--build-id -o later main.c other.c && "
+    world_run(&w, "gcc -g -Wl,--build-id -o prog main.c other.c && gcc -g -O2 -Wl,--build-id -o later main.c other.c && "
             "objcopy --only-keep-debug later prog.dbg && objcopy --strip-all --add-gnu-debuglink=prog.dbg prog");
     pack(&w, (const char *const[]){"prog"}, 1);
     cleanup(sym_module_closep) struct sym_module *m = open_in_trace(&w, "mmap_pack_0_prog");
@@ -141,19 +81,18 @@ TEST(a_debug_file_of_another_build_does_not)
 TEST(what_dwz_moved_out_is_one_file_for_all_that_share_it)
 {
     cleanup(world_deinit) struct world w = make_world();
-    if (!has("dwz"))
+    if (!world_has("dwz"))
         skip();
     // Enough in common that dwz moves it out.
-    run(&w, "for i in $(seq 200); do echo \"struct common_$i { struct common_$i *next; long value_$i; };\"; "
+    world_run(&w, "for i in $(seq 200); do echo \"struct common_$i { struct common_$i *next; long value_$i; };\"; "
             "echo \"struct common_$i *get_$i(struct common_$i *p) { return p->next; }\"; done >common.h");
-    run(&w, "sed -i '1i #include \"common.h\"' other.c && echo 'struct point { int x, y; }; int twice(struct point p); int main(void) "
+    world_run(&w, "sed -i '1i #include \"common.h\"' other.c && echo 'struct point { int x, y; }; int twice(struct point p); int main(void) "
             "{ return twice((struct point){3, 4}); }' >second.c");
-    run(&w, "gcc -gdwarf-4 -Wl,--build-id -o one main.c other.c && gcc -gdwarf-4 -O1 -Wl,--build-id -o two second.c other.c && "
+    world_run(&w, "gcc -gdwarf-4 -Wl,--build-id -o one main.c other.c && gcc -gdwarf-4 -O1 -Wl,--build-id -o two second.c other.c && "
             "dwz -m common.dwz -r one two 2>/dev/null");
     pack(&w, (const char *const[]){"one", "two"}, 2);
     assert_null(w.said);
-    cleanup(freep) char *names = str_format("ls -i %s/debug/.build-id/*/*.sup | cut -d' ' -f1 | uniq -c | grep -q ' 2 '", w.trace);
-    assert_int_equal(system(names), 0); // two names of one file
+    world_check("ls -i %s/debug/.build-id/*/*.sup | cut -d' ' -f1 | uniq -c | grep -q ' 2 '", w.trace); // two names of one file
     cleanup(sym_module_closep) struct sym_module *m = open_in_trace(&w, "mmap_pack_0_one"), *n = open_in_trace(&w, "mmap_pack_1_two");
     const struct sym_function *f[1];
     size_t count;
@@ -170,7 +109,7 @@ TEST(what_dwz_moved_out_is_one_file_for_all_that_share_it)
 static void split(const char *options)
 {
     cleanup(world_deinit) struct world w = make_world();
-    run(&w, "mkdir out && gcc -g -gsplit-dwarf %s -c main.c -o out/main.o && gcc -g -gsplit-dwarf %s -c other.c -o $PWD/out/other.o && "
+    world_run(&w, "mkdir out && gcc -g -gsplit-dwarf %s -c main.c -o out/main.o && gcc -g -gsplit-dwarf %s -c other.c -o $PWD/out/other.o && "
             "gcc -o prog out/main.o out/other.o", options, options);
     pack(&w, (const char *const[]){"prog"}, 1);
     assert_null(w.said);
@@ -187,10 +126,10 @@ TEST(split_debug_information_is_read_from_the_trace)
 
 TEST(split_debug_information_of_clang_is_read_from_the_trace)
 {
-    if (!has("clang"))
+    if (!world_has("clang"))
         skip();
     cleanup(world_deinit) struct world w = make_world();
-    run(&w, "clang -gdwarf-5 -gsplit-dwarf -c main.c -o main.o && clang -gdwarf-5 -gsplit-dwarf -c other.c -o other.o && "
+    world_run(&w, "clang -gdwarf-5 -gsplit-dwarf -c main.c -o main.o && clang -gdwarf-5 -gsplit-dwarf -c other.c -o other.o && "
             "clang -o prog main.o other.o");
     pack(&w, (const char *const[]){"prog"}, 1);
     assert_null(w.said);
@@ -201,7 +140,7 @@ TEST(split_debug_information_of_clang_is_read_from_the_trace)
 TEST(a_build_whose_directory_was_mapped_away_is_found_from_the_program_upwards)
 {
     cleanup(world_deinit) struct world w = make_world();
-    run(&w, "mkdir -p out/bin && gcc -gdwarf-5 -gsplit-dwarf -fdebug-prefix-map=$PWD=. -c main.c -o out/main.o && "
+    world_run(&w, "mkdir -p out/bin && gcc -gdwarf-5 -gsplit-dwarf -fdebug-prefix-map=$PWD=. -c main.c -o out/main.o && "
             "gcc -gdwarf-5 -gsplit-dwarf -fdebug-prefix-map=$PWD=. -c other.c -o out/other.o && gcc -o out/bin/prog out/main.o out/other.o");
     char *inner = str_format("%s/out/bin", w.made), *outer = w.made;
     w.made = inner;
@@ -216,7 +155,7 @@ TEST(a_build_whose_directory_was_mapped_away_is_found_from_the_program_upwards)
 TEST(a_dwo_file_that_is_missing_or_of_another_build_is_told_and_passed_over)
 {
     cleanup(world_deinit) struct world w = make_world();
-    run(&w, "gcc -gdwarf-5 -gsplit-dwarf -c main.c -o main.o && gcc -gdwarf-5 -gsplit-dwarf -c other.c -o other.o && "
+    world_run(&w, "gcc -gdwarf-5 -gsplit-dwarf -c main.c -o main.o && gcc -gdwarf-5 -gsplit-dwarf -c other.c -o other.o && "
             "gcc -o prog main.o other.o && rm main.dwo && gcc -gdwarf-5 -gsplit-dwarf -O2 -c other.c -o other.o");
     cleanup(freep) char *expected = str_format("Can't find DWO file %s/main.dwo, skipping\nCan't find DWO file %s/other.dwo, skipping\n",
                                                w.made, w.made);
@@ -232,31 +171,27 @@ TEST(a_dwo_file_that_is_missing_or_of_another_build_is_told_and_passed_over)
 TEST(a_dwp_file_is_taken_if_it_is_of_this_program)
 {
     cleanup(world_deinit) struct world w = make_world();
-    if (!has("dwp"))
+    if (!world_has("dwp"))
         skip();
     // Of DWARF 4: the dwp of binutils 2.40 does not know DWARF 5.
-    run(&w, "gcc -gdwarf-4 -gsplit-dwarf -Wl,--build-id -c main.c -o main.o && gcc -gdwarf-4 -gsplit-dwarf -c other.c -o other.o && "
+    world_run(&w, "gcc -gdwarf-4 -gsplit-dwarf -Wl,--build-id -c main.c -o main.o && gcc -gdwarf-4 -gsplit-dwarf -c other.c -o other.o && "
             "gcc -Wl,--build-id -o prog main.o other.o && dwp -e prog -o prog.dwp && rm main.dwo other.dwo");
-    run(&w, "gcc -gdwarf-4 -gsplit-dwarf -O2 -c other.c -o third.o && gcc -Wl,--build-id -o stale main.o third.o && cp prog.dwp stale.dwp && "
+    world_run(&w, "gcc -gdwarf-4 -gsplit-dwarf -O2 -c other.c -o third.o && gcc -Wl,--build-id -o stale main.o third.o && cp prog.dwp stale.dwp && "
             "rm third.dwo && echo 'int nothing; int main(void) { return 0; }' >none.c && gcc -g -o none none.c && cp prog.dwp none.dwp");
     cleanup(freep) char *missing = str_format("Can't find DWO file %s/third.dwo, skipping\n", w.made);
     pack(&w, (const char *const[]){"prog", "stale"}, 2);
     assert_string_equal(w.said, missing);
-    cleanup(freep) char *two = str_format("test $(ls %s/debug/.build-id/*/*.dwp | wc -l) = 2", w.trace);
-    assert_int_equal(system(two), 0);
-    cleanup(freep) char *again = str_format("rm -r %s/debug", w.trace);
-    assert_int_equal(system(again), 0);
+    world_check("test $(ls %s/debug/.build-id/*/*.dwp | wc -l) = 2 && rm -r %s/debug", w.trace, w.trace);
     pack(&w, (const char *const[]){"none"}, 1);
-    cleanup(freep) char *no_debug = str_format("test ! -e %s/debug", w.trace);
-    assert_int_equal(system(no_debug), 0);
+    world_check("test ! -e %s/debug", w.trace);
 }
 
 TEST(packing_again_replaces_files)
 {
     cleanup(world_deinit) struct world w = make_world();
-    run(&w, "gcc -gdwarf-5 -gsplit-dwarf -c main.c -o main.o && gcc -gdwarf-5 -gsplit-dwarf -c other.c -o other.o && gcc -o prog main.o other.o");
+    world_run(&w, "gcc -gdwarf-5 -gsplit-dwarf -c main.c -o main.o && gcc -gdwarf-5 -gsplit-dwarf -c other.c -o other.o && gcc -o prog main.o other.o");
     pack(&w, (const char *const[]){"prog"}, 1);
-    run(&w, "for f in %s/debug/.dwo/*; do echo damaged >$f; done", w.trace);
+    world_run(&w, "for f in %s/debug/.dwo/*; do echo damaged >$f; done", w.trace);
     pack(&w, (const char *const[]){"prog"}, 1);
     cleanup(sym_module_closep) struct sym_module *m = open_in_trace(&w, "mmap_pack_0_prog");
     assert_whole(m);
@@ -269,12 +204,12 @@ static void ignore(void *arg, const struct sym_external *e)
 TEST(damaged_programs_and_files_give_errors)
 {
     cleanup(world_deinit) struct world w = make_world();
-    run(&w, "gcc -gdwarf-5 -gsplit-dwarf -c main.c -o main.o && gcc -gdwarf-5 -gsplit-dwarf -c other.c -o other.o && gcc -o prog main.o other.o");
+    world_run(&w, "gcc -gdwarf-5 -gsplit-dwarf -c main.c -o main.o && gcc -gdwarf-5 -gsplit-dwarf -c other.c -o other.o && gcc -o prog main.o other.o");
     pack(&w, (const char *const[]){"prog"}, 1);
     cleanup(freep) char *debug = str_format("%s/debug", w.trace);
     cleanup(freep) char *damaged = str_format("%s/damaged", w.trace), *prog = str_format("%s/prog", damaged);
     cleanup(freep) char *debug_copy = str_format("%s/debug", damaged);
-    run(&w, "mkdir %s && cp -r %s %s && cp %s/mmap_pack_0_prog %s", damaged, debug, damaged, w.trace, prog);
+    world_run(&w, "mkdir %s && cp -r %s %s && cp %s/mmap_pack_0_prog %s", damaged, debug, damaged, w.trace, prog);
     cleanup(buf_deinit) struct buf whole = {0};
     small_trace_read(damaged, "prog", &whole);
     unsigned short state48[3] = {1, 2, 3};
@@ -296,7 +231,7 @@ TEST(damaged_programs_and_files_give_errors)
         }
         err_free(e);
     }
-    run(&w, "rm -r %s", damaged);
+    world_run(&w, "rm -r %s", damaged);
 }
 
 TEST_MAIN(t(damaged_programs_and_files_give_errors), t(a_debug_file_beside_the_program_goes_into_the_trace), t(a_debug_file_of_another_build_does_not),

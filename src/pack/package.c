@@ -1,15 +1,36 @@
 #include "pack/package.h"
 
+#include "base/buf.h"
 #include "pack/debug_files.h"
+#include "pack/listener.h"
 #include "pack/pack.h"
 #include "pack/programs.h"
+#include "pack/sources.h"
+
+static struct err *package_debug_files(const char *dir, const struct package_options *options)
+{
+    cleanup(programs_closep) struct programs *programs = NULL;
+    pack_say(&options->listener, "Obtaining source file list...");
+    TRY(programs_open(dir, NULL, &programs));
+    TRY(pack_debug_files(dir, programs, &options->listener));
+    return pack_thread_library(dir, &options->listener);
+}
+
+static struct err *package_sources(const char *dir, const struct package_options *options)
+{
+    if (!options->copy_source_count && !options->substitute_count)
+        return NULL;
+    cleanup(programs_closep) struct programs *programs = NULL;
+    cleanup(freep) char *debug_dir = str_format("%s/debug", dir);
+    TRY(programs_open(dir, debug_dir, &programs));
+    return pack_sources(dir, programs, options);
+}
 
 struct err *package_trace(const char *dir, const struct package_options *options)
 {
     if (!options->skip_mapped_files)
         TRY(pack_trace(dir));
-    cleanup(programs_closep) struct programs *programs = NULL;
-    TRY(programs_open(dir, &programs));
-    TRY(pack_debug_files(dir, programs, &options->listener));
-    return pack_thread_library(dir, &options->listener);
+    TRY(package_debug_files(dir, options));
+    TRY(package_sources(dir, options));
+    return pack_sources_fallback(dir);
 }

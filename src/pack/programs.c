@@ -13,11 +13,11 @@ static bool is_known(const struct programs *p, const char *backing)
     return false;
 }
 
-static void add_program(struct programs *p, const struct trace_mmap *m)
+static void add_program(struct programs *p, const struct trace_mmap *m, const char *debug_dir)
 {
     cleanup(freep) char *path = trace_backing_path(p->trace, m);
     struct sym_module *sym;
-    struct err *e = sym_module_open(path, NULL, &sym);
+    struct err *e = sym_module_open(path, debug_dir, &sym);
     if (e) {
         log_debug("%s", err_message(e)); // code need not be ELF
         err_free(e);
@@ -27,7 +27,7 @@ static void add_program(struct programs *p, const struct trace_mmap *m)
     vec_push(&p->files, (struct program_file){m->name, m->backing_file, sym});
 }
 
-struct err *programs_open(const char *dir, struct programs **out)
+struct err *programs_open(const char *dir, const char *debug_dir, struct programs **out)
 {
     cleanup(programs_closep) struct programs *p = xnew(struct programs);
     TRY(trace_open(dir, &p->trace));
@@ -35,7 +35,7 @@ struct err *programs_open(const char *dir, struct programs **out)
     const struct trace_mmap *maps = trace_mmaps(p->trace, &count);
     for (size_t i = 0; i < count; i++)
         if (maps[i].source == MMAP_FILE && (maps[i].prot & PROT_EXEC) && maps[i].name[0] == '/' && !is_known(p, maps[i].backing_file))
-            add_program(p, &maps[i]);
+            add_program(p, &maps[i], debug_dir);
     *out = steal(p);
     return NULL;
 }

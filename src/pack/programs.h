@@ -8,7 +8,7 @@
 struct program_file {
     const char *name;       /* where it was when it was recorded */
     const char *backing;    /* as the trace names it: relative to its directory, or absolute */
-    struct sym_module *sym; /* debug information as found on this machine, not in the trace */
+    struct sym_module *sym;
 };
 
 struct programs {
@@ -16,8 +16,9 @@ struct programs {
     VEC(struct program_file) files;
 };
 
-/** Opens those that are ELF files for x86-64. Errors: those of trace_open(). */
-struct err *programs_open(const char *dir, struct programs **out) nodiscard;
+/** Opens those that are ELF files for x86-64. debug_dir: the trace's debug/, NULL to leave aside what is in there.
+ * Errors: those of trace_open(). */
+struct err *programs_open(const char *dir, const char *debug_dir, struct programs **out) nodiscard;
 void programs_close(struct programs *p);
 DEFINE_CLEANUP(struct programs *, programs_close)
 

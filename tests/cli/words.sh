@@ -25,9 +25,13 @@ expect 2 "shards '0' is not in range" "$program" build --shards 0 "$t"
 for level in 0 23 -1 x 3x ''; do
     expect 2 "^--compression-level '$level' is not in range \[1, 22\]" "$program" build --compression-level "$level" "$t"
 done
-for option in --builder-rr-log=x --copy-sources=/ --system-debuginfo=x --substitute=a=b --gdb-script=x; do
+for option in --builder-rr-log=x --system-debuginfo=x --gdb-script=x; do
     expect 2 'is not there yet' "$program" build $option "$t"
 done
+expect 2 '^Missing path in a$' "$program" build --substitute a "$t"
+expect 2 '^Missing path in a=$' "$program" build --substitute a= "$t"
+expect 2 '^The path in a=b is not absolute$' "$program" build --substitute a=b "$t"
+expect 1 "cannot copy sources from $work/none: No such file" "$program" package-build --copy-sources "$work/none" "$t"
 expect 2 "memory '0' is not in range" "$program" build --memory 0 "$t"
 expect 2 "unrecognized option '--shards=2'" "$program" package-build --shards=2 "$t"
 expect 2 "unrecognized option '--skip-rr'" "$program" only-build --skip-rr "$t"
