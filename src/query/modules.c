@@ -123,7 +123,7 @@ struct err *module_sym(struct query_engine *q, struct module *m, struct sym_modu
             if (!(maps[i].prot & PROT_EXEC) || !str_eq(maps[i].name, m->name))
                 continue;
             uint64_t bias;
-            struct err *e = sym_module_bias(m->sym, maps[i].start, (uint64_t)maps[i].file_offset, &bias);
+            struct err *e = sym_module_bias(m->sym, maps[i].start, (uint64_t)maps[i].file_offset, true, &bias);
             bool known = e != NULL;
             vec_each (b, &m->biases)
                 known |= !e && *b == bias;
@@ -150,7 +150,7 @@ struct code_place place_in(struct query_engine *q, uint32_t mmap_idx, gaddr map_
     uint64_t bias;
     struct err *e = m ? module_sym(q, m, &sym) : err_new(ERR_NOT_FOUND, "no file");
     if (!e)
-        e = sym_module_bias(sym, map_start, map_offset, &bias);
+        e = sym_module_bias(sym, map_start, map_offset, record[mmap_idx].prot & PROT_EXEC, &bias);
     if (!e)
         p = (struct code_place){m, bias, pc - bias};
     err_free(e);

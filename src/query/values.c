@@ -47,30 +47,11 @@ static struct err *take_frame(struct query_engine *q, json_t *params, struct fra
     return NULL;
 }
 
-/* Has the value parts to show? */
-static bool unfolds(const struct sym_value *v)
-{
-    switch (v->type->kind) {
-    case SYM_STRUCT:
-    case SYM_UNION:
-    case SYM_CLASS:
-        return true;
-    case SYM_ARRAY:
-        return v->type->count > 0;
-    case SYM_POINTER:
-    case SYM_REFERENCE:
-        return v->type->target && v->type->target->kind != SYM_VOID && v->type->target->kind != SYM_FUNCTION_TYPE && v->len == 8 &&
-               load_u64(v->bytes) != 0;
-    default:
-        return false;
-    }
-}
-
 /* {name, value, expression?, unfolds?}. expression: what names the value; NULL: nothing does. Takes over why. */
 static json_t *value_row(struct sym_module *sym, const char *name, const struct sym_type *type, struct sym_value *v, struct sym_context *c,
                          struct err *why, const char *expression)
 {
-    bool parts = !why && unfolds(v);
+    bool parts = !why && sym_value_has_children(sym, v, c);
     json_t *row = json_pack("{so, so}", "name", json_text(name, strlen(name)), "value", json_value(sym, type, v, c, why));
     if (expression)
         json_object_set_new(row, "expression", json_text(expression, strlen(expression)));
@@ -165,17 +146,6 @@ static struct err *value_now(struct sym_module *sym, const struct sym_expression
     return l.failed ? l.failed : sym_expression_value(sym, e, end, result, output, out);
 }
 
-/* What names a part of the value that `whole` names; NULL: nothing does. Owned by the caller. */
-static char *part_expression(const char *whole, const struct sym_value *of, const char *part)
-{
-    if (part[0] == '[')
-        return str_format("(%s)%s", whole, part);
-    if (part[0] == '*')
-        return str_format("*(%s)", whole);
-    bool member = of->type->kind == SYM_STRUCT || of->type->kind == SYM_UNION || of->type->kind == SYM_CLASS;
-    return member && part[0] && part[0] != '<' ? str_format("(%s).%s", whole, part) : NULL;
-}
-
 static struct err *give_parts(struct query_engine *q, struct sym_module *sym, const char *text, const struct sym_value *v, struct frame_context *c,
                               uint64_t first, size_t max)
 {
@@ -185,7 +155,7 @@ static struct err *give_parts(struct query_engine *q, struct sym_module *sym, co
     q->sink->more = parts.count > max;
     for (size_t i = 0; i < parts.count && i < max && !e; i++) {
         struct sym_child *p = &parts.items[i];
-        cleanup(freep) char *expression = part_expression(text, v, p->name);
+        cleanup(freep) char *expression = sym_child_expression(p, text);
         static const struct sym_type unknown = {.kind = SYM_UNKNOWN_TYPE, .name = ""};
         const struct sym_type *type = p->value.type ? p->value.type : &unknown;
         e = give(q, value_row(sym, p->name, type, &p->value, &c->base, steal(p->reason), expression));

@@ -3,6 +3,7 @@
 #include "base/test.h"
 #include "sym/sym.h"
 
+#include <elf.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
@@ -207,7 +208,7 @@ static void ask_everything(const char *path)
         ask_function(m, &ctx, functions[i]);
     err_free(sym_search(m, "ma", 10, ignore_hit, NULL));
     sym_file_list(m, &count);
-    err_free(sym_module_bias(m, 0x10000, 0, &bias));
+    err_free(sym_module_bias(m, 0x10000, 0, true, &bias));
     err_free(sym_global_named(m, "a_global", &v));
 }
 
@@ -261,6 +262,31 @@ TEST(damaged_files_give_errors)
     }
 }
 
+/* As lld lays a program out: the code's segment begins in the file's page in which the one before ends, and lies a page higher. */
+TEST(the_bias_is_told_where_segments_share_a_page)
+{
+    size_t len;
+    cleanup(freep) uint8_t *data = read_program(&len);
+    cleanup(freep) char *path = str_format("%s/packed", dir);
+    const Elf64_Ehdr *h = (const Elf64_Ehdr *)data;
+    Elf64_Phdr *p = (Elf64_Phdr *)(data + h->e_phoff), *code = NULL;
+    for (unsigned i = 1; i < h->e_phnum && !code; i++) {
+        if (p[i].p_type == PT_LOAD && p[i].p_flags & PF_X)
+            code = &p[i];
+    }
+    assert_non_null(code);
+    code[-1].p_filesz = code->p_offset + 0x10 - code[-1].p_offset;
+    code->p_vaddr += 0x1000;
+    write_file(path, data, len);
+    cleanup(sym_module_closep) struct sym_module *m = NULL;
+    uint64_t bias = 0, page = code->p_offset & ~0xfffull, start = 0x550000001000 + page;
+    assert_ok(sym_module_open(path, NULL, &m));
+    assert_ok(sym_module_bias(m, start, page, true, &bias));
+    assert_int_equal(bias, 0x550000000000);
+    assert_ok(sym_module_bias(m, 0x550000000000 + page, page, false, &bias));
+    assert_int_equal(bias, 0x550000000000);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -268,6 +294,7 @@ int main(int argc, char **argv)
         t(debug_information_is_found_by_its_link),
         t(compressed_debug_information_is_read),
         t(mini_debug_information_gives_symbols),
+        t(the_bias_is_told_where_segments_share_a_page),
         t(truncated_files_give_errors),
         t(damaged_files_give_errors)};
     if (argc != 4 || !mkdtemp(dir))

@@ -135,10 +135,6 @@ static inline bool is_scalar(const struct sym_type *t)
 {
     return is_integer(t) || is_real(t) || is_pointer(t);
 }
-static inline bool is_record(const struct sym_type *t)
-{
-    return t->kind == SYM_STRUCT || t->kind == SYM_CLASS || t->kind == SYM_UNION;
-}
 bool is_signed_type(const struct sym_type *t);
 /** Of integers and reals: what C makes of both before it computes. */
 const struct sym_type *common_type(const struct sym_type *a, const struct sym_type *b);

@@ -8,7 +8,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-enum { MAX_NAME = 512 };
+enum { MAX_NAME = 4096 };
 
 enum token_kind { TOKEN_END, TOKEN_NAME, TOKEN_NUMBER, TOKEN_REAL, TOKEN_STRING, TOKEN_CHAR, TOKEN_REGISTER, TOKEN_OPERATOR };
 
@@ -68,12 +68,19 @@ static char *text_between(struct parser *p, const char *from, const char *to)
     return copy;
 }
 
+/* How the namespace without a name is written, in front of other names. It may as well be left out, and is. */
+static const char anonymous[] = "(anonymous namespace)::";
+
 /* a, a::b, ::a */
 static void take_name(struct parser *p)
 {
     const char *from = p->at;
     for (;;) {
-        if (p->at[0] == ':' && p->at[1] == ':' && (is_name_start(p->at[2]) || p->at[2] == '~'))
+        if (str_starts(p->at, anonymous))
+            p->at += strlen(anonymous);
+        else if (p->at[0] == ':' && p->at[1] == ':' && str_starts(p->at + 2, anonymous))
+            p->at += 2;
+        else if (p->at[0] == ':' && p->at[1] == ':' && (is_name_start(p->at[2]) || p->at[2] == '~'))
             p->at += 2;
         else if (is_name_char(*p->at))
             p->at++;
@@ -81,7 +88,10 @@ static void take_name(struct parser *p)
             break;
     }
     p->token.kind = TOKEN_NAME;
-    p->token.text = text_between(p, from[0] == ':' ? from + 2 : from, p->at);
+    char *text = text_between(p, from[0] == ':' ? from + 2 : from, p->at);
+    for (char *at; (at = strstr(text, anonymous));)
+        memmove(at, at + strlen(anonymous), strlen(at + strlen(anonymous)) + 1);
+    p->token.text = text;
 }
 
 static struct err *take_number(struct parser *p)
@@ -198,7 +208,7 @@ static struct err *advance(struct parser *p)
     p->behind_operand = false;
     if (!ch)
         return NULL;
-    if (is_name_start(ch) || (ch == ':' && p->at[1] == ':' && is_name_start(p->at[2]))) {
+    if (is_name_start(ch) || str_starts(p->at, anonymous) || (ch == ':' && p->at[1] == ':' && (is_name_start(p->at[2]) || str_starts(p->at + 2, anonymous)))) {
         take_name(p);
         p->behind_operand = true;
         return NULL;
@@ -276,6 +286,7 @@ static const char *template_end(const char *at)
     int depth = 0;
     const char *from = at;
     for (; *at && at - from < MAX_NAME; at++) {
+        at += str_starts(at, anonymous) ? strlen(anonymous) : 0;
         depth += *at == '<';
         depth -= *at == '>';
         if (depth == 0)
@@ -284,6 +295,21 @@ static const char *template_end(const char *at)
             return NULL;
     }
     return NULL;
+}
+
+/* The end of "<int>", or of "<int>::inner<char>". NULL: no template's arguments are there. */
+static const char *behind_arguments(const char *at)
+{
+    const char *end = *at == '<' ? template_end(at) : NULL;
+    while (end && end[0] == ':' && end[1] == ':' && is_name_start(end[2])) {
+        const char *inner = end + 2;
+        while (is_name_char(*inner))
+            inner++;
+        end = inner;
+        if (*inner == '<' && !(end = template_end(inner)))
+            return inner;
+    }
+    return end;
 }
 
 /* Does a type begin here? Then reads it: words or a name, then * and &. *out NULL: no; nothing is read. */
@@ -307,7 +333,7 @@ static struct err *parse_type(struct parser *p, const struct sym_type **out)
             continue;
         }
         buf_printf(&name, "%s%s", name.len && name.data[name.len - 1] != ' ' ? " " : "", p->token.text);
-        const char *end = !word && *p->at == '<' ? template_end(p->at) : NULL;
+        const char *end = word ? NULL : behind_arguments(p->at);
         if (end) {
             buf_printf(&name, "%.*s", (int)(end - p->at), p->at);
             p->at = end;

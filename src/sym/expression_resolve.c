@@ -386,35 +386,6 @@ static struct err *use_variable(struct compilation *c, struct node *n, const str
     return e ? no_place(c, n, e) : NULL;
 }
 
-static bool find_member(struct sym_module *m, const struct sym_type *type, const char *name, struct member *out, unsigned depth)
-{
-    struct members members;
-    bool found = false;
-    if (depth > MAX_DEPTH)
-        return false;
-    members_of(m, type, &members);
-    for (int pass = 0; pass < 2 && !found; pass++) { // own members hide those of bases
-        vec_each (member, &members) {
-            struct member inner;
-            if (pass == 0 && member->name && !member->is_base && (str_eq(member->name, name))) {
-                *out = *member;
-                found = true;
-                break;
-            }
-            bool looks_inside = pass == 1 && (member->is_base || !member->name) && is_record(member->type);
-            if (looks_inside && find_member(m, member->type, name, &inner, depth + 1)) {
-                *out = inner;
-                out->byte_off += member->byte_off;
-                out->is_virtual |= member->is_virtual;
-                found = true;
-                break;
-            }
-        }
-    }
-    vec_deinit(&members);
-    return found;
-}
-
 /* An unnamed function's `this->name`. */
 static bool is_member_of_this(struct compilation *c, const char *name)
 {

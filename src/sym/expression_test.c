@@ -56,6 +56,8 @@ STUB(check_here);
 STUB(check_perhaps);
 STUB(check_fails);
 STUB(check_shown);
+STUB(check_begins);
+STUB(check_parts);
 
 /* --- one evaluation --- */
 
@@ -65,8 +67,60 @@ static void complain(const char *text, const char *what)
     printf("WRONG %s: %s\n", text, what);
 }
 
-/* The value's bits; false: there is none, and *why_out (heap) says why. shown_out: may be NULL. */
-static bool evaluate(const char *text, struct sym_context *context, uint64_t *bits_out, char **shown_out, char **why_out)
+/* What happens when something is evaluated. */
+struct outcome {
+    uint64_t bits;
+    char *shown, *why; /* heap; why: NULL if there is a value */
+};
+
+static void outcome_deinit(struct outcome *o)
+{
+    free(o->shown);
+    free(o->why);
+}
+
+static uint64_t bits_of(const struct sym_value *v)
+{
+    uint64_t bits = 0;
+    memcpy(&bits, v->bytes, v->len < 8 ? v->len : 8);
+    enum sym_type_kind kind = v->type->kind;
+    if (kind == SYM_FLOAT && v->len == 4) {
+        float f;
+        memcpy(&f, v->bytes, 4);
+        return bits_of_double((double)f);
+    }
+    if (v->len < 8 && (kind == SYM_INT || (kind == SYM_CHAR && !strstr(v->type->name, "unsigned"))))
+        return (uint64_t)((int64_t)(bits << (64 - 8 * v->len)) >> (64 - 8 * v->len));
+    return bits;
+}
+
+static void check_part(const struct sym_child *part, const char *whole, const char *shown);
+
+static struct err *show_parts(const char *text, const struct sym_value *v, struct sym_context *context, uint64_t first, size_t max, char **out)
+{
+    struct sym_children parts = {0};
+    struct buf list = {0};
+    TRY(sym_value_children(self, v, context, first, max, &parts));
+    if (first == 0 && sym_value_has_children(self, v, context) != (parts.count > 0))
+        complain(text, "has parts, or not");
+    struct err *e = NULL;
+    for (size_t i = 0; i < parts.count && !e; i++) {
+        struct sym_child *part = &parts.items[i];
+        char *shown = NULL;
+        e = part->reason ? steal(part->reason) : sym_format_value(self, &part->value, context, &shown);
+        if (!e)
+            buf_printf(&list, "%s%s=%s", i ? " " : "", part->name, shown);
+        if (!e)
+            check_part(part, text, shown);
+        free(shown);
+    }
+    sym_children_deinit(&parts);
+    *out = buf_steal_str(&list);
+    return e;
+}
+
+/* max: 0, or how many parts are shown from `first` on instead of the whole. */
+static struct outcome evaluate(const char *text, struct sym_context *context, uint64_t first, size_t max)
 {
     struct sym_expression_request request = {.text = text, .addr = here.r[UREG_RIP] - bias, .bias = bias, .now = context};
     struct sym_expression e;
@@ -74,57 +128,58 @@ static bool evaluate(const char *text, struct sym_context *context, uint64_t *bi
     uint8_t out[PROGRAM_MAX_OUT] = {0};
     uint64_t result = 0;
     struct sym_value v = {0};
+    struct outcome outcome = {0};
     struct err *error = sym_expression_compile(self, &request, &e);
     if (!error) {
         enum program_end end = program_run(&e.program, &host, out, &result);
         error = sym_expression_value(self, &e, end, result, out, &v);
         struct sym_expression_context kept;
         sym_expression_context_init(&kept, &e, end, out, &now);
-        if (!error && shown_out)
-            error = sym_format_value(self, &v, &kept.base, shown_out);
+        if (!error)
+            error = max ? show_parts(text, &v, &now, first, max, &outcome.shown) : sym_format_value(self, &v, &kept.base, &outcome.shown);
         sym_expression_deinit(&e);
     }
-    if (error) {
-        *why_out = xstrdup(err_message(error));
-        err_free(error);
-        return false;
-    }
-    *bits_out = 0;
-    memcpy(bits_out, v.bytes, v.len < 8 ? v.len : 8);
-    enum sym_type_kind kind = v.type->kind;
-    if (kind == SYM_FLOAT && v.len == 4) {
-        float f;
-        memcpy(&f, v.bytes, 4);
-        *bits_out = bits_of_double((double)f);
-    } else if (v.len < 8 && (kind == SYM_INT || (kind == SYM_CHAR && !strstr(v.type->name, "unsigned")))) {
-        *bits_out = (uint64_t)((int64_t)(*bits_out << (64 - 8 * v.len)) >> (64 - 8 * v.len));
-    }
+    if (error)
+        outcome.why = xstrdup(err_message(error));
+    else
+        outcome.bits = bits_of(&v);
+    err_free(error);
     sym_value_deinit(&v);
-    return true;
+    return outcome;
+}
+
+static void check_part(const struct sym_child *part, const char *whole, const char *shown)
+{
+    cleanup(freep) char *expression = sym_child_expression(part, whole);
+    if (!expression)
+        return;
+    struct outcome o = evaluate(expression, &now, 0, 0);
+    checked++;
+    if (o.why || strcmp(o.shown, shown) != 0)
+        complain(expression, o.why ? o.why : o.shown);
+    outcome_deinit(&o);
 }
 
 static void check_both(const char *text, uint64_t want, int is_real, bool may_be_absent)
 {
     struct sym_context *contexts[] = {NULL, &now}; // at any execution, and once
     for (int k = 0; k < 2; k++) {
-        uint64_t got;
-        char *why = NULL;
+        struct outcome o = evaluate(text, contexts[k], 0, 0);
         checked++;
-        if (!evaluate(text, contexts[k], &got, NULL, &why)) {
-            if (may_be_absent)
-                absent++;
-            else
-                complain(text, why);
-            free(why);
-        } else if (got != want) {
+        if (o.why && may_be_absent) {
+            absent++;
+        } else if (o.why) {
+            complain(text, o.why);
+        } else if (o.bits != want) {
             double a, b;
             char told[200];
-            memcpy(&a, &got, 8);
+            memcpy(&a, &o.bits, 8);
             memcpy(&b, &want, 8);
-            snprintf(told, sizeof(told), is_real ? "%#llx (%g), want %#llx (%g)" : "%#llx, want %#llx", (unsigned long long)got,
+            snprintf(told, sizeof(told), is_real ? "%#llx (%g), want %#llx (%g)" : "%#llx, want %#llx", (unsigned long long)o.bits,
                      is_real ? *(unsigned long long *)&a : (unsigned long long)want, (unsigned long long)want, b);
             complain(text, told);
         }
+        outcome_deinit(&o);
     }
 }
 
@@ -143,31 +198,39 @@ void check_perhaps_c(const char *text, uint64_t bits, int is_real)
 void check_fails_c(const char *text, const char *want);
 void check_fails_c(const char *text, const char *want)
 {
-    uint64_t got;
-    char *why = NULL;
+    struct outcome o = evaluate(text, NULL, 0, 0);
     checked++;
-    if (evaluate(text, NULL, &got, NULL, &why))
-        complain(text, "has a value");
-    else if (!strstr(why, want))
-        complain(text, why);
-    free(why);
+    if (!o.why || !strstr(o.why, want))
+        complain(text, o.why ? o.why : "has a value");
+    outcome_deinit(&o);
+}
+
+static void check_text(const char *text, struct sym_context *context, uint64_t first, size_t max, const char *want, size_t len)
+{
+    struct outcome o = evaluate(text, context, first, max);
+    checked++;
+    if (o.why || strncmp(o.shown, want, len) != 0)
+        complain(text, o.why ? o.why : o.shown);
+    outcome_deinit(&o);
 }
 
 void check_shown_c(const char *text, const char *want);
 void check_shown_c(const char *text, const char *want)
 {
-    struct sym_context *contexts[] = {NULL, &now};
-    for (int k = 0; k < 2; k++) {
-        uint64_t got;
-        char *shown = NULL, *why = NULL;
-        checked++;
-        if (!evaluate(text, contexts[k], &got, &shown, &why))
-            complain(text, why);
-        else if (strcmp(shown, want) != 0)
-            complain(text, shown);
-        free(shown);
-        free(why);
-    }
+    check_text(text, NULL, 0, 0, want, SIZE_MAX);
+    check_text(text, &now, 0, 0, want, SIZE_MAX);
+}
+
+void check_begins_c(const char *text, const char *want);
+void check_begins_c(const char *text, const char *want)
+{
+    check_text(text, &now, 0, 0, want, strlen(want));
+}
+
+void check_parts_c(const char *text, uint64_t first, uint64_t max, const char *want);
+void check_parts_c(const char *text, uint64_t first, uint64_t max, const char *want)
+{
+    check_text(text, &now, first, max, want, SIZE_MAX);
 }
 
 /* --- C --- */
@@ -428,10 +491,8 @@ static void test_soup(void)
         struct buf text = {0};
         for (uint64_t left = 1 + random_below(&rng, 12); left; left--)
             buf_printf(&text, "%s%s", words[random_below(&rng, sizeof(words) / sizeof(words[0]))], random_below(&rng, 3) ? "" : " ");
-        uint64_t got;
-        char *why = NULL;
-        (void)evaluate(buf_cstr(&text), n % 2 ? &now : NULL, &got, NULL, &why);
-        free(why);
+        struct outcome o = evaluate(buf_cstr(&text), n % 2 ? &now : NULL, 0, n % 4);
+        outcome_deinit(&o);
         buf_deinit(&text);
     }
     struct buf deep = {0};
@@ -464,6 +525,7 @@ int main(void)
     test_c(3, &second, reals);
     (void)test_optimised(5, 1000, 2.5, (struct inner){6, 7}, &second);
     test_cplusplus();
+    test_containers();
     test_random();
     test_soup();
     sym_module_close(self);

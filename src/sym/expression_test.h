@@ -17,8 +17,13 @@ void check_perhaps(const char *text, uint64_t bits, int is_real);
 void check_fails(const char *text, const char *why);
 /** It must be shown as `shown`. */
 void check_shown(const char *text, const char *shown);
+/** What it is shown as must begin like that. */
+void check_begins(const char *text, const char *begin);
+/** Its parts from `first` on, `max` at most, must be "name=shown name=shown"; each that has an expression must be the same by it. */
+void check_parts(const char *text, uint64_t first, uint64_t max, const char *parts);
 /** The number of expressions checked so far. */
 void test_cplusplus(void);
+void test_containers(void);
 void test_random(void);
 
 static inline uint64_t bits_of_double(double d)

@@ -199,6 +199,163 @@ static void add_child(struct formatter *f, const struct sym_child *c, bool named
         add_value(f, &c->value, nesting + 1);
 }
 
+/* The characters of a string, of 1, 2 or 4 bytes each, as UTF-8. */
+static void add_characters(struct formatter *f, const struct container *c)
+{
+    uint8_t raw[4 * (MAX_STRING + 1)], text[4 * MAX_STRING];
+    size_t size = c->element->size, wanted = c->count < MAX_STRING ? c->count : MAX_STRING, len = 0;
+    struct err *e = wanted ? f->ctx->read_memory(f->ctx, c->at, raw, wanted * size) : NULL;
+    if (e) {
+        buf_printf(&f->text, "<%s>", err_message(e));
+        err_free(e);
+        return;
+    }
+    if (size == 1)
+        memcpy(text, raw, len = wanted);
+    for (size_t i = 0; size > 1 && i < wanted; i++) {
+        uint32_t code = (uint32_t)load_integer(raw + i * size, size, false);
+        bool high = size == 2 && code >= 0xd800 && code < 0xdc00 && i + 1 < wanted;
+        uint32_t low = high ? (uint32_t)load_integer(raw + (i + 1) * size, size, false) : 0;
+        if (high && low >= 0xdc00 && low < 0xe000) { // UTF-16's pairs
+            code = 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00);
+            i++;
+        }
+        code = code > 0x10ffff ? 0xfffd : code;
+        unsigned more = code < 0x80 ? 0 : code < 0x800 ? 1 : code < 0x10000 ? 2 : 3;
+        static const uint8_t lead[] = {0, 0xc0, 0xe0, 0xf0};
+        text[len++] = (uint8_t)(lead[more] | code >> 6 * more);
+        while (more--)
+            text[len++] = (uint8_t)(0x80 | (code >> 6 * more & 0x3f));
+    }
+    add_string(&f->text, text, len, c->count > MAX_STRING);
+}
+
+static void add_elements(struct formatter *f, const struct sym_value *v, const struct container *c, unsigned nesting)
+{
+    struct sym_children children = {0};
+    if (c->shape != SHAPE_MEMBERS)
+        buf_printf(&f->text, "[%" PRIu64 "]", c->count);
+    if (nesting >= MAX_NESTING && c->count) {
+        buf_str(&f->text, "{...}");
+        return;
+    }
+    struct err *e = container_children(f->m, v, c, f->ctx, 0, MAX_ELEMENTS, &children);
+    buf_u8(&f->text, '{');
+    for (size_t i = 0; !e && i < children.count; i++) {
+        const struct sym_child *child = &children.items[i];
+        buf_str(&f->text, i ? ", " : "");
+        if (f->text.len > MAX_TEXT)
+            break;
+        size_t name = strlen(child->name);
+        if (c->pairs && !child->reason) // "[key]"
+            buf_printf(&f->text, "%.*s: ", (int)name - 2, child->name + 1);
+        add_child(f, child, false, nesting);
+    }
+    if (!e && (c->count > children.count || f->text.len > MAX_TEXT))
+        buf_str(&f->text, ", ...");
+    buf_str(&f->text, e ? err_message(e) : "");
+    buf_u8(&f->text, '}');
+    err_free(e);
+    sym_children_deinit(&children);
+}
+
+/* Of no bytes, but known to be so. */
+static bool is_complete(const struct sym_type *type)
+{
+    Dwarf_Die die = type_of(type)->die;
+    uint64_t size;
+    return type_of(type)->has_die && die_unsigned(&die, DW_AT_byte_size, &size);
+}
+
+/* Is it a struct of fields with numbers, as Rust's Some(5)? */
+static bool has_numbered_fields(struct sym_module *m, const struct sym_type *type, size_t *count_out)
+{
+    struct members members;
+    if (!is_record(type))
+        return false;
+    members_of(m, type, &members);
+    *count_out = members.count;
+    bool numbered = true;
+    vec_each (member, &members)
+        numbered &= member->name && str_starts(member->name, "__") && isdigit((unsigned char)member->name[2]);
+    vec_deinit(&members);
+    return numbered;
+}
+
+static bool is_rust_tuple(struct sym_module *m, const struct sym_type *type)
+{
+    size_t count;
+    return type->name[0] == '(' && !str_starts(type->name, "(anonymous namespace)") && has_numbered_fields(m, type, &count);
+}
+
+/* Rust's (1, "two"). */
+static void add_fields(struct formatter *f, const struct sym_value *v, unsigned nesting)
+{
+    struct sym_children fields = {0};
+    struct err *e = sym_value_children(f->m, v, f->ctx, 0, MAX_ELEMENTS + 1, &fields);
+    buf_u8(&f->text, '(');
+    buf_str(&f->text, e ? err_message(e) : "");
+    for (size_t i = 0; i < fields.count; i++) {
+        buf_str(&f->text, i ? ", " : "");
+        if (i == MAX_ELEMENTS || f->text.len > MAX_TEXT) {
+            buf_str(&f->text, "...");
+            break;
+        }
+        add_child(f, &fields.items[i], false, nesting);
+    }
+    buf_u8(&f->text, ')');
+    err_free(e);
+    sym_children_deinit(&fields);
+}
+
+/* The one thing that a value is shown as; a variant with its name. */
+static void add_alias(struct formatter *f, const struct sym_value *v, const struct container *c, unsigned nesting)
+{
+    struct sym_value inner = {0};
+    size_t count = 1;
+    struct err *e = part_of(f->m, v, c->element, c->off, f->ctx, &inner);
+    if (c->label)
+        buf_str(&f->text, c->label);
+    if (e) {
+        buf_printf(&f->text, "<%s>", err_message(e));
+    } else if (!c->label) {
+        add_value(f, &inner, nesting);
+    } else if (!has_numbered_fields(f->m, c->element, &count)) {
+        buf_u8(&f->text, ' ');
+        add_value(f, &inner, nesting);
+    } else if (count) {
+        if (nesting < MAX_NESTING)
+            add_fields(f, &inner, nesting);
+        else
+            buf_str(&f->text, "(...)");
+    }
+    err_free(e);
+    sym_value_deinit(&inner);
+}
+
+/* What is a container is shown as one. */
+static bool add_container(struct formatter *f, const struct sym_value *v, unsigned nesting)
+{
+    struct container c;
+    if (!container_of(f->m, v, f->ctx, &c))
+        return false;
+    switch (c.shape) {
+    case SHAPE_TEXT:
+        add_characters(f, &c);
+        break;
+    case SHAPE_ALIAS:
+        add_alias(f, v, &c, nesting);
+        break;
+    case SHAPE_EMPTY:
+        buf_str(&f->text, c.label);
+        break;
+    default:
+        add_elements(f, v, &c, nesting);
+        break;
+    }
+    return true;
+}
+
 static void add_compound(struct formatter *f, const struct sym_value *v, unsigned nesting)
 {
     bool is_array = v->type->kind == SYM_ARRAY;
@@ -343,10 +500,14 @@ static void add_value(struct formatter *f, const struct sym_value *v, unsigned n
     case SYM_STRUCT:
     case SYM_CLASS:
     case SYM_UNION:
-        if (v->len || v->type->size)
+        if (add_container(f, v, nesting))
+            break;
+        if (is_rust_tuple(f->m, v->type) && nesting < MAX_NESTING)
+            add_fields(f, v, nesting);
+        else if (v->len || v->type->size)
             add_compound(f, v, nesting);
         else
-            buf_str(&f->text, "<incomplete type>");
+            buf_str(&f->text, is_complete(v->type) ? "{}" : "<incomplete type>");
         break;
     case SYM_ARRAY:
         add_array(f, v, nesting);

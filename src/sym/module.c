@@ -177,11 +177,13 @@ const char *sym_module_build_id(const struct sym_module *m)
     return m->build_id;
 }
 
-struct err *sym_module_bias(struct sym_module *m, gaddr map_start, uint64_t file_off,
+struct err *sym_module_bias(struct sym_module *m, gaddr map_start, uint64_t file_off, bool executable,
                             uint64_t *bias_out)
 {
     HOLD(m);
     size_t count = 0;
+    // lld packs segments: one page of the file may be the last of one and the first of the next.
+    unsigned best = 0;
     if (elf_getphdrnum(m->elf, &count) != 0)
         return err_new(ERR_FORMAT, "%s: damaged program headers", m->path);
     for (size_t i = 0; i < count && i < INT32_MAX; i++) {
@@ -193,10 +195,12 @@ struct err *sym_module_bias(struct sym_module *m, gaddr map_start, uint64_t file
         if (file_off < first_page ||
             file_off - first_page >= p.p_filesz + (p.p_offset - first_page))
             continue;
-        *bias_out = map_start - (p.p_vaddr + (file_off - p.p_offset));
-        return NULL;
+        unsigned fits = 1 + (file_off == first_page) + 2 * (executable == ((p.p_flags & PF_X) != 0));
+        if (fits > best)
+            *bias_out = map_start - (p.p_vaddr + (file_off - p.p_offset));
+        best = fits > best ? fits : best;
     }
-    return err_new(ERR_NOT_FOUND, "%s: no loadable segment at file offset 0x%jx", m->path,
+    return best ? NULL : err_new(ERR_NOT_FOUND, "%s: no loadable segment at file offset 0x%jx", m->path,
                    (uintmax_t)file_off);
 }
 

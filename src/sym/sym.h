@@ -78,10 +78,10 @@ typedef void sym_external_visitor(void *arg, const struct sym_external *e);
 struct err *sym_external_files(struct sym_module *m, sym_external_visitor *visit, void *arg) nodiscard;
 
 /**
- * The load bias of a module of which `file_off` is mapped at `map_start`: gaddr = vaddr + bias.
+ * The load bias of a module of which `file_off` is mapped at `map_start`, as code or not: gaddr = vaddr + bias.
  * Errors: ERR_NOT_FOUND if no loadable segment covers file_off.
  */
-struct err *sym_module_bias(struct sym_module *m, gaddr map_start, uint64_t file_off,
+struct err *sym_module_bias(struct sym_module *m, gaddr map_start, uint64_t file_off, bool executable,
                             uint64_t *bias_out) nodiscard;
 
 /* ---- Functions ---- */
@@ -329,7 +329,8 @@ struct err *sym_read_at(struct sym_module *m, const struct sym_type *type, gaddr
 
 /* A part of a value: a member, an array element, or what a pointer points to. */
 struct sym_child {
-    char *name; /* owned: "next", "[3]", "*p", "<base> name" */
+    char *name;   /* owned: "next", "[3]", "[\"key\"]", "*", "<base> name" */
+    char *access; /* owned: an expression of it, in which $ stands for the whole's; NULL: nothing names it */
     struct sym_value value;
     struct err *reason; /* owned: why there is no value; NULL if there is one */
 };
@@ -338,15 +339,22 @@ struct sym_children {
     size_t count, cap;
 };
 void sym_children_deinit(struct sym_children *c);
-/** Parts [first, first + max) of a struct, union, class, array, or pointer; none for others. */
+/**
+ * Parts [first, first + max) of a struct, union, class, array, or pointer; none for others. Of containers of the
+ * standard libraries of C++ and Rust they are the elements, of smart pointers what they point to.
+ */
 struct err *sym_value_children(struct sym_module *m, const struct sym_value *value,
                                struct sym_context *ctx, uint64_t first, size_t max,
                                struct sym_children *out) nodiscard;
+/** Has it any? */
+bool sym_value_has_children(struct sym_module *m, const struct sym_value *value, struct sym_context *ctx);
+/** The expression of a part of what `whole` is the expression of; heap string, NULL if nothing names it. */
+char *sym_child_expression(const struct sym_child *c, const char *whole);
 
 /**
- * A value as text in C's notation: -1, 'a', 1.5, RED, 0x55d0 "abc", {a = 1, next = 0x0}. One line,
- * bounded; nested structs are shown, pointers other than strings are not followed. ctx is used for
- * strings only, and may be NULL.
+ * A value as text in C's notation: -1, 'a', 1.5, RED, 0x55d0 "abc", {a = 1, next = 0x0}; containers as
+ * [3]{1, 2, 3} and [1]{"key": 5}, strings as "abc". One line, bounded; nested structs are shown, pointers other than
+ * strings are not followed. ctx is used for strings and containers only, and may be NULL.
  */
 struct err *sym_format_value(struct sym_module *m, const struct sym_value *value,
                              struct sym_context *ctx, char **text_out) nodiscard;

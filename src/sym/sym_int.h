@@ -242,6 +242,8 @@ static inline const struct type *type_of(const struct sym_type *t)
 const struct sym_type *type_from_die(struct sym_module *m, Dwarf_Die *die);
 /** The type an entry's DW_AT_type gives. */
 const struct sym_type *type_of_die(struct sym_module *m, Dwarf_Die *die);
+/** "a::b<int>", NULL if it has no name; heap string. */
+char *type_full_name(struct sym_module *m, Dwarf_Die *die);
 /** The entry of a complete type for a declaration, if the module has one; else unchanged. */
 void complete_type(struct sym_module *m, Dwarf_Die *die);
 
@@ -339,8 +341,45 @@ struct members {
     size_t count, cap;
 };
 void members_of(struct sym_module *m, const struct sym_type *type, struct members *out);
+static inline bool is_record(const struct sym_type *t)
+{
+    return t->kind == SYM_STRUCT || t->kind == SYM_CLASS || t->kind == SYM_UNION;
+}
+/** A member by its name, its own ones first, then those of bases and of unnamed members. byte_off is from the start of `type`. depth: 0 */
+bool find_member(struct sym_module *m, const struct sym_type *type, const char *name, struct member *out, unsigned depth);
 /** The integer in `len` (1 to 16; more is cut) little-endian bytes, sign-extended if the type is
  * signed. */
 int64_t load_integer(const uint8_t *bytes, size_t len, bool is_signed);
+/** A part of a value, at `off` bytes: of its bytes, or read anew. ctx may be NULL. */
+struct err *part_of(struct sym_module *m, const struct sym_value *whole, const struct sym_type *type, uint64_t off, struct sym_context *ctx,
+                    struct sym_value *out) nodiscard;
+
+/* ---- container.c ---- */
+enum container_shape {
+    SHAPE_NONE,  /* what it says is all that is known */
+    SHAPE_TEXT,  /* characters */
+    SHAPE_ALIAS, /* one thing, which it is shown as */
+    SHAPE_EMPTY, /* an optional without a value, a variant without data: `label` is all there is to see */
+    SHAPE_ARRAY, SHAPE_BITS, SHAPE_DEQUE, SHAPE_LIST, SHAPE_TREE, SHAPE_MEMBERS /* elements */
+};
+
+/* What a value of a standard library is to its users. */
+struct container {
+    enum container_shape shape;
+    bool pairs;                     /* the elements are pairs of a key and a value */
+    const char *label;              /* of a variant: its name; borrowed */
+    const struct sym_type *element; /* type of elements, characters, or of the one thing */
+    uint64_t count;                 /* elements, characters */
+    gaddr at;                       /* the first of them; of lists and trees its node */
+    uint64_t off;                   /* of the element in its node; of the one thing in the value; of bits the first one's number */
+    gaddr end, node;                /* of a deque: the end of the first block, and where its address stands */
+    struct member parts[16];        /* SHAPE_MEMBERS: a tuple's elements, which are elements of the value */
+    char path[64];                  /* members that lead to the one thing, or to the pointer at the first element; "": not known */
+};
+/** False: no container that is known, or its contents make no sense (not constructed yet, say): then it is the struct that it is. */
+bool container_of(struct sym_module *m, const struct sym_value *v, struct sym_context *ctx, struct container *out);
+/** Elements [first, first + max), as sym_value_children(). Not for aliases and texts. */
+struct err *container_children(struct sym_module *m, const struct sym_value *v, const struct container *c, struct sym_context *ctx,
+                               uint64_t first, size_t max, struct sym_children *out) nodiscard;
 
 #endif

@@ -73,7 +73,7 @@ static void find_bias(struct tracee *t)
     uint64_t start, off;
     assert_non_null(f);
     assert_int_equal(fscanf(f, "%" SCNx64 "-%*x %*s %" SCNx64, &start, &off), 2);
-    assert_ok(sym_module_bias(module, start, off, &t->ctx.bias));
+    assert_ok(sym_module_bias(module, start, off, false, &t->ctx.bias));
 }
 
 /* Starts the program and stops it at its first instruction. Skips the test where ptrace is not

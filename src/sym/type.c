@@ -56,7 +56,7 @@ static void load_scopes(struct sym_module *m, Dwarf_Die *die)
     scan_scope(m, &unit, "", 0);
 }
 
-static char *full_name(struct sym_module *m, Dwarf_Die *die)
+char *type_full_name(struct sym_module *m, Dwarf_Die *die)
 {
     load_scopes(m, die);
     const char *name = dwarf_diename(die), *scope = sym_table_get(&m->scopes, (uintptr_t)die->addr);
@@ -69,7 +69,7 @@ void complete_type(struct sym_module *m, Dwarf_Die *die)
 {
     if (!die_flag(die, DW_AT_declaration))
         return;
-    cleanup(freep) char *name = full_name(m, die);
+    cleanup(freep) char *name = type_full_name(m, die);
     if (!name)
         return;
     if (!m->complete_loaded) {
@@ -231,7 +231,7 @@ static char *declare_named(struct sym_module *m, Dwarf_Die *die, const char *inn
     default:
         break;
     }
-    cleanup(freep) char *name = full_name(m, die);
+    cleanup(freep) char *name = type_full_name(m, die);
     const char *shown = name ? name : *keyword ? "{...}" : "(no name)";
     return str_format("%s%s%s%s", is_c || !name ? keyword : "", shown,
                       *inner && *inner != '[' ? " " : "", *inner == '[' ? "" : inner);
@@ -268,7 +268,7 @@ static char *declare(struct sym_module *m, Dwarf_Die *die, unsigned dimension, c
     case DW_TAG_ptr_to_member_type: {
         Dwarf_Die holder;
         cleanup(freep) char *name =
-            die_ref(die, DW_AT_containing_type, &holder) ? full_name(m, &holder) : NULL;
+            die_ref(die, DW_AT_containing_type, &holder) ? type_full_name(m, &holder) : NULL;
         cleanup(freep) char *text = str_format("%s::*%s", name ? name : "?", inner);
         return declare_pointer(m, die, text, "", depth);
     }
@@ -563,4 +563,33 @@ void members_of(struct sym_module *m, const struct sym_type *type, struct member
             break;
         vec_push(out, member);
     } while (die_sibling(&die, &die));
+}
+
+bool find_member(struct sym_module *m, const struct sym_type *type, const char *name, struct member *out, unsigned depth)
+{
+    struct members members;
+    bool found = false;
+    if (depth > MAX_DEPTH)
+        return false;
+    members_of(m, type, &members);
+    for (int pass = 0; pass < 2 && !found; pass++) { // own members hide those of bases
+        vec_each (member, &members) {
+            struct member inner;
+            if (pass == 0 && member->name && !member->is_base && (str_eq(member->name, name))) {
+                *out = *member;
+                found = true;
+                break;
+            }
+            bool looks_inside = pass == 1 && (member->is_base || !member->name) && is_record(member->type);
+            if (looks_inside && find_member(m, member->type, name, &inner, depth + 1)) {
+                *out = inner;
+                out->byte_off += member->byte_off;
+                out->is_virtual |= member->is_virtual;
+                found = true;
+                break;
+            }
+        }
+    }
+    vec_deinit(&members);
+    return found;
 }

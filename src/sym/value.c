@@ -12,6 +12,7 @@ void sym_children_deinit(struct sym_children *c)
 {
     vec_each (child, c) {
         free(child->name);
+        free(child->access);
         sym_value_deinit(&child->value);
         err_free(child->reason);
     }
@@ -192,8 +193,7 @@ struct err *sym_read_variable(struct sym_module *m, const struct sym_variable *v
 
 /* ---- Parts ---- */
 
-/* `len` bytes of a value from `off` on; `bits` of them at `bit_off` for a bitfield. */
-static struct err *part_of(struct sym_module *m, const struct sym_value *whole,
+struct err *part_of(struct sym_module *m, const struct sym_value *whole,
                            const struct sym_type *type, uint64_t off, struct sym_context *ctx,
                            struct sym_value *out)
 {
@@ -242,6 +242,7 @@ static void add_member(struct sym_module *m, const struct sym_value *value,
     struct sym_child *c = vec_add(out);
     c->name = member->is_base ? str_format("<base> %s", member->name)
                               : xstrdup(member->name ? member->name : "");
+    c->access = member->is_base || !member->name ? NULL : str_format("($).%s", member->name);
     c->value.type = member->type;
     if (member->is_virtual)
         c->reason = err_new(ERR_UNSUPPORTED, "virtual base classes are not shown");
@@ -263,9 +264,84 @@ static struct err *pointed_to(struct sym_module *m, const struct sym_value *valu
         return NULL;
     struct sym_child *c = vec_add(out);
     c->name = xstrdup("*");
+    c->access = xstrdup("*($)");
     c->value.type = target;
     c->reason = sym_read_at(m, target, addr, ctx, &c->value);
     return NULL;
+}
+
+char *sym_child_expression(const struct sym_child *c, const char *whole)
+{
+    const char *here = c->access ? strchr(c->access, '$') : NULL;
+    if (!here)
+        return c->access ? xstrdup(c->access) : NULL;
+    return str_format("%.*s%s%s", (int)(here - c->access), c->access, whole, here + 1);
+}
+
+static bool has_members(struct sym_module *m, const struct sym_type *type, unsigned depth)
+{
+    struct members members;
+    bool has = depth > MAX_DEPTH;
+    members_of(m, type, &members);
+    vec_each (member, &members)
+        has |= !member->is_base || member->is_virtual || has_members(m, member->type, depth + 1);
+    vec_deinit(&members);
+    return has;
+}
+
+static bool is_empty_base(struct sym_module *m, const struct member *member)
+{
+    return member->is_base && !member->is_virtual && !has_members(m, member->type, 0);
+}
+
+/* Parts of the one thing that the value is shown as. */
+static struct err *children_of_alias(struct sym_module *m, const struct sym_value *value, const struct container *c,
+                                     struct sym_context *ctx, uint64_t first, size_t max, struct sym_children *out)
+{
+    struct sym_value inner = {0};
+    TRY(part_of(m, value, c->element, c->off, ctx, &inner));
+    struct err *e = sym_value_children(m, &inner, ctx, first, max, out);
+    cleanup(freep) char *whole =
+        c->path[0]                        ? str_format("($).%s", c->path)
+        : inner.where == SYM_IN_MEMORY ? str_format("*(%s *)0x%jx", c->element->name, (uintmax_t)inner.address)
+                                       : NULL;
+    for (size_t i = 0; !e && i < out->count; i++) {
+        char *access = whole ? sym_child_expression(&out->items[i], whole) : NULL;
+        free(out->items[i].access);
+        out->items[i].access = access;
+    }
+    sym_value_deinit(&inner);
+    return e;
+}
+
+bool sym_value_has_children(struct sym_module *m, const struct sym_value *v, struct sym_context *ctx)
+{
+    HOLD(m);
+    struct container c;
+    switch (v->type->kind) {
+    case SYM_STRUCT:
+    case SYM_UNION:
+    case SYM_CLASS: {
+        if (!container_of(m, v, ctx, &c))
+            return has_members(m, v->type, 0);
+        struct sym_value inner = {0};
+        struct err *e = c.shape == SHAPE_ALIAS ? part_of(m, v, c.element, c.off, ctx, &inner) : NULL;
+        bool has = e                        ? false
+                   : c.shape == SHAPE_ALIAS ? sym_value_has_children(m, &inner, ctx)
+                                            : c.shape != SHAPE_TEXT && c.count > 0;
+        sym_value_deinit(&inner);
+        err_free(e);
+        return has;
+    }
+    case SYM_ARRAY:
+        return v->type->count > 0;
+    case SYM_POINTER:
+    case SYM_REFERENCE:
+        return v->type->target && v->type->target->kind != SYM_VOID && v->type->target->kind != SYM_FUNCTION_TYPE && v->len == 8 &&
+               load_u64(v->bytes) != 0;
+    default:
+        return false;
+    }
 }
 
 struct err *sym_value_children(struct sym_module *m, const struct sym_value *value,
@@ -279,10 +355,26 @@ struct err *sym_value_children(struct sym_module *m, const struct sym_value *val
     case SYM_STRUCT:
     case SYM_CLASS:
     case SYM_UNION: {
+        struct container c;
         struct members members;
+        uint64_t at = 0;
+        if (container_of(m, value, ctx, &c)) {
+            struct err *e = c.shape == SHAPE_ALIAS  ? children_of_alias(m, value, &c, ctx, first, max, &found)
+                            : c.shape == SHAPE_TEXT ? NULL
+                                                    : container_children(m, value, &c, ctx, first, max, &found);
+            *out = found;
+            if (e)
+                sym_children_deinit(out);
+            return e;
+        }
         members_of(m, type, &members);
-        for (uint64_t i = first; i < members.count && i - first < max; i++)
-            add_member(m, value, &members.items[i], ctx, &found);
+        vec_each (member, &members) {
+            if (is_empty_base(m, member))
+                continue;
+            if (at >= first && at - first < max)
+                add_member(m, value, member, ctx, &found);
+            at++;
+        }
         vec_deinit(&members);
         break;
     }
@@ -290,6 +382,7 @@ struct err *sym_value_children(struct sym_module *m, const struct sym_value *val
         for (uint64_t i = first; i < type->count && i - first < max; i++) {
             struct sym_child *c = vec_add(&found);
             c->name = str_format("[%ju]", (uintmax_t)i);
+            c->access = str_format("($)%s", c->name);
             c->value.type = type->target;
             c->reason = part_of(m, value, type->target, i * type->target->size, ctx, &c->value);
         }
