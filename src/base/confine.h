@@ -11,7 +11,8 @@
 
 /**
  * Call it before there are other threads. From then on: no file is made, changed or removed but below `writable` (count
- * directories, NULL ones are passed over); no program is started; no socket is made (but for pairs), bound or connected;
+ * directories, NULL ones are passed over); no program is started but one that is a file in memory (memfd_create(2);
+ * without Landlock: that is open); no socket is made (but for pairs), bound or connected;
  * no namespace, mount, kernel key, trace of other processes and the like. Sockets and files that are open stay as they are, and
  * listening ones go on to accept. Where the kernel has no Landlock, files stay as accessible as they are to the user, and the log
  * tells (level info).

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/landlock.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -150,6 +151,9 @@ static void try_calls(void)
     MUST_BE(outcome(connect(before, &any, sizeof(any))), EPERM);
     MUST_BE(outcome(listen(before, 1)), EPERM);
     MUST_BE(outcome(execv("/bin/true", argv)), EPERM);
+    MUST_BE(outcome(syscall(SYS_execveat, AT_FDCWD, "/bin/true", argv, environ, 0)), EPERM);
+    if (syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION) > 0)
+        MUST_BE(outcome(syscall(SYS_execveat, open("/bin/true", O_RDONLY), "", argv, environ, AT_EMPTY_PATH)), EACCES);
     MUST_BE(outcome(unshare(CLONE_NEWUSER)), EPERM);
     MUST_BE(outcome(syscall(SYS_clone, CLONE_NEWUSER | SIGCHLD, 0, 0, 0, 0)), EPERM);
     MUST_BE(outcome(syscall(SYS_clone3, NULL, 0)), ENOSYS);
