@@ -325,7 +325,17 @@ static void give_up(struct query_engine *q, struct seat *seat)
     pthread_mutex_unlock(&q->seats_lock);
 }
 
-/* Brings a seat to the nearest state at or before m that costs no run. */
+/* What the run from one moment to another costs, as cost_of() counts. */
+static uint64_t cost_between(const struct query_engine *q, struct moment from, struct moment to)
+{
+    uint64_t cost = to.icount;
+    for (event_no n = from.event + 1; n <= to.event && n < q->event_icount.count; n++)
+        cost += q->event_icount.items[n] + EVENT_COST;
+    return cost - from.icount;
+}
+
+/* Brings a seat to the nearest state at or before m that costs no run. tracked: the stacks are to be right. They are also if there is so much to
+ * run that states can be kept on the way. */
 static struct err *prepare(struct query_engine *q, struct seat *seat, struct moment m, bool tracked)
 {
     if (!seat->replay)
@@ -336,6 +346,7 @@ static struct err *prepare(struct query_engine *q, struct seat *seat, struct mom
     unsigned idx = last_kept(seat, m);
     bool done = false;
     if (idx < WORKER_SNAPSHOTS) {
+        tracked |= cost_between(q, start, m) >= LEAST_PIECE;
         if (seat->tracked != tracked)
             TRY(replay_set_mode(seat->replay, tracked ? ENGINE_INDEX : ENGINE_COUNT, NULL));
         TRY(replay_go_back(seat->replay, idx, &done));
