@@ -211,7 +211,11 @@ struct visiting {
 static void visit_rows(struct visiting *v, struct buf *rows)
 {
     size_t n = rows->len / v->row_len;
-    qsort_r(rows->data, n, v->row_len, compare_rows, NULL);
+    bool sorted = true; // as they are where one worker ran
+    for (size_t i = 1; i < n && sorted; i++)
+        sorted = compare_rows(rows->data + (i - 1) * v->row_len, rows->data + i * v->row_len, NULL) <= 0;
+    if (!sorted)
+        qsort_r(rows->data, n, v->row_len, compare_rows, NULL);
     for (size_t k = 0; k < n && !v->stopped; k++) {
         const struct hook_row *row = (const void *)(rows->data + v->row_len * (v->w->forward ? k : n - 1 - k));
         struct hit hit = {.moment = {row->stamp, row->icount}, .space = row->slot, .regs = row->regs, .memory = (const uint8_t *)(row + 1),
@@ -322,8 +326,10 @@ static void waves_begin(struct waves *v)
 static bool next_stretch(struct waves *v, size_t len, size_t *first, size_t *last)
 {
     size_t segments, found = 0, skipped = 0, step = v->w->forward ? 1 : SIZE_MAX; // backward it ends below 0, which is a large number
-    history_segments(v->q->history, &segments);
+    const struct history_segment *segment = history_segments(v->q->history, &segments);
     for (size_t at = v->next; at < segments && found < len && skipped <= MOST_SKIPPED; at += step) {
+        if (!v->w->forward && moment_cmp(segment[at].end, v->w->since) <= 0)
+            break;
         skipped = v->buckets[at] || !found ? 0 : skipped + 1;
         if (!v->buckets[at])
             continue;

@@ -145,8 +145,7 @@ struct err *param_window(struct query_engine *q, json_t *params, size_t limit, s
 {
     json_t *direction = json_object_get(params, "direction"), *from = json_object_get(params, "from"),
            *wanted = json_object_get(params, "limit");
-    out->forward = true;
-    out->limit = limit;
+    *out = (struct window){.forward = true, .limit = limit};
     if (direction) {
         const char *text = json_string_value(direction);
         if (!text || (!str_eq(text, "forward") && !str_eq(text, "backward")))

@@ -207,6 +207,7 @@ struct window {
     bool forward;
     struct moment from;
     size_t limit;
+    struct moment since; /* backward: segments that end before are not run */
 };
 /** Calls `each` for executions of any of the places, in order of time away from `from`; each returns false to stop. Where places have
  * conditions: for those executions of which they hold, or cannot be told; segments are then run on all cores at a time. wants: may be NULL. */
@@ -286,10 +287,10 @@ struct err *last_register_event(struct query_engine *q, uint32_t task, uint64_t 
 uint64_t unlogged_registers(void);
 typedef VEC(struct register_user { gaddr pc; struct x86_insn insn; }) register_users;
 /** Instructions of a space that may write a general register (a byte of the register file) or push it, by rising pc: of all code that ran
- * in segments *first to `last`, which is the one of `at`, a moment when the space was there. *first is raised to where code is the same from then on.
- * *known_out false: some of the code cannot be told, or there are more than `most`. */
-struct err *register_users_of(struct query_engine *q, uint32_t space, unsigned reg, struct moment at, size_t most, size_t *first, size_t last,
-                              register_users *out, bool *known_out) nodiscard;
+ * in the segment from *since until `at`, a moment of it, or its end, when the space was there. *since is raised to where code is the same from then
+ * on. *known_out false: some of the code cannot be told, or there are more than `most`. */
+struct err *register_users_of(struct query_engine *q, uint32_t space, unsigned reg, size_t segment, struct moment at, size_t most,
+                              struct moment *since, register_users *out, bool *known_out) nodiscard;
 
 /* descriptors.c */
 void descriptors_free(struct descriptors *d);

@@ -4,6 +4,7 @@
  * without a block that matters are passed over. The others are run again with a log of executed blocks, in pieces between kept states or in
  * stretches that grow, backwards; the worker keeps only the last of those that matter. What this finds is only a candidate; that there
  * is nothing behind it is certain: code that may have been different when it ran counts as writing everything. */
+#include "query/code_changes_int.h"
 #include "query/uses_int.h"
 
 #include <sys/syscall.h>
@@ -11,125 +12,35 @@
 enum { FIRST_STRETCH = 1 << 15, GROWTH = 8, LONGEST_BLOCK = 64 * X86_MAX_LEN };
 static const uint64_t DECODED = 1ull << 63; /* no register has this bit */
 
-/* Part of a page of code that was written in a segment. */
-struct code_write {
-    uint64_t page;
-    uint32_t segment;
-    uint64_t granules[8];
-};
-
 /* What the blocks of one space may write. Kept as long as the query engine. */
 struct block_masks {
-    uint32_t space;
-    size_t first, count;  /* in history_blocks() */
+    struct code_changes code;
     struct block_mask {
         uint64_t mask;    /* 0: not decoded yet */
         uint64_t touched; /* registers that it may write or read */
         uint32_t after, until; /* good for segments in between */
-    } *masks;
-    VEC(struct code_write) writes; /* by page, segment */
+    } *masks; /* of the blocks from code.first on */
 };
 
 struct register_index {
     VEC(struct block_masks *) spaces;
 };
 
+static void free_masks(struct block_masks *m)
+{
+    free(m->masks);
+    code_changes_deinit(&m->code);
+    free(m);
+}
+
 void register_index_free(struct register_index *x)
 {
     if (!x)
         return;
-    vec_each (it, &x->spaces) {
-        free((*it)->masks);
-        vec_deinit(&(*it)->writes);
-        free(*it);
-    }
+    vec_each (it, &x->spaces)
+        free_masks(*it);
     vec_deinit(&x->spaces);
     free(x);
-}
-
-/* --- code that changes --- */
-
-static int compare_writes(const void *a, const void *b)
-{
-    const struct code_write *x = a, *y = b;
-    if (x->page != y->page)
-        return x->page < y->page ? -1 : 1;
-    return x->segment < y->segment ? -1 : x->segment > y->segment;
-}
-
-static bool has_code(const struct history_block *blocks, const struct block_masks *m, uint64_t page)
-{
-    size_t low = m->first, high = m->first + m->count;
-    while (low < high) {
-        size_t middle = (low + high) / 2;
-        if (blocks[middle].pc + LONGEST_BLOCK < page)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    for (; low < m->first + m->count && blocks[low].pc < page + PAGE_SIZE; low++) {
-        if (blocks[low].pc + blocks[low].byte_len > page)
-            return true;
-    }
-    return false;
-}
-
-static struct err *find_code_writes(struct query_engine *q, struct block_masks *m)
-{
-    size_t segments, count;
-    history_segments(q->history, &segments);
-    const struct history_block *blocks = history_blocks(q->history, &count);
-    for (size_t i = 0; i < segments; i++) {
-        const struct segment *s;
-        TRY(history_part(q->history, i, PART_WRITTEN, &s));
-        vec_each (w, &s->written) {
-            // A shared object's pages may be code anywhere: not told apart, and rare.
-            if (w->object || w->space != m->space || !has_code(blocks, m, w->page))
-                continue;
-            struct code_write *c = vec_add(&m->writes);
-            *c = (struct code_write){.page = w->page, .segment = (uint32_t)i};
-            memcpy(c->granules, w->granules, sizeof(c->granules));
-        }
-    }
-    if (m->writes.count)
-        qsort(m->writes.items, m->writes.count, sizeof(m->writes.items[0]), compare_writes);
-    return NULL;
-}
-
-static bool touches(const struct code_write *w, gaddr start, gaddr end)
-{
-    gaddr from = start > w->page ? start - w->page : 0, to = end - w->page < PAGE_SIZE ? end - w->page : PAGE_SIZE;
-    for (gaddr g = from / 8; g < (to + 7) / 8; g++) {
-        if (w->granules[g / 64] >> g % 64 & 1)
-            return true;
-    }
-    return false;
-}
-
-/* The segments nearest to `at` in which the bytes were written: the last one before or at, the first one behind. */
-static void writes_around(const struct block_masks *m, gaddr start, gaddr end, uint32_t at, uint32_t *after, uint32_t *until)
-{
-    *after = UINT32_MAX; // none: counts as -1
-    *until = UINT32_MAX;
-    for (gaddr page = start & ~(gaddr)(PAGE_SIZE - 1); page < end; page += PAGE_SIZE) {
-        size_t low = 0, high = m->writes.count;
-        while (low < high) {
-            size_t middle = (low + high) / 2;
-            if (m->writes.items[middle].page < page)
-                low = middle + 1;
-            else
-                high = middle;
-        }
-        for (; low < m->writes.count && m->writes.items[low].page == page; low++) {
-            const struct code_write *w = &m->writes.items[low];
-            if (!touches(w, start, end))
-                continue;
-            if (w->segment <= at && (*after == UINT32_MAX || w->segment > *after))
-                *after = w->segment;
-            if (w->segment > at && w->segment < *until)
-                *until = w->segment;
-        }
-    }
 }
 
 /* --- masks --- */
@@ -139,30 +50,18 @@ static struct err *masks_of(struct query_engine *q, uint32_t space, struct block
     if (!q->register_index)
         q->register_index = xnew(struct register_index);
     vec_each (it, &q->register_index->spaces) {
-        if ((*it)->space == space) {
+        if ((*it)->code.space == space) {
             *out = *it;
             return NULL;
         }
     }
-    size_t count, low = 0;
-    const struct history_block *blocks = history_blocks(q->history, &count);
-    while (low < count && blocks[low].space != space)
-        low++;
-    size_t end = low;
-    while (end < count && blocks[end].space == space)
-        end++;
     struct block_masks *m = xnew(struct block_masks);
-    m->space = space;
-    m->first = low;
-    m->count = end - low;
-    m->masks = xnew_array(struct block_mask, m->count + 1);
-    struct err *e = find_code_writes(q, m);
+    struct err *e = code_changes_init(q, space, &m->code);
     if (e) {
-        free(m->masks);
-        vec_deinit(&m->writes);
-        free(m);
+        free_masks(m);
         return e;
     }
+    m->masks = xnew_array(struct block_mask, m->code.count + 1);
     vec_push(&q->register_index->spaces, m);
     *out = m;
     return NULL;
@@ -243,7 +142,7 @@ static struct block_effect block_effect(struct replay *r, uint32_t space, gaddr 
 /* Index in history_blocks(), or SIZE_MAX. */
 static size_t find_block(const struct history_block *blocks, const struct block_masks *m, const struct db_block *b)
 {
-    size_t low = m->first, high = m->first + m->count;
+    size_t low = m->code.first, end = low + m->code.count, high = end;
     while (low < high) {
         size_t middle = (low + high) / 2;
         if (blocks[middle].pc < b->pc)
@@ -251,7 +150,7 @@ static size_t find_block(const struct history_block *blocks, const struct block_
         else
             high = middle;
     }
-    for (; low < m->first + m->count && blocks[low].pc == b->pc; low++) {
+    for (; low < end && blocks[low].pc == b->pc; low++) {
         if (blocks[low].byte_len == b->byte_len)
             return low;
     }
@@ -264,7 +163,8 @@ typedef VEC(struct passed_block) block_list;
 struct segment_code {
     bool matters;     /* some of it might have written one of the registers (or, if asked for, read it) */
     uint64_t in_gaps; /* registers that may be written (or read) by what the replayer carries out itself: bits by x86_unit() */
-    bool changing;    /* in the segment itself: it has to be looked at where it ran */
+    bool changing;    /* in the segment itself, nobody knows when: it has to be looked at where it ran */
+    struct moment since; /* else all of this holds from then on; before, code was different */
     block_list passed; /* the blocks that do not matter */
 };
 
@@ -276,15 +176,15 @@ static struct err *mask_for(struct query_engine *q, struct block_masks *m, const
     *out = NULL;
     if (i == SIZE_MAX)
         return NULL;
-    struct block_mask *known = &m->masks[i - m->first];
+    struct block_mask *known = &m->masks[i - m->code.first];
     if (!known->mask) {
         struct replay *r;
         uint32_t here = (uint32_t)history_segment_at(q->history, before);
-        writes_around(m, b->pc, b->pc + b->byte_len, here, &known->after, &known->until);
+        code_changed_around(&m->code, b->pc, b->pc + b->byte_len, here, &known->after, &known->until);
         if (known->after == here) // before that moment, or behind it
             return NULL;
         TRY(state_at(q, before, &r));
-        struct block_effect effect = block_effect(r, m->space, b->pc, b->byte_len, b->insn_count, 0);
+        struct block_effect effect = block_effect(r, m->code.space, b->pc, b->byte_len, b->insn_count, 0);
         known->mask = effect.written;
         known->touched = effect.touched;
     }
@@ -293,43 +193,81 @@ static struct err *mask_for(struct query_engine *q, struct block_masks *m, const
     return NULL;
 }
 
-/* before: a moment at which there is a state of the space. */
-static struct err *look_at_segment(struct query_engine *q, struct moment before, size_t segment, uint32_t space, uint64_t wanted, bool reads,
-                                   struct segment_code *out)
+static void note_effect(const struct db_block *b, uint64_t effect, uint64_t wanted, struct segment_code *out)
 {
-    struct block_masks *m;
-    TRY(masks_of(q, space, &m));
-    const struct segment *s;
-    TRY(history_part(q->history, segment, PART_BLOCKS, &s));
-    out->passed.count = 0;
-    out->changing = false;
-    out->in_gaps = reads ? unlogged_registers() | call_registers() : unlogged_registers();
-    out->matters = wanted & out->in_gaps;
-    vec_each (b, &s->blocks) {
-        if (b->space != space)
-            continue;
-        struct block_mask *known;
-        TRY(mask_for(q, m, b, before, segment, &known));
-        out->changing |= !known;
-        if (known && b->end == END_STOP) // rdpid, lsl and lar have any register for their result
-            out->in_gaps |= reads ? known->touched : known->mask;
-        if (known && !((reads ? known->touched : known->mask) & wanted))
-            vec_push(&out->passed, (struct passed_block){b->pc, b->insn_count});
-        else
-            out->matters = true;
+    if (b->end == END_STOP) // rdpid, lsl and lar have any register for their result
+        out->in_gaps |= effect;
+    if (effect & wanted)
+        out->matters = true;
+    else
+        vec_push(&out->passed, (struct passed_block){b->pc, b->insn_count});
+}
+
+/* A moment of the segment with the code that ran last before `end`. */
+static struct moment before_end(const struct query_engine *q, size_t segment, struct moment end)
+{
+    size_t count;
+    if (moment_cmp(end, history_segments(q->history, &count)[segment].end) < 0)
+        return end; // else that may be another segment's state
+    return end.icount ? (struct moment){end.event, end.icount - 1} : moment_before_event(q, end.event);
+}
+
+/* Blocks that are, or were at another time, different from what is known of them: as they are before `end`. */
+static struct err *look_at_changed(struct query_engine *q, struct block_masks *m, const struct db_block *const *blocks, size_t count,
+                                   size_t segment, struct moment end, uint64_t wanted, struct segment_code *out)
+{
+    struct replay *r;
+    struct block_code code;
+    bool known;
+    end = before_end(q, segment, end);
+    TRY(code_same_since(q, &m->code, segment, end, &out->since, &known));
+    out->changing = !known;
+    out->matters |= !known;
+    if (!known)
+        return NULL;
+    TRY(state_at(q, end, &r));
+    for (size_t i = 0; i < count; i++) {
+        const struct db_block *b = blocks[i];
+        // What is not there has not run since.
+        if (read_block(r, b->space, b->pc, b->byte_len, &code))
+            note_effect(b, block_effect(r, b->space, b->pc, b->byte_len, b->insn_count, wanted).written, wanted, out);
     }
     return NULL;
 }
 
-/* Did the block run in one of the segments? */
-static bool ran_in(const struct query_engine *q, const struct history_block *b, size_t first, size_t last)
+/* What ran in the segment before `end`. before: a moment at which there is a state of the space. */
+static struct err *look_at_segment(struct query_engine *q, struct moment before, size_t segment, struct moment end, uint32_t space,
+                                   uint64_t wanted, bool reads, struct segment_code *out)
 {
-    const struct history_run *runs = history_runs(q->history) + b->first_run;
-    for (uint32_t i = 0; i < b->run_count; i++) {
-        if (runs[i].segment >= first && runs[i].segment <= last)
-            return true;
+    struct block_masks *m;
+    const struct segment *s;
+    size_t count;
+    VEC(const struct db_block *) changed = {0};
+    TRY(masks_of(q, space, &m));
+    TRY(history_part(q->history, segment, PART_BLOCKS, &s));
+    out->passed.count = 0;
+    out->changing = false;
+    out->since = history_segments(q->history, &count)[segment].start;
+    out->in_gaps = reads ? unlogged_registers() | call_registers() : unlogged_registers();
+    out->matters = wanted & out->in_gaps;
+    struct err *e = NULL;
+    for (size_t i = 0; i < s->blocks.count && !e; i++) {
+        const struct db_block *b = &s->blocks.items[i];
+        struct block_mask *known = NULL;
+        if (b->space != space)
+            continue;
+        e = mask_for(q, m, b, before, segment, &known);
+        if (known)
+            note_effect(b, reads ? known->touched : known->mask, wanted, out);
+        else
+            vec_push(&changed, b);
     }
-    return false;
+    if (changed.count && reads)
+        out->changing = out->matters = true;
+    else if (changed.count && !e)
+        e = look_at_changed(q, m, changed.items, changed.count, segment, end, wanted, out);
+    vec_deinit(&changed);
+    return e;
 }
 
 static int compare_users(const void *a, const void *b)
@@ -338,8 +276,8 @@ static int compare_users(const void *a, const void *b)
     return (x->pc > y->pc) - (x->pc < y->pc);
 }
 
-/* Adds the instructions of a block that may write the register or push it; false: the code is not there. */
-static bool add_users(struct replay *r, const struct history_block *b, uint64_t unit, register_users *out)
+/* Adds the instructions of a block that may write the register or push it, as it is in the replay. */
+static void add_users(struct replay *r, const struct db_block *b, uint64_t unit, register_users *out)
 {
     struct block_code code;
     struct register_user u;
@@ -350,43 +288,34 @@ static bool add_users(struct replay *r, const struct history_block *b, uint64_t 
         if (good && (u.insn.written & unit || (u.insn.class == X86_PUSH && u.insn.read & unit)))
             vec_push(out, u);
     }
-    return good;
 }
 
-struct err *register_users_of(struct query_engine *q, uint32_t space, unsigned reg, struct moment at, size_t most, size_t *first, size_t last,
-                              register_users *out, bool *known_out)
+struct err *register_users_of(struct query_engine *q, uint32_t space, unsigned reg, size_t segment, struct moment at, size_t most,
+                              struct moment *since, register_users *out, bool *known_out)
 {
     struct block_masks *m;
     struct replay *r;
-    size_t count;
+    const struct segment *s;
+    uint64_t unit = x86_unit(reg);
+    at = before_end(q, segment, at);
     TRY(masks_of(q, space, &m));
-    const struct history_block *blocks = history_blocks(q->history, &count) + m->first;
-    VEC(const struct history_block *) touching = {0};
-    struct err *e = NULL;
-    *known_out = true;
-    for (size_t i = 0; i < m->count && *known_out && !e; i++) {
-        const struct history_block *b = &blocks[i];
-        const struct db_block like = {.space = space, .pc = b->pc, .insn_count = b->insn_count, .byte_len = b->byte_len};
+    TRY(code_same_since(q, &m->code, segment, at, since, known_out));
+    if (!*known_out)
+        return NULL;
+    TRY(state_at(q, at, &r));
+    TRY(history_part(q->history, segment, PART_BLOCKS, &s));
+    for (size_t i = 0; i < s->blocks.count && *known_out; i++) {
+        const struct db_block *b = &s->blocks.items[i];
         struct block_mask *known;
-        if (!ran_in(q, b, *first, last))
+        if (b->space != space)
             continue;
-        e = mask_for(q, m, &like, at, last, &known);
+        TRY(mask_for(q, m, b, at, segment, &known));
+        if (known && !(known->touched & unit))
+            continue;
         // The result of rdpid, lsl and lar is in no block of a log.
-        *known_out = known && !(b->end == END_STOP && known->mask & x86_unit(reg));
-        if (!known)
-            break;
-        if (known->after != UINT32_MAX && known->after >= *first)
-            *first = known->after + 1;
-        if (known->touched & x86_unit(reg))
-            vec_push(&touching, b);
+        *known_out = b->end != END_STOP || !(block_effect(r, space, b->pc, b->byte_len, b->insn_count, 0).written & unit);
+        add_users(r, b, unit, out);
     }
-    if (!e && *known_out)
-        e = state_at(q, at, &r);
-    for (size_t i = 0; i < touching.count && *known_out && !e; i++) {
-        if (ran_in(q, touching.items[i], *first, last))
-            *known_out = add_users(r, touching.items[i], x86_unit(reg), out);
-    }
-    vec_deinit(&touching);
     size_t n = 0;
     if (out->count)
         qsort(out->items, out->count, sizeof(out->items[0]), compare_users);
@@ -396,7 +325,7 @@ struct err *register_users_of(struct query_engine *q, uint32_t space, unsigned r
     }
     out->count = n;
     *known_out &= n <= most;
-    return e;
+    return NULL;
 }
 
 /* --- events --- */
@@ -488,7 +417,7 @@ static struct err *log_blocks(struct replay *r, const struct block_masks *m, uin
 {
     enum { MOST_RANGES = 1000 };
     VEC(struct watch_range) ranges = {0};
-    vec_each (w, &m->writes) {
+    vec_each (w, &m->code.writes) {
         struct watch_range *last = ranges.count ? &ranges.items[ranges.count - 1] : NULL;
         if (w->segment != segment)
             continue;
@@ -533,7 +462,7 @@ static const struct block_effect *effect_of_row(struct replay *r, const struct b
         return &known->effect;
     uint32_t after, end;
     gaddr row_end = row->pc + row->byte_len;
-    writes_around(m, row->pc, row_end, segment, &after, &end);
+    code_changed_around(&m->code, row->pc, row_end, segment, &after, &end);
     *known = (struct known_effect){row->pc, row->insn_count, {UINT64_MAX, UINT64_MAX, row->insn_count - 1u, 0}};
     if (after != segment || !code_changed(l, row->pc, row_end))
         known->effect = block_effect(r, l->space, row->pc, row->byte_len, row->insn_count, wanted);
@@ -611,7 +540,9 @@ static struct moment part_before(const struct register_search *s, size_t segment
     for (unsigned i = 0; i < 1u << (n < 5 ? n : 5) && moment_cmp(from, start) > 0; i++)
         from = lendable_before(s->q, segment, from);
     struct moment near = moment_back(s->q, until, len);
-    return takes_all_rows(s) && moment_cmp(near, from) > 0 ? near : from;
+    if (takes_all_rows(s) && moment_cmp(near, from) > 0)
+        from = near;
+    return moment_cmp(from, start) > 0 ? from : start;
 }
 
 /* Looks for the last instruction before *until in the segment which may write one of the registers. */
@@ -654,9 +585,13 @@ struct err *last_register_write(struct query_engine *q, uint32_t task, uint32_t 
     if (at > 0 && moment_cmp(segment[at].start, before) >= 0)
         at--;
     for (; !e && !*found; until = segment[at--].start) {
-        e = look_at_segment(q, before, at, space, wanted, false, &s.code);
+        e = look_at_segment(q, before, at, until, space, wanted, false, &s.code);
         if (!e)
-            e = search_segment(&s, at, segment[at].start, until, out, found);
+            e = search_segment(&s, at, s.code.since, until, out, found);
+        if (!e && !*found && moment_cmp(segment[at].start, s.code.since) < 0) {
+            s.code.changing = s.code.matters = true;
+            e = search_segment(&s, at, segment[at].start, s.code.since, out, found);
+        }
         if (at == 0)
             break;
     }
@@ -709,7 +644,7 @@ struct err *next_register_use(struct query_engine *q, uint32_t task, uint32_t sp
     *found = false;
     struct err *e = masks_of(q, space, &s.masks);
     if (!e)
-        e = look_at_segment(q, from, history_segment_at(q->history, from), space, wanted, true, &s.code);
+        e = look_at_segment(q, from, history_segment_at(q->history, from), from, space, wanted, true, &s.code);
     for (uint64_t len = FIRST_STRETCH; !e && s.code.matters && !*found && moment_cmp(from, until) < 0; len *= GROWTH) {
         struct moment end = moment_forth(q, from, len);
         if (moment_cmp(end, until) > 0)

@@ -1,9 +1,10 @@
 /* A value that rests in a register which callees save and restore, over many calls at once.
  *
- * Each call may push the register and pop it again; instruction by instruction, that is slow to go through. Here the executions of all
- * instructions which write the register or push it are gathered with their registers (find_hits()), and walked through backwards: a pop
- * is matched with the push to the same place. That nothing else wrote to these places between push and pop is then looked up by the log of
- * stores (find_private_writes()); pairs behind the first one of which that is not so are left to the slow way.
+ * Each call may push the register and pop it again; instruction by instruction, that is slow to go through. Here, segment by segment,
+ * the executions of all instructions which write the register or push it are gathered with their registers (find_hits()), and walked through
+ * backwards: a pop is matched with the push to the same place. That nothing else wrote to these places between push and pop is then looked up
+ * by the log of stores (find_private_writes()); pairs behind the first one of which that is not so are left to the slow way, as is a
+ * pair of which only the pop is in the segment, or behind the last change of its code.
  *
  *     push r13   ...   pop r13     push r13  ...  pop r13     <- r13 wanted here
  *     [a]: no other write           [b]: no other write */
@@ -23,6 +24,7 @@ struct saves {
     struct moment from; /* nothing but these instructions has written the register since */
     const register_users *users;
     bool in_memory; /* behind a pop, its push not found yet */
+    bool broken;    /* something else happened to the register, at or behind `from` */
     gaddr slot;     /* from which it popped */
     struct moment pop;
     VEC(struct saved_pair) pairs; /* latest first */
@@ -95,11 +97,13 @@ static bool walk_back(void *ctx, const struct hit *h)
             return true;
         s->pop = h->moment;
         s->in_memory = is_restore(s, in, &h->regs, &s->slot) && add_slot(s, s->slot);
+        s->broken = !s->in_memory;
         return s->in_memory;
     }
     if (h->regs.r[UREG_RSP] <= s->slot)
         return true; // of a callee, or behind the push in the same function
-    if (!is_save(s, in, &h->regs))
+    s->broken = !is_save(s, in, &h->regs);
+    if (s->broken)
         return false;
     vec_push(&s->pairs, (struct saved_pair){h->moment, s->pop, s->slot});
     s->in_memory = false;
@@ -172,35 +176,46 @@ static struct err *walk(struct query_engine *q, struct saves *s, uint32_t space,
     bool more;
     vec_each (user, s->users)
         vec_push(&places, (struct hit_place){.space = space, .pc = user->pc});
-    const struct window w = {.from = before, .limit = MOST_HITS};
+    const struct window w = {.from = before, .limit = MOST_HITS, .since = s->from};
     struct err *e = find_hits(q, places.items, places.count, &w, NULL, walk_back, s, &more);
+    s->broken |= more;
     vec_deinit(&places);
     return e;
 }
 
 static struct err *skip(struct query_engine *q, struct flow_item *item, struct saves *s, register_users *users)
 {
-    size_t segments, first = 0, good = 0, last = history_segment_at(q->history, item->before);
+    size_t segments, good = 0, at = history_segment_at(q->history, item->before);
     const struct history_segment *segment = history_segments(q->history, &segments);
     const struct known_task *t = known_task(q, item->task);
     bool known = false;
     event_no event;
-    TRY(register_users_of(q, item->space, s->reg, item->before, MOST_USERS, &first, last, users, &known));
-    if (!known || !t)
+    if (at && moment_cmp(segment[at].start, item->before) >= 0)
+        at--;
+    if (!t || moment_cmp(t->start, item->before) >= 0)
         return NULL;
-    s->from = moment_cmp(segment[first].start, t->start) > 0 ? segment[first].start : t->start;
+    s->from = moment_cmp(segment[at].start, t->start) > 0 ? segment[at].start : t->start;
+    TRY(register_users_of(q, item->space, s->reg, at, item->before, MOST_USERS, &s->from, users, &known));
+    if (!known)
+        return NULL;
     TRY(last_register_event(q, item->task, x86_unit(s->reg), s->from, item->before, &event));
     if (event)
         s->from = (struct moment){event, 0};
     TRY(walk(q, s, item->space, item->before));
     if (s->pairs.count)
         TRY(prove(q, s, item->space, &good));
-    if (good) {
-        item->before = s->pairs.items[good - 1].push;
-        item->saved += (unsigned)good;
-        item->searched = false;
-    }
-    item->skip_at = item->saved + (good < FEW_PAIRS ? PAUSE : 0);
+    item->skip_at = item->saved + (unsigned)good + (good < FEW_PAIRS ? PAUSE : 0);
+    if (!good)
+        return NULL;
+    item->before = s->pairs.items[good - 1].push;
+    item->saved += (unsigned)good;
+    item->searched = false;
+    if (good < s->pairs.count || s->broken)
+        return NULL;
+    // Nothing happened to the register from s->from on, or it was popped by the last of them, of which the push is before.
+    item->skip_at = item->saved + s->in_memory;
+    if (!s->in_memory)
+        item->before = s->from;
     return NULL;
 }
 
