@@ -150,6 +150,34 @@ static void close_history(struct query_engine *q)
     vec_deinit(&q->event_icount);
 }
 
+static const char *program_binary(void *ctx, size_t idx)
+{
+    const struct query_engine *q = ctx;
+    return q->modules.items[idx]->backing;
+}
+
+static const char *program_build_id(void *ctx, size_t idx)
+{
+    struct query_engine *q = ctx;
+    struct sym_module *sym;
+    struct err *e = module_sym(q, q->modules.items[idx], &sym);
+    bool is_known = !e;
+    err_free(e);
+    return is_known ? sym_module_build_id(sym) : NULL;
+}
+
+static void open_sources(struct query_engine *q)
+{
+    const struct sources_programs programs = {.ctx = q, .count = q->modules.count, .binary = program_binary, .build_id = program_build_id};
+    q->sources = sources_open(trace_dir(q->trace), &programs, (const char *const *)q->source_maps.items, q->source_maps.count / 2);
+    vec_each (m, &q->modules) {
+        const char *dir = sources_comp_dir(q->sources, (*m)->backing);
+        (*m)->comp_dir = dir ? xstrdup(dir) : NULL;
+        if (dir && (*m)->sym) // opened for its build id
+            sym_module_set_comp_dir((*m)->sym, dir);
+    }
+}
+
 struct err *query_engine_open(const char *dir, const struct query_options *options, struct query_engine **out)
 {
     cleanup(query_engine_closep) struct query_engine *q = xnew(struct query_engine);
@@ -163,6 +191,7 @@ struct err *query_engine_open(const char *dir, const struct query_options *optio
     TRY(open_history(q));
     make_title(q);
     modules_open(q);
+    open_sources(q);
     *out = steal(q);
     return NULL;
 }
@@ -174,6 +203,7 @@ void query_engine_close(struct query_engine *q)
     seats_close(q);
     worker_destroy(q->spare);
     recall_close(q);
+    sources_close(q->sources);
     modules_close(q);
     close_history(q);
     trace_close(q->trace);
@@ -229,40 +259,13 @@ const char *query_title(const struct query_engine *q)
 
 struct err *query_open_source(const struct query_engine *q, const char *path, int *fd_out)
 {
-    if (path[0] != '/' || strstr(path, "/../"))
-        return err_new(ERR_NOT_FOUND, "%s: not an absolute path", path);
-    for (size_t i = 0; i + 1 < q->source_maps.count; i += 2) {
-        const char *from = q->source_maps.items[i], *to = q->source_maps.items[i + 1];
-        size_t len = strlen(from);
-        while (len > 1 && from[len - 1] == '/')
-            len--;
-        if (len == 1)
-            len = 0;
-        if (strncmp(path, from, len) != 0 || path[len] != '/')
-            continue;
-        cleanup(freep) char *mapped = str_format("%s%s", to, path + len);
-        cleanup(freep) char *real = realpath(mapped, NULL);
-        cleanup(freep) char *root = realpath(to, NULL);
-        // A symbolic link must not lead out of what was offered, unless into another offered directory.
-        bool inside = false;
-        for (size_t k = 1; real && root && k < q->source_maps.count && !inside; k += 2) {
-            cleanup(freep) char *other = realpath(q->source_maps.items[k], NULL);
-            size_t n = other ? strlen(other) : 0;
-            inside = other && strncmp(real, other, n) == 0 && (real[n] == '/' || n == 1);
-        }
-        if (!inside)
-            continue;
-        int fd = open(real, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-        struct stat st;
-        if (fd < 0)
-            continue;
-        if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode)) {
-            *fd_out = fd;
-            return NULL;
-        }
-        close(fd);
-    }
-    return err_new(ERR_NOT_FOUND, "%s: not found in the directories given with --sources", path);
+    struct source_place place;
+    TRY(sources_find(q->sources, path, &place));
+    cleanup(freep) char *url = place.url;
+    if (url)
+        return err_new(ERR_NOT_FOUND, "%s: is at %s, which this server does not fetch", path, url);
+    *fd_out = place.fd;
+    return NULL;
 }
 
 /* --- the table --- */

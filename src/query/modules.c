@@ -25,6 +25,7 @@ void modules_open(struct query_engine *q)
         struct module *module = xnew(struct module);
         module->name = xstrdup(m->name);
         module->path = trace_backing_path(q->trace, m);
+        module->backing = m->backing_file;
         vec_push(&q->modules, module);
     }
 }
@@ -38,6 +39,7 @@ void modules_close(struct query_engine *q)
         vec_deinit(&m->biases);
         free(m->name);
         free(m->path);
+        free(m->comp_dir);
         free(m);
     }
     vec_deinit(&q->modules);
@@ -117,6 +119,8 @@ struct err *module_sym(struct query_engine *q, struct module *m, struct sym_modu
         m->why = sym_module_open(m->path, debug_dir, &m->sym);
         if (m->sym)
             sym_module_set_origin(m->sym, m->name);
+        if (m->sym && m->comp_dir)
+            sym_module_set_comp_dir(m->sym, m->comp_dir);
         size_t count;
         const struct trace_mmap *maps = trace_mmaps(q->trace, &count);
         for (size_t i = 0; m->sym && i < count; i++) {

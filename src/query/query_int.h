@@ -5,6 +5,7 @@
 #include "db/history.h"
 #include "query/query.h"
 #include "replay/replay.h"
+#include "sources/sources.h"
 #include "sym/sym.h"
 
 #include "worker/worker.h"
@@ -27,6 +28,8 @@ struct known_task {
 struct module {
     char *name;    /* as in the recorded program's maps */
     char *path;    /* of the file here; NULL: not in the trace */
+    const char *backing; /* as the trace names it; borrowed from there */
+    char *comp_dir; /* in place of what its compiler left (sources_comp_dir()); or NULL */
     struct sym_module *sym; /* NULL: not opened yet, or not possible */
     struct err *why;        /* why it is not */
     VEC(uint64_t) biases;   /* run-time address = bias + link-time address; all at which it was ever mapped */
@@ -54,6 +57,7 @@ struct query_engine {
     uint64_t look_again_ms;          /* whether it has, on the monotonic clock */
     struct query_options options;
     VEC(char *) source_maps;
+    struct sources *sources;
     char *title;
     VEC(struct known_task) tasks;    /* by serial - 1 */
     VEC(uint32_t) runner;            /* by event number: the task it belongs to, that ran towards it; 0: none */

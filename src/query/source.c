@@ -11,14 +11,22 @@
 struct err *query_source(struct query_engine *q, json_t *params)
 {
     const char *file;
+    struct source_place place = {.fd = -1, .is_relevant = true};
     TRY(param_string(params, "file", &file));
-    cleanup(closep) int fd = -1;
-    struct err *e = query_open_source(q, file, &fd);
-    cleanup(freep) char *url = str_format("/sources%s", file);
-    json_t *row = json_pack("{so, so, sb}", "file", json_text(file, strlen(file)), "url", json_text(url, strlen(url)), "found", !e);
+    struct err *e = sources_find(q->sources, file, &place);
+    cleanup(closep) int fd = place.fd;
+    cleanup(freep) char *address = place.url, *url = str_format("/sources%s", file), *why = NULL;
     if (e)
-        json_object_set_new(row, "why", json_text(err_message(e), strlen(err_message(e))));
+        why = xstrdup(err_message(e));
+    else if (address)
+        why = xstrdup("this file is on the web, from where the server fetches nothing");
     err_free(e);
+    json_t *row = json_pack("{so, so, sb, sb}", "file", json_text(file, strlen(file)), "url", json_text(url, strlen(url)), "found", !why,
+                            "relevant", place.is_relevant);
+    if (why)
+        json_object_set_new(row, "why", json_text(why, strlen(why)));
+    if (address)
+        json_object_set_new(row, "address", json_text(address, strlen(address)));
     return give(q, row);
 }
 
@@ -69,6 +77,7 @@ struct searching {
     struct module *m;
     size_t left;
     unsigned rank; /* only hits of this rank */
+    json_t *later; /* files that the trace's rules call not relevant: behind all others */
     struct err *failed;
 };
 
@@ -104,6 +113,10 @@ static bool visit_hit(void *arg, const struct sym_hit *hit)
         json_object_set_new(row, "title", json_text(slash ? slash + 1 : hit->file, strlen(slash ? slash + 1 : hit->file)));
         json_object_set_new(row, "detail", json_text(hit->file, strlen(hit->file)));
         json_object_set_new(row, "action", json_pack("{ss, so}", "view", "source", "location", json_location(hit->file, 1, 0)));
+        if (!sources_is_relevant(s->q->sources, hit->file)) {
+            json_array_append_new(s->later, row);
+            return json_array_size(s->later) < s->left;
+        }
     }
     s->left--;
     s->failed = give(s->q, row);
@@ -160,6 +173,28 @@ static struct err *search_line(struct query_engine *q, const char *input, size_t
     return NULL;
 }
 
+/* By rank, and within a rank by module. */
+static struct err *search_modules(struct searching *s, const char *input)
+{
+    struct query_engine *q = s->q;
+    for (s->rank = 0; s->rank <= 3; s->rank++) {
+        if (s->rank == 1) // a view whose name begins so comes before functions that merely contain it
+            TRY(search_views(q, input, &s->left));
+        vec_each (m, &q->modules) {
+            struct sym_module *sym;
+            TRY(check_cancel(q));
+            struct err *e = s->left ? module_sym(q, *m, &sym) : err_new(ERR_LIMIT, "enough");
+            s->m = *m;
+            if (!e)
+                e = sym_search(sym, input, s->left, visit_hit, s);
+            err_free(e);
+            if (s->failed)
+                return s->failed;
+        }
+    }
+    return NULL;
+}
+
 struct err *query_search(struct query_engine *q, json_t *params)
 {
     const char *input;
@@ -171,26 +206,16 @@ struct err *query_search(struct query_engine *q, json_t *params)
         return NULL;
     size_t left = most < 200 ? most : 200;
     TRY(search_line(q, input, &left));
-    struct searching s = {.q = q, .left = left};
-    for (unsigned rank = 0; rank <= 3; rank++) {
-        if (rank == 1) // a view whose name begins so comes before functions that merely contain it
-            TRY(search_views(q, input, &s.left));
-        vec_each (m, &q->modules) {
-            struct sym_module *sym;
-            TRY(check_cancel(q));
-            struct err *e = s.left ? module_sym(q, *m, &sym) : err_new(ERR_LIMIT, "enough");
-            s.m = *m;
-            s.rank = rank;
-            if (!e)
-                e = sym_search(sym, input, s.left, visit_hit, &s);
-            err_free(e);
-            if (s.failed)
-                return s.failed;
-        }
-    }
-    return NULL;
+    struct searching s = {.q = q, .left = left, .later = json_array()};
+    struct err *e = search_modules(&s, input);
+    json_t *row;
+    size_t i;
+    json_array_foreach (s.later, i, row)
+        if (!e && s.left-- > 0)
+            e = give(q, json_incref(row));
+    json_decref(s.later);
+    return e;
 }
-
 /* --- the lines that the present call executed --- */
 
 /* One execution of a piece of a line by the call. */

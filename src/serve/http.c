@@ -103,8 +103,10 @@ static int serve_source(struct lws *wsi, const struct query_engine *q, const cha
 {
     cleanup(closep) int fd = -1;
     cleanup(err_freep) struct err *e = query_open_source(q, file, &fd);
-    if (e)
-        return http_answer(wsi, HTTP_STATUS_NOT_FOUND, "no such source\n");
+    if (e) {
+        cleanup(freep) char *text = str_format("no such source: %.800s\n", err_message(e));
+        return http_answer(wsi, HTTP_STATUS_NOT_FOUND, text);
+    }
     struct stat st;
     if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))
         return http_answer(wsi, HTTP_STATUS_NOT_FOUND, "no such source\n");

@@ -238,6 +238,7 @@ export interface SourceFileRow {
   readonly url: string;
   readonly found: boolean;
   readonly why?: string;
+  readonly address?: string;
 }
 export interface FunctionLineRow {
   readonly function: Func;

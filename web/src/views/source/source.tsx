@@ -18,6 +18,7 @@ import { sourceHand } from "./hand";
 interface Loaded {
   readonly file: string;
   readonly why: string | null;
+  readonly address: string | null; // where the file is on the web, if it is not here
 }
 
 function hint(file: string): string {
@@ -113,15 +114,15 @@ export function SourceView() {
     if (!editor || !file || loaded?.file === file) return undefined;
     const abort = new AbortController();
     setLoading(true);
-    const done = (why: string | null): void => {
+    const done = (why: string | null, address: string | null = null): void => {
       setLoading(false);
-      setLoaded({ file, why });
+      setLoaded({ file, why, address });
     };
     const cancel = askOne<SourceFileRow>(
       "source",
       { file },
       (row) => {
-        if (!row.found) return done(row.why ?? "this file is not to be had");
+        if (!row.found) return done(row.why ?? "this file is not to be had", row.address ?? null);
         fetch(row.url, { signal: abort.signal })
           .then((r) => (r.ok ? r.text() : r.text().then((text) => Promise.reject(new Error(text.trim() || String(r.status))))))
           .then((text) => {
@@ -134,7 +135,7 @@ export function SourceView() {
           });
         return undefined;
       },
-      done,
+      (failure) => done(failure),
     );
     return () => {
       abort.abort();
@@ -190,6 +191,14 @@ export function SourceView() {
       {why !== null && (
         <p class="why">
           {why}
+          {loaded?.address && loaded.file === file && /^https?:\/\//.test(loaded.address) && (
+            <>
+              :{" "}
+              <a href={loaded.address} target="_blank" rel="noopener noreferrer">
+                {loaded.address}
+              </a>
+            </>
+          )}
           {loaded?.why && file && loaded.file === file && (
             <>
               . The server can be given a place to look in: <code>{hint(file)}</code>
