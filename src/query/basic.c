@@ -292,41 +292,63 @@ static struct err *add_arguments(struct query_engine *q, uint32_t task, const st
     return NULL;
 }
 
+/* A row about to be given. */
+struct stack_row {
+    const struct frame_info *frame;
+    json_t *row; /* owned; NULL: given */
+    struct code_place place;
+    const struct sym_function *fn;
+};
+
+/* Gives rows with their arguments, some at a time: whoever shows them has the innermost soon. */
+static struct err *give_frames(struct query_engine *q, uint32_t task, struct stack_row *rows, size_t count)
+{
+    enum { AT_ONCE = 64 };
+    for (size_t first = 0; first < count; first += AT_ONCE) {
+        size_t end = first + AT_ONCE < count ? first + AT_ONCE : count;
+        // The outermost was entered first: replays go forward from one entry to the next.
+        for (size_t i = end; i-- > first;) {
+            TRY(add_arguments(q, task, rows[i].frame, &rows[i].place, rows[i].fn, rows[i].row));
+            if (!json_object_get(rows[i].row, "args"))
+                json_object_set_new(rows[i].row, "args", json_array());
+        }
+        for (size_t i = first; i < end; i++)
+            TRY(give(q, steal(rows[i].row)));
+    }
+    return NULL;
+}
+
 struct err *query_stack(struct query_engine *q, json_t *params)
 {
     enum { MOST = 500 };
     struct focus f;
     struct replay *r;
     uint32_t space;
+    uint64_t first = 0, limit = MOST;
+    if (json_object_get(params, "first"))
+        TRY(param_u64(params, "first", &first));
+    if (json_object_get(params, "limit"))
+        TRY(param_u64(params, "limit", &limit));
+    if (limit < 1 || limit > MOST)
+        return err_new(ERR_USAGE, "limit is 1 to %d", MOST);
     TRY(focus_state(q, params, &f, &r, &space));
     frame_list frames = {0};
     struct err *e = stack_at(q, f.moment, f.task, &frames);
     if (!e)
         e = state_at(q, f.moment, &r);
-    size_t count = e ? 0 : frames.count < MOST ? frames.count : MOST;
-    struct {
-        json_t *row;
-        struct code_place place;
-        const struct sym_function *fn;
-    } *list = xnew_array(typeof(*list), count + 1);
+    size_t left = e || first > frames.count ? 0 : frames.count - first, count = left < limit ? left : limit;
+    struct stack_row *rows = xnew_array(struct stack_row, count + 1);
     for (size_t i = 0; i < count; i++) {
-        list[i].row = frame_row(q, r, space, &f, &frames.items[i], (unsigned)i);
-        list[i].fn = function_of(q, r, space, &frames.items[i], &list[i].place);
+        rows[i].frame = &frames.items[first + i];
+        rows[i].row = frame_row(q, r, space, &f, rows[i].frame, (unsigned)(first + i));
+        rows[i].fn = function_of(q, r, space, rows[i].frame, &rows[i].place);
     }
-    // The outermost was entered first: replays go forward from one entry to the next.
-    for (size_t i = count; i-- > 0 && !e;)
-        e = add_arguments(q, f.task, &frames.items[i], &list[i].place, list[i].fn, list[i].row);
-    for (size_t i = 0; i < count; i++) {
-        if (!json_object_get(list[i].row, "args"))
-            json_object_set_new(list[i].row, "args", json_array());
-    }
-    for (size_t i = 0; i < count; i++) {
-        if (e)
-            json_decref(list[i].row);
-        else
-            e = give(q, list[i].row);
-    }
-    free(list);
+    if (!e)
+        e = give_frames(q, f.task, rows, count);
+    q->sink->more = !e && count < left;
+    for (size_t i = 0; i < count; i++)
+        json_decref(rows[i].row);
+    free(rows);
     vec_deinit(&frames);
     return e;
 }

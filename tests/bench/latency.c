@@ -87,7 +87,7 @@ static double question(struct query_engine *q, enum question kind, const struct 
         rows = ask(q, "memory", json_pack("{sO, ss, si}", "focus", p->focus, "address", reg_of(p, "rsp"), "length", 256), &ms);
         break;
     case STACK:
-        rows = ask(q, "stack", json_pack("{sO}", "focus", p->focus), &ms);
+        rows = ask(q, "stack", json_pack("{sO, si}", "focus", p->focus, "limit", 64), &ms);
         break;
     case LAST_WRITE:
         rows = ask(q, "watchpoint", json_pack("{sO, ss, si, ss, si}", "focus", p->focus, "address",

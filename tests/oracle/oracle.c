@@ -567,6 +567,15 @@ static void check_stacks(struct query_engine *q)
                   (unsigned long long)s->m.event, (unsigned long long)s->m.icount,
                   json_string_value(json_object_get(json_array_get(rows, k + 1), "pc")), (unsigned long long)want);
         }
+        size_t first = s->m.icount % (s->count + 2), limit = 1 + s->m.icount % 5, left = s->count + 1 - (first <= s->count ? first : s->count + 1);
+        json_object_set_new(params, "first", json_integer((json_int_t)first));
+        json_object_set_new(params, "limit", json_integer((json_int_t)limit));
+        json_t *some = ask(q, "stack", params);
+        CHECK(some && json_array_size(some) == (left < limit ? left : limit), "%zu frames from %zu of %zu on", json_array_size(some), first,
+              s->count + 1);
+        for (size_t k = 0; some && k < json_array_size(some); k++)
+            CHECK(json_equal(json_array_get(some, k), json_array_get(rows, first + k)), "frame %zu is another one if asked for alone", first + k);
+        json_decref(some);
         json_decref(rows);
         json_decref(params);
     }
