@@ -4,7 +4,7 @@
 #include "worker/worker.h"
 
 enum { HASH_LEN = 1 << 17, MAX_PAGES = HASH_LEN / 2, MAX_COPIES = 1 << 17, MAX_TASK_COPIES = 1024, MAX_CHANGED = 4096,
-       POPULATE_COPIES = 64 /* at once: less than a fault for each */ };
+       GROUP_BITS = 6, HUGE_PAGE = 2 << 20 };
 
 /* Numbers of copies that are none. A page that is absent (absent.h) is copied when it is fetched, not
  * before. */
@@ -39,7 +39,9 @@ void snapshot_init(void)
 {
     pages = engine_host_alloc(MAX_PAGES * sizeof(pages[0]));
     hash = engine_host_alloc(HASH_LEN * sizeof(hash[0]));
-    copies = engine_host_alloc((size_t)MAX_COPIES * PAGE_SIZE);
+    copies = engine_host_alloc((size_t)MAX_COPIES * PAGE_SIZE + HUGE_PAGE);
+    copies += -(uintptr_t)copies % HUGE_PAGE;
+    sys_huge_pages((uint64_t)(uintptr_t)copies, (uint64_t)MAX_COPIES * PAGE_SIZE);
     copy_uses = engine_host_alloc(MAX_COPIES * sizeof(copy_uses[0]));
     free_copies = engine_host_alloc(MAX_COPIES * sizeof(free_copies[0]));
     task_copies = engine_host_alloc(MAX_TASK_COPIES * sizeof(task_copies[0]));
@@ -53,10 +55,17 @@ void snapshot_forked(void)
     snapshot_forget();
 }
 
+/* Neighbouring pages are neighbours in the table, which then needs few pages itself. */
+static uint64_t first_slot(uint64_t addr)
+{
+    uint64_t page = addr >> 12, group = (page >> GROUP_BITS) * 0x9e3779b97f4a7c15ull >> (47 + GROUP_BITS);
+    return group << GROUP_BITS | (page & ((1 << GROUP_BITS) - 1));
+}
+
 void snapshot_forget(void)
 {
     for (uint32_t i = 0; i < page_count; i++) { // only what is in use is cleared: the table is large
-        uint64_t at = (pages[i].addr >> 12) * 0x9e3779b97f4a7c15ull >> 47;
+        uint64_t at = first_slot(pages[i].addr);
         while (hash[at % HASH_LEN])
             hash[at++ % HASH_LEN] = 0;
     }
@@ -67,7 +76,7 @@ void snapshot_forget(void)
 
 static uint32_t *hash_slot(uint64_t addr)
 {
-    uint64_t at = (addr >> 12) * 0x9e3779b97f4a7c15ull >> 47;
+    uint64_t at = first_slot(addr);
     while (hash[at % HASH_LEN] && pages[hash[at % HASH_LEN] - 1].addr != addr)
         at++;
     return &hash[at % HASH_LEN];
@@ -92,8 +101,6 @@ static uint32_t copy_page(uint64_t addr)
         copy = ++copy_count;
     else
         return NO_ROOM;
-    if (copy == copy_count && copy % POPULATE_COPIES == 1)
-        sys_populate((uint64_t)(uintptr_t)bytes_of(copy), POPULATE_COPIES * PAGE_SIZE);
     copy_uses[copy] = 0;
     if (snapshot_host_copy(addr, bytes_of(copy), PAGE_SIZE, false) == PAGE_SIZE)
         return copy;

@@ -286,7 +286,12 @@ static void fetch(struct addr_range chunk)
     }
     if (!absent_drop(chunk.start, chunk.end) || sys_mprotect(chunk.start, chunk.end - chunk.start, 3) != 0)
         engine_host_fatal("no room for the program's memory");
-    for (uint64_t i = 0; i < (chunk.end - chunk.start) / PAGE_SIZE; i++) {
+    uint64_t count = (chunk.end - chunk.start) / PAGE_SIZE, present = 0;
+    for (uint64_t i = 0; i < count; i++)
+        present += control->fetch_present[i / 64] >> i % 64 & 1;
+    if (present >= count / 2)
+        sys_populate(chunk.start, chunk.end - chunk.start);
+    for (uint64_t i = 0; i < count; i++) {
         if (control->fetch_present[i / 64] >> i % 64 & 1)
             memcpy((void *)(uintptr_t)(chunk.start + i * PAGE_SIZE), window + FETCH_AT + i * PAGE_SIZE, PAGE_SIZE);
     }
