@@ -27,6 +27,7 @@ struct arguments {
     const char *refused;
     VEC(const char *) copy_sources;
     VEC(const char *) substitutes; /* pairs LIB, PATH */
+    VEC(const char *) system_debuginfo;
     VEC(char *) owned;
 };
 
@@ -34,7 +35,8 @@ struct arguments {
 static const struct argp_option package_options[] = {
     {"skip-rr", KEY_SKIP_RR, NULL, 0, "Do not copy mapped files into the trace (rr pack)", 0},
     {"copy-sources", KEY_COPY, "DIR", 0, "Copy the recorded programs' sources below DIR into the trace (repeatable)", 0},
-    {"system-debuginfo", KEY_DEBUGINFO, "REPO", 0, "Not there yet", 1},
+    {"system-debuginfo", KEY_DEBUGINFO, "DIR", 0,
+     "Unpack debug information of the recorded system's libraries, from a directory with a trace-overlay.manifest.xz (repeatable)", 0},
     {"substitute", KEY_SUBSTITUTE, "LIB=PATH", 0,
      "Take PATH for the directory in which the program or library of that base name was compiled (repeatable)", 0},
     {"gdb-script", KEY_GDB_SCRIPT, "FILE", 0, "Not there yet", 1},
@@ -133,7 +135,7 @@ static error_t parse_package(int key, char *arg, struct argp_state *state)
         vec_push(&a->copy_sources, arg);
         return 0;
     case KEY_DEBUGINFO:
-        a->refused = "--system-debuginfo";
+        vec_push(&a->system_debuginfo, arg);
         return 0;
     case KEY_SUBSTITUTE:
         add_substitute(a, arg);
@@ -278,6 +280,8 @@ static struct err *package(const char *dir, const struct arguments *a)
                                 .copy_source_count = a->copy_sources.count,
                                 .substitutes = a->substitutes.items,
                                 .substitute_count = a->substitutes.count / 2,
+                                .system_debuginfo = a->system_debuginfo.items,
+                                .system_debuginfo_count = a->system_debuginfo.count,
                                 .listener = {.say = say, .warn = warn}};
     return package_trace(dir, &o);
 }
@@ -305,6 +309,7 @@ int cmd_build(int argc, char **argv)
         e = run(c, &a);
     vec_deinit(&a.copy_sources);
     vec_deinit(&a.substitutes);
+    vec_deinit(&a.system_debuginfo);
     vec_each (s, &a.owned)
         free(*s);
     vec_deinit(&a.owned);

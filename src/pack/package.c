@@ -3,6 +3,7 @@
 #include "base/buf.h"
 #include "pack/debug_files.h"
 #include "pack/listener.h"
+#include "pack/overlays.h"
 #include "pack/pack.h"
 #include "pack/programs.h"
 #include "pack/sources.h"
@@ -26,11 +27,23 @@ static struct err *package_sources(const char *dir, const struct package_options
     return pack_sources(dir, programs, options);
 }
 
+static struct err *package_overlays(const char *dir, const struct package_options *options)
+{
+    if (!options->system_debuginfo_count)
+        return NULL;
+    cleanup(programs_closep) struct programs *programs = NULL;
+    TRY(programs_open(dir, NULL, &programs));
+    for (size_t i = 0; i < options->system_debuginfo_count; i++)
+        TRY(pack_overlays(dir, programs, options->system_debuginfo[i], &options->listener));
+    return NULL;
+}
+
 struct err *package_trace(const char *dir, const struct package_options *options)
 {
     if (!options->skip_mapped_files)
         TRY(pack_trace(dir));
     TRY(package_debug_files(dir, options));
     TRY(package_sources(dir, options));
+    TRY(package_overlays(dir, options));
     return pack_sources_fallback(dir);
 }

@@ -23,7 +23,7 @@ cp -r "$traces/hello-static" "$work/t"
 for what in pull save-containers load-containers bom; do
     expect 2 "$what is not there yet" "$program" $what
 done
-expect 2 'system-debuginfo is not there yet' "$program" build --system-debuginfo s3://x "$work/t"
+expect 2 'gdb-script is not there yet' "$program" build --gdb-script x "$work/t"
 expect 1 'cannot copy sources from /none' "$program" -x --no-pull build --copy-sources /none "$work/t"
 expect 2 'no subcommand frob' "$program" frob
 expect 1 'Log option not understood: loud' "$program" --log loud build "$work/t"

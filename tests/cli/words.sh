@@ -25,7 +25,8 @@ expect 2 "shards '0' is not in range" "$program" build --shards 0 "$t"
 for level in 0 23 -1 x 3x ''; do
     expect 2 "^--compression-level '$level' is not in range \[1, 22\]" "$program" build --compression-level "$level" "$t"
 done
-for option in --builder-rr-log=x --system-debuginfo=x --gdb-script=x; do
+expect 2 'from s3://x: only directories are read' "$program" package-build --system-debuginfo s3://x "$t"
+for option in --builder-rr-log=x --gdb-script=x; do
     expect 2 'is not there yet' "$program" build $option "$t"
 done
 expect 2 '^Missing path in a$' "$program" build --substitute a "$t"
