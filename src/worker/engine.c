@@ -86,6 +86,11 @@ static void emit_leave(struct emitter *e, enum engine_mode mode)
     emit_load(e, RSP, &state->host_rsp);
     emit_bytes(e, (const uint8_t[]){0x9c, 0x8f, 0x04, 0x25}, 4); // pushfq; pop [rflags]
     emit32(e, (uint32_t)(uintptr_t)&state->rflags);
+    // The program may have its alignment checked, but the engine's accesses are not all aligned.
+    emit_bytes(e, (const uint8_t[]){0xf7, 0x04, 0x25}, 3); // test dword [rflags], FLAG_AC
+    emit32(e, (uint32_t)(uintptr_t)&state->rflags);
+    emit32(e, FLAG_AC);
+    emit_bytes(e, (const uint8_t[]){0x74, 0x03, 0x6a, FIXED_FLAGS & 0x7f, 0x9d}, 5); // jz +3; push; popfq
 }
 
 static void make_stubs(uint8_t *at, uint8_t *end)
@@ -180,7 +185,7 @@ static void land(uint64_t *gregs)
     fault.happened = true;
     gregs[UC_RIP] = (uint64_t)(uintptr_t)landing_stub;
     gregs[UC_RSP] = state->host_rsp; // not every kernel returns from a signal to a stack pointer that is no address
-    gregs[UC_EFLAGS] &= ~0x400ull; // DF
+    gregs[UC_EFLAGS] &= ~(uint64_t)(FLAG_AC | 0x400); // and DF
 }
 
 /* An access of an emulated instruction faulted: as if the guest's own had, with its registers where the call put them. */
@@ -199,6 +204,7 @@ static void fault_of_evex(uint64_t rip)
 
 static void on_signal(int signo, void *info, void *context)
 {
+    __asm__ volatile("pushfq; andl %0, (%%rsp); popfq" : : "i"(~FLAG_AC) : "memory", "cc"); // the kernel leaves it set
     uint64_t *gregs = (uint64_t *)((uint8_t *)context + 40);
     uint64_t rip = gregs[UC_RIP], address = *(const uint64_t *)((const uint8_t *)info + 16);
     if (signo == 11 && engine_host_fetch(address))
@@ -685,7 +691,7 @@ static void save_registers(const struct run *run)
     to->r[UREG_RIP] = run->pc;
     to->r[UREG_FS_BASE] = state->fs_base;
     to->r[UREG_GS_BASE] = state->gs_base;
-    to->r[UREG_EFLAGS] = (state->rflags & 0xcd5) | 0x202;
+    to->r[UREG_EFLAGS] = (state->rflags & USER_FLAGS) | FIXED_FLAGS;
 }
 
 /* One step of a run. Returns true if it is over. */
@@ -769,7 +775,7 @@ void engine_run(struct engine_task *task, const struct engine_request *request, 
     state->regs[RSP] = task->regs.r[UREG_RSP];
     state->fs_base = task->regs.r[UREG_FS_BASE];
     state->gs_base = task->regs.r[UREG_GS_BASE];
-    state->rflags = (task->regs.r[UREG_EFLAGS] & 0xcd5) | 0x202;
+    state->rflags = (task->regs.r[UREG_EFLAGS] & USER_FLAGS) | FIXED_FLAGS;
     while (!step(&run)) {
     }
     if (logs(&run))

@@ -802,6 +802,51 @@ TEST(far_branches_within_the_code_segment_are_made)
     munmap(low, PAGE_SIZE);
 }
 
+/* Sets the flags in RDI, leaves the engine's code by an indirect jump, loads from RSI, and returns the flags. */
+void flags_guest(void);
+__asm__(".text\n"
+        ".type flags_guest, @function\n"
+        "flags_guest:\n"
+        "    push %rdi\n"
+        "    popf\n"
+        "    lea 1f(%rip), %rdx\n"
+        "    jmp *%rdx\n"
+        "    ud2\n"
+        "1:  mov (%rsi), %ecx\n"
+        "    pushf\n"
+        "    pop %rax\n"
+        "    push $0x202\n"
+        "    popf\n"
+        "    ret\n");
+
+TEST(flags_that_programs_seldom_set_are_kept_and_do_no_harm)
+{
+    enum { ID = 1 << 21, AC = 1 << 18, NT = 1 << 14 };
+    static const uint64_t flags[] = {ID | 0x202, NT | 0x203, AC | 0x202, AC | ID | NT | 0xad7};
+    static char aligned[16] __attribute__((aligned(16)));
+    read_maps();
+    for (int mode = 0; mode < ENGINE_MODES; mode++) {
+        for (size_t i = 0; i < 2 * ARRAY_COUNT(flags); i++) {
+            uint64_t set = flags[i % ARRAY_COUNT(flags)], piece = i < ARRAY_COUNT(flags) ? UINT64_MAX : 1;
+            for (uint64_t off = 0; off < 2; off++) { // 1: what alignment checking refuses
+                prepare(flags_guest, set, (uint64_t)(uintptr_t)aligned + off, 0, 0);
+                struct engine_result r;
+                do
+                    r = go(mode, piece);
+                while (r.reason == STOP_LIMIT);
+                if (off && set & AC) {
+                    assert_int_equal(r.reason, STOP_FAULT);
+                    assert_int_equal(r.signo, SIGBUS);
+                    assert_int_equal(task.regs.r[UREG_EFLAGS], set);
+                } else {
+                    assert_int_equal(r.reason, STOP_SYSCALL);
+                    assert_int_equal(task.regs.r[UREG_RAX], set);
+                }
+            }
+        }
+    }
+}
+
 TEST(a_far_branch_that_cannot_be_made_changes_nothing)
 {
     static const struct {
@@ -840,6 +885,7 @@ int main(void)
         t(calls_that_longjmp_left_are_not_on_the_stack),
         t(a_match_is_found_within_a_repeated_string_instruction),
         t(far_branches_within_the_code_segment_are_made),
+        t(flags_that_programs_seldom_set_are_kept_and_do_no_harm),
         t(a_far_branch_that_cannot_be_made_changes_nothing),
         t(the_x87_unit_shows_the_programs_own_last_instruction),
         t(images_that_the_program_saves_have_the_layout_of_the_recordings_cpu),

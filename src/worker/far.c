@@ -2,7 +2,7 @@
 
 #include "worker/code.h"
 
-enum { USER_CS = 0x33, USER_SS = 0x2b, FLAG_TF = 0x100, KEPT_FLAGS = 0xcd5, FIXED_FLAGS = 0x202 };
+enum { USER_CS = 0x33, USER_SS = 0x2b, FLAG_TF = 0x100 };
 
 static bool is_iret(const struct insn *in)
 {
@@ -48,7 +48,7 @@ static enum far_outcome interrupt_return(struct engine_state *s, unsigned width,
     if ((uint16_t)popped[1] != USER_CS || (uint16_t)popped[4] != USER_SS || popped[2] & FLAG_TF || !is_canonical(popped[0]))
         return FAR_UNSUPPORTED;
     *pc = popped[0];
-    s->rflags = (popped[2] & KEPT_FLAGS) | FIXED_FLAGS;
+    s->rflags = (popped[2] & USER_FLAGS) | FIXED_FLAGS;
     s->regs[RSP] = popped[3];
     return FAR_DONE;
 }

@@ -9,6 +9,10 @@
 enum { FLAG_MASK = ZYDIS_CPUFLAG_CF | ZYDIS_CPUFLAG_PF | ZYDIS_CPUFLAG_AF | ZYDIS_CPUFLAG_ZF | ZYDIS_CPUFLAG_SF |
                    ZYDIS_CPUFLAG_OF };
 
+/* Of RFLAGS: what a program may set, as seen by PUSHF and POPF (SDM 1, 3.4.3): CF PF AF ZF SF DF OF NT AC ID; what is always set. The trap
+ * flag is not among them: see docs/replay.md. */
+enum { USER_FLAGS = 0x244cd5, FIXED_FLAGS = 0x202, FLAG_AC = 0x40000 };
+
 struct insn {
     uint64_t pc;
     uint8_t bytes[16];
