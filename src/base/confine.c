@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/audit.h>
+#include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/landlock.h>
 #include <linux/seccomp.h>
@@ -27,7 +28,7 @@ enum {
     REFER_2 = 1 << 13,
     TRUNCATE_3 = 1 << 14,
     /* What a rule may give for a file that is no directory. */
-    FILE_RIGHTS = LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_WRITE_FILE | TRUNCATE_3,
+    FILE_RIGHTS = LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_EXECUTE | TRUNCATE_3,
 };
 
 /* landlock_ruleset_attr of version 6; older kernels are given less of it. */
@@ -59,9 +60,26 @@ static struct err *allow(int ruleset, const char *path, uint64_t rights)
     return NULL;
 }
 
+static struct err *allow_all(int ruleset, const char *const *paths, size_t count, uint64_t rights)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (paths[i] && access(paths[i], F_OK) == 0)
+            TRY(allow(ruleset, paths[i], rights));
+    }
+    return NULL;
+}
+
 static struct err *enforce(int ruleset)
 {
     return syscall(SYS_landlock_restrict_self, ruleset, 0) != 0 ? err_os("cannot enforce a Landlock ruleset") : NULL;
+}
+
+/* As version 1 to 6 know it: all writing, and executing. */
+static struct ruleset ruleset_of_writing(long version)
+{
+    return (struct ruleset){
+        .files = WRITE_RIGHTS_1 | (version >= 2 ? REFER_2 : 0) | (version >= 3 ? TRUNCATE_3 : 0) | LANDLOCK_ACCESS_FS_EXECUTE,
+        .scoped = version >= SCOPES_SINCE ? SCOPE_ABSTRACT_SOCKETS | SCOPE_SIGNALS : 0};
 }
 
 static struct err *confine_writing(const char *const *writable, size_t count)
@@ -71,14 +89,12 @@ static struct err *confine_writing(const char *const *writable, size_t count)
         log_info("no Landlock in this kernel: files are not confined");
         return NULL;
     }
-    uint64_t writing = WRITE_RIGHTS_1 | (version >= 2 ? REFER_2 : 0) | (version >= 3 ? TRUNCATE_3 : 0);
-    struct ruleset r = {.files = writing | LANDLOCK_ACCESS_FS_EXECUTE,
-                        .scoped = version >= SCOPES_SINCE ? SCOPE_ABSTRACT_SOCKETS | SCOPE_SIGNALS : 0};
+    struct ruleset r = ruleset_of_writing(version);
     cleanup(closep) int ruleset = -1;
     TRY(make_ruleset(&r, &ruleset));
     for (size_t i = 0; i < count; i++) {
         if (writable[i])
-            TRY(allow(ruleset, writable[i], writing));
+            TRY(allow(ruleset, writable[i], r.files & ~(uint64_t)LANDLOCK_ACCESS_FS_EXECUTE));
     }
     return enforce(ruleset);
 }
@@ -91,11 +107,24 @@ struct err *confine_reading(const char *const *readable, size_t count)
     struct ruleset r = {.files = READ_RIGHTS};
     cleanup(closep) int ruleset = -1;
     TRY(make_ruleset(&r, &ruleset));
-    for (size_t i = 0; i < ARRAY_COUNT(of_system) + count; i++) {
-        const char *path = i < ARRAY_COUNT(of_system) ? of_system[i] : readable[i - ARRAY_COUNT(of_system)];
-        if (path && access(path, F_OK) == 0)
-            TRY(allow(ruleset, path, READ_RIGHTS));
-    }
+    TRY(allow_all(ruleset, of_system, ARRAY_COUNT(of_system), READ_RIGHTS));
+    TRY(allow_all(ruleset, readable, count, READ_RIGHTS));
+    return enforce(ruleset);
+}
+
+static struct err *confine_files_of_program(const struct confine_files *files)
+{
+    static const char *const of_system[] = {"/usr", "/lib", "/lib64"};
+    long version = landlock_version();
+    if (version < 0)
+        return err_new(ERR_UNSUPPORTED, "this kernel has no Landlock");
+    struct ruleset r = ruleset_of_writing(version);
+    r.files |= READ_RIGHTS;
+    cleanup(closep) int ruleset = -1;
+    TRY(make_ruleset(&r, &ruleset));
+    TRY(allow_all(ruleset, of_system, ARRAY_COUNT(of_system), READ_RIGHTS | LANDLOCK_ACCESS_FS_EXECUTE));
+    TRY(allow_all(ruleset, files->readable, files->readable_count, READ_RIGHTS));
+    TRY(allow_all(ruleset, files->writable, files->writable_count, LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_WRITE_FILE));
     return enforce(ruleset);
 }
 
@@ -104,7 +133,8 @@ struct err *confine_reading(const char *const *readable, size_t count)
 /* Refused with EPERM. Not a list of all that is allowed: libraries and kernels differ in what harmless calls they use. */
 static const uint16_t refused[] = {
     SYS_socket, SYS_connect, SYS_bind, SYS_listen,
-    SYS_execve,
+    SYS_chmod, SYS_fchmod, SYS_fchmodat, SYS_chown, SYS_fchown, SYS_lchown, SYS_fchownat, SYS_utime, SYS_utimes, SYS_futimesat,
+    SYS_utimensat, SYS_setxattr, SYS_lsetxattr, SYS_fsetxattr, SYS_removexattr, SYS_lremovexattr, SYS_fremovexattr, // not Landlock's
     SYS_ptrace, SYS_process_vm_readv, SYS_process_vm_writev, SYS_process_madvise, SYS_kcmp, SYS_pidfd_getfd, SYS_pidfd_open,
     SYS_unshare, SYS_setns, SYS_chroot, SYS_pivot_root, SYS_mount, SYS_umount2, SYS_open_tree, SYS_move_mount, SYS_fsopen,
     SYS_fsconfig, SYS_fsmount, SYS_fspick, SYS_mount_setattr, SYS_open_by_handle_at, SYS_name_to_handle_at, SYS_quotactl,
@@ -115,43 +145,93 @@ static const uint16_t refused[] = {
     SYS_personality, SYS_syslog, SYS_vhangup, SYS_migrate_pages, SYS_move_pages, SYS_shmget, SYS_shmat, SYS_msgget, SYS_semget,
     SYS_mq_open,
 };
+static const uint16_t refused_to_us[] = {SYS_execve};
+static const uint16_t refused_to_programs[] = {
+    SYS_execveat, SYS_fork, SYS_vfork, SYS_clone, SYS_kill, SYS_tkill, SYS_rt_sigqueueinfo, SYS_rt_tgsigqueueinfo, SYS_pidfd_send_signal,
+    SYS_setpriority, SYS_ioprio_set, SYS_sched_setparam, SYS_sched_setscheduler, SYS_sched_setattr, SYS_sched_setaffinity,
+};
 
 enum { NAMESPACES = CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET,
        X32_BIT = 0x40000000 };
 
-static struct err *confine_calls(void)
+/* A filter under construction. */
+struct filter {
+    struct sock_filter code[2 * ARRAY_COUNT(refused) + 2 * ARRAY_COUNT(refused_to_programs) + 40];
+    size_t n;
+};
+
+static void emit(struct filter *f, int op, uint32_t value, int yes, int no)
 {
-    const uint32_t load = BPF_LD | BPF_W | BPF_ABS, equal = BPF_JMP | BPF_JEQ | BPF_K, give = BPF_RET | BPF_K;
-    struct sock_filter code[ARRAY_COUNT(refused) + 20];
-    size_t n = 0;
-#define EMIT(op, value, yes, no) code[n++] = (struct sock_filter){(uint16_t)(op), (uint8_t)(yes), (uint8_t)(no), (uint32_t)(value)}
-    EMIT(load, offsetof(struct seccomp_data, arch), 0, 0);
-    EMIT(equal, AUDIT_ARCH_X86_64, 1, 0);
-    EMIT(give, SECCOMP_RET_KILL_PROCESS, 0, 0);
-    EMIT(load, offsetof(struct seccomp_data, nr), 0, 0);
-    EMIT(BPF_JMP | BPF_JGE | BPF_K, X32_BIT, 0, 1);
-    EMIT(give, SECCOMP_RET_KILL_PROCESS, 0, 0);
-    EMIT(equal, SYS_clone3, 0, 1); // its flags cannot be seen; libraries take clone instead
-    EMIT(give, SECCOMP_RET_ERRNO | ENOSYS, 0, 0);
-    EMIT(equal, SYS_execveat, 0, 4); // of an open file: workers (worker.c) are executed out of memory, which no rule of Landlock is for
-    EMIT(load, offsetof(struct seccomp_data, args[4]), 0, 0);
-    EMIT(equal, AT_EMPTY_PATH, 0, 1);
-    EMIT(give, SECCOMP_RET_ALLOW, 0, 0);
-    EMIT(give, SECCOMP_RET_ERRNO | EPERM, 0, 0);
-    for (size_t i = 0; i < ARRAY_COUNT(refused); i++)
-        EMIT(equal, refused[i], ARRAY_COUNT(refused) - i + 2, 0);
-    EMIT(equal, SYS_clone, 0, 3);
-    EMIT(load, offsetof(struct seccomp_data, args[0]), 0, 0);
-    EMIT(BPF_JMP | BPF_JSET | BPF_K, NAMESPACES, 0, 1);
-    EMIT(give, SECCOMP_RET_ERRNO | EPERM, 0, 0); // all refused calls come here
-    EMIT(give, SECCOMP_RET_ALLOW, 0, 0);
-#undef EMIT
-    struct sock_fprog program = {.len = (uint16_t)n, .filter = code};
+    f->code[f->n++] = (struct sock_filter){(uint16_t)op, (uint8_t)yes, (uint8_t)no, value};
+}
+
+enum { LOAD = BPF_LD | BPF_W | BPF_ABS, EQUAL = BPF_JMP | BPF_JEQ | BPF_K, GIVE = BPF_RET | BPF_K };
+
+/* Requires: the number of the call is loaded. */
+static void emit_refused(struct filter *f, const uint16_t *calls, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        emit(f, EQUAL, calls[i], 0, 1);
+        emit(f, GIVE, SECCOMP_RET_ERRNO | EPERM, 0, 0);
+    }
+}
+
+static void emit_head(struct filter *f)
+{
+    emit(f, LOAD, offsetof(struct seccomp_data, arch), 0, 0);
+    emit(f, EQUAL, AUDIT_ARCH_X86_64, 1, 0);
+    emit(f, GIVE, SECCOMP_RET_KILL_PROCESS, 0, 0);
+    emit(f, LOAD, offsetof(struct seccomp_data, nr), 0, 0);
+    emit(f, BPF_JMP | BPF_JGE | BPF_K, X32_BIT, 0, 1);
+    emit(f, GIVE, SECCOMP_RET_KILL_PROCESS, 0, 0);
+    emit(f, EQUAL, SYS_clone3, 0, 1); // its flags cannot be seen; libraries take clone instead
+    emit(f, GIVE, SECCOMP_RET_ERRNO | ENOSYS, 0, 0);
+    emit_refused(f, refused, ARRAY_COUNT(refused));
+}
+
+/* A call of which an argument decides: refused if (argument OP value) is `refuse`. Requires: as above. */
+static void emit_by_argument(struct filter *f, uint16_t call, unsigned argument, int op, uint32_t value, bool refuse)
+{
+    emit(f, EQUAL, call, 0, 4);
+    emit(f, LOAD, (uint32_t)(offsetof(struct seccomp_data, args) + argument * sizeof(uint64_t)), 0, 0);
+    emit(f, BPF_JMP | op | BPF_K, value, !refuse, refuse);
+    emit(f, GIVE, SECCOMP_RET_ERRNO | EPERM, 0, 0);
+    emit(f, GIVE, SECCOMP_RET_ALLOW, 0, 0);
+}
+
+static struct err *install(struct filter *f)
+{
+    emit(f, GIVE, SECCOMP_RET_ALLOW, 0, 0);
+    struct sock_fprog program = {.len = (uint16_t)f->n, .filter = f->code};
     // SPEC_ALLOW: see worker_main.c. Older kernels do not know it.
     if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_SPEC_ALLOW, &program) != 0 &&
         syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) != 0)
         return err_os("cannot install a seccomp filter");
     return NULL;
+}
+
+static struct err *confine_calls(void)
+{
+    struct filter f = {.n = 0};
+    emit_head(&f);
+    emit_refused(&f, refused_to_us, ARRAY_COUNT(refused_to_us));
+    // Of an open file: workers (worker.c) are executed out of memory, which no rule of Landlock is for.
+    emit_by_argument(&f, SYS_execveat, 4, BPF_JEQ, AT_EMPTY_PATH, false);
+    emit_by_argument(&f, SYS_clone, 0, BPF_JSET, NAMESPACES, true);
+    return install(&f);
+}
+
+static struct err *confine_calls_of_program(void)
+{
+    struct filter f = {.n = 0};
+    emit_head(&f);
+    emit_refused(&f, refused_to_programs, ARRAY_COUNT(refused_to_programs));
+    // libiberty, which gdb uses, tries vfork again and again, and sleeps 15 s in between (pex-unix.c): it thinks it has.
+    emit(&f, EQUAL, SYS_clock_nanosleep, 0, 1);
+    emit(&f, GIVE, SECCOMP_RET_ERRNO | 0, 0, 0);
+    emit_by_argument(&f, SYS_tgkill, 0, BPF_JEQ, (uint32_t)getpid(), false); // abort(3)
+    emit_by_argument(&f, SYS_prlimit64, 0, BPF_JEQ, 0, false); // its own
+    return install(&f);
 }
 
 struct err *confine(const char *const *writable, size_t count)
@@ -160,4 +240,22 @@ struct err *confine(const char *const *writable, size_t count)
         return err_os("cannot give up new privileges");
     TRY(confine_writing(writable, count));
     return confine_calls();
+}
+
+/* CAP_DAC_READ_SEARCH stays: what may be read is bounded above, and may be another user's. */
+static void give_up_capabilities(void)
+{
+    for (int c = 0; c < 64; c++) {
+        if (c != CAP_DAC_READ_SEARCH)
+            prctl(PR_CAPBSET_DROP, c, 0, 0, 0); // fails without privileges: there are none then
+    }
+}
+
+struct err *confine_program(const struct confine_files *files)
+{
+    give_up_capabilities();
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+        return err_os("cannot give up new privileges");
+    TRY(confine_files_of_program(files));
+    return confine_calls_of_program();
 }

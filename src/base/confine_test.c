@@ -10,6 +10,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -99,6 +100,9 @@ static void write_in_and_out(void)
     MUST_BE(outcome(unlink("out/file")), EACCES);
     MUST_BE(outcome(mkdir("out/new", 0700)), EACCES);
     MUST_BE(outcome(symlink("in/file", "out/link")), EACCES);
+    MUST_BE(outcome(chmod("out/file", 0777)), EPERM);
+    MUST_BE(outcome(chown("out/file", 0, 0)), EPERM);
+    MUST_BE(outcome(utimensat(AT_FDCWD, "out/file", NULL, 0)), EPERM);
 }
 
 static void only_some_is_written(void **state)
@@ -175,8 +179,52 @@ static void harmful_calls_are_refused(void **state)
     in_child(try_calls);
 }
 
+/* At last it executes one: what is below /usr may be. */
+static void be_a_program(void)
+{
+    const char *const readable[] = {"in", "not there", NULL}, *const writable[] = {"in/file"};
+    const struct confine_files files = {.readable = readable, .readable_count = 3, .writable = writable, .writable_count = 1};
+    char name[] = "out/file", *const argv[] = {name, NULL};
+    struct err *e = confine_program(&files);
+    MUST_BE(e ? EINVAL : 0, 0);
+    MUST_BE(opened("in/file", O_RDWR), 0);
+    MUST_BE(opened("in", O_RDONLY | O_DIRECTORY), 0);
+    MUST_BE(opened("/usr/bin/env", O_RDONLY), 0);
+    MUST_BE(opened("out/file", O_RDONLY), EACCES);
+    MUST_BE(opened("out/new", O_CREAT | O_WRONLY), EACCES);
+    MUST_BE(opened("in/new", O_CREAT | O_WRONLY), EACCES);
+    MUST_BE(opened("/proc/self/maps", O_RDONLY), EACCES);
+    MUST_BE(opened("/etc/passwd", O_RDONLY), EACCES);
+    MUST_BE(outcome(truncate("out/file", 0)), EACCES);
+    MUST_BE(outcome(chmod("in/file", 0777)), EPERM);
+    MUST_BE(outcome(execv("out/file", argv)), EACCES);
+    MUST_BE(outcome(socket(AF_UNIX, SOCK_STREAM, 0)), EPERM);
+    MUST_BE(outcome(socket(AF_INET, SOCK_STREAM, 0)), EPERM);
+    MUST_BE(outcome(fork()), EPERM);
+    MUST_BE(outcome(vfork()), EPERM);
+    pthread_t thread;
+    MUST_BE(pthread_create(&thread, NULL, idle, NULL), EPERM);
+    MUST_BE(outcome(kill(getppid(), 0)), EPERM);
+    MUST_BE(outcome(syscall(SYS_tgkill, getppid(), getppid(), 0)), EPERM);
+    MUST_BE(outcome(syscall(SYS_tgkill, getpid(), getpid(), 0)), 0);
+    MUST_BE(outcome(syscall(SYS_prlimit64, getppid(), 0, NULL, NULL)), EPERM);
+    struct rlimit limit;
+    MUST_BE(outcome(getrlimit(RLIMIT_CORE, &limit)), 0);
+    MUST_BE(outcome(syscall(SYS_sched_setaffinity, getppid(), 0, NULL)), EPERM); // the last of the list
+    char env[] = "/usr/bin/env", yes[] = "/usr/bin/true", *const executes[] = {env, yes, NULL};
+    execv(env, executes);
+    must_be(errno, 0, __LINE__);
+}
+
+static void a_program_may_little(void **state)
+{
+    if (!has_landlock())
+        skip();
+    in_child(be_a_program);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {t(only_some_is_written), t(only_some_is_read), t(harmful_calls_are_refused)};
+    const struct CMUnitTest tests[] = {t(only_some_is_written), t(only_some_is_read), t(harmful_calls_are_refused), t(a_program_may_little)};
     return cmocka_run_group_tests(tests, make_dirs, remove_dirs);
 }

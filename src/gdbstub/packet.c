@@ -5,7 +5,9 @@
 #include "gdbstub/hex.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 
 struct packet {
@@ -15,7 +17,7 @@ struct packet {
 
 /* first, last, waiting, closed are guarded by lock; `sent` and `acks` belong to the thread that sends, but for resends: under send_lock. */
 struct packet_link {
-    int fd;
+    int fd, stop; /* stop: an eventfd */
     pthread_t reader;
     pthread_mutex_t lock, send_lock;
     pthread_cond_t arrived;
@@ -31,6 +33,8 @@ static void send_bytes(struct packet_link *l, const void *data, size_t len)
     const uint8_t *p = data;
     while (len) {
         ssize_t n = send(l->fd, p, len, MSG_NOSIGNAL);
+        if (n < 0 && errno == ENOTSOCK)
+            n = write(l->fd, p, len);
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)
@@ -138,7 +142,12 @@ static void *read_packets(void *arg)
     bool good = true;
     while (good) {
         uint8_t in[4096];
-        ssize_t n = recv(l->fd, in, sizeof(in), 0);
+        struct pollfd waiting[] = {{l->fd, POLLIN, 0}, {l->stop, POLLIN, 0}};
+        if (poll(waiting, 2, -1) < 0 && errno == EINTR)
+            continue;
+        if (waiting[1].revents)
+            break;
+        ssize_t n = read(l->fd, in, sizeof(in));
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)
@@ -165,9 +174,12 @@ struct err *packet_link_open(int fd, struct packet_link **out)
     pthread_mutex_init(&l->lock, NULL);
     pthread_mutex_init(&l->send_lock, NULL);
     pthread_cond_init(&l->arrived, NULL);
-    int failed = pthread_create(&l->reader, NULL, read_packets, l);
+    l->stop = eventfd(0, EFD_CLOEXEC);
+    int failed = l->stop < 0 ? errno : pthread_create(&l->reader, NULL, read_packets, l);
     if (failed) {
         close(fd);
+        if (l->stop >= 0)
+            close(l->stop);
         free(l);
         errno = failed;
         return err_os("cannot start a thread for gdb");
@@ -180,9 +192,11 @@ void packet_link_close(struct packet_link *l)
 {
     if (!l)
         return;
-    shutdown(l->fd, SHUT_RDWR); // wakes the reader
+    uint64_t one = 1;
+    (void)!write(l->stop, &one, sizeof(one)); // wakes the reader
     pthread_join(l->reader, NULL);
     close(l->fd);
+    close(l->stop);
     while (l->first) {
         struct packet *p = l->first;
         l->first = p->next;

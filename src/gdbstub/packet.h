@@ -1,4 +1,4 @@
-/* Packets of the gdb remote serial protocol ("Debugging with GDB", appendix E.1) over a stream socket. A thread reads, so that gdb's
+/* Packets of the gdb remote serial protocol ("Debugging with GDB", appendix E.1) over a stream socket or a pseudoterminal. A thread reads, so that gdb's
  * interrupt is noticed while an answer is sought. */
 #ifndef GDBSTUB_PACKET_H
 #define GDBSTUB_PACKET_H
@@ -13,7 +13,7 @@ enum { MAX_PACKET = 16 << 10 };
 
 struct packet_link;
 
-/** Begins to read. fd: a connected stream; owned by the link from now on, also if this fails. */
+/** Begins to read. fd: a connected stream socket, or a pseudoterminal's master; owned by the link from now on, also if this fails. */
 struct err *packet_link_open(int fd, struct packet_link **out) nodiscard;
 /** Ends the connection. */
 void packet_link_close(struct packet_link *l);

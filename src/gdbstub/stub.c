@@ -44,6 +44,16 @@ static void send_error(struct gdb_stub *s, struct err *e)
     err_free(e);
 }
 
+/* A line that gdb shows; more than one may come before an answer. */
+static void send_output(struct gdb_stub *s, const char *line)
+{
+    cleanup(freep) char *text = str_format("%s\n", line);
+    s->answer.len = 0;
+    buf_str(&s->answer, "O");
+    hex_add_bytes(&s->answer, text, strlen(text));
+    packet_send(s->link, buf_cstr(&s->answer));
+}
+
 /* A part of a document, as qXfer has it: args are "OFFSET,LENGTH". */
 static void send_part(struct gdb_stub *s, const char *args, const void *data, size_t len)
 {
@@ -62,6 +72,23 @@ static void send_part(struct gdb_stub *s, const char *args, const void *data, si
 
 /* --- where the session is --- */
 
+/* To be called before gdb hears of it, for who looks when gdb says something. */
+static void show_position(struct gdb_stub *s)
+{
+    const struct past_task *t = past_task(&s->past, s->general);
+    pthread_mutex_lock(&s->lock);
+    s->shown = (struct gdb_position){s->now, s->general, t ? t->tid : 0};
+    pthread_mutex_unlock(&s->lock);
+}
+
+struct gdb_position gdb_stub_position(struct gdb_stub *s)
+{
+    pthread_mutex_lock(&s->lock);
+    struct gdb_position p = s->shown;
+    pthread_mutex_unlock(&s->lock);
+    return p;
+}
+
 struct err *move_to(struct gdb_stub *s, struct moment m, uint32_t task)
 {
     if (!task)
@@ -79,6 +106,7 @@ struct err *move_to(struct gdb_stub *s, struct moment m, uint32_t task)
     s->now = m;
     s->task = s->general = task;
     s->process = t->process;
+    show_position(s);
     return NULL;
 }
 
@@ -157,6 +185,9 @@ static void send_stop(struct gdb_stub *s)
         hex_add_bytes(out, s->told_exec->exe, strlen(s->told_exec->exe));
         buf_str(out, ";");
         break;
+    case STOP_ELSEWHERE:
+        buf_str(out, "library:;"); // E.3: other libraries may be loaded; gdb looks, and goes on
+        break;
     default:
         break;
     }
@@ -166,7 +197,12 @@ static void send_stop(struct gdb_stub *s)
 static void run(struct gdb_stub *s, const struct resume *r)
 {
     struct err *e = NULL;
-    if (s->started) {
+    if (s->jumps) {
+        s->jumps = false;
+        e = move_to(s, s->jump.moment, s->jump.task);
+        s->started = !e;
+        s->why = program_changed(s) ? STOP_EXEC : STOP_ELSEWHERE;
+    } else if (s->started) {
         s->general = s->task;
         s->why = program_changed(s) ? STOP_EXEC : STOP_PLAIN; // told first; then gdb goes on, to this very place
         s->started = s->why == STOP_EXEC;
@@ -181,11 +217,7 @@ static void run(struct gdb_stub *s, const struct resume *r)
         err_free(e);
         s->why = STOP_INTERRUPT;
     } else if (e) { // said, and the program stands where it was
-        cleanup(buf_deinit) struct buf text = {0}, packet = {0};
-        buf_printf(&text, "%s\n", err_message(e));
-        buf_str(&packet, "O");
-        hex_add_bytes(&packet, text.data, text.len);
-        packet_send(s->link, buf_cstr(&packet));
+        send_output(s, err_message(e));
         err_free(e);
         s->why = STOP_PLAIN;
     }
@@ -244,8 +276,10 @@ static void handle_thread(struct gdb_stub *s, const char *args)
         packet_send(s->link, "E01");
         return;
     }
-    if (general)
+    if (general) {
         s->general = t->serial;
+        show_position(s);
+    }
     send_ok(s);
 }
 
@@ -543,19 +577,57 @@ static void handle_run(struct gdb_stub *s, const char *args)
     send_stop(s);
 }
 
+static void send_console(struct gdb_stub *s, const char *text)
+{
+    s->answer.len = 0;
+    hex_add_bytes(&s->answer, text, strlen(text));
+    packet_send(s->link, buf_cstr(&s->answer));
+}
+
+/* "EVENT[+INSTRUCTIONS] [TASK]": the next run, whichever, goes there. Backward is best: forward gdb steps over breakpoints first. */
+static struct err *read_jump(struct gdb_stub *s, const char *text)
+{
+    size_t len = strcspn(text, " ");
+    cleanup(freep) char *moment = str_format("%.*s", (int)len, text);
+    struct gdb_position to = {0};
+    if (!gdb_read_moment(moment, &to.moment))
+        return err_new(ERR_USAGE, "a moment is EVENT or EVENT+INSTRUCTIONS");
+    if (moment_cmp(to.moment, s->past.end) > 0)
+        return err_new(ERR_NOT_FOUND, "the recording ends at %llu+%llu", (unsigned long long)s->past.end.event,
+                       (unsigned long long)s->past.end.icount);
+    to.task = (uint32_t)strtoul(text + len, NULL, 10);
+    if (!to.task)
+        TRY(past_task_at(&s->past, to.moment, &to.task));
+    const struct past_task *t = past_task(&s->past, to.task);
+    if (!t || !past_alive(t, to.moment))
+        return err_new(ERR_NOT_FOUND, "there is no such task at that moment");
+    s->jump = to;
+    s->jumps = true;
+    return NULL;
+}
+
 static void handle_monitor(struct gdb_stub *s, const char *args)
 {
-    cleanup(buf_deinit) struct buf command = {0}, text = {0};
+    cleanup(buf_deinit) struct buf command = {0};
     hex_read_bytes(args, &command);
-    if (str_eq(buf_cstr(&command), "when")) {
+    const char *text = buf_cstr(&command);
+    if (str_eq(text, "when")) {
         const struct past_task *t = past_task(&s->past, s->task);
-        buf_printf(&text, "%llu+%llu, task %d\n", (unsigned long long)s->now.event, (unsigned long long)s->now.icount, t ? t->tid : 0);
+        cleanup(freep) char *now = str_format("%llu+%llu, task %d\n", (unsigned long long)s->now.event,
+                                              (unsigned long long)s->now.icount, t ? t->tid : 0);
+        send_console(s, now);
+    } else if (str_starts(text, "goto ")) {
+        cleanup(err_freep) struct err *e = read_jump(s, text + strlen("goto "));
+        if (e) { // an error without a text is all that this packet has
+            send_output(s, err_message(e));
+            packet_send(s->link, "E01");
+        } else {
+            send_ok(s);
+        }
     } else {
-        buf_str(&text, "monitor when: tells the moment, as EVENT+INSTRUCTIONS. run EVENT+INSTRUCTIONS goes to one.\n");
+        send_console(s, "monitor when: tells the moment, as EVENT+INSTRUCTIONS. run EVENT+INSTRUCTIONS goes to one.\n"
+                        "monitor goto EVENT+INSTRUCTIONS [TASK]: the next reverse-continue goes there.\n");
     }
-    s->answer.len = 0;
-    hex_add_bytes(&s->answer, text.data, text.len);
-    packet_send(s->link, buf_cstr(&s->answer));
 }
 
 static void handle_kill(struct gdb_stub *s, const char *args)
@@ -637,6 +709,7 @@ struct err *gdb_stub_create(int fd, const struct gdb_stub_options *options, stru
     cleanup(gdb_stub_destroyp) struct gdb_stub *s = xnew(struct gdb_stub);
     for (int i = 0; i < MOST_FILES; i++)
         s->files[i] = -1;
+    pthread_mutex_init(&s->lock, NULL);
     TRY(packet_link_open(fd, &s->link));
     TRY(past_open(&s->past, options->q));
     struct moment m = options->moment;
@@ -660,6 +733,7 @@ void gdb_stub_destroy(struct gdb_stub *s)
     vec_deinit(&s->breakpoints);
     buf_deinit(&s->registers);
     buf_deinit(&s->answer);
+    pthread_mutex_destroy(&s->lock);
     free(s);
 }
 

@@ -6,6 +6,8 @@
 #include "gdbstub/past.h"
 #include "gdbstub/stub.h"
 
+#include <pthread.h>
+
 /* What is known of the nearest time that something happens, so that gdb's many short runs cost no search each. Good for every place between
  * `from` and the stop. */
 struct nearest {
@@ -25,7 +27,7 @@ struct breakpoint {
 };
 
 /* Why gdb is told that the program stands. */
-enum stop_why { STOP_PLAIN, STOP_STEPPED, STOP_BREAKPOINT, STOP_ACCESS, STOP_SIGNAL, STOP_START, STOP_END, STOP_EXEC, STOP_INTERRUPT };
+enum stop_why { STOP_PLAIN, STOP_STEPPED, STOP_BREAKPOINT, STOP_ACCESS, STOP_SIGNAL, STOP_START, STOP_END, STOP_EXEC, STOP_INTERRUPT, STOP_ELSEWHERE };
 
 enum { MOST_FILES = 16 };
 
@@ -51,6 +53,10 @@ struct gdb_stub {
     int files[MOST_FILES];     /* opened by gdb; -1: none */
     struct buf answer;         /* scratch */
     bool started;              /* gdb has "run" the program: the next run ends where it begins */
+    bool jumps;                /* the next run goes to `jump` */
+    struct gdb_position jump;  /* task 0: the one that runs then */
+    pthread_mutex_t lock;      /* of `shown` */
+    struct gdb_position shown; /* what gdb knows of now and general */
 };
 
 /* How gdb wants the program to run. */

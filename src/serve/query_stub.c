@@ -50,6 +50,22 @@ struct err *query_open_source(const struct query_engine *q, const char *path, in
     return *fd_out < 0 ? err_os("cannot open %s", file) : NULL;
 }
 
+struct err *query_open_mapped(const struct query_engine *q, const char *name, int *fd_out)
+{
+    return err_new(ERR_NOT_FOUND, "%s: not mapped", name);
+}
+
+json_t *json_moment(struct moment m)
+{
+    return json_pack("{sI, sI}", "event", (json_int_t)m.event, "instr", (json_int_t)m.icount);
+}
+
+json_t *json_hex(uint64_t v)
+{
+    cleanup(freep) char *text = str_format("0x%llx", (unsigned long long)v);
+    return json_string(text);
+}
+
 static struct err *cancelled(void)
 {
     return err_new(ERR_CANCELLED, "cancelled");

@@ -4,7 +4,9 @@
 #include "base/buf.h"
 #include "base/confine.h"
 #include "base/log.h"
+#include "gdbstub/launcher.h"
 #include "serve/asker.h"
+#include "serve/gdbs.h"
 #include "serve/http.h"
 #include "serve/storage.h"
 #include "trace/trace.h"
@@ -40,6 +42,8 @@ struct server {
     struct lws_context *context;
     struct query_engine *q, *for_searches;
     struct asker *asker;
+    struct gdb_launcher *launcher;
+    struct gdbs *gdbs;
     struct storage *storage;
     char *web_dir;
     VEC(struct client *) clients;
@@ -68,6 +72,7 @@ static void send_text(struct client *c, const char *text)
     if (len > MAX_OUTGOING - c->out_bytes) { // it does not read: let it come again
         c->doomed = true;
         asker_forget(c->server->asker, c->number);
+        gdbs_forget(c->server->gdbs, c->number);
         lws_set_timeout(c->wsi, PENDING_TIMEOUT_CLOSE_SEND, LWS_TO_KILL_ASYNC);
         return;
     }
@@ -169,6 +174,15 @@ static void ask(struct server *s, struct client *c, int64_t id, const char *quer
         refuse(c, id, ERR_LIMIT, "too many queries at a time");
 }
 
+static void ask_gdb(struct server *s, struct client *c, int64_t id, const json_t *message)
+{
+    cleanup(err_freep) struct err *e = gdbs_handle(s->gdbs, c->number, id, message);
+    if (e && json_object_get(message, "open"))
+        send_json(c, json_pack("{sI, ss}", "gdb", (json_int_t)id, "closed", err_message(e)));
+    else if (e)
+        send_json(c, json_pack("{sI, s{ss, ss}}", "gdb", (json_int_t)id, "error", "kind", err_kind_name(err_kind(e)), "message", err_message(e)));
+}
+
 static void handle_request(struct server *s, struct client *c, const char *text, size_t len)
 {
     json_error_t why;
@@ -179,13 +193,16 @@ static void handle_request(struct server *s, struct client *c, const char *text,
         json_decref(r);
         return;
     }
-    json_t *id = json_object_get(r, "id"), *cancel = json_object_get(r, "cancel"), *value = json_object_get(r, "value");
+    json_t *id = json_object_get(r, "id"), *cancel = json_object_get(r, "cancel"), *value = json_object_get(r, "value"),
+           *gdb = json_object_get(r, "gdb");
     const char *query = json_string_value(json_object_get(r, "query")), *key = json_string_value(json_object_get(r, "put")),
                *gone = json_string_value(json_object_get(r, "delete"));
     if (query && json_is_integer(id))
         ask(s, c, json_integer_value(id), query, json_object_get(r, "params"));
     else if (json_is_integer(cancel))
         asker_cancel(s->asker, c->number, json_integer_value(cancel));
+    else if (json_is_integer(gdb))
+        ask_gdb(s, c, json_integer_value(gdb), r);
     else if (key && value)
         put(s, c, key, value);
     else if (gone)
@@ -195,9 +212,9 @@ static void handle_request(struct server *s, struct client *c, const char *text,
     json_decref(r);
 }
 
-static void deliver_answers(struct server *s)
+static void deliver(struct server *s, struct answer *messages)
 {
-    for (struct answer *a = asker_take(s->asker); a;) {
+    for (struct answer *a = messages; a;) {
         vec_each (c, &s->clients) {
             if ((*c)->number == a->client && a->text)
                 send_text(*c, a->text);
@@ -228,6 +245,8 @@ static void drop_client(struct server *s, struct lws *wsi)
             continue;
         if (s->asker)
             asker_forget(s->asker, c->number);
+        if (s->gdbs)
+            gdbs_forget(s->gdbs, c->number);
         while (c->out) {
             struct message *next = c->out->next;
             free(c->out);
@@ -315,8 +334,10 @@ static int on_lws(struct lws *wsi, enum lws_callback_reasons reason, void *user,
         drop_client(s, wsi);
         return 0;
     case LWS_CALLBACK_EVENT_WAIT_CANCELLED:
-        if (s->asker)
-            deliver_answers(s);
+        if (s->asker) {
+            deliver(s, asker_take(s->asker));
+            deliver(s, gdbs_take(s->gdbs));
+        }
         return 0;
     default:
         return lws_callback_http_dummy(wsi, reason, user, in, len);
@@ -430,8 +451,10 @@ static struct err *open_recording(struct server *s)
 {
     const struct serve_options *o = s->options;
     const char *const own_dirs[] = {s->web_dir, o->storage_dir};
+    const struct gdb_launcher_options gdb = {o->trace_dir, o->source_maps, o->source_map_count};
     if (o->storage_dir)
         TRY(storage_prepare(o->storage_dir));
+    TRY(gdb_launcher_start(&gdb, &s->launcher));
     TRY(confine(&o->storage_dir, 1));
     struct query_options query = {.source_maps = o->source_maps, .source_map_count = o->source_map_count};
     TRY(query_engine_open(o->trace_dir, &query, &s->q));
@@ -452,6 +475,9 @@ static struct err *serve(struct server *s)
     sigaction(SIGTERM, &stop, NULL);
     signal(SIGPIPE, SIG_IGN);
     running = s->context;
+    const struct gdbs_options gdbs = {.launcher = s->launcher, .trace_dir = s->options->trace_dir, .wake = wake, .ctx = s,
+                                      .query = {.source_maps = s->options->source_maps, .source_map_count = s->options->source_map_count}};
+    s->gdbs = gdbs_create(&gdbs);
     TRY(asker_start(s->q, s->for_searches, wake, s, &s->asker));
     announce(s->options, &places);
     while (!stop_requested && lws_service(s->context, 0) >= 0) {
@@ -475,6 +501,9 @@ struct err *serve_run(const struct serve_options *o)
     struct err *e = serve(&s);
     asker_stop(s.asker);
     s.asker = NULL;
+    gdbs_destroy(s.gdbs);
+    s.gdbs = NULL;
+    gdb_launcher_stop(s.launcher);
     running = NULL;
     lws_context_destroy(s.context); // drops the clients
     while (s.clients.count)
