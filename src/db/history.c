@@ -166,12 +166,20 @@ static struct err *open_unfinished(struct history *h)
     return catalog_make(h->dir, h->path, h->build, count, &h->catalog);
 }
 
+enum { MOST_FILES = 32, MOST_CHUNKS = 32 /* of some 0.5 MB each, at most */ };
+
+static void drop_file(void *file)
+{
+    chunk_file_close(file);
+}
+
 struct err *history_open(const char *dir, const uint8_t *uuid, struct history **out)
 {
     cleanup(history_closep) struct history *h = xnew(struct history);
     h->dir = -1;
     h->path = xstrdup(dir);
-    h->page_cache = page_cache_create();
+    h->files = shared_create(MOST_FILES, drop_file);
+    h->chunks = shared_create(MOST_CHUNKS, page_chunk_drop);
     TRY(open_dir(dir, &h->dir));
     TRY(open_plan(h->dir, h->path, 0, &h->plan));
     if (memcmp(h->plan.trace, uuid, sizeof(h->plan.trace)) != 0)
@@ -206,7 +214,8 @@ void history_close(struct history *h)
         return;
     for (int i = 0; i < CACHE_SLOTS; i++)
         segment_deinit(&h->cache[i].s);
-    page_cache_destroy(h->page_cache);
+    shared_destroy(h->chunks);
+    shared_destroy(h->files);
     catalog_deinit(&h->catalog);
     chunk_file_close(h->meta);
     if (h->dir >= 0)
@@ -298,6 +307,21 @@ struct err *history_open_segment(const struct history *h, size_t segment, struct
     return segment_file_open(h->dir, name, path, h->build, segment, out);
 }
 
+struct err *history_segment_file(const struct history *h, size_t segment, struct chunk_file **out)
+{
+    *out = shared_find(h->files, segment);
+    if (*out)
+        return NULL;
+    TRY(history_open_segment(h, segment, out));
+    shared_add(h->files, segment, *out);
+    return NULL;
+}
+
+void history_return_file(const struct history *h, struct chunk_file *f)
+{
+    shared_return(h->files, f);
+}
+
 /* The part of a segment that is wanted, or an empty slot for it; *found tells which. */
 static struct cached *cache_slot(struct history *h, size_t segment, int part, bool *found)
 {
@@ -332,9 +356,11 @@ struct err *history_part(struct history *h, size_t segment, enum segment_part pa
     bool found;
     struct cached *slot = cache_slot(h, segment, (int)part, &found);
     if (!found) {
-        cleanup(chunk_file_closep) struct chunk_file *f = NULL;
-        TRY(history_open_segment(h, segment, &f));
-        TRY(segment_read(f, part, &slot->s));
+        struct chunk_file *f;
+        TRY(history_segment_file(h, segment, &f));
+        struct err *e = segment_read(f, part, &slot->s);
+        history_return_file(h, f);
+        TRY(e);
         slot->full = true;
     }
     *out = &slot->s;
@@ -359,10 +385,12 @@ static struct err *compute_calls(struct history *h, size_t segment, call_list *c
     size_t first = segment / STACKS_EVERY * STACKS_EVERY;
     TRY(read_calls(h, first, calls));
     for (size_t i = first; i < segment; i++) {
-        cleanup(chunk_file_closep) struct chunk_file *f = NULL;
+        struct chunk_file *f;
         cleanup(segment_deinit) struct segment s = {0};
-        TRY(history_open_segment(h, i, &f));
-        TRY(segment_read(f, PART_STACKS, &s));
+        TRY(history_segment_file(h, i, &f));
+        struct err *e = segment_read(f, PART_STACKS, &s);
+        history_return_file(h, f);
+        TRY(e);
         compose_calls(calls, &s);
     }
     return NULL;

@@ -3,7 +3,7 @@
 #define DB_HISTORY_INT_H
 
 #include "db/catalog.h"
-#include "db/page_cache.h"
+#include "db/shared.h"
 
 enum { CACHE_SLOTS = 64 };
 enum { CACHED_CALLS = PART_STACKS + 1 }; /* all calls at the segment's start */
@@ -25,7 +25,14 @@ struct history {
     struct chunk_file *meta; /* NULL: in the making */
     struct cached cache[CACHE_SLOTS];
     uint64_t clock;
-    struct page_cache *page_cache;
+    struct shared *files;  /* struct chunk_file by segment */
+    struct shared *chunks; /* struct page_chunk by segment and number (pages.c) */
 };
+
+/* A segment's file, borrowed: history_return_file(). Any thread. */
+struct err *history_segment_file(const struct history *h, size_t segment, struct chunk_file **out) nodiscard;
+void history_return_file(const struct history *h, struct chunk_file *f);
+/* For `chunks`. */
+void page_chunk_drop(void *chunk);
 
 #endif

@@ -283,35 +283,43 @@ static struct err *bad_page(const struct history *h, const struct wanted *w)
     return chunk_file_bad(f, CHUNK_PAGE_DATA, w->chunk, 0);
 }
 
-/* A segment's file, opened by a thread that reads chunks. */
-struct open_segment {
-    struct chunk_file *file;
-    size_t number;
-    struct buf data;
-};
-
-static struct err *load_chunk(const struct history *h, const struct wanted *w, struct open_segment *open, struct page_chunk *chunk)
+void page_chunk_drop(void *chunk)
 {
-    if (!open->file || open->number != w->segment) {
-        chunk_file_close(open->file);
-        open->file = NULL;
-        TRY(history_open_segment(h, w->segment, &open->file));
-        open->number = w->segment;
-    }
-    open->data.len = 0;
-    TRY(chunk_file_read(open->file, CHUNK_PAGE_DATA, w->chunk, &open->data));
-    return page_chunk_decode(open->data.data, open->data.len, chunk) ? NULL : bad_page(h, w);
+    page_chunk_deinit(chunk);
+    free(chunk);
 }
 
-/* *out is to be returned to the cache, also after an error. */
-static struct err *get_chunk(const struct history *h, const struct wanted *w, struct open_segment *open, struct cached_chunk **out)
+static uint64_t number_of(const struct wanted *w)
 {
-    *out = page_cache_find(h->page_cache, w->segment, w->chunk);
+    return (uint64_t)w->segment << 32 | w->chunk;
+}
+
+/* packed: room that is used again and again. */
+static struct err *load_chunk(const struct history *h, const struct wanted *w, struct buf *packed, struct page_chunk *chunk)
+{
+    struct chunk_file *f;
+    TRY(history_segment_file(h, w->segment, &f));
+    packed->len = 0;
+    struct err *e = chunk_file_read(f, CHUNK_PAGE_DATA, w->chunk, packed);
+    history_return_file(h, f);
+    TRY(e);
+    return page_chunk_decode(packed->data, packed->len, chunk) ? NULL : bad_page(h, w);
+}
+
+/* *out is to be returned; NULL after an error. */
+static struct err *get_chunk(const struct history *h, const struct wanted *w, struct buf *packed, struct page_chunk **out)
+{
+    *out = shared_find(h->chunks, number_of(w));
     if (*out)
         return NULL;
-    *out = page_cache_room(h->page_cache);
-    TRY(load_chunk(h, w, open, &(*out)->chunk));
-    page_cache_keep(h->page_cache, *out, w->segment, w->chunk);
+    struct page_chunk *chunk = xnew(struct page_chunk);
+    struct err *e = load_chunk(h, w, packed, chunk);
+    if (e) {
+        page_chunk_drop(chunk);
+        return e;
+    }
+    shared_add(h->chunks, number_of(w), chunk);
+    *out = chunk;
     return NULL;
 }
 
@@ -337,15 +345,15 @@ static size_t take_job(struct slice *s)
 static void *work(void *ctx)
 {
     struct slice *s = ctx;
-    struct open_segment open = {0};
+    cleanup(buf_deinit) struct buf packed = {0};
     for (size_t job; (job = take_job(s)) < s->jobs.count - 1;) {
-        struct cached_chunk *chunk;
-        struct err *e = get_chunk(s->history, &s->wanted.items[s->jobs.items[job]], &open, &chunk);
+        struct page_chunk *chunk;
+        struct err *e = get_chunk(s->history, &s->wanted.items[s->jobs.items[job]], &packed, &chunk);
         pthread_mutex_lock(&s->lock);
         while (s->turn != job)
             pthread_cond_wait(&s->turn_changed, &s->lock);
         if (!e && !s->failed)
-            e = apply_chunk(s, job, &chunk->chunk);
+            e = apply_chunk(s, job, chunk);
         if (e && !s->failed)
             s->failed = e;
         else
@@ -353,10 +361,8 @@ static void *work(void *ctx)
         s->turn++;
         pthread_cond_broadcast(&s->turn_changed);
         pthread_mutex_unlock(&s->lock);
-        page_cache_return(s->history->page_cache, chunk);
+        shared_return(s->history->chunks, chunk);
     }
-    chunk_file_close(open.file);
-    buf_deinit(&open.data);
     return NULL;
 }
 
@@ -377,11 +383,13 @@ static struct err *decode_slice(struct slice *s)
 {
     sort_wanted(s);
     s->next_job = s->turn = 0;
-    size_t jobs = s->jobs.count - 1, threads = usable_cpus(), started = 0;
+    size_t to_decode = 0, threads = usable_cpus(), started = 0;
+    for (size_t job = 0; job + 1 < s->jobs.count; job++)
+        to_decode += !shared_has(s->history->chunks, number_of(&s->wanted.items[s->jobs.items[job]]));
     if (threads > MAX_THREADS)
         threads = MAX_THREADS;
-    if (threads > jobs / 2)
-        threads = jobs / 2; // a thread has to be worth its while
+    if (threads > to_decode / 4)
+        threads = to_decode / 4; // a thread has to be worth its while
     pthread_t ids[MAX_THREADS];
     while (started + 1 < threads && pthread_create(&ids[started], NULL, work, s) == 0)
         started++;
