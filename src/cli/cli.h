@@ -10,6 +10,8 @@ int cmd_build(int argc, char **argv); /* build, package-build and only-build, by
 int cmd_serve(int argc, char **argv);
 int cmd_query(int argc, char **argv);
 int cmd_gdb(int argc, char **argv);
+int cmd_bom(int argc, char **argv);
+int cmd_containers(int argc, char **argv); /* pull, save-containers and load-containers, by argv[0] */
 
 /**
  * Parses a subcommand's words: prints its help or reports bad usage and ends the program, or returns. -h is --help everywhere.

@@ -66,7 +66,7 @@ void cli_parse(const struct argp *argp, int argc, char **argv, void *input)
 
 static const struct {
     const char *name;
-    int (*run)(int argc, char **argv); /* NULL: refused */
+    int (*run)(int argc, char **argv);
     const char *what;
 } commands[] = {
     {"build", cmd_build, "make the trace self-contained and its database"},
@@ -76,10 +76,10 @@ static const struct {
     {"query", cmd_query, "ask one question, answered as lines of JSON"},
     {"gdb", cmd_gdb, "start gdb on a moment of the recording"},
     {"rr", cmd_rr, "look into the trace: dump, ps, traceinfo, pack, replay -a"},
-    {"pull", NULL, "not there yet"},
-    {"save-containers", NULL, "not there yet"},
-    {"load-containers", NULL, "not there yet"},
-    {"bom", NULL, "not there yet"},
+    {"bom", cmd_bom, "write what this program is made of (CycloneDX)"},
+    {"pull", cmd_containers, "nothing: there are no containers"},
+    {"save-containers", cmd_containers, "refused: there are no containers"},
+    {"load-containers", cmd_containers, "refused: there are no containers"},
 };
 
 static const struct argp_option options[] = {
@@ -164,7 +164,7 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
         if (!str_eq(commands[i].name, argv[a.rest]))
             continue;
-        return commands[i].run ? commands[i].run(argc - a.rest, argv + a.rest) : cli_refuse(commands[i].name);
+        return commands[i].run(argc - a.rest, argv + a.rest);
     }
     fprintf(stderr, "pernosco: there is no subcommand %s; see pernosco --help\n", argv[a.rest]);
     return 2;

@@ -20,9 +20,6 @@ expect() {
 }
 
 cp -r "$traces/hello-static" "$work/t"
-for what in pull save-containers load-containers bom; do
-    expect 2 "$what is not there yet" "$program" $what
-done
 expect 2 'gdb-script is not there yet' "$program" build --gdb-script x "$work/t"
 expect 1 'cannot copy sources from /none' "$program" -x --no-pull build --copy-sources /none "$work/t"
 expect 2 'no subcommand frob' "$program" frob
