@@ -4,6 +4,7 @@
 #include "base/buf.h"
 #include "base/confine.h"
 #include "base/cpus.h"
+#include "base/log.h"
 #include "index/build.h"
 #include "pack/package.h"
 #include "trace/trace.h"
@@ -23,6 +24,7 @@ struct arguments {
     uint64_t memory; /* bytes */
     uint64_t segment; /* instructions */
     bool skip_rr, stats, restart, check;
+    const char *log_level; /* of rr.log in the trace; NULL: there is none */
     const char *trace;
     const char *refused;
     VEC(const char *) copy_sources;
@@ -51,7 +53,8 @@ static const struct argp_option index_options[] = {
     {"stats", 's', NULL, 0, "Say at the end what the build cost, and where the database's bytes go", 0},
     {"check-trace", KEY_CHECK, NULL, 0, "Hold the finished database against a second replay", 0},
     {"skip-gdb-add-index", KEY_GDB_INDEX, NULL, 0, "Accepted: no gdb index is made", 1},
-    {"builder-rr-log", KEY_RR_LOG, "V", 0, "Not there: there is no rr in this program; see --log", 1},
+    {"builder-rr-log", KEY_RR_LOG, "V", 0,
+     "Log the replay to rr.log in the trace; V as in rr's RR_LOG, of which the levels count: all:info tells segments, all:debug events", 0},
     {0},
 };
 
@@ -63,6 +66,26 @@ static error_t parse_number(struct argp_state *state, const char *option, const 
     if (*end || errno || arg[0] < '0' || arg[0] > '9' || *out < 1 || *out > most)
         argp_error(state, "%s '%s' is not in range [1, %lu]", option, arg, most);
     return 0;
+}
+
+/* The most telling of the levels in a list of MODULE:LEVEL, as rr takes it (log.cc); which of rr's modules are meant, means nothing here. */
+static const char *parse_rr_log(struct argp_state *state, const char *list)
+{
+    static const char *const levels[] = {"debug", "info", "warn", "error", "fatal"};
+    size_t most = 5;
+    for (const char *at = list; at; at = strchr(at, ','), at += at != NULL) {
+        const char *colon = strchr(at, ':');
+        size_t end = strcspn(at, ","), idx = 0;
+        if (!colon || (size_t)(colon - at) > end)
+            argp_error(state, "--builder-rr-log '%s' is not MODULE:LEVEL,...", list);
+        size_t len = end - (size_t)(colon + 1 - at);
+        while (idx < 5 && (strlen(levels[idx]) != len || strncmp(levels[idx], colon + 1, len) != 0))
+            idx++;
+        if (idx == 5)
+            argp_error(state, "--builder-rr-log '%s': levels are debug, info, warn, error and fatal", list);
+        most = idx < most ? idx : most;
+    }
+    return levels[most < 3 ? most : 3];
 }
 
 static error_t parse_index(int key, char *arg, struct argp_state *state)
@@ -101,7 +124,7 @@ static error_t parse_index(int key, char *arg, struct argp_state *state)
         a->check = true;
         return 0;
     case KEY_RR_LOG:
-        a->refused = "--builder-rr-log";
+        a->log_level = parse_rr_log(state, arg);
         return 0;
     case KEY_GDB_INDEX:
         return 0;
@@ -241,6 +264,10 @@ static struct err *confine_to(const char *dir)
 
 static struct err *build(const char *dir, const struct arguments *a)
 {
+    if (a->log_level) {
+        cleanup(freep) char *spec = str_format("%s:%s/rr.log", a->log_level, dir);
+        TRY(log_configure(spec));
+    }
     TRY(confine_to(dir));
     struct display display = {.terminal = isatty(STDERR_FILENO)};
     clock_gettime(CLOCK_MONOTONIC, &display.last);

@@ -92,6 +92,21 @@ static struct err *replay_segment(struct build *b, struct replay *r, struct page
     return e;
 }
 
+/* To see from a log how far a replay came, and through what. */
+static void log_segment(const struct build *b, size_t idx, const struct segment *s)
+{
+    vec_each (e, &s->events) {
+        const char *call = e->kind == FRAME_SYSCALL ? trace_syscall_name(b->trace, (enum trace_arch)e->syscall_arch, e->syscall_no) : NULL;
+        const char *state = e->kind != FRAME_SYSCALL ? "" : e->syscall_state == SYSCALL_EXITING ? " exit" : " entry";
+        log_debug("event %llu %s%s%s%s, task %u, ticks %lld, rip 0x%llx, %llu instructions", (unsigned long long)e->number,
+                  trace_frame_name((enum frame_kind)e->kind), call ? " " : "", call ? call : "", state, e->task, (long long)e->ticks,
+                  (unsigned long long)e->rip, (unsigned long long)e->icount);
+    }
+    if (s->events.count)
+        log_info("segment %zu ends with event %llu, %.3f s of replay so far", idx,
+                 (unsigned long long)s->events.items[s->events.count - 1].number, b->replay_seconds);
+}
+
 static struct err *build_segments(struct build *b, struct replay *r, size_t *idx)
 {
     const struct build_options *o = b->options;
@@ -104,7 +119,9 @@ static struct err *build_segments(struct build *b, struct replay *r, size_t *idx
         TRY(check_interrupt(b));
         TRY(keep_to_memory(b, e, *idx));
         cleanup(segment_deinit) struct segment s = {0};
-        TRY(replay_segment(b, r, base, &s));
+        struct err *failed = replay_segment(b, r, base, &s);
+        log_segment(b, *idx, &s);
+        TRY(failed);
         TRY(encoders_add(e, (*idx)++, &s));
         tell_progress(b, r);
     } while (!replay_at_end(r));

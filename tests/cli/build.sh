@@ -22,6 +22,16 @@ for level in 1 7 19; do
     bytes=$now
 done
 
+# What rr's log would be for: each event, or each segment.
+"$program" only-build --builder-rr-log all:warn,ReplaySession:debug "$work/t" >/dev/null || fail 'no database with a log'
+grep -q 'debug index: event [0-9]* SYSCALL execve exit, task 1, ticks [0-9]*, rip 0x[0-9a-f]*, ' "$work/t/rr.log" || fail "log: $(head -3 "$work/t/rr.log")"
+[ "$(grep -c ' event [0-9]* [A-Z]' "$work/t/rr.log")" -eq "$("$program" rr "$work/t" dump | grep -c ' global_time:')" ] || fail 'not each event is in the log'
+rm "$work/t/rr.log"
+"$program" only-build --segment 10000 --builder-rr-log all:info "$work/t" >/dev/null || fail 'no database with a short log'
+grep -q 'info index: segment 1 ends with event' "$work/t/rr.log" || fail "short log: $(head -3 "$work/t/rr.log")"
+grep -q ' event [0-9]* [A-Z]' "$work/t/rr.log" && fail 'events in a short log'
+rm "$work/t/rr.log"
+
 # Files are the same for any number of shards.
 for shards in 1 2 5; do
     "$program" only-build -s --segment 50000 --shards $shards "$work/t" >"$work/said" || fail "$shards shards: no database"
