@@ -18,10 +18,10 @@
 #include "db/history_int.h"
 #include "db/page_coder.h"
 
+#include "base/allocator.h"
 #include "base/cpus.h"
 
 #include <pthread.h>
-#include <sys/mman.h>
 
 enum { SLICE_PAGES = 4096, MAX_THREADS = 8 };
 
@@ -498,23 +498,13 @@ static size_t count_pages(const struct resolved *r, uint64_t start, uint64_t end
     return count < SLICE_PAGES ? (size_t)count : SLICE_PAGES;
 }
 
-/* Large pages where there can be some: faults for each small one would take longer than decoding. */
-static uint8_t *allocate_pages(size_t count)
-{
-    const size_t large = 2 << 20, len = (count * PAGE_SIZE + large - 1) / large * large;
-    if (count * PAGE_SIZE < large)
-        return xmalloc(count * PAGE_SIZE + 1);
-    uint8_t *p = aligned_alloc(large, len);
-    if (p)
-        madvise(p, len, MADV_HUGEPAGE);
-    return p ? p : xmalloc(len);
-}
-
 /* The contents of [start, end). */
 static struct err *deliver(const struct history *h, const struct resolved *r, uint64_t start, uint64_t end, const struct page_sink *sink)
 {
     struct slice s = {.history = h, .lock = PTHREAD_MUTEX_INITIALIZER, .turn_changed = PTHREAD_COND_INITIALIZER};
-    s.pages = allocate_pages(count_pages(r, start, end));
+    s.pages = allocate_large(count_pages(r, start, end) * PAGE_SIZE);
+    if (!s.pages)
+        return err_new(ERR_LIMIT, "no memory for pages");
     struct err *e = make_pages(&s, r, start, end, sink);
     free(s.pages);
     vec_deinit(&s.addrs);

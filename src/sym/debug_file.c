@@ -175,6 +175,8 @@ void load_dwarf(struct sym_module *m)
         return;
     }
     Elf *elf = own ? m->elf : m->debug_elf;
+    m->inflated_elf = inflate_dwarf(elf, &m->inflated_image);
+    elf = m->inflated_elf ? m->inflated_elf : elf;
     prepare_dwo_names(m, elf);
     m->dwarf = dwarf_begin_elf(elf, DWARF_C_READ, NULL);
     if (!m->dwarf) {

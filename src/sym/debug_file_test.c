@@ -1,7 +1,7 @@
 /* Debug information in other places, and damaged. Arguments: a program with debug information,
  * objcopy, xz. */
 #include "base/test.h"
-#include "sym/sym.h"
+#include "sym/sym_int.h"
 
 #include <elf.h>
 #include <fcntl.h>
@@ -78,6 +78,36 @@ TEST(compressed_debug_information_is_read)
     run("%s --compress-debug-sections %s %s/compressed", objcopy, program, dir);
     m = open_module("compressed", NULL);
     expect_source_of(m, "sum_list", SYM_DWARF);
+}
+
+static Elf_Data *data_of(Elf *elf, const char *name)
+{
+    Elf_Data *data = NULL;
+    assert_true(find_section(elf, name, NULL, &data));
+    return data;
+}
+
+TEST(what_is_unpacked_here_is_what_was_compressed)
+{
+    static const char *const names[] = {".debug_info", ".debug_abbrev", ".debug_line", ".debug_str"};
+    cleanup(freep) char *path = str_format("%s/compressed_to_compare", dir);
+    run("%s --compress-debug-sections %s %s", objcopy, program, path);
+    cleanup(closep) int fd = open(program, O_RDONLY | O_CLOEXEC), packed_fd = open(path, O_RDONLY | O_CLOEXEC);
+    Elf *elf = elf_begin(fd, ELF_C_READ_MMAP, NULL), *packed = elf_begin(packed_fd, ELF_C_READ_MMAP, NULL);
+    uint8_t *image = NULL;
+    assert_null(inflate_dwarf(elf, &image)); // nothing is compressed
+    Elf *inflated = inflate_dwarf(packed, &image);
+    assert_non_null(inflated);
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        const Elf_Data *a = data_of(elf, names[i]), *b = data_of(inflated, names[i]);
+        assert_int_equal(a->d_size, b->d_size);
+        assert_memory_equal(a->d_buf, b->d_buf, a->d_size);
+    }
+    elf_end(inflated);
+    elf_end(packed);
+    elf_end(elf);
+    free(image);
+    close(packed_fd);
 }
 
 TEST(mini_debug_information_gives_symbols)
@@ -212,10 +242,10 @@ static void ask_everything(const char *path)
     err_free(sym_global_named(m, "a_global", &v));
 }
 
-static uint8_t *read_program(size_t *len_out)
+static uint8_t *read_whole(const char *path, size_t *len_out)
 {
     struct stat st;
-    cleanup(closep) int fd = open(program, O_RDONLY | O_CLOEXEC);
+    cleanup(closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
     assert_true(fd >= 0 && fstat(fd, &st) == 0);
     uint8_t *data = xmalloc((size_t)st.st_size);
     assert_int_equal(read(fd, data, (size_t)st.st_size), st.st_size);
@@ -232,7 +262,7 @@ static void write_file(const char *path, const uint8_t *data, size_t len)
 TEST(truncated_files_give_errors)
 {
     size_t len;
-    cleanup(freep) uint8_t *data = read_program(&len);
+    cleanup(freep) uint8_t *data = read_whole(program, &len);
     cleanup(freep) char *path = str_format("%s/damaged", dir);
     for (size_t i = 0; i < 64; i++) {
         write_file(path, data, len * i / 64);
@@ -242,14 +272,19 @@ TEST(truncated_files_give_errors)
 
 TEST(damaged_files_give_errors)
 {
-    size_t len;
-    cleanup(freep) uint8_t *data = read_program(&len);
+    size_t whole_len, len;
+    cleanup(freep) uint8_t *data = read_whole(program, &whole_len);
     cleanup(freep) char *path = str_format("%s/damaged", dir);
     const char *rounds_text = getenv("SYM_TEST_ROUNDS"), *seed = getenv("SYM_TEST_SEED");
     size_t rounds = rounds_text ? strtoul(rounds_text, NULL, 10) : 200;
     unsigned short state48[3] = {seed ? (unsigned short)atoi(seed) : 1, 2, 3};
+    cleanup(freep) char *packed = str_format("%s/compressed_to_damage", dir);
+    run("%s --compress-debug-sections %s %s", objcopy, program, packed);
+    size_t packed_len;
+    cleanup(freep) uint8_t *packed_data = read_whole(packed, &packed_len);
     for (size_t i = 0; i < rounds; i++) {
-        cleanup(freep) uint8_t *copy = xmemdup(data, len);
+        len = i % 4 < 2 ? whole_len : packed_len;
+        cleanup(freep) uint8_t *copy = xmemdup(i % 4 < 2 ? data : packed_data, len);
         for (int k = 0; k < 20; k++) {
             // half of the rounds spare the program itself, so that the debug information is reached
             size_t start = i % 2 ? len / 2 : 0,
@@ -266,7 +301,7 @@ TEST(damaged_files_give_errors)
 TEST(the_bias_is_told_where_segments_share_a_page)
 {
     size_t len;
-    cleanup(freep) uint8_t *data = read_program(&len);
+    cleanup(freep) uint8_t *data = read_whole(program, &len);
     cleanup(freep) char *path = str_format("%s/packed", dir);
     const Elf64_Ehdr *h = (const Elf64_Ehdr *)data;
     Elf64_Phdr *p = (Elf64_Phdr *)(data + h->e_phoff), *code = NULL;
@@ -292,7 +327,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         t(debug_information_is_found_by_build_id_in_the_traces_directory),
         t(debug_information_is_found_by_its_link),
-        t(compressed_debug_information_is_read),
+        t(compressed_debug_information_is_read), t(what_is_unpacked_here_is_what_was_compressed),
         t(mini_debug_information_gives_symbols),
         t(the_bias_is_told_where_segments_share_a_page),
         t(truncated_files_give_errors),

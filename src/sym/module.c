@@ -134,6 +134,9 @@ void sym_module_close(struct sym_module *m)
     if (m->mini_elf)
         elf_end(m->mini_elf);
     free(m->mini_image);
+    if (m->inflated_elf)
+        elf_end(m->inflated_elf);
+    free(m->inflated_image);
     if (m->debug_elf)
         elf_end(m->debug_elf);
     if (m->elf)

@@ -111,6 +111,8 @@ struct sym_module {
     uint8_t *mini_image; /* .gnu_debugdata unpacked */
     size_t mini_len;
     Elf *mini_elf;
+    uint8_t *inflated_image; /* debug information that was compressed */
+    Elf *inflated_elf;
     Dwarf *dwarf, *alternate; /* alternate: what dwz shares between files */
     bool dwarf_tried, symbols_loaded, units_loaded, cfi_loaded;
     char *no_dwarf;
@@ -159,6 +161,8 @@ static inline struct sym_module *lock_module(struct sym_module *m)
 /** Finds and opens the DWARF once. m->dwarf stays NULL if there is none, and m->no_dwarf says why.
  */
 void load_dwarf(struct sym_module *m);
+/** The DWARF of a file that has it compressed, in a file in memory at *image_out, which is to be freed after it. NULL: use the file itself. */
+Elf *inflate_dwarf(Elf *elf, uint8_t **image_out) nodiscard;
 /** As load_dwarf; ERR_NOT_FOUND if there is none. */
 struct err *need_dwarf(struct sym_module *m) nodiscard;
 bool is_code(const struct sym_module *m, vaddr addr);
