@@ -239,6 +239,21 @@ export async function testStates(browser) {
     await page.close();
   });
 
+  await check("a source that is on the web only is told with a link to it; another kind of address is no link", async () => {
+    const row = (address) => ({ source: ({ file }) => [{ file, url: `/sources${file}`, found: false, why: "this file is on the web", address }] });
+    const { page } = await open(browser, { other: row("https://host.test/r/huge.c?raw") });
+    const told = page.locator("#main > .source .why");
+    await told.filter({ hasText: "this file is on the web" }).waitFor();
+    const link = told.locator("a");
+    must((await link.getAttribute("href")) === "https://host.test/r/huge.c?raw", "no such link");
+    must((await link.getAttribute("rel")) === "noopener noreferrer", "the other page would know this one");
+    await page.close();
+    const { page: odd } = await open(browser, { other: row("javascript:alert(1)") });
+    await odd.locator("#main > .source .why", { hasText: "this file is on the web" }).waitFor();
+    must((await odd.locator("#main > .source .why a").count()) === 0, "a link to a script");
+    await odd.close();
+  });
+
   await check("damaged addresses begin a session as if they were not there", async () => {
     for (const hash of ["#f=x.y&l=%zz", "#", "#f=1e9.0.1.0&l=9:nonsense*1", "#l=50:stack*3&f=3"]) {
       const { page } = await open(browser, { hash });
