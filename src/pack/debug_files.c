@@ -48,6 +48,13 @@ static struct err *copy_or_link(struct copier *c, const char *from, const char *
     return link(first, to) == 0 ? NULL : copy_file_to(from, to, 0666); // not all file systems have hard links
 }
 
+static struct err *take_out(const struct sym_external *e, const char *to)
+{
+    cleanup(buf_deinit) struct buf file = {0};
+    TRY(sym_dwp_unit(e->dwp, e->dwo_id, &file));
+    return write_file_at(to, file.data, file.len);
+}
+
 static void copy_external(void *arg, const struct sym_external *e)
 {
     static const char *const extensions[] = {[SYM_DEBUG_LINK] = "debug", [SYM_DEBUG_ALT_LINK] = "sup", [SYM_DWP] = "dwp"};
@@ -66,7 +73,7 @@ static void copy_external(void *arg, const struct sym_external *e)
         pack_warn(c->listener, "%s has no build id, by which its debug information %s could be found in the trace, skipping", c->program->name,
                   e->path);
     else
-        c->failed = copy_or_link(c, e->path, to);
+        c->failed = e->dwp ? take_out(e, to) : copy_or_link(c, e->path, to);
 }
 
 struct err *pack_debug_files(const char *dir, const struct programs *programs, const struct pack_listener *listener)

@@ -186,6 +186,66 @@ TEST(a_dwp_file_is_taken_if_it_is_of_this_program)
     world_check("test ! -e %s/debug", w.trace);
 }
 
+/* The .dwo files are gone; what the trace has is taken out of the .dwp file. */
+static void assert_taken_out(struct world *w)
+{
+    pack(w, (const char *const[]){"prog"}, 1);
+    assert_null(w->said);
+    cleanup(sym_module_closep) struct sym_module *m = open_in_trace(w, "mmap_pack_0_prog");
+    assert_whole(m);
+}
+
+TEST(units_of_a_dwp_file_are_read_from_the_trace)
+{
+    cleanup(world_deinit) struct world w = make_world();
+    if (!world_has("dwp"))
+        skip();
+    world_run(&w, "gcc -gdwarf-4 -O1 -gsplit-dwarf -Wl,--build-id -c main.c -o main.o && gcc -gdwarf-4 -gsplit-dwarf -c other.c -o other.o && "
+                  "gcc -Wl,--build-id -o prog main.o other.o && dwp -e prog -o prog.dwp && rm main.dwo other.dwo");
+    assert_taken_out(&w);
+}
+
+TEST(units_of_a_dwp_file_of_dwarf_5_are_read_from_the_trace)
+{
+    cleanup(world_deinit) struct world w = make_world();
+    if (!world_has("llvm-dwp") || !world_has("clang"))
+        skip();
+    world_run(&w, "clang -gdwarf-5 -O1 -gsplit-dwarf -c main.c -o main.o && clang -gdwarf-5 -gsplit-dwarf -c other.c -o other.o && "
+                  "clang -Wl,--build-id -o prog main.o other.o && llvm-dwp -e prog -o prog.dwp && rm main.dwo other.dwo");
+    assert_taken_out(&w);
+}
+
+TEST(damaged_dwp_files_give_errors)
+{
+    cleanup(world_deinit) struct world w = make_world();
+    if (!world_has("dwp"))
+        skip();
+    world_run(&w, "gcc -gdwarf-4 -gsplit-dwarf -c main.c -o main.o && gcc -gdwarf-4 -gsplit-dwarf -c other.c -o other.o && "
+                  "gcc -o prog main.o other.o && dwp -e prog -o prog.dwp && readelf --debug-dump=info main.dwo 2>/dev/null | "
+                  "sed -n 's/.*DW_AT_GNU_dwo_id *: *0x//p' | head -1 | tr -d '\\n' >id");
+    cleanup(buf_deinit) struct buf whole = {0}, id = {0};
+    small_trace_read(w.made, "prog.dwp", &whole);
+    small_trace_read(w.made, "id", &id);
+    uint64_t unit = strtoull(buf_cstr(&id), NULL, 16);
+    cleanup(freep) char *path = str_format("%s/damaged.dwp", w.made);
+    unsigned short state48[3] = {1, 2, 3};
+    size_t read = 0;
+    for (size_t i = 0; i < 600; i++) {
+        cleanup(freep) uint8_t *copy = xmemdup(whole.data, whole.len);
+        for (int k = 0; i >= 100 && k < 6; k++)
+            copy[(size_t)nrand48(state48) % whole.len] = (uint8_t)nrand48(state48);
+        small_trace_write(w.made, "damaged.dwp", copy, i < 100 ? whole.len * (i + 1) / 100 : whole.len);
+        cleanup(sym_dwp_closep) struct sym_dwp *d = NULL;
+        cleanup(buf_deinit) struct buf out = {0};
+        struct err *e = sym_dwp_open(path, &d);
+        if (!e)
+            e = sym_dwp_unit(d, unit, &out);
+        read += !e;
+        err_free(e);
+    }
+    assert_true(read > 50 && read < 600);
+}
+
 TEST(packing_again_replaces_files)
 {
     cleanup(world_deinit) struct world w = make_world();
@@ -234,7 +294,9 @@ TEST(damaged_programs_and_files_give_errors)
     world_run(&w, "rm -r %s", damaged);
 }
 
-TEST_MAIN(t(damaged_programs_and_files_give_errors), t(a_debug_file_beside_the_program_goes_into_the_trace), t(a_debug_file_of_another_build_does_not),
+TEST_MAIN(t(damaged_programs_and_files_give_errors), t(units_of_a_dwp_file_are_read_from_the_trace),
+          t(units_of_a_dwp_file_of_dwarf_5_are_read_from_the_trace), t(damaged_dwp_files_give_errors),
+          t(a_debug_file_beside_the_program_goes_into_the_trace), t(a_debug_file_of_another_build_does_not),
           t(what_dwz_moved_out_is_one_file_for_all_that_share_it), t(split_debug_information_is_read_from_the_trace),
           t(split_debug_information_of_clang_is_read_from_the_trace),
           t(a_build_whose_directory_was_mapped_away_is_found_from_the_program_upwards),

@@ -63,8 +63,7 @@ static Elf_Scn *section_named(Elf *elf, const char *name)
     return NULL;
 }
 
-/* A section's bytes as libdw has them: unpacked, and the very ones that it reads. */
-static Elf_Data *unpacked_section(Elf *elf, const char *name)
+Elf_Data *unpacked_section(Elf *elf, const char *name)
 {
     Elf_Scn *scn = section_named(elf, name);
     GElf_Shdr h;
@@ -229,59 +228,22 @@ static char *find_dwo(const struct sym_module *m, const struct skeleton *s, char
     return found || is_absolute ? found : find_dwo_below(origin, name, s->id, false);
 }
 
-/* ---- .dwp: many .dwo in one ---- */
-
-static int compare_u64(const void *x, const void *y)
-{
-    const uint64_t *a = x, *b = y;
-    return *a == *b ? 0 : *a < *b ? -1 : 1;
-}
-
-struct ids {
-    uint64_t *items; /* sorted */
-    size_t count, cap;
-};
-
-/* The ids in .debug_cu_index (DWARF 5 section 7.3.5.3): after four words, of which the last is the number of slots, a hash table of ids,
- * of which 0 is none. */
-static void read_index(Elf *elf, struct ids *out)
-{
-    Elf_Data *data;
-    if (!find_section(elf, ".debug_cu_index", NULL, &data))
-        return;
-    struct bytes b = bytes_of(data->d_buf, data->d_size);
-    bytes_skip(&b, 12);
-    uint32_t slots = bytes_u32(&b);
-    for (uint32_t i = 0; i < slots && !b.failed; i++) {
-        uint64_t id = bytes_u64(&b);
-        if (id && !b.failed)
-            vec_push(out, id);
-    }
-    if (out->count)
-        qsort(out->items, out->count, sizeof(*out->items), compare_u64);
-}
-
-static bool read_dwp(const char *path, struct ids *out)
-{
-    cleanup(closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
-    Elf *elf = fd < 0 ? NULL : elf_begin(fd, ELF_C_READ_MMAP, NULL);
-    if (elf && elf_kind(elf) == ELF_K_ELF)
-        read_index(elf, out);
-    if (elf)
-        elf_end(elf);
-    return out->count > 0;
-}
-
-/* The .dwp file: named after the program (also where that is a symbolic link's target) or its debug file. */
-static char *find_dwp(const struct sym_module *m, struct ids *out)
+/* The .dwp file: named after the program (also where that is a symbolic link's target) or its debug file. NULL: none. */
+static struct sym_dwp *find_dwp(const struct sym_module *m, char **path_out)
 {
     const char *origin = m->origin ? m->origin : m->path;
     cleanup(freep) char *real = realpath(origin, NULL);
     const char *const names[] = {origin, real, m->debug_path};
     for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
         cleanup(freep) char *path = names[i] ? str_format("%s.dwp", names[i]) : NULL;
-        if (path && read_dwp(path, out))
-            return steal(path);
+        struct sym_dwp *dwp;
+        struct err *e = path ? sym_dwp_open(path, &dwp) : err_new(ERR_NOT_FOUND, "no name");
+        bool found = !e;
+        err_free(e);
+        if (found) {
+            *path_out = steal(path);
+            return dwp;
+        }
     }
     return NULL;
 }
@@ -291,20 +253,15 @@ static char *find_dwp(const struct sym_module *m, struct ids *out)
 struct visit {
     sym_external_visitor *visit;
     void *arg;
-    char *dwp;
-    struct ids packed;
+    char *dwp_path;
+    struct sym_dwp *dwp; /* NULL: there is none of this program */
     bool uses_dwp;
 };
-
-static bool in_dwp(const struct visit *v, uint64_t id)
-{
-    return v->packed.count && bsearch(&id, v->packed.items, v->packed.count, sizeof(id), compare_u64);
-}
 
 static void check_dwp(struct sym_module *m, const struct skeleton *s, void *arg)
 {
     struct visit *v = arg;
-    v->uses_dwp |= in_dwp(v, s->id);
+    v->uses_dwp |= sym_dwp_has(v->dwp, s->id);
 }
 
 static void give_dwo(struct sym_module *m, const struct skeleton *s, void *arg)
@@ -312,8 +269,12 @@ static void give_dwo(struct sym_module *m, const struct skeleton *s, void *arg)
     struct visit *v = arg;
     cleanup(freep) char *expected = NULL;
     cleanup(freep) char *found = find_dwo(m, s, &expected);
-    if (found || !in_dwp(v, s->id))
-        v->visit(v->arg, &(struct sym_external){SYM_DWO, found ? found : expected, s->id, !found});
+    bool in_dwp = !found && v->dwp && sym_dwp_has(v->dwp, s->id);
+    v->visit(v->arg, &(struct sym_external){.kind = SYM_DWO,
+                                            .path = in_dwp ? v->dwp_path : found ? found : expected,
+                                            .dwo_id = s->id,
+                                            .is_missing = !found && !in_dwp,
+                                            .dwp = in_dwp ? v->dwp : NULL});
 }
 
 struct err *sym_external_files(struct sym_module *m, sym_external_visitor *visit, void *arg)
@@ -327,15 +288,13 @@ struct err *sym_external_files(struct sym_module *m, sym_external_visitor *visit
         visit(arg, &(struct sym_external){.kind = SYM_DEBUG_LINK, .path = m->debug_path});
     if (m->alternate_path)
         visit(arg, &(struct sym_external){.kind = SYM_DEBUG_ALT_LINK, .path = m->alternate_path});
-    v.dwp = find_dwp(m, &v.packed);
+    v.dwp = find_dwp(m, &v.dwp_path);
     if (v.dwp)
         visit_skeletons(m, check_dwp, &v);
     if (v.uses_dwp)
-        visit(arg, &(struct sym_external){.kind = SYM_DWP, .path = v.dwp});
-    else
-        v.packed.count = 0; // another program's
+        visit(arg, &(struct sym_external){.kind = SYM_DWP, .path = v.dwp_path});
     visit_skeletons(m, give_dwo, &v);
-    free(v.dwp);
-    vec_deinit(&v.packed);
+    sym_dwp_close(v.dwp);
+    free(v.dwp_path);
     return NULL;
 }

@@ -70,12 +70,27 @@ enum sym_external_kind { SYM_DEBUG_LINK, SYM_DEBUG_ALT_LINK, SYM_DWP, SYM_DWO };
 struct sym_external {
     enum sym_external_kind kind;
     const char *path; /* absolute; of a .dwo that is missing: where it should be */
-    uint64_t dwo_id;  /* SYM_DWO */
-    bool is_missing;  /* SYM_DWO: no file there, or one of another build */
+    /* SYM_DWO: */
+    uint64_t dwo_id;
+    bool is_missing;           /* no file there, or one of another build; nor in a .dwp */
+    const struct sym_dwp *dwp; /* it is a unit of this, at `path`; NULL: a file of its own */
 };
 typedef void sym_external_visitor(void *arg, const struct sym_external *e);
-/** All such files that debug information is read from: each unit's .dwo, unless a .dwp has it. None is not an error. */
+/** All such files that the module's debug information is in; what is visited is borrowed during the visit. None is not an error. */
 struct err *sym_external_files(struct sym_module *m, sym_external_visitor *visit, void *arg) nodiscard;
+
+/* A .dwp file: many .dwo in one. Immutable. */
+struct sym_dwp;
+/** ERR_OS, ERR_FORMAT (no ELF file, no table of units in it). */
+struct err *sym_dwp_open(const char *path, struct sym_dwp **out) nodiscard;
+void sym_dwp_close(struct sym_dwp *d);
+static inline void sym_dwp_closep(struct sym_dwp **d)
+{
+    sym_dwp_close(*d);
+}
+bool sym_dwp_has(const struct sym_dwp *d, uint64_t id);
+/** Appends the unit as the .dwo file that it was: an ELF file. ERR_NOT_FOUND, ERR_FORMAT (damaged), ERR_LIMIT. */
+struct err *sym_dwp_unit(const struct sym_dwp *d, uint64_t id, struct buf *out) nodiscard;
 
 /**
  * The load bias of a module of which `file_off` is mapped at `map_start`, as code or not: gaddr = vaddr + bias.

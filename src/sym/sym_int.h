@@ -177,6 +177,8 @@ struct err *err_dwarf(const struct sym_module *m, const char *what) nodiscard;
 char *origin_dir(const struct sym_module *m) nodiscard;
 
 /* ---- split.c: split debug information (.dwo files) ---- */
+/** A section's bytes as libdw has them: unpacked, and the very ones that it reads. NULL: none. */
+Elf_Data *unpacked_section(Elf *elf, const char *name);
 /** Makes room in .debug_str for the names of the .dwo files in the trace. Before dwarf_begin_elf(). */
 void prepare_dwo_names(struct sym_module *m, Elf *elf);
 /** Lets libdw find those in the trace. After dwarf_begin_elf(). */
