@@ -1,10 +1,11 @@
 #include "worker/snapshot.h"
 
+#include "worker/ranges.h"
 #include "worker/syscalls.h"
 #include "worker/worker.h"
 
 enum { HASH_LEN = 1 << 17, MAX_PAGES = HASH_LEN / 2, MAX_COPIES = 1 << 17, MAX_TASK_COPIES = 1024, MAX_CHANGED = 4096,
-       GROUP_BITS = 6, HUGE_PAGE = 2 << 20 };
+       GROUP_BITS = 6, HUGE_PAGE = 2 << 20, MAX_GIVEN = 1 << 17 };
 
 /* Numbers of copies that are none. A page that is absent (absent.h) is copied when it is fetched, not
  * before. */
@@ -28,6 +29,13 @@ static uint32_t newest;      /* the one taken or restored last */
 static uint32_t era = 1;     /* counts snapshot_forget() */
 static bool broken, restoring;
 
+/* What memory holds that no snapshot knows. */
+static const uint32_t NONE = WORKER_SNAPSHOTS;
+static struct ranges given;
+static bool clean = true;    /* nothing ran before the first snapshot */
+static bool ran;             /* since then, or since it was restored */
+static uint32_t first = WORKER_SNAPSHOTS;
+
 static struct {
     uint32_t snapshot, slot;
     bool xstate_valid;
@@ -45,6 +53,7 @@ void snapshot_init(void)
     copy_uses = engine_host_alloc(MAX_COPIES * sizeof(copy_uses[0]));
     free_copies = engine_host_alloc(MAX_COPIES * sizeof(free_copies[0]));
     task_copies = engine_host_alloc(MAX_TASK_COPIES * sizeof(task_copies[0]));
+    ranges_init(&given, MAX_GIVEN); // not wiped: copies have what was given, too
     sys_wipe_on_fork(pages, (uint64_t)((uint8_t *)(task_copies + MAX_TASK_COPIES) - (uint8_t *)pages));
 }
 
@@ -71,7 +80,21 @@ void snapshot_forget(void)
     }
     page_count = free_count = copy_count = taken = task_copy_count = 0;
     broken = restoring = false;
+    clean &= !ran;
+    ran = false;
+    first = NONE;
     era++;
+}
+
+void snapshot_ran(void)
+{
+    clean &= taken != 0;
+    ran = true;
+}
+
+void snapshot_given(uint64_t start, uint64_t end)
+{
+    clean &= ranges_add(&given, start & ~(uint64_t)(PAGE_SIZE - 1), (end + PAGE_SIZE - 1) & ~(uint64_t)(PAGE_SIZE - 1));
 }
 
 static uint32_t *hash_slot(uint64_t addr)
@@ -180,26 +203,50 @@ bool snapshot_add(const uint64_t *list, uint64_t count)
     return !broken;
 }
 
-static void add_mapped(uint64_t start, uint64_t end, uint32_t but_era)
+static void add_mapped(uint64_t start, uint64_t end, uint64_t (*next)(uint64_t addr, uint64_t end))
 {
     uint32_t changed = 0;
     uint64_t page = start & ~(uint64_t)(PAGE_SIZE - 1);
     if (!taken || restoring)
         return;
-    while (!broken && (page = snapshot_host_next_mapped(page, end, but_era)) < end) {
+    while (!broken && (page = next(page, end)) < end) {
         broken = changed++ == MAX_CHANGED || !add_page(page);
         page += PAGE_SIZE;
     }
 }
 
+static uint64_t next_mapped(uint64_t addr, uint64_t end)
+{
+    return snapshot_host_next_mapped(addr, end, 0);
+}
+
+/* The first page in [addr, end) that would not be the same if it was mapped anew. */
+static uint64_t next_of_worth(uint64_t addr, uint64_t end)
+{
+    for (;;) {
+        addr = snapshot_host_next_mapped(addr, end, era);
+        uint64_t anon_end = addr < end && clean ? snapshot_host_anon_end(addr) : 0;
+        struct addr_range r;
+        if (!anon_end)
+            return addr;
+        if (ranges_next(&given, addr, anon_end < end ? anon_end : end, &r))
+            return r.start;
+        if (anon_end >= end)
+            return end;
+        addr = anon_end;
+    }
+}
+
 void snapshot_before_write(uint64_t start, uint64_t end)
 {
-    add_mapped(start, end, 0);
+    if (!taken)
+        snapshot_given(start, end);
+    add_mapped(start, end, next_mapped);
 }
 
 void snapshot_before_discard(uint64_t start, uint64_t end)
 {
-    add_mapped(start, end, era);
+    add_mapped(start, end, next_of_worth);
 }
 
 uint32_t snapshot_era(void)
@@ -211,6 +258,7 @@ static void drop(uint32_t idx)
 {
     if (!(taken >> idx & 1))
         return;
+    first = first == idx ? NONE : first;
     for (uint32_t i = 0; i < page_count; i++) {
         release(pages[i].copies[idx]);
         pages[i].copies[idx] = 0;
@@ -256,6 +304,7 @@ bool snapshot_take(uint32_t idx, struct engine_task *const *tasks)
         p->copies[idx] = copy;
         use(copy);
     }
+    first = is_first && !ran ? idx : first;
     taken |= 1u << idx;
     newest = idx;
     return true;
@@ -309,6 +358,7 @@ bool snapshot_restore(uint32_t idx)
         task->xstate_valid = task_copies[i].xstate_valid;
         __builtin_memcpy(task->xstate, task_copies[i].xstate, XSTATE_MAX);
     }
+    ran = idx != first;
     newest = idx;
     return true;
 }

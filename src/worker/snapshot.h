@@ -1,7 +1,9 @@
 /* Snapshots: a worker that goes back to a state it was in, without a copy of the process. What the program changes meanwhile is
  * known in advance (snapshot_add), and what the coordinator changes is noticed; copies of just those pages are kept.
  *
- * Invariant: a page that is not in the set holds what it held at every snapshot at which it was mapped. Freestanding. */
+ * Invariants: 1. A page that is not in the set holds what it held at every snapshot at which it was mapped. 2. In a worker in which nothing
+ * ran before the first snapshot, private anonymous memory holds zeros, but for pages of the set and what was given (snapshot_given). When it
+ * is unmapped nothing has to be kept of it, of a thread's stack say: mapped again it is what it was. Freestanding. */
 #ifndef WORKER_SNAPSHOT_H
 #define WORKER_SNAPSHOT_H
 
@@ -13,6 +15,8 @@
 uint64_t snapshot_host_copy(uint64_t addr, uint8_t *bytes, uint64_t len, bool write);
 /** The first mapped address in [addr, end), but in private mappings that were made in an era (0: in all), else end. */
 uint64_t snapshot_host_next_mapped(uint64_t addr, uint64_t end, uint32_t but_era);
+/** The end of the private anonymous mapping at addr; 0: something else is there. */
+uint64_t snapshot_host_anon_end(uint64_t addr);
 /** Are the page's contents still with the coordinator (absent.h)? Makes them be there again; false: that cannot be. */
 bool snapshot_host_absent(uint64_t addr);
 bool snapshot_host_withhold(uint64_t addr);
@@ -21,6 +25,10 @@ struct engine_task *snapshot_host_task(uint32_t slot); /* made if there is none 
 void snapshot_init(void);
 /** Pages that the program may change from now on. False: too many. */
 bool snapshot_add(const uint64_t *pages, uint64_t count);
+/** The program is about to run. */
+void snapshot_ran(void);
+/** [start, end) may hold anything from now on: the coordinator's contents, or what was moved there. */
+void snapshot_given(uint64_t start, uint64_t end);
 /** Something else than the program is about to write to [start, end). */
 void snapshot_before_write(uint64_t start, uint64_t end);
 /** [start, end) was absent until now, and can be read. */

@@ -84,6 +84,7 @@ struct map_entry {
     uint64_t start, end;
     int prot;
     uint64_t object, offset; /* shared memory: which, and where in it `start` is; object 0: not shared */
+    bool anon;               /* private, and of no file */
     uint32_t era;            /* snapshot_era() when it was mapped; 0: it is not as it was mapped, but for pages of the set */
 };
 enum { MAX_MAPS = 1 << 18 };
@@ -375,6 +376,7 @@ static int64_t do_absent(const struct wire_command *c)
             return 22;
         if (!leave_out(start, end))
             return 12;
+        snapshot_given(start, end);
     }
     return 0;
 }
@@ -401,7 +403,8 @@ static int64_t do_map(uint64_t start, const struct wire_range *r, int fd)
     if (r->kind == MAP_KIND_ANON && len >= LEAST_HUGE && len <= MOST_HUGE)
         sys_call6(28, start, len, 14, 0, 0, 0); // madvise(MADV_HUGEPAGE)
     bool shared = r->kind == MAP_KIND_SHARED;
-    table_set((struct map_entry){start, r->end, r->prot, shared ? r->object : 0, r->offset, shared ? 0 : snapshot_era()});
+    table_set((struct map_entry){start, r->end, r->prot, shared ? r->object : 0, r->offset, r->kind == MAP_KIND_ANON,
+                                 shared ? 0 : snapshot_era()});
     forget_shared_code(start, r->end);
     return 0;
 }
@@ -484,11 +487,12 @@ static int64_t do_move(const struct wire_command *c)
         int64_t error = move_piece(m.start, to + done, len, c->kind);
         if (error)
             return error;
-        table_set((struct map_entry){to + done, to + done + len, m.prot, m.object, m.offset, 0});
+        table_set((struct map_entry){to + done, to + done + len, m.prot, m.object, m.offset, m.anon, 0});
         if (!c->kind)
             table_remove(m.start, m.end);
         done += len;
     }
+    snapshot_given(to, to + to_len);
     forget_shared_code(to, to + to_len);
     return 0;
 }
@@ -501,6 +505,12 @@ uint64_t snapshot_host_next_mapped(uint64_t addr, uint64_t end, uint32_t but_era
     if (i == map_count || maps[i].start >= end)
         return end;
     return maps[i].start > addr ? maps[i].start : addr;
+}
+
+uint64_t snapshot_host_anon_end(uint64_t addr)
+{
+    size_t i = first_behind(addr);
+    return i < map_count && maps[i].start <= addr && maps[i].anon ? maps[i].end : 0;
 }
 
 /* How much from addr on, at most len, the recording has mapped: behind that may be memory of this process itself. */
@@ -704,6 +714,7 @@ static int64_t do_snapshot(const struct wire_command *c)
 
 static void do_run(const struct wire_command *c, struct wire_reply *reply)
 {
+    snapshot_ran();
     struct engine_task *task = task_at(c->slot);
     if (c->run.set_regs)
         task->regs = c->run.regs;

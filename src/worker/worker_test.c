@@ -362,6 +362,94 @@ TEST(a_snapshot_keeps_absent_memory)
     assert_int_equal(alive, 0);
 }
 
+/* Puts back a mapping that went, and snapshot 0. */
+static void go_back_to_first(struct worker *w, gaddr start, gaddr end)
+{
+    assert_ok(worker_snapshot_restoring(w));
+    assert_ok(worker_map(w, start, end, PROT_READ | PROT_WRITE, MAP_KIND_ANON, -1, 0));
+    assert_ok(worker_snapshot_restore(w, 0));
+}
+
+static void copy_to(struct worker *w, gaddr from, gaddr to)
+{
+    struct regs r = at_start();
+    r.r[UREG_RDI] = from;
+    r.r[UREG_RSI] = to;
+    assert_int_equal(run(w, ENGINE_COUNT, &r, UINT64_MAX, NULL).reason, STOP_SYSCALL);
+}
+
+TEST(memory_that_holds_nothing_goes_without_being_kept)
+{
+    unsigned alive = 0;
+    struct worker *w = with_program(copy_word, sizeof(copy_word)), *copy;
+    struct numbered_contents *n = numbered(&alive);
+    const struct addr_range absent = {RESERVE + (1 << 20) + PAGE_SIZE, RESERVE + (1 << 20) + 3 * PAGE_SIZE};
+    gaddr written = RESERVE + 5 * PAGE_SIZE, named = RESERVE + 9 * PAGE_SIZE, moved = RESERVE + 20 * PAGE_SIZE;
+    uint64_t one = 1;
+    assert_ok(worker_map(w, RESERVE, RESERVE + RESERVE_LEN, PROT_READ | PROT_WRITE, MAP_KIND_ANON, -1, 0));
+    assert_ok(worker_set_absent(w, &n->base, &absent, 1));
+    worker_contents_release(&n->base);
+    assert_ok(worker_write(w, written, &one, sizeof(one)));
+    assert_ok(worker_write(w, DATA + 8, &one, sizeof(one)));
+    assert_ok(worker_move(w, DATA, PAGE_SIZE, moved, PAGE_SIZE, false));
+    assert_ok(worker_snapshot_pages(w, &named, 1));
+    assert_ok(worker_snapshot_take(w, 0));
+    for (int round = 0; round < 2; round++) {
+        copy_to(w, absent.start, named);
+        assert_int_equal(word_at(w, named + 16), expected_word(absent.start));
+        assert_ok(worker_unmap(w, RESERVE, RESERVE + RESERVE_LEN)); // more pages than a snapshot may lose
+        assert_ok(worker_snapshot_take(w, 1));
+        go_back_to_first(w, RESERVE, RESERVE + RESERVE_LEN);
+        assert_int_equal(word_at(w, named + 16), 0);
+        assert_int_equal(word_at(w, written), 1);
+        assert_int_equal(word_at(w, moved + 8), 1);
+        assert_int_equal(word_at(w, absent.start + PAGE_SIZE + 8), expected_word(absent.start + PAGE_SIZE));
+        assert_int_equal(word_at(w, RESERVE + (2 << 20)), 0);
+    }
+    // A copy made here is as clean, and knows what was given.
+    assert_ok(worker_fork(w, &copy));
+    assert_ok(worker_snapshot_take(copy, 0));
+    assert_ok(worker_unmap(copy, RESERVE, RESERVE + RESERVE_LEN));
+    go_back_to_first(copy, RESERVE, RESERVE + RESERVE_LEN);
+    assert_int_equal(word_at(copy, written), 1);
+    assert_int_equal(word_at(copy, absent.start + 8), expected_word(absent.start));
+    worker_destroy(copy);
+    worker_destroy(w);
+    assert_int_equal(alive, 0);
+}
+
+TEST(what_a_program_wrote_before_the_first_snapshot_is_kept)
+{
+    struct worker *w = with_program(copy_word, sizeof(copy_word)), *copy;
+    gaddr page = RESERVE + PAGE_SIZE;
+    uint64_t one = 1;
+    assert_ok(worker_write(w, DATA + 8, &one, sizeof(one)));
+    assert_ok(worker_map(w, RESERVE, RESERVE + (1 << 20), PROT_READ | PROT_WRITE, MAP_KIND_ANON, -1, 0));
+    // Before it, or before a copy was made.
+    assert_ok(worker_snapshot_pages(w, &page, 1));
+    assert_ok(worker_snapshot_take(w, 0));
+    copy_to(w, DATA, page);
+    assert_ok(worker_fork(w, &copy));
+    assert_ok(worker_snapshot_forget(w));
+    struct worker *both[2] = {w, copy};
+    for (int i = 0; i < 2; i++) {
+        assert_ok(worker_snapshot_take(both[i], 0));
+        assert_ok(worker_unmap(both[i], RESERVE, RESERVE + (1 << 20)));
+        go_back_to_first(both[i], RESERVE, RESERVE + (1 << 20));
+        assert_int_equal(word_at(both[i], page + 16), 1);
+        worker_destroy(both[i]);
+    }
+    w = with_program(copy_word, sizeof(copy_word));
+    assert_ok(worker_write(w, DATA + 8, &one, sizeof(one)));
+    assert_ok(worker_map(w, RESERVE, RESERVE + (1 << 20), PROT_READ | PROT_WRITE, MAP_KIND_ANON, -1, 0));
+    copy_to(w, DATA, page);
+    assert_ok(worker_snapshot_take(w, 0));
+    assert_ok(worker_unmap(w, RESERVE, RESERVE + (1 << 20)));
+    go_back_to_first(w, RESERVE, RESERVE + (1 << 20));
+    assert_int_equal(word_at(w, page + 16), 1);
+    worker_destroy(w);
+}
+
 TEST(absent_memory_that_cannot_be_read_is_an_error)
 {
     unsigned alive = 0;
@@ -1614,6 +1702,8 @@ int main(int argc, char **argv)
         t(memory_is_read_and_written_whatever_its_protection),
         t(absent_memory_comes_when_it_is_touched),
         t(a_snapshot_keeps_absent_memory),
+        t(memory_that_holds_nothing_goes_without_being_kept),
+        t(what_a_program_wrote_before_the_first_snapshot_is_kept),
         t(absent_memory_that_cannot_be_read_is_an_error),
         t(writing_into_protected_memory_leaves_it_protected),
         t(a_snapshot_outlives_the_end_of_memory_that_came_after_the_first_one),
