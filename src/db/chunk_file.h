@@ -11,7 +11,7 @@
 #include "base/bytes.h"
 #include "base/err.h"
 
-enum { DB_VERSION = 2 };
+enum { DB_VERSION = 3 };
 
 enum file_kind { FILE_PLAN = 1, FILE_SEGMENT = 2, FILE_META = 3 };
 

@@ -6,7 +6,7 @@
 #include "db/shared.h"
 
 enum { CACHE_SLOTS = 64 };
-enum { CACHED_CALLS = PART_STACKS + 1 }; /* all calls at the segment's start */
+enum { CACHED_CALLS = PART_CALLS + 1 }; /* all calls at the segment's start */
 struct cached {
     size_t segment;
     int part; /* enum segment_part, or CACHED_CALLS */

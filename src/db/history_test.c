@@ -137,7 +137,7 @@ static struct err *compare(const char *dir, const struct small_history *small, b
     *same_out &= count == small->count && segments[0].start.event == 0 && segments[count - 1].icount_start == 100 * (count - 1);
     for (size_t i = 0; i < count && *same_out; i++) {
         const struct segment *s;
-        for (int part = PART_BOUNDARY; part <= PART_STACKS; part++)
+        for (int part = PART_BOUNDARY; part <= PART_CALLS; part++)
             TRY(history_part(h, i, (enum segment_part)part, &s));
         TRY(history_part(h, i, PART_BOUNDARY, &s));
         cleanup(freep) char *state = str_format("state %zu", i);
@@ -145,6 +145,12 @@ static struct err *compare(const char *dir, const struct small_history *small, b
         TRY(history_part(h, i, PART_EVENTS, &s));
         *same_out &= s->events.count == 1 && s->events.items[0].number == i + 1 && s->events.items[0].syscall_no == -1 &&
                      s->events.items[0].time == 1.5 + (double)i && s->kernel_writes.items[0].addr == 0x1000 * i;
+        TRY(history_part(h, i, PART_CALLS, &s));
+        cleanup(freep) char *second = str_format("path %zu 1", i);
+        const struct db_call_text *text = &s->call_texts.items[1];
+        *same_out &= s->buffered_calls.count == 1 && s->buffered_calls.items[0].args[5] == i && s->buffered_calls.items[0].recorded == 16 &&
+                     s->call_texts.count == 2 && text->at.event == i && text->idx == 1 && text->len == strlen(second) &&
+                     memcmp(s->call_text.data + text->off, second, text->len) == 0;
         TRY(history_stacks(h, i, &s));
         *same_out &= same_calls(s, &small->at[i]);
         for (size_t slot = 0; slot <= SMALL_SPACES; slot++) {
@@ -239,7 +245,7 @@ TEST(files_of_other_databases_and_versions_are_refused)
     memcpy(data, had, had_len);
     data[8] = 1;
     write_file(path, data, had_len);
-    assert_fails(dir, small, ERR_UNSUPPORTED, "database version 1, this program reads 2: build it again");
+    assert_fails(dir, small, ERR_UNSUPPORTED, "database version 1, this program reads 3: build it again");
     unlink(path);
     assert_fails(dir, small, ERR_NOT_FOUND, "000005: at 0x0: the file is not there");
     write_file(path, had, had_len);

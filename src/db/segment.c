@@ -21,6 +21,9 @@ void segment_deinit(struct segment *s)
     vec_deinit(&s->events);
     vec_deinit(&s->kernel_writes);
     buf_deinit(&s->output);
+    vec_deinit(&s->buffered_calls);
+    vec_deinit(&s->call_texts);
+    buf_deinit(&s->call_text);
     *s = (struct segment){0};
 }
 
@@ -125,6 +128,30 @@ static const struct column kernel_write_columns[] = {
     COLUMN_PLAIN(struct db_kernel_write, len),
 };
 static const struct table kernel_write_table = TABLE(struct db_kernel_write, kernel_write_columns);
+
+static const struct column buffered_call_columns[] = {
+    COLUMN(struct db_buffered_call, at.event),
+    COLUMN(struct db_buffered_call, at.icount),
+    COLUMN(struct db_buffered_call, space),
+    COLUMN_PLAIN(struct db_buffered_call, no),
+    COLUMN(struct db_buffered_call, args[0]),
+    COLUMN(struct db_buffered_call, args[1]),
+    COLUMN(struct db_buffered_call, args[2]),
+    COLUMN(struct db_buffered_call, args[3]),
+    COLUMN(struct db_buffered_call, args[4]),
+    COLUMN(struct db_buffered_call, args[5]),
+    COLUMN(struct db_buffered_call, header),
+    COLUMN(struct db_buffered_call, recorded),
+};
+static const struct table buffered_call_table = TABLE(struct db_buffered_call, buffered_call_columns);
+
+static const struct column call_text_columns[] = {
+    COLUMN(struct db_call_text, at.event),
+    COLUMN(struct db_call_text, at.icount),
+    COLUMN_PLAIN(struct db_call_text, idx),
+    COLUMN_PLAIN(struct db_call_text, len),
+};
+static const struct table call_text_table = TABLE(struct db_call_text, call_text_columns);
 
 #define PUT(b, table, vec) table_put(&(table), (vec).items, (vec).count, b)
 
@@ -318,6 +345,14 @@ static void put_events(const struct segment *s, struct buf *b)
     buf_add(b, s->output.data, s->output.len);
 }
 
+static void put_calls(const struct segment *s, struct buf *b)
+{
+    PUT(b, buffered_call_table, s->buffered_calls);
+    PUT(b, call_text_table, s->call_texts);
+    buf_uleb(b, s->call_text.len);
+    buf_add(b, s->call_text.data, s->call_text.len);
+}
+
 static int compare_remaps(const void *a, const void *b)
 {
     const struct db_remap *x = a, *y = b;
@@ -360,7 +395,8 @@ static struct err *write_chunks(struct segment_writer *w, const struct segment *
     TRY(add_chunk(w->file, CHUNK_WRITTEN, s, put_written));
     TRY(add_chunk(w->file, CHUNK_PAGES, s, put_pages));
     TRY(add_chunk(w->file, CHUNK_EVENTS, s, put_events));
-    return add_chunk(w->file, CHUNK_STACKS, s, put_stacks);
+    TRY(add_chunk(w->file, CHUNK_STACKS, s, put_stacks));
+    return add_chunk(w->file, CHUNK_CALLS, s, put_calls);
 }
 
 struct err *segment_write(const char *path, uint64_t build, uint64_t number, int level, struct segment *s)
@@ -481,6 +517,23 @@ static void get_events(struct bytes *b, struct segment *s)
         b->failed = true;
 }
 
+static void get_calls(struct bytes *b, struct segment *s)
+{
+    table_get_vec(&buffered_call_table, b, &s->buffered_calls);
+    table_get_vec(&call_text_table, b, &s->call_texts);
+    size_t len = bytes_count(b, 1);
+    const uint8_t *text = bytes_take(b, len);
+    if (text)
+        buf_add(&s->call_text, text, len);
+    uint64_t total = 0;
+    vec_each (t, &s->call_texts) {
+        t->off = (uint32_t)total;
+        total += t->len;
+    }
+    if (total != s->call_text.len)
+        b->failed = true;
+}
+
 struct err *segment_file_open(int dir, const char *name, const char *shown, uint64_t build, uint64_t number, struct chunk_file **out)
 {
     return chunk_file_open(dir, name, shown, (struct file_id){build, FILE_SEGMENT, number}, out);
@@ -495,6 +548,7 @@ struct err *segment_read(const struct chunk_file *f, enum segment_part part, str
         [PART_BOUNDARY] = {CHUNK_BOUNDARY, get_boundary}, [PART_BLOCKS] = {CHUNK_BLOCKS, get_blocks},
         [PART_WRITTEN] = {CHUNK_WRITTEN, get_written},    [PART_PAGES] = {CHUNK_PAGES, get_pages},
         [PART_EVENTS] = {CHUNK_EVENTS, get_events},       [PART_STACKS] = {CHUNK_STACKS, get_stacks},
+        [PART_CALLS] = {CHUNK_CALLS, get_calls},
     };
     cleanup(buf_deinit) struct buf data = {0};
     TRY(chunk_file_read(f, parts[part].kind, 0, &data));
@@ -542,6 +596,9 @@ char *segment_difference(const struct segment *a, const struct segment *b)
         {"the forks", table_difference(&fork_table, VECS(forks))},
         {"the execs", table_difference(&task_table, VECS(execs))},
         {"the tasks that ended", table_difference(&task_table, VECS(ends))},
+        {"the buffered system calls", table_difference(&buffered_call_table, VECS(buffered_calls))},
+        {"what arguments of system calls point to", table_difference(&call_text_table, VECS(call_texts))},
+        {"the paths of system calls", a->call_text.len == b->call_text.len && memcmp(a->call_text.data, b->call_text.data, a->call_text.len) == 0 ? SIZE_MAX : 0},
         {"the state at its start", a->state.len == b->state.len && memcmp(a->state.data, b->state.data, a->state.len) == 0 ? SIZE_MAX : 0},
         {"the output", a->output.len == b->output.len && memcmp(a->output.data, b->output.data, a->output.len) == 0 ? SIZE_MAX : 0},
     };

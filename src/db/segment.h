@@ -10,7 +10,7 @@
 /* Kinds of chunk in a segment's file. */
 enum {
     CHUNK_BOUNDARY = 1, CHUNK_BLOCKS = 2, CHUNK_WRITTEN = 3, CHUNK_PAGES = 4, CHUNK_EVENTS = 5, CHUNK_STACKS = 6,
-    CHUNK_PAGE_DATA = 7,
+    CHUNK_PAGE_DATA = 7, CHUNK_CALLS = 8,
 };
 
 /* A call that has not returned yet. */
@@ -108,6 +108,22 @@ struct db_event {
     uint32_t ended_task;
 };
 
+/* A system call which the recorder's library made itself: what the trace does not tell of it. */
+struct db_buffered_call {
+    struct moment at;  /* right before it */
+    uint32_t space;
+    int32_t no;        /* x86-64 */
+    uint64_t args[6];
+    gaddr header;      /* of the buffer in which its record is */
+    uint32_t recorded; /* bytes of records before its own */
+};
+/* What an argument of a system call points to: a path, or a socket's address. */
+struct db_call_text {
+    struct moment at;  /* right before the call */
+    uint8_t idx;       /* 0: the first such argument, 1: the second */
+    uint32_t len, off; /* in struct segment's call_text */
+};
+
 struct segment {
     /* boundary */
     struct moment start, end;
@@ -131,6 +147,10 @@ struct segment {
     VEC(struct db_event) events;
     VEC(struct db_kernel_write) kernel_writes;
     struct buf output;
+    /* system calls */
+    VEC(struct db_buffered_call) buffered_calls; /* by time */
+    VEC(struct db_call_text) call_texts;         /* by time */
+    struct buf call_text;
 };
 void segment_deinit(struct segment *s);
 
@@ -150,10 +170,10 @@ struct err *segment_write(const char *path, uint64_t build, uint64_t number, int
 struct err *segment_file_open(int dir, const char *name, const char *shown, uint64_t build, uint64_t number,
                               struct chunk_file **out) nodiscard;
 /* Parts that can be read one by one; each fills its members only. */
-enum segment_part { PART_BOUNDARY, PART_BLOCKS, PART_WRITTEN, PART_PAGES, PART_EVENTS, PART_STACKS };
+enum segment_part { PART_BOUNDARY, PART_BLOCKS, PART_WRITTEN, PART_PAGES, PART_EVENTS, PART_STACKS, PART_CALLS };
 struct err *segment_read(const struct chunk_file *f, enum segment_part part, struct segment *s) nodiscard;
 
-/** What differs first between two segments in state, blocks, written granules, remaps, spaces, calls and events: a heap string, or
+/** What differs first between two segments in state, blocks, written granules, remaps, spaces, calls, events and system calls: a heap string, or
  * NULL. Both as segment_read() gives them, or as they were written. */
 char *segment_difference(const struct segment *a, const struct segment *b) nodiscard;
 

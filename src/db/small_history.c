@@ -227,6 +227,12 @@ static struct err *make_segment(struct maker *m, const char *dir, size_t idx)
     vec_push(&m->segment.events, e);
     vec_push(&m->segment.kernel_writes, (struct db_kernel_write){1, 0, 0x1000 * idx, 8});
     buf_str(&m->segment.output, "out");
+    vec_push(&m->segment.buffered_calls, (struct db_buffered_call){{idx, 1}, 1, 257, {1, 2, 3, 4, 5, idx}, 0x7000, 16});
+    for (uint32_t i = 0; i < 2; i++) {
+        size_t off = m->segment.call_text.len;
+        buf_printf(&m->segment.call_text, "path %zu %u", idx, i);
+        vec_push(&m->segment.call_texts, (struct db_call_text){{idx, 1}, (uint8_t)i, (uint32_t)(m->segment.call_text.len - off), (uint32_t)off});
+    }
     follow_calls(m);
     struct err *error = write_file(m, dir, idx);
     copy_state(&m->h->at[idx + 1], &m->now);

@@ -194,7 +194,7 @@ static struct err *check_segment(struct check *c)
     const struct segment_rule rule = {plan->segment_icount, plan->segment_events};
     cleanup(segment_deinit) struct segment now = {0}, stored = {0};
     TRY(segment_build(c->replay, &rule, NULL, &now));
-    static const enum segment_part parts[] = {PART_BOUNDARY, PART_BLOCKS, PART_WRITTEN, PART_PAGES, PART_EVENTS, PART_STACKS};
+    static const enum segment_part parts[] = {PART_BOUNDARY, PART_BLOCKS, PART_WRITTEN, PART_PAGES, PART_EVENTS, PART_STACKS, PART_CALLS};
     cleanup(chunk_file_closep) struct chunk_file *f = NULL;
     TRY(history_open_segment(c->history, c->segment, &f));
     for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)

@@ -1,6 +1,7 @@
 #include "index/segment_builder.h"
 
 #include "base/log.h"
+#include "index/system_calls.h"
 
 #include <sys/uio.h>
 
@@ -140,6 +141,7 @@ static struct err *on_space_created(void *ctx, struct replay *r, uint32_t space,
 {
     struct builder *b = ctx;
     vec_push(&b->out->spaces, (struct db_space){space, parent, replay_now(r)});
+    TRY(system_calls_hook(r, space));
     if (!parent)
         return NULL;
     // The copy's pages are the parent's of this moment, which is no boundary: all that the parent changed since the boundary
@@ -169,7 +171,9 @@ static struct err *take_stacks(struct builder *b, uint32_t space);
 
 static struct err *on_space_ending(void *ctx, struct replay *r, uint32_t space)
 {
-    return drain(ctx, space);
+    struct builder *b = ctx;
+    TRY(system_calls_take(r, space, b->out));
+    return drain(b, space);
 }
 
 static void on_task_created(void *ctx, struct replay *r, uint32_t serial, uint32_t parent)
@@ -210,7 +214,7 @@ static struct err *gather_output(struct builder *b, const struct frame *f, struc
 
 static bool looks(void *ctx, const struct frame *f)
 {
-    return frame_is_output(f);
+    return frame_is_output(f) || system_call_names(f);
 }
 
 static struct err *on_event(void *ctx, struct replay *r, const struct frame *f)
@@ -220,11 +224,13 @@ static struct err *on_event(void *ctx, struct replay *r, const struct frame *f)
         return steal(b->failed);
     replay_warn_32bit(f);
     size_t count;
-    uint32_t serial = 0;
+    uint32_t serial = 0, space = 0;
     const struct task_info *tasks = replay_tasks(r, &count);
     for (size_t i = 0; i < count; i++) {
-        if (tasks[i].tid == f->tid)
-            serial = tasks[i].serial;
+        if (tasks[i].tid != f->tid)
+            continue;
+        serial = tasks[i].serial;
+        space = tasks[i].space;
     }
     struct db_event e = {.number = f->event, .kind = (uint8_t)f->kind, .syscall_state = (uint8_t)f->syscall_state,
                          .syscall_arch = (uint8_t)f->syscall_arch, .syscall_no = f->syscall_no, .task = serial,
@@ -249,6 +255,8 @@ static struct err *on_event(void *ctx, struct replay *r, const struct frame *f)
             vec_push(&b->out->execs, serial);
     }
     TRY(gather_output(b, f, &e));
+    if (serial)
+        TRY(system_calls_event(r, f, space, (struct moment){f->event - 1, e.icount}, b->out));
     e.write_count = (uint32_t)b->event_writes.count;
     vec_each (w, &b->event_writes)
         vec_push(&b->out->kernel_writes, *w);
@@ -392,19 +400,23 @@ static struct err *finish(struct builder *b)
     for (size_t i = 0; i < count; i++) {
         TRY(drain(b, spaces[i]));
         TRY(take_stacks(b, spaces[i]));
+        TRY(system_calls_take(b->replay, spaces[i], b->out));
     }
     if (b->failed)
         return steal(b->failed);
     sum_blocks(b);
     list_written(b);
     segment_merge_remaps(b->out);
+    system_calls_sort(b->out);
     return b->base ? take_pages(b) : NULL;
 }
 
 static struct err *run(struct replay *r, const struct segment_rule *rule)
 {
     struct moment until = {replay_now(r).event + rule->events, 0};
-    return replay_run(r, until, rule->icount, NULL);
+    bool stopped;
+    TRY(replay_run(r, until, rule->icount, &stopped));
+    return stopped ? err_new(ERR_LIMIT, "too many buffered system calls in a segment") : NULL;
 }
 
 static struct err *build(struct builder *b, const struct segment_rule *rule)
@@ -422,6 +434,10 @@ static struct err *build(struct builder *b, const struct segment_rule *rule)
     };
     TRY(replay_set_mode(r, ENGINE_INDEX, NULL));
     replay_set_observer(r, &observer);
+    size_t count;
+    const uint32_t *spaces = replay_spaces(r, &count);
+    for (size_t i = 0; i < count; i++)
+        TRY(system_calls_hook(r, spaces[i]));
     // What was written for the first event before the segment begins is that event's, but it is the segment before that has the granules.
     b->before = true;
     replay_tell_prepared(r);

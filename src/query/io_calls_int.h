@@ -1,5 +1,5 @@
 /* The system calls of a recording that have to do with descriptors, of all tasks: those that are events, and those which the recorder's
- * library performed itself ("buffered"), of which the trace holds the results only and the arguments come from where they were made. */
+ * library performed itself ("buffered"), of which the trace holds the results only; the database has their arguments. */
 #ifndef QUERY_IO_CALLS_INT_H
 #define QUERY_IO_CALLS_INT_H
 
@@ -37,8 +37,7 @@ struct io_calls {
     VEC(struct io_point) points; /* in order of time */
 };
 
-/** Reads all of them. Cost: one pass through the events; where there are buffered calls also a run through the segments that have some, on
- * all processors; another run through those with calls that name files or addresses. */
+/** Reads all of them. Cost: one pass through the events. */
 struct err *io_calls_read(struct query_engine *q, struct io_calls *out) nodiscard;
 void io_calls_deinit(struct io_calls *c);
 
