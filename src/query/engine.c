@@ -141,6 +141,8 @@ static void close_history(struct query_engine *q)
 {
     register_index_free(q->register_index);
     q->register_index = NULL;
+    written_filters_free(q->written_filters);
+    q->written_filters = NULL;
     descriptors_free(q->descriptors);
     q->descriptors = NULL;
     history_close(q->history);

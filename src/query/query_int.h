@@ -71,6 +71,7 @@ struct query_engine {
     struct seat *borrowed;           /* by state_at() */
     struct recall *recall;
     struct register_index *register_index; /* NULL until needed */
+    struct written_filters *written_filters; /* likewise */
     struct descriptors *descriptors;       /* likewise */
     event_no last_event;
     struct query_sink *sink;         /* of the query at work */
@@ -271,6 +272,12 @@ struct err *last_write(struct query_engine *q, uint32_t space, uint32_t object, 
  * fork is not looked at. */
 struct err *find_private_writes(struct query_engine *q, uint32_t space, const struct addr_range *ranges, size_t count, struct moment since,
                                 const struct window *w, bool (*each)(void *ctx, const struct write_hit *h), void *ctx, bool *more_out) nodiscard;
+
+/* written.c */
+void written_filters_free(struct written_filters *f);
+/** Was any byte of [start, end) of a space (object 0) or object (space 0) written in the segment? As history_written(), but most segments where it
+ * was not are told at once when they have been looked at before. */
+struct err *may_be_written(struct query_engine *q, size_t segment, uint32_t space, uint32_t object, uint64_t start, uint64_t end, bool *out) nodiscard;
 
 /* register_writes.c */
 void register_index_free(struct register_index *x);

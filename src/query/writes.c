@@ -343,7 +343,7 @@ static struct err *may_hold(struct query_engine *q, const struct search *s, size
     *out = s->what & WATCH_LOADS;
     for (size_t i = 0; i < s->places->count && !*out; i++) {
         const struct physical *p = &s->places->items[i];
-        TRY(history_written(q->history, segment, p->space, p->object, p->start, p->end, out));
+        TRY(may_be_written(q, segment, p->space, p->object, p->start, p->end, out));
     }
     return NULL;
 }
