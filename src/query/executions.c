@@ -114,6 +114,7 @@ struct call_found {
     struct hit back; /* right behind the return */
     bool have_last; /* the segment with its end is known: last_live_segment() */
     size_t last;
+    const struct sym_inlined *copy; /* an inlined call: it has no frame and returns to nowhere; NULL: it is none */
     json_t *row;
 };
 
@@ -131,8 +132,9 @@ struct calls {
     bool all_found; /* calls are not looked for any more, returns are */
     uint64_t link_start;
     struct pieces at_call, at_return, pieces; /* the last: both, as they come with each hit */
-    struct probes probes;
-    struct buf entries, places; /* struct hit_place */
+    struct probes probes, inlined_probes;
+    struct sym_inlined_list copies;
+    struct buf entries, places, inlined; /* struct hit_place */
     VEC(struct return_place) returns;
     VEC(struct program_op) ops; /* of the conditions of return places */
     struct hook_programs *programs;
@@ -326,6 +328,25 @@ static struct err *confirm_return(struct query_engine *q, struct call_found *f)
     return e;
 }
 
+/* [{name, value}] of an inlined call. */
+static json_t *inlined_arguments(struct module *m, const struct sym_inlined *copy, struct sym_context *ctx)
+{
+    json_t *args = json_array();
+    struct sym_variables params = {0};
+    struct err *e = sym_inlined_parameters(m->sym, copy, &params);
+    for (size_t i = 0; !e && i < params.count; i++) {
+        struct sym_value v = {0};
+        struct err *why = sym_read_variable(m->sym, &params.items[i], copy->entry, ctx, &v);
+        const char *name = params.items[i].name ? params.items[i].name : "";
+        json_array_append_new(args, json_pack("{so, so}", "name", json_text(name, strlen(name)), "value",
+                                              json_value(m->sym, params.items[i].type, &v, ctx, why)));
+        sym_value_deinit(&v);
+    }
+    err_free(e);
+    sym_variables_deinit(&params);
+    return args;
+}
+
 static json_t *call_row(struct query_engine *q, struct module *m, const struct sym_function *f, const struct sym_type *result,
                         const struct calls *calls, const struct call_found *call)
 {
@@ -334,6 +355,13 @@ static json_t *call_row(struct query_engine *q, struct module *m, const struct s
     json_object_set_new(row, "task", json_task(q, call->hit.task));
     json_object_set_new(row, "function", json_function(q, m, f));
     struct lazy_context c;
+    if (call->copy) {
+        lazy_init(&c, q, &call->hit, NULL, call->bias);
+        json_object_set_new(row, "inlined", json_true());
+        json_object_set_new(row, "args", inlined_arguments(m, call->copy, &c.base));
+        probes_add(q, &calls->inlined_probes, &call->hit, call->hit.memory, &c.base, row);
+        return row;
+    }
     lazy_init(&c, q, &call->hit, &calls->at_call, call->bias);
     json_object_set_new(row, "args", arguments_at(q, call->hit.moment, m, f, &c.base));
     probes_add(q, &calls->probes, &call->hit, call->hit.memory + calls->pieces.len, &c.base, row);
@@ -385,6 +413,50 @@ static struct err *find_calls(struct query_engine *q, struct module *m, const st
     return c->open ? follow_calls(c, from, &wants) : NULL;
 }
 
+static bool collect_inlined(void *ctx, const struct hit *h)
+{
+    struct calls *c = ctx;
+    const struct hit_place *places = (const void *)c->inlined.data;
+    struct call_found f = {.hit = *h};
+    for (size_t i = 0; i < c->inlined.len / sizeof(*places); i++) {
+        if (places[i].space == h->space && places[i].pc == h->regs.r[UREG_RIP])
+            f.bias = places[i].bias;
+    }
+    for (size_t i = 0; i < c->copies.count; i++) {
+        if (c->copies.items[i].entry == h->regs.r[UREG_RIP] - f.bias)
+            f.copy = &c->copies.items[i];
+    }
+    f.hit.memory = xmemdup(h->memory, h->memory_len);
+    vec_push(&c->items, f);
+    return true;
+}
+
+/* Where inlined calls begin. copies: by address. */
+static void inlined_places(struct query_engine *q, struct module *m, const struct sym_inlined_list *copies, struct buf *out)
+{
+    for (size_t i = 0; i < copies->count; i++) {
+        if (i == 0 || copies->items[i].entry != copies->items[i - 1].entry)
+            places_of(q, m, &copies->items[i].entry, 1, out);
+    }
+}
+
+/* The function's calls within the window that were compiled into their callers. */
+static struct err *find_inlined(struct query_engine *q, struct module *m, const struct sym_function *f, const struct window *w, struct calls *c)
+{
+    TRY(sym_inlined_copies(m->sym, f, &c->copies));
+    inlined_places(q, m, &c->copies, &c->inlined);
+    c->inlined_probes.calls = &c->copies;
+    size_t count = c->inlined.len / sizeof(struct hit_place);
+    if (!count)
+        return NULL;
+    TRY(probes_compile(q, &c->inlined_probes, (void *)c->inlined.data, count));
+    const struct hit_wants wants = {.print_lens = c->inlined_probes.print_lens, .print_count = c->inlined_probes.print_count};
+    bool more = false;
+    TRY(find_hits(q, (const void *)c->inlined.data, count, w, &wants, collect_inlined, c, &more));
+    c->more |= more;
+    return NULL;
+}
+
 static void calls_deinit(struct calls *c)
 {
     vec_each (call, &c->items) {
@@ -394,7 +466,10 @@ static void calls_deinit(struct calls *c)
     }
     vec_deinit(&c->items);
     probes_deinit(&c->probes);
+    probes_deinit(&c->inlined_probes);
+    sym_inlined_list_deinit(&c->copies);
     buf_deinit(&c->entries);
+    buf_deinit(&c->inlined);
     buf_deinit(&c->places);
     vec_deinit(&c->returns);
     vec_deinit(&c->ops);
@@ -411,24 +486,29 @@ struct err *query_execution(struct query_engine *q, json_t *params)
     TRY(param_function(q, params, &m, &f));
     TRY(param_window(q, params, 50, &w));
     TRY(probes_take(params, &c.probes));
+    TRY(probes_take(params, &c.inlined_probes));
     const struct sym_type *result = NULL;
     err_free(sym_return_type(m->sym, f, &result));
     if (result && result->kind == SYM_VOID)
         result = NULL;
     if (result && (result->kind == SYM_POINTER || result->kind == SYM_REFERENCE))
         add_piece(&c.at_return, UREG_RAX, POINTED_LEN);
-    struct err *e = find_calls(q, m, f, &w, &c);
+    struct err *e = f->range_count ? find_calls(q, m, f, &w, &c) : NULL;
+    if (!e)
+        e = find_inlined(q, m, f, &w, &c);
     // What they need of other states is taken in order of time.
     if (!e && c.items.count)
         qsort(c.items.items, c.items.count, sizeof(c.items.items[0]), by_moment);
-    for (size_t i = 0; !e && i < c.items.count; i++) {
+    size_t wanted = c.items.count < w.limit ? c.items.count : w.limit, first = w.forward ? 0 : c.items.count - wanted;
+    c.more |= wanted < c.items.count;
+    for (size_t i = first; !e && i < first + wanted; i++) {
         struct call_found *call = &c.items.items[i];
         if (!(e = check_cancel(q)) && call->returned && !call->certain)
             e = confirm_return(q, call);
         if (!e)
-            c.items.items[i].row = call_row(q, m, f, result, &c, call);
+            call->row = call_row(q, m, f, result, &c, call);
     }
-    for (size_t i = 0; !e && i < c.items.count; i++) {
+    for (size_t i = 0; !e && i < wanted; i++) {
         struct call_found *call = &c.items.items[w.forward ? i : c.items.count - 1 - i];
         e = give(q, steal(call->row));
     }
@@ -558,15 +638,23 @@ struct err *query_address_execution(struct query_engine *q, json_t *params)
     return give_hits(q, params, &places, NULL);
 }
 
-/* The function's, line's or addresses' places, and where there is a condition their programs. */
-static struct err *counted_places(struct query_engine *q, json_t *params, struct probes *probes, struct buf *places)
+/* The function's, line's or addresses' places, and where there is a condition their programs. inlined: places of inlined calls of the function instead. */
+static struct err *counted_places(struct query_engine *q, json_t *params, bool inlined, struct sym_inlined_list *copies, struct probes *probes,
+                                  struct buf *places)
 {
     if (json_object_get(params, "function")) {
         struct module *m;
         const struct sym_function *f;
         TRY(param_function(q, params, &m, &f));
-        places_of(q, m, &f->start, 1, places);
-        probes->at_entry = true;
+        if (inlined)
+            TRY(sym_inlined_copies(m->sym, f, copies));
+        else if (f->range_count)
+            places_of(q, m, &f->start, 1, places);
+        inlined_places(q, m, copies, places);
+        probes->calls = copies;
+        probes->at_entry = !inlined;
+    } else if (inlined) {
+        return NULL;
     } else if (json_object_get(params, "start")) {
         TRY(address_places(q, params, places));
     } else {
@@ -574,27 +662,32 @@ static struct err *counted_places(struct query_engine *q, json_t *params, struct
         uint64_t line;
         TRY(line_places(q, params, places, &file, &line));
     }
-    return probes_compile(q, probes, (void *)places->data, places->len / sizeof(struct hit_place));
+    size_t count = places->len / sizeof(struct hit_place);
+    return count ? probes_compile(q, probes, (void *)places->data, count) : NULL;
 }
 
 struct err *query_counts(struct query_engine *q, json_t *params)
 {
-    cleanup(buf_deinit) struct buf places = {0};
-    struct probes probes;
-    TRY(probes_take(params, &probes));
-    probes.print_count = 0;
     size_t segments;
     history_segments(q->history, &segments);
     cleanup(freep) uint64_t *buckets = xnew_array(uint64_t, segments), *failed = xnew_array(uint64_t, segments);
     uint64_t total = 0, failures = 0;
-    struct err *e = counted_places(q, params, &probes, &places);
-    size_t count = places.len / sizeof(struct hit_place);
-    if (!e && probes.condition)
-        e = count_held(q, (const void *)places.data, count, buckets, failed);
-    else if (!e)
-        count_hits(q, (const void *)places.data, count, buckets);
-    probes_deinit(&probes);
-    TRY(e);
+    for (int inlined = 0; inlined < 2; inlined++) {
+        cleanup(buf_deinit) struct buf places = {0};
+        struct probes probes;
+        TRY(probes_take(params, &probes));
+        probes.print_count = 0;
+        struct sym_inlined_list copies = {0};
+        struct err *e = counted_places(q, params, inlined, &copies, &probes, &places);
+        size_t count = places.len / sizeof(struct hit_place);
+        if (!e && count && probes.condition)
+            e = count_held(q, (const void *)places.data, count, buckets, failed);
+        else if (!e)
+            count_hits(q, (const void *)places.data, count, buckets);
+        probes_deinit(&probes);
+        sym_inlined_list_deinit(&copies);
+        TRY(e);
+    }
     json_t *list = json_array();
     for (size_t i = 0; i < segments; i++) {
         json_array_append_new(list, json_integer((json_int_t)buckets[i]));

@@ -86,7 +86,9 @@ json_t *json_location(const char *file, int line, int column)
 json_t *json_function(const struct query_engine *q, const struct module *m, const struct sym_function *f)
 {
     char id[64];
-    snprintf(id, sizeof(id), "%zu:%llx", module_index(q, m), (unsigned long long)f->start);
+    // One of which all calls were inlined has no start.
+    snprintf(id, sizeof(id), f->range_count ? "%zu:%llx" : "%zu:i%llx", module_index(q, m),
+             (unsigned long long)(f->range_count ? f->start : f->id));
     json_t *o = json_object();
     json_object_set_new(o, "name", json_text(f->base_name, strlen(f->base_name)));
     json_object_set_new(o, "full", json_text(f->name, strlen(f->name)));
@@ -197,12 +199,13 @@ struct err *param_function(struct query_engine *q, json_t *params, struct module
     char *end;
     unsigned long idx = strtoul(id, &end, 10);
     if (*end == ':' && idx < q->modules.count) {
-        uint64_t start = strtoull(end + 1, &end, 16);
+        bool inlined = end[1] == 'i';
+        uint64_t start = strtoull(end + 1 + inlined, &end, 16);
         *module = q->modules.items[idx];
         struct sym_module *sym;
         TRY(module_sym(q, *module, &sym));
         if (!*end)
-            return sym_function_at(sym, start, out);
+            return inlined ? sym_inlined_function(sym, start, out) : sym_function_at(sym, start, out);
     }
     // A name will do as well.
     vec_each (m, &q->modules) {

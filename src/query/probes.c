@@ -102,6 +102,8 @@ static struct err *compile_at(struct query_engine *q, struct probes *p, const st
     TRY(module_sym(q, m, &sym));
     r.inlined = place->module ? frame_meant(sym, r.addr, p->at_entry) : 0;
     r.at_entry = p->at_entry && place->module;
+    for (size_t i = 0; p->calls && i < p->calls->count && !r.call; i++)
+        r.call = p->calls->items[i].entry == r.addr ? &p->calls->items[i] : NULL;
     r.tls_offset = module_tls_offset(q, m);
     struct compiled *c = xnew(struct compiled);
     *c = (struct compiled){.place = place, .module = m};

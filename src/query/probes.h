@@ -15,6 +15,7 @@ struct probes {
     const char *print[PROBES_MOST_PRINTS];
     size_t print_count;
     uint32_t print_lens[PROBES_MOST_PRINTS];
+    const struct sym_inlined_list *calls; /* places are where these begin; NULL: they are not. Borrowed */
     bool at_entry; /* places are functions' first instructions: parameters are where the calling convention has them */
     VEC(struct compiled *) compiled;
     const struct hit_place *places; /* borrowed */

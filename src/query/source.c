@@ -92,17 +92,24 @@ static bool visit_hit(void *arg, const struct sym_hit *hit)
     if (hit->function) {
         const struct sym_function *f = hit->function;
         cleanup(buf_deinit) struct buf places = {0};
-        places_of(s->q, s->m, &f->start, 1, &places);
-        uint64_t count = count_hits(s->q, (const void *)places.data, places.len / sizeof(struct hit_place), NULL);
         const char *slash = strrchr(s->m->name, '/');
-        struct sym_line entry;
-        struct err *no_line = sym_line_at(s->m->sym, f->start, &entry);
+        struct sym_line entry = {.file = f->decl_file, .line = f->decl_line};
+        bool inlined = f->range_count == 0; // everywhere
+        struct err *no_line = !inlined        ? sym_line_at(s->m->sym, f->start, &entry)
+                              : entry.file ? NULL
+                                           : err_new(ERR_NOT_FOUND, "no place");
         cleanup(freep) char *detail = !no_line ? str_format("%s:%u", entry.file, entry.line) : xstrdup(slash ? slash + 1 : s->m->name);
         json_t *function = json_function(s->q, s->m, f);
         json_object_set_new(row, "kind", json_string("function"));
         json_object_set_new(row, "title", json_text(f->name, strlen(f->name)));
         json_object_set_new(row, "detail", json_text(detail, strlen(detail)));
-        json_object_set_new(row, "count", json_integer((json_int_t)count));
+        if (inlined) {
+            json_object_set_new(row, "inlined", json_true()); // to find where would take too long here
+        } else {
+            places_of(s->q, s->m, &f->start, 1, &places);
+            uint64_t count = count_hits(s->q, (const void *)places.data, places.len / sizeof(struct hit_place), NULL);
+            json_object_set_new(row, "count", json_integer((json_int_t)count));
+        }
         json_object_set_new(row, "action", json_pack("{ss, so}", "view", "execution", "function", function));
         if (!no_line)
             json_object_set_new(row, "location", json_location(entry.file, (int)entry.line, 0));

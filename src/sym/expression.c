@@ -16,6 +16,12 @@ static struct err *compile(struct compilation *c, struct sym_expression *out)
         c->no_variables = xstrdup(err_message(e));
         err_free(e);
     }
+    struct sym_variables of_call = {0};
+    if (c->request->call)
+        err_free(sym_inlined_parameters(c->m, c->request->call, &of_call));
+    vec_each (v, &of_call)
+        vec_push(&c->variables, *v); // inner blocks' come last
+    sym_variables_deinit(&of_call);
     err_free(sym_function_at(c->m, c->request->addr, &c->function));
     TRY(parse_expression(c, &root));
     TRY(resolve_child(c, &root, 0));

@@ -20,6 +20,7 @@ struct sym_expression_request {
     const char *text;
     vaddr addr;       /* the code address at which names are looked up and values read */
     size_t inlined;   /* which frame of sym_inline_chain() */
+    const struct sym_inlined *call; /* Optional: the inlined call that begins at addr, whose parameters hide other names */
     uint64_t bias;    /* of the module where it runs */
     uint64_t tls_offset; /* of that module, as in struct sym_context */
     bool at_entry;    /* addr is a function's first instruction: parameters are where the calling convention has them, variables have no value */

@@ -117,6 +117,7 @@ void sym_module_close(struct sym_module *m)
     vec_deinit(&m->code);
     vec_deinit(&m->file_names);
     vec_deinit(&m->search_names);
+    vec_deinit(&m->abstracts);
     buf_deinit(&m->search_text);
     sym_table_deinit(&m->types);
     sym_table_deinit(&m->scopes);

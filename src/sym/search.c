@@ -15,6 +15,22 @@ static void add_name(struct sym_module *m, const char *name, const struct functi
     buf_u8(&m->search_text, 0);
 }
 
+/* Functions of which there are only inlined calls, one of each name. */
+static void add_inlined(struct sym_module *m)
+{
+    struct table known = {0};
+    vec_each (n, &m->search_names)
+        sym_table_put(&known, sym_hash_str(n->function->pub.name), m);
+    vec_each (f, &m->abstracts) {
+        uint64_t hash = sym_hash_str((*f)->pub.name);
+        if (sym_table_get(&known, hash))
+            continue;
+        sym_table_put(&known, hash, m);
+        add_name(m, (*f)->pub.name, *f, NULL);
+    }
+    sym_table_deinit(&known);
+}
+
 static void load_search(struct sym_module *m)
 {
     if (m->search_loaded)
@@ -42,6 +58,7 @@ static void load_search(struct sym_module *m)
                          known->pub.name)) // "malloc" is another name of __libc_malloc
             add_name(m, (*f)->pub.name, known, NULL);
     }
+    add_inlined(m);
     load_file_list(m);
     vec_each (name, &m->file_names)
         add_name(m, *name, NULL, *name);
@@ -172,7 +189,7 @@ static bool is_named(const struct sym_function *f, const char *name)
 static bool is_known(const struct sym_function **found, size_t count, vaddr start)
 {
     for (size_t i = 0; i < count; i++)
-        if (found[i]->start == start)
+        if (start && found[i]->start == start)
             return true;
     return false;
 }

@@ -99,6 +99,11 @@ struct err *sym_dwp_unit(const struct sym_dwp *d, uint64_t id, struct buf *out) 
 struct err *sym_module_bias(struct sym_module *m, gaddr map_start, uint64_t file_off, bool executable,
                             uint64_t *bias_out) nodiscard;
 
+/* Room for libdw's description of an entry, which this header does not name. */
+struct sym_die {
+    void *opaque[4];
+};
+
 /* ---- Functions ---- */
 
 enum sym_source { SYM_DWARF, SYM_ELF, SYM_PLT };
@@ -107,13 +112,14 @@ struct sym_function {
     const char *name;               /* full and demangled: "ns::f<int>(int)"; "memcpy@plt" */
     const char *base_name;          /* as written where defined: "f<int>"; the same as name for C */
     const char *linkage_name;       /* the linker's, or NULL if not known */
-    vaddr start, end;               /* the range which begins with the entry */
+    vaddr start, end;               /* the range which begins with the entry; 0, 0: all calls of it were inlined */
     const struct sym_range *ranges; /* all ranges, that one first */
-    size_t range_count;
+    size_t range_count;    /* 0: all calls of it were inlined */
     const char *decl_file; /* absolute, normalised; or NULL */
     unsigned decl_line;    /* or 0 */
     enum sym_source source;
-    uint64_t id; /* stable for one file: offset of its entry in .debug_info, or its start */
+    uint64_t id; /* stable for one file: offset of its entry in .debug_info, or its start; if all calls were inlined, for
+                    sym_inlined_function() */
 };
 
 /** The function (never an inlined one) whose ranges hold `addr`: from DWARF, else from the ELF
@@ -127,6 +133,24 @@ struct err *sym_functions_named(struct sym_module *m, const char *name, size_t m
 /** Where the arguments have reached their -O0 homes: after the prologue. The start itself if not
  * known. */
 vaddr sym_function_prologue_end(struct sym_module *m, const struct sym_function *fn);
+
+struct sym_variables;
+/* A call that was compiled into its caller. */
+struct sym_inlined {
+    vaddr entry; /* its first address */
+    struct sym_die die;
+};
+struct sym_inlined_list {
+    struct sym_inlined *items;
+    size_t count, cap;
+};
+void sym_inlined_list_deinit(struct sym_inlined_list *l);
+/** The function's calls that were inlined, in all units, by address. None is not an error. */
+struct err *sym_inlined_copies(struct sym_module *m, const struct sym_function *f, struct sym_inlined_list *out) nodiscard;
+/** Parameters of such a call, as far as the compiler kept them; sym_read_variable() at its entry has their values. */
+struct err *sym_inlined_parameters(struct sym_module *m, const struct sym_inlined *copy, struct sym_variables *out) nodiscard;
+/** A function by its id, of which all calls were inlined. */
+struct err *sym_inlined_function(struct sym_module *m, uint64_t id, const struct sym_function **out) nodiscard;
 
 /* ---- Lines ---- */
 
@@ -285,11 +309,6 @@ struct sym_type {
     const struct sym_type *target; /* what pointers and references point to, array elements; NULL
                                       for void and others */
     uint64_t count;                /* elements of an array, 0 if not known */
-};
-
-/* Room for libdw's description of an entry, which this header does not name. */
-struct sym_die {
-    void *opaque[4];
 };
 
 struct sym_variable {

@@ -137,6 +137,8 @@ struct sym_module {
     struct table complete; /* hash of a type's full name -> Dwarf_Die * of a complete definition */
     bool complete_loaded;
 
+    VEC(struct function *) abstracts; /* those that were inlined, for each unit that does so, as functions without ranges */
+
     bool search_loaded;
     struct buf search_text; /* lower-case names, NUL after each */
     VEC(struct search_name) search_names;
@@ -202,6 +204,10 @@ struct unit *unit_at(struct sym_module *m, vaddr addr);
 const struct function *dwarf_function_at(struct sym_module *m, vaddr addr);
 /** The name to show for a function's or inlined call's entry. */
 const char *die_function_name(struct sym_module *m, Dwarf_Die *die, const char *scope);
+
+/* ---- inlined.c ---- */
+/** Takes note of a function's entry that has no code, if calls of it may be inlined. */
+void add_abstract(struct sym_module *m, struct unit *u, Dwarf_Die *die, const char *scope);
 
 /* ---- line.c ---- */
 void load_files(struct sym_module *m, struct unit *u);

@@ -141,8 +141,10 @@ static bool read_ranges(struct sym_module *m, Dwarf_Die *die, struct function *f
 static void add_function(struct sym_module *m, struct unit *u, Dwarf_Die *die, const char *scope)
 {
     struct function read = {.unit = u, .die = *die};
-    if (!read_ranges(m, die, &read))
+    if (!read_ranges(m, die, &read)) {
+        add_abstract(m, u, die, scope);
         return;
+    }
     struct function *f = sym_pool_alloc(&m->pool, sizeof(*f));
     *f = read;
     if (f->pub.range_count == 1)

@@ -92,6 +92,7 @@ export interface HitRow {
   readonly result?: Value;
   readonly end?: Moment;
   readonly noReturn?: boolean;
+  readonly inlined?: boolean;
   readonly pc?: string;
   readonly prints?: readonly NamedValue[];
   readonly conditionError?: string;

@@ -176,6 +176,7 @@ export function ExecutionView(props: { pane: Pane }) {
               </span>
             )}
             {r.noReturn && <span class="why">never returned</span>}
+            {r.inlined && <span class="why">inlined</span>}
             <Probed of={r} />
             <When of={r.focus} />
           </>
