@@ -155,6 +155,8 @@ struct err *space_read(struct space *s, gaddr addr, void *out, size_t len) nodis
 struct err *space_realise(struct replay *r, struct space *s) nodiscard;
 /** Unmaps from a copy what fork was told to leave out. */
 struct err *space_drop_dontfork(struct replay *r, struct space *s) nodiscard;
+/** Opens the file of a record that has one, which has to be as long as it was. */
+struct err *space_open_file(struct replay *r, uint32_t mmap_idx, int *fd_out) nodiscard;
 /** Maps `m`, which lies within a mapping of the table, into the worker. */
 struct err *space_realise_one(struct replay *r, struct space *s, const struct mapping *m) nodiscard;
 /** The same for a part of a mapping. */

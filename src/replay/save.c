@@ -309,6 +309,8 @@ struct put_ctx {
     struct space *space;
     struct object *object;
     VEC(struct addr_range) later; /* pages whose contents come when they are touched */
+    int file;          /* the file that was read last, by its record; -1: none */
+    uint32_t mmap_idx;
 };
 
 /* Private memory that begins with zeros can come later; what a file's contents are changed in comes now. */
@@ -331,7 +333,7 @@ static struct err *put_pages(void *ctx, uint64_t addr, const uint8_t *pages, siz
 {
     struct put_ctx *put = ctx;
     if (!put->object)
-        return worker_write(put->space->worker, addr, pages, count * PAGE_SIZE);
+        return worker_queue_write(put->space->worker, addr, pages, count * PAGE_SIZE);
     if (addr > put->object->size || count * PAGE_SIZE > put->object->size - addr)
         return bad_state("a shared page");
     ssize_t n = pwrite(put->object->fd, pages, count * PAGE_SIZE, (off_t)addr);
@@ -340,14 +342,24 @@ static struct err *put_pages(void *ctx, uint64_t addr, const uint8_t *pages, siz
     return NULL;
 }
 
+/* A page as it is in its file: the worker, which has it, too, need not be asked. */
 static struct err *fresh_page(void *ctx, uint64_t addr, uint8_t *page)
 {
     struct put_ctx *put = ctx;
+    const struct mapping *m = put->object ? NULL : space_mapping_at(put->space, addr);
     size_t done = 0;
-    struct err *e = put->object ? NULL : worker_read(put->space->worker, addr, page, PAGE_SIZE, &done);
-    if (e && err_kind(e) != ERR_FAULT)
-        return e;
-    err_free(e);
+    if (m && m->kind == MAPPING_FILE) {
+        if (put->file < 0 || put->mmap_idx != m->mmap_idx) {
+            closep(&put->file);
+            put->file = -1;
+            TRY(space_open_file(put->replay, m->mmap_idx, &put->file));
+            put->mmap_idx = m->mmap_idx;
+        }
+        ssize_t n = pread(put->file, page, PAGE_SIZE, (off_t)(m->offset + (addr - m->start)));
+        if (n < 0)
+            return err_os("cannot read a mapped file");
+        done = (size_t)n;
+    }
     memset(page + done, 0, PAGE_SIZE - done); // behind the end of its file
     return NULL;
 }
@@ -366,7 +378,7 @@ static struct err *reset_pages(void *ctx, gaddr start, gaddr end)
 /* anew: NULL, or what was mapped anew in a copy of another state's space. */
 static struct err *restore_space_memory(struct replay *r, struct space *s, const struct buf *anew, const struct page_source *pages)
 {
-    struct put_ctx put = {.replay = r, .space = s};
+    struct put_ctx put = {.replay = r, .space = s, .file = -1};
     const struct page_taker taker = {&put, put_pages, fresh_page, reset_pages, comes_later};
     struct err *e = anew ? pages->changes(pages->ctx, s->uid, (const void *)anew->data, anew->len / sizeof(struct addr_range), &taker) :
                            pages->pages(pages->ctx, s->uid, 0, &taker);
@@ -376,6 +388,7 @@ static struct err *restore_space_memory(struct replay *r, struct space *s, const
         worker_contents_release(c);
     }
     vec_deinit(&put.later);
+    closep(&put.file);
     return e;
 }
 
@@ -392,7 +405,7 @@ static struct err *restore_memory(struct replay *r, const struct restoring *how)
 {
     const struct page_source *pages = how->pages;
     vec_each (o, &r->objects) {
-        struct put_ctx put = {.object = *o};
+        struct put_ctx put = {.object = *o, .file = -1};
         const struct page_taker taker = {&put, put_pages, fresh_page, NULL, NULL};
         TRY(pages->pages(pages->ctx, 0, (*o)->uid, &taker));
     }

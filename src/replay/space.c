@@ -227,6 +227,25 @@ struct space *space_by_uid(struct replay *r, uint32_t uid)
 
 /* --- mapping --- */
 
+struct err *space_open_file(struct replay *r, uint32_t mmap_idx, int *fd_out)
+{
+    size_t count;
+    const struct trace_mmap *records = trace_mmaps(r->trace, &count);
+    assert(mmap_idx < count);
+    cleanup(freep) char *path = trace_backing_path(r->trace, &records[mmap_idx]);
+    cleanup(closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return err_os("cannot open mapped file %s", path);
+    struct stat st;
+    if (fstat(fd, &st) != 0)
+        return err_os("cannot stat %s", path);
+    if (st.st_size != records[mmap_idx].stat_size)
+        return err_new(ERR_FORMAT, "%s: has %lld bytes, had %lld when it was recorded", path, (long long)st.st_size,
+                       (long long)records[mmap_idx].stat_size);
+    *fd_out = steal_fd(&fd);
+    return NULL;
+}
+
 struct err *space_realise_one(struct replay *r, struct space *s, const struct mapping *m)
 {
     switch (m->kind) {
@@ -235,20 +254,8 @@ struct err *space_realise_one(struct replay *r, struct space *s, const struct ma
     case MAPPING_SHARED:
         return worker_map(s->worker, m->start, m->end, m->prot, MAP_KIND_SHARED, m->object->fd, m->offset);
     case MAPPING_FILE: {
-        size_t count;
-        const struct trace_mmap *records = trace_mmaps(r->trace, &count);
-        assert(m->mmap_idx < count);
-        const struct trace_mmap *record = &records[m->mmap_idx];
-        cleanup(freep) char *path = trace_backing_path(r->trace, record);
-        cleanup(closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
-        if (fd < 0)
-            return err_os("cannot open mapped file %s", path);
-        struct stat st;
-        if (fstat(fd, &st) != 0)
-            return err_os("cannot stat %s", path);
-        if (st.st_size != record->stat_size)
-            return err_new(ERR_FORMAT, "%s: has %lld bytes, had %lld when it was recorded", path, (long long)st.st_size,
-                           (long long)record->stat_size);
+        cleanup(closep) int fd = -1;
+        TRY(space_open_file(r, m->mmap_idx, &fd));
         return worker_map(s->worker, m->start, m->end, m->prot, MAP_KIND_PRIVATE_FILE, fd, m->offset);
     }
     }
