@@ -20,7 +20,5 @@ int cmd_containers(int argc, char **argv); /* pull, save-containers and load-con
 void cli_parse(const struct argp *argp, int argc, char **argv, void *input);
 /** Reports an error on stderr and frees it. Returns the exit status: 2 for ERR_USAGE, 130 for ERR_CANCELLED (Ctrl-C), else 1. */
 int cli_fail(struct err *e);
-/** Refuses what later versions bring: one line, status 2. */
-int cli_refuse(const char *what);
 
 #endif

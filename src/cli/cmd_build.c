@@ -26,10 +26,11 @@ struct arguments {
     bool skip_rr, stats, restart, check;
     const char *log_level; /* of rr.log in the trace; NULL: there is none */
     const char *trace;
-    const char *refused;
+    bool refused; /* and told why */
     VEC(const char *) copy_sources;
     VEC(const char *) substitutes; /* pairs LIB, PATH */
     VEC(const char *) system_debuginfo;
+    const char *gdb_script;
     VEC(char *) owned;
 };
 
@@ -41,7 +42,8 @@ static const struct argp_option package_options[] = {
      "Unpack debug information of the recorded system's libraries, from a directory with a trace-overlay.manifest.xz (repeatable)", 0},
     {"substitute", KEY_SUBSTITUTE, "LIB=PATH", 0,
      "Take PATH for the directory in which the program or library of that base name was compiled (repeatable)", 0},
-    {"gdb-script", KEY_GDB_SCRIPT, "FILE", 0, "Not there yet", 1},
+    {"gdb-script", KEY_GDB_SCRIPT, "FILE", 0,
+     "Look for debug information where this script for gdb says (set debug-file-directory; nothing else of it counts)", 0},
     {0},
 };
 static const struct argp_option index_options[] = {
@@ -102,7 +104,7 @@ static error_t parse_index(int key, char *arg, struct argp_state *state)
         a->level = (int)strtol(arg, &end, 10);
         if (*end || a->level < 1 || a->level > 22) {
             fprintf(stderr, "--compression-level '%s' is not in range [1, 22]\n", arg);
-            a->refused = "";
+            a->refused = true;
         }
         return 0;
     }
@@ -138,7 +140,7 @@ static void add_substitute(struct arguments *a, const char *arg)
     const char *eq = strchr(arg, '=');
     if (!eq || !eq[1] || eq[1] != '/') {
         fprintf(stderr, !eq || !eq[1] ? "Missing path in %s\n" : "The path in %s is not absolute\n", arg);
-        a->refused = "";
+        a->refused = true;
         return;
     }
     char *name = str_format("%.*s", (int)(eq - arg), arg);
@@ -164,7 +166,7 @@ static error_t parse_package(int key, char *arg, struct argp_state *state)
         add_substitute(a, arg);
         return 0;
     case KEY_GDB_SCRIPT:
-        a->refused = "--gdb-script";
+        a->gdb_script = arg;
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -307,6 +309,7 @@ static struct err *package(const char *dir, const struct arguments *a)
                                 .copy_source_count = a->copy_sources.count,
                                 .substitutes = a->substitutes.items,
                                 .substitute_count = a->substitutes.count / 2,
+                                .gdb_script = a->gdb_script,
                                 .system_debuginfo = a->system_debuginfo.items,
                                 .system_debuginfo_count = a->system_debuginfo.count,
                                 .listener = {.say = say, .warn = warn}};
@@ -330,15 +333,12 @@ int cmd_build(int argc, char **argv)
     struct arguments a = {.shards = usable_cpus(), .level = 3};
     const struct argp argp = {NULL, parse, "[TRACE]", c->doc, c->children, NULL, NULL};
     cli_parse(&argp, argc, argv, &a);
-    struct err *e = NULL;
-    int status = !a.refused ? 0 : *a.refused ? cli_refuse(a.refused) : 2;
-    if (!status)
-        e = run(c, &a);
+    struct err *e = a.refused ? NULL : run(c, &a);
     vec_deinit(&a.copy_sources);
     vec_deinit(&a.substitutes);
     vec_deinit(&a.system_debuginfo);
     vec_each (s, &a.owned)
         free(*s);
     vec_deinit(&a.owned);
-    return e ? cli_fail(e) : status;
+    return e ? cli_fail(e) : a.refused ? 2 : 0;
 }

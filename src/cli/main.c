@@ -18,12 +18,6 @@ int cli_fail(struct err *e)
     return status;
 }
 
-int cli_refuse(const char *what)
-{
-    fprintf(stderr, "pernosco: %s is not there yet (docs/features.md tells what is)\n", what);
-    return 2;
-}
-
 enum { KEY_NO_PULL = 256, KEY_LOG, KEY_SUFFIX, KEY_USER, KEY_RUNTIME, KEY_GCLOUD, KEY_USAGE };
 
 static error_t parse_help(int key, char *arg, struct argp_state *state)

@@ -23,7 +23,7 @@ static void pack(struct world *w, const char *const *names, size_t count)
 {
     world_map(w, names, count);
     cleanup(programs_closep) struct programs *p = NULL;
-    assert_ok(programs_open(w->trace, NULL, &p));
+    assert_ok(programs_open(w->trace, NULL, NULL, &p));
     assert_int_equal(p->files.count, count);
     const struct pack_listener listener = world_listener(w, false);
     assert_ok(pack_debug_files(w->trace, p, &listener));
@@ -246,6 +246,28 @@ TEST(damaged_dwp_files_give_errors)
     assert_true(read > 50 && read < 600);
 }
 
+TEST(a_script_for_gdb_says_where_debug_files_are)
+{
+    cleanup(world_deinit) struct world w = make_world();
+    world_run(&w, "gcc -g -Wl,--build-id -o prog main.c other.c && mkdir -p \"store$PWD\" && objcopy --only-keep-debug prog \"store$PWD/prog.dbg\" && "
+                  "objcopy --strip-all --add-gnu-debuglink=\"store$PWD/prog.dbg\" prog");
+    world_run(&w, "printf '# ours\\nset  debug-file-directory /nowhere:%%s\\n\\npython print(1)\\n' $PWD/store >script");
+    cleanup(freep) char *script = str_format("%s/script", w.made), *none = str_format("%s/none", w.made);
+    cleanup(freep) char *said = str_format("%s:4: not understood, passed over: python print(1)\n", script);
+    world_map(&w, (const char *const[]){"prog"}, 1);
+    struct package_options o = {.skip_mapped_files = true, .gdb_script = none, .listener = world_listener(&w, false)};
+    cleanup(err_freep) struct err *e = package_trace(w.trace, &o);
+    assert_non_null(e);
+    o.gdb_script = NULL;
+    assert_ok(package_trace(w.trace, &o));
+    world_check("test ! -e %s/debug", w.trace);
+    o.gdb_script = script;
+    assert_ok(package_trace(w.trace, &o));
+    assert_string_equal(w.said, said);
+    cleanup(sym_module_closep) struct sym_module *m = open_in_trace(&w, "mmap_pack_0_prog");
+    assert_whole(m);
+}
+
 TEST(packing_again_replaces_files)
 {
     cleanup(world_deinit) struct world w = make_world();
@@ -294,7 +316,7 @@ TEST(damaged_programs_and_files_give_errors)
     world_run(&w, "rm -r %s", damaged);
 }
 
-TEST_MAIN(t(damaged_programs_and_files_give_errors), t(units_of_a_dwp_file_are_read_from_the_trace),
+TEST_MAIN(t(a_script_for_gdb_says_where_debug_files_are), t(damaged_programs_and_files_give_errors), t(units_of_a_dwp_file_are_read_from_the_trace),
           t(units_of_a_dwp_file_of_dwarf_5_are_read_from_the_trace), t(damaged_dwp_files_give_errors),
           t(a_debug_file_beside_the_program_goes_into_the_trace), t(a_debug_file_of_another_build_does_not),
           t(what_dwz_moved_out_is_one_file_for_all_that_share_it), t(split_debug_information_is_read_from_the_trace),

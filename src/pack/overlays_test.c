@@ -8,7 +8,7 @@
 static char *build_id_of(const struct world *w)
 {
     cleanup(programs_closep) struct programs *p = NULL;
-    assert_ok(programs_open(w->trace, NULL, &p));
+    assert_ok(programs_open(w->trace, NULL, NULL, &p));
     return xstrdup(sym_module_build_id(p->files.items[0].sym));
 }
 
@@ -33,7 +33,7 @@ static struct err *unpack(struct world *w)
     cleanup(freep) char *repo = str_format("%s/repo", w->made);
     const struct pack_listener listener = world_listener(w, true);
     free(steal(w->said));
-    assert_ok(programs_open(w->trace, NULL, &p));
+    assert_ok(programs_open(w->trace, NULL, NULL, &p));
     return pack_overlays(w->trace, p, repo, &listener);
 }
 

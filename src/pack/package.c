@@ -2,6 +2,7 @@
 
 #include "base/buf.h"
 #include "pack/debug_files.h"
+#include "pack/gdb_script.h"
 #include "pack/listener.h"
 #include "pack/overlays.h"
 #include "pack/pack.h"
@@ -11,8 +12,11 @@
 static struct err *package_debug_files(const char *dir, const struct package_options *options)
 {
     cleanup(programs_closep) struct programs *programs = NULL;
+    cleanup(freep) char *system_dirs = NULL;
     pack_say(&options->listener, "Obtaining source file list...");
-    TRY(programs_open(dir, NULL, &programs));
+    if (options->gdb_script)
+        TRY(gdb_script_directories(options->gdb_script, &options->listener, &system_dirs));
+    TRY(programs_open(dir, NULL, system_dirs, &programs));
     TRY(pack_debug_files(dir, programs, &options->listener));
     return pack_thread_library(dir, &options->listener);
 }
@@ -23,7 +27,7 @@ static struct err *package_sources(const char *dir, const struct package_options
         return NULL;
     cleanup(programs_closep) struct programs *programs = NULL;
     cleanup(freep) char *debug_dir = str_format("%s/debug", dir);
-    TRY(programs_open(dir, debug_dir, &programs));
+    TRY(programs_open(dir, debug_dir, NULL, &programs));
     return pack_sources(dir, programs, options);
 }
 
@@ -32,7 +36,7 @@ static struct err *package_overlays(const char *dir, const struct package_option
     if (!options->system_debuginfo_count)
         return NULL;
     cleanup(programs_closep) struct programs *programs = NULL;
-    TRY(programs_open(dir, NULL, &programs));
+    TRY(programs_open(dir, NULL, NULL, &programs));
     for (size_t i = 0; i < options->system_debuginfo_count; i++)
         TRY(pack_overlays(dir, programs, options->system_debuginfo[i], &options->listener));
     return NULL;

@@ -20,6 +20,7 @@ struct package_options {
     size_t copy_source_count;
     const char *const *substitutes; /* pairs: base name of a program or library, directory in place of its DW_AT_comp_dir */
     size_t substitute_count;
+    const char *gdb_script; /* that may say where debug information is; or NULL */
     const char *const *system_debuginfo; /* directories with overlays */
     size_t system_debuginfo_count;
     struct pack_listener listener;

@@ -13,7 +13,7 @@ static bool is_known(const struct programs *p, const char *backing)
     return false;
 }
 
-static void add_program(struct programs *p, const struct trace_mmap *m, const char *debug_dir)
+static void add_program(struct programs *p, const struct trace_mmap *m, const char *debug_dir, const char *system_dirs)
 {
     cleanup(freep) char *path = trace_backing_path(p->trace, m);
     struct sym_module *sym;
@@ -24,10 +24,12 @@ static void add_program(struct programs *p, const struct trace_mmap *m, const ch
         return;
     }
     sym_module_set_origin(sym, m->name);
+    if (system_dirs)
+        sym_module_set_debug_directories(sym, system_dirs);
     vec_push(&p->files, (struct program_file){m->name, m->backing_file, sym});
 }
 
-struct err *programs_open(const char *dir, const char *debug_dir, struct programs **out)
+struct err *programs_open(const char *dir, const char *debug_dir, const char *system_dirs, struct programs **out)
 {
     cleanup(programs_closep) struct programs *p = xnew(struct programs);
     TRY(trace_open(dir, &p->trace));
@@ -35,7 +37,7 @@ struct err *programs_open(const char *dir, const char *debug_dir, struct program
     const struct trace_mmap *maps = trace_mmaps(p->trace, &count);
     for (size_t i = 0; i < count; i++)
         if (maps[i].source == MMAP_FILE && (maps[i].prot & PROT_EXEC) && maps[i].name[0] == '/' && !is_known(p, maps[i].backing_file))
-            add_program(p, &maps[i], debug_dir);
+            add_program(p, &maps[i], debug_dir, system_dirs);
     *out = steal(p);
     return NULL;
 }

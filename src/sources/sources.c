@@ -226,7 +226,8 @@ struct sources *sources_open(const char *dir, const struct sources_programs *pro
         *rule = (struct rule){.priority = -10, .is_relevant = true};
         vec_push(&rule->mounts, (struct mount){MOUNT_URL, xstrdup(""), xstrdup("/sources/"), xstrdup(""), NULL, NULL});
     }
-    qsort(s->rules.items, s->rules.count, sizeof(*s->rules.items), compare_rules);
+    if (s->rules.count)
+        qsort(s->rules.items, s->rules.count, sizeof(*s->rules.items), compare_rules);
     return s;
 }
 

@@ -13,7 +13,17 @@
 #include <fcntl.h>
 #include <libgen.h>
 
-static const char system_debug_dir[] = "/usr/lib/debug";
+/* The directories where debug files of all programs are, unless others are set. */
+static const char system_debug_dirs[] = "/usr/lib/debug";
+
+/* One of those, by number; NULL: there are no more. Heap string. */
+static char *system_dir(const struct sym_module *m, size_t idx)
+{
+    const char *at = m->system_dirs ? m->system_dirs : system_debug_dirs;
+    for (; at && idx; idx--)
+        at = (at = strchr(at, ':')) ? at + 1 : NULL;
+    return at ? str_format("%.*s", (int)strcspn(at, ":"), at) : NULL;
+}
 
 static bool has_debug_info(Elf *elf)
 {
@@ -99,11 +109,27 @@ static bool find_by_link(struct sym_module *m)
     cleanup(freep) char *in_trace = str_format("%s/%s", m->debug_dir ? m->debug_dir : dir, name);
     cleanup(freep) char *beside = str_format("%s/%s", dir, name);
     cleanup(freep) char *below = str_format("%s/.debug/%s", dir, name);
-    cleanup(freep) char *in_system = str_format("%s%s/%s", system_debug_dir, dir, name);
-    cleanup(freep) char *in_old_system = str_format("%s%s/%s", system_debug_dir, unmerged, name);
-    return take_debug_file(m, in_trace, &crc) || take_debug_file(m, beside, &crc) ||
-           take_debug_file(m, below, &crc) || take_debug_file(m, in_system, &crc) ||
-           take_debug_file(m, in_old_system, &crc);
+    bool found = take_debug_file(m, in_trace, &crc) || take_debug_file(m, beside, &crc) || take_debug_file(m, below, &crc);
+    for (size_t i = 0; !found; i++) {
+        cleanup(freep) char *system = system_dir(m, i);
+        if (!system)
+            break;
+        cleanup(freep) char *there = str_format("%s%s/%s", system, dir, name), *as_before = str_format("%s%s/%s", system, unmerged, name);
+        found = take_debug_file(m, there, &crc) || take_debug_file(m, as_before, &crc);
+    }
+    return found;
+}
+
+static bool find_in_system(struct sym_module *m)
+{
+    bool found = false;
+    for (size_t i = 0; !found; i++) {
+        cleanup(freep) char *system = system_dir(m, i);
+        if (!system)
+            break;
+        found = find_by_build_id(m, system);
+    }
+    return found;
 }
 
 /* ---- What dwz moved out ---- */
@@ -159,8 +185,14 @@ static void load_alternate(struct sym_module *m)
             find_alternate_in(m, m->debug_dir, hex_id, hex_id) || take_alternate(m, dwz, hex_id))
             return;
     }
-    if (!find_alternate_in(m, system_debug_dir, hex_id, hex_id))
-        find_alternate_by_name(m, name, hex_id);
+    for (size_t i = 0;; i++) {
+        cleanup(freep) char *system = system_dir(m, i);
+        if (!system)
+            break;
+        if (find_alternate_in(m, system, hex_id, hex_id))
+            return;
+    }
+    find_alternate_by_name(m, name, hex_id);
 }
 
 void load_dwarf(struct sym_module *m)
@@ -169,7 +201,7 @@ void load_dwarf(struct sym_module *m)
         return;
     m->dwarf_tried = true;
     bool own = has_debug_info(m->elf);
-    if (!own && !find_by_build_id(m, m->debug_dir) && !find_by_build_id(m, system_debug_dir) &&
+    if (!own && !find_by_build_id(m, m->debug_dir) && !find_in_system(m) &&
         !find_by_link(m)) {
         m->no_dwarf = str_format("%s: no debug information", m->path);
         return;

@@ -151,6 +151,7 @@ void sym_module_close(struct sym_module *m)
     free(m->debug_path);
     free(m->alternate_path);
     free(m->comp_dir);
+    free(m->system_dirs);
     free(m->origin);
     free(m->build_id);
     free(m->debug_dir);
@@ -163,6 +164,12 @@ void sym_module_set_origin(struct sym_module *m, const char *path)
 {
     free(m->origin);
     m->origin = xstrdup(path);
+}
+
+void sym_module_set_debug_directories(struct sym_module *m, const char *dirs)
+{
+    free(m->system_dirs);
+    m->system_dirs = xstrdup(dirs);
 }
 
 void sym_module_set_comp_dir(struct sym_module *m, const char *dir)

@@ -55,6 +55,8 @@ static inline void sym_module_closep(struct sym_module **m)
 
 /** Where the file was when it was recorded, from which files beside it are looked for; else `path`. Before the first question. */
 void sym_module_set_origin(struct sym_module *m, const char *path);
+/** Directories in place of /usr/lib/debug, separated by colons (gdb's debug-file-directory). Before the first question. */
+void sym_module_set_debug_directories(struct sym_module *m, const char *dirs);
 /** The directory which relative names of source files begin at, in place of what the compiler left (DW_AT_comp_dir). Before the first
  * question. */
 void sym_module_set_comp_dir(struct sym_module *m, const char *dir);

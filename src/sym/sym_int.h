@@ -103,6 +103,7 @@ struct sym_module {
     pthread_mutex_t lock;
     char *path, *debug_dir, *build_id;
     char *origin;   /* where the file was when it was recorded, or NULL */
+    char *system_dirs; /* A:B, in place of /usr/lib/debug; or NULL */
     char *comp_dir; /* in place of what the units say, or NULL */
     char *debug_path, *alternate_path; /* of the files opened, or NULL */
     struct dwo_names dwo_names;

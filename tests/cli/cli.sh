@@ -20,7 +20,7 @@ expect() {
 }
 
 cp -r "$traces/hello-static" "$work/t"
-expect 2 'gdb-script is not there yet' "$program" build --gdb-script x "$work/t"
+expect 1 'cannot open /none' "$program" build --gdb-script /none "$work/t"
 expect 1 'cannot copy sources from /none' "$program" -x --no-pull build --copy-sources /none "$work/t"
 expect 2 'no subcommand frob' "$program" frob
 expect 1 'Log option not understood: loud' "$program" --log loud build "$work/t"

@@ -26,7 +26,7 @@ for level in 0 23 -1 x 3x ''; do
     expect 2 "^--compression-level '$level' is not in range \[1, 22\]" "$program" build --compression-level "$level" "$t"
 done
 expect 2 'from s3://x: only directories are read' "$program" package-build --system-debuginfo s3://x "$t"
-expect 2 'gdb-script is not there yet' "$program" build --gdb-script=x "$t"
+expect 1 "cannot open $work/none" "$program" package-build --gdb-script="$work/none" "$t"
 for levels in x all all:loud all:debug,x a:debug,b:; do
     expect 2 "builder-rr-log '$levels'" "$program" build --builder-rr-log "$levels" "$t"
 done
