@@ -6,6 +6,28 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+static struct err *refuse_link(const char *path)
+{
+    struct stat st;
+    if (lstat(path, &st) == 0 && S_ISLNK(st.st_mode))
+        return err_new(ERR_FORMAT, "%s: a symbolic link where files are to be put", path);
+    return NULL;
+}
+
+struct err *refuse_links(const char *dir)
+{
+    static const char *const places[] = {"debug", "debug/.dwo", "debug/.build-id", "files.user", "files.system-debuginfo"};
+    for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+        cleanup(freep) char *path = str_format("%s/%s", dir, places[i]);
+        TRY(refuse_link(path));
+    }
+    for (unsigned i = 0; i < 256; i++) {
+        cleanup(freep) char *path = str_format("%s/debug/.build-id/%02x", dir, i);
+        TRY(refuse_link(path));
+    }
+    return NULL;
+}
+
 struct err *make_dirs_above(const char *path)
 {
     cleanup(freep) char *dir = xstrdup(path);

@@ -24,7 +24,7 @@ static struct world make_world(void)
 static void write_manifest(const struct world *w, const char *text)
 {
     small_trace_write(w->made, "manifest", text, strlen(text));
-    world_run(w, "xz -c manifest >repo/trace-overlay.manifest.xz");
+    world_run(w, "xz -0 -c manifest >repo/trace-overlay.manifest.xz");
 }
 
 static struct err *unpack(struct world *w)
@@ -53,8 +53,8 @@ TEST(overlays_that_have_a_programs_build_id_are_unpacked_in_order)
     world_map(&w, (const char *const[]){"prog"}, 1);
     cleanup(freep) char *id = build_id_of(&w);
     world_run(&w, "mkdir -p in/debug/.build-id/%.2s && objcopy --only-keep-debug whole in/debug/.build-id/%.2s/%s.debug && "
-                  "echo first >in/debug/note && tar -C in -cJf repo/one.tar.xz ./debug && echo second >in/debug/note && "
-                  "ln -s note in/debug/link && ln in/debug/note in/debug/same && tar -C in -cJf repo/two.tar.xz debug && echo damaged >repo/other.tar.xz",
+                  "echo first >in/debug/note && XZ_OPT=-0 tar -C in -cJf repo/one.tar.xz ./debug && echo second >in/debug/note && "
+                  "ln -s note in/debug/link && ln in/debug/note in/debug/same && XZ_OPT=-0 tar -C in -cJf repo/two.tar.xz debug && echo damaged >repo/other.tar.xz",
               id, id, id + 2);
     cleanup(freep) char *manifest = str_format("{\"overlays\": {\"two.tar.xz\": [\"00\", \"%s\"], \"other.tar.xz\": [\"0123\"], "
                                                "\"one.tar.xz\": [\"%s\"]}}",
@@ -135,7 +135,7 @@ static void write_overlay(const struct world *w, const struct entry *entries, si
         add_entry(&tar, &entries[i]);
     buf_zeros(&tar, 1024);
     small_trace_write(w->made, "x.tar", tar.data, tar.len);
-    world_run(w, "xz -c x.tar >repo/x.tar.xz");
+    world_run(w, "xz -0 -c x.tar >repo/x.tar.xz");
 }
 
 /* A world whose trace is in a directory, beside which nothing must appear or change; in the trace a link leads there. */

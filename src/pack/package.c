@@ -1,6 +1,7 @@
 #include "pack/package.h"
 
 #include "base/buf.h"
+#include "pack/copy.h"
 #include "pack/debug_files.h"
 #include "pack/gdb_script.h"
 #include "pack/listener.h"
@@ -44,6 +45,7 @@ static struct err *package_overlays(const char *dir, const struct package_option
 
 struct err *package_trace(const char *dir, const struct package_options *options)
 {
+    TRY(refuse_links(dir));
     if (!options->skip_mapped_files)
         TRY(pack_trace(dir));
     TRY(package_debug_files(dir, options));

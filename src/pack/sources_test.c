@@ -289,6 +289,19 @@ TEST(what_a_repository_would_have_git_start_is_not_started)
     world_run(&w, "test ! -e started");
 }
 
+TEST(a_trace_does_not_say_where_else_files_go)
+{
+    static const char *const places[] = {"files.user", "debug/.build-id/7f"};
+    for (size_t i = 0; i < 2; i++) {
+        cleanup(world_deinit) struct world w = make_world();
+        world_run(&w, "mkdir -p other %s/debug/.build-id && ln -s %s/other %s/%s", w.trace, w.made, w.trace, places[i]);
+        const struct package_options o = {.skip_mapped_files = true};
+        cleanup(err_freep) struct err *e = package_trace(w.trace, &o);
+        assert_non_null(e);
+        assert_non_null(strstr(err_message(e), "a symbolic link where files are to be put"));
+    }
+}
+
 TEST(without_options_there_is_only_the_fallback_and_it_is_kept)
 {
     cleanup(world_deinit) struct world w = make_world();
@@ -329,5 +342,5 @@ TEST_MAIN(t(sources_below_the_given_directories_are_copied_and_a_remark_stands_f
           t(another_directory_may_stand_for_the_one_of_compilation), t(many_remarks_are_told_of_once),
           t(a_known_host_is_named_for_files_that_are_as_there), t(changed_files_below_a_given_part_of_the_repository_are_copied),
           t(a_repository_below_a_given_directory_is_copied_whole), t(a_repository_of_no_known_host_is_packed_as_files),
-          t(what_a_repository_would_have_git_start_is_not_started), t(without_options_there_is_only_the_fallback_and_it_is_kept),
+          t(what_a_repository_would_have_git_start_is_not_started), t(a_trace_does_not_say_where_else_files_go), t(without_options_there_is_only_the_fallback_and_it_is_kept),
           t(the_rules_are_those_that_others_know))
