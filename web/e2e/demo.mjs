@@ -5,6 +5,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { testGdb } from "./gdb.mjs";
 import { at, check, must, until, watch } from "./harness.mjs";
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "../..");
@@ -362,6 +363,7 @@ async function story(browser) {
     await calls.locator(".row").first().click();
     await until(async () => (await rows("stack").count()) !== caller);
   });
+  await testGdb({ page, search, rows, url: server.url });
   await check("the page logs no error", async () => must(at.errors.length === 0, at.errors.join("; ")));
   await page.close();
 }

@@ -47,8 +47,8 @@ const answers = {
   search: ({ input }) => [{ kind: "function", title: input, detail: "", action: { view: "execution", function: fn(input) } }],
 };
 
-/** A window on the made-up server. `slow` and `broken`: by query, what to do in place of answering; `other`: other answers. */
-async function open(browser, { slow = {}, broken = {}, other = {}, hash = "" } = {}) {
+/** A window on the made-up server. onGdb(message, send): answers what is for a gdb. `slow` and `broken`: by query, what to do in place of answering; `other`: other answers. */
+async function open(browser, { slow = {}, broken = {}, other = {}, hash = "", onGdb } = {}) {
   const page = watch(await browser.newPage({ viewport: { width: 1440, height: 900 } }), HOST);
   const asked = [];
   const cancelled = new Set();
@@ -64,7 +64,8 @@ async function open(browser, { slow = {}, broken = {}, other = {}, hash = "" } =
     send({ hello: { version: 1, title: "huge", persistent: true } });
     send({ storedAll: true });
     ws.onMessage((text) => {
-      const { id, query, params, cancel } = JSON.parse(text);
+      const { id, query, params, cancel, gdb, ...rest } = JSON.parse(text);
+      if (gdb !== undefined) return onGdb({ gdb, ...rest }, (answer) => send({ gdb, ...answer }));
       if (cancel !== undefined) {
         cancelled.add(cancel);
         send({ id: cancel, done: true, more: false, cancelled: true });
@@ -252,6 +253,56 @@ export async function testStates(browser) {
     await odd.locator("#main > .source .why", { hasText: "this file is on the web" }).waitFor();
     must((await odd.locator("#main > .source .why a").count()) === 0, "a link to a script");
     await odd.close();
+  });
+
+  await check("gdb's terminal shows, takes what is typed, and goes with the focus both ways", async () => {
+    const heard = [];
+    const say = new Map();
+    const hex = (text) => Buffer.from(text).toString("hex");
+    const onGdb = (m, send) => {
+      heard.push(m);
+      say.set(m.gdb, send);
+      if (m.open) send({ output: hex("\x1b[31mred\x1b[m and \x1b[38;2;1;2;3mother\x1b[m\r\n(gdb) ") });
+      if (m.input?.includes("x")) send({ output: hex(m.input) });
+    };
+    const { page } = await open(browser, { onGdb, hash: `#f=5000000.0.1.0${layout("gdb*70", "stack*30")}` });
+    const pane = page.locator("#main > .gdb");
+    await pane.locator(".xterm-rows", { hasText: "red and other" }).waitFor();
+    must(heard[0].open.focus.moment.event === 5_000_000, "it does not begin at the focus");
+    must(heard[0].open.size[0] > 40 && heard[0].open.size[1] > 10, `a terminal of ${heard[0].open.size}`);
+    await until(() => heard.some((m) => m.taken > 20));
+    const colour = await pane.locator(".xterm-rows span", { hasText: /^red$/ }).evaluate((e) => getComputedStyle(e).color);
+    const plain = await pane.locator(".xterm-rows span", { hasText: "and" }).first().evaluate((e) => getComputedStyle(e).color);
+    must(colour !== plain, `its colours are not applied: ${colour}`);
+    await pane.locator(".terminal-host").click();
+    await page.keyboard.type("x/i q?"); // keys of the page are gdb's now
+    await pane.locator(".xterm-rows", { hasText: "(gdb) x" }).waitFor();
+    await until(() => heard.map((m) => m.input ?? "").join("") === "x/i q?");
+    // gdb goes somewhere: the page follows, and does not send it there again.
+    const first = heard[0].gdb;
+    say.get(first)({ focus: focus(6_000_000, 5, 0) });
+    await page.locator("#main > .stack .row", { hasText: "work_at_6000000" }).waitFor();
+    must(!heard.some((m) => m.focus), "gdb is told where it went");
+    await page.goBack();
+    await until(() => heard.some((m) => m.focus?.moment.event === 5_000_000));
+    // Folding keeps it, as does another one, which goes along.
+    await pane.getByRole("button", { name: "unfold" }).or(pane.getByRole("button", { name: "fold" })).click();
+    await pane.locator(".xterm-rows").waitFor({ state: "detached" });
+    await pane.getByRole("button", { name: "unfold" }).click();
+    await pane.locator(".xterm-rows", { hasText: "red and other" }).waitFor();
+    await pane.getByRole("button", { name: "another" }).click();
+    await page.locator("#main > .gdb h2", { hasText: "gdb 2" }).waitFor();
+    await until(() => heard.filter((m) => m.open).length === 2);
+    const second = heard.find((m) => m.open && m.gdb !== first).gdb;
+    say.get(second)({ focus: focus(7_000_000) });
+    await until(() => heard.some((m) => m.gdb === first && m.focus?.moment.event === 7_000_000));
+    say.get(second)({ closed: "gdb was ended by signal 9 (Killed)" });
+    await pane.locator(".closed", { hasText: "signal 9" }).getByRole("button", { name: "Start again" }).click();
+    await until(() => heard.filter((m) => m.open).length === 3);
+    must(heard.filter((m) => m.open)[2].open.focus.moment.event === 7_000_000, "it begins again elsewhere");
+    await page.locator("#main > .gdb", { has: page.locator("h2", { hasText: /^gdb$/ }) }).getByRole("button", { name: "close" }).click();
+    await until(() => heard.some((m) => m.close && m.gdb === first));
+    await page.close();
   });
 
   await check("damaged addresses begin a session as if they were not there", async () => {

@@ -6,6 +6,7 @@ import "./style/rows.css";
 import "./style/search.css";
 import "./style/source.css";
 import "./style/notebook.css";
+import "./style/gdb.css";
 import "./style/overlays.css";
 import { begin } from "./state/focus";
 import { layoutListener } from "./state/layout";

@@ -1,7 +1,11 @@
 import { describe, expect, it } from "vitest";
-import { addressText, asciiText, bytesText, decimalText, dumpLines, parseAddress, writtenPart } from "./bytes";
+import { addressText, asciiText, bytesOfHex, bytesText, decimalText, dumpLines, parseAddress, writtenPart } from "./bytes";
 
 describe("bytes", () => {
+  it("come as pairs of digits", () => {
+    expect([...bytesOfHex("1b5B00ff")]).toEqual([0x1b, 0x5b, 0, 0xff]);
+    expect([...bytesOfHex("")]).toEqual([]);
+  });
   it("are little-endian numbers where they can be", () => {
     expect(bytesText("0100")).toBe("0x1");
     expect(bytesText("00000000")).toBe("0x0");

@@ -1,5 +1,12 @@
 // Bytes as people read them: numbers, lines of a dump.
 
+/** The bytes of pairs of hexadecimal digits. */
+export function bytesOfHex(text: string): Uint8Array {
+  const bytes = new Uint8Array(text.length >> 1);
+  for (let i = 0; i < bytes.length; i++) bytes[i] = Number.parseInt(text.slice(2 * i, 2 * i + 2), 16);
+  return bytes;
+}
+
 /** Bytes of a write, as a number where they can be one (little-endian), else as they lie in memory. null: not mapped. */
 export function bytesText(hex: string | null): string {
   if (hex === null) return "not mapped";

@@ -95,11 +95,14 @@ const average = (panes: readonly Pane[]): number =>
 const MOST_OPEN = 5;
 const MOST_ANSWERS = 3;
 
+/** A further gdb has an `of`, too, but nobody wants it to end because of another question. */
+const isAnswer = (p: Pick<Pane, "view" | "of">): boolean => p.of !== undefined && p.view !== "gdb";
+
 /** The pane of a full column that is folded first: old answers, then what was opened later than the panes of the beginning. */
 function leastWanted(panes: readonly Pane[], fresh: Pane): Pane | undefined {
   const open = panes.filter((p) => !p.collapsed && p !== fresh).reverse();
   const beginning = (p: Pane): boolean => DEFAULT_LAYOUT.columns.some((c) => c.panes.some((d) => d.view === p.view));
-  return open.find((p) => p.of !== undefined) ?? open.find((p) => !beginning(p)) ?? open.find((p) => p.view !== "stack");
+  return open.find(isAnswer) ?? open.find((p) => !beginning(p)) ?? open.find((p) => p.view !== "stack");
 }
 
 /**
@@ -112,10 +115,11 @@ export function openPane(l: Layout, pane: Omit<Pane, "size">): Layout {
   if (found) return found.pane.collapsed ? changePane(l, id, { collapsed: false }) : l;
   const last = l.columns[l.columns.length - 1];
   if (!last) return { columns: [{ size: 100, panes: [{ ...pane, size: 100 }] }] };
-  const answers = last.panes.filter((p) => p.of !== undefined);
-  const leaving = pane.of === undefined ? [] : answers.slice(MOST_ANSWERS - 1);
+  const answers = last.panes.filter(isAnswer);
+  const leaving = !isAnswer(pane) ? [] : answers.slice(MOST_ANSWERS - 1);
   const kept = last.panes.filter((p) => !leaving.includes(p));
-  const fresh: Pane = { ...pane, size: Math.max(average(kept), 10) };
+  const size = Math.max(average(kept), 10) * (pane.view === "gdb" ? 2 : 1); // a terminal needs lines
+  const fresh: Pane = { ...pane, size };
   let panes = [fresh, ...kept];
   while (panes.filter((p) => !p.collapsed).length > MOST_OPEN) {
     const folded = leastWanted(panes, fresh);

@@ -48,7 +48,21 @@ const socket = new Socket(`${location.protocol === "https:" ? "wss" : "ws"}://${
     connected.value = up;
     underWay.clear();
   },
+  gdb(number, message) {
+    onGdb?.(number, message);
+  },
 });
+
+let onGdb: ((number: number, message: { readonly [key: string]: unknown }) => void) | null = null;
+
+/** Who hears of gdbs: state/gdb.ts. */
+export function hearGdbs(hear: typeof onGdb): void {
+  onGdb = hear;
+}
+
+export function tellGdb(number: number, message: object): void {
+  socket.tellGdb(number, message);
+}
 
 /** Connects; `ready` is called once, when all stored values have been heard. */
 export function connect(listeners: readonly StoreListener[], ready: () => void): void {

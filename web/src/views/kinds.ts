@@ -16,5 +16,6 @@ export const VIEWS: readonly ViewName[] = [
   { view: "signals", title: "Signals", words: "sigsegv" },
   { view: "task-tree", title: "Task tree", words: "processes threads" },
   { view: "current-tasks", title: "Current tasks", words: "processes threads alive" },
+  { view: "gdb", title: "gdb", words: "debugger terminal console commands" },
   { view: "events", title: "Events", words: "system calls syscalls" },
 ];

@@ -37,6 +37,7 @@ const listener = (): Listener => ({
   removed: vi.fn(),
   storedAll: vi.fn(),
   connected: vi.fn(),
+  gdb: vi.fn(),
 });
 const handler = (): Handler => ({ rows: vi.fn(), progress: vi.fn(), end: vi.fn(), restart: vi.fn() });
 
@@ -45,6 +46,18 @@ describe("the connection", () => {
     vi.useFakeTimers();
     vi.stubGlobal("WebSocket", FakeWebSocket);
     FakeWebSocket.all = [];
+  });
+
+  it("says what is for a gdb while it is connected, and hands on what a gdb says", () => {
+    const l = listener();
+    const s = new Socket("ws://h/ws", l);
+    s.connect();
+    s.tellGdb(1, { input: "lost" });
+    last().opens();
+    s.tellGdb(1, { input: "next\r" });
+    expect(last().sent).toEqual([{ gdb: 1, input: "next\r" }]);
+    last().says({ gdb: 1, output: "6869" });
+    expect(l.gdb).toHaveBeenCalledWith(1, { gdb: 1, output: "6869" });
   });
 
   it("sends a question and hands on its rows, progress and end", () => {

@@ -15,6 +15,8 @@ export interface Listener {
   removed(key: string): void;
   storedAll(): void;
   connected(up: boolean): void;
+  /** A message about one of our gdbs. */
+  gdb(number: number, message: { readonly [key: string]: unknown }): void;
 }
 
 type Json = { readonly [key: string]: unknown };
@@ -87,6 +89,7 @@ export class Socket {
     }
     if (!isObject(m)) return;
     if (typeof m["id"] === "number") this.answer(m["id"], m);
+    else if (typeof m["gdb"] === "number") this.listener.gdb(m["gdb"], m);
     else if (isObject(m["hello"])) this.listener.hello(String(m["hello"]["title"]), m["hello"]["persistent"] === true);
     else if (isObject(m["stored"])) this.listener.stored(String(m["stored"]["key"]), m["stored"]["value"]);
     else if (isObject(m["removed"])) this.listener.removed(String(m["removed"]["key"]));
@@ -118,6 +121,11 @@ export class Socket {
 
   put(key: string, value: unknown): void {
     this.write(key, { put: key, value });
+  }
+
+  /** About a gdb: those end with the connection, so that without one there is nothing to say. */
+  tellGdb(number: number, message: object): void {
+    this.live?.send(JSON.stringify({ gdb: number, ...message }));
   }
 
   remove(key: string): void {

@@ -11,6 +11,7 @@ import { CallsView } from "../calls/calls";
 import { UsesView } from "../dataflow/uses";
 import { AddressExecutionView, BreakpointView, ExecutionView } from "../executions/executions";
 import { EventsView } from "../events/events";
+import { GdbTools, GdbView } from "../gdb/gdb";
 import { InstructionsView } from "../instructions/instructions";
 import { VIEWS } from "../kinds";
 import { MemoryView } from "../memory/memory";
@@ -44,10 +45,11 @@ const SHOW: { readonly [view: string]: (pane: Pane) => ComponentChildren } = {
   signals: () => <SignalsView query="signals" />,
   alerts: () => <SignalsView query="alerts" />,
   events: () => <EventsView />,
+  gdb: (pane) => <GdbView pane={pane} />,
   "task-tree": () => <TasksView query="task-tree" />,
   "current-tasks": () => <TasksView query="current-tasks" />,
 };
-const TOOLS: { readonly [view: string]: () => ComponentChildren } = { source: () => <SourceTools /> };
+const TOOLS: { readonly [view: string]: () => ComponentChildren } = { source: () => <SourceTools />, gdb: () => <GdbTools /> };
 const QUESTIONS: { readonly [view: string]: string } = {
   execution: "Executions of",
   breakpoint: "Executions of",
@@ -65,6 +67,7 @@ function titleOf(pane: Pane): { readonly title: string; readonly detail: string 
     if (file) return { title: baseName(file), detail: file.slice(0, file.lastIndexOf("/")) };
     return { title: module ? baseName(module) : "source", detail: "" };
   }
+  if (pane.view === "gdb") return { title: pane.of === undefined ? "gdb" : `gdb ${pane.of}`, detail: "" };
   const question = QUESTIONS[pane.view];
   if (question && pane.of !== undefined) return { title: `${question} ${pane.label ?? pane.of}`, detail: "" };
   return { title: VIEWS.find((v) => v.view === pane.view)?.title ?? pane.view, detail: "" };

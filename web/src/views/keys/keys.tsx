@@ -45,6 +45,7 @@ const HELP: { readonly [group: string]: Help } = {
     ["Shift+arrows", "move it"],
     ["0", "the panes of the beginning"],
     ["?", "these keys"],
+    ["Ctrl+S", "out of gdb, which has all other keys"],
   ],
 };
 

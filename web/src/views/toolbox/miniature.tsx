@@ -101,6 +101,7 @@ const KNOWN: { readonly [view: string]: () => readonly string[] } = {
   source: () => [snippetOf(frame.value)],
   notebook: () => noteList.value.slice(-3).map(([, n]) => n.text.split("\n")[0] || n.snippet),
   memory: () => ["bytes at an address"],
+  gdb: () => ["a gdb at the focus, in step with it"],
 };
 
 export function ViewMiniature(props: { view: string }) {
