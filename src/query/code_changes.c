@@ -73,7 +73,7 @@ struct err *code_changes_init(struct query_engine *q, uint32_t space, struct cod
         const struct segment *s;
         TRY(history_part(q->history, i, PART_WRITTEN, &s));
         vec_each (w, &s->written) {
-            // A shared object's pages may be code anywhere: not told apart, and rare.
+            // A shared object's pages may be code anywhere: who looks at code asks for them (register_writes.c: is_shared).
             if (w->object || w->space != space || first_code(blocks, out, w->page, w->page + PAGE_SIZE) == w->page + PAGE_SIZE)
                 continue;
             struct code_write *c = vec_add(&out->writes);

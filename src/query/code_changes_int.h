@@ -1,4 +1,4 @@
-/* When the code of a space changed: by the coarse index segment by segment, within a segment moment by moment. */
+/* When code in private memory of a space changed: by the coarse index segment by segment, within a segment moment by moment. */
 #ifndef QUERY_CODE_CHANGES_INT_H
 #define QUERY_CODE_CHANGES_INT_H
 

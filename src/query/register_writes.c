@@ -115,13 +115,32 @@ static bool next_insn(struct block_code *c, struct x86_insn *out)
     return true;
 }
 
-/* As the block is in the replay now; everything if it cannot be read. */
+/* Is the block in memory that other mappings may show, too? What is written there is not told as changes of code. */
+static bool is_shared(struct replay *r, uint32_t space, gaddr pc, unsigned byte_len)
+{
+    size_t count, low = 0;
+    const struct mapping *maps = replay_mappings(r, space, &count);
+    size_t high = count;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (maps[middle].end > pc)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    bool shared = false;
+    for (; low < count && maps[low].start < pc + byte_len; low++)
+        shared |= maps[low].object != NULL;
+    return shared;
+}
+
+/* As the block is in the replay now; everything if it cannot be read, or is in shared memory. */
 static struct block_effect block_effect(struct replay *r, uint32_t space, gaddr pc, unsigned byte_len, unsigned insns, uint64_t wanted)
 {
     struct block_code code;
     struct x86_insn in;
     struct block_effect out = {DECODED, DECODED, insns - 1, insns};
-    bool good = read_block(r, space, pc, byte_len, &code);
+    bool good = !is_shared(r, space, pc, byte_len) && read_block(r, space, pc, byte_len, &code);
     for (unsigned i = 0; i < insns && good; i++) {
         good = next_insn(&code, &in);
         if (!good)
@@ -313,7 +332,8 @@ struct err *register_users_of(struct query_engine *q, uint32_t space, unsigned r
         if (known && !(known->touched & unit))
             continue;
         // The result of rdpid, lsl and lar is in no block of a log.
-        *known_out = b->end != END_STOP || !(block_effect(r, space, b->pc, b->byte_len, b->insn_count, 0).written & unit);
+        *known_out = !is_shared(r, space, b->pc, b->byte_len);
+        *known_out &= b->end != END_STOP || !(block_effect(r, space, b->pc, b->byte_len, b->insn_count, 0).written & unit);
         add_users(r, b, unit, out);
     }
     size_t n = 0;

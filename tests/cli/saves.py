@@ -26,13 +26,14 @@ with tempfile.TemporaryDirectory() as directory:
     # What is left out with saves: false is pairs of these.
     rows = t.query("dataflow", focus=focus, register="rdi", saves=True, limit=21)
     t.check([row["text"] for row in rows[1:]] == ["pop r13", "push r13"] * 10, f"saves: {[row['text'] for row in rows]}")
-with tempfile.TemporaryDirectory() as directory:
-    failures = t.failures
-    t = Recording(program, traces, "changed-code", directory)
-    focus = t.query("execution", function="done", limit=1)[0]["focus"]
-    rows = origin("rdi", 9)
-    t.check(rows == [("mov rdi, r13", 0), ("mov r13, rdi", 3000), ("mov edi, 0x1", 0)], f"code that changed, r13: {rows}")
-    rows = origin("rsi", 9)
-    t.check(rows == [("mov rsi, r15", 0), ("mov r15, rdi", 0), ("mov edi, 0x1", 0)], f"code that changed, r15: {rows}")
-    t.failures += failures
-sys.exit(t.failures > 0)
+failures = t.failures
+for name in ("changed-code", "changed-code-shared"):
+    with tempfile.TemporaryDirectory() as directory:
+        t = Recording(program, traces, name, directory)
+        focus = t.query("execution", function="done", limit=1)[0]["focus"]
+        rows = origin("rdi", 9)
+        t.check(rows == [("mov rdi, r13", 0), ("mov r13, rdi", 3000), ("mov edi, 0x1", 0)], f"{name}, r13: {rows}")
+        rows = origin("rsi", 9)
+        t.check(rows == [("mov rsi, r15", 0), ("mov r15, rdi", 0), ("mov edi, 0x1", 0)], f"{name}, r15: {rows}")
+        failures += t.failures
+sys.exit(failures > 0)
