@@ -14,6 +14,7 @@
 #include "pack/listener.h"
 #include "pack/repository.h"
 #include "sources/archive.h"
+#include "sources/sources.h"
 
 #include <fcntl.h>
 #include <jansson.h>
@@ -21,8 +22,6 @@
 
 #define ARCHIVE      "files.user/sources.zip"
 #define PLACEHOLDERS "files.user/sources-placeholders.zip"
-
-enum { MOST_SOURCE_BYTES = 64 << 20 };
 
 struct link {
     char *at, *to;
@@ -258,8 +257,8 @@ static struct err *read_source(const char *path, struct buf *out)
     struct stat st;
     if (fd < 0 || fstat(fd, &st) != 0)
         return err_os("cannot read");
-    if (!S_ISREG(st.st_mode) || st.st_size > MOST_SOURCE_BYTES)
-        return err_new(ERR_LIMIT, "no file, or more than %d bytes", MOST_SOURCE_BYTES);
+    if (!S_ISREG(st.st_mode) || (size_t)st.st_size > SOURCES_MOST_BYTES)
+        return err_new(ERR_LIMIT, "no file, or more than %zu bytes", SOURCES_MOST_BYTES);
     buf_reserve(out, (size_t)st.st_size);
     for (ssize_t n; out->len < (size_t)st.st_size && (n = read(fd, out->data + out->len, (size_t)st.st_size - out->len)) != 0; out->len += (size_t)n)
         if (n < 0)

@@ -43,8 +43,8 @@ void sources_close(struct sources *s);
 /** The directory which a program's relative names begin at, in place of what its compiler left; NULL: no rule says. Borrowed. */
 const char *sources_comp_dir(const struct sources *s, const char *binary);
 
-/* More than the source of anything that is read. */
-#define SOURCES_MOST_BYTES ((size_t)64 << 20)
+/* Larger files are neither packed nor shown. */
+#define SOURCES_MOST_BYTES ((size_t)16 << 20)
 
 struct source_place {
     int fd;           /* the text; -1: it cannot be shown */
