@@ -192,13 +192,15 @@ static struct err *become_gdb(const struct gdb_launcher_options *o, const struct
                                        "INPUTRC=/dev/null", "PYTHONDONTWRITEBYTECODE=1", NULL};
     prctl(PR_SET_PDEATHSIG, SIGKILL); // if the launcher dies, of whatever
     if (setsid() < 0 || ioctl(g->user.slave, TIOCSCTTY, 0) != 0 || dup2(g->user.slave, 0) < 0 || dup2(g->user.slave, 1) < 0 ||
-        dup2(g->user.slave, 2) < 0 || fcntl(script, F_SETFD, 0) != 0 || chdir("/") != 0)
+        dup2(g->user.slave, 2) < 0 || fcntl(script, F_SETFD, 0) != 0)
         return err_os("cannot prepare gdb");
     limit(RLIMIT_AS, (rlim_t)MEMORY_GIB << 30);
     limit(RLIMIT_CORE, 0);
     limit(RLIMIT_FSIZE, 0);
     limit(RLIMIT_NOFILE, FILES);
-    TRY(confine_gdb(o, g));
+    TRY(confine_gdb(o, g)); // to paths that may be relative
+    if (chdir("/") != 0)
+        return err_os("cannot leave the directory");
     execve(program, (char *const *)(uintptr_t)words, (char *const *)(uintptr_t)environment);
     return err_os("cannot start %s", program);
 }

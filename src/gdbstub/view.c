@@ -9,8 +9,10 @@
 #include <sys/ioctl.h>
 #include <sys/wait.h>
 #include <termios.h>
+#include <time.h>
 
-enum { MOST_INPUT = 256 << 10, RESIZED_MS = 50 };
+/* MOVED_MS: between two words of it, however often a script of gdb's goes somewhere. */
+enum { MOST_INPUT = 256 << 10, RESIZED_MS = 50, MOVED_MS = 50 };
 
 /* What others ask of the view; guarded by the view's lock. */
 struct asked {
@@ -39,6 +41,7 @@ struct gdb_view {
     unsigned columns, rows;
     bool terminal_open, commands_open, over;
     bool resized;           /* the terminal has another size for a moment */
+    uint64_t moved_ms;      /* when `moved` was last called */
     int status;             /* over: gdb's */
 };
 
@@ -95,6 +98,13 @@ static struct err *begin(struct gdb_view *v)
     return NULL;
 }
 
+static uint64_t now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
 static void give(struct gdb_view *v, const void *bytes, size_t len)
 {
     v->ahead += len;
@@ -136,11 +146,12 @@ static void follow_pilot(struct gdb_view *v)
         v->resized = true;
         p->redraw = false;
     }
-    if (p->moved) {
+    if (p->moved && now_ms() - v->moved_ms >= MOVED_MS) {
         pthread_mutex_lock(&v->lock);
         struct gdb_stub *stub = v->stub;
         pthread_mutex_unlock(&v->lock);
         p->moved = false;
+        v->moved_ms = now_ms();
         if (stub) {
             struct gdb_position at = gdb_stub_position(stub);
             v->o.moved(v->o.ctx, &at, p->moved_frame);
@@ -228,7 +239,7 @@ static struct err *converse(struct gdb_view *v)
                                    {v->over ? -1 : v->process.life, POLLIN, 0},
                                    {v->terminal_open && of_terminal ? v->process.terminal : -1, of_terminal, 0},
                                    {v->commands_open && of_commands ? v->process.commands : -1, of_commands, 0}};
-        int n = poll(waiting, ARRAY_COUNT(waiting), v->resized ? RESIZED_MS : -1);
+        int n = poll(waiting, ARRAY_COUNT(waiting), v->resized || v->pilot.moved ? RESIZED_MS : -1);
         if (n < 0 && errno != EINTR)
             return err_os("cannot wait for gdb");
         if (n == 0 && v->resized) {

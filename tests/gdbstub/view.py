@@ -156,6 +156,21 @@ def confined(server, directory):
         gdb.ask(f"python {code}", r"Permission ?Error|not permitted|Permission denied")
     gdb.ask("shell echo shelled", r"Fork failed")
     gdb.ask("python x = bytearray(5 << 30)", "MemoryError")
+    # A gdb that says again and again, on its second interface, that another frame was chosen.
+    before, begin = len(gdb.moved), time.monotonic()
+    code = """import os
+for n in range(100):
+ try: f = os.open(f'/dev/pts/{n}', os.O_WRONLY | os.O_NOCTTY)
+ except OSError: continue
+ for i in range(50000 * (os.ttyname(0) != f'/dev/pts/{n}')): os.write(f, b'=thread-selected,frame={level="1"\\n')
+
+print('all' + ' said')
+"""
+    gdb.type(f"python\n{code}end\n")
+    gdb.see("all said")
+    gdb.until("its moves were not told", lambda: len(gdb.moved) > before)
+    said, most = len(gdb.moved) - before, 20 * (time.monotonic() - begin) + 2
+    check(said <= most, f"{said} moves were told where {most:.0f} could be")
     gdb.ask(f"python print(len(open('{directory}/threads-race/version', 'rb').read(1)))", r"^1$")  # which it may
     check(not os.path.exists(directory + "/new"), "a file was made")
     with open(outside) as f:
@@ -179,9 +194,8 @@ def bounded(server):
     had = len(flood.raw)
     flood.say(taken=had)
     flood.until("the flood did not go on", lambda: len(flood.raw) >= had + (60 << 10))
-    flood.say(input="a" * 60000)
-    for _ in range(12):
-        flood.say(input="a" * 60000)
+    for _ in range(20):
+        flood.say(input="a\n" * 20000)
     flood.until("what is typed is kept without bound", lambda: flood.errors)
     for message in {"gdb": 1}, {"gdb": 1, "taken": -1}, {"gdb": 1, "size": [0, 5]}, {"gdb": 1, "size": 5}, {"gdb": 1, "focus": 5}, {"gdb": 1, "input": 5}:
         flood.errors.clear()
