@@ -9,7 +9,12 @@
 
 enum { RECORD_RESULT = 0, RECORD_NUMBER = 8, RECORD_HEADER = 16 }; /* rr, src/preload/preload_interface.h: struct syscallbuf_record */
 
-typedef VEC(struct db_buffered_call) buffered_list;
+/* What the database has, of all segments. */
+struct kept_calls {
+    VEC(struct db_buffered_call) buffered;
+    VEC(struct db_call_text) texts;
+    struct buf text;
+};
 
 /* --- going through the events --- */
 
@@ -189,7 +194,7 @@ static struct err *read_frame(struct reading *g, const struct frame *f)
     return NULL;
 }
 
-static struct err *read_all(struct reading *g, const buffered_list *buffered)
+static struct err *read_all(struct reading *g, const struct kept_calls *kept)
 {
     cleanup(trace_cursor_closep) struct trace_cursor *c = NULL;
     TRY(trace_cursor_open(g->q->trace, &c));
@@ -199,8 +204,8 @@ static struct err *read_all(struct reading *g, const buffered_list *buffered)
         TRY(trace_cursor_next(c, &f));
         bool flush = f && f->kind == FRAME_SYSCALLBUF_FLUSH && f->write_count && !f->writes[0].hole_count;
         g->records = flush ? f->writes[0] : (struct mem_write){0};
-        for (; next < buffered->count && (!f || buffered->items[next].at.event < f->event); next++)
-            TRY(read_buffered(g, &buffered->items[next]));
+        for (; next < kept->buffered.count && (!f || kept->buffered.items[next].at.event < f->event); next++)
+            TRY(read_buffered(g, &kept->buffered.items[next]));
         if (!f || f->event > g->q->last_event)
             return NULL;
         TRY(read_frame(g, f));
@@ -211,7 +216,7 @@ static struct err *read_all(struct reading *g, const buffered_list *buffered)
 
 /* --- from the database --- */
 
-static struct err *list_buffered(struct query_engine *q, buffered_list *out)
+static struct err *list_kept(struct query_engine *q, struct kept_calls *out)
 {
     size_t segments;
     history_segments(q->history, &segments);
@@ -219,49 +224,50 @@ static struct err *list_buffered(struct query_engine *q, buffered_list *out)
         const struct segment *s;
         TRY(history_part(q->history, i, PART_CALLS, &s));
         vec_each (c, &s->buffered_calls)
-            vec_push(out, *c);
+            vec_push(&out->buffered, *c);
+        vec_each (t, &s->call_texts) {
+            struct db_call_text *kept = vec_add(&out->texts);
+            *kept = *t;
+            kept->off += (uint32_t)out->text.len;
+        }
+        buf_add(&out->text, s->call_text.data, s->call_text.len);
+        if (out->text.len > UINT32_MAX)
+            return err_new(ERR_LIMIT, "too many paths of system calls");
     }
     return NULL;
 }
 
-static void add_text(struct io_calls *out, const struct db_call_text *t, const uint8_t *text)
+/* The paths and addresses of calls that have some. */
+static void add_texts(struct io_calls *out, const struct kept_calls *kept)
 {
-    size_t i = io_call_from(out, t->at);
-    struct io_call *c = &out->calls.items[i];
-    if (i == out->calls.count || moment_cmp(c->at, t->at) != 0 || !c->done || c->result < 0 || t->idx > 1 || c->paths[t->idx])
-        return;
-    c->paths[t->idx] = c->no == SYS_bind || c->no == SYS_connect ? address_text(text, t->len) : str_format("%.*s", (int)t->len, (const char *)text);
-}
-
-/* The paths and addresses of all calls that have some. */
-static struct err *read_texts(struct query_engine *q, struct io_calls *out)
-{
-    size_t segments;
-    history_segments(q->history, &segments);
-    for (size_t i = 0; i < segments; i++) {
-        const struct segment *s;
-        TRY(history_part(q->history, i, PART_CALLS, &s));
-        vec_each (t, &s->call_texts)
-            add_text(out, t, s->call_text.data + t->off);
+    vec_each (t, &kept->texts) {
+        size_t i = io_call_from(out, t->at);
+        struct io_call *c = &out->calls.items[i];
+        const uint8_t *text = kept->text.data + t->off;
+        if (i == out->calls.count || moment_cmp(c->at, t->at) != 0 || !c->done || c->result < 0 || t->idx > 1 || c->paths[t->idx])
+            continue;
+        bool address = c->no == SYS_bind || c->no == SYS_connect;
+        c->paths[t->idx] = address ? address_text(text, t->len) : str_format("%.*s", (int)t->len, (const char *)text);
     }
-    return NULL;
 }
 
 struct err *io_calls_read(struct query_engine *q, struct io_calls *out)
 {
     *out = (struct io_calls){0};
     struct reading g = {.q = q, .out = out};
-    buffered_list buffered = {0};
+    struct kept_calls kept = {0};
     struct err *e = trace_cursor_open(q->trace, &g.data);
     if (!e)
-        e = list_buffered(q, &buffered);
+        e = list_kept(q, &kept);
     if (!e)
-        e = read_all(&g, &buffered);
+        e = read_all(&g, &kept);
+    if (!e)
+        add_texts(out, &kept);
     trace_cursor_close(g.data);
     vec_deinit(&g.tasks);
-    vec_deinit(&buffered);
-    if (!e)
-        e = read_texts(q, out);
+    vec_deinit(&kept.buffered);
+    vec_deinit(&kept.texts);
+    buf_deinit(&kept.text);
     if (e)
         io_calls_deinit(out);
     return e;
