@@ -24,6 +24,7 @@ static void stand(struct pilot *p)
     if (!p->wanted)
         return;
     p->wanted = p->begun = false;
+    p->moved = false; // whoever has this wish has gone on from where gdb was
     p->target = p->wish;
     p->state = PILOT_GOING;
     buf_printf(&p->out, "%u-interpreter-exec console \"goto %llu+%llu %u\"\n", ++p->token, (unsigned long long)p->target.moment.event,

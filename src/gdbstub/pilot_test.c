@@ -90,6 +90,8 @@ static void a_chosen_frame_is_told(void **state)
     struct pilot p = standing();
     hear(&p, "=thread-selected,id=\"2\",frame={level=\"12\",addr=\"0x0\"}\n");
     assert_true(p.moved && p.moved_frame == 12);
+    pilot_want(&p, &third); // before anybody has acted on that
+    assert_false(p.moved);
     pilot_deinit(&p);
 }
 
