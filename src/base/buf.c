@@ -172,3 +172,11 @@ void vec_grow_bytes(void **items, size_t *cap, size_t need, size_t size)
     *items = xrealloc(*items, grown * size);
     *cap = grown;
 }
+
+uint64_t str_hash(const char *s)
+{
+    uint64_t h = 0xcbf29ce484222325u; // FNV-1a
+    for (; *s; s++)
+        h = (h ^ (uint8_t)*s) * 0x100000001b3u;
+    return h ? h : 1;
+}

@@ -22,6 +22,8 @@ void *xmemdup(const void *p, size_t len) nodiscard;
 /** printf into a new heap string, owned by the caller. */
 char *str_format(const char *format, ...) __attribute__((format(printf, 1, 2))) nodiscard;
 char *str_vformat(const char *format, va_list args) __attribute__((format(printf, 1, 0))) nodiscard;
+/** For tables; never 0. */
+uint64_t str_hash(const char *s);
 static inline bool str_eq(const char *a, const char *b)
 {
     return strcmp(a, b) == 0;

@@ -9,7 +9,6 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <xxhash.h>
 
 /* --- offsets --- */
 
@@ -79,14 +78,9 @@ static char *key_of(struct tracking *t, const struct io_call *c, unsigned idx)
     return str_format("%u:%s", place_of_task(t, c->task)->directory, path);
 }
 
-static uint64_t hash_of(const char *s)
-{
-    return XXH3_64bits(s, strlen(s));
-}
-
 static struct named *find_named(struct tracking *t, const char *key)
 {
-    uint64_t hash = hash_of(key);
+    uint64_t hash = str_hash(key);
     vec_each (n, &t->names) {
         if (n->hash == hash && n->path && strcmp(n->path, key) == 0)
             return n;
@@ -97,7 +91,7 @@ static struct named *find_named(struct tracking *t, const char *key)
 /* Takes over key. */
 static struct named *add_named(struct tracking *t, char *key, uint32_t stream, bool fifo)
 {
-    vec_push(&t->names, (struct named){key, hash_of(key), stream, fifo});
+    vec_push(&t->names, (struct named){key, str_hash(key), stream, fifo});
     return &t->names.items[t->names.count - 1];
 }
 

@@ -40,7 +40,7 @@ const char *intern_file(struct sym_module *m, const char *path)
 {
     cleanup(freep) char *plain = xstrdup(path);
     normalise(plain);
-    for (uint64_t key = sym_hash_str(plain);; key = key * 31 + 1) { // rehash on the rare collision
+    for (uint64_t key = str_hash(plain);; key = key * 31 + 1) { // rehash on the rare collision
         key = key ? key : 1;
         const char *known = sym_table_get(&m->files_by_hash, key);
         if (known && str_eq(known, plain))

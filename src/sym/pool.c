@@ -81,11 +81,3 @@ void sym_table_deinit(struct table *t)
     free(t->values);
     *t = (struct table){0};
 }
-
-uint64_t sym_hash_str(const char *s)
-{
-    uint64_t h = 0xcbf29ce484222325u; // FNV-1a
-    for (; *s; s++)
-        h = (h ^ (uint8_t)*s) * 0x100000001b3u;
-    return h ? h : 1;
-}

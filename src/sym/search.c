@@ -20,9 +20,9 @@ static void add_inlined(struct sym_module *m)
 {
     struct table known = {0};
     vec_each (n, &m->search_names)
-        sym_table_put(&known, sym_hash_str(n->function->pub.name), m);
+        sym_table_put(&known, str_hash(n->function->pub.name), m);
     vec_each (f, &m->abstracts) {
-        uint64_t hash = sym_hash_str((*f)->pub.name);
+        uint64_t hash = str_hash((*f)->pub.name);
         if (sym_table_get(&known, hash))
             continue;
         sym_table_put(&known, hash, m);

@@ -30,7 +30,6 @@ struct table {
 void *sym_table_get(const struct table *t, uint64_t key);
 void sym_table_put(struct table *t, uint64_t key, void *value);
 void sym_table_deinit(struct table *t);
-uint64_t sym_hash_str(const char *s);
 
 /* A function with what libdw needs. die is valid if pub.source is SYM_DWARF. */
 struct function {

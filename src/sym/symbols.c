@@ -104,7 +104,7 @@ static void add_symbol_table(struct sym_module *m, Elf *elf, unsigned type, stru
             const char *name = elf_strptr(elf, h.sh_link, s.st_name);
             if (!name || !*name)
                 continue;
-            uint64_t key = sym_hash_str(name) ^ (s.st_value * 0x9e3779b97f4a7c15u);
+            uint64_t key = str_hash(name) ^ (s.st_value * 0x9e3779b97f4a7c15u);
             key = key ? key : 1;
             if (sym_table_get(seen, key))
                 continue;

@@ -38,7 +38,7 @@ static void scan_scope(struct sym_module *m, Dwarf_Die *parent, const char *scop
         if (is_type && name && !die_flag(&die, DW_AT_declaration)) {
             Dwarf_Die *kept = sym_pool_alloc(&m->pool, sizeof(*kept));
             *kept = die;
-            sym_table_put(&m->complete, sym_hash_str(full), kept);
+            sym_table_put(&m->complete, str_hash(full), kept);
         }
         if (name || !is_type)
             scan_scope(m, &die, full, depth + 1);
@@ -77,7 +77,7 @@ void complete_type(struct sym_module *m, Dwarf_Die *die)
         for (size_t i = 0; i < m->unit_count; i++)
             load_scopes(m, &m->units[i].die);
     }
-    Dwarf_Die *found = sym_table_get(&m->complete, sym_hash_str(name));
+    Dwarf_Die *found = sym_table_get(&m->complete, str_hash(name));
     const char *base = dwarf_diename(die), *found_base = found ? dwarf_diename(found) : NULL;
     if (found_base && str_eq(base, found_base))
         *die = *found;
