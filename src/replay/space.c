@@ -149,6 +149,8 @@ static void table_remove(struct replay *r, struct space *s, gaddr start, gaddr e
     split_at(s, end);
     size_t first = first_behind(s, start), last = first;
     bool shared = false;
+    if (first == s->maps.count)
+        return;
     while (last < s->maps.count && s->maps.items[last].start < end)
         shared |= s->maps.items[last++].object != NULL;
     if (shared && r->observer.sharing_changes)
