@@ -4,6 +4,8 @@
  * the calls take name and parameters. So a function has as many of these entries as units inline it; its name is what they share. */
 #include "sym/sym_int.h"
 
+enum { ORDINAL_BITS = 32 };
+
 void add_abstract(struct sym_module *m, struct unit *u, Dwarf_Die *die, const char *scope)
 {
     uint64_t kind;
@@ -16,9 +18,25 @@ void add_abstract(struct sym_module *m, struct unit *u, Dwarf_Die *die, const ch
     f->pub.base_name = base ? sym_pool_str(&m->pool, base) : f->pub.name;
     f->pub.linkage_name = linkage ? sym_pool_str(&m->pool, linkage) : NULL;
     f->pub.source = SYM_DWARF;
-    f->pub.id = m->abstracts.count;
+    f->pub.id = (uint64_t)(u - m->units) << ORDINAL_BITS | u->abstract_count++;
     die_declaration(m, die, &f->pub.decl_file, &f->pub.decl_line);
     vec_push(&m->abstracts, f);
+}
+
+static int by_id(const void *a, const void *b)
+{
+    const struct function *const *x = a, *const *y = b;
+    return (*x)->pub.id < (*y)->pub.id ? -1 : (*x)->pub.id > (*y)->pub.id;
+}
+
+void load_abstracts(struct sym_module *m)
+{
+    if (m->abstracts_sorted)
+        return;
+    m->abstracts_sorted = true;
+    load_all_functions(m); // a unit's when it is first needed, so in any order
+    if (m->abstracts.count)
+        qsort(m->abstracts.items, m->abstracts.count, sizeof(m->abstracts.items[0]), by_id);
 }
 
 /* The first address of an inlined call. False: it has no code. */
@@ -78,7 +96,7 @@ struct err *sym_inlined_copies(struct sym_module *m, const struct sym_function *
     struct table wanted = {0};
     struct sym_inlined_list found = {0};
     TRY(load_units(m));
-    load_all_functions(m);
+    load_abstracts(m);
     vec_each (a, &m->abstracts) {
         if (str_eq((*a)->pub.name, f->name))
             sym_table_put(&wanted, (uintptr_t)(*a)->die.addr, *a);
@@ -141,10 +159,12 @@ struct err *sym_inlined_parameters(struct sym_module *m, const struct sym_inline
 struct err *sym_inlined_function(struct sym_module *m, uint64_t id, const struct sym_function **out)
 {
     HOLD(m);
+    const struct function wanted = {.pub.id = id}, *key = &wanted;
     TRY(load_units(m));
-    load_all_functions(m);
-    if (id >= m->abstracts.count)
-        return err_new(ERR_NOT_FOUND, "%s: no inlined function %ju", m->path, (uintmax_t)id);
-    *out = &m->abstracts.items[id]->pub;
+    load_abstracts(m);
+    struct function **found = m->abstracts.count ? bsearch(&key, m->abstracts.items, m->abstracts.count, sizeof(key), by_id) : NULL;
+    if (!found)
+        return err_new(ERR_NOT_FOUND, "%s: no inlined function %jx", m->path, (uintmax_t)id);
+    *out = &(*found)->pub;
     return NULL;
 }

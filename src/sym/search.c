@@ -40,7 +40,7 @@ static void load_search(struct sym_module *m)
         0}; // functions known from DWARF: their symbols are only other names of them
     struct err *e = load_units(m);
     if (!e) {
-        load_all_functions(m);
+        load_abstracts(m);
         for (size_t i = 0; i < m->unit_count; i++)
             vec_each (r, &m->units[i].functions)
                 if (r->start == r->function->pub.start) {

@@ -72,6 +72,7 @@ struct unit {
     int language;
     bool ranges_known, functions_loaded, rows_loaded, files_loaded;
     struct function_table functions;
+    uint32_t abstract_count; /* functions of it that were inlined */
     const char **files; /* by index in the line table; interned */
     size_t file_count;
     struct row *rows; /* by start */
@@ -137,6 +138,7 @@ struct sym_module {
     struct table complete; /* hash of a type's full name -> Dwarf_Die * of a complete definition */
     bool complete_loaded;
 
+    bool abstracts_sorted;
     VEC(struct function *) abstracts; /* those that were inlined, for each unit that does so, as functions without ranges */
 
     bool search_loaded;
@@ -208,6 +210,8 @@ const char *die_function_name(struct sym_module *m, Dwarf_Die *die, const char *
 /* ---- inlined.c ---- */
 /** Takes note of a function's entry that has no code, if calls of it may be inlined. */
 void add_abstract(struct sym_module *m, struct unit *u, Dwarf_Die *die, const char *scope);
+/** Fills `abstracts` from all units, by id. Requires: load_units(). */
+void load_abstracts(struct sym_module *m);
 
 /* ---- line.c ---- */
 void load_files(struct sym_module *m, struct unit *u);
