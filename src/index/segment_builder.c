@@ -66,21 +66,6 @@ static void touch_range(struct touched *t, uint32_t space, uint32_t object, uint
     }
 }
 
-static const struct mapping *find_mapping(struct replay *r, uint32_t space, gaddr addr)
-{
-    size_t count, low = 0;
-    const struct mapping *maps = replay_mappings(r, space, &count);
-    size_t high = count;
-    while (low < high) {
-        size_t middle = (low + high) / 2;
-        if (maps[middle].end > addr)
-            high = middle;
-        else
-            low = middle + 1;
-    }
-    return low < count && maps[low].start <= addr ? &maps[low] : NULL;
-}
-
 /* Fetches from a space's worker what its index has gathered. */
 static struct err *drain(struct builder *b, uint32_t space)
 {
@@ -94,7 +79,7 @@ static struct err *drain(struct builder *b, uint32_t space)
         vec_push(&b->blocks, (struct db_block){space, c[i].pc, c[i].insn_count, c[i].byte_len, c[i].end, c[i].ticks, c[i].count});
     const struct written_page *p = (const void *)pages.data;
     for (size_t i = 0; i < pages.len / sizeof(*p); i++) {
-        const struct mapping *m = find_mapping(b->replay, space, p[i].page);
+        const struct mapping *m = replay_mapping_at(b->replay, space, p[i].page);
         struct db_written *to = m && m->object ? touch_page(&b->touched, 0, object_uid(m->object), m->offset + (p[i].page - m->start))
                                                : touch_page(&b->touched, space, 0, p[i].page);
         for (int k = 0; k < 8; k++)

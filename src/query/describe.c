@@ -120,14 +120,14 @@ json_t *json_value(struct sym_module *m, const struct sym_type *type, struct sym
     return o;
 }
 
-json_t *json_arguments(struct module *m, const struct sym_function *f, struct sym_context *c)
+json_t *json_arguments(struct module *m, const struct sym_function *f, const struct sym_inlined *call, struct sym_context *c)
 {
     json_t *args = json_array();
     struct sym_variables params = {0};
-    struct err *e = sym_function_parameters(m->sym, f, &params);
+    struct err *e = call ? sym_inlined_parameters(m->sym, call, &params) : sym_function_parameters(m->sym, f, &params);
     for (size_t i = 0; !e && i < params.count; i++) {
         struct sym_value v = {0};
-        struct err *why = sym_read_argument_at_entry(m->sym, f, i, c, &v);
+        struct err *why = call ? sym_read_variable(m->sym, &params.items[i], call->entry, c, &v) : sym_read_argument_at_entry(m->sym, f, i, c, &v);
         const char *name = params.items[i].name ? params.items[i].name : "";
         json_array_append_new(args, json_pack("{so, so}", "name", json_text(name, strlen(name)), "value",
                                               json_value(m->sym, params.items[i].type, &v, c, why)));

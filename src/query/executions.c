@@ -328,25 +328,6 @@ static struct err *confirm_return(struct query_engine *q, struct call_found *f)
     return e;
 }
 
-/* [{name, value}] of an inlined call. */
-static json_t *inlined_arguments(struct module *m, const struct sym_inlined *copy, struct sym_context *ctx)
-{
-    json_t *args = json_array();
-    struct sym_variables params = {0};
-    struct err *e = sym_inlined_parameters(m->sym, copy, &params);
-    for (size_t i = 0; !e && i < params.count; i++) {
-        struct sym_value v = {0};
-        struct err *why = sym_read_variable(m->sym, &params.items[i], copy->entry, ctx, &v);
-        const char *name = params.items[i].name ? params.items[i].name : "";
-        json_array_append_new(args, json_pack("{so, so}", "name", json_text(name, strlen(name)), "value",
-                                              json_value(m->sym, params.items[i].type, &v, ctx, why)));
-        sym_value_deinit(&v);
-    }
-    err_free(e);
-    sym_variables_deinit(&params);
-    return args;
-}
-
 static json_t *call_row(struct query_engine *q, struct module *m, const struct sym_function *f, const struct sym_type *result,
                         const struct calls *calls, const struct call_found *call)
 {
@@ -358,7 +339,7 @@ static json_t *call_row(struct query_engine *q, struct module *m, const struct s
     if (call->copy) {
         lazy_init(&c, q, &call->hit, NULL, call->bias);
         json_object_set_new(row, "inlined", json_true());
-        json_object_set_new(row, "args", inlined_arguments(m, call->copy, &c.base));
+        json_object_set_new(row, "args", json_arguments(m, f, call->copy, &c.base));
         probes_add(q, &calls->inlined_probes, &call->hit, call->hit.memory, &c.base, row);
         return row;
     }

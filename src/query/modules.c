@@ -163,17 +163,6 @@ struct code_place place_in(struct query_engine *q, uint32_t mmap_idx, gaddr map_
 
 struct code_place place_of(struct query_engine *q, struct replay *r, uint32_t space, gaddr pc)
 {
-    size_t count, low = 0;
-    const struct mapping *maps = replay_mappings(r, space, &count);
-    size_t high = count;
-    while (low < high) {
-        size_t middle = (low + high) / 2;
-        if (maps[middle].end > pc)
-            high = middle;
-        else
-            low = middle + 1;
-    }
-    if (low == count || maps[low].start > pc)
-        return (struct code_place){0};
-    return place_in(q, maps[low].mmap_idx, maps[low].start, maps[low].offset, pc);
+    const struct mapping *m = replay_mapping_at(r, space, pc);
+    return m ? place_in(q, m->mmap_idx, m->start, m->offset, pc) : (struct code_place){0};
 }

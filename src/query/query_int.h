@@ -347,8 +347,8 @@ void describe_code(struct query_engine *q, struct replay *r, uint32_t space, gad
 void describe_place(struct query_engine *q, const struct code_place *p, json_t *row);
 /** {text, type, address, size} or {why, type}. Takes over e. */
 json_t *json_value(struct sym_module *m, const struct sym_type *type, struct sym_value *v, struct sym_context *c, struct err *e);
-/** Arguments as [{name, value}] when the context stands at the function's first instruction. */
-json_t *json_arguments(struct module *m, const struct sym_function *f, struct sym_context *c);
+/** Arguments as [{name, value}] when the context stands at the function's first instruction; or at an inlined call's, `call`, else NULL. */
+json_t *json_arguments(struct module *m, const struct sym_function *f, const struct sym_inlined *call, struct sym_context *c);
 const char *event_name(const struct query_engine *q, const struct db_event *e, char *out, size_t len);
 struct err *event_at(struct query_engine *q, event_no number, const struct db_event **out, const struct segment **segment) nodiscard;
 const char *signal_name(int signo, char *out, size_t len);

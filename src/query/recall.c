@@ -84,7 +84,7 @@ json_t *arguments_at(struct query_engine *q, struct moment entry, struct module 
     if (args)
         return json_incref(args);
     q->recall->failed = false;
-    args = json_arguments(m, f, c);
+    args = json_arguments(m, f, NULL, c);
     if (!q->recall->failed) {
         typeof(&q->recall->calls[0]) place = &q->recall->calls[hash(entry, 0) % CALLS];
         json_decref(place->args);

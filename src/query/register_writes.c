@@ -118,19 +118,11 @@ static bool next_insn(struct block_code *c, struct x86_insn *out)
 /* Is the block in memory that other mappings may show, too? What is written there is not told as changes of code. */
 static bool is_shared(struct replay *r, uint32_t space, gaddr pc, unsigned byte_len)
 {
-    size_t count, low = 0;
+    size_t count;
     const struct mapping *maps = replay_mappings(r, space, &count);
-    size_t high = count;
-    while (low < high) {
-        size_t middle = (low + high) / 2;
-        if (maps[middle].end > pc)
-            high = middle;
-        else
-            low = middle + 1;
-    }
     bool shared = false;
-    for (; low < count && maps[low].start < pc + byte_len; low++)
-        shared |= maps[low].object != NULL;
+    for (size_t i = mappings_behind(maps, count, pc); i < count && maps[i].start < pc + byte_len; i++)
+        shared |= maps[i].object != NULL;
     return shared;
 }
 

@@ -252,6 +252,12 @@ const struct mapping *replay_mappings(struct replay *r, uint32_t space, size_t *
     return s ? s->maps.items : NULL;
 }
 
+const struct mapping *replay_mapping_at(struct replay *r, uint32_t space, gaddr addr)
+{
+    struct space *s = space_by_uid(r, space);
+    return s ? space_mapping_at(s, addr) : NULL;
+}
+
 uint32_t object_uid(const struct object *o)
 {
     return o->uid;

@@ -112,6 +112,10 @@ struct err *replay_xstate(struct replay *r, uint32_t serial, struct xstate *out)
 const uint32_t *replay_spaces(struct replay *r, size_t *count_out);
 /** Mappings of a space, sorted by address; borrowed until the next run. NULL if there is no such space. */
 const struct mapping *replay_mappings(struct replay *r, uint32_t space, size_t *count_out);
+/** Index of the first of sorted mappings that ends behind addr; count: none does. */
+size_t mappings_behind(const struct mapping *maps, size_t count, gaddr addr);
+/** The mapping of a space that holds addr, as above; NULL: none. */
+const struct mapping *replay_mapping_at(struct replay *r, uint32_t space, gaddr addr);
 uint32_t object_uid(const struct object *o);
 uint64_t object_size(const struct object *o);
 struct err *replay_read_object(struct replay *r, uint32_t object, uint64_t offset, void *out, size_t len) nodiscard;

@@ -98,18 +98,22 @@ void object_let_go(struct replay *r, struct object *o)
 
 /* --- the table --- */
 
-/* Index of the first mapping that ends behind addr. */
-static size_t first_behind(const struct space *s, gaddr addr)
+size_t mappings_behind(const struct mapping *maps, size_t count, gaddr addr)
 {
-    size_t low = 0, high = s->maps.count;
+    size_t low = 0, high = count;
     while (low < high) {
         size_t middle = (low + high) / 2;
-        if (s->maps.items[middle].end > addr)
+        if (maps[middle].end > addr)
             high = middle;
         else
             low = middle + 1;
     }
     return low;
+}
+
+static size_t first_behind(const struct space *s, gaddr addr)
+{
+    return mappings_behind(s->maps.items, s->maps.count, addr);
 }
 
 const struct mapping *space_mapping_at(const struct space *s, gaddr addr)
