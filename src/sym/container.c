@@ -4,7 +4,7 @@
 #include "base/bytes.h"
 #include "sym/sym_int.h"
 
-enum { MAX_STEPS = 1 << 20, MAX_TUPLE = 16, WORD = 8 };
+enum { MAX_STEPS = 1 << 20, MAX_COUNTED = 1 << 16, MAX_TUPLE = 16, WORD = 8 };
 
 /* libstdc++'s _List_node_base, _Rb_tree_node_base, _Hash_node_base. */
 enum { LIST_NODE = 16, TREE_PARENT = 8, TREE_LEFT = 16, TREE_RIGHT = 24, TREE_NODE = 32, TREE_COUNT = 32, HASH_NODE = 8 };
@@ -234,7 +234,7 @@ static bool take_chain(struct sym_module *m, const struct sym_type *element, uin
 static bool count_nodes(struct sym_context *ctx, gaddr node, gaddr end, uint64_t *count_out)
 {
     for (*count_out = 0; node != end; ++*count_out) {
-        if (*count_out >= MAX_STEPS || !read_pointer(ctx, node, &node))
+        if (*count_out >= MAX_COUNTED || !read_pointer(ctx, node, &node))
             return false;
     }
     return true;
@@ -246,7 +246,8 @@ static bool take_list(struct sym_module *m, const struct sym_value *v, struct sy
     if (!ctx || v->where != SYM_IN_MEMORY || !member_at(m, v->type, "_M_impl._M_node", &head) ||
         !number_of(m, v, "_M_impl._M_node._M_next", &c->at) || !take_chain(m, template_type(m, v->type, 0), LIST_NODE, c))
         return false;
-    return count_nodes(ctx, c->at, v->address + head.byte_off, &c->count);
+    return number_of(m, v, "_M_impl._M_node._M_size", &c->count) || // not in the old std::list
+           count_nodes(ctx, c->at, v->address + head.byte_off, &c->count);
 }
 
 static bool take_forward_list(struct sym_module *m, const struct sym_value *v, struct sym_context *ctx, const struct known *k, struct container *c)
