@@ -519,6 +519,23 @@ bool container_of(struct sym_module *m, const struct sym_value *v, struct sym_co
     return false;
 }
 
+bool container_data(struct sym_module *m, const struct sym_type *type, struct member *out, const char **path_out)
+{
+    Dwarf_Die die = type_of(type)->die;
+    cleanup(freep) char *full = is_record(type) && type_of(type)->has_die ? type_full_name(m, &die) : NULL;
+    cleanup(freep) char *name = full ? plain_name(full) : NULL;
+    for (size_t i = 0; name && i < ARRAY_COUNT(known); i++) {
+        const struct known *k = &known[i];
+        bool in_a_row = k->take == take_text || k->take == take_counted || k->take == take_range || k->take == take_alias;
+        if (in_a_row && str_eq(k->name, name) && member_at(m, type, k->a, out) &&
+            (out->type->kind == SYM_ARRAY || (k->take != take_alias && out->type->kind == SYM_POINTER))) {
+            *path_out = k->a;
+            return true;
+        }
+    }
+    return false;
+}
+
 /* --- elements --- */
 
 /* The next node of a tree in order (bits/stl_tree.h, _Rb_tree_increment). */

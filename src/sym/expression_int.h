@@ -85,6 +85,7 @@ struct node {
     bool resolved;
     const char *text;
     bool arrow;      /* NODE_MEMBER: -> */
+    bool indexes;    /* NODE_BINARY: a + b was written a[b] */
     uint64_t offset; /* resolved NODE_MEMBER: bytes */
     unsigned bit_off, bit_size; /* a bit-field */
     struct place *place;        /* resolved NODE_NAME */

@@ -535,6 +535,7 @@ static struct err *parse_postfix(struct parser *p, struct node **out)
         } else if (is_op(p, '[')) {
             struct node *sum = new_node(p->c, NODE_BINARY, column), *n = new_node(p->c, NODE_UNARY, column);
             sum->op = '+';
+            sum->indexes = true;
             sum->a = *out;
             TRY(advance(p));
             TRY(parse_whole(p, &sum->b));

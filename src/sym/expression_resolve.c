@@ -571,20 +571,33 @@ static struct err *resolve_unary(struct compilation *c, struct node *n, unsigned
     }
 }
 
+/* Of a container whose elements lie in a row, what holds or points to them in its place. */
+static struct err *resolve_to_data(struct compilation *c, struct node **n, unsigned depth)
+{
+    struct member data;
+    const char *path;
+    if (!container_data(c->m, (*n)->type, &data, &path))
+        return NULL;
+    while (*path) {
+        struct node *member = new_node(c, NODE_MEMBER, (*n)->column);
+        size_t len = strcspn(path, ".");
+        cleanup(freep) char *name = str_format("%.*s", (int)len, path);
+        member->a = *n;
+        member->text = sym_pool_str(&c->pool, name);
+        *n = member;
+        path += len + (path[len] == '.');
+    }
+    return resolve_child(c, n, depth);
+}
+
 /* String literals compare with characters in memory or behind a pointer; of a std::string, with its characters. */
 static struct err *resolve_text(struct compilation *c, struct node *n, unsigned depth)
 {
     TRY(resolve_child(c, &n->a, depth));
     const struct sym_type *t = n->a->type;
     struct member member;
-    if (is_record(t) && find_member(c->m, t, "_M_dataplus", &member, 0)) { // libstdc++
-        struct node *data = new_node(c, NODE_MEMBER, n->column), *text = new_node(c, NODE_MEMBER, n->column);
-        data->a = n->a;
-        data->text = "_M_dataplus";
-        text->a = data;
-        text->text = "_M_p";
-        n->a = text;
-        TRY(resolve_child(c, &n->a, depth));
+    if (is_record(t) && find_member(c->m, t, "_M_dataplus", &member, 0)) { // ends with a NUL, unlike others
+        TRY(resolve_to_data(c, &n->a, depth));
         t = n->a->type;
     }
     n->type = builtin("int");
@@ -614,6 +627,8 @@ static struct err *resolve_binary(struct compilation *c, struct node *n, unsigne
         return resolve_text(c, same, depth);
     }
     TRY(resolve_child(c, &n->a, depth));
+    if (n->indexes)
+        TRY(resolve_to_data(c, &n->a, depth));
     TRY(resolve_child(c, &n->b, depth));
     const struct sym_type *a = n->a->type, *b = n->b->type, *pa = pointee(a), *pb = pointee(b);
     bool compares = equality || n->op == '<' || n->op == '>' || n->op == OP2('<', '=') || n->op == OP2('>', '=');

@@ -81,6 +81,13 @@ void __attribute__((noinline, optimize("O0"))) sequences()
     check_parts("list", 1, 10, "[1]=20 [2]=30");
     check_parts("longer", 698, 10, "[698]=998 [699]=999");
     check_parts("stack", 0, 10, "[0]=3");
+    CHECK(numbers[1]);
+    CHECK(points[1].y * 10 + fixed[2]);
+    CHECK(words[2][1]);
+    check_here("words[0] == \"one\"", 1, 0);
+    check_here("&many[7] - &many[0]", 7, 0);
+    check_fails("list[0]", "does not go with");
+    check_fails("bits[0]", "does not go with");
     taken = std::move(numbers);
     check_shown("numbers", "[0]{}");
     // A vector that was overwritten is the struct that it is.
@@ -133,6 +140,9 @@ void __attribute__((noinline, optimize("O0"))) texts()
     check_shown("utf16", "\"\U0001f600!\"");
     check_shown("utf32", "\"\u20ac\"");
     check_parts("small", 0, 10, "");
+    CHECK(small[4] == 't');
+    CHECK(view[0]);
+    CHECK(utf32[0]);
 }
 
 void __attribute__((noinline, optimize("O0"))) wrappers()

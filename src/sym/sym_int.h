@@ -394,6 +394,9 @@ struct container {
 };
 /** False: no container that is known, or its contents make no sense (not constructed yet, say): then it is the struct that it is. */
 bool container_of(struct sym_module *m, const struct sym_value *v, struct sym_context *ctx, struct container *out);
+/** Of a type whose elements lie in a row (vectors, strings, arrays): the member that is the array or points to the first, and its path of
+ * names, "a.b"; static. */
+bool container_data(struct sym_module *m, const struct sym_type *type, struct member *out, const char **path_out);
 /** Elements [first, first + max), as sym_value_children(). Not for aliases and texts. */
 struct err *container_children(struct sym_module *m, const struct sym_value *v, const struct container *c, struct sym_context *ctx,
                                uint64_t first, size_t max, struct sym_children *out) nodiscard;
