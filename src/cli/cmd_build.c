@@ -2,7 +2,6 @@
 #include "cli/cli.h"
 
 #include "base/buf.h"
-#include "base/confine.h"
 #include "base/cpus.h"
 #include "base/log.h"
 #include "index/build.h"
@@ -255,22 +254,15 @@ static void print_stats(const struct build_stats *s)
     puts("}}");
 }
 
-/* From here on only the recording can be read and written. */
-static struct err *confine_to(const char *dir)
-{
-    TRY(confine(&dir, 1));
-    cleanup(trace_closep) struct trace *t = NULL;
-    TRY(trace_open(dir, &t));
-    return trace_confine_reading(t, NULL, 0);
-}
-
 static struct err *build(const char *dir, const struct arguments *a)
 {
     if (a->log_level) {
         cleanup(freep) char *spec = str_format("%s:%s/rr.log", a->log_level, dir);
         TRY(log_configure(spec));
     }
-    TRY(confine_to(dir));
+    struct trace *t;
+    TRY(trace_open_confined(dir, true, &t));
+    trace_close(t); // the build opens it for itself
     struct display display = {.terminal = isatty(STDERR_FILENO)};
     clock_gettime(CLOCK_MONOTONIC, &display.last);
     struct build_options o = {.shards = a->shards, .compression_level = a->level, .segment_icount = a->segment, .memory = a->memory, .restart = a->restart, .check = a->check,

@@ -6,7 +6,6 @@
 #include <errno.h>
 
 #include "base/buf.h"
-#include "base/confine.h"
 #include "base/err.h"
 #include "cli/cmd_rr_replay.h"
 #include "pack/pack.h"
@@ -36,13 +35,8 @@ static struct err *check_output(void)
 struct err *cmd_rr_open_trace(const char *name, struct trace **out)
 {
     cleanup(freep) char *dir = NULL;
-    cleanup(trace_closep) struct trace *t = NULL;
     TRY(trace_default_dir(name, &dir));
-    TRY(confine(NULL, 0));
-    TRY(trace_open(dir, &t));
-    TRY(trace_confine_reading(t, NULL, 0));
-    *out = steal(t);
-    return NULL;
+    return trace_open_confined(dir, false, out);
 }
 
 /* The trace, if it was named behind the verb as rr wants it. */

@@ -1,5 +1,7 @@
 #include "db/chunk_file.h"
 
+#include "base/files.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -21,17 +23,7 @@ enum { WRITE_AT_ONCE = 1 << 20 };
 
 static struct err *flush(struct chunk_writer *w)
 {
-    const uint8_t *p = w->waiting.data;
-    size_t len = w->waiting.len;
-    while (len) {
-        ssize_t n = write(w->fd, p, len);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return err_os("cannot write %s", w->path);
-        p += n;
-        len -= (size_t)n;
-    }
+    TRY(write_all(w->fd, w->path, w->waiting.data, w->waiting.len));
     w->waiting.len = 0;
     return NULL;
 }

@@ -1,5 +1,7 @@
 #include "gdbstub/view.h"
 
+#include "base/clock.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -9,7 +11,6 @@
 #include <sys/ioctl.h>
 #include <sys/wait.h>
 #include <termios.h>
-#include <time.h>
 
 /* MOVED_MS: between two words of it, however often a script of gdb's goes somewhere. */
 enum { MOST_INPUT = 256 << 10, RESIZED_MS = 50, MOVED_MS = 50 };
@@ -96,13 +97,6 @@ static struct err *begin(struct gdb_view *v)
     }
     v->answers = true;
     return NULL;
-}
-
-static uint64_t now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
 static void give(struct gdb_view *v, const void *bytes, size_t len)

@@ -39,8 +39,7 @@ static const uint16_t path_is_0[] = {SYS_open, SYS_creat, SYS_unlink, SYS_trunca
                       path_is_1[] = {SYS_openat, SYS_mknodat, SYS_unlinkat, SYS_openat2, SYS_renameat, SYS_renameat2, SYS_linkat},
                       second_is_1[] = {SYS_rename, SYS_link}, second_is_3[] = {SYS_renameat, SYS_renameat2, SYS_linkat},
                       address_is_1[] = {SYS_bind, SYS_connect};
-#define COUNT(list) (sizeof(list) / sizeof((list)[0]))
-#define AMONG(list, no) is_among(list, COUNT(list), no)
+#define AMONG(list, no) is_among(list, ARRAY_COUNT(list), no)
 enum { WORDS = 8 };
 
 static bool is_among(const uint16_t *list, size_t count, uint64_t no)
@@ -103,7 +102,7 @@ struct printed {
     } paths[2];
 };
 static const uint32_t print_lens[] = {16, TEXT_BYTES, TEXT_BYTES};
-static const struct hook_request form = {.print_lens = print_lens, .print_count = COUNT(print_lens), .regs = true};
+static const struct hook_request form = {.print_lens = print_lens, .print_count = ARRAY_COUNT(print_lens), .regs = true};
 
 struct err *system_calls_hook(struct replay *r, uint32_t space)
 {
@@ -114,22 +113,22 @@ struct err *system_calls_hook(struct replay *r, uint32_t space)
     enum { TEST = 6 * WORDS + 3, PATH = 2 * (TEST + 3) + 1 };
     struct program_op condition[TEST + 1], first[PATH], second[PATH];
     static const struct program_op end = {.code = PROGRAM_END};
-    size_t n = test_number(kept, COUNT(kept), condition);
+    size_t n = test_number(kept, ARRAY_COUNT(kept), condition);
     condition[n++] = end;
-    size_t k = print_path(path_is_0, COUNT(path_is_0), UREG_RDI, first);
-    k += print_path(path_is_1, COUNT(path_is_1), UREG_RSI, first + k);
+    size_t k = print_path(path_is_0, ARRAY_COUNT(path_is_0), UREG_RDI, first);
+    k += print_path(path_is_1, ARRAY_COUNT(path_is_1), UREG_RSI, first + k);
     first[k++] = end;
-    size_t m = print_path(second_is_1, COUNT(second_is_1), UREG_RSI, second);
-    m += print_path(second_is_3, COUNT(second_is_3), UREG_R10, second + m);
+    size_t m = print_path(second_is_1, ARRAY_COUNT(second_is_1), UREG_RSI, second);
+    m += print_path(second_is_3, ARRAY_COUNT(second_is_3), UREG_R10, second + m);
     second[m++] = end;
-    const struct program prints[] = {{.ops = where, .count = COUNT(where), .out_len = 12},
+    const struct program prints[] = {{.ops = where, .count = ARRAY_COUNT(where), .out_len = 12},
                                      {.ops = first, .count = k, .out_len = TEXT_BYTES},
                                      {.ops = second, .count = m, .out_len = TEXT_BYTES}};
     const struct hook_programs programs = {.condition = {.ops = condition, .count = n}, .prints = prints};
-    const struct hook_programs *const of_each[COUNT(stub_addresses)] = {&programs, &programs};
+    const struct hook_programs *const of_each[ARRAY_COUNT(stub_addresses)] = {&programs, &programs};
     struct hook_request request = form;
     request.pcs = stub_addresses;
-    request.pc_count = COUNT(stub_addresses);
+    request.pc_count = ARRAY_COUNT(stub_addresses);
     request.programs = of_each;
     struct worker *w = replay_worker(r, space);
     return w ? worker_set_hooks(w, &request) : NULL;
@@ -145,10 +144,10 @@ static void add_text(struct segment *out, struct moment at, unsigned idx, const 
     buf_add(&out->call_text, text, len);
 }
 
-static void system_call_args(const struct regs *r, uint64_t out[6])
+void system_call_args(const struct regs *r, uint64_t out[6])
 {
     static const int order[] = {UREG_RDI, UREG_RSI, UREG_RDX, UREG_R10, UREG_R8, UREG_R9};
-    for (size_t i = 0; i < COUNT(order); i++)
+    for (size_t i = 0; i < ARRAY_COUNT(order); i++)
         out[i] = r->r[order[i]];
 }
 
@@ -162,7 +161,7 @@ static void take_row(const struct hook_row *row, uint32_t space, struct segment 
                                  .recorded = p.recorded};
     system_call_args(&row->regs, c.args);
     vec_push(&out->buffered_calls, c);
-    for (unsigned i = 0; i < COUNT(p.paths); i++) {
+    for (unsigned i = 0; i < ARRAY_COUNT(p.paths); i++) {
         size_t len = strnlen(p.paths[i].text, TEXT_BYTES);
         if (p.paths[i].print.end == PROGRAM_OK && len < TEXT_BYTES)
             add_text(out, c.at, i, p.paths[i].text, len);

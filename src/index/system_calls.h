@@ -6,6 +6,8 @@
 #include "db/segment.h"
 #include "replay/replay.h"
 
+/** The arguments of a system call of 64-bit code. */
+void system_call_args(const struct regs *r, uint64_t out[6]);
 /** Is it one of those calls, by its number for x86-64? */
 bool system_call_is_kept(uint64_t no);
 /** Is it a frame at which system_calls_event() looks at memory? */

@@ -1,6 +1,7 @@
 #include "pack/copy.h"
 
 #include "base/buf.h"
+#include "base/files.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -53,17 +54,6 @@ static struct err *open_beside(const char *path, mode_t mode, char **name_out, i
     }
     *name_out = name;
     *fd_out = fd;
-    return NULL;
-}
-
-static struct err *write_all(int fd, const char *path, const uint8_t *data, size_t len)
-{
-    for (size_t done = 0; done < len;) {
-        ssize_t n = write(fd, data + done, len - done);
-        if (n < 0 && errno != EINTR)
-            return err_os("cannot write %s", path);
-        done += n > 0 ? (size_t)n : 0;
-    }
     return NULL;
 }
 

@@ -140,13 +140,6 @@ json_t *json_arguments(struct module *m, const struct sym_function *f, const str
 
 /* --- events --- */
 
-void system_call_args(const struct regs *r, uint64_t out[6])
-{
-    static const uint8_t from[] = {UREG_RDI, UREG_RSI, UREG_RDX, UREG_R10, UREG_R8, UREG_R9};
-    for (size_t i = 0; i < sizeof(from); i++)
-        out[i] = r->r[from[i]];
-}
-
 char *system_call_text(const struct query_engine *q, int32_t number, const uint64_t args[6], const uint64_t *result)
 {
     const char *name = trace_syscall_name(q->trace, ARCH_X86_64, number);

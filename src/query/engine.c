@@ -1,12 +1,12 @@
 /* Opening a database, and the table of queries. */
 #include "query/query_int.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
-#include <time.h>
 
 struct err *check_cancel(struct query_engine *q)
 {
@@ -226,13 +226,6 @@ struct err *query_engine_confine(const struct query_engine *q, const char *const
     struct err *e = trace_confine_reading(q->trace, paths.items, paths.count);
     vec_deinit(&paths);
     return e;
-}
-
-static uint64_t now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
 /* A database in the making is opened anew when there is more of it; seldom enough that this takes a small part of the time. */

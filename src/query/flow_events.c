@@ -6,6 +6,8 @@
 #include "query/signal_frame_int.h"
 #include "query/streams_int.h"
 
+#include "index/system_calls.h"
+
 #include <sys/syscall.h>
 
 static bool is_behind(const struct flow_item *item, event_no number)

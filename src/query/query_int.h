@@ -352,8 +352,6 @@ json_t *json_arguments(struct module *m, const struct sym_function *f, const str
 const char *event_name(const struct query_engine *q, const struct db_event *e, char *out, size_t len);
 struct err *event_at(struct query_engine *q, event_no number, const struct db_event **out, const struct segment **segment) nodiscard;
 const char *signal_name(int signo, char *out, size_t len);
-/** The arguments of a system call of 64-bit code. */
-void system_call_args(const struct regs *r, uint64_t out[6]);
 /** "read(0x3, ...) = 0x5"; result NULL: not known. Heap string. */
 char *system_call_text(const struct query_engine *q, int32_t number, const uint64_t args[6], const uint64_t *result) nodiscard;
 /** The focus that a session begins with, and whether it is a fatal signal. */

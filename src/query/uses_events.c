@@ -4,6 +4,8 @@
 #include "query/streams_int.h"
 #include "query/uses_int.h"
 
+#include "index/system_calls.h"
+
 #include <sys/syscall.h>
 
 /* System call instructions of the recorder's library that are recorded, and do nothing when replayed (rr's page of stubs). */

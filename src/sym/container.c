@@ -637,9 +637,7 @@ struct err *container_children(struct sym_module *m, const struct sym_value *v, 
         struct sym_child *child = vec_add(out);
         gaddr at = 0;
         child->value.type = c->element;
-        if (ok && !nodes && c->shape != SHAPE_MEMBERS && c->shape != SHAPE_BITS)
-            ok = find_element(c, ctx, i, 0, &at);
-        else if (ok && nodes)
+        if (ok && c->shape != SHAPE_MEMBERS && c->shape != SHAPE_BITS)
             ok = find_element(c, ctx, i, node, &at);
         if (!ok || (nodes && !node)) {
             child->name = str_format("[%ju]", (uintmax_t)i);

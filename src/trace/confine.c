@@ -18,3 +18,13 @@ struct err *trace_confine_reading(const struct trace *t, const char *const *more
     vec_deinit(&paths);
     return e;
 }
+
+struct err *trace_open_confined(const char *dir, bool writes, struct trace **out)
+{
+    cleanup(trace_closep) struct trace *t = NULL;
+    TRY(confine(&dir, writes));
+    TRY(trace_open(dir, &t));
+    TRY(trace_confine_reading(t, NULL, 0));
+    *out = steal(t);
+    return NULL;
+}

@@ -181,6 +181,8 @@ const struct trace_task_event *trace_task_events(const struct trace *t, size_t *
 char *trace_backing_path(const struct trace *t, const struct trace_mmap *m) nodiscard;
 /** confine_reading() (base/confine.h) to the trace's directory, the files outside of it that were mapped, and `more` (count paths). */
 struct err *trace_confine_reading(const struct trace *t, const char *const *more, size_t more_count) nodiscard;
+/** Opens a trace after confine(), then trace_confine_reading(): the process can do no more than read it, and write to its directory if it `writes`. */
+struct err *trace_open_confined(const char *dir, bool writes, struct trace **out) nodiscard;
 /** Number of frames; found by a scan on first need and then kept. */
 struct err *trace_event_count(struct trace *t, event_no *out) nodiscard;
 

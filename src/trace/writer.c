@@ -1,8 +1,9 @@
 #include "trace/writer.h"
 
+#include "base/files.h"
+
 #include <assert.h>
 #include <brotli/encode.h>
-#include <errno.h>
 
 enum { BROTLI_QUALITY = 5 }; /* what rr uses (CompressedWriter.cc) */
 
@@ -197,20 +198,6 @@ void pack_message(struct buf *out, const void *words, size_t len)
 
 /* ---- blocks */
 
-static struct err *write_all(struct block_writer *w, const void *data, size_t len)
-{
-    for (const uint8_t *p = data; len;) {
-        ssize_t n = write(w->fd, p, len);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return err_os("cannot write %s", w->name);
-        p += n;
-        len -= (size_t)n;
-    }
-    return NULL;
-}
-
 static struct err *write_block(struct block_writer *w, const uint8_t *data, size_t len)
 {
     size_t packed_len = BrotliEncoderMaxCompressedSize(len);
@@ -219,8 +206,8 @@ static struct err *write_block(struct block_writer *w, const uint8_t *data, size
                                packed))
         return err_new(ERR_LIMIT, "%s: cannot compress a block of %zu bytes", w->name, len);
     uint32_t header[2] = {(uint32_t)packed_len, (uint32_t)len};
-    TRY(write_all(w, header, sizeof(header)));
-    return write_all(w, packed, packed_len);
+    TRY(write_all(w->fd, w->name, header, sizeof(header)));
+    return write_all(w->fd, w->name, packed, packed_len);
 }
 
 struct err *block_writer_add(struct block_writer *w, const void *data, size_t len)
