@@ -2,6 +2,7 @@
 
 #include "gdbstub/hex.h"
 #include "gdbstub/registers.h"
+#include "query/diversion.h"
 #include "query/query.h"
 
 static bool keep_row(void *ctx, json_t *row)
@@ -160,10 +161,8 @@ struct moment past_process_start(const struct past *p, uint32_t process)
 
 /* --- state --- */
 
-struct err *past_registers(struct past *p, struct moment m, uint32_t task, struct buf *out)
+static void add_registers(const json_t *rows, struct buf *out)
 {
-    cleanup(decref) json_t *rows = NULL;
-    TRY(ask(p, "registers", json_pack("{so, sb}", "focus", focus_json(m, task), "all", 1), &rows));
     struct known_register *known = xnew_array(struct known_register, json_array_size(rows));
     size_t i, count = 0;
     json_t *row;
@@ -185,6 +184,21 @@ struct err *past_registers(struct past *p, struct moment m, uint32_t task, struc
     }
     registers_packet(known, count, out);
     free(known);
+}
+
+struct err *past_registers(struct past *p, struct moment m, uint32_t task, struct buf *out)
+{
+    cleanup(decref) json_t *rows = NULL;
+    TRY(ask(p, "registers", json_pack("{so, sb}", "focus", focus_json(m, task), "all", 1), &rows));
+    add_registers(rows, out);
+    return NULL;
+}
+
+struct err *past_diverted_registers(struct query_diversion *d, uint32_t task, struct buf *out)
+{
+    cleanup(decref) json_t *rows = NULL;
+    TRY(query_diversion_registers(d, task, &rows));
+    add_registers(rows, out);
     return NULL;
 }
 

@@ -8,6 +8,7 @@
 
 #include <stdatomic.h>
 
+struct query_diversion;
 struct query_engine;
 
 /* A recorded task. */
@@ -53,6 +54,8 @@ struct moment past_process_start(const struct past *p, uint32_t process);
 
 /** All registers, appended in the order and form of gdb's `g` packet; of unavailable ones "xx" for each byte. See registers.h. */
 struct err *past_registers(struct past *p, struct moment m, uint32_t task, struct buf *out) nodiscard;
+/** The same in a diversion, as they are now. */
+struct err *past_diverted_registers(struct query_diversion *d, uint32_t task, struct buf *out) nodiscard;
 /** As many bytes from addr on as are mapped, at most len (at most 65536). ERR_FAULT: none. */
 struct err *past_memory(struct past *p, struct moment m, uint32_t task, gaddr addr, size_t len, struct buf *out) nodiscard;
 /** The auxiliary vector as the kernel gave it to the program that the process executes at m (System V psABI 3.4.3). */

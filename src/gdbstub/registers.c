@@ -183,3 +183,25 @@ bool registers_find(uint64_t number, size_t *at_out, size_t *digits_out)
     }
     return false;
 }
+
+bool registers_part(uint64_t number, char name[16], size_t *offset_out, size_t *len_out)
+{
+    for (unsigned s = 0; s < SHAPES; s++) {
+        if (number < shapes[s].count) {
+            numbered(name, 16, shapes[s].from, (unsigned)number);
+            *offset_out = shapes[s].offset;
+            *len_out = shapes[s].bits / 8;
+            return true;
+        }
+        number -= shapes[s].count;
+    }
+    return false;
+}
+
+uint8_t registers_abridge_tags(uint16_t tags)
+{
+    uint8_t known = 0;
+    for (unsigned i = 0; i < 8; i++)
+        known |= (uint8_t)(((tags >> (2 * i) & 3) != 3) << i);
+    return known;
+}

@@ -8,9 +8,6 @@
 
 #include <errno.h>
 
-/* Their places in a `g` packet's order. */
-enum { REGISTER_RBP = 6, REGISTER_RSP = 7, REGISTER_RIP = 16, REGISTER_ORIG_RAX = 57 };
-
 /* --- numbers --- */
 
 bool read_hex(const char **text, uint64_t *out)
@@ -44,14 +41,21 @@ static void send_error(struct gdb_stub *s, struct err *e)
     err_free(e);
 }
 
-/* A line that gdb shows; more than one may come before an answer. */
-static void send_output(struct gdb_stub *s, const char *line)
+void send_text(struct gdb_stub *s, const void *text, size_t len)
+{
+    enum { AT_ONCE = MAX_PACKET / 2 - 64 };
+    for (size_t at = 0; at < len; at += AT_ONCE) {
+        s->answer.len = 0;
+        buf_str(&s->answer, "O");
+        hex_add_bytes(&s->answer, (const uint8_t *)text + at, len - at < AT_ONCE ? len - at : AT_ONCE);
+        packet_send(s->link, buf_cstr(&s->answer));
+    }
+}
+
+void send_output(struct gdb_stub *s, const char *line)
 {
     cleanup(freep) char *text = str_format("%s\n", line);
-    s->answer.len = 0;
-    buf_str(&s->answer, "O");
-    hex_add_bytes(&s->answer, text, strlen(text));
-    packet_send(s->link, buf_cstr(&s->answer));
+    send_text(s, text, strlen(text));
 }
 
 /* A part of a document, as qXfer has it: args are "OFFSET,LENGTH". */
@@ -119,13 +123,13 @@ static const struct past_task *task_by_tid(struct gdb_stub *s, uint64_t tid)
     return NULL;
 }
 
-/* The registers of the general task, now, as digits. */
-static struct err *fetch_registers(struct gdb_stub *s)
+struct err *fetch_registers(struct gdb_stub *s)
 {
     if (s->registers.len && s->registers_task == s->general && moment_cmp(s->registers_at, s->now) == 0)
         return NULL;
     s->registers.len = 0;
-    struct err *e = past_registers(&s->past, s->now, s->general, &s->registers);
+    struct err *e = s->diversion ? past_diverted_registers(s->diversion, s->general, &s->registers) :
+                                   past_registers(&s->past, s->now, s->general, &s->registers);
     if (e) {
         s->registers.len = 0;
         return e;
@@ -194,10 +198,30 @@ static void send_stop(struct gdb_stub *s)
     packet_send(s->link, buf_cstr(out));
 }
 
+/* Goes on with what was recorded, if nothing stands in the way of that: a call of a function, which has not returned. */
+static struct err *leave_diversion(struct gdb_stub *s, const struct resume *r, bool *goes_on)
+{
+    *goes_on = false;
+    if (!s->diversion)
+        return NULL;
+    if (!s->jumps && !s->started && r->forward)
+        TRY(divert_goes_on(s, goes_on));
+    if (*goes_on)
+        return NULL;
+    divert_end(s);
+    if (!s->jumps)
+        send_output(s, "[what was called or changed at this moment is forgotten]");
+    return NULL;
+}
+
 static void run(struct gdb_stub *s, const struct resume *r)
 {
-    struct err *e = NULL;
-    if (s->jumps) {
+    bool diverted = false;
+    struct err *e = leave_diversion(s, r, &diverted);
+    if (diverted) {
+        e = divert_run(s, r);
+    } else if (e) {
+    } else if (s->jumps) {
         s->jumps = false;
         e = move_to(s, s->jump.moment, s->jump.task);
         s->started = !e;
@@ -393,16 +417,26 @@ static void handle_register(struct gdb_stub *s, const char *args)
     packet_send(s->link, text);
 }
 
-/* gdb's "run" writes back the program counter that it read, and says with orig_rax that no system call is to be restarted: no change either. */
+static void answer_change(struct gdb_stub *s, struct err *e)
+{
+    if (e)
+        send_error(s, e);
+    else
+        send_ok(s);
+}
+
 static void handle_write_register(struct gdb_stub *s, const char *args)
 {
     uint64_t number;
-    size_t at, digits;
-    struct err *e = fetch_registers(s);
-    bool same = !e && read_hex(&args, &number) && *args++ == '=' && registers_find(number, &at, &digits) &&
-                (number == REGISTER_ORIG_RAX || (strlen(args) == digits && memcmp(args, s->registers.data + at, digits) == 0));
-    err_free(e);
-    packet_send(s->link, same ? "OK" : "E.the past cannot be changed");
+    if (!read_hex(&args, &number) || *args++ != '=')
+        packet_send(s->link, "E01");
+    else
+        answer_change(s, divert_write_register(s, number, args));
+}
+
+static void handle_write_registers(struct gdb_stub *s, const char *args)
+{
+    answer_change(s, divert_write_registers(s, args));
 }
 
 static void handle_memory(struct gdb_stub *s, const char *args)
@@ -415,7 +449,7 @@ static void handle_memory(struct gdb_stub *s, const char *args)
     if (len > MAX_PACKET / 2 - 64)
         len = MAX_PACKET / 2 - 64;
     cleanup(buf_deinit) struct buf bytes = {0};
-    struct err *e = past_memory(&s->past, s->now, s->general, addr, len, &bytes);
+    struct err *e = s->diversion ? divert_read_memory(s, addr, len, &bytes) : past_memory(&s->past, s->now, s->general, addr, len, &bytes);
     if (e) {
         err_free(e);
         packet_send(s->link, "E0e"); // EFAULT: gdb says which address
@@ -426,9 +460,32 @@ static void handle_memory(struct gdb_stub *s, const char *args)
     packet_send(s->link, buf_cstr(&s->answer));
 }
 
-static void handle_change(struct gdb_stub *s, const char *args)
+static bool read_range(const char **args, uint64_t *addr, uint64_t *len)
 {
-    packet_send(s->link, "E.the past cannot be changed");
+    return read_hex(args, addr) && *(*args)++ == ',' && read_hex(args, len) && *(*args)++ == ':';
+}
+
+static void handle_write_memory(struct gdb_stub *s, const char *args)
+{
+    uint64_t addr, len;
+    cleanup(buf_deinit) struct buf bytes = {0};
+    bool good = read_range(&args, &addr, &len);
+    if (good)
+        hex_read_bytes(args, &bytes);
+    if (!good || bytes.len != len)
+        packet_send(s->link, "E01");
+    else
+        answer_change(s, divert_write_memory(s, addr, bytes.data, len));
+}
+
+/* As they are: escapes are gone. */
+static void handle_write_binary(struct gdb_stub *s, const char *args)
+{
+    uint64_t addr, len;
+    if (!read_range(&args, &addr, &len) || len != (size_t)(s->packet_end - args))
+        packet_send(s->link, "E01");
+    else
+        answer_change(s, divert_write_memory(s, addr, args, len));
 }
 
 /* "TYPE,ADDRESS,LENGTH"; of a condition gdb makes sure itself. */
@@ -571,6 +628,7 @@ static void handle_run(struct gdb_stub *s, const char *args)
         send_error(s, e);
         return;
     }
+    divert_end(s);
     // gdb lets what it started run at once: that is to end here.
     s->started = true;
     s->why = STOP_STEPPED;
@@ -678,10 +736,10 @@ static const struct {
     {"g", handle_registers},
     {"p", handle_register},
     {"m", handle_memory},
-    {"G", handle_change},
+    {"G", handle_write_registers},
     {"P", handle_write_register},
-    {"M", handle_change},
-    {"X", handle_change},
+    {"M", handle_write_memory},
+    {"X", handle_write_binary},
     {"Z", handle_insert},
     {"z", handle_remove},
     {"bc", handle_reverse_continue},
@@ -728,6 +786,7 @@ void gdb_stub_destroy(struct gdb_stub *s)
     if (!s)
         return;
     packet_link_close(s->link);
+    divert_end(s);
     past_close(&s->past);
     close_files(s);
     vec_deinit(&s->breakpoints);
@@ -740,6 +799,8 @@ void gdb_stub_destroy(struct gdb_stub *s)
 void gdb_stub_run(struct gdb_stub *s)
 {
     cleanup(buf_deinit) struct buf packet = {0};
-    while (!s->done && packet_receive(s->link, &packet))
+    while (!s->done && packet_receive(s->link, &packet)) {
+        s->packet_end = (const char *)packet.data + packet.len;
         handle_packet(s, (const char *)packet.data);
+    }
 }

@@ -33,6 +33,7 @@ enum { MOST_FILES = 16 };
 
 struct gdb_stub {
     struct packet_link *link;
+    const char *packet_end;    /* of the packet at work */
     struct past past;
     struct moment now;
     uint32_t task, process;    /* the task that has stopped, and its process */
@@ -47,7 +48,9 @@ struct gdb_stub {
     gaddr hit_addr;
     const struct past_exec *told_exec; /* the program that gdb knows of */
     bool swbreak, hwbreak, exec_events, done;
-    struct buf registers;      /* of registers_task at registers_at, as digits */
+    struct query_diversion *diversion; /* what gdb has changed, see divert.c; NULL: nothing */
+    uint32_t diverted;         /* the task whose registers were changed last, 0: none */
+    struct buf registers;      /* of registers_task at registers_at or in the diversion, as digits */
     struct moment registers_at;
     uint32_t registers_task;
     int files[MOST_FILES];     /* opened by gdb; -1: none */
@@ -70,6 +73,28 @@ struct resume {
 struct err *resume(struct gdb_stub *s, const struct resume *r) nodiscard;
 /** Puts the session at a moment. ERR_NOT_FOUND: the task does not live then. */
 struct err *move_to(struct gdb_stub *s, struct moment m, uint32_t task) nodiscard;
+
+/* Their places in a `g` packet's order. */
+enum { REGISTER_RBP = 6, REGISTER_RSP = 7, REGISTER_RIP = 16, REGISTER_ORIG_RAX = 57 };
+/** The registers of the general task, now, as digits in s->registers. */
+struct err *fetch_registers(struct gdb_stub *s) nodiscard;
+/** A line that gdb shows; more than one may come before an answer. */
+void send_output(struct gdb_stub *s, const char *line);
+void send_text(struct gdb_stub *s, const void *text, size_t len);
+
+/* divert.c: what gdb changes */
+struct err *divert_write_register(struct gdb_stub *s, uint64_t number, const char *digits) nodiscard;
+/** digits: of a `G` packet */
+struct err *divert_write_registers(struct gdb_stub *s, const char *digits) nodiscard;
+struct err *divert_write_memory(struct gdb_stub *s, gaddr addr, const void *data, size_t len) nodiscard;
+/** Up to the first byte that is not mapped. ERR_FAULT: none is. */
+struct err *divert_read_memory(struct gdb_stub *s, gaddr addr, size_t len, struct buf *out) nodiscard;
+/** Do registers differ from the recorded ones, so that a run does not go on with what was recorded? */
+struct err *divert_goes_on(struct gdb_stub *s, bool *out) nodiscard;
+/** Runs in the diversion. s->why and so on say how it ended. */
+struct err *divert_run(struct gdb_stub *s, const struct resume *r) nodiscard;
+/** Forgets all changes. */
+void divert_end(struct gdb_stub *s);
 
 /* files.c: vFile packets */
 void handle_file(struct gdb_stub *s, const char *args);

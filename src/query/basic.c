@@ -1,6 +1,5 @@
-/* Queries about one moment: info, complete-frame, registers, memory, maps, stack. */
+/* Queries about one moment: info, complete-frame, memory, maps, stack. */
 #include "query/query_int.h"
-#include "x86/xstate.h"
 
 struct err *query_info(struct query_engine *q, json_t *params)
 {
@@ -91,70 +90,6 @@ struct err *query_complete_frame(struct query_engine *q, json_t *params)
                                                     event_name(q, event, name, sizeof(name))));
     err_free(e);
     return give(q, row);
-}
-
-/* What few ask for: segments, the x87 unit, and the upper halves of vector registers; from an XSAVE image (SDM 1, 10.5.1, 13.4). */
-static struct err *other_registers(struct query_engine *q, const struct regs *regs, const struct xstate *x)
-{
-    static const struct {
-        const char *name;
-        int idx;
-    } general[] = {{"orig_rax", UREG_ORIG_RAX}, {"cs", UREG_CS}, {"ss", UREG_SS}, {"ds", UREG_DS}, {"es", UREG_ES}, {"fs", UREG_FS}, {"gs", UREG_GS}};
-    static const struct {
-        const char *name;
-        unsigned offset, len;
-    } control[] = {{"fcw", 0, 2}, {"fsw", 2, 2}, {"ftw", 4, 1}, {"fop", 6, 2}, {"fip", 8, 8}, {"fdp", 16, 8}, {"mxcsr", 24, 4}};
-    for (size_t i = 0; i < sizeof(general) / sizeof(general[0]); i++)
-        TRY(give(q, json_pack("{ss, so}", "name", general[i].name, "value", json_hex(regs->r[general[i].idx]))));
-    for (size_t i = 0; i < sizeof(control) / sizeof(control[0]); i++) {
-        uint64_t v = 0;
-        memcpy(&v, x->data + control[i].offset, control[i].len);
-        TRY(give(q, json_pack("{ss, so}", "name", control[i].name, "value", json_hex(v))));
-    }
-    char name[8];
-    for (int i = 0; i < 8; i++) {
-        snprintf(name, sizeof(name), "st%d", i);
-        TRY(give(q, json_pack("{ss, so}", "name", name, "value", json_bytes(x->data + 32 + 16 * i, 10))));
-    }
-    uint32_t high = xstate_offset(XSTATE_AVX);
-    for (int i = 0; high && high + 256 <= x->len && i < 16; i++) {
-        uint8_t value[32];
-        memcpy(value, x->data + 160 + 16 * i, 16);
-        memcpy(value + 16, x->data + high + 16 * i, 16);
-        snprintf(name, sizeof(name), "ymm%d", i);
-        TRY(give(q, json_pack("{ss, so}", "name", name, "value", json_bytes(value, sizeof(value)))));
-    }
-    return NULL;
-}
-
-struct err *query_registers(struct query_engine *q, json_t *params)
-{
-    static const struct {
-        const char *name;
-        int idx;
-    } order[] = {
-        {"rip", UREG_RIP}, {"rax", UREG_RAX}, {"rbx", UREG_RBX}, {"rcx", UREG_RCX}, {"rdx", UREG_RDX},
-        {"rsi", UREG_RSI}, {"rdi", UREG_RDI}, {"rbp", UREG_RBP}, {"rsp", UREG_RSP}, {"r8", UREG_R8},
-        {"r9", UREG_R9}, {"r10", UREG_R10}, {"r11", UREG_R11}, {"r12", UREG_R12}, {"r13", UREG_R13},
-        {"r14", UREG_R14}, {"r15", UREG_R15}, {"eflags", UREG_EFLAGS}, {"fs_base", UREG_FS_BASE},
-        {"gs_base", UREG_GS_BASE},
-    };
-    struct focus f;
-    struct replay *r;
-    uint32_t space;
-    struct regs regs;
-    TRY(focus_state(q, params, &f, &r, &space));
-    TRY(replay_regs(r, f.task, &regs));
-    for (size_t i = 0; i < sizeof(order) / sizeof(order[0]); i++)
-        TRY(give(q, json_pack("{ss, so}", "name", order[i].name, "value", json_hex(regs.r[order[i].idx]))));
-    struct xstate x;
-    TRY(replay_xstate(r, f.task, &x));
-    for (int i = 0; i < 16; i++) {
-        char name[8];
-        snprintf(name, sizeof(name), "xmm%d", i);
-        TRY(give(q, json_pack("{ss, so}", "name", name, "value", json_bytes(x.data + 160 + 16 * i, 16))));
-    }
-    return json_is_true(json_object_get(params, "all")) ? other_registers(q, &regs, &x) : NULL;
 }
 
 struct err *query_memory(struct query_engine *q, json_t *params)

@@ -5,7 +5,7 @@
  *   flood                     large rows until cancelled
  *
  * The sources are the files of the trace directory, under /offered. */
-#include "query/query.h"
+#include "query/diversion.h"
 
 #include "base/buf.h"
 
@@ -53,6 +53,40 @@ struct err *query_open_source(const struct query_engine *q, const char *path, in
 struct err *query_open_mapped(const struct query_engine *q, const char *name, int *fd_out)
 {
     return err_new(ERR_NOT_FOUND, "%s: not mapped", name);
+}
+
+struct err *query_divert(struct query_engine *q, struct moment m, struct query_diversion **out)
+{
+    return err_new(ERR_UNSUPPORTED, "no diversions");
+}
+
+void query_diversion_end(struct query_diversion *d)
+{
+}
+
+struct err *query_diversion_registers(struct query_diversion *d, uint32_t task, json_t **rows_out)
+{
+    return err_new(ERR_UNSUPPORTED, "no diversions");
+}
+
+struct err *query_diversion_set_register(struct query_diversion *d, uint32_t task, const char *name, size_t offset, const void *data, size_t len)
+{
+    return err_new(ERR_UNSUPPORTED, "no diversions");
+}
+
+struct err *query_diversion_read(struct query_diversion *d, uint32_t task, gaddr addr, void *out, size_t len, size_t *done_out)
+{
+    return err_new(ERR_UNSUPPORTED, "no diversions");
+}
+
+struct err *query_diversion_write(struct query_diversion *d, uint32_t task, gaddr addr, const void *data, size_t len)
+{
+    return err_new(ERR_UNSUPPORTED, "no diversions");
+}
+
+struct err *query_diversion_run(struct query_diversion *d, struct query_diversion_run *run)
+{
+    return err_new(ERR_UNSUPPORTED, "no diversions");
 }
 
 json_t *json_moment(struct moment m)

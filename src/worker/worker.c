@@ -45,9 +45,16 @@ struct ahead {
     struct wire_reply last;
 };
 
+enum { MOST_OWN = 67 };
+struct own_ranges {
+    struct addr_range items[MOST_OWN];
+    size_t count;
+};
+
 /* A worker is a child of the process that made it, as are its copies, and lives as long as that holds the write end of its lifeline. */
 struct worker {
     int pid, socket;
+    struct own_ranges own;
     int lifeline;    /* write end of a pipe */
     uint8_t *window; /* SHARED_LEN bytes shared with the worker */
     uint32_t posted; /* number of the last command */
@@ -180,6 +187,25 @@ static struct err *choose_layout(const struct addr_range *used, size_t count, ui
     return NULL;
 }
 
+static struct own_ranges own_ranges(const struct wire_boot *boot)
+{
+    const struct engine_layout *l = &boot->layout;
+    struct own_ranges own = {{boot->keep, {l->low_area, l->low_area + l->low_area_len},
+                              {l->shadow_base, l->shadow_base + ENGINE_SHADOW_LEN}}, 3};
+    for (size_t i = 0; i < l->cache_area_count; i++)
+        own.items[own.count++] = l->cache_areas[i];
+    return own;
+}
+
+const struct addr_range *worker_own_range(const struct worker *w, gaddr start, gaddr end)
+{
+    for (size_t i = 0; i < w->own.count; i++) {
+        if (start < w->own.items[i].end && end > w->own.items[i].start)
+            return &w->own.items[i];
+    }
+    return NULL;
+}
+
 /* --- birth and death --- */
 
 static struct err *make_window(int *fd_out, uint8_t **window_out)
@@ -303,7 +329,7 @@ struct err *worker_create(const struct addr_range *used, size_t used_count, stru
     }
     let_go(life_theirs, pid, ours);
     struct worker *w = xnew(struct worker);
-    *w = (struct worker){.pid = pid, .socket = steal_fd(&ours), .lifeline = steal_fd(&life_ours), .window = window};
+    *w = (struct worker){.pid = pid, .socket = steal_fd(&ours), .own = own_ranges(&boot), .lifeline = steal_fd(&life_ours), .window = window};
     *out = w;
     return NULL;
 }
@@ -603,7 +629,7 @@ struct err *worker_fork(struct worker *w, struct worker **out)
     }
     let_go(life_theirs, (int)reply.value, ours);
     struct worker *copy = xnew(struct worker);
-    *copy = (struct worker){.pid = (int)reply.value, .socket = steal_fd(&ours), .lifeline = steal_fd(&life_ours), .window = window};
+    *copy = (struct worker){.pid = (int)reply.value, .socket = steal_fd(&ours), .own = w->own, .lifeline = steal_fd(&life_ours), .window = window};
     hold_contents(copy, w->contents);
     *out = copy;
     return NULL;

@@ -30,6 +30,9 @@ DEFINE_CLEANUP(struct worker *, worker_destroy)
 /** Copies the worker with all of its memory (copy on write; MAP_SHARED memory stays shared), tasks and translations. */
 struct err *worker_fork(struct worker *w, struct worker **out) nodiscard;
 
+/** The first of the worker's own ranges, none of which the recording uses, that [start, end) overlaps; NULL: memory may be mapped there. */
+const struct addr_range *worker_own_range(const struct worker *w, gaddr start, gaddr end);
+
 /** Tells the worker about instruction sets that not both CPUs have (x86/isa.h has the bits). Before it runs anything; copies inherit it. */
 struct err *worker_set_isa(struct worker *w, const struct engine_isa *isa) nodiscard;
 

@@ -180,10 +180,44 @@ with tempfile.TemporaryDirectory() as directory:
             check(re.match(r"T(?!05)[0-9a-f]{2}", answer), f"nothing but a signal: {answer}")
         check(f"replaylog:{end}" in answer, f"{packet}: {answer}")
 
-    # What cannot be changed is refused; what is not known is empty.
-    pc = stub.ask("p10")
-    check(stub.ask("P10=" + pc) == "OK" and stub.ask("P10=" + pc[:-1] + "7").startswith("E."), "P")
-    check(stub.ask(f"M{rsp:x},1:00").startswith("E."), "M")
+    # What is changed is seen until time goes on, and then it is gone.
+    stub.run("bs")
+    focus = focus_of(stub)
+    before, pc = stub.ask("g"), stub.ask("p10")
+    rsp = int.from_bytes(bytes.fromhex(stub.ask("p7")), "little")
+    stack = stub.ask(f"m{rsp:x},10")
+    other = "".join("0123456789abcdef"[15 - int(c, 16)] for c in stack)
+    check(stub.ask("P10=" + pc) == "OK", "P of what is there already")
+    check(stub.ask(f"M{rsp:x},10:{other}") == "OK" and stub.ask(f"m{rsp:x},10") == other, "M")
+    check(stub.ask(f"X{rsp:x},4:abcd") == "OK" and stub.ask(f"m{rsp:x},10") == "61626364" + other[8:], "X")
+    for text in ("P0=efcdab8967452301", "P18=00112233445566778899", "P28=00112233445566778899aabbccddeeff", "P3c=00112233445566778899aabbccddeeff"):
+        number, value = text[1:].split("=")
+        check(stub.ask(text) == "OK" and stub.ask("p" + number) == value, text)
+    check(stub.ask("p0") == "efcdab8967452301", "all of them together")
+    check(key(stub.when()[0]) == key(focus["moment"]), "no time has passed")
+    check(stub.ask("G" + before) == "OK" and stub.ask("g") == before, "G")
+    stub.ask("P0=efcdab8967452301")
+    # A breakpoint where it stands is hit at once, and what it runs into otherwise is a signal: nothing is mapped at 8.
+    stub.ask("P10=0800000000000000")
+    stub.ask("Z0,8,1")
+    check(re.match("T05.*swbreak:", stub.run("vCont;c")), "a breakpoint")
+    stub.ask("z0,8,1")
+    check(stub.run("vCont;c").startswith("T0b"), "a call to nowhere")
+    check(stub.ask("P12=ffffffff").startswith("E.") and stub.ask("Pfff=00").startswith("E.") and stub.ask("P0=12").startswith("E."), "bad registers")
+    check(stub.ask("M8,1:00").startswith("E.") and stub.ask(f"M{rsp:x},2:00").startswith("E"), "bad memory")
+    check(stub.ask("X8,0:") == "OK", "nothing")
+    stub.run("bs")
+    stub.run("vCont;s")
+    check(key(stub.when()[0]) == key(focus["moment"]) and stub.ask("g") == before and stub.ask(f"m{rsp:x},10") == stack, "changes are gone")
+    compare_state(stub, focus)
+    check(stub.ask(f"M{rsp:x},10:{other}") == "OK", "M")
+    stub.run("vCont;c")
+    stub.run("bc")
+    stub.ask("vRun;;" + f"{focus['moment']['event']}+{focus['moment']['instr']}".encode().hex())
+    stub.run("vCont;c")
+    check(stub.ask(f"m{rsp:x},10") == stack, "memory that was changed, after a run")
+
+    # What is not known is empty.
     check(stub.ask("m1,8").startswith("E"), "memory that is not mapped")
     check(stub.ask("qFrob") == "", "an unknown packet")
     xml = stub.ask("qXfer:features:read:target.xml:0,3000")
@@ -203,7 +237,7 @@ with tempfile.TemporaryDirectory() as directory:
 
     # Nonsense: an answer or the end of the connection, and another connection works.
     starts = ["m", "g", "p", "Z0,", "Z2,", "z0,", "vCont;", "vRun;", "vFile:pread:", "vFile:open:", "vFile:fstat:", "qXfer:features:read:", "qRcmd,",
-              "H", "T", "QPassSignals:", "vKill;", "qThreadExtraInfo,", "?", "!", "X", "vFile:", "Z4,"]
+              "H", "T", "QPassSignals:", "vKill;", "qThreadExtraInfo,", "?", "!", "X", "vFile:", "Z4,", "P", "G", "M"]
     for _ in range(400):
         text = random.choice(starts) + "".join(random.choice("0123456789abcdef,;:-+=zZ\x01\xff") for _ in range(random.randrange(12)))
         try:

@@ -49,6 +49,26 @@ options=
 says '^200\+0, task' 'executing new program: /.*/fork-exec' 'No more reverse-execution history' '^156\+0, task' 'executing new program: /.*/fork-exec' \
     'No more reverse-execution history'
 
+# Functions of the program are called and memory is changed; time goes on as it was recorded.
+on hello-dynamic 'p (long)strlen("hello")' 'call (int)puts("said elsewhere")' 'call (int)fflush(0)' 'p (void*)malloc(3000000) != 0' 'p $rbx = 77' \
+    'p (int)open("/etc/passwd", 0)' 'p $rbx' 'monitor when' 'reverse-stepi' 'stepi' 'p $rbx == 77' 'set unwindonsignal on' 'p (int)getpid() > 0' \
+    'monitor when'
+says '= 5$' '^said elsewhere$' '= 1$' '= 77$' 'openat.*ENOSYS' '= -1$' '= 77$' '^[0-9]+\+[0-9]+, task' 'is forgotten' '= 0$' '= 1$' '^[0-9]+\+[0-9]+, task'
+
+# A breakpoint within such a call; an exception, which functions that never ran like this throw and catch; calls that do not return.
+failing='python
+def failing(text):
+    try:
+        gdb.execute(text)
+    except gdb.error as e:
+        print(e)
+end'
+on cpp-exceptions "$failing" 'break f' 'reverse-continue' 'python failing("p f(9)")' 'bt' 'delete' 'finish' 'python failing("p (int)exit(3)")' 'bt 1' \
+    'reverse-continue' 'p (int)getpid() != 0'
+says 'Breakpoint 1, f \(k=k@entry=0\)' 'Breakpoint 1, f \(k=9\)' 'stopped while in a function called' '^#1 +<function called from gdb>' \
+    "terminate called after throwing an instance of 'std::logic_error'" 'what\(\):  wrapped bottom' 'received signal SIGABRT' \
+    '^~R 2' 'the program would end here' 'signaled while in a function called' '^#0 .*_exit' 'is forgotten' 'No more reverse-execution' '= 1$'
+
 expect 1 'no database' "$program" gdb "$traces/hello-static"
 expect 2 'a moment is EVENT' "$program" gdb --at x "$work/segv-crash"
 expect 2 'not a valid port' "$program" gdb --listen x "$work/segv-crash"
