@@ -299,6 +299,7 @@ static const struct {
     {"call", query_call},
     {"callees", query_callees},
     {"timeline", query_timeline},
+    {"join", query_join},
 };
 
 struct err *query_run(struct query_engine *q, const char *name, json_t *params, struct query_sink *sink)

@@ -1,10 +1,7 @@
-/* Queries answered from the events alone: output, signals, alerts, tasks, events. */
+/* Queries answered from the events alone: output, signals, tasks, events. */
 #include "query/query_int.h"
 
-/* Calls `each` for events of the window; it returns false if the event is no row. */
-static struct err *walk_events(struct query_engine *q, const struct window *w,
-                               struct err *(*each)(struct query_engine *q, const struct segment *s, const struct db_event *e,
-                                                   void *ctx, bool *is_row), void *ctx)
+struct err *walk_events(struct query_engine *q, const struct window *w, event_visitor *each, void *ctx, bool *more_out)
 {
     size_t segments, at = history_segment_at(q->history, w->from), left = w->limit;
     history_segments(q->history, &segments);
@@ -19,7 +16,7 @@ static struct err *walk_events(struct query_engine *q, const struct window *w,
                 continue;
             bool is_row = false;
             if (left == 0) {
-                q->sink->more = true;
+                *more_out = true;
                 return NULL;
             }
             TRY(each(q, s, e, ctx, &is_row));
@@ -31,7 +28,7 @@ static struct err *walk_events(struct query_engine *q, const struct window *w,
     }
 }
 
-static json_t *event_row(struct query_engine *q, const struct db_event *e)
+static json_t *event_row(const struct query_engine *q, const struct db_event *e)
 {
     return json_pack("{so, so}", "focus", json_focus(q, (struct moment){e->number - 1, e->icount}, e->task, 0), "task",
                      json_task(q, e->task));
@@ -61,17 +58,13 @@ struct err *query_stdouterr(struct query_engine *q, json_t *params)
     struct window w;
     TRY(param_window(q, params, 1000, &w));
     bool all = json_is_true(json_object_get(params, "all"));
-    return walk_events(q, &w, each_output, &all);
+    return walk_events(q, &w, each_output, &all, &q->sink->more);
 }
 
-static struct err *each_signal(struct query_engine *q, const struct segment *s, const struct db_event *e, void *ctx, bool *is_row)
+json_t *signal_row(const struct query_engine *q, const struct db_event *e)
 {
     static const char *const dispositions[] = {"fatal", "handler", "ignored"};
-    const bool *only_fatal = ctx;
     char name[32];
-    if (e->kind != FRAME_SIGNAL || (*only_fatal && e->disposition != SIGNAL_FATAL))
-        return NULL;
-    *is_row = true;
     json_t *row = event_row(q, e);
     json_object_set_new(row, "signal", json_string(signal_name(e->signo, name, sizeof(name))));
     json_object_set_new(row, "number", json_integer(e->signo));
@@ -80,24 +73,22 @@ static struct err *each_signal(struct query_engine *q, const struct segment *s, 
         json_object_set_new(row, "address", json_hex(e->fault_addr));
     json_object_set_new(row, "fatal", json_boolean(e->disposition == SIGNAL_FATAL));
     json_object_set_new(row, "disposition", json_string(e->disposition < 3 ? dispositions[e->disposition] : "unknown"));
-    return give(q, row);
+    return row;
 }
 
-static struct err *signals(struct query_engine *q, json_t *params, bool only_fatal)
+static struct err *each_signal(struct query_engine *q, const struct segment *s, const struct db_event *e, void *ctx, bool *is_row)
 {
-    struct window w;
-    TRY(param_window(q, params, 50, &w));
-    return walk_events(q, &w, each_signal, &only_fatal);
+    if (e->kind != FRAME_SIGNAL)
+        return NULL;
+    *is_row = true;
+    return give(q, signal_row(q, e));
 }
 
 struct err *query_signals(struct query_engine *q, json_t *params)
 {
-    return signals(q, params, false);
-}
-
-struct err *query_alerts(struct query_engine *q, json_t *params)
-{
-    return signals(q, params, true);
+    struct window w;
+    TRY(param_window(q, params, 50, &w));
+    return walk_events(q, &w, each_signal, NULL, &q->sink->more);
 }
 
 static struct err *each_event(struct query_engine *q, const struct segment *s, const struct db_event *e, void *ctx, bool *is_row)
@@ -120,7 +111,7 @@ struct err *query_events(struct query_engine *q, json_t *params)
 {
     struct window w;
     TRY(param_window(q, params, 50, &w));
-    return walk_events(q, &w, each_event, NULL);
+    return walk_events(q, &w, each_event, NULL, &q->sink->more);
 }
 
 /* --- tasks --- */

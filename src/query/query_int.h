@@ -359,12 +359,19 @@ struct err *first_focus(struct query_engine *q, struct focus *out, bool *signal)
 /** The start of the next (or the last moment before the previous) instruction of the task. ERR_NOT_FOUND at its ends. */
 struct err *next_instruction(struct query_engine *q, struct moment m, uint32_t task, bool forward, struct moment *out) nodiscard;
 
+/* events.c */
+typedef struct err *event_visitor(struct query_engine *q, const struct segment *s, const struct db_event *e, void *ctx, bool *is_row);
+/** Calls `each` for events of the window, which sets *is_row for those that count towards its limit. *more_out is set if there are more. */
+struct err *walk_events(struct query_engine *q, const struct window *w, event_visitor *each, void *ctx, bool *more_out) nodiscard;
+/** A row of `signals` for the event of a signal. */
+json_t *signal_row(const struct query_engine *q, const struct db_event *e);
+
 /* The queries. Each is named as in docs/protocol.md. */
 typedef struct err *query_function(struct query_engine *q, json_t *params);
 query_function query_info, query_complete_frame, query_stack, query_variables, query_registers, query_memory, query_search,
     query_execution, query_breakpoint, query_address_execution, query_watchpoint, query_step, query_stdouterr, query_signals,
     query_alerts, query_task_tree, query_current_tasks, query_annotations, query_source, query_maps, query_events,
     query_functions_in_file, query_counts, query_evaluate, query_instructions, query_dataflow, query_uses, query_call, query_callees,
-    query_timeline;
+    query_timeline, query_join;
 
 #endif

@@ -2,7 +2,7 @@
 import { computed, effect, signal, untracked } from "@preact/signals";
 import { compareMoments, sameFocus } from "../model/moment";
 import { readHash, writeHash } from "../model/url";
-import type { CompleteFrame, Focus, Info, Location } from "../wire/types";
+import type { CompleteFrame, Focus, FrameRow, Info, Location, SourceFileRow } from "../wire/types";
 import { beginLayout, layout } from "./layout";
 import { ask, askOne, growth, info, notice, sessionFailure } from "./session";
 
@@ -27,6 +27,7 @@ export function begin(begun: (panesGiven: boolean) => void): void {
       beginLayout(fromUrl.layout);
       focus.value = fromUrl.focus ?? row.firstFocus;
       history.replaceState({ ours: true }, "", writeHash(focus.value, layout.value));
+      if (!fromUrl.focus) chooseFrame(row.firstFocus);
       begun(fromUrl.layout !== null);
       if (!row.complete) setTimeout(followGrowth, LOOK_MS);
     },
@@ -34,6 +35,41 @@ export function begin(begun: (panesGiven: boolean) => void): void {
       sessionFailure.value = why;
     },
   );
+}
+
+/** Frames that are looked through for one with source. */
+const LOOK_FRAMES = 20;
+
+/** A session begins where there is something to read: in the innermost frame of which the source is there, unless the user has gone elsewhere. */
+function chooseFrame(first: Focus): void {
+  let frames: readonly FrameRow[] = [];
+  const missing = new Set<string>();
+  const look = (): void => {
+    const i = frames.findIndex((r) => r.location !== undefined && !missing.has(r.location.file));
+    const file = frames[i]?.location?.file;
+    if (file === undefined || focus.value !== first) return;
+    const next = (): void => {
+      missing.add(file);
+      look();
+    };
+    askOne<SourceFileRow>(
+      "source",
+      { file },
+      (row) => {
+        if (!row.found) return next();
+        if (focus.value !== first || i === 0) return;
+        focus.value = { ...first, frame: i };
+        history.replaceState({ ours: true }, "", writeHash(focus.value, layout.value));
+      },
+      next,
+    );
+  };
+  ask<FrameRow>("stack", { focus: first, limit: LOOK_FRAMES }, {
+    rows: (rows) => {
+      frames = frames.concat(rows);
+    },
+    end: look,
+  });
 }
 
 const LOOK_MS = 2000;
