@@ -302,6 +302,37 @@ async function story(browser) {
     await page.keyboard.press("w");
     await page.locator("#main > .watchpoint > .viewTitle", { hasText: "Writes of" }).first().waitFor();
   });
+  await check("panes dropped onto each other show their rows in order of time, and part again", async () => {
+    await page.goto(server.url);
+    await title().filter({ hasText: "digest.c" }).waitFor();
+    await search("message_destroy");
+    await page.locator("#searchDropdown > *:nth-child(1)", { hasText: "message_destroy" }).waitFor();
+    await page.keyboard.press("Enter");
+    await rows("execution").filter({ hasText: "message_destroy" }).first().waitFor();
+    const output = await page.locator("#main > .stdouterr > .viewTitle").boundingBox();
+    const into = await page.locator("#main > .execution", { hasText: "message_destroy" }).boundingBox();
+    await page.mouse.move(output.x + 60, output.y + 8);
+    await page.mouse.down();
+    await page.mouse.move(into.x + into.width / 2, into.y + into.height / 2, { steps: 4 });
+    await page.locator("#main > .drop").waitFor();
+    await page.mouse.up();
+    const joined = page.locator("#main > .join");
+    await joined.locator(".viewTitle", { hasText: "Executions of message_destroy + Output" }).waitFor();
+    await rows("join").filter({ hasText: "message_destroy" }).first().waitFor();
+    await rows("join").filter({ hasText: /day \d+: / }).first().waitFor();
+    await page.locator("#main > .stdouterr").waitFor({ state: "detached" });
+    if (process.env.SHOTS) await page.screenshot({ path: `${process.env.SHOTS}/join.png` });
+    await page.reload(); // the address has it
+    await rows("join").filter({ hasText: /day \d+: / }).first().waitFor();
+    await joined.getByRole("button", { name: "take out Output" }).click();
+    await rows("stdouterr").first().waitFor();
+    await page.locator("#main > .execution").filter({ hasText: "message_destroy" }).waitFor();
+    await page.locator("#main > .stdouterr .list").focus();
+    await page.keyboard.press("J");
+    await joined.locator(".viewTitle", { hasText: "Output" }).waitFor();
+    await page.keyboard.press("q");
+    await joined.waitFor({ state: "detached" });
+  });
   await check("a condition chooses executions, values are printed at each, and both are in the URL", async () => {
     await page.goto(server.url);
     await title().filter({ hasText: "digest.c" }).waitFor();

@@ -203,6 +203,19 @@ export async function testStates(browser) {
     await page.close();
   });
 
+  await check("a session begins in the innermost frame of which the source is there", async () => {
+    const at = (name, file) => ({ function: fn(name), pc: "0x1000", args: [], kind: "call", ...(file ? { location: { file, line: 3 } } : {}) });
+    const frames = [at("raise"), at("abort", "/libc/abort.c"), at("fail", "/libc/abort.c"), at("work", "/src/huge.c")];
+    const other = {
+      stack: ({ focus: f }) => frames.map((r, frame) => ({ ...r, frame, focus: f })),
+      source: ({ file }) => [{ file, url: `/sources${file}`, found: file.startsWith("/src/") }],
+    };
+    const { page } = await open(browser, { other });
+    await page.locator("#main > .stack .row.focus", { hasText: "work" }).waitFor();
+    must(/^#f=5000000\.0\.1\.3&/.test(new URL(page.url()).hash), `the address is ${page.url()}`);
+    await page.close();
+  });
+
   await check("why a value cannot be shown stands in its place", async () => {
     const { page } = await open(browser);
     await page.locator("#main > .variables .row .why", { hasText: "optimized out here" }).waitFor();

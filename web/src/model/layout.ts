@@ -133,6 +133,8 @@ export interface Target {
   readonly column: number;
   /** Place within the column; null: a new column before `column`. */
   readonly index: number | null;
+  /** The pane there, if the moved one is to be joined to it. */
+  readonly into?: string;
 }
 
 /** Moves a pane. The target is meant as the layout is now, with the pane still in its old place. */
@@ -241,8 +243,18 @@ export function moveBorder(l: Layout, b: Pick<Border, "column" | "index">, by: n
   return { columns: l.columns.map((c) => (c === column ? { ...c, panes } : c)) };
 }
 
-/** Where a pane dropped at (x, y) goes, and what to show there. Near a column's side edges a new column is made. */
-export function dropTarget(l: Layout, width: number, height: number, x: number, y: number): { to: Target; mark: Rect } | null {
+/**
+ * Where a pane dropped at (x, y) goes, and what to show there. Near a column's side edges a new column is made; in the middle of a pane that it can be
+ * joined to (`joins`) it is.
+ */
+export function dropTarget(
+  l: Layout,
+  width: number,
+  height: number,
+  x: number,
+  y: number,
+  joins: (pane: Pane) => boolean = () => false,
+): { to: Target; mark: Rect } | null {
   const { panes } = place(l, width, height);
   const at = panes.find((p) => x >= p.left && x < p.left + p.width + GAP && y >= p.top && y < p.top + p.height + GAP);
   if (!at) return null;
@@ -254,6 +266,10 @@ export function dropTarget(l: Layout, width: number, height: number, x: number, 
       to: { column: at.column + 1, index: null },
       mark: { left: at.left + at.width - edge, top: 0, width: edge, height },
     };
+  if (Math.abs(y - at.top - at.height / 2) < at.height / 4 && joins(at.pane)) {
+    const { left, top, width: across, height: down } = at;
+    return { to: { column: at.column, index: at.index, into: paneId(at.pane) }, mark: { left, top, width: across, height: down } };
+  }
   const upper = y < at.top + at.height / 2;
   const half = at.height / 2;
   return {

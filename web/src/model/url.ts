@@ -30,8 +30,13 @@ function encodePane(p: Pane): string {
   return `${quote(p.view)}*${sizeText(p.size)}${p.collapsed ? "-" : ""}${rest ? `~${rest}` : ""}`;
 }
 
+/** Panes as one text, as in a column. */
+export function encodePanes(panes: readonly Pane[]): string {
+  return panes.map(encodePane).join(",");
+}
+
 export function encodeLayout(l: Layout): string {
-  return l.columns.map((c) => `${sizeText(c.size)}:${c.panes.map(encodePane).join(",")}`).join("/");
+  return l.columns.map((c) => `${sizeText(c.size)}:${encodePanes(c.panes)}`).join("/");
 }
 
 const sizeOf = (text: string | undefined): number => {
@@ -52,6 +57,15 @@ function decodePane(text: string): Pane {
     ...part("print", print),
     ...(size.endsWith("-") ? { collapsed: true } : {}),
   };
+}
+
+/** What encodePanes() made. What is damaged is no pane. */
+export function decodePanes(text: string): Pane[] {
+  try {
+    return text.split(",").filter((p) => p !== "").map(decodePane);
+  } catch {
+    return [];
+  }
 }
 
 export function decodeLayout(text: string): Layout | null {

@@ -3,6 +3,7 @@ import { signal } from "@preact/signals";
 import {
   changePane, closePane, DEFAULT_LAYOUT, findPane, type Layout, movePane, nudgePane, openPane, type Pane, paneId, type Target,
 } from "../model/layout";
+import { joinPanes, neighbourToJoin, takeOut } from "../model/join";
 import { addExpression } from "../model/expressions";
 import { decodeLayout, encodeLayout } from "../model/url";
 import { notice, store, type StoreListener } from "./session";
@@ -76,7 +77,28 @@ export function toggleCollapsed(id: string): void {
 }
 
 export function moveView(id: string, to: Target): void {
-  setLayout(movePane(layout.value, id, to));
+  if (to.into === undefined) setLayout(movePane(layout.value, id, to));
+  else joinView(id, to.into);
+}
+
+function joinView(id: string, into: string): void {
+  const before = layout.value;
+  const next = joinPanes(before, id, into);
+  if (next === before) return;
+  setLayout(next);
+  const fresh = next.columns.flatMap((c) => c.panes).find((p) => !findPane(before, paneId(p)));
+  if (fresh) takeInHand(paneId(fresh));
+}
+
+/** Joins the pane in hand to its neighbour. */
+export function joinInHand(): void {
+  const into = neighbourToJoin(layout.value, inHand.value);
+  if (into !== null) joinView(inHand.value, into);
+  else notice.value = { text: "No pane of this column can be joined to this one: lists of executions, writes, output and events can" };
+}
+
+export function takeOutOfView(id: string, index: number): void {
+  setLayout(takeOut(layout.value, id, index));
 }
 
 export function nudgeView(id: string, direction: "left" | "right" | "up" | "down"): void {

@@ -133,6 +133,14 @@ export interface SignalRow {
   readonly fatal: boolean;
   readonly disposition: string;
 }
+export interface AlertRow extends Partial<SignalRow> {
+  readonly focus: Focus;
+  readonly task: TaskId;
+  readonly kind: "signal" | "exit" | "assertion" | "corruption" | "exception" | "panic" | "test";
+  readonly text: string;
+  readonly function?: Func;
+  readonly location?: Location;
+}
 export interface TaskRow {
   readonly task: TaskId;
   readonly parent?: TaskId;

@@ -1,4 +1,5 @@
 // What the frame at the focus called itself: a click goes into a call, and shows what that one called.
+import type { ComponentChildren } from "preact";
 import { baseName } from "../../base/text";
 import { focus } from "../../state/focus";
 import { useWindow } from "../../state/rows";
@@ -14,6 +15,24 @@ function endingOf(r: CallRow): string | null {
   return null;
 }
 
+export function calleeRow(r: CallRow): ComponentChildren {
+  return (
+    <>
+      {r.location && <span class="dim">{`${baseName(r.location.file)}:${r.location.line}`}</span>}
+      {r.kind !== "call" && <span class="dim">{r.kind === "tail" ? "tail call" : r.kind}</span>}
+      <FuncName of={r.function} pc={r.pc} />
+      <Args args={r.args ?? []} at={r.focus} quiet />
+      {(r.result || r.rax) && (
+        <span class="result">
+          = {r.result ? <ValueText value={r.result} quiet /> : <span title="rax: the type of the result is not known">{r.rax}</span>}
+        </span>
+      )}
+      {endingOf(r) && <span class="why">{endingOf(r)}</span>}
+      <When of={r.focus} />
+    </>
+  );
+}
+
 export function CallsView() {
   const at = focus.value;
   const list = useWindow<CallRow>("callees", at && { focus: at });
@@ -23,21 +42,7 @@ export function CallsView() {
       list={list}
       empty="this frame calls nothing"
       keyOf={(r) => r.kind}
-      body={(r) => (
-        <>
-          {r.location && <span class="dim">{`${baseName(r.location.file)}:${r.location.line}`}</span>}
-          {r.kind !== "call" && <span class="dim">{r.kind === "tail" ? "tail call" : r.kind}</span>}
-          <FuncName of={r.function} pc={r.pc} />
-          <Args args={r.args ?? []} at={r.focus} quiet />
-          {(r.result || r.rax) && (
-            <span class="result">
-              = {r.result ? <ValueText value={r.result} quiet /> : <span title="rax: the type of the result is not known">{r.rax}</span>}
-            </span>
-          )}
-          {endingOf(r) && <span class="why">{endingOf(r)}</span>}
-          <When of={r.focus} />
-        </>
-      )}
+      body={calleeRow}
     />
   );
 }

@@ -1,4 +1,5 @@
 // All events of the recording, by number: however many there are, the list scrolls through them.
+import type { ComponentChildren } from "preact";
 import { List } from "../../base/list";
 import { numberText } from "../../base/text";
 import { focus } from "../../state/focus";
@@ -9,6 +10,18 @@ import { momentRow, Status, Task } from "../parts/parts";
 
 /** Event n is reached from the moment of the event before it. */
 const fromOf = (index: number) => ({ event: index, instr: 0 });
+
+export function eventRow(r: EventRow): ComponentChildren {
+  return (
+    <>
+      <span class="number">{numberText(r.number)}</span>
+      <span class="fn">{r.name}</span>
+      <span class="value">{r.detail ?? ""}</span>
+      <span class="gap" />
+      <Task tid={r.task.tid} />
+    </>
+  );
+}
 
 export function EventsView() {
   const count = info.value?.events ?? 0;
@@ -28,13 +41,7 @@ export function EventsView() {
           return momentRow(
             r.focus,
             String(r.number),
-            <>
-              <span class="number">{numberText(r.number)}</span>
-              <span class="fn">{r.name}</span>
-              <span class="value">{r.detail ?? ""}</span>
-              <span class="gap" />
-              <Task tid={r.task.tid} />
-            </>,
+            eventRow(r),
           );
         }}
       />

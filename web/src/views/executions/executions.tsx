@@ -14,7 +14,7 @@ import { focus } from "../../state/focus";
 import { density, type Density } from "../../state/density";
 import { setPane } from "../../state/layout";
 import { useRows, useWindow, type Windowed } from "../../state/rows";
-import type { CountsRow, HitRow, Timed } from "../../wire/types";
+import type { CountsRow, Focus, HitRow, Timed } from "../../wire/types";
 import { Args, FuncName, momentRow, Status, Task, ValueText, When } from "../parts/parts";
 
 /** The rows of a windowed question: now is a line between them, the nearest are there first, more come by scrolling. */
@@ -154,6 +154,37 @@ function Probed(props: { of: HitRow }) {
   );
 }
 
+export function callRow(r: HitRow): ComponentChildren {
+  return (
+    <>
+      <FuncName of={r.function} pc={r.pc} />
+      <Args args={r.args ?? []} at={r.focus} quiet />
+      {r.result && (
+        <span class="result">
+          = <ValueText value={r.result} quiet />
+        </span>
+      )}
+      {r.noReturn && <span class="why">never returned</span>}
+      {r.inlined && <span class="why">inlined</span>}
+      <Probed of={r} />
+      <When of={r.focus} />
+    </>
+  );
+}
+
+export function hitRow(r: HitRow): ComponentChildren {
+  return (
+    <>
+      {r.function && <FuncName of={r.function} />}
+      {r.location && <span class="dim">{`${baseName(r.location.file)}:${r.location.line}`}</span>}
+      <Probed of={r} />
+      <span class="gap" />
+      <Task tid={r.task.tid} />
+      <When of={r.focus} />
+    </>
+  );
+}
+
 export function ExecutionView(props: { pane: Pane }) {
   const { pane } = props;
   const params = { function: pane.of ?? "" };
@@ -166,21 +197,7 @@ export function ExecutionView(props: { pane: Pane }) {
         label="executions"
         list={list}
         empty={pane.condition ? "never executed so" : "never executed"}
-        body={(r) => (
-          <>
-            <FuncName of={r.function} pc={r.pc} />
-            <Args args={r.args ?? []} at={r.focus} quiet />
-            {r.result && (
-              <span class="result">
-                = <ValueText value={r.result} quiet />
-              </span>
-            )}
-            {r.noReturn && <span class="why">never returned</span>}
-            {r.inlined && <span class="why">inlined</span>}
-            <Probed of={r} />
-            <When of={r.focus} />
-          </>
-        )}
+        body={callRow}
       />
     </>
   );
@@ -208,16 +225,7 @@ function PlainExecutions(props: { pane: Pane; query: string; params: object; cou
         label={props.label}
         list={list}
         empty={pane.condition ? "no execution is like that" : props.empty}
-        body={(r) => (
-          <>
-            {r.function && <FuncName of={r.function} />}
-            {r.location && <span class="dim">{`${baseName(r.location.file)}:${r.location.line}`}</span>}
-            <Probed of={r} />
-            <span class="gap" />
-            <Task tid={r.task.tid} />
-            <When of={r.focus} />
-          </>
-        )}
+        body={hitRow}
       />
     </>
   );
@@ -237,12 +245,17 @@ export function BreakpointView(props: { pane: Pane }) {
   );
 }
 
-/** Of an address, as code was mapped at a focus. */
-export function AddressExecutionView(props: { pane: Pane }) {
-  const flow = parseFlow(props.pane.of ?? "");
-  if (!flow || !("address" in flow.what)) return <p class="why">an address is wanted</p>;
+/** An address, as code was mapped at a focus; null: the pane does not tell. */
+export function addressOf(pane: Pane): { start: string; end: string; focus: Focus } | null {
+  const flow = parseFlow(pane.of ?? "");
+  if (!flow || !("address" in flow.what)) return null;
   const start = BigInt(flow.what.address);
-  const params = { start: addressText(start), end: addressText(start + 1n), focus: flow.focus };
+  return { start: addressText(start), end: addressText(start + 1n), focus: flow.focus };
+}
+
+export function AddressExecutionView(props: { pane: Pane }) {
+  const params = addressOf(props.pane);
+  if (!params) return <p class="why">an address is wanted</p>;
   return (
     <PlainExecutions
       pane={props.pane}

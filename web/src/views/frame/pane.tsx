@@ -3,6 +3,7 @@ import { signal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 import { baseName, classes } from "../../base/text";
+import { canJoin, partsOf } from "../../model/join";
 import { dropTarget, type Layout, type Pane, paneId, type PlacedPane, type Rect, type Target } from "../../model/layout";
 import { fileInView, frame } from "../../state/focus";
 import { closeView, inHand, layout, moveView, takeInHand, toggleCollapsed } from "../../state/layout";
@@ -12,13 +13,14 @@ import { UsesView } from "../dataflow/uses";
 import { AddressExecutionView, BreakpointView, ExecutionView } from "../executions/executions";
 import { EventsView } from "../events/events";
 import { GdbTools, GdbView } from "../gdb/gdb";
+import { JoinedView } from "../joined/joined";
 import { InstructionsView } from "../instructions/instructions";
 import { VIEWS } from "../kinds";
 import { MemoryView } from "../memory/memory";
 import { NotebookView } from "../notebook/notebook";
 import { OutputView } from "../output/output";
 import { RegistersView } from "../registers/registers";
-import { SignalsView } from "../signals/signals";
+import { AlertsView, SignalsView } from "../signals/signals";
 import { SourceTools, SourceView } from "../source/source";
 import { StackView } from "../stack/stack";
 import { TasksView } from "../tasks/tasks";
@@ -42,8 +44,9 @@ const SHOW: { readonly [view: string]: (pane: Pane) => ComponentChildren } = {
   registers: () => <RegistersView />,
   stdouterr: (pane) => <OutputView pane={pane} />,
   notebook: () => <NotebookView />,
-  signals: () => <SignalsView query="signals" />,
-  alerts: () => <SignalsView query="alerts" />,
+  signals: () => <SignalsView />,
+  alerts: () => <AlertsView />,
+  join: (pane) => <JoinedView pane={pane} titles={partsOf(pane).map((p) => titleOf(p).title)} />,
   events: () => <EventsView />,
   gdb: (pane) => <GdbView pane={pane} />,
   "task-tree": () => <TasksView query="task-tree" />,
@@ -67,6 +70,7 @@ function titleOf(pane: Pane): { readonly title: string; readonly detail: string 
     if (file) return { title: baseName(file), detail: file.slice(0, file.lastIndexOf("/")) };
     return { title: module ? baseName(module) : "source", detail: "" };
   }
+  if (pane.view === "join") return { title: partsOf(pane).map((p) => titleOf(p).title).join(" + "), detail: "" };
   if (pane.view === "gdb") return { title: pane.of === undefined ? "gdb" : `gdb ${pane.of}`, detail: "" };
   const question = QUESTIONS[pane.view];
   if (question && pane.of !== undefined) return { title: `${question} ${pane.label ?? pane.of}`, detail: "" };
@@ -78,7 +82,7 @@ export const dropMark = signal<Rect | null>(null);
 const DRAG = 5;
 
 /** Drags a pane by its title until the pointer is released; Escape ends it without a move. */
-function drag(e: PointerEvent, id: string, main: HTMLElement): void {
+function drag(e: PointerEvent, pane: Pane, main: HTMLElement): void {
   if (e.button !== 0 || (e.target as Element).closest("button")) return;
   const title = e.currentTarget as HTMLElement;
   const box = main.getBoundingClientRect();
@@ -88,7 +92,7 @@ function drag(e: PointerEvent, id: string, main: HTMLElement): void {
   const move = (m: PointerEvent): void => {
     if (!moved && Math.hypot(m.clientX - e.clientX, m.clientY - e.clientY) < DRAG) return;
     moved = true;
-    const found = dropTarget(layout.value, box.width, box.height, m.clientX - box.left, m.clientY - box.top);
+    const found = dropTarget(layout.value, box.width, box.height, m.clientX - box.left, m.clientY - box.top, (p) => canJoin(pane, p));
     to = found?.to ?? null;
     dropMark.value = found?.mark ?? null;
   };
@@ -101,7 +105,7 @@ function drag(e: PointerEvent, id: string, main: HTMLElement): void {
   };
   const up = (): void => {
     end();
-    if (moved && to) moveView(id, to);
+    if (moved && to) moveView(paneId(pane), to);
   };
   const escape = (k: KeyboardEvent): void => {
     if (k.key === "Escape") end();
@@ -138,7 +142,7 @@ export function PaneBox(props: { placed: PlacedPane; of: Layout }) {
         class="viewTitle"
         title={detail ? `${detail}/${title}` : title}
         onPointerDown={(e) => {
-          if (box.current?.parentElement) drag(e, id, box.current.parentElement);
+          if (box.current?.parentElement) drag(e, pane, box.current.parentElement);
         }}
         onDblClick={() => toggleCollapsed(id)}
       >

@@ -2,7 +2,7 @@
 import { signal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import { focus, frameBy, goNearest, step, withFrame } from "../../state/focus";
-import { inHand, nudgeView, openView, reopen, closeView, resetLayout, toggleCollapsed } from "../../state/layout";
+import { inHand, joinInHand, nudgeView, openView, reopen, closeView, resetLayout, toggleCollapsed } from "../../state/layout";
 import { noteAndType } from "../../state/notes";
 import { linePane } from "../executions/executions";
 import { whoWrote } from "../menu/menu";
@@ -43,6 +43,7 @@ const HELP: { readonly [group: string]: Help } = {
     ["q", "close it"],
     ["z", "bring back what was closed"],
     ["Shift+arrows", "move it"],
+    ["J", "join it to its neighbour: their rows in order of time"],
     ["0", "the panes of the beginning"],
     ["?", "these keys"],
     ["Ctrl+S", "out of gdb, which has all other keys"],
@@ -121,6 +122,7 @@ const ACTIONS: { readonly [key: string]: () => void } = {
   c: () => toggleCollapsed(inHand.value),
   q: () => closeView(inHand.value),
   z: reopen,
+  J: joinInHand,
   "0": resetLayout,
 };
 const SHIFTED: { readonly [key: string]: "left" | "right" | "up" | "down" } = {

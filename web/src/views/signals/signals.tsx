@@ -1,27 +1,51 @@
-// Signals, or the fatal ones only.
+// Signals; and alerts: where the program went wrong.
+import type { ComponentChildren } from "preact";
 import { info } from "../../state/session";
 import { useWindow } from "../../state/rows";
-import type { SignalRow } from "../../wire/types";
+import type { AlertRow, SignalRow } from "../../wire/types";
 import { WindowList } from "../executions/executions";
-import { Task, When } from "../parts/parts";
+import { FuncName, Place, Task, When } from "../parts/parts";
 
-export function SignalsView(props: { query: "signals" | "alerts" }) {
-  const list = useWindow<SignalRow>(props.query, info.value && {});
+export function signalRow(r: SignalRow): ComponentChildren {
+  return (
+    <>
+      <span class={r.fatal ? "fatal" : "fn"}>{r.signal}</span>
+      <span class="dim">{r.disposition}</span>
+      {r.address && <span class="value">{r.address}</span>}
+      <span class="gap" />
+      <Task tid={r.task.tid} />
+      <When of={r.focus} />
+    </>
+  );
+}
+
+export function SignalsView() {
+  const list = useWindow<SignalRow>("signals", info.value && {});
+  return <WindowList label="signals" list={list} empty="no signals" body={signalRow} />;
+}
+
+export function alertRow(r: AlertRow): ComponentChildren {
+  return (
+    <>
+      <span class={r.kind === "signal" ? "fatal" : "told"}>{r.text}</span>
+      {r.address && <span class="value">{r.address}</span>}
+      {r.function && <FuncName of={r.function} />}
+      <Place location={r.location} />
+      <Task tid={r.task.tid} />
+      <When of={r.focus} />
+    </>
+  );
+}
+
+export function AlertsView() {
+  const list = useWindow<AlertRow>("alerts", info.value && {});
   return (
     <WindowList
-      label={props.query}
+      label="alerts"
       list={list}
-      empty={props.query === "alerts" ? "no fatal signal, no abnormal exit" : "no signals"}
-      body={(r) => (
-        <>
-          <span class={r.fatal ? "fatal" : "fn"}>{r.signal}</span>
-          <span class="dim">{r.disposition}</span>
-          {r.address && <span class="value">{r.address}</span>}
-          <span class="gap" />
-          <Task tid={r.task.tid} />
-          <When of={r.focus} />
-        </>
-      )}
+      empty="no fatal signal, no abnormal exit, no failed assertion"
+      title={(r) => r.text}
+      body={alertRow}
     />
   );
 }

@@ -5,7 +5,7 @@ import type { Hit } from "../../model/search";
 import { focus, frame } from "../../state/focus";
 import { noteList, snippetOf } from "../../state/notes";
 import { useRows } from "../../state/rows";
-import type { FrameRow, HitRow, NamedValue, OutputRow, SignalRow, TaskRow } from "../../wire/types";
+import type { AlertRow, FrameRow, HitRow, NamedValue, OutputRow, SignalRow, TaskRow } from "../../wire/types";
 import { Args, FuncName, When } from "../parts/parts";
 
 /** A value that has not changed for a while: what is passed over quickly is not asked for. */
@@ -90,7 +90,7 @@ const SMALL: { readonly [view: string]: Small } = {
   instructions: small<{ text?: string; name?: string }>("instructions", (focus) => ({ focus, limit: 3 }), (r) => r.text ?? r.name ?? "", "none"),
   stdouterr: small<OutputRow>("stdouterr", (_f, from) => ({ from, direction: "backward", limit: 3 }), (r) => r.text.trimEnd(), "nothing was written yet"),
   signals: small<SignalRow>("signals", () => ({ limit: 3 }), (r) => `${r.signal} ${r.disposition}`, "no signals"),
-  alerts: small<SignalRow>("alerts", () => ({ limit: 3 }), (r) => `${r.signal} ${r.disposition}`, "no fatal signal"),
+  alerts: small<AlertRow>("alerts", () => ({ limit: 3 }), (r) => r.text, "nothing went wrong"),
   events: small<{ number: number; name: string }>("events", (_f, from) => ({ from, direction: "backward", limit: 3 }), (r) => `${r.number} ${r.name}`, "none before"),
   "task-tree": small<TaskRow>("task-tree", () => ({}), (r) => `${r.name} ${r.kind} ${r.task.tid}`, "no tasks"),
   "current-tasks": small<TaskRow>("current-tasks", (focus) => ({ focus }), (r) => `${r.name} ${r.kind} ${r.task.tid}`, "no tasks"),
