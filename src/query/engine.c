@@ -184,6 +184,7 @@ struct err *query_engine_open(const char *dir, const struct query_options *optio
 {
     cleanup(query_engine_closep) struct query_engine *q = xnew(struct query_engine);
     q->options.memory_bytes = options && options->memory_bytes ? options->memory_bytes : DEFAULT_MEMORY;
+    q->options.parts = options ? options->parts : 0;
     seats_open(q);
     recall_open(q);
     TRY(trace_open(dir, &q->trace));

@@ -422,7 +422,7 @@ static struct err *follow(struct hooking *h, struct visiting *v, const struct hi
             end_lease(v->q, *opened, lease, true);
         if (!lease->seat) {
             *opened = at;
-            TRY(lend_instead(v->q, at, v->w->from, lease));
+            TRY(lend_replay(v->q, at, v->w->from, lease));
             TRY(set_mode(h, lease->replay));
         }
         TRY(follow_run(h, lease->replay, segment[at].end, v, source, batch));

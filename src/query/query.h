@@ -17,6 +17,7 @@ struct query_options {
     const char *const *source_maps; /* pairs FROM, TO of absolute directories; may be NULL */
     size_t source_map_count;
     uint64_t memory_bytes;          /* of the processes kept for answers, about; 0: a default */
+    unsigned parts;                 /* in which executions that lie far apart are looked for at the same time; 0: as many as pay */
 };
 
 /** Opens the database within the trace directory `dir`. ERR_NOT_FOUND "DIR: no database; run `pernosco build`". */

@@ -174,7 +174,7 @@ typedef VEC(struct frame_info) frame_list;
 /** The frames of a task at m, innermost first. */
 struct err *stack_at(struct query_engine *q, struct moment m, uint32_t task, frame_list *out) nodiscard;
 /** The last segment at the start of which a call had not ended that had not at `from`: the segment of `from`, or a later one. Its return address is at
- * `sp`. *known_out false: that cannot be told, so deep are the calls. */
+ * `sp`. *known_out false: that cannot be told, so deep are the calls. Any thread. */
 struct err *last_live_segment(struct query_engine *q, uint32_t task, gaddr sp, struct moment from, size_t *out, bool *known_out) nodiscard;
 /** Did the task execute an instruction between two moments? */
 bool task_ran(const struct query_engine *q, uint32_t task, struct moment from, struct moment until);
@@ -230,7 +230,8 @@ struct hit_source {
     struct err *(*places)(void *ctx, size_t *segment, const struct hit_place **out, size_t *count_out, size_t *batch_out);
 };
 /** Calls `each` for executions of a source's places from a moment on, in order of time, until it returns false. The source is asked again behind
- * an entry of which the return address is not among the places, before the program goes on: it can add it. */
+ * an entry of which the return address is not among the places, before the program goes on: it can add it. Any thread; the engine's own has
+ * released its state before. */
 struct err *follow_hits(struct query_engine *q, const struct hit_source *source, struct moment from, const struct hit_wants *wants,
                         bool (*each)(void *ctx, const struct hit *h), void *ctx) nodiscard;
 /** Executions of the places of which the condition holds, or fails: for each segment added to `held` and `failed`, by running all of them. */

@@ -88,26 +88,36 @@ struct err *stack_at(struct query_engine *q, struct moment m, uint32_t task, fra
 static struct err *is_on_stack(struct query_engine *q, size_t segment, uint32_t task, gaddr sp, struct moment before, bool *out, bool *known)
 {
     enum { MOST_KEPT = 1 << 14 }; // the worker drops the outer half of twice as many (worker/calls.h)
-    const struct segment *s;
+    static const struct segment nothing;
+    const struct segment *s = &nothing;
     size_t count = 0;
     *out = false;
-    TRY(history_stacks(q->history, segment, &s));
+    pthread_mutex_lock(&q->history_lock);
+    struct err *e = history_stacks(q->history, segment, &s);
     vec_each (c, &s->stacks) {
         count += c->task == task;
         *out |= c->task == task && c->sp == sp && moment_cmp(c->at, before) < 0;
     }
+    pthread_mutex_unlock(&q->history_lock);
     *known &= count < MOST_KEPT;
-    return NULL;
+    return e;
 }
 
 struct err *last_live_segment(struct query_engine *q, uint32_t task, gaddr sp, struct moment from, size_t *out, bool *known_out)
 {
-    size_t high, low = history_segment_at(q->history, from);
-    history_segments(q->history, &high);
+    size_t segments, high, step = 1, low = history_segment_at(q->history, from);
+    history_segments(q->history, &segments);
+    bool live = true;
     *known_out = true;
+    // Most calls are short: in steps that double, then by halving.
+    for (high = low; live && high < segments; step *= 2) {
+        low = high;
+        high = low + step < segments ? low + step : segments;
+        if (high < segments)
+            TRY(is_on_stack(q, high, task, sp, from, &live, known_out));
+    }
     while (high - low > 1) {
         size_t middle = low + (high - low) / 2;
-        bool live;
         TRY(is_on_stack(q, middle, task, sp, from, &live, known_out));
         *(live ? &low : &high) = middle;
     }

@@ -88,6 +88,7 @@ struct err *find_return(struct query_engine *q, struct moment from, uint32_t tas
     const struct hook_programs above = {.condition = {.ops = ops, .count = sizeof(ops) / sizeof(ops[0])}};
     for (size_t i = 0; i < s.places.len / sizeof(struct hit_place); i++)
         ((struct hit_place *)(void *)s.places.data)[i].programs = &above;
+    release_state(q);
     struct err *e = follow_hits(q, &source, from, &nothing, is_return, &s);
     buf_deinit(&s.places);
     *found_out = !e && s.found;

@@ -268,6 +268,7 @@ static bool is_function(struct query_engine *q, const struct seen_call *c)
 int main(int argc, char **argv)
 {
     static const struct build_options options = {.shards = 1, .compression_level = 3, .segment_icount = 9001};
+    static const struct query_options in_parts = {.parts = 3};
     cleanup(trace_closep) struct trace *t = NULL;
     if (argc != 2)
         return 2;
@@ -275,8 +276,9 @@ int main(int argc, char **argv)
     walk(t);
     printf("%zu calls, %zu moments\n", calls.count, questions.count);
     must(index_build(argv[1], &options, NULL));
-    cleanup(query_engine_closep) struct query_engine *q = NULL;
+    cleanup(query_engine_closep) struct query_engine *q = NULL, *parted = NULL;
     must(query_engine_open(argv[1], NULL, &q));
+    must(query_engine_open(argv[1], &in_parts, &parted));
     for (unsigned i = 0; i < QUESTIONS && questions.count; i++)
         check(q, &questions.items[random_number() % questions.count]);
     for (unsigned i = 0; i < FUNCTIONS && calls.count; i++) {
@@ -284,9 +286,12 @@ int main(int argc, char **argv)
         struct moment from = calls.items[random_number() % calls.count].entry;
         if (of->by_signal || !is_function(q, of))
             continue;
-        check_executions(q, of, from, true);
-        check_executions(q, of, from, false);
-        check_executions(q, of, of->entry, true);
+        struct query_engine *const engines[] = {q, parted};
+        for (size_t k = 0; k < 2; k++) {
+            check_executions(engines[k], of, from, true);
+            check_executions(engines[k], of, from, false);
+            check_executions(engines[k], of, of->entry, true);
+        }
     }
     printf("%u checks, %u failures\n", checks, failures);
     return failures || !checks ? 1 : 0;
