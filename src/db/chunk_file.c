@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <sys/stat.h>
 #include <xxhash.h>
 #include <zstd.h>
@@ -254,6 +255,32 @@ static const struct chunk *find_chunk(const struct chunk_file *f, uint32_t kind,
     return NULL;
 }
 
+/* Decompressors that wait for the next one who needs one: to make one costs as much as to decompress some 100 KB. */
+enum { MOST_WAITING = 8 };
+static pthread_mutex_t waiting_lock = PTHREAD_MUTEX_INITIALIZER; /* guards the rest */
+static ZSTD_DCtx *waiting[MOST_WAITING];
+static size_t waiting_count;
+
+/* NULL: there is no memory. */
+static ZSTD_DCtx *take_decompressor(void)
+{
+    pthread_mutex_lock(&waiting_lock);
+    ZSTD_DCtx *d = waiting_count ? waiting[--waiting_count] : NULL;
+    pthread_mutex_unlock(&waiting_lock);
+    return d ? d : ZSTD_createDCtx();
+}
+
+static void return_decompressor(ZSTD_DCtx *d)
+{
+    pthread_mutex_lock(&waiting_lock);
+    bool kept = waiting_count < MOST_WAITING;
+    if (kept)
+        waiting[waiting_count++] = d;
+    pthread_mutex_unlock(&waiting_lock);
+    if (!kept)
+        ZSTD_freeDCtx(d);
+}
+
 struct err *chunk_file_read(const struct chunk_file *f, uint32_t kind, size_t idx, struct buf *out)
 {
     const struct chunk *c = find_chunk(f, kind, idx);
@@ -266,7 +293,11 @@ struct err *chunk_file_read(const struct chunk_file *f, uint32_t kind, size_t id
     TRY(read_at(f, c->off + CHUNK_HEADER_LEN, packed, c->len));
     if (XXH3_64bits(packed, c->len) != c->sum)
         return damaged(f, c->off, "checksum of a chunk differs, the file is damaged");
-    size_t n = ZSTD_decompress(out->data + out->len, c->unpacked, packed, c->len);
+    ZSTD_DCtx *d = take_decompressor();
+    if (!d)
+        return err_new(ERR_LIMIT, "no memory to decompress");
+    size_t n = ZSTD_decompressDCtx(d, out->data + out->len, c->unpacked, packed, c->len);
+    return_decompressor(d);
     if (ZSTD_isError(n) || n != c->unpacked)
         return damaged(f, c->off, "a chunk's zstd frame is damaged");
     out->len += n;
