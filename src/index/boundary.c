@@ -13,26 +13,14 @@ struct place {
     struct boundary_contents *last; /* of the space that was read last; NULL: none was */
 };
 
-struct into {
-    gaddr start;
-    uint8_t *pages;
-    uint64_t *present;
-};
-
-static struct err *put_into(void *ctx, uint64_t addr, const uint8_t *pages, size_t count)
+static struct err *put_fetched(void *ctx, uint64_t addr, const uint8_t *pages, size_t count)
 {
-    const struct into *to = ctx;
-    size_t first = (addr - to->start) / PAGE_SIZE;
-    memcpy(to->pages + first * PAGE_SIZE, pages, count * PAGE_SIZE);
-    for (size_t i = first; i < first + count; i++)
-        to->present[i / 64] |= 1ull << i % 64;
-    return NULL;
+    return worker_fetch_put(ctx, addr, pages, count);
 }
 
-static struct err *read_contents(struct worker_contents *c, gaddr start, gaddr end, uint8_t *pages, uint64_t present[8])
+static struct err *read_contents(struct worker_contents *c, gaddr start, gaddr end, struct worker_fetch *to)
 {
-    struct into to = {start, pages, present};
-    const struct page_sink sink = {&to, put_into, NULL, NULL, NULL};
+    const struct page_sink sink = {to, put_fetched, NULL, NULL, NULL};
     return page_map_read(((struct boundary_contents *)c)->map, start, end, &sink);
 }
 

@@ -17,7 +17,8 @@
 
 #include <stdio.h>
 
-enum { EVENT_COST = 200000 /* of replaying an event, in instructions */, LEAST_PIECE = 800000, MOST_SEATS = 64, LEAST_SEATS = 2,
+enum { EVENT_COST = 200000 /* of replaying an event, in instructions */, LEAST_PIECE = 800000,
+       PAGE_COST = 1000 /* of a page in a snapshot, likewise */, MOST_SEATS = 64, LEAST_SEATS = 2,
        MEASURE_EVERY = 16 /* times that a seat is used */ };
 
 struct seat {
@@ -27,6 +28,8 @@ struct seat {
     bool busy;
     bool tracked; /* the stacks of calls are right where the replay stands */
     bool full;    /* no more snapshots can be taken */
+    bool came_back; /* it was put back to an earlier moment: it is worth while to keep states */
+    size_t written; /* pages that the segment writes */
     unsigned uses; /* since its memory was measured */
     uint64_t used;
     uint64_t bytes;
@@ -163,6 +166,7 @@ static struct err *name_pages(struct query_engine *q, struct seat *seat)
     }
     pthread_mutex_unlock(&q->history_lock);
     vec_deinit(&pages);
+    seat->written = e ? 0 : s->written.count;
     seat->named.count = 0;
     for (size_t i = 0; i < count; i++)
         vec_push(&seat->named, spaces[i]);
@@ -352,6 +356,7 @@ static struct err *prepare(struct query_engine *q, struct seat *seat, struct mom
         TRY(replay_go_back(seat->replay, idx, &done));
         forget_later_spaces(seat);
         seat->tracked = tracked;
+        seat->came_back = true;
     }
     if (done)
         return NULL;
@@ -368,15 +373,24 @@ static bool is_empty(struct replay *r)
     return count == 0;
 }
 
+/* How far apart states are kept, as cost_of() counts. Before anybody came back to the segment, only where to run there again would cost more
+ * than to keep them: whoever has just come may have one question. */
+static uint64_t piece_of(const struct query_engine *q, const struct seat *seat)
+{
+    size_t count;
+    const struct history_segment *s = &history_segments(q->history, &count)[seat->segment];
+    uint64_t piece = (s->icount + EVENT_COST * (s->end.event - s->start.event)) / (WORKER_SNAPSHOTS - 2) + 1;
+    uint64_t least = seat->came_back ? 0 : (uint64_t)PAGE_COST * seat->written;
+    if (least < LEAST_PIECE)
+        least = LEAST_PIECE;
+    return piece < least ? least : piece;
+}
+
 /* Runs to m, and keeps states on the way. */
 static struct err *advance(struct query_engine *q, struct seat *seat, struct moment m)
 {
     struct replay *r = seat->replay;
-    size_t count;
-    const struct history_segment *s = &history_segments(q->history, &count)[seat->segment];
-    uint64_t piece = (s->icount + EVENT_COST * (s->end.event - s->start.event)) / (WORKER_SNAPSHOTS - 2) + 1;
-    if (piece < LEAST_PIECE)
-        piece = LEAST_PIECE;
+    uint64_t piece = piece_of(q, seat);
     while (!replay_at_end(r) && moment_cmp(replay_now(r), m) < 0) {
         // The first program's start is worth a state of its own: it makes a worker.
         bool starts = is_empty(r);

@@ -20,6 +20,7 @@ static const struct filter_insn seccomp_filter[] = {
     FILTER_LOAD(0),                                /* number */
     FILTER_ALLOW(47),                              /* recvmsg */
     FILTER_ALLOW(9),                               /* mmap */
+    FILTER_ALLOW(17),                              /* pread64 */
     FILTER_ALLOW(10),                              /* mprotect */
     FILTER_ALLOW(11),                              /* munmap */
     FILTER_ALLOW(25),                              /* mremap */

@@ -5,11 +5,12 @@
 #include "worker/worker.h"
 
 enum { HASH_LEN = 1 << 17, MAX_PAGES = HASH_LEN / 2, MAX_COPIES = 1 << 17, MAX_TASK_COPIES = 1024, MAX_CHANGED = 4096,
-       GROUP_BITS = 6, HUGE_PAGE = 2 << 20, MAX_GIVEN = 1 << 17 };
+       GROUP_BITS = 6, HUGE_PAGE = 2 << 20, MAX_GIVEN = 1 << 17, MANY_PAGES = 1024, MOST_COPIED = 256 /* pages of a fetched chunk */ };
 
-/* Numbers of copies that are none. A page that is absent (absent.h) is copied when it is fetched, not
- * before. */
-static const uint32_t NO_ROOM = UINT32_MAX, ABSENT = UINT32_MAX - 1;
+/* Numbers of copies that are none. FRESH: the page holds zeros, and is discarded to hold them again. ABSENT: its contents are with the
+ * coordinator (absent.h). It is copied when it is fetched, but not with a chunk of which most may be written, an array: that is fetched again when
+ * it is wanted again. */
+static const uint32_t NO_ROOM = UINT32_MAX, ABSENT = UINT32_MAX - 1, FRESH = UINT32_MAX - 2;
 
 /* A page of the set. copies: numbers of the copies that the snapshots hold; 0: it was not mapped. */
 struct page {
@@ -45,16 +46,16 @@ static uint32_t task_copy_count;
 
 void snapshot_init(void)
 {
-    pages = engine_host_alloc(MAX_PAGES * sizeof(pages[0]));
-    hash = engine_host_alloc(HASH_LEN * sizeof(hash[0]));
-    copies = engine_host_alloc((size_t)MAX_COPIES * PAGE_SIZE + HUGE_PAGE);
-    copies += -(uintptr_t)copies % HUGE_PAGE;
+    uint8_t *room = engine_host_alloc((size_t)MAX_COPIES * PAGE_SIZE + HASH_LEN * sizeof(hash[0]) + MAX_PAGES * sizeof(pages[0]) + HUGE_PAGE);
+    copies = room + -(uintptr_t)room % HUGE_PAGE;
     sys_huge_pages((uint64_t)(uintptr_t)copies, (uint64_t)MAX_COPIES * PAGE_SIZE);
+    hash = (uint32_t *)(void *)(copies + (size_t)MAX_COPIES * PAGE_SIZE);
+    pages = (struct page *)(void *)(hash + HASH_LEN); // one huge page holds both tables, as a rule
     copy_uses = engine_host_alloc(MAX_COPIES * sizeof(copy_uses[0]));
     free_copies = engine_host_alloc(MAX_COPIES * sizeof(free_copies[0]));
     task_copies = engine_host_alloc(MAX_TASK_COPIES * sizeof(task_copies[0]));
     ranges_init(&given, MAX_GIVEN); // not wiped: copies have what was given, too
-    sys_wipe_on_fork(pages, (uint64_t)((uint8_t *)(task_copies + MAX_TASK_COPIES) - (uint8_t *)pages));
+    sys_wipe_on_fork(copies, (uint64_t)((uint8_t *)(task_copies + MAX_TASK_COPIES) - copies));
 }
 
 void snapshot_forked(void)
@@ -110,13 +111,22 @@ static uint8_t *bytes_of(uint32_t copy)
     return copies + (uint64_t)copy * PAGE_SIZE;
 }
 
-/* A copy of the page as it is; 0: there is no page; or ABSENT, or NO_ROOM. */
+/* Does private anonymous memory hold zeros there, since nobody ever wrote to it? */
+static bool is_fresh(uint64_t addr)
+{
+    struct addr_range r;
+    return clean && !ran && snapshot_host_anon_end(addr) && !ranges_next(&given, addr, addr + PAGE_SIZE, &r);
+}
+
+/* A copy of the page as it is; 0: there is no page; or one of those that are none. */
 static uint32_t copy_page(uint64_t addr)
 {
     if (engine_host_prot(addr) < 0)
         return 0;
     if (snapshot_host_absent(addr))
         return ABSENT;
+    if (is_fresh(addr))
+        return FRESH;
     uint32_t copy;
     if (free_count)
         copy = free_copies[--free_count];
@@ -131,15 +141,20 @@ static uint32_t copy_page(uint64_t addr)
     return 0; // a page behind the end of its file
 }
 
+static bool is_copy(uint32_t copy)
+{
+    return copy && copy < MAX_COPIES;
+}
+
 static void use(uint32_t copy)
 {
-    if (copy && copy != ABSENT)
+    if (is_copy(copy))
         copy_uses[copy]++;
 }
 
 static void release(uint32_t copy)
 {
-    if (copy && copy != ABSENT && --copy_uses[copy] == 0)
+    if (is_copy(copy) && --copy_uses[copy] == 0)
         free_copies[free_count++] = copy;
 }
 
@@ -157,13 +172,14 @@ static bool differs(const uint8_t *a, const uint8_t *b)
 static bool holds(uint64_t addr, uint32_t copy)
 {
     static uint8_t now[PAGE_SIZE] __attribute__((aligned(8)));
+    static const uint8_t zeros[PAGE_SIZE] __attribute__((aligned(8)));
     if (engine_host_prot(addr) < 0)
         return copy == 0;
     if (copy == ABSENT || snapshot_host_absent(addr))
         return copy == ABSENT && snapshot_host_absent(addr);
     if (snapshot_host_copy(addr, now, PAGE_SIZE, false) != PAGE_SIZE)
         return copy == 0;
-    return copy && !differs(now, bytes_of(copy));
+    return copy && !differs(now, copy == FRESH ? zeros : bytes_of(copy));
 }
 
 /* Adds a page: all snapshots hold what it holds now. */
@@ -187,13 +203,21 @@ static bool add_page(uint64_t addr)
     return true;
 }
 
+static bool needs_no_copy(uint64_t addr)
+{
+    return snapshot_host_absent(addr) || is_fresh(addr);
+}
+
 bool snapshot_add(const uint64_t *list, uint64_t count)
 {
+    if (count >= MANY_PAGES)
+        sys_huge_pages((uint64_t)(uintptr_t)hash, HASH_LEN * sizeof(hash[0]) + MAX_PAGES * sizeof(pages[0]));
     for (uint64_t i = 0; i < count; i++) {
         uint64_t run = 1; // of neighbours
-        while (i + run < count && list[i + run] == list[i] + run * PAGE_SIZE)
+        while (i + run < count && list[i + run] == list[i] + run * PAGE_SIZE && !needs_no_copy(list[i]))
             run++;
-        sys_populate(list[i], run * PAGE_SIZE);
+        if (!needs_no_copy(list[i]))
+            sys_populate(list[i], run * PAGE_SIZE);
         for (uint64_t k = 0; k < run; k++) {
             if (!add_page(list[i + k]))
                 broken = true;
@@ -239,7 +263,7 @@ static uint64_t next_of_worth(uint64_t addr, uint64_t end)
 
 void snapshot_before_write(uint64_t start, uint64_t end)
 {
-    if (!taken)
+    if (!taken || !ran)
         snapshot_given(start, end);
     add_mapped(start, end, next_mapped);
 }
@@ -310,9 +334,19 @@ bool snapshot_take(uint32_t idx, struct engine_task *const *tasks)
     return true;
 }
 
+static uint64_t count_in_set(uint64_t start, uint64_t end)
+{
+    uint64_t count = 0;
+    for (uint64_t addr = start; addr < end; addr += PAGE_SIZE)
+        count += *hash_slot(addr) != 0;
+    return count;
+}
+
 void snapshot_fetched(uint64_t start, uint64_t end)
 {
-    for (uint64_t addr = start; addr < end && taken && !broken; addr += PAGE_SIZE) {
+    if (!taken || count_in_set(start, end) > MOST_COPIED)
+        return;
+    for (uint64_t addr = start; addr < end && !broken; addr += PAGE_SIZE) {
         uint32_t number = *hash_slot(addr), copy = 0;
         for (uint32_t i = 0; number && !broken && i < WORKER_SNAPSHOTS; i++) {
             uint32_t *held = &pages[number - 1].copies[i];
@@ -326,13 +360,27 @@ void snapshot_fetched(uint64_t start, uint64_t end)
     }
 }
 
-/* Makes the page hold what the copy says. */
-static bool put_back(uint64_t addr, uint32_t copy)
+/* Has the page to be discarded, for it to hold what the copy says? */
+static bool is_discarded(uint64_t addr, uint32_t copy)
 {
+    return (copy == FRESH || (copy == ABSENT && !snapshot_host_absent(addr))) && engine_host_prot(addr) >= 0;
+}
+
+/* Makes pages hold what snapshot idx says: number `at` of the set, and neighbours behind it that are alike. *count_out: how many. */
+static bool put_back(uint32_t at, uint32_t idx, uint32_t *count_out)
+{
+    uint64_t addr = pages[at].addr, count = 1;
+    uint32_t copy = pages[at].copies[idx];
+    *count_out = 1;
+    if (is_discarded(addr, copy)) {
+        while (at + count < page_count && pages[at + count].addr == addr + count * PAGE_SIZE && pages[at + count].copies[idx] == copy &&
+               is_discarded(addr + count * PAGE_SIZE, copy))
+            count++;
+        *count_out = (uint32_t)count;
+        return snapshot_host_discard(addr, addr + count * PAGE_SIZE, copy == ABSENT);
+    }
     if (!copy || engine_host_prot(addr) < 0 || holds(addr, copy))
         return true;
-    if (copy == ABSENT)
-        return snapshot_host_withhold(addr); // it was discarded before anybody touched it
     return snapshot_host_copy(addr, bytes_of(copy), PAGE_SIZE, true) == PAGE_SIZE;
 }
 
@@ -346,8 +394,8 @@ bool snapshot_restore(uint32_t idx)
     restoring = false;
     if (idx >= WORKER_SNAPSHOTS || broken || !(taken >> idx & 1))
         return false;
-    for (uint32_t i = 0; i < page_count; i++) {
-        if (!put_back(pages[i].addr, pages[i].copies[idx]))
+    for (uint32_t i = 0, count; i < page_count; i += count) {
+        if (!put_back(i, idx, &count))
             return false;
     }
     for (uint32_t i = 0; i < task_copy_count; i++) {

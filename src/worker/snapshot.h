@@ -17,9 +17,10 @@ uint64_t snapshot_host_copy(uint64_t addr, uint8_t *bytes, uint64_t len, bool wr
 uint64_t snapshot_host_next_mapped(uint64_t addr, uint64_t end, uint32_t but_era);
 /** The end of the private anonymous mapping at addr; 0: something else is there. */
 uint64_t snapshot_host_anon_end(uint64_t addr);
-/** Are the page's contents still with the coordinator (absent.h)? Makes them be there again; false: that cannot be. */
+/** Are the page's contents still with the coordinator (absent.h)? */
 bool snapshot_host_absent(uint64_t addr);
-bool snapshot_host_withhold(uint64_t addr);
+/** Makes private anonymous memory hold zeros again, or be `absent` again. False: that cannot be. */
+bool snapshot_host_discard(uint64_t start, uint64_t end, bool absent);
 struct engine_task *snapshot_host_task(uint32_t slot); /* made if there is none */
 
 void snapshot_init(void);

@@ -126,7 +126,7 @@ struct wire_control {
     struct wire_failure failure; /* of the queue */
     struct wire_command command;
     struct wire_reply reply;
-    uint32_t fetched;            /* futex: changes when contents are in the fetch area */
+    uint32_t fetched;            /* futex: changes when contents are in the window's file */
     uint64_t fetch_start, fetch_end;
     uint64_t fetch_present[8];   /* bit per page: it has contents; the others are zeros */
 };
@@ -135,10 +135,11 @@ enum { WIRE_NO_EXEC = 95, WIRE_NO_MEMORY = 96 };
 #define WIRE_DEAD  0xffffffffu
 #define WIRE_WANTS 0xfffffffeu
 
-/* Behind the bulk data come the control page, the room for peeks, the queue, and contents that the worker wants. */
+/* Behind the bulk data come the control page, the room for peeks, and the queue. The window's file goes on with contents that the worker wants,
+ * which nobody maps: they are written and read by system calls. */
 enum { WINDOW_LEN = 4 << 20, CONTROL_LEN = PAGE_SIZE, PEEK_LEN = 2 * PAGE_SIZE, QUEUE_LEN = 128 << 10, WIRE_FETCH_LEN = 2 << 20,
-       PEEK_AT = WINDOW_LEN + CONTROL_LEN, QUEUE_AT = PEEK_AT + PEEK_LEN, FETCH_AT = QUEUE_AT + QUEUE_LEN,
-       SHARED_LEN = FETCH_AT + WIRE_FETCH_LEN, BOOT_AT = SHARED_LEN };
+       PEEK_AT = WINDOW_LEN + CONTROL_LEN, QUEUE_AT = PEEK_AT + PEEK_LEN, SHARED_LEN = QUEUE_AT + QUEUE_LEN, FETCH_AT = SHARED_LEN,
+       BOOT_AT = FETCH_AT + WIRE_FETCH_LEN };
 _Static_assert(WIRE_FETCH_LEN == 8 * 64 * PAGE_SIZE, "fetch_present has a bit for each page");
 _Static_assert(sizeof(struct wire_control) <= CONTROL_LEN, "the control page is too small");
 
@@ -177,6 +178,7 @@ struct wire_boot {
     struct engine_layout layout;
     struct addr_range keep;       /* image, window, heap: all that stays mapped */
     uint64_t window, heap, heap_len;
+    int32_t window_fd; /* set by the worker itself */
     int32_t socket;
     int32_t lifeline; /* read end of a pipe that is never written: when nobody holds the other end, SIGKILL comes */
 };

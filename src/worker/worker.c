@@ -56,6 +56,7 @@ struct worker {
     int pid, socket;
     struct own_ranges own;
     int lifeline;    /* write end of a pipe */
+    int window_fd;
     uint8_t *window; /* SHARED_LEN bytes shared with the worker */
     uint32_t posted; /* number of the last command */
     uint32_t queued; /* bytes in the queue */
@@ -247,7 +248,7 @@ static void let_go(int lifeline, int pid, int socket)
 
 /* What the child needs to become a worker. It shares this process's memory until then, and a stack of its own on the parent's. */
 struct birth {
-    int image, fds[4]; /* fds: kept open */
+    int image, fds[4]; /* fds: kept open, the window's among them */
     char window[16];   /* number of the window's descriptor */
 };
 
@@ -329,7 +330,8 @@ struct err *worker_create(const struct addr_range *used, size_t used_count, stru
     }
     let_go(life_theirs, pid, ours);
     struct worker *w = xnew(struct worker);
-    *w = (struct worker){.pid = pid, .socket = steal_fd(&ours), .own = own_ranges(&boot), .lifeline = steal_fd(&life_ours), .window = window};
+    *w = (struct worker){.pid = pid, .socket = steal_fd(&ours), .own = own_ranges(&boot), .lifeline = steal_fd(&life_ours),
+                         .window_fd = steal_fd(&window_guard), .window = window};
     *out = w;
     return NULL;
 }
@@ -352,6 +354,7 @@ static void release(struct worker *w)
 {
     close(w->socket);
     close(w->lifeline);
+    close(w->window_fd);
     munmap(w->window, SHARED_LEN);
     if (w->ahead)
         free(w->ahead->copy);
@@ -437,15 +440,36 @@ static bool send_fds(struct worker *w, const int *fds, size_t count)
     return n == 1;
 }
 
+struct worker_fetch {
+    int window_fd;
+    gaddr start, end;
+    uint64_t present[8]; /* bit per page */
+};
+
+/* By system calls on either side (pwrite(2), pread(2)): mappings of the window would cost each of them a fault for each of its pages, which is
+ * more than the copies. */
+struct err *worker_fetch_put(struct worker_fetch *to, gaddr addr, const uint8_t *pages, size_t count)
+{
+    size_t len = count * PAGE_SIZE;
+    if (addr < to->start || addr > to->end || len > to->end - addr)
+        return err_new(ERR_FORMAT, "contents of %#llx that nobody asked for", (unsigned long long)addr);
+    size_t off = addr - to->start, first = off / PAGE_SIZE;
+    if (pwrite(to->window_fd, pages, len, (off_t)(FETCH_AT + off)) != (ssize_t)len)
+        return err_os("cannot give a worker its memory's contents");
+    for (size_t i = first; i < first + count; i++)
+        to->present[i / 64] |= 1ull << i % 64;
+    return NULL;
+}
+
 /* The worker needs contents. It runs recorded code, and so is not to be believed. */
 static struct err *serve_contents(struct worker *w, struct wire_control *control)
 {
     gaddr start = control->fetch_start, end = control->fetch_end;
     if (!w->contents || start >= end || end - start > WIRE_FETCH_LEN || (start | end) % PAGE_SIZE)
         return err_new(ERR_OS, "a worker asked for memory that makes no sense");
-    uint64_t present[8] = {0};
-    TRY(w->contents->read(w->contents, start, end, w->window + FETCH_AT, present));
-    memcpy(control->fetch_present, present, sizeof(present));
+    struct worker_fetch to = {w->window_fd, start, end, {0}};
+    TRY(w->contents->read(w->contents, start, end, &to));
+    memcpy(control->fetch_present, to.present, sizeof(to.present));
     __atomic_store_n(&control->answered, 0, __ATOMIC_SEQ_CST); // which is no command's number
     __atomic_fetch_add(&control->fetched, 1, __ATOMIC_SEQ_CST);
     syscall(SYS_futex, &control->fetched, FUTEX_WAKE, 1, NULL, NULL, 0);
@@ -629,7 +653,8 @@ struct err *worker_fork(struct worker *w, struct worker **out)
     }
     let_go(life_theirs, (int)reply.value, ours);
     struct worker *copy = xnew(struct worker);
-    *copy = (struct worker){.pid = (int)reply.value, .socket = steal_fd(&ours), .own = w->own, .lifeline = steal_fd(&life_ours), .window = window};
+    *copy = (struct worker){.pid = (int)reply.value, .socket = steal_fd(&ours), .own = w->own, .lifeline = steal_fd(&life_ours),
+                             .window_fd = steal_fd(&window_guard), .window = window};
     hold_contents(copy, w->contents);
     *out = copy;
     return NULL;

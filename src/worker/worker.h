@@ -331,12 +331,17 @@ struct err *worker_snapshot_restore(struct worker *w, unsigned idx) nodiscard;
 /** Forgets pages and snapshots. */
 struct err *worker_snapshot_forget(struct worker *w) nodiscard;
 
+/* What a worker waits for. */
+struct worker_fetch;
+/** Gives neighbouring pages of the range that was asked for. */
+struct err *worker_fetch_put(struct worker_fetch *to, gaddr addr, const uint8_t *pages, size_t count) nodiscard;
+
 /* Contents of memory that a worker gets when they are first touched. Shared by workers, counted; `uses` begins with 1. */
 struct worker_contents {
     atomic_uint uses;
-    /** Fills `pages` with [start, end), at most 2 MiB, and sets bits of `present` for pages that have any contents; the others are zeros.
-     * Called in the course of any function that talks to a worker. */
-    struct err *(*read)(struct worker_contents *c, gaddr start, gaddr end, uint8_t *pages, uint64_t present[8]) nodiscard;
+    /** Gives the contents of [start, end), at most 2 MiB, by worker_fetch_put(); pages that it does not give are zeros. Called in the course
+     * of any function that talks to a worker. */
+    struct err *(*read)(struct worker_contents *c, gaddr start, gaddr end, struct worker_fetch *to) nodiscard;
     void (*destroy)(struct worker_contents *c);
 };
 /** Lets go of contents; NULL is fine. */

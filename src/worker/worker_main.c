@@ -273,6 +273,25 @@ static void restore_protection(uint64_t start, uint64_t end)
 
 /* --- contents that the coordinator has --- */
 
+/* Takes contents that are in the window's file, `off` bytes behind those of the chunk's start. */
+static void read_fetched(uint64_t addr, uint64_t off, uint64_t len)
+{
+    sys_populate(addr, len);
+    while (len) {
+        uint64_t n = sys_call6(17, (uint64_t)boot.window_fd, addr, len, FETCH_AT + off, 0, 0); // pread64
+        if (kernel_error(n) || !n)
+            engine_host_fatal("the program's memory cannot be read");
+        addr += n;
+        off += n;
+        len -= n;
+    }
+}
+
+static bool is_present(uint64_t page)
+{
+    return control->fetch_present[page / 64] >> page % 64 & 1;
+}
+
 /* Asks for a chunk, and waits. */
 static void fetch(struct addr_range chunk)
 {
@@ -287,14 +306,12 @@ static void fetch(struct addr_range chunk)
     }
     if (!absent_drop(chunk.start, chunk.end) || sys_mprotect(chunk.start, chunk.end - chunk.start, 3) != 0)
         engine_host_fatal("no room for the program's memory");
-    uint64_t count = (chunk.end - chunk.start) / PAGE_SIZE, present = 0;
-    for (uint64_t i = 0; i < count; i++)
-        present += control->fetch_present[i / 64] >> i % 64 & 1;
-    if (present >= count / 2)
-        sys_populate(chunk.start, chunk.end - chunk.start);
-    for (uint64_t i = 0; i < count; i++) {
-        if (control->fetch_present[i / 64] >> i % 64 & 1)
-            memcpy((void *)(uintptr_t)(chunk.start + i * PAGE_SIZE), window + FETCH_AT + i * PAGE_SIZE, PAGE_SIZE);
+    uint64_t count = (chunk.end - chunk.start) / PAGE_SIZE, run;
+    for (uint64_t i = 0; i < count; i += run + 1) {
+        for (run = 0; i + run < count && is_present(i + run); run++) {
+        }
+        if (run)
+            read_fetched(chunk.start + i * PAGE_SIZE, i * PAGE_SIZE, run * PAGE_SIZE);
     }
     snapshot_fetched(chunk.start, chunk.end);
     restore_protection(chunk.start, chunk.end);
@@ -334,24 +351,28 @@ static void discard_absent(uint64_t start, uint64_t end)
     }
 }
 
-/* Nobody may touch what is absent, whatever the program's protections. */
-static void withhold_absent(uint64_t start, uint64_t end)
+/* Nobody may touch what is absent, whatever the program's protections. False: the kernel has too many mappings. */
+static bool withhold_absent(uint64_t start, uint64_t end)
 {
     struct addr_range r;
-    for (uint64_t at = start; absent_next(at, end, &r); at = r.end)
-        sys_mprotect(r.start, r.end - r.start, 0);
+    for (uint64_t at = start; absent_next(at, end, &r); at = r.end) {
+        if (sys_mprotect(r.start, r.end - r.start, 0) != 0)
+            return false;
+    }
+    return true;
 }
 
-/* Makes memory absent. False: there is no room in the table. */
+static bool discard(uint64_t start, uint64_t end)
+{
+    return sys_call6(28, start, end - start, 4, 0, 0, 0) == 0; // madvise(MADV_DONTNEED)
+}
+
+/* Makes memory absent. False: there is no room in a table. */
 static bool leave_out(uint64_t start, uint64_t end)
 {
     engine_memory_changed(start, end - start);
     engine_filter_prot(start, end - start, 0);
-    sys_call6(28, start, end - start, 4, 0, 0, 0); // madvise(MADV_DONTNEED): what a copy's original had
-    if (!absent_add(start, end))
-        return false;
-    withhold_absent(start, end);
-    return true;
+    return discard(start, end) && absent_add(start, end) && withhold_absent(start, end);
 }
 
 bool snapshot_host_absent(uint64_t addr)
@@ -360,9 +381,12 @@ bool snapshot_host_absent(uint64_t addr)
     return absent_next(addr, addr + PAGE_SIZE, &r);
 }
 
-bool snapshot_host_withhold(uint64_t addr)
+bool snapshot_host_discard(uint64_t start, uint64_t end, bool absent)
 {
-    return leave_out(addr, addr + PAGE_SIZE);
+    if (absent)
+        return leave_out(start, end);
+    engine_memory_changed(start, end - start);
+    return discard(start, end);
 }
 
 static int64_t do_absent(const struct wire_command *c)
@@ -444,7 +468,8 @@ static int64_t do_protect(const struct wire_command *c)
         table_protect(c->start, c->end, c->prot);
         forget_shared_code(c->start, c->end);
     }
-    withhold_absent(c->start, c->end);
+    if (result == 0 && !withhold_absent(c->start, c->end))
+        return 12;
     return -result;
 }
 
@@ -592,7 +617,7 @@ static void do_expect(uint64_t start, uint64_t len)
         return;
     snapshot_before_write(start, start + len);
     discard_absent(start, start + len);
-    sys_call6(28, start, len, 4, 0, 0, 0); // madvise(MADV_DONTNEED)
+    discard(start, start + len);
     if (to > from)
         sys_huge_pages(from, to - from);
 }
@@ -792,14 +817,15 @@ static int64_t do_fork(const int fds[MAX_FDS], uint64_t *pid_out)
     sys_call6(3, (uint64_t)boot.socket, 0, 0, 0, 0, 0);
     sys_call6(3, (uint64_t)boot.lifeline, 0, 0, 0, 0, 0);
     sys_call6(3, (uint64_t)boot.layout.shadow_fd, 0, 0, 0, 0, 0);
+    sys_call6(3, (uint64_t)boot.window_fd, 0, 0, 0, 0, 0);
     boot.socket = fds[0];
+    boot.window_fd = fds[1];
     boot.lifeline = fds[2];
     boot.layout.shadow_fd = fds[3];
     marks_forked(fds[3]);
     gather_reset();
     if (sys_mmap((uint64_t)(uintptr_t)window, SHARED_LEN, 3, 0x11, fds[1], 0) != (uint64_t)(uintptr_t)window)
         sys_call6(231, 98, 0, 0, 0, 0, 0);
-    sys_call6(3, (uint64_t)fds[1], 0, 0, 0, 0, 0);
     seen = 0;
     snapshot_forked();
     steps_forked();
@@ -992,13 +1018,13 @@ static void confine(void)
         engine_host_fatal("cannot install the seccomp filter");
 }
 
-static void close_all_but(int32_t a, int32_t b, int32_t c)
+static void close_all_but_ours(void)
 {
+    const int32_t kept[] = {boot.socket, boot.lifeline, boot.layout.shadow_fd, boot.window_fd};
     for (int32_t from = 0;;) {
         // The least of those to keep that has not been passed.
         int32_t next = INT32_MAX;
-        const int32_t kept[3] = {a, b, c};
-        for (int i = 0; i < 3; i++) {
+        for (int i = 0; i < 4; i++) {
             if (kept[i] >= from && kept[i] < next)
                 next = kept[i];
         }
@@ -1035,6 +1061,7 @@ static void settle(const uint64_t *arguments)
     uint64_t given = sys_mmap(0, PAGE_SIZE, 1, 0x01, fd, BOOT_AT);
     must_be_mapped(given);
     memcpy(&boot, (const void *)(uintptr_t)given, sizeof(boot));
+    boot.window_fd = fd;
     uint64_t used_len = boot.layout.used_count * sizeof(struct addr_range);
     must_be_mapped(sys_mmap(boot.window, SHARED_LEN, 3, 0x11, fd, 0));
     must_be_mapped(sys_mmap(boot.heap, boot.heap_len, 3, 0x4032, -1, 0)); // private, anonymous, fixed, no reserve
@@ -1057,7 +1084,7 @@ void worker_start(const uint64_t *arguments)
     heap_at = boot.heap + boot.layout.used_count * sizeof(struct addr_range);
     sys_munmap(0x1000, boot.keep.start - 0x1000);
     sys_munmap(boot.keep.end, TOP_OF_MEMORY - boot.keep.end);
-    close_all_but(boot.socket, boot.lifeline, boot.layout.shadow_fd);
+    close_all_but_ours();
     static uint8_t thread_area[4096] __attribute__((aligned(64))); // for Zydis: the stack protector's canary is in it
     sys_call6(158, 0x1002, (uint64_t)(uintptr_t)thread_area + 2048, 0, 0, 0, 0); // arch_prctl(ARCH_SET_FS)
     maps = engine_host_alloc(MAX_MAPS * sizeof(maps[0]));
