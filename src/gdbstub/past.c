@@ -2,6 +2,7 @@
 
 #include "gdbstub/hex.h"
 #include "gdbstub/registers.h"
+#include "query/breakpoint.h"
 #include "query/diversion.h"
 #include "query/query.h"
 
@@ -312,17 +313,26 @@ static bool first_of(const struct past *p, const json_t *rows, uint32_t process,
     return false;
 }
 
-struct err *past_execution(struct past *p, uint32_t process, gaddr pc, struct moment from, bool forward, struct past_stop *out, bool *found_out)
+/* Who may stop a run: tasks of one process. */
+struct owner {
+    const struct past *past;
+    uint32_t process;
+};
+
+static bool is_owner(void *ctx, uint32_t task)
 {
-    *found_out = false;
-    for (size_t limit = 1;; limit = limit < 256 ? limit * 4 : limit) { // other processes may execute the same address
-        cleanup(decref) json_t *rows = NULL;
-        json_t *params = json_pack("{so, so}", "start", json_hex(pc), "end", json_hex(pc + 1));
-        TRY(ask(p, "address-execution", with_window(params, from, forward, limit), &rows));
-        *found_out = first_of(p, rows, process, 0, forward, &from, out);
-        if (*found_out || json_array_size(rows) < limit)
-            return NULL;
-    }
+    const struct owner *o = ctx;
+    const struct past_task *t = past_task(o->past, task);
+    return t && t->process == o->process;
+}
+
+struct err *past_execution(struct past *p, uint32_t process, gaddr pc, const struct program *condition, struct moment from, bool forward,
+                           struct past_stop *out, bool *found_out)
+{
+    struct owner owner = {p, process};
+    const struct query_breakpoint b = {.pc = pc, .condition = condition, .ctx = &owner, .wanted = is_owner};
+    out->signal = 0;
+    return query_find_execution(p->q, &b, from, forward, p->cancelled, &out->moment, &out->task, found_out);
 }
 
 struct err *past_access(struct past *p, uint32_t task, struct moment m, gaddr addr, uint64_t len, const char *access, struct moment from,

@@ -4,6 +4,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "base/program.h"
 #include "base/types.h"
 
 #include <stdatomic.h>
@@ -71,9 +72,10 @@ struct past_stop {
 };
 /** The next instruction of a task, or the one before, and where that is (pc_out may be NULL). ERR_NOT_FOUND: it has none. */
 struct err *past_step(struct past *p, struct moment m, uint32_t task, bool forward, struct moment *out, gaddr *pc_out) nodiscard;
-/** The nearest execution of code address pc by the process: at or after `from`, or before it. */
-struct err *past_execution(struct past *p, uint32_t process, gaddr pc, struct moment from, bool forward, struct past_stop *out,
-                           bool *found_out) nodiscard;
+/** The nearest execution of code address pc by the process: at or after `from`, or before it. condition: checked, it holds there or cannot be told;
+ * NULL: none. */
+struct err *past_execution(struct past *p, uint32_t process, gaddr pc, const struct program *condition, struct moment from, bool forward,
+                           struct past_stop *out, bool *found_out) nodiscard;
 /** The nearest access to memory as the task has it at m, by anyone; `access` as the query's. out->moment: before it. after_out: behind it. */
 struct err *past_access(struct past *p, uint32_t task, struct moment m, gaddr addr, uint64_t len, const char *access, struct moment from,
                         bool forward, struct past_stop *out, struct moment *after_out, bool *found_out) nodiscard;

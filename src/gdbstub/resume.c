@@ -35,19 +35,33 @@ static bool still_good(const struct nearest *n, bool forward, struct moment from
     return moment_cmp(from, n->from) <= 0 && (!n->found || moment_cmp(from, n->stop.moment) > 0);
 }
 
-static struct err *find_nearest(struct gdb_stub *s, struct breakpoint *b, bool forward, struct nearest **out)
+/* Of memory as it is now: of a stack that is not there yet or any more, none is known. */
+static struct err *find_access(struct gdb_stub *s, const struct breakpoint *b, bool forward, struct nearest *n)
 {
     static const char *const access[] = {[2] = "write", [3] = "read", [4] = "both"};
+    struct err *e = past_access(&s->past, s->task, s->now, b->addr, b->len, access[(int)b->kind], s->now, forward, &n->stop, &n->after, &n->found);
+    if (!e || err_kind(e) != ERR_FAULT)
+        return e;
+    cleanup(freep) char *line = str_format("[a watchpoint is passed over: %s]", err_message(e));
+    send_output(s, line);
+    err_free(e);
+    n->found = false;
+    return NULL;
+}
+
+static struct err *find_nearest(struct gdb_stub *s, struct breakpoint *b, bool forward, struct nearest **out)
+{
     struct nearest *n = forward ? &b->ahead : &b->behind;
     *out = n;
     if (still_good(n, forward, s->now))
         return NULL;
     n->valid = false;
     n->from = s->now;
+    const struct program condition = {.ops = b->condition.items, .count = b->condition.count};
     if (b->kind <= 1)
-        TRY(past_execution(&s->past, s->process, b->addr, s->now, forward, &n->stop, &n->found));
+        TRY(past_execution(&s->past, s->process, b->addr, condition.count ? &condition : NULL, s->now, forward, &n->stop, &n->found));
     else
-        TRY(past_access(&s->past, s->task, s->now, b->addr, b->len, access[(int)b->kind], s->now, forward, &n->stop, &n->after, &n->found));
+        TRY(find_access(s, b, forward, n));
     n->valid = true;
     return NULL;
 }
@@ -58,7 +72,8 @@ static struct err *offer_breakpoint(struct gdb_stub *s, struct breakpoint *b, bo
     if (!b->inserted)
         return NULL;
     TRY(find_nearest(s, b, forward, &n));
-    if (!n->found)
+    // What the kernel, or another process, wrote before this one came to be is not seen from there.
+    if (!n->found || moment_cmp(n->stop.moment, past_process_start(&s->past, s->process)) < 0)
         return NULL;
     bool access = b->kind > 1;
     struct candidate c = {true, access && forward ? n->after : n->stop.moment, n->stop.task, access ? STOP_ACCESS : STOP_BREAKPOINT, 0, b};

@@ -256,7 +256,7 @@ static void handle_supported(struct gdb_stub *s, const char *args)
     s->hwbreak = strstr(args, "hwbreak+");
     s->exec_events = strstr(args, "exec-events+");
     cleanup(freep) char *text = str_format(
-        "PacketSize=%x;QStartNoAckMode+;QPassSignals+;ReverseStep+;ReverseContinue+;swbreak+;hwbreak+;exec-events+;vContSupported+;"
+        "PacketSize=%x;QStartNoAckMode+;QPassSignals+;ReverseStep+;ReverseContinue+;swbreak+;hwbreak+;exec-events+;vContSupported+;ConditionalBreakpoints+;"
         "qXfer:features:read+;qXfer:auxv:read+;qXfer:exec-file:read+;qXfer:threads:read+", MAX_PACKET - 64);
     packet_send(s->link, text);
 }
@@ -488,13 +488,15 @@ static void handle_write_binary(struct gdb_stub *s, const char *args)
         answer_change(s, divert_write_memory(s, addr, args, len));
 }
 
-/* "TYPE,ADDRESS,LENGTH"; of a condition gdb makes sure itself. */
-static bool read_breakpoint(const char *args, struct breakpoint *out)
+/* "TYPE,ADDRESS,LENGTH", behind which *args is left. */
+static bool read_breakpoint(const char **args, struct breakpoint *out)
 {
     uint64_t kind, len;
+    const char *at = *args;
     *out = (struct breakpoint){0};
-    if (!read_hex(&args, &kind) || kind > 4 || *args++ != ',' || !read_hex(&args, &out->addr) || *args++ != ',' || !read_hex(&args, &len))
+    if (!read_hex(&at, &kind) || kind > 4 || *at++ != ',' || !read_hex(&at, &out->addr) || *at++ != ',' || !read_hex(&at, &len))
         return false;
+    *args = at;
     out->kind = (char)kind;
     out->len = len;
     return kind <= 1 || (len >= 1 && len <= 4096);
@@ -515,15 +517,30 @@ static void forget_removed(struct gdb_stub *s)
     vec_each (b, &s->breakpoints) {
         if (b->inserted)
             s->breakpoints.items[kept++] = *b;
+        else
+            vec_deinit(&b->condition);
     }
     s->breakpoints.count = kept;
+}
+
+/* What is known of other executions is not known of those under another condition. */
+static void set_condition(struct breakpoint *b, const char *text)
+{
+    program_ops condition = {0};
+    if (b->kind > 1 || !agent_compile(text, &condition))
+        condition.count = 0; // gdb tests it at each execution
+    size_t len = condition.count * sizeof(condition.items[0]);
+    if (condition.count != b->condition.count || (len && memcmp(condition.items, b->condition.items, len) != 0))
+        b->ahead.valid = b->behind.valid = false;
+    vec_deinit(&b->condition);
+    b->condition = condition;
 }
 
 static void handle_insert(struct gdb_stub *s, const char *args)
 {
     enum { MOST_BREAKPOINTS = 10000 };
     struct breakpoint like;
-    if (!read_breakpoint(args, &like)) {
+    if (!read_breakpoint(&args, &like)) {
         packet_send(s->link, "E01");
         return;
     }
@@ -538,6 +555,7 @@ static void handle_insert(struct gdb_stub *s, const char *args)
         vec_push(&s->breakpoints, like);
         b = &s->breakpoints.items[s->breakpoints.count - 1];
     }
+    set_condition(b, args);
     b->inserted = true;
     send_ok(s);
 }
@@ -545,7 +563,7 @@ static void handle_insert(struct gdb_stub *s, const char *args)
 static void handle_remove(struct gdb_stub *s, const char *args)
 {
     struct breakpoint like;
-    struct breakpoint *b = read_breakpoint(args, &like) ? find_breakpoint(s, &like) : NULL;
+    struct breakpoint *b = read_breakpoint(&args, &like) ? find_breakpoint(s, &like) : NULL;
     if (b)
         b->inserted = false;
     send_ok(s);
@@ -789,6 +807,8 @@ void gdb_stub_destroy(struct gdb_stub *s)
     divert_end(s);
     past_close(&s->past);
     close_files(s);
+    vec_each (b, &s->breakpoints)
+        vec_deinit(&b->condition);
     vec_deinit(&s->breakpoints);
     buf_deinit(&s->registers);
     buf_deinit(&s->answer);

@@ -2,6 +2,7 @@
 #ifndef GDBSTUB_STUB_INT_H
 #define GDBSTUB_STUB_INT_H
 
+#include "gdbstub/agent.h"
 #include "gdbstub/packet.h"
 #include "gdbstub/past.h"
 #include "gdbstub/stub.h"
@@ -23,6 +24,7 @@ struct breakpoint {
     bool inserted;
     gaddr addr;
     uint64_t len;
+    program_ops condition; /* none: there is no condition, or gdb has to test it */
     struct nearest ahead, behind;
 };
 

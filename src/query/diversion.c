@@ -16,14 +16,16 @@ struct query_diversion {
 struct err *query_divert(struct query_engine *q, struct moment m, struct query_diversion **out)
 {
     struct replay *r;
+    struct query_sink sink = {0};
     cleanup(query_diversion_endp) struct query_diversion *d = xnew(struct query_diversion);
     d->trace = q->trace;
+    TRY(engine_begin(q, &sink));
     struct err *e = state_at(q, m, &r);
     if (!e && moment_cmp(replay_now(r), m) != 0)
         e = err_new(ERR_NOT_FOUND, "there is no such moment");
     if (!e)
         e = diversion_begin(r, &d->diversion);
-    release_state(q);
+    engine_end(q);
     TRY(e);
     *out = steal(d);
     return NULL;

@@ -303,6 +303,19 @@ static const struct {
     {"join", query_join},
 };
 
+struct err *engine_begin(struct query_engine *q, struct query_sink *sink)
+{
+    TRY(follow_growth(q));
+    q->sink = sink;
+    return NULL;
+}
+
+void engine_end(struct query_engine *q)
+{
+    release_state(q);
+    q->sink = NULL;
+}
+
 struct err *query_run(struct query_engine *q, const char *name, json_t *params, struct query_sink *sink)
 {
     if (params && !json_is_object(params) && !json_is_null(params))
@@ -311,11 +324,9 @@ struct err *query_run(struct query_engine *q, const char *name, json_t *params, 
         if (!str_eq(queries[i].name, name))
             continue;
         sink->more = false;
-        TRY(follow_growth(q));
-        q->sink = sink;
+        TRY(engine_begin(q, sink));
         struct err *e = queries[i].run(q, params);
-        release_state(q);
-        q->sink = NULL;
+        engine_end(q);
         return e;
     }
     return err_new(ERR_USAGE, "there is no query %.40s", name);

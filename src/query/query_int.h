@@ -137,6 +137,9 @@ json_t *arguments_at(struct query_engine *q, struct moment entry, struct module 
 struct err *recall_failed(struct query_engine *q, struct err *e) nodiscard;
 
 /* engine.c */
+/** To be called before anything is asked of the engine, and engine_end() behind it. sink: borrowed until then. */
+struct err *engine_begin(struct query_engine *q, struct query_sink *sink) nodiscard;
+void engine_end(struct query_engine *q);
 struct err *check_cancel(struct query_engine *q) nodiscard;
 uint32_t task_running_at(const struct query_engine *q, struct moment m);
 const struct known_task *known_task(const struct query_engine *q, uint32_t serial);

@@ -5,6 +5,7 @@
  *   flood                     large rows until cancelled
  *
  * The sources are the files of the trace directory, under /offered. */
+#include "query/breakpoint.h"
 #include "query/diversion.h"
 
 #include "base/buf.h"
@@ -53,6 +54,13 @@ struct err *query_open_source(const struct query_engine *q, const char *path, in
 struct err *query_open_mapped(const struct query_engine *q, const char *name, int *fd_out)
 {
     return err_new(ERR_NOT_FOUND, "%s: not mapped", name);
+}
+
+struct err *query_find_execution(struct query_engine *q, const struct query_breakpoint *b, struct moment from, bool forward,
+                                 const atomic_bool *cancelled, struct moment *moment_out, uint32_t *task_out, bool *found_out)
+{
+    *found_out = false;
+    return NULL;
 }
 
 struct err *query_divert(struct query_engine *q, struct moment m, struct query_diversion **out)

@@ -159,17 +159,52 @@ with tempfile.TemporaryDirectory() as directory:
         stub.run("vCont;c")  # which a start makes end at once
         check(key(stub.when()[0]) == key(here), f"run {here}: {stub.when()}")
 
+    # Under a condition, which is evaluated here: those executions of which it holds; without one again all.
+    values = [int(r["prints"][0]["value"]["text"]) for r in
+              query("address-execution", start=hex(pc), end=hex(pc + 1), limit=1000, print=["$rax"], **{"from": info["start"]})
+              if r["task"]["serial"] in process]
+    number = values[len(values) // 2]
+    for packet, direction in (("bc", "backward"), ("vCont;c", "forward")):
+        here = stub.when()[0]
+        want = [key(r["focus"]["moment"]) for r in query("address-execution", start=hex(pc), end=hex(pc + 1), direction=direction, limit=1000,
+                                                        condition=f"$rax == {number}", **{"from": here}) if r["task"]["serial"] in process]
+        condition = f"26000025{number % 2**64:016x}1327"
+        stub.ask(f"Z0,{pc:x},1;X{len(condition) // 2:x},{condition}")
+        for place in want[:3]:
+            answer = stub.run(packet)
+            if "swbreak" not in answer:  # a signal comes first
+                answer = stub.run(packet)
+            check("swbreak" in answer and key(stub.when()[0]) == place, f"{direction} to {place} with rax {number}: {answer}, {stub.when()}")
+            if direction == "forward":
+                stub.ask(f"z0,{pc:x},1")
+                stub.run("vCont;s")
+                stub.ask(f"Z0,{pc:x},1;X{len(condition) // 2:x},{condition}")
+        stub.ask(f"z0,{pc:x},1")
+
     # Writes to a word of the stack.
     rsp = int.from_bytes(bytes.fromhex(stub.ask("p7")), "little")
     focus = focus_of(stub)
     rows = query("watchpoint", address=hex(rsp), length=8, focus=focus, direction="backward", **{"from": focus["moment"]}, limit=4)
     stub.ask(f"Z2,{rsp:x},8")
     for row in rows[:3]:
+        if key(row["focus"]["moment"]) < key(tasks[0]["start"]):
+            break
         answer = stub.run("bc")
         if "watch:" not in answer:  # a signal comes first
             answer = stub.run("bc")
         check(f"watch:{rsp:x};" in answer and key(stub.when()[0]) == key(row["focus"]["moment"]), f"written at {row['focus']}: {answer} {stub.when()}")
     stub.ask(f"z2,{rsp:x},8")
+
+    # What was written before the process began, by the exec, is no place to go to.
+    stub.ask(f"Z2,{rsp:x},8")
+    for _ in range(200):
+        answer = stub.run("bc")
+        if "replaylog" in answer:
+            break
+    stub.ask(f"z2,{rsp:x},8")
+    check("replaylog:begin" in answer and key(stub.when()[0]) == key(tasks[0]["start"]), f"the beginning, with a watchpoint: {answer}")
+    stub.ask("vRun;;" + f"{here['event']}+{here['instr']}".encode().hex())
+    stub.run("vCont;c")
 
     # The two ends of history; in between only signals stop.
     for packet, end in (("bc", "begin"), ("vCont;c", "end")):
@@ -177,7 +212,7 @@ with tempfile.TemporaryDirectory() as directory:
             answer = stub.run(packet)
             if "replaylog" in answer:
                 break
-            check(re.match(r"T(?!05)[0-9a-f]{2}", answer), f"nothing but a signal: {answer}")
+            check(re.match(r"T(?!05)[0-9a-f]{2}", answer), f"nothing but a signal: {packet} {answer} {stub.when()}")
         check(f"replaylog:{end}" in answer, f"{packet}: {answer}")
 
     # What is changed is seen until time goes on, and then it is gone.

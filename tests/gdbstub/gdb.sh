@@ -39,6 +39,12 @@ says '^#0 .*f \(|^#0 .*main' 'received signal SIGSEGV' '[Nn]o more reverse-execu
 on threads-race 'break work' 'reverse-continue' 'info threads' 'watch -l counter' 'continue' 'reverse-continue' 'delete' 'reverse-continue'
 says 'hit Breakpoint 1, .*work' '\* [0-9]+ .*work' 'Hardware watchpoint 2' 'Old value = ' 'New value = ' 'No more reverse-execution history'
 
+# A condition is not gdb's to test at each execution.
+on threads-race 'break work if a == 1' 'set debug remote 1' 'reverse-continue'
+says 'Sending packet: \$Z0,[0-9a-f]+,1;X[0-9a-f]+,'
+on threads-race 'break work if a == 1' 'reverse-continue' 'reverse-continue' 'continue' 'p a'
+says 'hit Breakpoint 1, work \(a=0x1\)' 'No more reverse-execution' 'hit Breakpoint 1, work \(a=0x1\)' '= .*0x1$'
+
 on threads-race 'run 60' 'monitor when' 'run 70+3' 'monitor when'
 says '^60\+0, task [0-9]+$' '^70\+3, task [0-9]+$'
 
