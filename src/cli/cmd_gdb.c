@@ -69,8 +69,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 
 static const struct argp argp = {options, parse, "[TRACE] [-- GDB-ARGUMENT...]",
                                  "Starts gdb on a recording. What it shows is the past: breakpoints, watchpoints and reverse commands work, "
-                                 "functions can be called and memory changed, which is forgotten when time goes on. `run EVENT[+INSTR]` goes to a "
-                                 "moment, `monitor when` tells it.", NULL, NULL, NULL};
+                                 "functions can be called and memory changed, which is forgotten when time goes on. `goto EVENT[+INSTR]` goes to a "
+                                 "moment, `when` tells it.", NULL, NULL, NULL};
 
 static struct err *show(struct arguments *a, int *status)
 {

@@ -9,10 +9,13 @@
 
 #include "base/buf.h"
 #include "base/confine.h"
+#include "gdbstub/script.h"
+#include "query/query.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
@@ -29,6 +32,9 @@ enum { MASTERS = 3, MOST_RUNNING = 64 };
 struct gdb_launcher {
     int requests;
     pid_t pid;
+    char *source_dir;
+    pthread_mutex_t lock;
+    bool laid_out; /* guarded by the lock: the sources have been */
 };
 
 struct request {
@@ -111,6 +117,13 @@ struct gdb {
     struct terminal user, commands, link;
 };
 
+/* The process that starts them. */
+struct launcher {
+    const struct gdb_launcher_options *options;
+    const char *source_dir;
+    VEC(struct gdb *) running;
+};
+
 static void gdb_release(struct gdb *g)
 {
     const int fds[] = {g->pidfd, g->life, g->user.master, g->user.slave, g->commands.master, g->commands.slave, g->link.master, g->link.slave};
@@ -121,30 +134,18 @@ static void gdb_release(struct gdb *g)
     free(g);
 }
 
-static void add_quoted(struct buf *b, const char *word)
+/* What gdb does first. How the page's focus moves it: see pilot.c. */
+static struct err *make_script(const struct launcher *l, const struct gdb *g, int *out)
 {
-    for (; *word; word++)
-        buf_printf(b, "\\%c", *word); // gdb_buildargv: also what needs no backslash may have one
-}
-
-/* What gdb does first. "goto" is how the page's focus moves it: see pilot.c. */
-static char *make_script(const struct gdb_launcher_options *o, const struct gdb *g)
-{
-    struct buf b = {0};
-    buf_str(&b, "set sysroot target:\nset debuginfod enabled off\nset confirm off\nset pagination off\nset remotetimeout 600\n"
-                "set startup-with-shell off\n");
-    for (size_t i = 0; i < o->source_map_count; i++) {
-        buf_str(&b, "set substitute-path ");
-        add_quoted(&b, o->source_maps[2 * i]);
-        buf_u8(&b, ' ');
-        add_quoted(&b, o->source_maps[2 * i + 1]);
-        buf_u8(&b, '\n');
-    }
-    buf_str(&b, "define goto\nif $argc == 2\nmonitor goto $arg0 $arg1\nelse\nmonitor goto $arg0\nend\nreverse-continue\nend\n"
-                "document goto\nGo to a moment: goto EVENT[+INSTRUCTIONS] [TASK]. \"monitor when\" tells the present one.\nend\n");
+    cleanup(buf_deinit) struct buf b = {0};
+    script_begin(&b);
+    buf_str(&b, "set pagination off\n");
+    script_map_tree(&b, l->source_dir);
+    for (size_t i = 0; i < l->options->source_map_count; i++)
+        script_map_sources(&b, l->options->source_maps[2 * i], l->options->source_maps[2 * i + 1]);
     buf_printf(&b, "new-ui mi2 %s\necho \\033[A\\033[2K\n" /* what that says is no news */
                "target extended-remote %s\n", g->commands.name, g->link.name);
-    return buf_steal_str(&b);
+    return script_file(&b, out);
 }
 
 /* The first one on the user's PATH; outside of /usr it could not be executed. NULL: there is none. */
@@ -167,10 +168,11 @@ static void limit(int resource, rlim_t value)
     setrlimit(resource, &l);
 }
 
-static struct err *confine_gdb(const struct gdb_launcher_options *o, const struct gdb *g)
+static struct err *confine_gdb(const struct launcher *l, const struct gdb *g)
 {
+    const struct gdb_launcher_options *o = l->options;
     VEC(const char *) readable = {0};
-    const char *const more[] = {o->trace_dir, "/etc/ld.so.cache", "/etc/terminfo", "/etc/localtime", "/dev/urandom"};
+    const char *const more[] = {o->trace_dir, l->source_dir, "/etc/ld.so.cache", "/etc/terminfo", "/etc/localtime", "/dev/urandom"};
     for (size_t i = 0; i < ARRAY_COUNT(more); i++)
         vec_push(&readable, more[i]);
     for (size_t i = 0; i < o->source_map_count; i++)
@@ -183,7 +185,7 @@ static struct err *confine_gdb(const struct gdb_launcher_options *o, const struc
 }
 
 /* In the new process; only returns if it fails. */
-static struct err *become_gdb(const struct gdb_launcher_options *o, const struct gdb *g, const char *program, int script)
+static struct err *become_gdb(const struct launcher *l, const struct gdb *g, const char *program, int script)
 {
     enum { MEMORY_GIB = 4, FILES = 256 };
     cleanup(freep) char *script_name = str_format("/proc/self/fd/%d", script);
@@ -198,25 +200,14 @@ static struct err *become_gdb(const struct gdb_launcher_options *o, const struct
     limit(RLIMIT_CORE, 0);
     limit(RLIMIT_FSIZE, 0);
     limit(RLIMIT_NOFILE, FILES);
-    TRY(confine_gdb(o, g)); // to paths that may be relative
+    TRY(confine_gdb(l, g)); // to paths that may be relative
     if (chdir("/") != 0)
         return err_os("cannot leave the directory");
     execve(program, (char *const *)(uintptr_t)words, (char *const *)(uintptr_t)environment);
     return err_os("cannot start %s", program);
 }
 
-static struct err *make_script_file(const struct gdb_launcher_options *o, const struct gdb *g, int *out)
-{
-    cleanup(freep) char *text = make_script(o, g);
-    size_t len = strlen(text);
-    cleanup(closep) int fd = memfd_create("gdb-script", MFD_CLOEXEC);
-    if (fd < 0 || write(fd, text, len) != (ssize_t)len || lseek(fd, 0, SEEK_SET) != 0)
-        return err_os("cannot make gdb's script");
-    *out = steal_fd(&fd);
-    return NULL;
-}
-
-static struct err *start_gdb(const struct gdb_launcher_options *o, const struct request *r, struct gdb *g)
+static struct err *start_gdb(const struct launcher *l, const struct request *r, struct gdb *g)
 {
     cleanup(closep) int script = -1;
     cleanup(freep) char *program = find_gdb();
@@ -227,12 +218,12 @@ static struct err *start_gdb(const struct gdb_launcher_options *o, const struct 
     TRY(terminal_open(true, &g->link));
     struct winsize size = {.ws_col = (uint16_t)r->columns, .ws_row = (uint16_t)r->rows};
     ioctl(g->user.master, TIOCSWINSZ, &size);
-    TRY(make_script_file(o, g, &script));
+    TRY(make_script(l, g, &script));
     g->pid = fork();
     if (g->pid < 0)
         return err_os("cannot start gdb");
     if (g->pid == 0) {
-        struct err *e = become_gdb(o, g, program, script);
+        struct err *e = become_gdb(l, g, program, script);
         dprintf(g->user.slave, "%s\n", err_message(e));
         _exit(127);
     }
@@ -241,11 +232,6 @@ static struct err *start_gdb(const struct gdb_launcher_options *o, const struct 
 }
 
 /* --- the loop --- */
-
-struct launcher {
-    const struct gdb_launcher_options *options;
-    VEC(struct gdb *) running;
-};
 
 static void end_gdb(struct launcher *l, size_t index)
 {
@@ -264,7 +250,7 @@ static void take_request(struct launcher *l, const struct request *r, int life)
 {
     struct gdb *g = xnew(struct gdb);
     *g = (struct gdb){.pidfd = -1, .life = life, .user = {-1, -1, ""}, .commands = {-1, -1, ""}, .link = {-1, -1, ""}};
-    struct err *e = l->running.count >= MOST_RUNNING ? err_new(ERR_LIMIT, "too many gdbs") : start_gdb(l->options, r, g);
+    struct err *e = l->running.count >= MOST_RUNNING ? err_new(ERR_LIMIT, "too many gdbs") : start_gdb(l, r, g);
     struct reply reply = {0};
     if (e) {
         reply.failed = 1 + (int)err_kind(e);
@@ -314,9 +300,9 @@ static void launch_until_closed(struct launcher *l, int requests)
 }
 
 /* The new process has nothing of its maker's but the socket: no files, no listening sockets, no terminal, whose ^C is the maker's. */
-static void be_launcher(const struct gdb_launcher_options *options, int requests)
+static void be_launcher(const struct gdb_launcher_options *options, const char *source_dir, int requests)
 {
-    struct launcher l = {.options = options};
+    struct launcher l = {.options = options, .source_dir = source_dir};
     prctl(PR_SET_NAME, "gdb-launcher");
     setsid();
     signal(SIGINT, SIG_IGN);
@@ -328,27 +314,36 @@ static void be_launcher(const struct gdb_launcher_options *options, int requests
         dup3(requests, kept, O_CLOEXEC);
     syscall(SYS_close_range, kept + 1, ~0u, 0);
     launch_until_closed(&l, kept);
+    source_directory_remove(source_dir);
 }
 
 struct err *gdb_launcher_start(const struct gdb_launcher_options *options, struct gdb_launcher **out)
 {
     int pair[2];
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
-        return err_os("cannot make a socket for gdb");
+    cleanup(freep) char *source_dir = NULL;
+    TRY(source_directory_make(&source_dir));
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0) {
+        struct err *e = err_os("cannot make a socket for gdb");
+        source_directory_remove(source_dir);
+        return e;
+    }
     fflush(NULL);
     pid_t pid = fork();
     if (pid < 0) {
+        struct err *e = err_os("cannot make a process for gdb");
         close(pair[0]);
         close(pair[1]);
-        return err_os("cannot make a process for gdb");
+        source_directory_remove(source_dir);
+        return e;
     }
     if (pid == 0) {
-        be_launcher(options, pair[1]);
+        be_launcher(options, source_dir, pair[1]);
         _exit(0);
     }
     close(pair[1]);
     struct gdb_launcher *l = xnew(struct gdb_launcher);
-    *l = (struct gdb_launcher){pair[0], pid};
+    *l = (struct gdb_launcher){.requests = pair[0], .pid = pid, .source_dir = steal(source_dir)};
+    pthread_mutex_init(&l->lock, NULL);
     *out = l;
     return NULL;
 }
@@ -360,7 +355,23 @@ void gdb_launcher_stop(struct gdb_launcher *l)
     close(l->requests);
     while (waitpid(l->pid, NULL, 0) < 0 && errno == EINTR) {
     }
+    pthread_mutex_destroy(&l->lock);
+    free(l->source_dir);
     free(l);
+}
+
+const char *gdb_launcher_source_dir(const struct gdb_launcher *l)
+{
+    return l->source_dir;
+}
+
+struct err *gdb_launcher_lay_out(struct gdb_launcher *l, const struct query_engine *q)
+{
+    pthread_mutex_lock(&l->lock);
+    struct err *e = l->laid_out ? NULL : query_lay_out_sources(q, l->source_dir, false);
+    l->laid_out = true; // what is there is good
+    pthread_mutex_unlock(&l->lock);
+    return e;
 }
 
 struct err *gdb_launch(struct gdb_launcher *l, unsigned columns, unsigned rows, struct gdb_process *out)

@@ -7,6 +7,7 @@
 #include <stddef.h>
 
 struct gdb_launcher;
+struct query_engine;
 
 struct gdb_launcher_options {
     const char *trace_dir;          /* readable for gdb, as are the sources */
@@ -33,6 +34,11 @@ struct gdb_end {
 };
 
 enum { GDB_MOST_COLUMNS = 1000, GDB_MOST_ROWS = 1000 };
+
+/** A private directory, which the launcher removes at its end: the server has to be able to write there. Borrowed. */
+const char *gdb_launcher_source_dir(const struct gdb_launcher *l);
+/** Puts the recording's sources there, once. Any thread. Errors: those of query_lay_out_sources(); gdb may start all the same. */
+struct err *gdb_launcher_lay_out(struct gdb_launcher *l, const struct query_engine *q) nodiscard;
 
 /**
  * Starts a gdb in a terminal of this size (1 to the most). It reads /usr, the trace's directory and sources, and writes nothing but its

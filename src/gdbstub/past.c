@@ -268,7 +268,11 @@ struct err *past_auxv(struct past *p, uint32_t process, struct moment m, struct 
 
 struct err *past_open_file(struct past *p, const char *name, int *fd_out)
 {
-    return query_open_mapped(p->q, name, fd_out);
+    struct err *e = query_open_mapped(p->q, name, fd_out);
+    if (!e)
+        return NULL;
+    err_free(e);
+    return query_open_debug(p->q, name, fd_out);
 }
 
 /* --- what stops a run --- */

@@ -2,9 +2,12 @@
 
 #include "base/buf.h"
 #include "base/log.h"
+#include "gdbstub/script.h"
+#include "query/query.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
@@ -56,14 +59,13 @@ static struct err *door_open(struct door *d)
     return NULL;
 }
 
-/* gdb's words: symbols come from the recording, and what it asks before it connects has one answer. */
-static char **gdb_words(const char *socket_path, char *const *arguments)
+static char **gdb_words(int script, const char *socket_path, char *const *arguments)
 {
     VEC(char *) words = {0};
-    const char *const before[] = {"gdb", "-q", "-iex", "set sysroot target:", "-iex", "set debuginfod enabled off", "-iex", "set confirm off",
-                                  "-iex", "set remotetimeout 600"};
-    for (size_t i = 0; i < sizeof(before) / sizeof(before[0]); i++)
-        vec_push(&words, xstrdup(before[i]));
+    vec_push(&words, xstrdup("gdb"));
+    vec_push(&words, xstrdup("-q"));
+    vec_push(&words, xstrdup("-ix"));
+    vec_push(&words, str_format("/proc/self/fd/%d", script));
     vec_push(&words, xstrdup("-ex"));
     vec_push(&words, str_format("target extended-remote %s", socket_path));
     for (; arguments && *arguments; arguments++)
@@ -99,11 +101,36 @@ static struct err *accept_from(int listening, pid_t child, int *fd_out)
     }
 }
 
+static void remove_directory(char **dir)
+{
+    source_directory_remove(*dir);
+    free(*dir);
+}
+
+/* Sources that the recording holds come from there, others from where gdb finds them. */
+static struct err *make_script(const struct gdb_stub_options *options, const char *source_dir, int *out)
+{
+    cleanup(buf_deinit) struct buf script = {0};
+    struct err *e = query_lay_out_sources(options->q, source_dir, true);
+    if (e && err_kind(e) != ERR_LIMIT)
+        return e;
+    if (e)
+        log_warn("%s", err_message(e));
+    err_free(e);
+    script_begin(&script);
+    script_map_tree(&script, source_dir);
+    return script_file(&script, out);
+}
+
 struct err *gdb_run(const struct gdb_stub_options *options, char *const *arguments, int *status_out)
 {
     cleanup(door_close) struct door door = {.fd = -1};
+    cleanup(remove_directory) char *source_dir = NULL;
+    cleanup(closep) int script = -1;
     TRY(door_open(&door));
-    cleanup(free_words) char **words = gdb_words(door.path, arguments);
+    TRY(source_directory_make(&source_dir));
+    TRY(make_script(options, source_dir, &script));
+    cleanup(free_words) char **words = gdb_words(script, door.path, arguments);
     // Keys that end a program are gdb's.
     signal(SIGINT, SIG_IGN);
     signal(SIGQUIT, SIG_IGN);
@@ -114,6 +141,7 @@ struct err *gdb_run(const struct gdb_stub_options *options, char *const *argumen
         signal(SIGINT, SIG_DFL);
         signal(SIGQUIT, SIG_DFL);
         signal(SIGPIPE, SIG_DFL);
+        fcntl(script, F_SETFD, 0);
         execvp("gdb", words);
         _exit(127);
     }

@@ -1,6 +1,7 @@
 #include "gdbstub/view.h"
 
 #include "base/clock.h"
+#include "base/log.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -57,11 +58,6 @@ static void wake(struct gdb_view *v)
 static struct err *answer_until_end(struct gdb_view *v, int link)
 {
     struct gdb_stub *stub;
-    struct err *e = query_engine_open(v->o.trace_dir, &v->o.query, &v->q);
-    if (e) {
-        close(link);
-        return e;
-    }
     const struct gdb_stub_options options = {.q = v->q, .moment = v->o.place.moment, .task = v->o.place.task};
     TRY(gdb_stub_create(link, &options, &stub));
     pthread_mutex_lock(&v->lock);
@@ -86,6 +82,11 @@ static void *answer(void *arg)
 
 static struct err *begin(struct gdb_view *v)
 {
+    TRY(query_engine_open(v->o.trace_dir, &v->o.query, &v->q));
+    struct err *e = gdb_launcher_lay_out(v->o.launcher, v->q);
+    if (e)
+        log_warn("%s", err_message(e));
+    err_free(e);
     TRY(gdb_launch(v->o.launcher, v->columns, v->rows, &v->process));
     fcntl(v->process.terminal, F_SETFL, O_RDWR | O_NONBLOCK);
     fcntl(v->process.commands, F_SETFL, O_RDWR | O_NONBLOCK);

@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "sources/tree.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -302,6 +303,15 @@ static const struct {
     {"timeline", query_timeline},
     {"join", query_join},
 };
+
+struct err *query_lay_out_sources(const struct query_engine *q, const char *root, bool all)
+{
+    static const char *const everything[] = {"/", "/"};
+    struct sources_beside beside = {(const char *const *)q->source_maps.items, q->source_maps.count / 2};
+    if (all && !beside.count)
+        beside = (struct sources_beside){everything, 1};
+    return sources_lay_out(q->sources, root, QUERY_RELATIVE_SOURCES, &beside);
+}
 
 struct err *engine_begin(struct query_engine *q, struct query_sink *sink)
 {

@@ -64,6 +64,29 @@ static const struct module *find_by_base_name(const struct query_engine *q, cons
     return found;
 }
 
+/* "12/3456.debug", and nothing that leads elsewhere. */
+static bool is_build_id_path(const char *text)
+{
+    static const char hex[] = "0123456789abcdef", letters[] = "abcdefghijklmnopqrstuvwxyz";
+    size_t len = strspn(text, hex);
+    if (len != 2 || text[2] != '/')
+        return false;
+    text += 3;
+    text += strspn(text, hex);
+    return *text == '.' && text[1] && !text[1 + strspn(text + 1, letters)];
+}
+
+struct err *query_open_debug(const struct query_engine *q, const char *name, int *fd_out)
+{
+    static const char above[] = "/.build-id/";
+    const char *id = strstr(name, above);
+    if (!id || !is_build_id_path(id + strlen(above)))
+        return err_new(ERR_NOT_FOUND, "%.200s: no file of debug information", name);
+    cleanup(freep) char *path = str_format("%s/debug%s", trace_dir(q->trace), id);
+    *fd_out = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    return *fd_out < 0 ? err_new(ERR_NOT_FOUND, "%s is not in the trace", path) : NULL;
+}
+
 struct err *query_open_mapped(const struct query_engine *q, const char *name, int *fd_out)
 {
     const struct module *m = find_module(q, name);

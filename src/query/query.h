@@ -48,6 +48,13 @@ struct err *query_run(struct query_engine *q, const char *name, json_t *params, 
 const char *query_title(const struct query_engine *q);
 /** Opens a source file through the mappings; ERR_NOT_FOUND. `path` as in locations. fd owned by the caller. */
 struct err *query_open_source(const struct query_engine *q, const char *path, int *fd_out) nodiscard;
+/** Makes files below the empty directory `root` of the sources that the trace holds, and links beside them to what --sources has there, or, if
+ * `all` is set, to this machine's files at their own paths: see sources/tree.h. Relative names begin at root/QUERY_RELATIVE_SOURCES/0, 1... */
+#define QUERY_RELATIVE_SOURCES ".relative"
+struct err *query_lay_out_sources(const struct query_engine *q, const char *root, bool all) nodiscard;
+/** Opens a file of the trace's debug information by its build id, as gdb names it below a directory of such files:
+ * ".../.build-id/12/3456.debug". ERR_NOT_FOUND. fd owned by the caller. */
+struct err *query_open_debug(const struct query_engine *q, const char *name, int *fd_out) nodiscard;
 /** Opens a file that was mapped with code in it, by its name in the recorded program's maps, or by another path that ends alike if there
  * is but one such file; ERR_NOT_FOUND. fd owned by the caller. */
 struct err *query_open_mapped(const struct query_engine *q, const char *name, int *fd_out) nodiscard;

@@ -56,6 +56,16 @@ struct err *query_open_mapped(const struct query_engine *q, const char *name, in
     return err_new(ERR_NOT_FOUND, "%s: not mapped", name);
 }
 
+struct err *query_lay_out_sources(const struct query_engine *q, const char *root, bool all)
+{
+    return NULL;
+}
+
+struct err *query_open_debug(const struct query_engine *q, const char *name, int *fd_out)
+{
+    return err_new(ERR_NOT_FOUND, "%s: none", name);
+}
+
 struct err *query_find_execution(struct query_engine *q, const struct query_breakpoint *b, struct moment from, bool forward,
                                  const atomic_bool *cancelled, struct moment *moment_out, uint32_t *task_out, bool *found_out)
 {

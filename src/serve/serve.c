@@ -450,14 +450,15 @@ static struct err *trace_key(const char *dir, char **out)
 static struct err *open_recording(struct server *s)
 {
     const struct serve_options *o = s->options;
-    const char *const own_dirs[] = {s->web_dir, o->storage_dir};
     const struct gdb_launcher_options gdb = {o->trace_dir, o->source_maps, o->source_map_count};
     if (o->storage_dir)
         TRY(storage_prepare(o->storage_dir));
     TRY(gdb_launcher_start(&gdb, &s->launcher));
-    TRY(confine(&o->storage_dir, 1));
+    const char *const writable[] = {gdb_launcher_source_dir(s->launcher), o->storage_dir};
+    TRY(confine(writable, ARRAY_COUNT(writable)));
     struct query_options query = {.source_maps = o->source_maps, .source_map_count = o->source_map_count};
     TRY(query_engine_open(o->trace_dir, &query, &s->q));
+    const char *const own_dirs[] = {s->web_dir, o->storage_dir, writable[0]};
     TRY(query_engine_confine(s->q, own_dirs, ARRAY_COUNT(own_dirs)));
     TRY(query_engine_open(o->trace_dir, &query, &s->for_searches));
     cleanup(freep) char *key = NULL;

@@ -97,6 +97,16 @@ bool archive_has(const struct archive *a, const char *name)
     return find_entry(a, name) != NULL;
 }
 
+size_t archive_count(const struct archive *a)
+{
+    return a->entries.count;
+}
+
+const char *archive_name(const struct archive *a, size_t idx)
+{
+    return a->entries.items[idx].name;
+}
+
 static struct err *unpack(unzFile zip, const struct archive *a, const char *name, size_t most, struct buf *out)
 {
     enum { CHUNK = 1 << 16 };

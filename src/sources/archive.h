@@ -16,6 +16,9 @@ void archive_close(struct archive *a);
 DEFINE_CLEANUP(struct archive *, archive_close)
 /** Whether it has an entry of that name; a "/" at the start of either makes no difference. */
 bool archive_has(const struct archive *a, const char *name);
+size_t archive_count(const struct archive *a);
+/** Name of an entry, without a "/" at its start; borrowed. */
+const char *archive_name(const struct archive *a, size_t idx);
 /** Appends the entry's bytes. ERR_NOT_FOUND, ERR_FORMAT (damaged, encrypted), ERR_LIMIT (more than `most` bytes), ERR_OS. */
 struct err *archive_read(const struct archive *a, const char *name, size_t most, struct buf *out) nodiscard;
 

@@ -1,8 +1,7 @@
-#include "sources/sources.h"
+#include "sources/sources_int.h"
 
 #include "base/buf.h"
 #include "base/log.h"
-#include "sources/archive.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -421,9 +420,10 @@ static struct err *find(struct search *f, const char *path, bool *found)
     return NULL;
 }
 
-static bool is_plain_path(const char *path)
+bool sources_is_plain(const char *path)
 {
-    return path[0] == '/' && !strstr(path, "/../") && strlen(path) < PATH_MAX;
+    size_t len = strlen(path);
+    return path[0] == '/' && !strstr(path, "/../") && len < PATH_MAX && (len < 3 || !str_eq(path + len - 3, "/.."));
 }
 
 struct err *sources_find(struct sources *s, const char *path, struct source_place *out)
@@ -431,7 +431,7 @@ struct err *sources_find(struct sources *s, const char *path, struct source_plac
     struct source_place place = {.fd = -1, .is_relevant = true};
     struct search f = {.s = s, .out = &place};
     bool found = false;
-    if (!is_plain_path(path))
+    if (!sources_is_plain(path))
         return err_new(ERR_NOT_FOUND, "%.200s: not an absolute path", path);
     struct err *e = find(&f, path, &found);
     if (found && !e)
@@ -452,9 +452,31 @@ bool sources_is_relevant(struct sources *s, const char *path)
     struct source_place place = {.fd = -1, .is_relevant = true};
     struct search f = {.s = s, .out = &place, .only_look = true};
     bool found = false;
-    if (is_plain_path(path))
+    if (sources_is_plain(path))
         err_free(find(&f, path, &found));
     buf_deinit(&f.asked);
     free(place.url);
     return place.is_relevant;
+}
+
+struct err *sources_visit(struct sources *s, const struct mount_visitor *v)
+{
+    vec_each (o, &s->overrides) {
+        if (v->relative)
+            TRY(v->relative(v->ctx, o->dir));
+    }
+    vec_each (r, &s->rules) {
+        for (size_t i = r->mounts.count; i > 0; i--) {
+            struct mount *m = &r->mounts.items[i - 1];
+            if (m->kind == MOUNT_LINK && v->link)
+                TRY(v->link(v->ctx, m->at, m->to));
+            if (m->kind != MOUNT_ARCHIVE || !v->archive)
+                continue;
+            struct err *e = need_archive(s, m);
+            if (!e)
+                TRY(v->archive(v->ctx, m->at, m->archive));
+            err_free(e);
+        }
+    }
+    return NULL;
 }

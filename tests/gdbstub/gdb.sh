@@ -75,6 +75,32 @@ says 'Breakpoint 1, f \(k=k@entry=0\)' 'Breakpoint 1, f \(k=9\)' 'stopped while 
     "terminate called after throwing an instance of 'std::logic_error'" 'what\(\):  wrapped bottom' 'received signal SIGABRT' \
     '^~R 2' 'the program would end here' 'signaled while in a function called' '^#0 .*_exit' 'is forgotten' 'No more reverse-execution' '= 1$'
 
+# Sources that the trace holds: names that are absolute, and those that begin where a rule says. Others come from where they were.
+cp -r "$traces/hello-static" "$work/own-sources"
+mkdir -p "$work/copied" "$work/kept"
+cp "$(dirname "$0")/../programs/hello.c" "$work/copied"
+echo 'int kept;' >"$work/copied/kept.c"
+"$program" build --skip-rr --copy-sources "$work/copied" --substitute "hello-static=$work/copied" "$work/own-sources" >/dev/null 2>&1 || fail 'build with sources'
+rm "$work/copied/hello.c"
+on own-sources 'list main' 'info source'
+says 'printf\("hello' 'Located in .*/pernosco-sources-.*hello.c'
+mv "$work/own-sources" "$work/zip-sources"
+python3 -c 'import sys, zipfile
+zipfile.ZipFile(sys.argv[1], "w").writestr("programs/hello.c", "/* line 1 */\nint main() { /* packed */ }\n")' "$work/zip-sources/files.user/sources.zip"
+echo '[{"files": [{"archive": "files.user/sources.zip", "at": "/"}]}]' >"$work/zip-sources/sources.user"
+on zip-sources 'list main'
+says 'packed'
+[ -z "$(ls -d "${TMPDIR:-/tmp}"/pernosco-sources-* 2>/dev/null)" ] || fail 'sources are left behind'
+
+# Debug information apart from its library, by the trace's debug/.
+lib=$(ls "$work/cpp-exceptions"/mmap_*libstdc++* | head -1)
+id=$(readelf -n "$lib" | sed -n 's/.*Build ID: //p')
+file=$work/cpp-exceptions/debug/.build-id/$(echo "$id" | cut -c1-2)/$(echo "$id" | cut -c3-).debug
+mkdir -p "$(dirname "$file")"
+objcopy --only-keep-debug "$lib" "$file" && objcopy --add-symbol known_from_debug=.text:0x40,function,global "$file" || fail 'no debug file'
+on cpp-exceptions 'info address known_from_debug'
+says 'Symbol "known_from_debug" is at 0x[0-9a-f]+ in a file compiled without debugging'
+
 expect 1 'no database' "$program" gdb "$traces/hello-static"
 expect 2 'a moment is EVENT' "$program" gdb --at x "$work/segv-crash"
 expect 2 'not a valid port' "$program" gdb --listen x "$work/segv-crash"

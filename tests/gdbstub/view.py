@@ -2,6 +2,7 @@
 """view.py PERNOSCO TRACES - gdb in a view of the page, as the server gives it over its WebSocket: in step with the focus both ways,
 confined, bounded, ended with its view. Prints each failure; status 1 if any, 77 without gdb or Landlock."""
 import ctypes
+import glob
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zipfile
 
 from web_client import Gdb, Server, Window
 
@@ -121,6 +123,12 @@ def in_step(server, trace):
     gdb.say(focus=focus(60, 3, 1000))
     time.sleep(0.5)
     check(rip(gdb) == rip_of(trace, focus(60, 3)), "a frame that is not there")
+    gdb.ask("set exec-direction reverse", r"\(gdb\) $")
+    gdb.say(focus=focus(300))
+    gdb.see(r"\(gdb\) $")
+    check(rip(gdb) == rip_of(trace, focus(300)), "the focus, while gdb's direction is backward")
+    gdb.ask("set exec-direction forward", r"\(gdb\) $")
+    gdb.ask("list work", r"the sources of the trace")
     gdb.say(size=[60, 20])
     wait_until("the size of the terminal", lambda: gdb.ask("show width", r"in a line is (\d+)").group(1) == "60")
     gdb.type("quit\n")
@@ -220,9 +228,14 @@ def bounded(server):
 
 
 with tempfile.TemporaryDirectory() as d:
+    os.environ["TMPDIR"] = d
     for name in "threads-race", "fork-exec":
         shutil.copytree(f"{traces}/{name}", f"{d}/{name}")
         subprocess.run([program, "build", "--skip-rr", f"{d}/{name}"], capture_output=True, check=True)
+    with zipfile.ZipFile(d + "/threads-race/own.zip", "w") as archive:
+        archive.writestr("programs/threads-race.c", "\n" * 4 + "/* the sources of the trace */\n" * 5)
+    with open(d + "/threads-race/sources.user", "w") as rules:
+        rules.write('[{"files": [{"archive": "own.zip", "at": "/"}]}]')
     server = Server(program, d + "/threads-race", env={**os.environ, "PERNOSCO_SECRET": "1"})
     in_step(server, d + "/threads-race")
     confined(server, d)
@@ -230,6 +243,7 @@ with tempfile.TemporaryDirectory() as d:
     left = gdbs(server)
     check(len(left) == 1, f"{len(left)} gdbs run")
     check(server.stop() == 0, "the server did not end well")
+    wait_until("sources are left behind", lambda: not glob.glob(d + "/pernosco-sources-*"))
     check(not any(os.path.exists(f"/proc/{p}") for p in left), "a gdb outlives the server")
     server = Server(program, d + "/fork-exec")
     other_process(server, d + "/fork-exec")
@@ -238,6 +252,7 @@ with tempfile.TemporaryDirectory() as d:
     server.process.kill()
     server.process.wait()
     wait_until("a gdb outlives a server that was killed", lambda: not any(os.path.exists(f"/proc/{p}") for p in left))
+    wait_until("sources are left behind by a server that was killed", lambda: not glob.glob(d + "/pernosco-sources-*"))
     server = Server(program, d + "/fork-exec", env={**os.environ, "PATH": "/nowhere"})
     none = Gdb(Window(server), 1, focus(1))
     none.until("no word of a missing gdb", lambda: none.closed)

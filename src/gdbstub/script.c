@@ -1,0 +1,120 @@
+#include "gdbstub/script.h"
+
+#include "base/files.h"
+#include "query/query.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* "goto" arms a jump, and any run backward makes it. Where the user has turned gdb's direction around, that is another command. */
+static const char beginning[] =
+    "set sysroot target:\n"
+    "set debuginfod enabled off\n"
+    "set confirm off\n"
+    "set remotetimeout 600\n"
+    "set startup-with-shell off\n"
+    "define goto\n"
+    "if $argc == 2\nmonitor goto $arg0 $arg1\nelse\nmonitor goto $arg0\nend\n"
+    "if $_gdb_setting_str(\"exec-direction\")[0] == 114\ncontinue\nelse\nreverse-continue\nend\n" // 'r' in any language
+    "end\n"
+    "document goto\nGo to a moment: goto EVENT[+INSTRUCTIONS] [TASK]. \"when\" tells the present one.\nend\n"
+    "define when\nmonitor when\nend\n"
+    "document when\nTell the moment where the program stands, as EVENT+INSTRUCTIONS.\nend\n";
+
+void script_begin(struct buf *out)
+{
+    buf_str(out, beginning);
+}
+
+static void add_quoted(struct buf *b, const char *word)
+{
+    for (; *word; word++)
+        buf_printf(b, "\\%c", *word); // gdb_buildargv: also what needs no backslash may have one
+}
+
+void script_map_sources(struct buf *out, const char *from, const char *to)
+{
+    if (strchr(from, '\n') || strchr(to, '\n'))
+        return; // it would be two lines
+    buf_str(out, "set substitute-path ");
+    add_quoted(out, from);
+    buf_u8(out, ' ');
+    add_quoted(out, to);
+    buf_u8(out, '\n');
+}
+
+typedef VEC(char *) name_list;
+
+static void list_directory(const char *path, name_list *out)
+{
+    DIR *dir = opendir(path);
+    for (const struct dirent *e; dir && (e = readdir(dir));) {
+        if (!str_eq(e->d_name, ".") && !str_eq(e->d_name, ".."))
+            vec_push(out, xstrdup(e->d_name));
+    }
+    if (dir)
+        closedir(dir);
+}
+
+void script_map_tree(struct buf *out, const char *root)
+{
+    cleanup(freep) char *relative = str_format("%s/" QUERY_RELATIVE_SOURCES, root);
+    name_list names = {0}, directories = {0};
+    list_directory(root, &names);
+    list_directory(relative, &directories);
+    vec_each (name, &names) {
+        cleanup(freep) char *from = str_format("/%s", *name), *to = str_format("%s/%s", root, *name);
+        if (!str_eq(*name, QUERY_RELATIVE_SOURCES))
+            script_map_sources(out, from, to);
+        free(*name);
+    }
+    vec_each (name, &directories) {
+        buf_printf(out, "directory %s/%s\n", relative, *name);
+        free(*name);
+    }
+    vec_deinit(&names);
+    vec_deinit(&directories);
+}
+
+struct err *script_file(const struct buf *script, int *out)
+{
+    cleanup(closep) int fd = memfd_create("gdb-script", MFD_CLOEXEC);
+    if (fd < 0)
+        return err_os("cannot make gdb's script");
+    TRY(write_all(fd, "gdb's script", script->data, script->len));
+    if (lseek(fd, 0, SEEK_SET) != 0)
+        return err_os("cannot make gdb's script");
+    *out = steal_fd(&fd);
+    return NULL;
+}
+
+struct err *source_directory_make(char **out)
+{
+    const char *base = getenv("TMPDIR");
+    char *dir = str_format("%s/pernosco-sources-XXXXXX", base && *base == '/' ? base : "/tmp");
+    if (!mkdtemp(dir)) {
+        struct err *e = err_os("cannot make a directory for sources, %s", dir);
+        free(dir);
+        return e;
+    }
+    *out = dir;
+    return NULL;
+}
+
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *where)
+{
+    remove(path);
+    return 0;
+}
+
+void source_directory_remove(const char *dir)
+{
+    enum { DESCRIPTORS = 16 };
+    if (dir)
+        nftw(dir, remove_one, DESCRIPTORS, FTW_DEPTH | FTW_PHYS);
+}

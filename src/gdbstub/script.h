@@ -1,0 +1,22 @@
+/* What a gdb is told first, and the directory where it finds the recording's sources. */
+#ifndef GDBSTUB_SCRIPT_H
+#define GDBSTUB_SCRIPT_H
+
+#include "base/buf.h"
+#include "base/err.h"
+
+/** Appends settings that a gdb on the past needs, and commands of its own: goto, when. */
+void script_begin(struct buf *out);
+/** Appends that sources below directory `from` are below `to`; of several rules the first that fits counts. */
+void script_map_sources(struct buf *out, const char *from, const char *to);
+/** The same for all that query_lay_out_sources() has made below `root`. */
+void script_map_tree(struct buf *out, const char *root);
+/** A file that holds the script and is nowhere, to be read as /proc/self/fd/N. */
+struct err *script_file(const struct buf *script, int *out) nodiscard;
+
+/** A new directory that nobody else can enter; *out a heap string. */
+struct err *source_directory_make(char **out) nodiscard;
+/** Removes it with all that is in it. NULL is fine. */
+void source_directory_remove(const char *dir);
+
+#endif
