@@ -20,8 +20,9 @@
 #include <string.h>
 #include <sys/syscall.h>
 
-/* rr's page: untraced, recording only; untraced, of which wanted is only the read of a cloned file. */
-static const gaddr stub_addresses[] = {0x7000000c, 0x70000006};
+/* rr's page: untraced, recording only; untraced, of which wanted is only the read of a cloned file; untraced, with the replayer's help, by which files are
+ * written that the recorder watches, as /proc/PID/mem. */
+static const gaddr stub_addresses[] = {0x7000000c, 0x70000006, 0x70000018};
 enum { BUFFER_POINTER = 0x70001000 + 48 };      /* thread-locals page: of the buffer's header */
 enum { TEXT_BYTES = 256 };                      /* longer paths are not known */
 
@@ -32,7 +33,8 @@ static const uint16_t kept[] = {
     SYS_fchdir, SYS_chroot, SYS_pivot_root, SYS_setns, SYS_mount, SYS_umount2, SYS_rename, SYS_link, SYS_unlink, SYS_creat,
     SYS_mknod, SYS_openat, SYS_mknodat, SYS_unlinkat, SYS_renameat, SYS_linkat, SYS_splice, SYS_tee, SYS_vmsplice, SYS_fallocate,
     SYS_accept4, SYS_dup3, SYS_pipe2, SYS_preadv, SYS_pwritev, SYS_recvmmsg, SYS_sendmmsg, SYS_renameat2, SYS_memfd_create,
-    SYS_copy_file_range, SYS_preadv2, SYS_pwritev2, SYS_unshare, SYS_close_range, SYS_openat2, SYS_pidfd_getfd,
+    SYS_copy_file_range, SYS_preadv2, SYS_pwritev2, SYS_unshare, SYS_close_range, SYS_openat2, SYS_pidfd_getfd, SYS_eventfd,
+    SYS_eventfd2, SYS_process_vm_readv, SYS_process_vm_writev, SYS_ptrace,
 };
 /* Calls by the argument that is their first path, and by that which is their second one. */
 static const uint16_t path_is_0[] = {SYS_open, SYS_creat, SYS_unlink, SYS_truncate, SYS_mknod, SYS_chdir, SYS_rename, SYS_link},
@@ -125,7 +127,7 @@ struct err *system_calls_hook(struct replay *r, uint32_t space)
                                      {.ops = first, .count = k, .out_len = TEXT_BYTES},
                                      {.ops = second, .count = m, .out_len = TEXT_BYTES}};
     const struct hook_programs programs = {.condition = {.ops = condition, .count = n}, .prints = prints};
-    const struct hook_programs *const of_each[ARRAY_COUNT(stub_addresses)] = {&programs, &programs};
+    const struct hook_programs *const of_each[ARRAY_COUNT(stub_addresses)] = {&programs, &programs, &programs};
     struct hook_request request = form;
     request.pcs = stub_addresses;
     request.pc_count = ARRAY_COUNT(stub_addresses);

@@ -330,6 +330,7 @@ static struct err *follow_item(struct execution *x, size_t idx, gaddr base)
 static struct err *follow_step(struct flow *f, const struct stretch *s, size_t i)
 {
     const struct stretch_step *st = &s->steps.items[i];
+    TRY(flow_acted(f, s, i));
     const struct x86_insn *in = insn_cached(f->cache, st->row);
     if (!in)
         return NULL;

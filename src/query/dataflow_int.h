@@ -56,6 +56,8 @@ json_t *flow_place(const struct flow_item *item);
 
 /** What event `number` did to the items whose `before` is behind it; the others are left alone. */
 struct err *flow_event(struct flow *f, const struct stretch *s, event_no number) nodiscard;
+/** What the replayer wrote to items at step i, in the midst of a run. */
+struct err *flow_acted(struct flow *f, const struct stretch *s, size_t i) nodiscard;
 /** What the replayer did to items at step i, a system call that it carried out itself. */
 struct err *flow_carried_out(struct flow *f, const struct stretch *s, size_t i) nodiscard;
 /** Ends items for which no write was found anywhere: initial contents of shared memory, or unknown. */

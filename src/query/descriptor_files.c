@@ -18,30 +18,56 @@ static bool has_offset(const struct io_call *c)
     return c->no == SYS_pread64 || c->no == SYS_pwrite64 || c->no == SYS_preadv || c->no == SYS_pwritev || (second && c->args[3] != UINT64_MAX);
 }
 
-void transfer_file(struct tracking *t, struct io_call *c, struct description *d)
+uint32_t add_file_transfer(struct tracking *t, uint32_t number, uint32_t call, bool reads, uint64_t at, bool known, uint64_t len)
 {
-    uint32_t number = d->in;
     struct stream *s = &t->d->streams.items[number - 1];
-    bool reads = io_call_reads(c->no);
-    uint64_t len = (uint64_t)c->result, at = has_offset(c) ? c->args[3] : d->position;
-    bool known = has_offset(c) || d->position_known;
-    if (!reads && d->append) {
-        at = s->written;
-        known = s->size_known;
-    }
-    if ((c->no == SYS_preadv2 || c->no == SYS_pwritev2) && c->args[5])
-        give_up_stream(t, number, "it was read or written with unusual flags");
     if (!reads && !known)
         give_up_stream(t, number, "it was written to at an offset that is not known");
     vec_push(reads ? &s->reads : &s->writes, (struct transfer){
-        .call = call_index(t, c), .offset = at, .len = len, .why = known ? s->why : "at which offset it was read is not known"});
-    c->transfer = (uint32_t)(reads ? s->reads.count : s->writes.count);
+        .call = call, .offset = at, .len = len, .why = known ? s->why : "at which offset it was read is not known"});
     if (!reads && known && at + len > s->written)
         s->written = at + len;
-    if (!has_offset(c)) {
-        d->position = at + len;
-        d->position_known = known;
-    }
+    return (uint32_t)(reads ? s->reads.count : s->writes.count);
+}
+
+uint32_t add_file_transfer_here(struct tracking *t, struct description *d, uint32_t call, bool reads, uint64_t len)
+{
+    uint32_t stream = d->in ? d->in : d->out;
+    const struct stream *s = &t->d->streams.items[stream - 1];
+    bool appends = !reads && d->append, known = appends ? s->size_known : d->position_known;
+    uint64_t at = appends ? s->written : d->position;
+    uint32_t number = add_file_transfer(t, stream, call, reads, at, known, len);
+    d->position = at + len;
+    d->position_known = known;
+    return number;
+}
+
+void transfer_file(struct tracking *t, struct io_call *c, struct description *d)
+{
+    bool reads = io_call_reads(c->no);
+    uint64_t len = (uint64_t)c->result;
+    uint32_t number = d->in ? d->in : d->out;
+    const struct stream *s = &t->d->streams.items[number - 1];
+    if ((c->no == SYS_preadv2 || c->no == SYS_pwritev2) && c->args[5])
+        give_up_stream(t, number, "it was read or written with unusual flags");
+    if (!has_offset(c))
+        c->transfer = add_file_transfer_here(t, d, call_index(t, c), reads, len);
+    else if (!reads && d->append) // pwrite(2), "BUGS"
+        c->transfer = add_file_transfer(t, number, call_index(t, c), reads, s->written, s->size_known, len);
+    else
+        c->transfer = add_file_transfer(t, number, call_index(t, c), reads, c->args[3], true, len);
+}
+
+void map_file(struct tracking *t, struct io_call *c)
+{
+    c->description = c->args[3] & MAP_ANONYMOUS ? 0 : fd_at(t, c->task, c->args[4]);
+    const struct description *d = &t->d->descriptions.items[c->description];
+    struct stream *s = d->in ? &t->d->streams.items[d->in - 1] : NULL;
+    if (!s || s->kind != STREAM_FILE)
+        return;
+    bool shared = c->args[3] & MAP_SHARED;
+    vec_push(&s->mappings, (struct file_mapping){.call = call_index(t, c), .shared = shared});
+    s->stored_to |= shared && d->writable;
 }
 
 void cut_file(struct tracking *t, uint32_t number, uint32_t call, uint64_t size)
@@ -109,6 +135,12 @@ static bool begins_with(const char *s, const char *prefix)
     return strncmp(s, prefix, strlen(prefix)) == 0;
 }
 
+static bool ends_with(const char *s, const char *suffix)
+{
+    size_t len = strlen(s), n = strlen(suffix);
+    return len >= n && strcmp(s + len - n, suffix) == 0;
+}
+
 /* A path that stands for a descriptor of the task itself (proc(5)); negative: it does not. */
 static int64_t descriptor_named(const char *path)
 {
@@ -142,7 +174,8 @@ static uint32_t new_file(struct tracking *t)
 
 static void open_stream(struct tracking *t, const struct io_call *c, uint64_t flags, uint32_t stream)
 {
-    struct description n = {.in = stream, .out = stream, .position_known = true, .append = flags & O_APPEND};
+    struct description n = {.in = stream, .out = stream, .position_known = true, .append = flags & O_APPEND,
+                            .writable = (flags & O_ACCMODE) != O_RDONLY};
     if (t->d->streams.items[stream - 1].kind != STREAM_FILE) {
         n.in = (flags & O_ACCMODE) == O_WRONLY ? 0 : stream;
         n.out = (flags & O_ACCMODE) == O_RDONLY ? 0 : stream;
@@ -173,6 +206,12 @@ void open_file(struct tracking *t, const struct io_call *c)
     const struct description *same = fd >= 0 ? &t->d->descriptions.items[fd_at(t, c->task, (uint64_t)fd)] : NULL;
     if (same && (same->in || same->out)) {
         open_stream(t, c, flags, same->in ? same->in : same->out);
+        return;
+    }
+    if (begins_with(path, "/proc/") && ends_with(path, "/mem")) {
+        uint32_t memory = add_stream(t, STREAM_MEMORY, false, NULL);
+        t->d->streams.items[memory - 1].opened = call_index(t, c);
+        open_stream(t, c, flags, memory);
         return;
     }
     if (begins_with(path, "/dev/") || begins_with(path, "/proc/") || begins_with(path, "/sys/")) {
@@ -240,7 +279,7 @@ void change_place(struct tracking *t, uint32_t task, bool root)
 
 void open_memory(struct tracking *t, const struct io_call *c)
 {
-    open_stream(t, c, c->args[1] & MFD_CLOEXEC ? O_CLOEXEC : 0, new_file(t));
+    open_stream(t, c, (c->args[1] & MFD_CLOEXEC ? O_CLOEXEC : 0) | O_RDWR, new_file(t));
 }
 
 void inherit_place(struct tracking *t, uint32_t parent, uint32_t child)

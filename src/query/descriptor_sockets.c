@@ -1,7 +1,8 @@
 /* Sockets: pairs, connections between recorded tasks, and descriptors that are sent through them.
  *
- * Of connections over TCP the trace has both addresses (rr, record_syscall.cc: maybe_process_new_socket), from both ends. Those of AF_UNIX are
- * accepted in the order in which they were made; the one who connects may write before that. */
+ * Of connections over TCP the trace has both addresses (rr, record_syscall.cc: maybe_process_new_socket), from both ends; of those for which connect(2)
+ * did not wait, from the end that accepts only. These, and those of AF_UNIX, are accepted in the order in which they were made; the one who connects
+ * may write before that. */
 #include "query/tracking_int.h"
 
 #include <sys/socket.h>
@@ -251,6 +252,56 @@ static void connect_by_address(struct tracking *t, const struct io_call *c)
     d->out = n->in;
 }
 
+void go_on_connecting(struct tracking *t, const struct io_call *c)
+{
+    struct description *d = &t->d->descriptions.items[c->description];
+    if (!c->paths[0] || !c->description || d->in || d->out || d->socket_type != SOCK_STREAM)
+        return;
+    d->out = new_streams(t, false, &d->in);
+    if (c->begin < t->connected)
+        give_up(t, c->description, "several tasks connected at the same time");
+    t->connected = c->end > t->connected ? c->end : t->connected;
+    vec_push(&t->connecting, (struct connecting){c->description, xstrdup(c->paths[0])});
+}
+
+/* The first one that connects to the local address of "local remote"; 0: none. */
+static uint32_t next_connecting(struct tracking *t, const char *ends)
+{
+    for (size_t i = 0; i < t->connecting.count; i++) {
+        struct connecting n = t->connecting.items[i];
+        size_t len = strlen(n.address);
+        if (strncmp(ends, n.address, len) != 0 || ends[len] != ' ')
+            continue;
+        t->connecting.count--;
+        memmove(&t->connecting.items[i], &t->connecting.items[i + 1], (t->connecting.count - i) * sizeof(n));
+        free(n.address);
+        return n.description;
+    }
+    return 0;
+}
+
+/* Is one end known by its addresses already? Or may it become known, as a task has not come back from its connect(2) yet? */
+static bool is_known(const struct tracking *t, const char *ends)
+{
+    for (uint32_t task = 0; task < t->inside.count; task++) {
+        if (t->inside.items[task] && t->d->io.calls.items[t->inside.items[task] - 1].no == SYS_connect)
+            return true;
+    }
+    vec_each (n, &t->connections) {
+        if (!n->taken && strcmp(n->ends, ends) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Both ends of it; of one who accepts, the streams of who connected the other way round. */
+static void join(struct description *n, const struct description *client)
+{
+    n->socket_type = client->socket_type;
+    n->in = client->out;
+    n->out = client->in;
+}
+
 static void take_connection(struct tracking *t, const struct io_call *c)
 {
     struct description n = {.socket_type = SOCK_STREAM, .why = "who connected is not known"};
@@ -259,15 +310,15 @@ static void take_connection(struct tracking *t, const struct io_call *c)
         if (it->description == c->description && it->address)
             l = it;
     }
-    if (c->paths[1]) {
+    uint32_t client = c->paths[1] && !is_known(t, c->paths[1]) ? next_connecting(t, c->paths[1]) : 0;
+    if (client) {
+        join(&n, &t->d->descriptions.items[client]);
+    } else if (c->paths[1]) {
         const struct connection *found = connection_of(t, xstrdup(c->paths[1]), true);
         n.in = found->in;
         n.out = found->out;
     } else if (l && l->waiting.count) {
-        const struct description *client = &t->d->descriptions.items[l->waiting.items[0]];
-        n.socket_type = client->socket_type;
-        n.in = client->out;
-        n.out = client->in;
+        join(&n, &t->d->descriptions.items[l->waiting.items[0]]);
         memmove(l->waiting.items, l->waiting.items + 1, --l->waiting.count * sizeof(l->waiting.items[0]));
         if (c->begin < l->accepted) {
             give_up_stream(t, n.in, "several tasks accepted connections at the same time");
@@ -316,6 +367,9 @@ void free_sockets(struct tracking *t)
     vec_each (n, &t->connections)
         free(n->ends);
     vec_deinit(&t->connections);
+    vec_each (n, &t->connecting)
+        free(n->address);
+    vec_deinit(&t->connecting);
     vec_each (p, &t->parcels)
         vec_deinit(&p->descriptions);
     vec_deinit(&t->parcels);

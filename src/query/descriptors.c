@@ -7,8 +7,8 @@
  *     task 2: write(1) = 5         bytes 0 to 5 of stream 1
  *     task 1: read(3) = 2          bytes 0 to 2 of it
  *
- * What is not understood is never guessed at: a call that does more with a stream than read and write it (splice(2), a descriptor sent to
- * another process, ...) leaves a reason with the stream, and all transfers from then on have it. */
+ * What is not understood is never guessed at: a call that does more with a stream than read, write or move its bytes (tee(2), vmsplice(2),
+ * fallocate(2), ...) leaves a reason with the stream, and all transfers from then on have it. */
 #include "query/tracking_int.h"
 
 #include <errno.h>
@@ -16,7 +16,6 @@
 #include <linux/close_range.h>
 #include <sched.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -161,6 +160,7 @@ bool io_call_reads(int32_t no)
     case SYS_preadv2:
     case SYS_recvfrom:
     case SYS_recvmsg:
+    case SYS_recvmmsg:
         return true;
     default:
         return false;
@@ -177,6 +177,7 @@ bool io_call_writes(int32_t no)
     case SYS_pwritev2:
     case SYS_sendto:
     case SYS_sendmsg:
+    case SYS_sendmmsg:
         return true;
     default:
         return false;
@@ -208,11 +209,25 @@ static bool find_overlaps(struct tracking *t, transfer_list *list, size_t count,
     size_t i = count;
     for (; i > 0; i--) {
         const struct io_call *other = &calls[list->items[i - 1].call];
-        if (moment_cmp(io_call_end(other), call->at) <= 0)
+        if (moment_cmp(io_call_end(other), call->at) <= 0 || other == call)
             break;
         list->items[i - 1].why = why;
     }
     return i < count;
+}
+
+uint32_t add_transfer(struct tracking *t, uint32_t number, uint32_t call, bool reads, uint64_t len, bool stays)
+{
+    struct stream *s = &t->d->streams.items[number - 1];
+    transfer_list *list = reads ? &s->reads : &s->writes;
+    uint64_t *position = reads ? &s->taken : &s->written;
+    vec_push(list, (struct transfer){.call = call, .offset = *position, .len = len, .why = s->why});
+    if (!stays)
+        *position += s->messages ? 1 : len;
+    const char *why = reads ? "several tasks read it at the same time" : "several tasks wrote to it at the same time";
+    if (find_overlaps(t, list, list->count - 1, &t->d->io.calls.items[call], why))
+        list->items[list->count - 1].why = why;
+    return (uint32_t)list->count;
 }
 
 static void transfer(struct tracking *t, struct io_call *c, uint32_t number)
@@ -228,18 +243,27 @@ static void transfer(struct tracking *t, struct io_call *c, uint32_t number)
         give_up_stream(t, number, "a call with unusual flags read or wrote it before");
     if (s->messages && c->no == SYS_sendto && c->args[4])
         give_up_stream(t, number, "messages were sent to an address");
-    transfer_list *list = reads ? &s->reads : &s->writes;
-    uint64_t *position = reads ? &s->taken : &s->written;
     // Nothing is read at the end of a stream; of messages it may be an empty one.
     if (!len && (!s->messages || (reads && s->taken >= s->written)))
         return;
-    vec_push(list, (struct transfer){.call = call_index(t, c), .offset = *position, .len = len, .why = s->why});
-    c->transfer = (uint32_t)list->count;
-    if (!(reads && flags & MSG_PEEK))
-        *position += s->messages ? 1 : len;
-    const char *why = reads ? "several tasks read it at the same time" : "several tasks wrote to it at the same time";
-    if (find_overlaps(t, list, list->count - 1, c, why))
-        list->items[list->count - 1].why = why;
+    c->transfer = add_transfer(t, number, call_index(t, c), reads, len, reads && flags & MSG_PEEK);
+}
+
+/* recvmmsg(2), sendmmsg(2): as many messages as they returned. How long each was is in memory only: all that its pieces have room for, at most. */
+static void transfer_many(struct tracking *t, struct io_call *c, uint32_t number)
+{
+    static const uint32_t harmless = MSG_DONTWAIT | MSG_NOSIGNAL | MSG_CMSG_CLOEXEC | MSG_WAITFORONE;
+    struct stream *s = number ? &t->d->streams.items[number - 1] : NULL;
+    if (!s)
+        return;
+    if (!s->messages || s->kind != STREAM_SOCKET || (c->args[3] & ~(uint64_t)harmless)) {
+        give_up_stream(t, number, "several messages were moved with one call in an unusual way");
+        return;
+    }
+    for (int64_t i = 0; i < c->result; i++) {
+        uint32_t added = add_transfer(t, number, call_index(t, c), io_call_reads(c->no), UINT32_MAX, false);
+        c->transfer = i ? c->transfer : added;
+    }
 }
 
 /* A task ended, or the recording did, in the midst of a call. */
@@ -272,19 +296,6 @@ static void make_pipe(struct tracking *t, const struct io_call *c)
     uint32_t stream = add_stream(t, STREAM_PIPE, false, flags & O_DIRECT ? "a pipe with O_DIRECT" : NULL);
     fd_assign(t, c->task, c->fds[0], add_description(t, (struct description){.in = stream}), flags & O_CLOEXEC);
     fd_assign(t, c->task, c->fds[1], add_description(t, (struct description){.out = stream}), flags & O_CLOEXEC);
-}
-
-/* splice(2) and the like. */
-static void move_bytes(struct tracking *t, const struct io_call *c, uint64_t from, uint64_t to)
-{
-    static const char why[] = "splice, tee, sendfile or copy_file_range moved bytes of it";
-    uint32_t source = fd_at(t, c->task, from);
-    struct description *d = &t->d->descriptions.items[source];
-    give_up(t, fd_at(t, c->task, to), why);
-    if (d->in && t->d->streams.items[d->in - 1].kind == STREAM_FILE)
-        d->position_known = false; // that it was read changes nothing else
-    else
-        give_up(t, source, why);
 }
 
 static void duplicate(struct tracking *t, const struct io_call *c)
@@ -338,12 +349,20 @@ static void end_call(struct tracking *t, struct io_call *c)
 {
     if (c->no == SYS_close && c->result != -EBADF) // closed, whatever else went wrong (close(2))
         fd_assign(t, c->task, (uint32_t)c->args[0], 0, false);
+    if (c->no == SYS_connect && c->result == -EINPROGRESS)
+        go_on_connecting(t, c);
     if (c->result < 0)
         return;
     struct description *d = &t->d->descriptions.items[c->description];
-    bool is_file = d->in && t->d->streams.items[d->in - 1].kind == STREAM_FILE;
-    if (is_file && (io_call_reads(c->no) || io_call_writes(c->no)))
+    uint32_t stream = d->in ? d->in : d->out;
+    uint8_t kind = stream ? t->d->streams.items[stream - 1].kind : STREAM_PIPE;
+    bool is_file = kind == STREAM_FILE;
+    if (kind == STREAM_COUNTER && (io_call_reads(c->no) || io_call_writes(c->no)))
+        transfer_count(t, c, stream);
+    else if ((is_file || kind == STREAM_MEMORY) && (io_call_reads(c->no) || io_call_writes(c->no)))
         transfer_file(t, c, d);
+    else if (c->no == SYS_recvmmsg || c->no == SYS_sendmmsg)
+        transfer_many(t, c, c->no == SYS_recvmmsg ? d->in : d->out);
     else if (io_call_reads(c->no))
         transfer(t, c, d->in);
     else if (io_call_writes(c->no))
@@ -392,8 +411,7 @@ static void end_call(struct tracking *t, struct io_call *c)
         give_up(t, c->description, "fallocate changed it");
         break;
     case SYS_mmap:
-        if (c->args[3] & MAP_SHARED && c->args[2] & PROT_WRITE && !(c->args[3] & MAP_ANONYMOUS))
-            give_up(t, fd_at(t, c->task, c->args[4]), "it is changed through a mapping, too");
+        map_file(t, c);
         break;
     case SYS_pipe:
     case SYS_pipe2:
@@ -430,13 +448,15 @@ static void end_call(struct tracking *t, struct io_call *c)
         break;
     case SYS_splice:
     case SYS_copy_file_range:
-        move_bytes(t, c, c->args[0], c->args[2]);
+    case SYS_sendfile:
+        move_bytes(t, c);
         break;
     case SYS_tee:
-        move_bytes(t, c, c->args[0], c->args[1]);
+        give_up(t, fd_at(t, c->task, c->args[1]), "tee copied bytes to it");
         break;
-    case SYS_sendfile:
-        move_bytes(t, c, c->args[1], c->args[0]);
+    case SYS_eventfd:
+    case SYS_eventfd2:
+        make_counter(t, c);
         break;
     case SYS_memfd_create:
         open_memory(t, c);
@@ -447,10 +467,6 @@ static void end_call(struct tracking *t, struct io_call *c)
     case SYS_pidfd_getfd:
         for (uint32_t task = 0; task < t->tables.count; task++)
             give_up_table(t, task, "a descriptor may have been taken by another process");
-        break;
-    case SYS_recvmmsg:
-    case SYS_sendmmsg:
-        give_up(t, fd_at(t, c->task, c->args[0]), "several messages were moved with one call");
         break;
     default:
         break;
@@ -546,6 +562,23 @@ struct err *descriptors_of(struct query_engine *q, const struct descriptors **ou
     return NULL;
 }
 
+struct err *mapped_object(struct query_engine *q, uint32_t stream, size_t mapping, uint32_t *out)
+{
+    struct file_mapping *m = &q->descriptors->streams.items[stream].mappings.items[mapping];
+    const struct io_call *c = &q->descriptors->io.calls.items[m->call];
+    struct replay *r;
+    uint32_t space;
+    if (!m->looked_up && m->shared) {
+        TRY(state_at(q, io_call_end(c), &r));
+        TRY(space_of_task(r, c->task, &space));
+        const struct mapping *at = replay_mapping_at(r, space, (gaddr)c->result);
+        m->object = at && at->object ? object_uid(at->object) : 0;
+        m->looked_up = true;
+    }
+    *out = m->object;
+    return NULL;
+}
+
 void descriptors_free(struct descriptors *d)
 {
     if (!d)
@@ -554,6 +587,7 @@ void descriptors_free(struct descriptors *d)
     vec_each (s, &d->streams) {
         vec_deinit(&s->writes);
         vec_deinit(&s->reads);
+        vec_deinit(&s->mappings);
     }
     vec_deinit(&d->streams);
     vec_deinit(&d->descriptions);

@@ -5,16 +5,25 @@
 
 #include "query/io_calls_int.h"
 
-enum stream_kind { STREAM_PIPE, STREAM_SOCKET, STREAM_FILE };
+enum stream_kind { STREAM_PIPE, STREAM_SOCKET, STREAM_FILE, STREAM_COUNTER /* eventfd(2): messages */,
+                   STREAM_MEMORY /* /proc/PID/mem: offsets are addresses */ };
 
-/* A read or write that succeeded. */
+/* A read or write that succeeded; or one half of a call that does both (struct io_move). */
 struct transfer {
     uint32_t call;        /* in io_calls */
     uint64_t offset, len; /* bytes of the stream; of one of messages: offset is the message's number */
     const char *why;      /* why it is not known which bytes of the stream these are; NULL: it is */
     bool cuts;            /* of a file: no write, but what was there is gone */
+    uint32_t other_stream, other; /* if it is half of a call: the other half's stream, and which of its transfers, plus 1; 0: it is all */
 };
 typedef VEC(struct transfer) transfer_list;
+
+/* mmap(2) of a file. */
+struct file_mapping {
+    uint32_t call;
+    bool shared, looked_up;
+    uint32_t object;      /* that it maps, if looked_up; 0: none, as it is private, or of a file that nobody changes */
+};
 
 /* Bytes (or messages) which come out in the order in which they were put in; or the contents of a file. */
 struct stream {
@@ -23,6 +32,9 @@ struct stream {
     transfer_list writes, reads; /* in order of time; of other than files also by rising offset */
     uint64_t written, taken;     /* offsets of the next of them; written of a file: its size, if size_known */
     bool size_known;
+    VEC(struct file_mapping) mappings; /* of a file, by time */
+    bool stored_to;              /* tasks may store to some of them */
+    uint32_t opened;             /* STREAM_MEMORY: the call that opened it */
     const char *why;             /* why nothing is known of it any more; NULL: it is known */
 };
 
@@ -30,7 +42,7 @@ struct stream {
 struct description {
     uint32_t in, out; /* streams that it reads and writes, numbers plus 1; 0: none */
     uint8_t socket_type;         /* SOCK_STREAM, ... */
-    bool position_known, append; /* of a file */
+    bool writable, position_known, append; /* of a file */
     uint64_t position;
     const char *why;  /* why it is not known what it stands for; NULL: it is known */
 };
@@ -43,6 +55,9 @@ struct descriptors {
 
 /** Of the whole recording; made when it is first asked for, kept by the engine. Borrowed. Cost: as io_calls_read(). */
 struct err *descriptors_of(struct query_engine *q, const struct descriptors **out) nodiscard;
+
+/** The object that a file's mapping is of; 0: none. stream: its number. */
+struct err *mapped_object(struct query_engine *q, uint32_t stream, size_t mapping, uint32_t *out) nodiscard;
 
 /** Does the call take bytes in, or give them out, by its first argument? */
 bool io_call_reads(int32_t no);

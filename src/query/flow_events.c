@@ -3,6 +3,7 @@
  * An event's effects, seen backwards: what the next event wanted in memory beforehand, then its own writes, last first; then the
  * registers of its task. */
 #include "query/dataflow_int.h"
+#include "query/exec_strings_int.h"
 #include "query/signal_frame_int.h"
 #include "query/streams_int.h"
 
@@ -209,59 +210,182 @@ static struct err *find_record(struct flow *f, const struct stretch_effect *w, g
     return NULL;
 }
 
-/* Bytes that a read took from the kernel: on to the write that handed them over. base: the address of the part in the reader's space; reached: how
- * far back the sweep has got. */
-static struct err *from_read(struct flow *f, struct flow_item *part, const struct stretch_event *e,
-                             const struct io_call *read, gaddr base, struct moment reached)
+/* Adds to a row where its bytes were before. */
+static void tell_source(struct flow *f, const struct stream_source *from, const struct flow_item *source, json_t *row)
+{
+    if (!from->known) {
+        if (from->why && !str_eq(json_string_value(json_object_get(row, "kind")), "zero"))
+            json_object_set_new(row, "why", json_string(from->why));
+        return;
+    }
+    json_object_set_new(row, "kind", json_string("transfer"));
+    json_object_set_new(row, "from", flow_place(source));
+    json_object_set_new(row, "through", json_string(from->through));
+    if (from->has_offset)
+        json_object_set_new(row, "streamOffset", json_integer((json_int_t)from->offset));
+    if (from->move_count)
+        json_object_set_new(row, "moves", stream_moves(f->q, from->moves, from->move_count));
+    json_object_set_new(row, "writer", from->write ? stream_writer(f->q, from->write) :
+                                       json_pack("{so, so}", "focus", json_focus(f->q, from->writer, from->task, 0), "task",
+                                                 json_task(f->q, from->task)));
+}
+
+/* The row that tells of bytes which a call put into memory, if it is not known where they were. */
+static json_t *row_of_call(struct flow *f, const struct stretch *s, const struct stretch_event *e, const struct io_call *call,
+                           const struct flow_item *part)
+{
+    json_t *row = row_of_event(f, e, "input");
+    if (call->no == SYS_mmap) {
+        describe_mapping(f, s, part, (struct moment){e->number, 0}, row);
+        return row;
+    }
+    cleanup(freep) char *text = io_call_text(f->q, call);
+    json_object_set_new(row, "text", json_text(text, strlen(text)));
+    if (io_call_reads(call->no) || io_call_writes(call->no))
+        json_object_set_new(row, "fd", json_integer((int32_t)call->args[0]));
+    return row;
+}
+
+/* Bytes that a call put into memory: on to where they were before. at: as stream_source_of() has it, of the part; reached: how far back the sweep has
+ * got; there: as there. */
+static struct err *from_call(struct flow *f, const struct stretch *s, struct flow_item *part, const struct stretch_event *e,
+                             const struct io_call *call, const struct moment *there, uint64_t at, struct moment reached)
 {
     struct flow_item rest = *part;
     part->held = NULL;
     struct err *err = NULL;
     while (rest.len && !err) {
         struct stream_source from;
-        err = stream_source_of(f->q, read, base, rest.len, &from);
+        err = stream_source_of(f->q, call, there, at, rest.len, &from);
         if (err)
             break;
         struct flow_item piece = flow_part(&rest, 0, from.len), source = piece;
         piece.held = steal(rest.held);
         rest = flow_part(&rest, from.len, rest.len - from.len);
-        base += from.len;
-        cleanup(freep) char *text = io_call_text(f->q, read);
-        json_t *row = row_of_event(f, e, from.write ? "transfer" : "input");
-        json_object_set_new(row, "text", json_text(text, strlen(text)));
-        json_object_set_new(row, "fd", json_integer((int32_t)read->args[0]));
+        at += from.len;
+        json_t *row = row_of_call(f, s, e, call, &piece);
         f->moves++;
-        if (from.write) {
-            source.memory = true;
-            source.task = from.write->task;
-            source.space = from.space;
-            source.object = 0;
-            source.at = from.addr;
-            source.before = from.write->at;
-            source.searched = false;
-            source.ahead = moment_cmp(source.before, reached) > 0;
-            json_object_set_new(row, "from", flow_place(&source));
-            json_object_set_new(row, "through", json_string(from.through));
-            json_object_set_new(row, "streamOffset", json_integer((json_int_t)from.offset));
-            json_object_set_new(row, "writer", stream_writer(f->q, from.write));
-        } else if (from.why) {
-            json_object_set_new(row, "why", json_string(from.why));
-        }
-        struct moment shown = read->buffered ? read->at : moment_before_event(f->q, e->number);
-        err = flow_give(f, &piece, shown, read->task, row, &source.parent);
+        source.memory = !from.in_register;
+        source.task = from.task;
+        source.space = from.space;
+        source.object = 0;
+        source.at = from.addr;
+        source.before = from.at;
+        source.searched = false;
+        source.ahead = moment_cmp(source.before, reached) > 0;
+        tell_source(f, &from, &source, row);
+        struct moment shown = call->buffered ? call->at : moment_before_event(f->q, e->number);
+        err = flow_give(f, &piece, shown, call->task, row, &source.parent);
         json_decref(piece.held);
         source.saved = 0;
-        if (!err && from.write)
+        if (!err && from.known)
             err = flow_add_at(f, source);
     }
     json_decref(rest.held);
     return err;
 }
 
+/* Is it one of the bytes of a mapping that the event made? */
+static bool is_fresh(const struct stretch *s, const struct flow_item *part, const struct stretch_event *e)
+{
+    for (size_t i = 0; i < e->effect_count; i++) {
+        const struct stretch_effect *m = &s->effects.items[e->first_effect + i];
+        if (m->remapped && m->space == part->space && part->at >= m->addr && part->at - m->addr < m->len)
+            return true;
+    }
+    return false;
+}
+
+/* The call by which the event put bytes at addr, if it can be told where they were before; NULL: none. */
+static struct err *find_call(struct flow *f, const struct stretch_event *e, const struct buffered_record *record, gaddr addr, const struct io_call **out)
+{
+    bool puts = e->kind == FRAME_SYSCALL && e->syscall_arch == ARCH_X86_64 && io_call_puts(e->syscall_no) &&
+                (e->syscall_state == SYSCALL_EXITING || e->syscall_no == SYS_ptrace);
+    *out = NULL;
+    if (record ? !io_call_puts(record->no) : !puts)
+        return NULL;
+    return stream_read_at(f->q, e->number, e->task, addr, out);
+}
+
+/* Ends a part of an item that an event wrote, or a call that the recorder's library made. */
+static struct err *end_unknown(struct flow *f, const struct stretch *s, struct flow_item *part, const struct stretch_event *e,
+                               const struct buffered_record *record)
+{
+    struct moment after = {e->number, 0};
+    json_t *row = row_of_event(f, e, record ? "input" : "kernel");
+    if (record) {
+        const char *name = trace_syscall_name(f->q->trace, ARCH_X86_64, record->no);
+        cleanup(freep) char *text = str_format("%s = %#llx", name ? name : "system call", (unsigned long long)record->result);
+        json_object_set_new(row, "text", json_text(text, strlen(text)));
+    }
+    bool fresh = is_fresh(s, part, e); // the event mapped it, too
+    if (fresh)
+        describe_mapping(f, s, part, after, row);
+    bool zero = str_eq(json_string_value(json_object_get(row, "kind")), "zero");
+    if (e->exec && (!fresh || zero))
+        json_object_set_new(row, "kind", json_string("start"));
+    else if (fresh && zero)
+        json_object_set_new(row, "kind", json_string("kernel"));
+    else if (!fresh && e->kind == FRAME_SYSCALL)
+        json_object_set_new(row, "kind", json_string("input"));
+    return end_part(f, part, e, row);
+}
+
+/* Bytes of arguments and environment come from the program that ran before. */
+static struct err *from_exec(struct flow *f, const struct stretch *s, struct flow_item *part, const struct stretch_event *e)
+{
+    struct exec_strings strings;
+    struct err *err = exec_strings_of(f->q, e->number, e->task, &strings);
+    struct flow_item rest = *part;
+    part->held = NULL;
+    while (rest.len && !err) {
+        struct flow_item source = rest;
+        uint64_t len = rest.len;
+        bool found = false;
+        vec_each (x, &strings.all) {
+            if (rest.space == strings.new_space && !found && rest.at - x->to < x->len) {
+                uint64_t skip = rest.at - x->to;
+                found = true;
+                source.at = x->from + skip;
+                len = x->len - skip < len ? x->len - skip : len;
+            } else if (!found && x->to > rest.at && x->to - rest.at < len) {
+                len = x->to - rest.at;
+            }
+        }
+        struct flow_item piece = flow_part(&rest, 0, (uint32_t)len);
+        piece.held = steal(rest.held);
+        rest = flow_part(&rest, (uint32_t)len, rest.len - (uint32_t)len);
+        source.len = piece.len;
+        source.space = strings.old_space;
+        err = found ? move_part(f, s, &piece, e, source, row_of_event(f, e, "copy")) : end_unknown(f, s, &piece, e, NULL);
+        json_decref(piece.held);
+    }
+    json_decref(rest.held);
+    exec_strings_deinit(&strings);
+    return err;
+}
+
+/* What the replayer wrote itself, in the midst of a run, to make the effect of a buffered call again. */
+static struct err *end_by_action(struct flow *f, const struct stretch *s, struct flow_item *part, const struct stretch_event *e,
+                                 const struct stretch_effect *w, gaddr base)
+{
+    const struct io_call *call;
+    const struct moment there = {w->at.event, w->at.icount + 1};
+    TRY(stream_buffered_before(f->q, w->at, e->task, &call));
+    if (call && io_call_writes(call->no))
+        return from_call(f, s, part, e, call, &there, base, w->at);
+    f->moves++;
+    json_t *row = json_pack("{ss, ss}", "kind", "kernel", "why",
+                            "a system call of the recorder's library, carried out in the course of a buffered one");
+    return flow_give(f, part, w->at, e->task, row, NULL);
+}
+
 static struct err *end_by_write(struct flow *f, const struct stretch *s, struct flow_item *part, const struct stretch_event *e,
                                 const struct stretch_effect *w)
 {
-    struct moment after = {e->number, 0};
+    gaddr base = w->addr + (part->object ? part->object_at - w->offset : part->at - w->addr);
+    if (w->at.icount && !w->prepared)
+        return end_by_action(f, s, part, e, w, base);
     if (e->kind == FRAME_SIGNAL_HANDLER)
         return from_signal_frame(f, s, part, e);
     if (is_snapshot(f, e, part)) {
@@ -275,39 +399,17 @@ static struct err *end_by_write(struct flow *f, const struct stretch *s, struct 
         source.at = part->at - e->after.r[UREG_RAX] + e->after.r[UREG_RDI];
         return move_part(f, s, part, e, source, row_of_event(f, e, "copy"));
     }
-    gaddr base = w->addr + (part->object ? part->object_at - w->offset : part->at - w->addr);
     struct buffered_record record;
     bool buffered = false;
     if (e->kind == FRAME_SYSCALLBUF_FLUSH)
         TRY(find_record(f, w, base, &record, &buffered));
-    if (buffered ? io_call_reads(record.no)
-                 : e->kind == FRAME_SYSCALL && e->syscall_state == SYSCALL_EXITING && e->syscall_arch == ARCH_X86_64 && io_call_reads(e->syscall_no)) {
-        const struct io_call *read;
-        TRY(stream_read_at(f->q, e->number, e->task, base, &read));
-        if (read)
-            return from_read(f, part, e, read, base, w->at);
-    }
-    json_t *row = row_of_event(f, e, buffered ? "input" : "kernel");
-    if (buffered) {
-        const char *name = trace_syscall_name(f->q->trace, ARCH_X86_64, record.no);
-        cleanup(freep) char *text = str_format("%s = %#llx", name ? name : "system call", (unsigned long long)record.result);
-        json_object_set_new(row, "text", json_text(text, strlen(text)));
-    }
-    bool fresh = false; // the event mapped it, too
-    for (size_t i = 0; i < e->effect_count; i++) {
-        const struct stretch_effect *m = &s->effects.items[e->first_effect + i];
-        fresh |= m->remapped && m->space == part->space && part->at >= m->addr && part->at - m->addr < m->len;
-    }
-    if (fresh)
-        describe_mapping(f, s, part, after, row);
-    bool zero = str_eq(json_string_value(json_object_get(row, "kind")), "zero");
-    if (e->exec && (!fresh || zero))
-        json_object_set_new(row, "kind", json_string("start"));
-    else if (fresh && zero)
-        json_object_set_new(row, "kind", json_string("kernel"));
-    else if (!fresh && e->kind == FRAME_SYSCALL)
-        json_object_set_new(row, "kind", json_string("input"));
-    return end_part(f, part, e, row);
+    const struct io_call *call;
+    TRY(find_call(f, e, buffered ? &record : NULL, base, &call));
+    if (call && !(call->no == SYS_mmap && !call->description))
+        return from_call(f, s, part, e, call, NULL, part->object && io_call_writes(call->no) ? part->object_at : base, w->at);
+    if (e->exec && !part->object)
+        return from_exec(f, s, part, e);
+    return end_unknown(f, s, part, e, buffered ? &record : NULL);
 }
 
 /* Deals with the part of an item that an effect covers; what it does not cover stays an item. */
@@ -340,7 +442,12 @@ static struct err *apply_effect(struct flow *f, const struct stretch *s, size_t 
         vec_push(&f->items, rest);
     }
     struct err *err;
-    if (w->remapped) {
+    const struct io_call *call = NULL;
+    err = w->remapped && e->syscall_no == SYS_mmap ? find_call(f, e, NULL, part.at, &call) : NULL;
+    if (err) {
+    } else if (w->remapped && call && call->description) {
+        err = from_call(f, s, &part, e, call, NULL, part.at, w->at);
+    } else if (w->remapped) {
         json_t *row = row_of_event(f, e, "zero");
         describe_mapping(f, s, &part, (struct moment){e->number, 0}, row);
         err = end_part(f, &part, e, row);
@@ -503,6 +610,21 @@ struct err *flow_event(struct flow *f, const struct stretch *s, event_no number)
             TRY(from_parent(f, s, k, t, e));
         else if (e && item->task == e->task)
             TRY(follow_register(f, s, k, e));
+    }
+    return NULL;
+}
+
+struct err *flow_acted(struct flow *f, const struct stretch *s, size_t i)
+{
+    size_t first, acted = stretch_acted(s, i, &first);
+    const struct stretch_event e = {.number = s->steps.items[i].at.event + 1, .task = s->steps.items[i].task, .kind = FRAME_SYSCALLBUF_FLUSH};
+    for (size_t w = first + acted; w-- > first;) {
+        size_t count = f->items.count;
+        for (size_t k = 0; k < count && !s->effects.items[w].remapped; k++) {
+            const struct flow_item *item = &f->items.items[k];
+            if (item->len && item->memory && !item->ahead && moment_cmp(s->effects.items[w].at, item->before) < 0)
+                TRY(apply_effect(f, s, k, &e, &s->effects.items[w]));
+        }
     }
     return NULL;
 }

@@ -4,6 +4,7 @@
 
 #include "index/system_calls.h"
 
+#include <errno.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 
@@ -64,7 +65,7 @@ static struct err *read_buffered(struct reading *g, const struct db_buffered_cal
     event_no flush = s->at.event + 1;
     struct io_call c = {.at = s->at, .begin = flush, .end = flush,
                         .task = task, .space = s->space, .no = s->no,
-                        .buffered = true, .done = true, .result = (int64_t)load_u64(head + RECORD_RESULT), .fds = {-1, -1}};
+                        .buffered = true, .done = true, .result = (int64_t)load_u64(head + RECORD_RESULT), .fds = {-1, -1}, .offsets = {-1, -1}};
     memcpy(c.args, s->args, sizeof(c.args));
     uint64_t pair = pair_at(&c) - w->addr;
     if (makes_two(c.no) && c.result == 0 && pair < w->size && w->size - pair >= sizeof(c.fds))
@@ -74,6 +75,22 @@ static struct err *read_buffered(struct reading *g, const struct db_buffered_cal
     return NULL;
 }
 
+bool io_call_moves(const struct io_call *c, struct io_move *out)
+{
+    const uint64_t *a = c->args;
+    switch (c->no) {
+    case SYS_splice:
+    case SYS_copy_file_range:
+        *out = (struct io_move){(int32_t)a[0], (int32_t)a[2], {a[1], a[3]}};
+        return true;
+    case SYS_sendfile:
+        *out = (struct io_move){(int32_t)a[1], (int32_t)a[0], {a[2], 0}};
+        return true;
+    default:
+        return false;
+    }
+}
+
 static void read_entry(struct reading *g, const struct frame *f, uint32_t task)
 {
     struct reading_task *t = task_of(g, task);
@@ -81,7 +98,7 @@ static void read_entry(struct reading *g, const struct frame *f, uint32_t task)
     if (!system_call_is_kept((uint64_t)f->syscall_no) || f->failed_during_preparation)
         return;
     struct io_call c = {.at = moment_before_event(g->q, f->event), .begin = f->event, .task = task,
-                        .space = t->space, .no = f->syscall_no, .fds = {-1, -1}};
+                        .space = t->space, .no = f->syscall_no, .fds = {-1, -1}, .offsets = {-1, -1}};
     system_call_args(&f->regs, c.args);
     vec_push(&g->out->points, (struct io_point){.kind = IO_BEGIN, .task = task, .call = (uint32_t)g->out->calls.count});
     vec_push(&g->out->calls, c);
@@ -89,8 +106,9 @@ static void read_entry(struct reading *g, const struct frame *f, uint32_t task)
 }
 
 /* A socket's address as bytes in hexadecimal, so that equal ones are equal: of AF_UNIX the path up to its end, of IPv4 and IPv6 (also of one in the
- * other) port and address. NULL: there is none. */
-static char *address_text(const uint8_t *p, size_t len)
+ * other) port and address. NULL: there is none. told: by the recorder, which has ports in the machine's order (rr, util.cc:
+ * read_proc_net_socket_addresses). */
+static char *address_text(const uint8_t *p, size_t len, bool told)
 {
     struct buf out = {0};
     if (len < 2)
@@ -105,7 +123,8 @@ static char *address_text(const uint8_t *p, size_t len)
     if (family == AF_INET6 && len > 24)
         len = 24;
     if (family == AF_INET || family == AF_INET6) {
-        buf_printf(&out, "%02x%02x:", p[2], len > 3 ? p[3] : 0);
+        uint8_t port[2] = {p[2], len > 3 ? p[3] : 0};
+        buf_printf(&out, "%02x%02x:", port[told], port[!told]);
         from = family == AF_INET ? 4 : len == 24 && memcmp(p + 8, mapped, sizeof(mapped)) == 0 ? 20 : 8;
     }
     for (size_t i = from; i < len; i++)
@@ -127,14 +146,22 @@ static struct err *read_exit(struct reading *g, const struct frame *f, uint32_t 
     if (f->regs.r[UREG_ORIG_RAX] == (uint64_t)-2) // it was not made: what it gives is a filter's or a tracer's word (rr, ReplaySession.cc)
         c->result = -1;
     if (f->socket_addrs[0] && f->socket_addrs[1] && !c->paths[1]) {
-        cleanup(freep) char *local = address_text(f->socket_addrs[0], f->socket_addr_lens[0]);
-        cleanup(freep) char *remote = address_text(f->socket_addrs[1], f->socket_addr_lens[1]);
+        cleanup(freep) char *local = address_text(f->socket_addrs[0], f->socket_addr_lens[0], true);
+        cleanup(freep) char *remote = address_text(f->socket_addrs[1], f->socket_addr_lens[1], true);
         c->paths[1] = local && remote ? str_format("%s %s", local, remote) : NULL;
     }
     for (size_t i = 0; i < f->write_count && makes_two(c->no) && c->result == 0; i++) {
         const struct mem_write *w = &f->writes[i];
         if (w->addr == pair_at(c) && w->size >= sizeof(c->fds) && !w->hole_count)
             TRY(trace_read_data(g->data, w->data_offset, c->fds, sizeof(c->fds)));
+    }
+    struct io_move move;
+    for (size_t i = 0; i < f->write_count && io_call_moves(c, &move) && c->result > 0; i++) {
+        const struct mem_write *w = &f->writes[i];
+        for (unsigned k = 0; k < 2 && w->size == 8 && !w->hole_count; k++) {
+            if (move.offsets[k] && w->addr == move.offsets[k])
+                TRY(trace_read_data(g->data, w->data_offset, &c->offsets[k], sizeof(c->offsets[k])));
+        }
     }
     vec_push(&g->out->points, (struct io_point){.kind = IO_END, .task = task, .call = t->call - 1});
     t->call = 0;
@@ -244,10 +271,11 @@ static void add_texts(struct io_calls *out, const struct kept_calls *kept)
         size_t i = io_call_from(out, t->at);
         struct io_call *c = &out->calls.items[i];
         const uint8_t *text = kept->text.data + t->off;
-        if (i == out->calls.count || moment_cmp(c->at, t->at) != 0 || !c->done || c->result < 0 || t->idx > 1 || c->paths[t->idx])
+        bool asked = i < out->calls.count && c->no == SYS_connect && c->result == -EINPROGRESS;
+        if (i == out->calls.count || moment_cmp(c->at, t->at) != 0 || !c->done || (c->result < 0 && !asked) || t->idx > 1 || c->paths[t->idx])
             continue;
         bool address = c->no == SYS_bind || c->no == SYS_connect;
-        c->paths[t->idx] = address ? address_text(text, t->len) : str_format("%.*s", (int)t->len, (const char *)text);
+        c->paths[t->idx] = address ? address_text(text, t->len, false) : str_format("%.*s", (int)t->len, (const char *)text);
     }
 }
 

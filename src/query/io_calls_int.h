@@ -17,7 +17,8 @@ struct io_call {
     uint64_t args[6];
     int64_t result;
     int32_t fds[2];       /* that pipe(2), socketpair(2) made */
-    uint32_t description; /* of its first argument, in struct descriptors; 0: not known */
+    int64_t offsets[2];   /* splice(2) and the like: what the offsets that they were given (of input, output) became; -1: none was, or it is not known */
+    uint32_t description; /* of its first argument (mmap: of its file), in struct descriptors; 0: not known */
     uint32_t transfer;    /* of a read or write, number in its stream plus 1; 0: none */
 };
 
@@ -40,6 +41,14 @@ struct io_calls {
 /** Reads all of them. Cost: one pass through the events. */
 struct err *io_calls_read(struct query_engine *q, struct io_calls *out) nodiscard;
 void io_calls_deinit(struct io_calls *c);
+
+/* A call that moves bytes from one descriptor to another within the kernel. */
+struct io_move {
+    int32_t from, to;
+    gaddr offsets[2]; /* where it has the offsets in files, of input and output; 0: it goes by the descriptor's */
+};
+/** Is it one? */
+bool io_call_moves(const struct io_call *c, struct io_move *out);
 
 /** When a call was over and its data there, if it has ended: of a buffered one they are there beforehand. */
 static inline struct moment io_call_end(const struct io_call *c)

@@ -372,6 +372,23 @@ const struct stretch_event *stretch_event(const struct stretch *s, event_no numb
     return &s->events.items[number - s->events.items[0].number];
 }
 
+size_t stretch_acted(const struct stretch *s, size_t i, size_t *first_out)
+{
+    struct moment at = s->steps.items[i].at;
+    size_t low = 0, high = s->effects.count, count = 0;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (moment_cmp(s->effects.items[middle].at, at) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    *first_out = low;
+    while (at.icount && low + count < s->effects.count && moment_cmp(s->effects.items[low + count].at, at) == 0)
+        count++;
+    return count;
+}
+
 const struct stretch_mapping *stretch_mapping_at(const struct stretch *s, uint32_t space, gaddr addr, struct moment m)
 {
     vec_each (kept, &s->maps) {

@@ -82,6 +82,8 @@ enum stop_reason stretch_stop(const struct stretch *s, size_t i);
 /** A task's registers right before an event, as far as the stretch knows; NULL: unknown. */
 const struct regs *stretch_before_event(const struct stretch *s, event_no number, uint32_t task);
 const struct stretch_event *stretch_event(const struct stretch *s, event_no number);
+/** What the replayer did itself in the midst of a run, at the instruction of step i: effects from *first_out on; how many. */
+size_t stretch_acted(const struct stretch *s, size_t i, size_t *first_out);
 /** The mapping of `addr` in a space at a moment within the stretch; NULL: none. */
 const struct stretch_mapping *stretch_mapping_at(const struct stretch *s, uint32_t space, gaddr addr, struct moment m);
 

@@ -1,4 +1,4 @@
-/* Going through the calls with descriptors: what descriptors.c, descriptor_files.c and descriptor_sockets.c share. */
+/* Going through the calls with descriptors: what descriptors.c, descriptor_files.c, descriptor_moves.c and descriptor_sockets.c share. */
 #ifndef QUERY_TRACKING_INT_H
 #define QUERY_TRACKING_INT_H
 
@@ -27,6 +27,12 @@ struct listener {
     char *address;           /* owned */
     VEC(uint32_t) waiting;   /* descriptions that are connected, or about to be, and were not accepted yet */
     event_no connected, accepted; /* the last events with which such calls ended */
+};
+
+/* A socket that connects over TCP while its task does not wait for it: the recorder does not say from which address. */
+struct connecting {
+    uint32_t description;
+    char *address;           /* to which; owned */
 };
 
 /* One between two addresses. */
@@ -58,6 +64,8 @@ struct tracking {
     uint32_t last_place;
     VEC(struct named) names;
     VEC(struct listener) listeners;
+    VEC(struct connecting) connecting;
+    event_no connected;            /* the last event with which such a call ended */
     VEC(struct connection) connections;
     VEC(struct parcel) parcels; /* that nobody has received */
 };
@@ -78,7 +86,27 @@ static inline uint32_t call_index(const struct tracking *t, const struct io_call
     return (uint32_t)(c - t->d->io.calls.items);
 }
 
+/** Puts a read or write at the end of a stream that is no file (number plus 1): its number in the list, plus 1. len 0: of an empty message.
+ * stays: what was read can be read again. */
+uint32_t add_transfer(struct tracking *t, uint32_t number, uint32_t call, bool reads, uint64_t len, bool stays);
+
+/* --- descriptor_moves.c --- */
+
+/** splice(2), sendfile(2), copy_file_range(2) that have succeeded. */
+void move_bytes(struct tracking *t, const struct io_call *c);
+/** eventfd(2) */
+void make_counter(struct tracking *t, const struct io_call *c);
+/** A successful read or write of an eventfd. number: of its stream, plus 1. */
+void transfer_count(struct tracking *t, struct io_call *c, uint32_t number);
+
 /* --- descriptor_files.c --- */
+
+/** A read or write of a file at an offset: its number in the list, plus 1. number: of the file's stream, plus 1. */
+uint32_t add_file_transfer(struct tracking *t, uint32_t number, uint32_t call, bool reads, uint64_t at, bool known, uint64_t len);
+/** The same where the descriptor's position is, which moves on. */
+uint32_t add_file_transfer_here(struct tracking *t, struct description *d, uint32_t call, bool reads, uint64_t len);
+/** mmap(2) that has succeeded. */
+void map_file(struct tracking *t, struct io_call *c);
 
 void open_file(struct tracking *t, const struct io_call *c);
 /** memfd_create(2) */
@@ -105,6 +133,8 @@ struct err *end_message(struct tracking *t, const struct io_call *c) nodiscard;
 void give_up_parcels(struct tracking *t, uint32_t stream);
 /** The task will not end the call. */
 void lose_message(struct tracking *t, uint32_t call);
+/** connect(2) that goes on (EINPROGRESS). */
+void go_on_connecting(struct tracking *t, const struct io_call *c);
 /** socket(2), socketpair(2), bind(2), connect(2), accept(2) that have succeeded. */
 void end_socket_call(struct tracking *t, const struct io_call *c);
 void free_sockets(struct tracking *t);

@@ -131,12 +131,14 @@ struct err *use_arrive(struct uses *u, const struct stretch *s, struct moment m,
     u->moves++;
     complete_row(u, &item, 0, item.len, at, item.task, row);
     TRY(give_row(u, row, item.parent, &item.parent));
-    return use_add(u, s, m, item);
+    size_t first = u->items.count;
+    TRY(use_add(u, s, m, item));
+    return use_follow_files(u, s, first, m);
 }
 
 struct moment use_arrival_time(const struct uses *u, const struct use_arrival *a)
 {
-    return a->prepared ? (struct moment){a->event, 0} : moment_before_event(u->q, a->event);
+    return a->acted ? a->at : a->prepared ? (struct moment){a->event, 0} : moment_before_event(u->q, a->event);
 }
 
 static struct use_item *saved_copy(struct uses *u, const struct use_item *item)
@@ -631,6 +633,7 @@ static struct err *add_coming(struct execution *x, coming_list *coming)
 {
     struct uses *u = x->owner;
     const struct stretch_step *st = &x->stretch->steps.items[x->step];
+    size_t first = u->items.count;
     vec_each (c, coming) {
         if (c->restore)
             TRY(use_restore(u, x->stretch, c->source, st->task, st->at));
@@ -639,7 +642,7 @@ static struct err *add_coming(struct execution *x, coming_list *coming)
         else
             TRY(use_add(u, x->stretch, st->at, c->item));
     }
-    return NULL;
+    return use_follow_files(u, x->stretch, first, (struct moment){st->at.event, st->at.icount + 1});
 }
 
 /* What a completed instruction did with the items that it touches. */
@@ -775,8 +778,10 @@ static struct err *sweep(struct uses *u, const struct stretch *s)
         const struct stretch_step *st = &s->steps.items[i];
         for (; event < st->at.event; event++)
             TRY(use_event(u, s, event + 1));
-        if (!st->row->end)
+        if (!st->row->end) {
+            TRY(use_acted(u, s, i));
             TRY(use_step(u, s, i));
+        }
         if (i % 256 == 0) {
             drop_dead(u);
             TRY(check_cancel(u->q));
@@ -821,7 +826,8 @@ static struct err *add_first(struct uses *u, const struct asked_bytes *asked, ui
     stretch_of_state(u->q, r, &s);
     struct use_item item = {.memory = asked->memory, .task = task, .space = asked->space, .at = asked->at, .len = asked->len};
     memcpy(item.value, asked->value, asked->len);
-    return use_add(u, &s, asked->moment, item);
+    TRY(use_add(u, &s, asked->moment, item));
+    return use_follow_files(u, &s, 0, asked->moment);
 }
 
 struct err *query_uses(struct query_engine *q, json_t *params)

@@ -1,5 +1,6 @@
 /* What events do with values that are followed forwards: system calls that take them, memory and registers that the kernel writes, tasks
  * and processes that are copied, signals. */
+#include "query/exec_strings_int.h"
 #include "query/signal_frame_int.h"
 #include "query/streams_int.h"
 #include "query/uses_int.h"
@@ -9,14 +10,14 @@
 #include <sys/syscall.h>
 
 /* System call instructions of the recorder's library that are recorded, and do nothing when replayed (rr's page of stubs). */
-enum { RECORD_ONLY = 0x7000000c, RECORD_ONLY_PRIVILEGED = 0x70000015 };
+enum { RECORD_ONLY = 0x7000000c, RECORD_ONLY_PRIVILEGED = 0x70000015, WITH_HELP = 0x70000018 };
 
 static const uint8_t argument_registers[] = {7 /* rdi */, 6, 2, 10, 8, 9};
 enum { ARGUMENTS = 6 };
 
 bool is_system_call(const struct x86_insn *in)
 {
-    return in->class == X86_SYSCALL || in->pc == RECORD_ONLY || in->pc == RECORD_ONLY_PRIVILEGED;
+    return in->class == X86_SYSCALL || in->pc == RECORD_ONLY || in->pc == RECORD_ONLY_PRIVILEGED || in->pc == WITH_HELP;
 }
 
 static json_t *row_of_event(struct uses *u, const struct stretch_event *e, const char *kind)
@@ -41,9 +42,8 @@ struct output {
 };
 enum { MOST_OUTPUTS = 64 };
 
-static size_t read_vector(const struct execution *x, gaddr at, uint64_t count, struct output *out)
+static size_t read_vector(const struct execution *x, gaddr at, uint64_t count, struct output *out, size_t n)
 {
-    size_t n = 0;
     for (uint64_t i = 0; i < count && n < MOST_OUTPUTS; i++) {
         uint64_t v[2];
         if (!x->run.memory(x->run.ctx, false, at + 16 * i, 16, (uint8_t *)v))
@@ -57,6 +57,7 @@ static size_t read_vector(const struct execution *x, gaddr at, uint64_t count, s
 static size_t outputs_of(const struct execution *x, const struct regs *r, struct output out[MOST_OUTPUTS])
 {
     uint64_t v[2];
+    size_t n = 0;
     switch (r->r[UREG_RAX]) {
     case SYS_write:
     case SYS_pwrite64:
@@ -65,11 +66,16 @@ static size_t outputs_of(const struct execution *x, const struct regs *r, struct
         return 1;
     case SYS_writev:
     case SYS_pwritev:
-        return read_vector(x, r->r[UREG_RSI], r->r[UREG_RDX], out);
-    case SYS_sendmsg: // struct msghdr: iov and iovlen
-        if (!x->run.memory(x->run.ctx, false, r->r[UREG_RSI] + 16, 16, (uint8_t *)v))
-            return 0;
-        return read_vector(x, v[0], v[1], out);
+    case SYS_process_vm_writev:
+        return read_vector(x, r->r[UREG_RSI], r->r[UREG_RDX], out, 0);
+    case SYS_sendmsg: // struct msghdr: iov and iovlen; struct mmsghdr has one of 56 bytes, and a length
+    case SYS_sendmmsg:
+        for (uint64_t i = 0; i < (r->r[UREG_RAX] == SYS_sendmsg ? 1 : r->r[UREG_RDX]) && n < MOST_OUTPUTS; i++) {
+            if (!x->run.memory(x->run.ctx, false, r->r[UREG_RSI] + 64 * i + 16, 16, (uint8_t *)v))
+                break;
+            n = read_vector(x, v[0], v[1], out, n);
+        }
+        return n;
     default:
         return 0;
     }
@@ -101,45 +107,109 @@ static bool within(const struct execution *x, const struct use_item *item, gaddr
     return true;
 }
 
+/* Copies that calls make, or will have made, of bytes of an item, which lie at `at`. parent: id of the row that led there; writer: the protocol's,
+ * borrowed; NULL: the item is where it was stored or handed over, at `now`. */
+static struct err *add_copies(struct uses *u, const struct stretch *s, struct moment now, const struct use_item *item, gaddr at, uint32_t parent,
+                              json_t *writer, const stream_copy_list *copies)
+{
+    vec_each (c, copies) {
+        struct use_arrival a = {.item = use_part(item, c->from, c->len), .prepared = c->call->buffered && !c->acted, .acted = c->acted};
+        a.event = a.prepared ? c->call->end - 1 : c->call->end;
+        a.at = c->call->buffered ? c->call->at : moment_before_event(u->q, a.event);
+        a.item.memory = true;
+        a.item.task = c->task;
+        a.item.space = c->space;
+        a.item.at = c->addr;
+        a.item.parent = parent;
+        a.item.saved = 0;
+        cleanup(freep) char *text = io_call_text(u->q, c->call);
+        a.row = json_pack("{ss, ss, ss, so, so}", "kind", "transfer", "text", text, "through", c->through, "from",
+                          use_place(true, at + c->from, c->len), "to", use_place(true, c->addr, c->len));
+        if (c->has_offset)
+            json_object_set_new(a.row, "streamOffset", json_integer((json_int_t)c->offset));
+        if (io_call_reads(c->call->no) || io_call_writes(c->call->no))
+            json_object_set_new(a.row, "fd", json_integer((int32_t)c->call->args[0]));
+        if (c->move_count)
+            json_object_set_new(a.row, "moves", stream_moves(u->q, c->moves, c->move_count));
+        json_object_set_new(a.row, "writer", writer ? json_incref(writer) : json_pack("{so, so}", "focus", json_focus(u->q, now, item->task, 0),
+                                                                                      "task", json_task(u->q, item->task)));
+        if (!a.acted && moment_cmp(use_arrival_time(u, &a), now) <= 0) // its own reader, of a buffer that is filled beforehand
+            TRY(use_arrive(u, s, now, a.item, a.at, a.row));
+        else
+            vec_push(&u->arrivals, a);
+    }
+    return NULL;
+}
+
 /* Bytes that a system call gives out, of item idx from byte `from` on: whoever reads them has a copy. row: of the system call, to which
  * is added why that is not known; taken over. */
 static struct err *send_copies(struct uses *u, const struct execution *x, size_t idx, uint32_t from, uint32_t len, gaddr at, json_t *row)
 {
     const struct stretch_step *st = &x->stretch->steps.items[x->step];
     stream_copy_list copies = {0};
-    const struct io_call *write;
+    const struct io_call *write = NULL;
     const char *why = NULL;
     uint32_t id;
     struct err *e = u->follow ? stream_call_at(u->q, st->at, st->task, &write) : NULL;
-    if (!e && u->follow && write)
+    if (!e && write)
         e = stream_copies_of(u->q, write, at, len, &copies, &why);
+    if (!e && write)
+        e = stream_copies_taken(u->q, write, st->space, at, len, &copies);
     if (why)
         json_object_set_new(row, "why", json_string(why));
     if (!e)
         e = use_give(u, idx, from, len, st->at, st->task, row, &id);
     else
         json_decref(row);
-    for (size_t i = 0; i < copies.count && !e; i++) {
-        const struct stream_copy *c = &copies.items[i];
-        struct use_arrival a = {.item = use_part(&u->items.items[idx], from + c->from, c->len), .prepared = c->read->buffered};
-        a.event = a.prepared ? c->read->end - 1 : c->read->end;
-        a.at = a.prepared ? c->read->at : moment_before_event(u->q, a.event);
-        a.item.task = c->read->task;
-        a.item.space = c->space;
-        a.item.at = c->addr;
-        a.item.parent = id;
-        a.item.saved = 0;
-        cleanup(freep) char *text = io_call_text(u->q, c->read);
-        a.row = json_pack("{ss, ss, ss, sI, si, so, so, so}", "kind", "transfer", "text", text, "through", c->through,
-                          "streamOffset", (json_int_t)c->offset, "fd", (int)(int32_t)c->read->args[0], "from", use_place(true, at + c->from, c->len),
-                          "to", use_place(true, c->addr, c->len), "writer", stream_writer(u->q, write));
-        if (moment_cmp(use_arrival_time(u, &a), st->at) <= 0) // its own reader, of a buffer that is filled beforehand
-            e = use_arrive(u, x->stretch, st->at, a.item, a.at, a.row);
-        else
-            vec_push(&u->arrivals, a);
+    if (!e && copies.count) {
+        struct use_item part = use_part(&u->items.items[idx], from, len);
+        json_t *writer = stream_writer(u->q, write);
+        e = add_copies(u, x->stretch, st->at, &part, at, id, writer, &copies);
+        json_decref(writer);
     }
     vec_deinit(&copies);
     return e;
+}
+
+/* A system call that takes memory of another process. */
+static struct err *take_copies(struct uses *u, const struct execution *x, size_t idx)
+{
+    const struct stretch_step *st = &x->stretch->steps.items[x->step];
+    const struct use_item item = u->items.items[idx];
+    const struct io_call *call;
+    stream_copy_list copies = {0};
+    gaddr at = item.at;
+    TRY(stream_call_at(u->q, st->at, st->task, &call));
+    if (!call || (io_call_writes(call->no) || call->no == SYS_process_vm_writev))
+        return NULL; // what it gives out is told by send_copies()
+    struct err *e = stream_copies_taken(u->q, call, item.space, at, item.len, &copies);
+    if (!e && copies.count) {
+        struct use_item told = item;
+        e = use_tell(u, &u->items.items[idx]);
+        told.parent = u->items.items[idx].parent;
+        if (!e)
+            e = add_copies(u, x->stretch, st->at, &told, at, told.parent, NULL, &copies);
+    }
+    vec_deinit(&copies);
+    return e;
+}
+
+struct err *use_follow_files(struct uses *u, const struct stretch *s, size_t first, struct moment since)
+{
+    size_t count = u->items.count; // those that this adds are dealt with when they are added
+    for (size_t i = first; i < count && u->follow; i++) {
+        const struct use_item item = u->items.items[i];
+        stream_copy_list copies = {0};
+        const char *why;
+        if (!item.len || !item.memory || !item.object)
+            continue;
+        struct err *e = stream_copies_of_stored(u->q, item.object, item.object_at, item.value, item.len, since, &copies, &why);
+        if (!e)
+            e = add_copies(u, s, since, &item, item.at, item.parent, NULL, &copies);
+        vec_deinit(&copies);
+        TRY(e);
+    }
+    return NULL;
 }
 
 /* What the replayer did in the course of a system call that it carried out itself: it has a result, and may map. */
@@ -195,9 +265,13 @@ struct err *use_system_call(struct uses *u, const struct execution *x)
             if (!within(x, item, outputs[i].addr, outputs[i].len, &from, &len, &at))
                 continue;
             json_t *row = call_row(x, r, "output");
-            json_object_set_new(row, "fd", json_integer((json_int_t)(int32_t)r->r[UREG_RDI]));
+            if (r->r[UREG_RAX] != SYS_process_vm_writev)
+                json_object_set_new(row, "fd", json_integer((json_int_t)(int32_t)r->r[UREG_RDI]));
             TRY(send_copies(u, x, k, from, len, at, row));
         }
+        if (item->memory && u->follow)
+            TRY(take_copies(u, x, k));
+        item = &u->items.items[k];
         if (item->memory || item->task != st->task || item->at >= X86_RIP)
             continue;
         for (int i = -1; i < ARGUMENTS; i++) {
@@ -251,7 +325,8 @@ static struct err *apply_effect(struct uses *u, size_t idx, const struct stretch
     uint32_t to = (uint32_t)(start + w->len < at + item->len ? start + w->len - at : item->len);
     if (is_snapshot(u, e, item, from, to - from))
         return NULL;
-    return use_overwritten(u, idx, from, to - from, moment_before_event(u->q, e->number), e->task, row_of_event(u, e, "overwritten"));
+    struct moment told = w->at.icount && !w->prepared ? w->at : moment_before_event(u->q, e->number);
+    return use_overwritten(u, idx, from, to - from, told, e->task, row_of_event(u, e, "overwritten"));
 }
 
 /* An event, also one beyond the stretch, of which the database knows what matters here. */
@@ -270,20 +345,80 @@ static const struct stretch_event *event_of(struct uses *u, const struct stretch
     return made;
 }
 
+/* Tells arrivals, which make others: takes over the list. */
+static struct err *arrive(struct uses *u, const struct stretch *s, struct moment m, arrival_list *list)
+{
+    struct err *e = NULL;
+    vec_each (a, list) {
+        if (e)
+            json_decref(a->row);
+        else
+            e = use_arrive(u, s, m, a->item, a->at, a->row);
+    }
+    vec_deinit(list);
+    return e;
+}
+
 /* Bytes that come now. */
 static struct err *take_arrivals(struct uses *u, const struct stretch *s, event_no number, bool prepared)
 {
-    size_t left = 0, count = u->arrivals.count;
-    struct err *e = NULL;
-    for (size_t i = 0; i < count; i++) {
-        struct use_arrival a = u->arrivals.items[i];
-        if (e || a.event != number || a.prepared != prepared)
-            u->arrivals.items[left++] = a;
+    arrival_list now = {0};
+    size_t left = 0;
+    vec_each (a, &u->arrivals) {
+        if (a->event == number && a->prepared == prepared && !a->acted)
+            vec_push(&now, *a);
         else
-            e = use_arrive(u, s, (struct moment){number, 0}, a.item, a.at, a.row);
+            u->arrivals.items[left++] = *a;
     }
     u->arrivals.count = left;
-    return e;
+    return arrive(u, s, (struct moment){number, 0}, &now);
+}
+
+/* Are the bytes in memory? */
+static struct err *has_come(struct uses *u, const struct use_arrival *a, struct moment m, bool *out)
+{
+    uint8_t v[MOST_BYTES];
+    struct replay *r;
+    TRY(state_at(u->q, m, &r));
+    struct err *e = replay_read(r, a->item.space, a->item.at, v, a->item.len, NULL);
+    *out = !e && memcmp(v, a->item.value, a->item.len) == 0;
+    err_free(e);
+    return NULL;
+}
+
+struct err *use_acted(struct uses *u, const struct stretch *s, size_t i)
+{
+    const struct stretch_step *st = &s->steps.items[i];
+    size_t first, acted = stretch_acted(s, i, &first), left = 0;
+    struct moment there = {st->at.event, st->at.icount + 1};
+    const struct stretch_event e = {.number = st->at.event + 1, .task = st->task, .kind = FRAME_SYSCALLBUF_FLUSH};
+    arrival_list now = {0};
+    if (acted && stretch_repeated(s, i))
+        return NULL; // it is told with the last attempt
+    for (size_t w = first; w < first + acted; w++) {
+        size_t count = u->items.count;
+        for (size_t k = 0; k < count && !s->effects.items[w].remapped; k++)
+            TRY(apply_effect(u, k, &e, &s->effects.items[w]));
+    }
+    for (size_t k = 0; acted && k < u->arrivals.count; k++) {
+        const struct use_arrival *a = &u->arrivals.items[k];
+        bool comes = false, same = false;
+        for (size_t w = first; w < first + acted && a->acted; w++) {
+            const struct stretch_effect *m = &s->effects.items[w];
+            comes |= m->space == a->item.space && a->item.at >= m->addr && a->item.at + a->item.len <= m->addr + m->len;
+        }
+        if (comes)
+            TRY(has_come(u, a, there, &same));
+        if (comes && same)
+            vec_push(&now, *a);
+        else if (comes)
+            json_decref(a->row);
+        else
+            u->arrivals.items[left++] = *a;
+    }
+    if (acted)
+        u->arrivals.count = left;
+    return arrive(u, s, there, &now);
 }
 
 struct err *use_prepared(struct uses *u, const struct stretch *s, event_no number)
@@ -311,6 +446,37 @@ static struct err *copy_item(struct uses *u, const struct stretch *s, size_t idx
     copy.saved = 0;
     TRY(use_give(u, idx, 0, copy.len, moment_before_event(u->q, e->number), e->task, row, &copy.parent));
     return use_add(u, s, (struct moment){e->number, 0}, copy);
+}
+
+/* A new program has copies of the strings that it was given. */
+static struct err *copy_strings(struct uses *u, const struct stretch *s, const struct stretch_event *e)
+{
+    struct exec_strings strings;
+    struct err *err = exec_strings_of(u->q, e->number, e->task, &strings);
+    size_t items = u->items.count;
+    for (size_t k = 0; k < items && !err; k++) {
+        const struct use_item item = u->items.items[k];
+        vec_each (x, &strings.all) {
+            if (err || !item.len || !item.memory || item.object || item.space != strings.old_space)
+                continue;
+            uint64_t start = x->from > item.at ? x->from : item.at, end = x->from + x->len;
+            end = end < item.at + item.len ? end : item.at + item.len;
+            if (start >= end)
+                continue;
+            struct use_item copy = use_part(&item, (uint32_t)(start - item.at), (uint32_t)(end - start));
+            copy.space = strings.new_space;
+            copy.task = e->task;
+            copy.at = x->to + (start - x->from);
+            json_t *row = row_of_event(u, e, "copy");
+            json_object_set_new(row, "to", use_place(true, copy.at, copy.len));
+            err = use_give(u, k, (uint32_t)(start - item.at), copy.len, moment_before_event(u->q, e->number), e->task, row, &copy.parent);
+            copy.saved = 0;
+            if (!err)
+                err = use_add(u, s, (struct moment){e->number, 0}, copy);
+        }
+    }
+    exec_strings_deinit(&strings);
+    return err;
 }
 
 /* A new process has a copy of all private memory, a new task of most registers. */
@@ -544,6 +710,8 @@ struct err *use_event(struct uses *u, const struct stretch *s, event_no number)
                 TRY(apply_effect(u, k, e, &s->effects.items[e->first_effect + i]));
         }
     }
+    if (e->exec && u->follow)
+        TRY(copy_strings(u, s, e));
     if (e->kind == FRAME_SIGNAL_HANDLER)
         TRY(keep_in_frame(u, s, e));
     count = u->items.count;

@@ -33,9 +33,12 @@ struct use_arrival {
     struct use_item item; /* as it is then */
     event_no event;       /* that puts them there, or (prepared) behind which they are put there */
     bool prepared;
+    bool acted;           /* or they come in the run to `event`, when the replayer writes them: `at` is a moment before that */
     json_t *row;          /* that tells it; owned */
     struct moment at;     /* of the row */
 };
+
+typedef VEC(struct use_arrival) arrival_list;
 
 struct uses {
     struct query_engine *q;
@@ -45,7 +48,7 @@ struct uses {
     uint64_t moves; /* uses and ends seen */
     bool cut;       /* a limit was reached */
     VEC(struct use_item) items;
-    VEC(struct use_arrival) arrivals;
+    arrival_list arrivals;
     struct insn_cache *cache;
 };
 
@@ -72,12 +75,17 @@ struct err *use_save(struct uses *u, const struct stretch *s, size_t idx, struct
                      json_t *row) nodiscard;
 /** Bytes that were kept are back in their register, of which nothing is told. */
 struct err *use_restore(struct uses *u, const struct stretch *s, size_t idx, uint32_t task, struct moment at) nodiscard;
+/** Items from `first` on hold bytes that were put there before `since`: of those in memory of mapped files, adds the copies that others read from the
+ * files. */
+struct err *use_follow_files(struct uses *u, const struct stretch *s, size_t first, struct moment since) nodiscard;
 json_t *use_place(bool memory, uint64_t at, uint64_t len);
 
 /** What event `number` did with the items. */
 struct err *use_event(struct uses *u, const struct stretch *s, event_no number) nodiscard;
 /** What was prepared in memory, right behind event `number`, for the next one. */
 struct err *use_prepared(struct uses *u, const struct stretch *s, event_no number) nodiscard;
+/** What the replayer wrote at step i, in the midst of a run. */
+struct err *use_acted(struct uses *u, const struct stretch *s, size_t i) nodiscard;
 /** A system call instruction at step i: what it hands to the kernel, and what the replayer did if it carried it out itself. */
 struct err *use_system_call(struct uses *u, const struct execution *x) nodiscard;
 /** Is this the instruction of a system call? The recorder's library has some that do nothing when replayed. */

@@ -1,7 +1,7 @@
 /* The next moment at which something may happen to a value that is followed forwards: segment by segment, what the events say; then
  * the instructions before that, by running the segment with its accesses to the bytes in memory watched, and with the code blocks logged that
  * touch the registers. Reads are in no index, so a value that rests in memory costs a run of all that lies between. */
-#include "query/descriptors_int.h"
+#include "query/streams_int.h"
 #include "query/uses_int.h"
 
 #include <sys/syscall.h>
@@ -54,8 +54,9 @@ static bool concerns(const struct uses *u, const struct segment *s, const struct
         return false;
     if (e->created_task && (item->memory || known_task(u->q, e->created_task)->parent == item->task))
         return true;
+    bool execs = call && !entering && e->syscall_arch == ARCH_X86_64 && (e->syscall_no == SYS_execve || e->syscall_no == SYS_execveat);
     if (item->memory)
-        return written_at(s, e, item) ||
+        return execs || written_at(s, e, item) ||
                (item->saving && call && e->syscall_no == SYS_rt_sigreturn && e->task == item->saving->task);
     return e->task == item->task && ((event_registers(e) & units_of(item)) || e->ended_task || (entering && is_argument(item)));
 }
@@ -147,16 +148,19 @@ static struct err *search_memory(struct uses *u, size_t segment, struct moment f
     return e;
 }
 
-/* May the system call give out bytes of the item? */
-static bool may_send(const struct io_call *c, const struct use_item *item)
+/* May the system call give out bytes of the item, or take them from another process' memory? */
+static bool may_send(const struct descriptors *d, const struct io_call *c, const struct use_item *item)
 {
+    if (c->no == SYS_process_vm_readv || c->no == SYS_ptrace || is_of_memory(d, c))
+        return item->len && item->memory;
     bool simple = c->no == SYS_write || c->no == SYS_pwrite64 || c->no == SYS_sendto;
-    if (!item->len || !item->memory || !io_call_writes(c->no) || (!item->object && c->space && c->space != item->space))
+    bool sends = io_call_writes(c->no) || c->no == SYS_process_vm_writev;
+    if (!item->len || !item->memory || !sends || (!item->object && c->space && c->space != item->space))
         return false;
     return !simple || item->object || (c->args[1] < item->at + item->len && item->at < c->args[1] + c->args[2]);
 }
 
-/* System calls that give memory out, events and buffered ones. */
+/* System calls that give memory out or take it, events and buffered ones. */
 static struct err *search_sends(struct uses *u, struct moment from, struct moment *best)
 {
     const struct descriptors *d;
@@ -165,7 +169,7 @@ static struct err *search_sends(struct uses *u, struct moment from, struct momen
     TRY(descriptors_of(u->q, &d));
     for (size_t i = io_call_from(&d->io, from); i < d->io.calls.count && moment_cmp(d->io.calls.items[i].at, *best) < 0; i++) {
         vec_each (item, &u->items) {
-            if (may_send(&d->io.calls.items[i], item)) {
+            if (may_send(d, &d->io.calls.items[i], item)) {
                 lower(d->io.calls.items[i].at, best);
                 return NULL;
             }

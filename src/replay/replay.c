@@ -282,7 +282,7 @@ const uint32_t *replay_objects(struct replay *r, size_t *count_out)
 struct err *replay_read_object(struct replay *r, uint32_t object, uint64_t offset, void *out, size_t len)
 {
     struct object *o = object_by_uid(r, object);
-    if (!o)
+    if (!o || !o->mapping_count)
         return err_new(ERR_NOT_FOUND, "shared memory object %u does not exist at this moment", object);
     if (offset > o->size || len > o->size - offset)
         return err_new(ERR_FAULT, "offset %#llx is behind the end of shared memory object %u",
