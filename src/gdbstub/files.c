@@ -3,6 +3,7 @@
 #include "gdbstub/stub_int.h"
 
 #include "gdbstub/hex.h"
+#include "gdbstub/script.h"
 
 #include <sys/stat.h>
 
@@ -21,6 +22,37 @@ static int *file_of(struct gdb_stub *s, uint64_t number)
     return number < MOST_FILES && s->files[number] >= 0 ? &s->files[number] : NULL;
 }
 
+/* Behind "PREFIX NUMBER/"; NULL: path does not begin so. */
+static const char *behind_number(const char *path, const char *prefix)
+{
+    if (!str_starts(path, prefix))
+        return NULL;
+    path += strlen(prefix);
+    size_t digits = strspn(path, "0123456789");
+    return digits && path[digits] == '/' ? path + digits + 1 : NULL;
+}
+
+/* "/proc/PID/NAME" or "/proc/PID/task/TID/NAME": its NAME; else NULL. There is one process for gdb, whatever number it gives. */
+static const char *of_process(const char *path)
+{
+    const char *name = behind_number(path, "/proc/"), *of_task = name ? behind_number(name, "task/") : NULL;
+    return of_task ? of_task : name;
+}
+
+/* What the process' files of proc(5) would hold. */
+static struct err *open_of_process(struct gdb_stub *s, const char *name, int *fd_out)
+{
+    cleanup(buf_deinit) struct buf text = {0};
+    const struct past_exec *x = past_exec_at(&s->past, s->process, s->now);
+    if (str_eq(name, "maps"))
+        TRY(past_maps(&s->past, s->now, s->general, &text));
+    else if (str_eq(name, "cmdline") && x)
+        buf_add(&text, x->arguments.data, x->arguments.len);
+    else
+        return err_new(ERR_NOT_FOUND, "%s is not known", name);
+    return script_file(&text, fd_out);
+}
+
 static void open_file(struct gdb_stub *s, const char *args)
 {
     cleanup(buf_deinit) struct buf name = {0};
@@ -32,7 +64,8 @@ static void open_file(struct gdb_stub *s, const char *args)
         fail(s, FILE_EMFILE);
         return;
     }
-    struct err *e = past_open_file(&s->past, buf_cstr(&name), &fd);
+    const char *own = of_process(buf_cstr(&name));
+    struct err *e = own ? open_of_process(s, own, &fd) : past_open_file(&s->past, buf_cstr(&name), &fd);
     if (e) {
         err_free(e);
         fail(s, FILE_ENOENT);
@@ -117,9 +150,20 @@ static void set_file_system(struct gdb_stub *s, const char *args)
     packet_send(s->link, "F0"); // there is one
 }
 
+/* What is mapped is no link. */
 static void read_link(struct gdb_stub *s, const char *args)
 {
-    fail(s, FILE_EINVAL); // what is mapped is no link
+    cleanup(buf_deinit) struct buf name = {0};
+    hex_read_bytes(args, &name);
+    const char *own = of_process(buf_cstr(&name));
+    const struct past_exec *x = past_exec_at(&s->past, s->process, s->now);
+    if (!own || !str_eq(own, "exe") || !x || !x->exe) {
+        fail(s, own ? FILE_ENOENT : FILE_EINVAL);
+        return;
+    }
+    char text[32];
+    snprintf(text, sizeof(text), "F%zx;", strlen(x->exe));
+    packet_send_binary(s->link, text, x->exe, strlen(x->exe));
 }
 
 void handle_file(struct gdb_stub *s, const char *args)

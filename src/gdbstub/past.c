@@ -76,9 +76,14 @@ static void add_task(struct past *p, json_t *row)
     vec_push(&p->tasks, task);
     size_t i;
     json_t *exec;
-    json_array_foreach (json_object_get(row, "execs"), i, exec)
-        vec_push(&p->execs, (struct past_exec){task.process, moment_of(json_object_get(exec, "moment")),
-                                               string_of(json_object_get(exec, "exe"))});
+    json_array_foreach (json_object_get(row, "execs"), i, exec) {
+        struct past_exec x = {task.process, moment_of(json_object_get(exec, "moment")), string_of(json_object_get(exec, "exe")), {0}};
+        size_t k;
+        json_t *argument;
+        json_array_foreach (json_object_get(exec, "argv"), k, argument)
+            buf_add(&x.arguments, json_string_value(argument), json_string_length(argument) + 1);
+        vec_push(&p->execs, x);
+    }
 }
 
 struct err *past_open(struct past *p, struct query_engine *q)
@@ -99,8 +104,10 @@ void past_close(struct past *p)
 {
     vec_each (t, &p->tasks)
         free(t->name);
-    vec_each (x, &p->execs)
+    vec_each (x, &p->execs) {
         free(x->exe);
+        buf_deinit(&x->arguments);
+    }
     vec_deinit(&p->tasks);
     vec_deinit(&p->execs);
 }
@@ -264,6 +271,36 @@ struct err *past_auxv(struct past *p, uint32_t process, struct moment m, struct 
             return NULL;
     }
     return err_new(ERR_FORMAT, "the auxiliary vector has no end");
+}
+
+static uint64_t number_of(const json_t *row, const char *name)
+{
+    const char *text = json_string_value(json_object_get(row, name));
+    return text ? strtoull(text, NULL, 16) : 0;
+}
+
+/* proc(5) */
+struct err *past_maps(struct past *p, struct moment m, uint32_t task, struct buf *out)
+{
+    cleanup(decref) json_t *rows = NULL;
+    TRY(ask(p, "maps", json_pack("{so}", "focus", focus_json(m, task)), &rows));
+    size_t i;
+    json_t *row;
+    json_array_foreach (rows, i, row) {
+        const char *name = json_string_value(json_object_get(row, "name"));
+        buf_printf(out, "%llx-%llx %s %08llx 00:00 0 %s%s\n", (unsigned long long)number_of(row, "start"),
+                   (unsigned long long)number_of(row, "end"), json_string_value(json_object_get(row, "prot")),
+                   (unsigned long long)number_of(row, "offset"), name && *name ? "                    " : "", name ? name : "");
+    }
+    return NULL;
+}
+
+struct err *past_siginfo(struct past *p, struct moment m, uint32_t task, struct buf *out)
+{
+    cleanup(decref) json_t *rows = NULL;
+    TRY(ask(p, "siginfo", json_pack("{so}", "focus", focus_json(m, task)), &rows));
+    hex_read_bytes(json_string_value(json_object_get(json_array_get(rows, 0), "bytes")), out);
+    return NULL;
 }
 
 struct err *past_open_file(struct past *p, const char *name, int *fd_out)

@@ -25,6 +25,7 @@ struct past_exec {
     uint32_t process;
     struct moment moment;
     char *exe; /* path as recorded; NULL: not known */
+    struct buf arguments; /* each with a NUL behind it */
 };
 
 struct past {
@@ -61,6 +62,10 @@ struct err *past_diverted_registers(struct query_diversion *d, uint32_t task, st
 struct err *past_memory(struct past *p, struct moment m, uint32_t task, gaddr addr, size_t len, struct buf *out) nodiscard;
 /** The auxiliary vector as the kernel gave it to the program that the process executes at m (System V psABI 3.4.3). */
 struct err *past_auxv(struct past *p, uint32_t process, struct moment m, struct buf *out) nodiscard;
+/** What /proc/PID/maps would show of the task's process, appended as text. Devices and inodes are not known. */
+struct err *past_maps(struct past *p, struct moment m, uint32_t task, struct buf *out) nodiscard;
+/** The siginfo_t of the signal that stops the task at m, appended. ERR_NOT_FOUND: none does. */
+struct err *past_siginfo(struct past *p, struct moment m, uint32_t task, struct buf *out) nodiscard;
 /** A file of the recording by its name in the maps, or one of debug information by its build id; fd owned by the caller. */
 struct err *past_open_file(struct past *p, const char *name, int *fd_out) nodiscard;
 

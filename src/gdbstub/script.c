@@ -81,14 +81,14 @@ void script_map_tree(struct buf *out, const char *root)
     vec_deinit(&directories);
 }
 
-struct err *script_file(const struct buf *script, int *out)
+struct err *script_file(const struct buf *text, int *out)
 {
-    cleanup(closep) int fd = memfd_create("gdb-script", MFD_CLOEXEC);
+    cleanup(closep) int fd = memfd_create("gdb-text", MFD_CLOEXEC);
     if (fd < 0)
-        return err_os("cannot make gdb's script");
-    TRY(write_all(fd, "gdb's script", script->data, script->len));
+        return err_os("cannot make a file in memory");
+    TRY(write_all(fd, "a file in memory", text->data, text->len));
     if (lseek(fd, 0, SEEK_SET) != 0)
-        return err_os("cannot make gdb's script");
+        return err_os("cannot make a file in memory");
     *out = steal_fd(&fd);
     return NULL;
 }

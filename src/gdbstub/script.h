@@ -11,8 +11,8 @@ void script_begin(struct buf *out);
 void script_map_sources(struct buf *out, const char *from, const char *to);
 /** The same for all that query_lay_out_sources() has made below `root`. */
 void script_map_tree(struct buf *out, const char *root);
-/** A file that holds the script and is nowhere, to be read as /proc/self/fd/N. */
-struct err *script_file(const struct buf *script, int *out) nodiscard;
+/** A file that holds the text and is nowhere, to be read as /proc/self/fd/N. */
+struct err *script_file(const struct buf *text, int *out) nodiscard;
 
 /** A new directory that nobody else can enter; *out a heap string. */
 struct err *source_directory_make(char **out) nodiscard;

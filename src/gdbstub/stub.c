@@ -3,6 +3,7 @@
  * the moment where it stands, so that nothing is kept here but that moment and its breakpoints. */
 #include "gdbstub/stub_int.h"
 
+#include "base/bytes.h"
 #include "gdbstub/hex.h"
 #include "gdbstub/registers.h"
 
@@ -114,6 +115,27 @@ struct err *move_to(struct gdb_stub *s, struct moment m, uint32_t task)
     return NULL;
 }
 
+/* --- threads: "TID", or, where gdb knows of processes, "pPID.TID" --- */
+
+static void add_thread(const struct gdb_stub *s, const struct past_task *t, struct buf *out)
+{
+    if (s->processes)
+        buf_printf(out, "p%x.", (unsigned)s->pid);
+    buf_printf(out, "%x", t ? (unsigned)t->tid : 0);
+}
+
+/* False: it is no single thread ("-1", "0"), or nonsense. */
+static bool read_thread(const char **text, uint64_t *tid_out)
+{
+    uint64_t ignored;
+    if (**text == 'p') {
+        ++*text;
+        if (!read_hex(text, &ignored) || *(*text)++ != '.')
+            return false;
+    }
+    return read_hex(text, tid_out) && *tid_out;
+}
+
 static const struct past_task *task_by_tid(struct gdb_stub *s, uint64_t tid)
 {
     vec_each (t, &s->past.tasks) {
@@ -167,7 +189,9 @@ static void send_stop(struct gdb_stub *s)
     const struct past_task *t = past_task(&s->past, s->task);
     int signal = s->why == STOP_PLAIN ? 0 : s->why == STOP_INTERRUPT ? gdb_signal(2) : gdb_signal(s->why == STOP_SIGNAL ? s->signal : 5);
     out->len = 0;
-    buf_printf(out, "T%02xthread:%x;", signal, t ? (unsigned)t->tid : 0);
+    buf_printf(out, "T%02xthread:", signal);
+    add_thread(s, t, out);
+    buf_u8(out, ';');
     add_registers(s, out);
     switch (s->why) {
     case STOP_BREAKPOINT:
@@ -255,8 +279,10 @@ static void handle_supported(struct gdb_stub *s, const char *args)
     s->swbreak = strstr(args, "swbreak+");
     s->hwbreak = strstr(args, "hwbreak+");
     s->exec_events = strstr(args, "exec-events+");
+    s->processes = strstr(args, "multiprocess+");
     cleanup(freep) char *text = str_format(
-        "PacketSize=%x;QStartNoAckMode+;QPassSignals+;ReverseStep+;ReverseContinue+;swbreak+;hwbreak+;exec-events+;vContSupported+;ConditionalBreakpoints+;"
+        "PacketSize=%x;QStartNoAckMode+;QPassSignals+;ReverseStep+;ReverseContinue+;swbreak+;hwbreak+;exec-events+;vContSupported+;ConditionalBreakpoints+;multiprocess+;"
+        "qXfer:siginfo:read+;qXfer:siginfo:write+;"
         "qXfer:features:read+;qXfer:auxv:read+;qXfer:exec-file:read+;qXfer:threads:read+", MAX_PACKET - 64);
     packet_send(s->link, text);
 }
@@ -290,12 +316,12 @@ static void handle_why(struct gdb_stub *s, const char *args)
 static void handle_thread(struct gdb_stub *s, const char *args)
 {
     uint64_t tid;
-    bool general = *args++ == 'g';
-    if (str_starts(args, "-1") || str_eq(args, "0")) {
+    bool general = *args++ == 'g', one = read_thread(&args, &tid);
+    if (!one && (str_starts(args, "-1") || str_eq(args, ""))) { // any of them, or all
         send_ok(s);
         return;
     }
-    const struct past_task *t = read_hex(&args, &tid) ? task_by_tid(s, tid) : NULL;
+    const struct past_task *t = one ? task_by_tid(s, tid) : NULL;
     if (!t) {
         packet_send(s->link, "E01");
         return;
@@ -310,7 +336,7 @@ static void handle_thread(struct gdb_stub *s, const char *args)
 static void handle_alive(struct gdb_stub *s, const char *args)
 {
     uint64_t tid;
-    packet_send(s->link, read_hex(&args, &tid) && task_by_tid(s, tid) ? "OK" : "E01");
+    packet_send(s->link, read_thread(&args, &tid) && task_by_tid(s, tid) ? "OK" : "E01");
 }
 
 static void handle_first_threads(struct gdb_stub *s, const char *args)
@@ -318,8 +344,10 @@ static void handle_first_threads(struct gdb_stub *s, const char *args)
     struct buf *out = &s->answer;
     out->len = 0;
     vec_each (t, &s->past.tasks) {
-        if (t->process == s->process && past_alive(t, s->now))
-            buf_printf(out, "%s%x", out->len ? "," : "m", (unsigned)t->tid);
+        if (t->process != s->process || !past_alive(t, s->now))
+            continue;
+        buf_u8(out, out->len ? ',' : 'm');
+        add_thread(s, t, out);
     }
     packet_send(s->link, out->len ? buf_cstr(out) : "l");
 }
@@ -332,7 +360,7 @@ static void handle_more_threads(struct gdb_stub *s, const char *args)
 static void handle_thread_name(struct gdb_stub *s, const char *args)
 {
     uint64_t tid;
-    const struct past_task *t = read_hex(&args, &tid) ? task_by_tid(s, tid) : NULL;
+    const struct past_task *t = read_thread(&args, &tid) ? task_by_tid(s, tid) : NULL;
     struct buf *out = &s->answer;
     out->len = 0;
     if (t && t->name)
@@ -342,10 +370,11 @@ static void handle_thread_name(struct gdb_stub *s, const char *args)
 
 static void handle_current(struct gdb_stub *s, const char *args)
 {
-    const struct past_task *t = past_task(&s->past, s->task);
-    char text[32];
-    snprintf(text, sizeof(text), "QC%x", t ? (unsigned)t->tid : 0);
-    packet_send(s->link, text);
+    struct buf *out = &s->answer;
+    out->len = 0;
+    buf_str(out, "QC");
+    add_thread(s, past_task(&s->past, s->task), out);
+    packet_send(s->link, buf_cstr(out));
 }
 
 static void handle_attached(struct gdb_stub *s, const char *args)
@@ -368,6 +397,12 @@ static void handle_document(struct gdb_stub *s, const char *args)
         buf_str(&doc, text);
     } else if (str_starts(args, "auxv:read:")) {
         e = past_auxv(&s->past, s->process, s->now, &doc);
+    } else if (str_starts(args, "siginfo:read:")) {
+        e = past_siginfo(&s->past, s->now, s->general, &doc);
+    } else if (str_starts(args, "siginfo:write:")) { // gdb puts back what it read before it called a function
+        cleanup(freep) char *len = str_format("%zx", (size_t)(s->packet_end - part - 1));
+        packet_send(s->link, len);
+        return;
     } else if (str_starts(args, "exec-file:read:")) {
         const struct past_exec *x = past_exec_at(&s->past, s->process, s->now);
         if (x && x->exe)
@@ -376,8 +411,11 @@ static void handle_document(struct gdb_stub *s, const char *args)
     } else if (str_starts(args, "threads:read:")) {
         buf_str(&doc, "<?xml version=\"1.0\"?><threads>");
         vec_each (t, &s->past.tasks) {
-            if (t->process == s->process && past_alive(t, s->now))
-                buf_printf(&doc, "<thread id=\"%x\"/>", (unsigned)t->tid);
+            if (t->process != s->process || !past_alive(t, s->now))
+                continue;
+            buf_str(&doc, "<thread id=\"");
+            add_thread(s, t, &doc);
+            buf_str(&doc, "\"/>");
         }
         buf_str(&doc, "</threads>");
     } else {
@@ -589,7 +627,7 @@ static void handle_continue(struct gdb_stub *s, const char *args)
             (void)!read_hex(&args, &ignored); // which signal is delivered is history
         if (*args == ':') {
             args++;
-            if (!str_starts(args, "-1") && read_hex(&args, &tid))
+            if (read_thread(&args, &tid))
                 t = task_by_tid(s, tid);
         }
         args += strcspn(args, ";");
@@ -793,8 +831,18 @@ struct err *gdb_stub_create(int fd, const struct gdb_stub_options *options, stru
     if (options->at_first_focus)
         TRY(past_first_focus(&s->past, &m, &task));
     TRY(move_to(s, m, task));
+    const struct past_task *leader = past_task(&s->past, s->process);
+    s->pid = leader ? leader->tid : 1;
     s->told_exec = past_exec_at(&s->past, s->process, s->now); // it asks for the file when it has connected
     s->why = STOP_STEPPED; // gdb expects SIGTRAP of a program that was attached to
+    cleanup(buf_deinit) struct buf siginfo = {0};
+    struct err *e = past_siginfo(&s->past, s->now, s->task, &siginfo);
+    if (!e && siginfo.len >= sizeof(int32_t)) { // or it stands at a signal
+        s->why = STOP_SIGNAL;
+        s->signal = (int)load_u32(siginfo.data); // si_signo
+        s->told_signal = s->now;
+    }
+    err_free(e);
     *out = steal(s);
     return NULL;
 }

@@ -49,7 +49,8 @@ struct gdb_stub {
     char hit_kind;             /* STOP_BREAKPOINT, STOP_ACCESS: of the breakpoint */
     gaddr hit_addr;
     const struct past_exec *told_exec; /* the program that gdb knows of */
-    bool swbreak, hwbreak, exec_events, done;
+    bool swbreak, hwbreak, exec_events, processes, done;
+    int32_t pid;               /* for gdb, all along: that of the process with which it began */
     struct query_diversion *diversion; /* what gdb has changed, see divert.c; NULL: nothing */
     uint32_t diverted;         /* the task whose registers were changed last, 0: none */
     struct buf registers;      /* of registers_task at registers_at or in the diversion, as digits */

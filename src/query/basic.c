@@ -142,10 +142,27 @@ struct err *query_maps(struct query_engine *q, json_t *params)
         char prot[5] = {maps[i].prot & 1 ? 'r' : '-', maps[i].prot & 2 ? 'w' : '-', maps[i].prot & 4 ? 'x' : '-',
                         maps[i].object ? 's' : 'p', 0};
         const char *name = maps[i].mmap_idx < records ? record[maps[i].mmap_idx].name : "";
-        TRY(give(q, json_pack("{so, so, ss, so}", "start", json_hex(maps[i].start), "end", json_hex(maps[i].end), "prot", prot,
-                              "name", json_text(name, strlen(name)))));
+        json_t *row = json_pack("{so, so, ss, so}", "start", json_hex(maps[i].start), "end", json_hex(maps[i].end), "prot", prot,
+                                "name", json_text(name, strlen(name)));
+        if (maps[i].kind != MAPPING_ANON)
+            json_object_set_new(row, "offset", json_hex(maps[i].offset));
+        TRY(give(q, row));
     }
     return NULL;
+}
+
+/* What the next event tells the task, if that is a signal. */
+struct err *query_siginfo(struct query_engine *q, json_t *params)
+{
+    struct focus f;
+    struct replay *r;
+    uint32_t space;
+    TRY(focus_state(q, params, &f, &r, &space));
+    bool comes = replay_running(r) == f.task && moment_cmp(f.moment, moment_before_event(q, f.moment.event + 1)) == 0;
+    const uint8_t *siginfo = comes ? replay_next_siginfo(r) : NULL;
+    if (!siginfo)
+        return err_new(ERR_NOT_FOUND, "no signal comes at this moment");
+    return give(q, json_pack("{so}", "bytes", json_bytes(siginfo, SIGINFO_LEN)));
 }
 
 /* --- stack --- */

@@ -276,6 +276,7 @@ static const struct {
     {"stack", query_stack},
     {"variables", query_variables},
     {"registers", query_registers},
+    {"siginfo", query_siginfo},
     {"memory", query_memory},
     {"search", query_search},
     {"execution", query_execution},

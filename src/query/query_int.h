@@ -372,7 +372,7 @@ json_t *signal_row(const struct query_engine *q, const struct db_event *e);
 
 /* The queries. Each is named as in docs/protocol.md. */
 typedef struct err *query_function(struct query_engine *q, json_t *params);
-query_function query_info, query_complete_frame, query_stack, query_variables, query_registers, query_memory, query_search,
+query_function query_info, query_complete_frame, query_stack, query_variables, query_registers, query_siginfo, query_memory, query_search,
     query_execution, query_breakpoint, query_address_execution, query_watchpoint, query_step, query_stdouterr, query_signals,
     query_alerts, query_task_tree, query_current_tasks, query_annotations, query_source, query_maps, query_events,
     query_functions_in_file, query_counts, query_evaluate, query_instructions, query_dataflow, query_uses, query_call, query_callees,

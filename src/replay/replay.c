@@ -210,6 +210,11 @@ uint32_t replay_running(const struct replay *r)
     return 0;
 }
 
+const uint8_t *replay_next_siginfo(const struct replay *r)
+{
+    return r->next && r->next->kind == FRAME_SIGNAL ? r->next->siginfo : NULL;
+}
+
 static struct err *find_task(struct replay *r, uint32_t serial, struct task **out)
 {
     *out = task_by_serial(r, serial);

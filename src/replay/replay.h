@@ -159,6 +159,9 @@ struct replay_observer {
 void replay_set_observer(struct replay *r, const struct replay_observer *observer);
 /** Tells the observer (wrote) of what has been written already for the sake of the next event: for one who comes in between. */
 void replay_tell_prepared(struct replay *r);
+/** The siginfo_t of the signal that the next event is; borrowed until the next run. NULL: it is none. */
+enum { SIGINFO_LEN = 128 };
+const uint8_t *replay_next_siginfo(const struct replay *r);
 /** Is it the exit of a write to stdout or stderr? The recorder lets all of these through as events. */
 bool frame_is_output(const struct frame *f);
 /** Within the event that is that frame: appends what the call put out, up to the first byte that cannot be read. */

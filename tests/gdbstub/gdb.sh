@@ -33,6 +33,14 @@ says() {
     done
 }
 
+# What gdb reads of a process beside registers and memory; and all of it as a core file, which another gdb reads.
+on segv-crash 'info proc' 'info proc mappings' 'p $_siginfo.si_signo' 'p $_siginfo._sifields._sigfault.si_addr' "generate-core-file $work/core" \
+    'p (int)getpid() > 0' 'p $_siginfo.si_signo' 'reverse-stepi' 'info threads'
+says "^cmdline = 'src/segv-crash'" "^exe = '/tmp/traces/src/segv-crash'" 'r-xp +/tmp/traces/src/segv-crash$' '\[stack\]' \
+    '= 11$' '= .* 0x0$' 'Saved corefile' '= 1$' '= 11$' 'Thread [0-9]+\.[0-9]+ '
+gdb -nx -batch -ex bt "$work"/segv-crash/mmap_*_segv-crash "$work/core" >"$work/said" 2>&1
+trace='a core file' says 'terminated with signal SIGSEGV' '^#0 .*f \(p=0x0\)' '^#1 .*main'
+
 on segv-crash 'bt' 'reverse-stepi' 'stepi' 'continue' 'continue'
 says '^#0 .*f \(|^#0 .*main' 'received signal SIGSEGV' '[Nn]o more reverse-execution history'
 
