@@ -73,21 +73,17 @@ bool die_type(Dwarf_Die *die, Dwarf_Die *out)
     return true;
 }
 
-/* The file of DW_AT_decl_file. Not dwarf_decl_file(), which takes DWARF 5's file 0 for none. */
+/* The file of DW_AT_decl_file. */
 static const char *declaring_file(struct sym_module *m, Dwarf_Die *die)
 {
     Dwarf_Attribute attr;
     Dwarf_Word idx;
     Dwarf_Die unit;
-    Dwarf_Half version;
-    Dwarf_Files *files;
-    size_t count;
     if (!dwarf_attr_integrate(die, DW_AT_decl_file, &attr) || dwarf_formudata(&attr, &idx) != 0 ||
-        !dwarf_cu_die(attr.cu, &unit, &version, NULL, NULL, NULL, NULL, NULL) ||
-        dwarf_getsrcfiles(&unit, &files, &count) != 0 || idx >= count || (idx == 0 && version < 5))
+        !dwarf_cu_die(attr.cu, &unit, NULL, NULL, NULL, NULL, NULL, NULL))
         return NULL;
-    const char *file = dwarf_filesrc(files, idx, NULL, NULL);
-    return file ? intern_source(m, die_string(&unit, DW_AT_comp_dir), file) : NULL;
+    const struct file_table *t = file_table_of(m, &unit);
+    return idx < t->count ? t->items[idx] : NULL;
 }
 
 void die_declaration(struct sym_module *m, Dwarf_Die *die, const char **file_out,

@@ -133,6 +133,21 @@ static bool find_entry(Dwarf_Die *parent, const char *scope, const struct wanted
     return false;
 }
 
+/* What stands behind the last "::" that is in no template's arguments; NULL: that cannot be told. */
+static const char *base_name(const char *name)
+{
+    int depth = 0;
+    for (const char *at = name + strlen(name); at > name; at--) {
+        depth += at[-1] == '>';
+        depth -= at[-1] == '<';
+        if (depth < 0)
+            return NULL;
+        if (depth == 0 && at[-1] == ':')
+            return at;
+    }
+    return depth ? NULL : name;
+}
+
 /* Of the unit at the place first: static things of other files may have the same name. */
 static bool find_full_name(struct compilation *c, const struct wanted *w, Dwarf_Die *out)
 {
@@ -145,8 +160,10 @@ static bool find_full_name(struct compilation *c, const struct wanted *w, Dwarf_
     struct unit *here = unit_at(m, c->request->addr);
     if (here && !here->missing && find_entry(&here->die, "", w, out, 0))
         return true;
+    const char *base = base_name(w->name);
+    scan_all(m);
     for (size_t i = 0; i < m->unit_count; i++) {
-        if (&m->units[i] != here && !m->units[i].missing && find_entry(&m->units[i].die, "", w, out, 0))
+        if (&m->units[i] != here && !m->units[i].missing && (!base || may_name(&m->units[i], base)) && find_entry(&m->units[i].die, "", w, out, 0))
             return true;
     }
     return false;

@@ -1,42 +1,82 @@
 /* Functions of which calls were compiled into their callers, and those calls.
  *
  * Each unit that inlines a function has an entry of it without code, an abstract instance (DWARF 5 section 3.3.8.1), from which the entries of
- * the calls take name and parameters. So a function has as many of these entries as units inline it; its name is what they share. */
+ * the calls take name and parameters. So a function has as many of these entries as units inline it; its name is what they share. All of
+ * them, and which calls are of which, come from one pass over the units (scan.c), which is kept. */
 #include "sym/sym_int.h"
 
 enum { ORDINAL_BITS = 32 };
 
-void add_abstract(struct sym_module *m, struct unit *u, Dwarf_Die *die, const char *scope)
+char *abstract_name(struct sym_module *m, const struct abstract *a)
 {
-    uint64_t kind;
-    if (!die_unsigned(die, DW_AT_inline, &kind) || (kind != DW_INL_inlined && kind != DW_INL_declared_inlined))
-        return;
-    struct function *f = sym_pool_alloc(&m->pool, sizeof(*f));
-    *f = (struct function){.unit = u, .die = *die};
-    f->pub.name = die_function_name(m, die, scope);
-    const char *base = dwarf_diename(die), *linkage = die_string(die, DW_AT_linkage_name);
-    f->pub.base_name = base ? sym_pool_str(&m->pool, base) : f->pub.name;
-    f->pub.linkage_name = linkage ? sym_pool_str(&m->pool, linkage) : NULL;
-    f->pub.source = SYM_DWARF;
-    f->pub.id = (uint64_t)(u - m->units) << ORDINAL_BITS | u->abstract_count++;
-    die_declaration(m, die, &f->pub.decl_file, &f->pub.decl_line);
-    vec_push(&m->abstracts, f);
-}
-
-static int by_id(const void *a, const void *b)
-{
-    const struct function *const *x = a, *const *y = b;
-    return (*x)->pub.id < (*y)->pub.id ? -1 : (*x)->pub.id > (*y)->pub.id;
+    const struct unit *u = &m->units[a->unit];
+    Dwarf_Die die = die_at(u, a->off);
+    const char *linkage = linkage_name(&die), *name = dwarf_diename(&die);
+    if (linkage && is_mangled(linkage))
+        return demangled(linkage);
+    cleanup(freep) char *scope = scope_name(u, a->scope);
+    return str_format("%s%s%s", scope, *scope ? "::" : "", name ? name : linkage ? linkage : "(no name)");
 }
 
 void load_abstracts(struct sym_module *m)
 {
-    if (m->abstracts_sorted)
+    if (m->abstracts_loaded)
         return;
-    m->abstracts_sorted = true;
-    load_all_functions(m); // a unit's when it is first needed, so in any order
-    if (m->abstracts.count)
-        qsort(m->abstracts.items, m->abstracts.count, sizeof(m->abstracts.items[0]), by_id);
+    m->abstracts_loaded = true;
+    scan_all(m);
+    struct table hashes = {0}; // by where the linker's name stands, which many units share
+    for (size_t i = 0; i < m->unit_count; i++) {
+        const struct unit *u = &m->units[i];
+        vec_each (f, &u->scan.abstracts) {
+            struct abstract a = {.unit = (uint32_t)i, .off = f->off, .scope = f->scope};
+            Dwarf_Die die = die_at(u, f->off);
+            const char *linkage = linkage_name(&die);
+            a.name_hash = linkage ? (uintptr_t)sym_table_get(&hashes, (uintptr_t)linkage) : 0;
+            if (!a.name_hash) {
+                cleanup(freep) char *name = abstract_name(m, &a);
+                a.name_hash = str_hash(name);
+            }
+            if (linkage && is_mangled(linkage))
+                sym_table_put(&hashes, (uintptr_t)linkage, (void *)(uintptr_t)a.name_hash);
+            vec_push(&m->abstracts, a);
+        }
+    }
+    sym_table_deinit(&hashes);
+}
+
+/* The first of a unit, or the number of all. */
+static size_t first_of_unit(const struct sym_module *m, size_t unit)
+{
+    size_t low = 0, high = m->abstracts.count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (m->abstracts.items[middle].unit < unit)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+const struct function *abstract_function(struct sym_module *m, size_t idx)
+{
+    const struct abstract *a = &m->abstracts.items[idx];
+    struct function *f = sym_table_get(&m->abstract_functions, idx + 1);
+    if (f)
+        return f;
+    struct unit *u = &m->units[a->unit];
+    f = sym_pool_alloc(&m->pool, sizeof(*f));
+    *f = (struct function){.unit = u, .die = die_at(u, a->off)};
+    const char *base = dwarf_diename(&f->die);
+    cleanup(freep) char *name = abstract_name(m, a);
+    f->pub.name = sym_pool_str(&m->pool, name);
+    f->pub.base_name = base ? base : f->pub.name;
+    f->pub.linkage_name = die_string(&f->die, DW_AT_linkage_name);
+    f->pub.source = SYM_DWARF;
+    f->pub.id = (uint64_t)a->unit << ORDINAL_BITS | (idx - first_of_unit(m, a->unit));
+    die_declaration(m, &f->die, &f->pub.decl_file, &f->pub.decl_line);
+    sym_table_put(&m->abstract_functions, idx + 1, f);
+    return f;
 }
 
 /* The first address of an inlined call. False: it has no code. */
@@ -53,35 +93,44 @@ static bool first_address(Dwarf_Die *die, vaddr *out)
     return true;
 }
 
-static void find_copies(struct sym_module *m, Dwarf_Die *parent, const struct table *wanted, struct sym_inlined_list *out, unsigned depth)
+static void add_call(struct sym_module *m, const struct unit *u, uint32_t off, struct sym_inlined_list *out)
 {
     enum { MOST = 100000 };
-    Dwarf_Die die, origin;
-    if (depth > MAX_DEPTH || !die_child(parent, &die))
+    struct sym_inlined copy;
+    Dwarf_Die die = die_at(u, off);
+    if (out->count == MOST || !first_address(&die, &copy.entry) || !is_code(m, copy.entry))
         return;
-    do {
-        struct sym_inlined copy;
-        switch (dwarf_tag(&die)) {
-        case DW_TAG_inlined_subroutine:
-            if (out->count < MOST && die_ref(&die, DW_AT_abstract_origin, &origin) && sym_table_get(wanted, (uintptr_t)origin.addr) &&
-                first_address(&die, &copy.entry) && is_code(m, copy.entry)) {
-                memcpy(&copy.die, &die, sizeof(die));
-                vec_push(out, copy);
-            }
-            find_copies(m, &die, wanted, out, depth + 1);
-            break;
-        case DW_TAG_subprogram:
-        case DW_TAG_lexical_block:
-        case DW_TAG_namespace:
-        case DW_TAG_module:
-        case DW_TAG_class_type:
-        case DW_TAG_structure_type:
-            find_copies(m, &die, wanted, out, depth + 1);
-            break;
-        default:
-            break;
+    memcpy(&copy.die, &die, sizeof(die));
+    vec_push(out, copy);
+}
+
+/* Those whose function's entry is in the same unit. */
+static void add_near_calls(struct sym_module *m, const struct abstract *a, struct sym_inlined_list *out)
+{
+    const struct unit *u = &m->units[a->unit];
+    const struct scan_call *calls = u->scan.calls.items;
+    size_t low = 0, count = u->scan.calls.count, high = count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (calls[middle].origin < a->off)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    for (; low < count && calls[low].origin == a->off; low++)
+        add_call(m, u, calls[low].off, out);
+}
+
+/* Those whose function's entry is in another one, as after link-time optimization. */
+static void add_far_calls(struct sym_module *m, const struct table *wanted, struct sym_inlined_list *out)
+{
+    for (size_t i = 0; i < m->unit_count; i++) {
+        const struct unit *u = &m->units[i];
+        vec_each (c, &u->scan.far_calls) {
+            if (sym_table_get(wanted, c->origin))
+                add_call(m, u, c->off, out);
         }
-    } while (die_sibling(&die, &die));
+    }
 }
 
 static int by_entry(const void *a, const void *b)
@@ -97,18 +146,16 @@ struct err *sym_inlined_copies(struct sym_module *m, const struct sym_function *
     struct sym_inlined_list found = {0};
     TRY(load_units(m));
     load_abstracts(m);
+    uint64_t hash = str_hash(f->name);
     vec_each (a, &m->abstracts) {
-        if (str_eq((*a)->pub.name, f->name))
-            sym_table_put(&wanted, (uintptr_t)(*a)->die.addr, *a);
-    }
-    const struct unit *last = NULL;
-    vec_each (a, &m->abstracts) {
-        if ((*a)->unit == last || !str_eq((*a)->pub.name, f->name))
+        cleanup(freep) char *name = a->name_hash == hash ? abstract_name(m, a) : NULL;
+        if (!name || !str_eq(name, f->name))
             continue;
-        last = (*a)->unit; // the abstract instances of a unit follow one another
-        Dwarf_Die unit = last->die;
-        find_copies(m, &unit, &wanted, &found, 0);
+        sym_table_put(&wanted, (uintptr_t)die_at(&m->units[a->unit], a->off).addr, a);
+        add_near_calls(m, a, &found);
     }
+    if (wanted.count)
+        add_far_calls(m, &wanted, &found);
     sym_table_deinit(&wanted);
     if (found.count)
         qsort(found.items, found.count, sizeof(found.items[0]), by_entry);
@@ -159,12 +206,12 @@ struct err *sym_inlined_parameters(struct sym_module *m, const struct sym_inline
 struct err *sym_inlined_function(struct sym_module *m, uint64_t id, const struct sym_function **out)
 {
     HOLD(m);
-    const struct function wanted = {.pub.id = id}, *key = &wanted;
     TRY(load_units(m));
     load_abstracts(m);
-    struct function **found = m->abstracts.count ? bsearch(&key, m->abstracts.items, m->abstracts.count, sizeof(key), by_id) : NULL;
-    if (!found)
+    size_t unit = id >> ORDINAL_BITS, idx = first_of_unit(m, unit);
+    uint64_t ordinal = id & ((1ull << ORDINAL_BITS) - 1);
+    if (ordinal >= m->abstracts.count - idx || m->abstracts.items[idx + ordinal].unit != unit)
         return err_new(ERR_NOT_FOUND, "%s: no inlined function %jx", m->path, (uintmax_t)id);
-    *out = &(*found)->pub;
+    *out = &abstract_function(m, idx + ordinal)->pub;
     return NULL;
 }

@@ -67,30 +67,10 @@ const char *intern_source(struct sym_module *m, const char *comp_dir, const char
     return intern_file(m, full ? full : name);
 }
 
-void load_files(struct sym_module *m, struct unit *u)
-{
-    if (u->files_loaded)
-        return;
-    u->files_loaded = true;
-    Dwarf_Files *files;
-    size_t count = 0;
-    if (dwarf_getsrcfiles(&u->line_die, &files, &count) != 0 || count == 0)
-        return;
-    const char *comp_dir = die_string(&u->line_die, DW_AT_comp_dir);
-    u->files = xnew_array(const char *, count);
-    u->file_count = count;
-    for (size_t i = 0; i < count; i++) {
-        const char *name = dwarf_filesrc(files, i, NULL, NULL);
-        if (!name || str_eq(name, "???")) // what libdw calls file 0 of DWARF 4
-            continue;
-        u->files[i] = intern_source(m, comp_dir, name);
-    }
-}
-
 const char *unit_file(struct sym_module *m, struct unit *u, uint64_t idx)
 {
-    load_files(m, u);
-    return idx < u->file_count ? u->files[idx] : NULL;
+    const struct file_table *t = file_table_of(m, &u->line_die);
+    return idx < t->count ? t->items[idx] : NULL;
 }
 
 static int compare_names(const void *x, const void *y)
@@ -107,7 +87,7 @@ void load_file_list(struct sym_module *m)
         return;
     }
     for (size_t i = 0; i < m->unit_count; i++)
-        load_files(m, &m->units[i]);
+        file_table_of(m, &m->units[i].line_die);
     if (m->file_list_loaded)
         return;
     m->file_list_loaded = true;
@@ -149,49 +129,11 @@ static const char *find_file(struct sym_module *m, const char *file)
 
 /* ---- Rows ---- */
 
-static bool read_row(struct sym_module *m, struct unit *u, Dwarf_Line *l, struct row *out,
-                     bool *ends_out)
+static void load_rows(struct sym_module *m, struct unit *u)
 {
-    Dwarf_Addr addr;
-    Dwarf_Files *files;
-    size_t idx;
-    int line = 0, column = 0;
-    if (!l || dwarf_lineaddr(l, &addr) != 0 || dwarf_lineendsequence(l, ends_out) != 0)
-        return false;
-    *out = (struct row){.start = addr, .end = addr};
-    if (dwarf_lineno(l, &line) == 0 && line > 0)
-        out->line = (unsigned)line;
-    if (dwarf_linecol(l, &column) == 0 && column > 0)
-        out->column = (uint16_t)(column > UINT16_MAX ? UINT16_MAX : column);
-    dwarf_linebeginstatement(l, &out->is_stmt);
-    dwarf_lineprologueend(l, &out->prologue_end);
-    if (dwarf_line_file(l, &files, &idx) == 0)
-        out->file = unit_file(m, u, idx);
-    return true;
-}
-
-void load_rows(struct sym_module *m, struct unit *u)
-{
-    if (u->rows_loaded)
-        return;
+    if (!u->rows_loaded)
+        read_rows(m, u, &u->rows);
     u->rows_loaded = true;
-    Dwarf_Lines *lines;
-    size_t count = 0;
-    if (dwarf_getsrclines(&u->line_die, &lines, &count) != 0 || count == 0)
-        return;
-    u->rows = xnew_array(struct row, count);
-    bool was_row = false, ends = false;
-    for (size_t i = 0; i < count; i++) {
-        struct row r;
-        if (!read_row(m, u, dwarf_onesrcline(lines, i), &r, &ends))
-            continue;
-        if (was_row)
-            u->rows[u->row_count - 1].end = r.start;
-        // Code that the linker dropped has addresses outside of the executable segments.
-        was_row = !ends && is_code(m, r.start);
-        if (was_row)
-            u->rows[u->row_count++] = r;
-    }
 }
 
 const struct row *row_at(struct sym_module *m, vaddr addr, vaddr *end_out)
@@ -200,22 +142,22 @@ const struct row *row_at(struct sym_module *m, vaddr addr, vaddr *end_out)
     if (!u)
         return NULL;
     load_rows(m, u);
-    size_t low = 0, high = u->row_count; // the first row that starts after addr
+    size_t low = 0, high = u->rows.count; // the first row that starts after addr
     while (low < high) {
         size_t mid = low + (high - low) / 2;
-        if (u->rows[mid].start <= addr)
+        if (u->rows.items[mid].start <= addr)
             low = mid + 1;
         else
             high = mid;
     }
-    if (low == 0 || addr >= u->rows[low - 1].end)
+    if (low == 0 || addr >= u->rows.items[low - 1].end)
         return NULL;
     // Optimised code: of the rows at one address the last is often the rest of another line. Right
     // there, the statement that begins says more: it is where sym_addresses_of_line() counts its
     // executions.
-    const struct row *r = &u->rows[low - 1];
+    const struct row *r = &u->rows.items[low - 1];
     for (const struct row *p = r;
-         addr == r->start && !r->is_stmt && p > u->rows && p[-1].start == addr; p--)
+         addr == r->start && !r->is_stmt && p > u->rows.items && p[-1].start == addr; p--)
         if (p[-1].is_stmt && p[-1].line && p[-1].file == r->file) {
             *end_out = r->end;
             return p - 1;
@@ -251,11 +193,45 @@ struct err *sym_line_at(struct sym_module *m, vaddr addr, struct sym_line *out)
 
 static bool unit_has_file(struct sym_module *m, struct unit *u, const char *file)
 {
-    load_files(m, u);
-    for (size_t i = 0; i < u->file_count; i++)
-        if (u->files[i] == file)
+    const struct file_table *t = file_table_of(m, &u->line_die);
+    for (size_t i = 0; i < t->count; i++)
+        if (t->items[i] == file)
             return true;
     return false;
+}
+
+void forget_file_rows(struct sym_module *m)
+{
+    vec_each (f, &m->file_rows)
+        vec_deinit(&f->rows);
+    m->file_rows.count = 0;
+    m->row_file = NULL;
+}
+
+/* Fills `file_rows`. A header's rows are in very many units, which would be too much to keep. */
+static void load_file_rows(struct sym_module *m, const char *file)
+{
+    if (m->row_file == file)
+        return;
+    forget_file_rows(m);
+    m->row_file = file;
+    for (size_t i = 0; i < m->unit_count; i++) {
+        struct unit *u = &m->units[i];
+        struct row_list read = {0};
+        struct file_rows found = {.unit = u};
+        if (!unit_has_file(m, u, file))
+            continue;
+        if (!u->rows_loaded)
+            read_rows(m, u, &read);
+        const struct row_list *all = u->rows_loaded ? &u->rows : &read;
+        for (size_t k = 0; k < all->count; k++) {
+            if (all->items[k].file == file && all->items[k].line)
+                vec_push(&found.rows, all->items[k]);
+        }
+        vec_deinit(&read);
+        if (found.rows.count)
+            vec_push(&m->file_rows, found);
+    }
 }
 
 struct err *sym_lines_of_file(struct sym_module *m, const char *file, sym_line_visitor *visit,
@@ -266,18 +242,12 @@ struct err *sym_lines_of_file(struct sym_module *m, const char *file, sym_line_v
     const char *name = find_file(m, file);
     if (!name)
         return err_new(ERR_NOT_FOUND, "%s: no source file %s", m->path, file);
-    for (size_t i = 0; i < m->unit_count; i++) {
-        struct unit *u = &m->units[i];
-        if (!unit_has_file(m, u, name))
-            continue;
-        load_rows(m, u);
-        load_functions(m, u);
-        for (size_t k = 0; k < u->row_count; k++) {
-            const struct row *r = &u->rows[k];
-            if (r->file != name || !r->line)
-                continue;
+    load_file_rows(m, name);
+    vec_each (found, &m->file_rows) {
+        load_functions(m, found->unit);
+        vec_each (r, &found->rows) {
             struct sym_line line = line_of_row(r);
-            const struct function *f = function_table_find(&u->functions, r->start);
+            const struct function *f = function_table_find(&found->unit->functions, r->start);
             if (!visit(arg, &line, f ? &f->pub : NULL))
                 return NULL;
         }
@@ -285,21 +255,14 @@ struct err *sym_lines_of_file(struct sym_module *m, const char *file, sym_line_v
     return NULL;
 }
 
-/* The least line >= `line` of a file that has a statement; 0 if none. */
-static unsigned nearest_line(struct sym_module *m, const char *file, unsigned line)
+/* The least line >= `line` of the file whose rows are loaded that has a statement; 0 if none. */
+static unsigned nearest_line(const struct sym_module *m, unsigned line)
 {
     unsigned best = 0;
-    for (size_t i = 0; i < m->unit_count; i++) {
-        struct unit *u = &m->units[i];
-        if (!unit_has_file(m, u, file))
-            continue;
-        load_rows(m, u);
-        for (size_t k = 0; k < u->row_count; k++) {
-            const struct row *r = &u->rows[k];
-            if (r->file == file && r->is_stmt && r->line >= line && r->line &&
-                (!best || r->line < best))
+    vec_each (found, &m->file_rows) {
+        vec_each (r, &found->rows)
+            if (r->is_stmt && r->line >= line && (!best || r->line < best))
                 best = r->line;
-        }
     }
     return best;
 }
@@ -307,24 +270,25 @@ static unsigned nearest_line(struct sym_module *m, const char *file, unsigned li
 /* Adds the runs of consecutive rows of `line` in one unit. A run that holds no statement begins
  * nothing. Empty rows count only if `empty`: they name code that belongs to another line as well.
  */
-static void add_places(struct sym_module *m, struct unit *u, const char *file, unsigned line,
-                       bool empty, struct sym_places *out)
+static void add_places(struct sym_module *m, const struct file_rows *in, unsigned line, bool empty,
+                       struct sym_places *out)
 {
-    load_functions(m, u);
-    for (size_t k = 0; k < u->row_count;) {
-        const struct row *r = &u->rows[k++];
-        if (r->file != file || r->line != line || (r->start == r->end && !empty))
+    const struct row *rows = in->rows.items;
+    const struct function_table *functions = &in->unit->functions;
+    for (size_t k = 0; k < in->rows.count;) {
+        const struct row *r = &rows[k++];
+        if (r->line != line || (r->start == r->end && !empty))
             continue;
-        const struct function *f = function_table_find(&u->functions, r->start);
+        load_functions(m, in->unit);
+        const struct function *f = function_table_find(functions, r->start);
         const struct row *begin = r->is_stmt ? r : NULL;
-        for (; k < u->row_count && u->rows[k].file == file && u->rows[k].line == line &&
-               u->rows[k].start == u->rows[k - 1].end &&
-               function_table_find(&u->functions, u->rows[k].start) == f;
+        for (; k < in->rows.count && rows[k].line == line && rows[k].number == rows[k - 1].number + 1 &&
+               rows[k].start == rows[k - 1].end && function_table_find(functions, rows[k].start) == f;
              k++)
-            if (!begin && u->rows[k].is_stmt)
-                begin = &u->rows[k];
+            if (!begin && rows[k].is_stmt)
+                begin = &rows[k];
         if (begin)
-            vec_push(out, (struct sym_place){begin->start, u->rows[k - 1].end, f ? &f->pub : NULL});
+            vec_push(out, (struct sym_place){begin->start, rows[k - 1].end, f ? &f->pub : NULL});
     }
 }
 
@@ -342,14 +306,14 @@ struct err *sym_addresses_of_line(struct sym_module *m, const char *file, unsign
     const char *name = find_file(m, file);
     if (!name)
         return err_new(ERR_NOT_FOUND, "%s: no source file %s", m->path, file);
-    unsigned found = nearest_line(m, name, line);
+    load_file_rows(m, name);
+    unsigned found = nearest_line(m, line);
     if (!found)
         return err_new(ERR_NOT_FOUND, "%s: no code at or after %s:%u", m->path, name, line);
     struct sym_places places = {.file = name, .line = found};
     for (int empty = 0; empty < 2 && !places.count; empty++)
-        for (size_t i = 0; i < m->unit_count; i++)
-            if (unit_has_file(m, &m->units[i], name))
-                add_places(m, &m->units[i], name, found, empty, &places);
+        vec_each (in, &m->file_rows)
+            add_places(m, in, found, empty, &places);
     if (places.count)
         qsort(places.items, places.count, sizeof(*places.items), compare_places);
     *out = places;
@@ -374,7 +338,7 @@ vaddr sym_function_prologue_end(struct sym_module *m, const struct sym_function 
     if (!r)
         return fn->start;
     struct unit *u = unit_at(m, fn->start);
-    const struct row *end = u->rows + u->row_count, *second = NULL;
+    const struct row *end = u->rows.items + u->rows.count, *second = NULL;
     for (const struct row *p = r; p < end && p->start < fn->end; p++) {
         if (p->prologue_end) // clang marks it
             return p->start;

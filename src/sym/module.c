@@ -100,8 +100,8 @@ struct err *sym_module_open(const char *path, const char *debug_dir, struct sym_
 static void unit_deinit(struct unit *u)
 {
     vec_deinit(&u->functions);
-    free(u->files);
-    free(u->rows);
+    scan_deinit(&u->scan);
+    vec_deinit(&u->rows);
 }
 
 void sym_module_close(struct sym_module *m)
@@ -111,6 +111,8 @@ void sym_module_close(struct sym_module *m)
     for (size_t i = 0; i < m->unit_count; i++)
         unit_deinit(&m->units[i]);
     free(m->units);
+    forget_file_rows(m);
+    vec_deinit(&m->file_rows);
     vec_deinit(&m->unit_ranges);
     vec_deinit(&m->symbols);
     vec_deinit(&m->symbol_list);
@@ -118,11 +120,14 @@ void sym_module_close(struct sym_module *m)
     vec_deinit(&m->file_names);
     vec_deinit(&m->search_names);
     vec_deinit(&m->abstracts);
+    sym_table_deinit(&m->abstract_functions);
+    sym_table_deinit(&m->demangled);
     buf_deinit(&m->search_text);
     sym_table_deinit(&m->types);
     sym_table_deinit(&m->scopes);
     sym_table_deinit(&m->scoped_units);
     sym_table_deinit(&m->complete);
+    sym_table_deinit(&m->file_tables);
     sym_table_deinit(&m->files_by_hash);
     sym_pool_deinit(&m->pool);
     if (m->eh_frame)

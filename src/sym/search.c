@@ -6,13 +6,35 @@
 
 enum { RANKS = 4 };
 
-static void add_name(struct sym_module *m, const char *name, const struct function *f,
-                     const char *file)
+static char lower_letter(char c)
 {
-    vec_push(&m->search_names, (struct search_name){m->search_text.len, f, file});
-    for (; *name; name++)
-        buf_u8(&m->search_text, (uint8_t)tolower((unsigned char)*name));
-    buf_u8(&m->search_text, 0);
+    return c >= 'A' && c <= 'Z' ? (char)(c + ('a' - 'A')) : c;
+}
+
+static struct search_name *add_name(struct sym_module *m, const char *name)
+{
+    size_t len = strlen(name) + 1;
+    struct search_name *n = vec_add(&m->search_names);
+    n->off = m->search_text.len;
+    buf_reserve(&m->search_text, len);
+    uint8_t *to = m->search_text.data + m->search_text.len;
+    for (size_t i = 0; i < len; i++)
+        to[i] = (uint8_t)lower_letter(name[i]);
+    m->search_text.len += len;
+    return n;
+}
+
+static void add_function_name(struct sym_module *m, const char *name, const struct function *f)
+{
+    add_name(m, name)->function = f;
+}
+
+static char *lower_case(const char *text)
+{
+    char *lower = xstrdup(text);
+    for (char *c = lower; *c; c++)
+        *c = lower_letter(*c);
+    return lower;
 }
 
 /* Functions of which there are only inlined calls, one of each name. */
@@ -21,14 +43,20 @@ static void add_inlined(struct sym_module *m)
     struct table known = {0};
     vec_each (n, &m->search_names)
         sym_table_put(&known, str_hash(n->function->pub.name), m);
-    vec_each (f, &m->abstracts) {
-        uint64_t hash = str_hash((*f)->pub.name);
-        if (sym_table_get(&known, hash))
+    for (size_t i = 0; i < m->abstracts.count; i++) {
+        const struct abstract *a = &m->abstracts.items[i];
+        if (sym_table_get(&known, a->name_hash))
             continue;
-        sym_table_put(&known, hash, m);
-        add_name(m, (*f)->pub.name, *f, NULL);
+        sym_table_put(&known, a->name_hash, m);
+        cleanup(freep) char *name = abstract_name(m, a);
+        add_name(m, name)->abstract = i;
     }
     sym_table_deinit(&known);
+}
+
+static const struct function *function_named(struct sym_module *m, const struct search_name *n)
+{
+    return n->function || n->file ? n->function : abstract_function(m, n->abstract);
 }
 
 static void load_search(struct sym_module *m)
@@ -41,10 +69,11 @@ static void load_search(struct sym_module *m)
     struct err *e = load_units(m);
     if (!e) {
         load_abstracts(m);
+        load_all_functions(m);
         for (size_t i = 0; i < m->unit_count; i++)
             vec_each (r, &m->units[i].functions)
                 if (r->start == r->function->pub.start) {
-                    add_name(m, r->function->pub.name, r->function, NULL);
+                    add_function_name(m, r->function->pub.name, r->function);
                     sym_table_put(&starts, r->start + 1, r->function);
                 }
     }
@@ -53,16 +82,18 @@ static void load_search(struct sym_module *m)
     vec_each (f, &m->symbol_list) {
         const struct function *known = sym_table_get(&starts, (*f)->pub.start + 1);
         if (!known)
-            add_name(m, (*f)->pub.name, *f, NULL);
+            add_function_name(m, (*f)->pub.name, *f);
         else if (!str_eq((*f)->pub.name,
                          known->pub.name)) // "malloc" is another name of __libc_malloc
-            add_name(m, (*f)->pub.name, known, NULL);
+            add_function_name(m, (*f)->pub.name, known);
     }
     add_inlined(m);
     load_file_list(m);
     vec_each (name, &m->file_names)
-        add_name(m, *name, NULL, *name);
+        add_name(m, *name)->file = *name;
     sym_table_deinit(&starts);
+    m->search_text.data = xrealloc(m->search_text.data, m->search_text.len + !m->search_text.len); // it is large, and grew by doubling
+    m->search_text.cap = m->search_text.len;
 }
 
 /* How well `text`, found at `at` in `name`, fits. */
@@ -122,21 +153,24 @@ static unsigned best_rank(const char *name, const char *text, size_t text_len, b
     return best;
 }
 
-static bool visit_hits(struct found *items, size_t count, bool files, size_t max,
+static bool visit_hits(struct sym_module *m, struct found *items, size_t count, bool files, size_t max,
                        sym_hit_visitor *visit, void *arg)
 {
     struct table given = {0}; // a function may be found by several of its names
     bool more = true;
     for (size_t i = 0; i < count && given.count < max && more; i++) {
         const struct search_name *n = items[i].name;
-        uint64_t key = files ? (uintptr_t)n->file : (uintptr_t)n->function;
-        if ((n->file != NULL) != files || sym_table_get(&given, key))
+        if ((n->file != NULL) != files)
+            continue;
+        const struct function *function = function_named(m, n);
+        uint64_t key = files ? (uintptr_t)n->file : (uintptr_t)function;
+        if (sym_table_get(&given, key))
             continue;
         sym_table_put(&given, key, &items[i]);
         struct sym_hit hit = {.rank = items[i].rank, .file = n->file};
-        if (n->function) {
-            hit.function = &n->function->pub;
-            hit.file = n->function->pub.decl_file;
+        if (function) {
+            hit.function = &function->pub;
+            hit.file = function->pub.decl_file;
         }
         more = visit(arg, &hit);
     }
@@ -149,9 +183,7 @@ struct err *sym_search(struct sym_module *m, const char *text, size_t max, sym_h
 {
     HOLD(m);
     load_search(m);
-    cleanup(freep) char *lower = xstrdup(text);
-    for (char *c = lower; *c; c++)
-        *c = (char)tolower((unsigned char)*c);
+    cleanup(freep) char *lower = lower_case(text);
     size_t len = strlen(lower);
     if (!len || !m->search_names.count)
         return NULL;
@@ -167,8 +199,8 @@ struct err *sym_search(struct sym_module *m, const char *text, size_t max, sym_h
     }
     if (found.count)
         qsort(found.items, found.count, sizeof(*found.items), compare_found);
-    if (visit_hits(found.items, found.count, false, max, visit, arg))
-        visit_hits(found.items, found.count, true, max, visit, arg);
+    if (visit_hits(m, found.items, found.count, false, max, visit, arg))
+        visit_hits(m, found.items, found.count, true, max, visit, arg);
     vec_deinit(&found);
     return NULL;
 }
@@ -201,16 +233,33 @@ static void add_named(const struct sym_function *f, const char *name, size_t max
         out[(*count)++] = f;
 }
 
+/* An inlined function that need not be looked at more closely is none of the name. lower: what the name means, in lower case. */
+static bool may_be_named(struct sym_module *m, const struct search_name *n, const char *name, const char *lower)
+{
+    if (n->function || n->file)
+        return false;
+    if (strstr((const char *)m->search_text.data + n->off, lower))
+        return true;
+    const struct abstract *a = &m->abstracts.items[n->abstract];
+    Dwarf_Die die = die_at(&m->units[a->unit], a->off);
+    const char *base = dwarf_diename(&die);
+    return base && str_eq(base, name);
+}
+
 struct err *sym_functions_named(struct sym_module *m, const char *name, size_t max,
                                 const struct sym_function **out, size_t *count_out)
 {
     HOLD(m);
     load_search(m);
     size_t count = 0;
+    cleanup(freep) char *plain = demangled(name), *lower = lower_case(plain);
     for (enum sym_source source = SYM_DWARF; source <= SYM_PLT; source++) { // stubs last
-        vec_each (n, &m->search_names)
+        vec_each (n, &m->search_names) {
             if (n->function && n->function->pub.source == source)
                 add_named(&n->function->pub, name, max, out, &count);
+            else if (source == SYM_DWARF && count < max && may_be_named(m, n, name, lower))
+                add_named(&abstract_function(m, n->abstract)->pub, name, max, out, &count);
+        }
         // Symbols that are other names of a function known from DWARF.
         vec_each (s, &m->symbol_list)
             if ((*s)->pub.source == source && is_named(&(*s)->pub, name)) {

@@ -62,6 +62,40 @@ struct row {
     unsigned line;
     uint16_t column;
     bool is_stmt, prologue_end;
+    uint32_t number; /* among the unit's rows */
+};
+struct row_list {
+    struct row *items;
+    size_t count, cap;
+};
+
+/* What a pass over a unit's entries finds (scan.c). Offsets are from the unit's own entry. */
+struct scan_scope {
+    uint32_t off, parent; /* of a namespace or type; the scope around it, as in scan_function */
+};
+struct scan_function {
+    uint32_t off, scope; /* scope: its number + 1; 0: none, the unit or a function */
+};
+struct scan_call {
+    uint32_t origin, off; /* of the inlined function's entry, of the call's */
+};
+struct scan_far_call {
+    uintptr_t origin; /* address of an entry in another unit */
+    uint32_t off;
+};
+struct unit_scan {
+    VEC(struct scan_scope) scopes;
+    VEC(struct scan_function) functions, abstracts; /* with code; without, that may have been inlined */
+    VEC(struct scan_call) calls;                    /* inlined ones, by origin */
+    VEC(struct scan_far_call) far_calls;
+    VEC(uint32_t) names;                            /* hashes of names of types and variables, rising */
+    bool names_unknown;                             /* there are others */
+};
+
+/* A function as those units have it that inlined calls of it: an entry without code. Its name is read anew when it is needed: there are many. */
+struct abstract {
+    uint64_t name_hash; /* of the full and demangled name */
+    uint32_t unit, off, scope;
 };
 
 /* A compilation unit. Its parts are loaded when first asked for. */
@@ -69,14 +103,22 @@ struct unit {
     Dwarf_Die die;       /* where its entries are: for split DWARF in the .dwo */
     Dwarf_Die line_die;  /* where its line table hangs */
     const char *missing; /* why `die` has no entries (a .dwo that was not found), or NULL */
-    int language;
-    bool ranges_known, functions_loaded, rows_loaded, files_loaded;
+    bool ranges_known, functions_loaded, rows_loaded, scanned;
+    struct unit_scan scan;
     struct function_table functions;
-    uint32_t abstract_count; /* functions of it that were inlined */
-    const char **files; /* by index in the line table; interned */
-    size_t file_count;
-    struct row *rows; /* by start */
-    size_t row_count;
+    struct row_list rows; /* by start */
+};
+
+/* The files that a unit's line program names, by its numbers. */
+struct file_table {
+    const char **items; /* interned; NULL: there is none of that number */
+    size_t count, cap;
+};
+
+/* The rows of one file in a unit that has some. */
+struct file_rows {
+    struct unit *unit;
+    struct row_list rows;
 };
 
 struct unit_range {
@@ -88,6 +130,7 @@ struct search_name {
     size_t off;                      /* in search.text */
     const struct function *function; /* or NULL */
     const char *file;                /* for files */
+    size_t abstract;                 /* neither: number of a function of which all calls were inlined */
 };
 
 /* The names of the .dwo files in the trace, behind the strings of .debug_str. */
@@ -120,6 +163,9 @@ struct sym_module {
     VEC(struct sym_range) code; /* executable segments */
 
     struct sym_pool pool;
+    const char *row_file;         /* the file whose rows are kept, the last that was asked about; or NULL */
+    VEC(struct file_rows) file_rows;
+    struct table file_tables;     /* address of a unit's entry -> struct file_table * */
     struct table files_by_hash;   /* hash of a path, probed on -> interned path */
     VEC(const char *) file_names; /* all interned file names; sorted when file_list is loaded */
     bool file_list_loaded;
@@ -136,10 +182,11 @@ struct sym_module {
     struct table scopes;       /* address of a type's entry -> the name of its namespace or class */
     struct table scoped_units; /* units whose types are in `scopes` and `complete` */
     struct table complete; /* hash of a type's full name -> Dwarf_Die * of a complete definition */
-    bool complete_loaded;
 
-    bool abstracts_sorted;
-    VEC(struct function *) abstracts; /* those that were inlined, for each unit that does so, as functions without ranges */
+    struct table demangled; /* address of a mangled name in the file -> what it means */
+    bool abstracts_loaded;
+    VEC(struct abstract) abstracts;   /* of all units in order */
+    struct table abstract_functions;  /* number of one + 1 -> struct function *, without ranges */
 
     bool search_loaded;
     struct buf search_text; /* lower-case names, NUL after each */
@@ -190,8 +237,10 @@ void redirect_dwos(struct sym_module *m);
 
 /* ---- symbols.c ---- */
 void load_symbols(struct sym_module *m);
-/** Demangled, in the pool; `name` itself copied if it is not mangled. */
+/** Demangled, in the pool, once for each place of a name; `name` itself if it is not mangled: it lives as long as the module, in its files. */
 const char *demangle(struct sym_module *m, const char *name);
+/** The same as a heap string, not kept. */
+char *demangled(const char *name);
 
 /* ---- unit.c ---- */
 struct err *load_units(struct sym_module *m) nodiscard;
@@ -200,23 +249,56 @@ void load_all_functions(struct sym_module *m);
 /** Whether names are qualified by namespaces and stand without `struct`: C++, and what resembles
  * it. */
 bool is_cplusplus(int language);
+/** Of a unit: it is read where it is needed, for it is dear. */
+int unit_language(const struct unit *u);
 /** The unit whose code holds `addr`, or NULL. */
 struct unit *unit_at(struct sym_module *m, vaddr addr);
 /** The function of a unit at `addr`, or NULL. */
 const struct function *dwarf_function_at(struct sym_module *m, vaddr addr);
 /** The name to show for a function's or inlined call's entry. */
 const char *die_function_name(struct sym_module *m, Dwarf_Die *die, const char *scope);
+/** The same of an entry in one of the unit's scopes (struct scan_function). */
+const char *scanned_function_name(struct sym_module *m, const struct unit *u, Dwarf_Die *die, uint32_t scope);
+/** The linker's name of a function's entry, or NULL. */
+const char *linkage_name(Dwarf_Die *die);
+static inline bool is_mangled(const char *name)
+{
+    return name[0] == '_' && (name[1] == 'Z' || name[1] == 'R');
+}
+/** The full name of a scope, "a::b"; heap string. */
+char *scope_name(const struct unit *u, uint32_t scope);
+
+/* ---- scan.c ---- */
+/** Fills the unit's `scan`, once. */
+void scan_unit(struct unit *u);
+/** The same of all units, by as many threads as there are processors. Requires: load_units(). */
+void scan_all(struct sym_module *m);
+void scan_deinit(struct unit_scan *s);
+/** May the unit have a type that is defined, an enumerator or a variable of that name (without scopes)? */
+bool may_name(struct unit *u, const char *base_name);
+/** An entry by its offset. */
+static inline Dwarf_Die die_at(const struct unit *u, uint32_t off)
+{
+    return (Dwarf_Die){.addr = (uint8_t *)u->die.addr + off, .cu = u->die.cu};
+}
 
 /* ---- inlined.c ---- */
-/** Takes note of a function's entry that has no code, if calls of it may be inlined. */
-void add_abstract(struct sym_module *m, struct unit *u, Dwarf_Die *die, const char *scope);
-/** Fills `abstracts` from all units, by id. Requires: load_units(). */
+/** Fills `abstracts` from all units. Requires: load_units(). */
 void load_abstracts(struct sym_module *m);
+/** The name of one, as sym_function.name; heap string. */
+char *abstract_name(struct sym_module *m, const struct abstract *a);
+/** One of them as a function without code. */
+const struct function *abstract_function(struct sym_module *m, size_t idx);
+
+/* ---- line_program.c ---- */
+/** The files of a unit (its entry, or that of its skeleton). Requires: load_units(). */
+const struct file_table *file_table_of(struct sym_module *m, Dwarf_Die *unit);
+/** The rows of a unit, of code that there is, by address; the caller frees them. */
+void read_rows(struct sym_module *m, struct unit *u, struct row_list *out);
 
 /* ---- line.c ---- */
-void load_files(struct sym_module *m, struct unit *u);
-void load_rows(struct sym_module *m, struct unit *u);
 void load_file_list(struct sym_module *m);
+void forget_file_rows(struct sym_module *m);
 /** The row to show for `addr`, or NULL. end_out: where the addresses of the line end (r->end is
  * r->start for an empty row). */
 const struct row *row_at(struct sym_module *m, vaddr addr, vaddr *end_out);

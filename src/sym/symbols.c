@@ -11,15 +11,26 @@
 
 enum { MAX_MINI_IMAGE = 256 << 20 };
 
+char *demangled(const char *name)
+{
+    // Not cplus_demangle(): that one brings in all of libiberty, and its allocator.
+    char *plain = is_mangled(name) ? rust_demangle(name, DMGL_PARAMS) : NULL;
+    if (!plain && is_mangled(name))
+        plain = cplus_demangle_v3(name, DMGL_PARAMS | DMGL_ANSI);
+    return plain ? plain : xstrdup(name);
+}
+
 const char *demangle(struct sym_module *m, const char *name)
 {
-    if (name[0] != '_' || (name[1] != 'Z' && name[1] != 'R'))
-        return sym_pool_str(&m->pool, name);
-    // Not cplus_demangle(): that one brings in all of libiberty, and its allocator.
-    cleanup(freep) char *plain = rust_demangle(name, DMGL_PARAMS);
-    if (!plain)
-        plain = cplus_demangle_v3(name, DMGL_PARAMS | DMGL_ANSI);
-    return sym_pool_str(&m->pool, plain ? plain : name);
+    if (!is_mangled(name))
+        return name;
+    const char *known = sym_table_get(&m->demangled, (uintptr_t)name);
+    if (known)
+        return known;
+    cleanup(freep) char *plain = demangled(name);
+    known = sym_pool_str(&m->pool, plain);
+    sym_table_put(&m->demangled, (uintptr_t)name, (void *)(uintptr_t)known);
+    return known;
 }
 
 static int compare_ranges(const void *x, const void *y)
@@ -108,9 +119,7 @@ static void add_symbol_table(struct sym_module *m, Elf *elf, unsigned type, stru
             key = key ? key : 1;
             if (sym_table_get(seen, key))
                 continue;
-            const char *linkage = sym_pool_str(&m->pool, name);
-            struct function *f =
-                add_symbol(m, linkage, demangle(m, name), s.st_value, s.st_size, SYM_ELF);
+            struct function *f = add_symbol(m, name, demangle(m, name), s.st_value, s.st_size, SYM_ELF);
             f->preference = preference_of(s.st_info, name) + (kind == STT_NOTYPE ? 64 : 0);
             sym_table_put(seen, key, f);
         }
@@ -193,7 +202,7 @@ static void add_plt(struct sym_module *m, const char *section, const struct tabl
                 continue;
             cleanup(freep) char *name = str_format("%s@plt", demangle(m, target));
             struct function *f =
-                add_symbol(m, sym_pool_str(&m->pool, target), sym_pool_str(&m->pool, name),
+                add_symbol(m, target, sym_pool_str(&m->pool, name),
                            h.sh_addr + off, step, SYM_PLT);
             f->preference = 128;
             break;

@@ -72,13 +72,16 @@ void complete_type(struct sym_module *m, Dwarf_Die *die)
     cleanup(freep) char *name = type_full_name(m, die);
     if (!name)
         return;
-    if (!m->complete_loaded) {
-        m->complete_loaded = true;
-        for (size_t i = 0; i < m->unit_count; i++)
-            load_scopes(m, &m->units[i].die);
-    }
+    const char *base = dwarf_diename(die);
     Dwarf_Die *found = sym_table_get(&m->complete, str_hash(name));
-    const char *base = dwarf_diename(die), *found_base = found ? dwarf_diename(found) : NULL;
+    scan_all(m);
+    for (size_t i = 0; i < m->unit_count && !found; i++) {
+        if (!may_name(&m->units[i], base))
+            continue;
+        load_scopes(m, &m->units[i].die);
+        found = sym_table_get(&m->complete, str_hash(name));
+    }
+    const char *found_base = found ? dwarf_diename(found) : NULL;
     if (found_base && str_eq(base, found_base))
         *die = *found;
 }

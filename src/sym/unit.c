@@ -1,5 +1,6 @@
 /* Compilation units and the functions they define. The ranges of units are read when the module is
- * first asked for DWARF, the functions of a unit when an address in it is first asked for. */
+ * first asked for DWARF, the functions of a unit when an address in it is first asked for: a pass
+ * over its entries (scan.c) tells which are functions, libdw what they are. */
 #include "sym/sym_int.h"
 
 bool is_cplusplus(int language)
@@ -18,6 +19,12 @@ bool is_cplusplus(int language)
     default:
         return false;
     }
+}
+
+int unit_language(const struct unit *u)
+{
+    Dwarf_Die die = u->die;
+    return dwarf_srclang(&die);
 }
 
 static int compare_unit_ranges(const void *x, const void *y)
@@ -64,7 +71,6 @@ struct err *load_units(struct sym_module *m)
             else
                 u.missing = "its split debug information (.dwo) was not found";
         }
-        u.language = dwarf_srclang(&u.die);
         vec_push(&units, u);
     }
     m->units = units.items;
@@ -87,7 +93,7 @@ static const char *symbol_name_at(struct sym_module *m, vaddr addr)
     return f && f->pub.start == addr && f->pub.source == SYM_ELF ? f->pub.linkage_name : NULL;
 }
 
-static const char *linkage_name(Dwarf_Die *die)
+const char *linkage_name(Dwarf_Die *die)
 {
     const char *name = die_string(die, DW_AT_linkage_name);
     return name ? name : die_string(die, DW_AT_MIPS_linkage_name);
@@ -96,15 +102,36 @@ static const char *linkage_name(Dwarf_Die *die)
 const char *die_function_name(struct sym_module *m, Dwarf_Die *die, const char *scope)
 {
     const char *linkage = linkage_name(die);
-    if (linkage && linkage[0] == '_' && (linkage[1] == 'Z' || linkage[1] == 'R'))
+    if (linkage && is_mangled(linkage))
         return demangle(m, linkage);
     const char *name = dwarf_diename(die);
     if (!name)
         name = linkage ? linkage : "(no name)";
     if (!scope || !*scope)
-        return sym_pool_str(&m->pool, name);
+        return name;
     cleanup(freep) char *full = str_format("%s::%s", scope, name);
     return sym_pool_str(&m->pool, full);
+}
+
+char *scope_name(const struct unit *u, uint32_t scope)
+{
+    char *inner = xstrdup("");
+    for (unsigned depth = 0; scope && depth < MAX_DEPTH; depth++) {
+        const struct scan_scope *s = &u->scan.scopes.items[scope - 1];
+        Dwarf_Die die = die_at(u, s->off);
+        const char *name = dwarf_diename(&die);
+        char *outer = str_format("%s%s%s", name ? name : "(anonymous namespace)", *inner ? "::" : "", inner);
+        free(inner);
+        inner = outer;
+        scope = s->parent;
+    }
+    return inner;
+}
+
+const char *scanned_function_name(struct sym_module *m, const struct unit *u, Dwarf_Die *die, uint32_t scope)
+{
+    cleanup(freep) char *name = scope ? scope_name(u, scope) : NULL;
+    return die_function_name(m, die, name);
 }
 
 /* Reads the ranges, the one with the entry first. False: the entry has no code. */
@@ -138,29 +165,28 @@ static bool read_ranges(struct sym_module *m, Dwarf_Die *die, struct function *f
     return true;
 }
 
-static void add_function(struct sym_module *m, struct unit *u, Dwarf_Die *die, const char *scope)
+static void add_function(struct sym_module *m, struct unit *u, const struct scan_function *found)
 {
-    struct function read = {.unit = u, .die = *die};
-    if (!read_ranges(m, die, &read)) {
-        add_abstract(m, u, die, scope);
-        return;
-    }
+    Dwarf_Die entry = die_at(u, found->off), *die = &entry;
+    struct function read = {.unit = u, .die = entry};
+    if (!read_ranges(m, die, &read))
+        return; // the linker dropped it
     struct function *f = sym_pool_alloc(&m->pool, sizeof(*f));
     *f = read;
     if (f->pub.range_count == 1)
         f->pub.ranges = &f->own_range;
     const char *base = dwarf_diename(die), *linkage = linkage_name(die);
     if (!linkage)
-        linkage = is_cplusplus(u->language) ? symbol_name_at(m, f->pub.start) : base;
-    f->pub.linkage_name = linkage ? sym_pool_str(&m->pool, linkage) : NULL;
+        linkage = is_cplusplus(unit_language(u)) ? symbol_name_at(m, f->pub.start) : base;
+    f->pub.linkage_name = linkage;
     if (!base && !linkage)
         linkage =
             symbol_name_at(m, f->pub.start); // the name may be in a file of dwz that was not found
     if (linkage && !linkage_name(die) && (str_starts(linkage, "_Z") || !base))
         f->pub.name = demangle(m, linkage);
     else
-        f->pub.name = die_function_name(m, die, scope);
-    f->pub.base_name = base ? sym_pool_str(&m->pool, base) : f->pub.name;
+        f->pub.name = scanned_function_name(m, u, die, found->scope);
+    f->pub.base_name = base ? base : f->pub.name;
     f->pub.source = SYM_DWARF;
     f->pub.id = dwarf_dieoffset(die);
     die_declaration(m, die, &f->pub.decl_file, &f->pub.decl_line);
@@ -169,52 +195,20 @@ static void add_function(struct sym_module *m, struct unit *u, Dwarf_Die *die, c
                  (struct function_range){f->pub.ranges[i].start, f->pub.ranges[i].end, f});
 }
 
-/* Functions may be defined in namespaces, in types (methods, lambdas) and in other functions (GNU
- * C). */
-static void add_functions_in(struct sym_module *m, struct unit *u, Dwarf_Die *parent,
-                             const char *scope, unsigned depth)
-{
-    Dwarf_Die die;
-    if (depth > MAX_DEPTH || !die_child(parent, &die))
-        return;
-    do {
-        switch (dwarf_tag(&die)) {
-        case DW_TAG_subprogram:
-            add_function(m, u, &die, scope);
-            add_functions_in(m, u, &die, "", depth + 1);
-            break;
-        case DW_TAG_namespace:
-        case DW_TAG_module:
-        case DW_TAG_class_type:
-        case DW_TAG_structure_type:
-        case DW_TAG_union_type: {
-            const char *name = dwarf_diename(&die);
-            cleanup(freep) char *inner = str_format("%s%s%s", scope, *scope ? "::" : "",
-                                                    name ? name : "(anonymous namespace)");
-            add_functions_in(m, u, &die, inner, depth + 1);
-            break;
-        }
-        case DW_TAG_lexical_block:
-            add_functions_in(m, u, &die, scope, depth + 1);
-            break;
-        default:
-            break;
-        }
-    } while (die_sibling(&die, &die));
-}
-
 void load_functions(struct sym_module *m, struct unit *u)
 {
     if (u->functions_loaded)
         return;
     u->functions_loaded = true;
-    if (!u->missing)
-        add_functions_in(m, u, &u->die, "", 0);
+    scan_unit(u);
+    vec_each (f, &u->scan.functions)
+        add_function(m, u, f);
     function_table_sort(&u->functions);
 }
 
 void load_all_functions(struct sym_module *m)
 {
+    scan_all(m);
     for (size_t i = 0; i < m->unit_count; i++)
         load_functions(m, &m->units[i]);
 }
