@@ -121,8 +121,9 @@ struct page_sink {
     struct err *(*fresh)(void *ctx, uint64_t addr, uint8_t *page);
     /** For history_page_changes(): these pages have to become what they are in a fresh mapping, where one is. Before fresh() of them. */
     struct err *(*reset)(void *ctx, uint64_t start, uint64_t end);
-    /** Are the pages from start on to be read later, from a page map? May lower *end, which the answer is for. NULL: none are. */
-    bool (*later)(void *ctx, uint64_t start, uint64_t *end);
+    /** Are the pages from start on to be read later, from a page map? May lower *end, which the answer is for. whole: fresh() would not be
+     * asked for them. NULL: none are. */
+    bool (*later)(void *ctx, uint64_t start, uint64_t *end, bool whole);
 };
 /** Visits the contents at the segment's start of all pages of a space or object that differ from a fresh mapping, in rising
  * order, runs of neighbours together. */

@@ -481,7 +481,8 @@ static struct err *make_pages(struct slice *s, const struct resolved *r, uint64_
             continue;
         while (part.start < part.end) {
             uint64_t until = part.end;
-            if (!sink->later || !sink->later(sink->ctx, part.start, &until))
+            bool whole = r->links.items[r->pieces.items[i].oldest].kind != RUN_WORDS;
+            if (!sink->later || !sink->later(sink->ctx, part.start, &until, whole))
                 TRY(add_pages(s, r, &r->pieces.items[i], part.start, until, sink));
             part.start = until;
         }

@@ -322,6 +322,40 @@ static void add_change(struct builder *b, const struct db_written *w, const uint
         vec_push(&b->out->pages, page);
 }
 
+static bool is_remapped(const struct segment *s, uint32_t space, uint64_t page)
+{
+    size_t low = 0, high = s->remaps.count;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        const struct db_remap *m = &s->remaps.items[middle];
+        if (m->space < space || (m->space == space && m->end <= page))
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < s->remaps.count && s->remaps.items[low].space == space && s->remaps.items[low].start <= page;
+}
+
+/* Neighbouring pages. What was mapped in this segment and holds what its file does needs no contents: it may have been written before, as
+ * libraries are, which the recorder's data fill before their parts are mapped. */
+static struct err *add_changes(struct builder *b, const struct db_written *w, const uint8_t *contents, size_t count)
+{
+    cleanup(freep) uint8_t *files = NULL;
+    for (size_t i = 0, read = 0; i < count; i++) {
+        bool remapped = !w->object && is_remapped(b->out, w->space, w[i].page);
+        const uint8_t *page = contents + i * PAGE_SIZE;
+        if (remapped && i >= read) {
+            size_t n;
+            files = files ? files : xmalloc(count * PAGE_SIZE);
+            TRY(replay_read_files(b->replay, w->space, w[i].page, count - i, files + i * PAGE_SIZE, &n));
+            read = i + n;
+        }
+        if (!remapped || i >= read || memcmp(page, files + i * PAGE_SIZE, PAGE_SIZE) != 0)
+            add_change(b, &w[i], page);
+    }
+    return NULL;
+}
+
 /* Takes the contents of the written pages; neighbours in one go. Pages that are gone are left out. */
 static struct err *take_pages(struct builder *b)
 {
@@ -340,8 +374,7 @@ static struct err *take_pages(struct builder *b)
             n = 1;
             TRY(read_now(b, w, n, room, &had));
         }
-        for (size_t k = 0; k < had; k++)
-            add_change(b, &w[k], room + k * PAGE_SIZE);
+        TRY(add_changes(b, w, room, had));
         i += had < n ? had + 1 : n;
     }
     return NULL;

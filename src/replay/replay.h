@@ -119,6 +119,9 @@ const struct mapping *replay_mapping_at(struct replay *r, uint32_t space, gaddr 
 uint32_t object_uid(const struct object *o);
 uint64_t object_size(const struct object *o);
 struct err *replay_read_object(struct replay *r, uint32_t object, uint64_t offset, void *out, size_t len) nodiscard;
+/** Reads what the private mapping of a file at addr, a page, holds when it is new: pages up to its end or, at most, `count`. *done_out: how many,
+ * 0 if something else is there. */
+struct err *replay_read_files(struct replay *r, uint32_t space, gaddr addr, size_t count, uint8_t *out, size_t *done_out) nodiscard;
 /** All objects alive. */
 const uint32_t *replay_objects(struct replay *r, size_t *count_out);
 /** Reads memory; ERR_FAULT at the first unmapped byte, *done_out bytes were read. PROT_NONE is readable. */
@@ -212,8 +215,9 @@ struct page_taker {
     struct err *(*fresh)(void *ctx, uint64_t addr, uint8_t *page);
     /** Makes pages be as in a fresh mapping. Before fresh() and put() of them. */
     struct err *(*reset)(void *ctx, gaddr start, gaddr end);
-    /** Will the pages from start on be read from page_source.contents? May lower *end, which the answer is for. NULL: no. */
-    bool (*later)(void *ctx, gaddr start, gaddr *end);
+    /** Will the pages from start on be read from page_source.contents? May lower *end, which the answer is for. whole: fresh() is not needed for
+     * them. NULL: no. */
+    bool (*later)(void *ctx, gaddr start, gaddr *end, bool whole);
 };
 /* Gives the memory contents of a saved state: those pages which differ from a fresh mapping of their file or zeros. Pages of one
  * space (object 0) or one object (space 0), in rising order. */

@@ -313,12 +313,12 @@ struct put_ctx {
     uint32_t mmap_idx;
 };
 
-/* Private memory that begins with zeros can come later; what a file's contents are changed in comes now. */
-static bool comes_later(void *ctx, gaddr start, gaddr *end)
+/* Private memory can come later, but where it is the file's contents with changes. */
+static bool comes_later(void *ctx, gaddr start, gaddr *end, bool whole)
 {
     struct put_ctx *put = ctx;
     const struct mapping *m = space_mapping_at(put->space, start);
-    bool later = m && m->kind == MAPPING_ANON;
+    bool later = m && (m->kind == MAPPING_ANON || (m->kind == MAPPING_FILE && whole));
     if (m && m->end < *end)
         *end = m->end;
     struct addr_range *last = put->later.count ? &put->later.items[put->later.count - 1] : NULL;
@@ -339,6 +339,24 @@ static struct err *put_pages(void *ctx, uint64_t addr, const uint8_t *pages, siz
     ssize_t n = pwrite(put->object->fd, pages, count * PAGE_SIZE, (off_t)addr);
     if (n < 0 || (size_t)n != count * PAGE_SIZE)
         return err_os("cannot write shared memory");
+    return NULL;
+}
+
+struct err *replay_read_files(struct replay *r, uint32_t space, gaddr addr, size_t count, uint8_t *out, size_t *done_out)
+{
+    const struct mapping *m = replay_mapping_at(r, space, addr);
+    *done_out = 0;
+    if (!m || m->kind != MAPPING_FILE)
+        return NULL;
+    if (count > (m->end - addr) / PAGE_SIZE)
+        count = (m->end - addr) / PAGE_SIZE;
+    cleanup(closep) int file = -1;
+    TRY(space_open_file(r, m->mmap_idx, &file));
+    ssize_t n = pread(file, out, count * PAGE_SIZE, (off_t)(m->offset + (addr - m->start)));
+    if (n < 0)
+        return err_os("cannot read a mapped file");
+    memset(out + n, 0, count * PAGE_SIZE - (size_t)n); // behind the end of its file
+    *done_out = count;
     return NULL;
 }
 

@@ -346,7 +346,7 @@ struct worker_contents {
 };
 /** Lets go of contents; NULL is fine. */
 void worker_contents_release(struct worker_contents *c);
-/** From now on the pages of the ranges (private anonymous memory that is mapped) hold what `c` says, and what is still to come of an
+/** From now on the pages of the ranges (private memory that is mapped; of a file only pages that `c` gives) hold what `c` says, and what is still to come of an
  * earlier call comes from `c`, too. Holds on to c, as do copies of the worker. */
 struct err *worker_set_absent(struct worker *w, struct worker_contents *c, const struct addr_range *ranges, size_t count) nodiscard;
 /** Gets all that is still to come, and lets go of the contents. Snapshots from before can be of no use any more. */

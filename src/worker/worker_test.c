@@ -416,6 +416,41 @@ TEST(a_snapshot_copies_no_arrays)
     assert_int_equal(alive, 0);
 }
 
+TEST(pages_of_a_file_can_be_absent)
+{
+    enum { PAGES = 8 };
+    unsigned alive = 0;
+    struct worker *w = with_program(copy_word, sizeof(copy_word));
+    struct numbered_contents *n = numbered(&alive);
+    cleanup(closep) int fd = memfd_create("file", MFD_CLOEXEC);
+    const gaddr base = RESERVE + 5 * PAGE_SIZE; // contents are given of the next four pages
+    for (uint64_t i = 1; i <= PAGES; i++)
+        assert_int_equal(pwrite(fd, &i, sizeof(i), (off_t)(i - 1) * PAGE_SIZE + 8), sizeof(i));
+    assert_ok(worker_map(w, base, base + PAGES * PAGE_SIZE, PROT_READ, MAP_KIND_PRIVATE_FILE, fd, 0));
+    assert_ok(worker_set_absent(w, &n->base, &(struct addr_range){base + PAGE_SIZE, base + 3 * PAGE_SIZE}, 1));
+    worker_contents_release(&n->base);
+    assert_ok(worker_snapshot_take(w, 0));
+    for (int round = 0; round < 2; round++) {
+        copy_to(w, base + PAGE_SIZE, DATA);
+        assert_int_equal(word_at(w, DATA + 16), base + PAGE_SIZE);
+        assert_int_equal(word_at(w, base + 2 * PAGE_SIZE + 8), base + 2 * PAGE_SIZE);
+        assert_int_equal(word_at(w, base + 8), 1);
+        assert_int_equal(word_at(w, base + 3 * PAGE_SIZE + 8), 4);
+        // It is as protected as before; given back it is the file's, and after that what it was.
+        struct regs r = at_start();
+        r.r[UREG_RDI] = DATA;
+        r.r[UREG_RSI] = base + PAGE_SIZE;
+        assert_int_equal(run(w, ENGINE_COUNT, &r, UINT64_MAX, NULL).reason, STOP_FAULT);
+        assert_ok(worker_dontneed(w, base, base + PAGES * PAGE_SIZE));
+        assert_int_equal(word_at(w, base + PAGE_SIZE + 8), 2);
+        assert_ok(worker_snapshot_restoring(w));
+        assert_ok(worker_snapshot_restore(w, 0));
+    }
+    assert_int_equal(n->reads, 1);
+    worker_destroy(w);
+    assert_int_equal(alive, 0);
+}
+
 TEST(absent_memory_that_the_kernel_does_not_withhold_is_an_error)
 {
     enum { MOST = 100000 };
@@ -1769,6 +1804,7 @@ int main(int argc, char **argv)
         t(absent_memory_comes_when_it_is_touched),
         t(a_snapshot_keeps_absent_memory),
         t(a_snapshot_copies_no_arrays),
+        t(pages_of_a_file_can_be_absent),
         t(absent_memory_that_the_kernel_does_not_withhold_is_an_error),
         t(memory_that_holds_nothing_goes_without_being_kept),
         t(what_a_program_wrote_before_the_first_snapshot_is_kept),
