@@ -30,6 +30,10 @@ static const struct failure {
     {"MOZ_ReportCrash", "assertion", "$1s at $2s:$3u"},
     {"V8_Fatal", "assertion", "$1s:$2u: $3s"},
     {"_Py_FatalErrorFunc", "assertion", "$1s: $2s"},
+    // sanitizers of gcc and LLVM: functions that programs may define for themselves
+    {"__asan_on_error", "sanitizer", "AddressSanitizer reports an error"},
+    {"__ubsan_on_report", "sanitizer", "UndefinedBehaviorSanitizer reports an error"},
+    {"__tsan_on_report", "sanitizer", "ThreadSanitizer reports an error"},
     // tests
     {"testing::internal::AssertHelper::operator=", "test", "a check of GoogleTest failed"},
     {"cmocka_fail", "test", "$1s:$2u: a check of cmocka failed"},
@@ -158,21 +162,53 @@ static bool on_failure(void *ctx, const struct hit *h)
     return true;
 }
 
-/* The row of a failure: who called, and what was told. */
+/* Is it a frame of the library that noticed, rather than of the program? */
+static bool is_runtime(const char *function, const char *file)
+{
+    static const char *const starts[] = {"std::", "core::", "alloc::", "rust_", "__rust", "__cxa_", "__asan", "__ubsan", "__tsan", "__sanitizer"};
+    for (size_t i = 0; i < ARRAY_COUNT(starts); i++) {
+        if (str_starts(function, starts[i]))
+            return true;
+    }
+    return str_starts(file, "/rustc/"); // where Rust's own library was compiled
+}
+
+/* Of the callers that a failure has, innermost first: the program's that is known best. NULL: there is none. Borrowed. */
+static json_t *frame_to_show(json_t *frames)
+{
+    for (size_t i = 1; i < json_array_size(frames); i++) {
+        json_t *frame = json_array_get(frames, i), *function = json_object_get(frame, "function");
+        const char *name = json_string_value(json_object_get(function, "full")),
+                   *file = json_string_value(json_object_get(json_object_get(frame, "location"), "file"));
+        if (name && file && !is_runtime(name, file))
+            return frame;
+    }
+    return json_array_get(frames, 1);
+}
+
+/* The row of a failure: whose it is, and what was told. */
 static struct err *describe_failure(struct query_engine *q, struct alert *a)
 {
+    enum { FRAMES = 32 };
     struct replay *r;
-    frame_list frames = {0};
-    TRY(stack_at(q, a->moment, a->task, &frames));
-    gaddr caller = frames.count > 1 ? frames.items[1].pc - frame_returns(&frames.items[1]) : 0;
-    vec_deinit(&frames);
-    TRY(state_at(q, a->moment, &r));
-    struct code_place place = caller ? place_of(q, r, a->space, caller) : (struct code_place){0};
-    a->row = json_pack("{so, so, ss, so}", "focus", json_focus(q, a->moment, a->task, caller != 0), "task", json_task(q, a->task), "kind",
-                       a->failure->kind, "text", failure_text(a->failure, r, a->space, &a->regs));
-    if (place.module)
-        describe_place(q, &place, a->row);
-    return NULL;
+    json_t *params = json_pack("{so, si}", "focus", json_focus(q, a->moment, a->task, 0), "limit", FRAMES), *frames = json_array();
+    struct err *e = collect_rows(q, query_stack, params, frames, NULL);
+    json_decref(params);
+    if (!e)
+        e = state_at(q, a->moment, &r);
+    if (!e) {
+        json_t *frame = frame_to_show(frames);
+        unsigned number = (unsigned)json_integer_value(json_object_get(frame, "frame"));
+        a->row = json_pack("{so, so, ss, so}", "focus", json_focus(q, a->moment, a->task, number), "task", json_task(q, a->task), "kind",
+                           a->failure->kind, "text", failure_text(a->failure, r, a->space, &a->regs));
+        static const char *const parts[] = {"module", "function", "location"};
+        for (size_t i = 0; i < ARRAY_COUNT(parts); i++) {
+            if (json_object_get(frame, parts[i]))
+                json_object_set(a->row, parts[i], json_object_get(frame, parts[i]));
+        }
+    }
+    json_decref(frames);
+    return e;
 }
 
 static int by_moment(const void *x, const void *y)

@@ -20,19 +20,7 @@ struct joined {
 struct join {
     const struct window *w;
     VEC(struct joined) rows;
-    size_t at; /* the subquery at work */
 };
-
-static bool collect(void *ctx, json_t *row)
-{
-    struct join *j = ctx;
-    const json_t *m = json_object_get(json_object_get(row, "focus"), "moment");
-    struct moment moment = {(event_no)json_integer_value(json_object_get(m, "event")),
-                            (uint64_t)json_integer_value(json_object_get(m, "instr"))};
-    json_object_set_new(row, "of", json_integer((json_int_t)j->at));
-    vec_push(&j->rows, (struct joined){row, moment, j->at});
-    return true;
-}
 
 /* Away from the window's start; -1: x is nearer. */
 static int compare_away(const struct join *j, struct moment x, struct moment y)
@@ -48,8 +36,8 @@ static int compare_rows(const void *a, const void *b, void *ctx)
     return order ? order : j->w->forward ? (x->of > y->of) - (x->of < y->of) : (x->of < y->of) - (x->of > y->of);
 }
 
-/* Runs a subquery over the window. *bound: how far from the window's start all rows are known, lowered if it has more. */
-static struct err *run_subquery(struct query_engine *q, json_t *sub, struct join *j, struct moment *bound, bool *more)
+/* Runs a subquery (number `of`) over the window. *bound: how far from the window's start all rows are known, lowered if it has more. */
+static struct err *run_subquery(struct query_engine *q, json_t *sub, size_t of, struct join *j, struct moment *bound, bool *more)
 {
     const char *name;
     TRY(param_string(sub, "query", &name));
@@ -66,18 +54,22 @@ static struct err *run_subquery(struct query_engine *q, json_t *sub, struct join
     json_object_set_new(params, "from", json_moment(j->w->from));
     json_object_set_new(params, "limit", json_integer((json_int_t)j->w->limit));
 
-    struct query_sink *outer = q->sink, sink = *outer;
-    sink.ctx = j;
-    sink.row = collect;
-    size_t before = j->rows.count;
-    q->sink = &sink;
-    struct err *e = run(q, params);
-    q->sink = outer;
+    json_t *rows = json_array(), *row;
+    bool has_more;
+    struct err *e = collect_rows(q, run, params, rows, &has_more);
+    size_t i;
+    struct moment last = j->w->from;
+    json_array_foreach (rows, i, row) {
+        const json_t *m = json_object_get(json_object_get(row, "focus"), "moment");
+        last = (struct moment){(event_no)json_integer_value(json_object_get(m, "event")), (uint64_t)json_integer_value(json_object_get(m, "instr"))};
+        json_object_set_new(row, "of", json_integer((json_int_t)of));
+        vec_push(&j->rows, (struct joined){json_incref(row), last, of});
+    }
+    json_decref(rows);
     json_decref(params);
-    if (e || !sink.more)
+    if (e || !has_more)
         return e;
     *more = true;
-    struct moment last = j->rows.count > before ? j->rows.items[j->rows.count - 1].moment : j->w->from;
     if (compare_away(j, last, *bound) < 0)
         *bound = last;
     return NULL;
@@ -87,8 +79,8 @@ static struct err *join_rows(struct query_engine *q, json_t *subqueries, struct 
 {
     struct moment bound = j->w->forward ? MOMENT_END : (struct moment){0};
     bool more = false;
-    for (j->at = 0; j->at < json_array_size(subqueries); j->at++)
-        TRY(run_subquery(q, json_array_get(subqueries, j->at), j, &bound, &more));
+    for (size_t i = 0; i < json_array_size(subqueries); i++)
+        TRY(run_subquery(q, json_array_get(subqueries, i), i, j, &bound, &more));
     if (j->rows.count)
         qsort_r(j->rows.items, j->rows.count, sizeof(j->rows.items[0]), compare_rows, j);
     size_t given = 0;

@@ -229,3 +229,23 @@ struct err *give(struct query_engine *q, json_t *row)
         return err_new(ERR_CANCELLED, "cancelled");
     return NULL;
 }
+
+static bool collect_row(void *ctx, json_t *row)
+{
+    return json_array_append_new(ctx, row) == 0;
+}
+
+struct err *collect_rows(struct query_engine *q, query_function *run, json_t *params, json_t *rows, bool *more_out)
+{
+    struct query_sink *outer = q->sink, sink = *outer;
+    sink.ctx = rows;
+    sink.row = collect_row;
+    sink.progress = NULL; // its ctx is another's
+    sink.more = false;
+    q->sink = &sink;
+    struct err *e = run(q, params);
+    q->sink = outer;
+    if (more_out)
+        *more_out = sink.more;
+    return e;
+}

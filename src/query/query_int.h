@@ -326,6 +326,9 @@ struct err *param_u64(json_t *params, const char *name, uint64_t *out) nodiscard
 struct err *param_function(struct query_engine *q, json_t *params, struct module **module, const struct sym_function **out) nodiscard;
 /** Hands a row to the asker. ERR_CANCELLED if it wants no more. Takes ownership. */
 struct err *give(struct query_engine *q, json_t *row) nodiscard;
+typedef struct err *query_function(struct query_engine *q, json_t *params);
+/** Runs a query for another one: its rows are added to the array `rows`. more_out: whether it has more; may be NULL. */
+struct err *collect_rows(struct query_engine *q, query_function *run, json_t *params, json_t *rows, bool *more_out) nodiscard;
 
 /* describe.c: what is at a moment, in source terms */
 
@@ -371,7 +374,6 @@ struct err *walk_events(struct query_engine *q, const struct window *w, event_vi
 json_t *signal_row(const struct query_engine *q, const struct db_event *e);
 
 /* The queries. Each is named as in docs/protocol.md. */
-typedef struct err *query_function(struct query_engine *q, json_t *params);
 query_function query_info, query_complete_frame, query_stack, query_variables, query_registers, query_siginfo, query_memory, query_search,
     query_execution, query_breakpoint, query_address_execution, query_watchpoint, query_step, query_stdouterr, query_signals,
     query_alerts, query_task_tree, query_current_tasks, query_annotations, query_source, query_maps, query_events,

@@ -136,7 +136,7 @@ export interface SignalRow {
 export interface AlertRow extends Partial<SignalRow> {
   readonly focus: Focus;
   readonly task: TaskId;
-  readonly kind: "signal" | "exit" | "assertion" | "corruption" | "exception" | "panic" | "test";
+  readonly kind: "signal" | "exit" | "assertion" | "corruption" | "exception" | "panic" | "sanitizer" | "test";
   readonly text: string;
   readonly function?: Func;
   readonly location?: Location;
