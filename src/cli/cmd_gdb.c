@@ -8,7 +8,7 @@
 
 #include <stdio.h>
 
-enum { KEY_AT = 256, KEY_TASK, KEY_LISTEN };
+enum { KEY_AT = 256, KEY_TASK, KEY_LISTEN, KEY_SCRIPTS };
 
 struct arguments {
     struct gdb_stub_options o;
@@ -16,12 +16,14 @@ struct arguments {
     char *address; /* NULL: start gdb */
     int port;
     char **words;  /* gdb's; borrowed; NULL: none */
+    bool scripts;  /* the trace's are executed */
 };
 
 static const struct argp_option options[] = {
     {"at", KEY_AT, "EVENT[+INSTR]", 0, "Begin at that moment (default: a fatal signal, else the program's end)", 0},
     {"task", KEY_TASK, "SERIAL", 0, "Of this task (task-tree tells its number; default: the one that runs then)", 0},
     {"listen", KEY_LISTEN, "[ADDR:]PORT", 0, "Start no gdb but wait for one, on ADDR (default 127.0.0.1); 0: any free port", 0},
+    {"trace-scripts", KEY_SCRIPTS, NULL, 0, "Let gdb execute the scripts in the trace (gdbinit/): they may do whatever you may", 0},
     {0},
 };
 
@@ -53,6 +55,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case KEY_TASK:
         a->o.task = (uint32_t)strtoul(arg, NULL, 10);
         return 0;
+    case KEY_SCRIPTS:
+        a->scripts = true;
+        return 0;
     case KEY_LISTEN:
         free(a->address);
         set_listen(a, arg, state);
@@ -79,6 +84,7 @@ static struct err *show(struct arguments *a, int *status)
     TRY(trace_default_dir(a->trace, &dir));
     TRY(query_engine_open(dir, NULL, &q));
     a->o.q = q;
+    a->o.scripts_of = a->scripts ? dir : NULL;
     if (a->address)
         return gdb_listen(&a->o, a->address, a->port);
     return gdb_run(&a->o, a->words, status);

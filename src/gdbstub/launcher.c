@@ -184,17 +184,40 @@ static struct err *confine_gdb(const struct launcher *l, const struct gdb *g)
     return e;
 }
 
+/* Scripts that gdb reads before it connects. */
+struct scripts {
+    int connect, printers, of_trace;
+};
+
+static void scripts_close(struct scripts *s)
+{
+    closep(&s->connect);
+    closep(&s->printers);
+    closep(&s->of_trace);
+}
+
+static struct err *make_scripts(const struct launcher *l, const struct gdb *g, struct scripts *out)
+{
+    cleanup(buf_deinit) struct buf printers = {0}, of_trace = {0};
+    script_printers(&printers);
+    script_of_trace(&of_trace, l->source_dir);
+    TRY(script_file(&printers, &out->printers));
+    TRY(script_file(&of_trace, &out->of_trace));
+    return make_script(l, g, &out->connect);
+}
+
 /* In the new process; only returns if it fails. */
-static struct err *become_gdb(const struct launcher *l, const struct gdb *g, const char *program, int script)
+static struct err *become_gdb(const struct launcher *l, const struct gdb *g, const char *program, const struct scripts *s)
 {
     enum { MEMORY_GIB = 4, FILES = 256 };
-    cleanup(freep) char *script_name = str_format("/proc/self/fd/%d", script);
-    const char *const words[] = {"gdb", "-q", "-nx", "-x", script_name, NULL};
+    cleanup(freep) char *connect = str_format("/proc/self/fd/%d", s->connect), *printers = str_format("/proc/self/fd/%d", s->printers),
+                        *of_trace = str_format("/proc/self/fd/%d", s->of_trace);
+    const char *const words[] = {"gdb", "-q", "-nx", "-ix", printers, "-ix", of_trace, "-x", connect, NULL};
     const char *const environment[] = {"TERM=xterm-256color", "LANG=C.UTF-8", "PATH=/usr/bin:/bin", "HOME=/nonexistent", "SHELL=/bin/sh",
                                        "INPUTRC=/dev/null", "PYTHONDONTWRITEBYTECODE=1", NULL};
     prctl(PR_SET_PDEATHSIG, SIGKILL); // if the launcher dies, of whatever
     if (setsid() < 0 || ioctl(g->user.slave, TIOCSCTTY, 0) != 0 || dup2(g->user.slave, 0) < 0 || dup2(g->user.slave, 1) < 0 ||
-        dup2(g->user.slave, 2) < 0 || fcntl(script, F_SETFD, 0) != 0)
+        dup2(g->user.slave, 2) < 0 || fcntl(s->connect, F_SETFD, 0) != 0 || fcntl(s->printers, F_SETFD, 0) != 0 || fcntl(s->of_trace, F_SETFD, 0) != 0)
         return err_os("cannot prepare gdb");
     limit(RLIMIT_AS, (rlim_t)MEMORY_GIB << 30);
     limit(RLIMIT_CORE, 0);
@@ -209,7 +232,7 @@ static struct err *become_gdb(const struct launcher *l, const struct gdb *g, con
 
 static struct err *start_gdb(const struct launcher *l, const struct request *r, struct gdb *g)
 {
-    cleanup(closep) int script = -1;
+    cleanup(scripts_close) struct scripts scripts = {-1, -1, -1};
     cleanup(freep) char *program = find_gdb();
     if (!program)
         return err_new(ERR_NOT_FOUND, "there is no gdb; install the package gdb");
@@ -218,12 +241,12 @@ static struct err *start_gdb(const struct launcher *l, const struct request *r, 
     TRY(terminal_open(true, &g->link));
     struct winsize size = {.ws_col = (uint16_t)r->columns, .ws_row = (uint16_t)r->rows};
     ioctl(g->user.master, TIOCSWINSZ, &size);
-    TRY(make_script(l, g, &script));
+    TRY(make_scripts(l, g, &scripts));
     g->pid = fork();
     if (g->pid < 0)
         return err_os("cannot start gdb");
     if (g->pid == 0) {
-        struct err *e = become_gdb(l, g, program, script);
+        struct err *e = become_gdb(l, g, program, &scripts);
         dprintf(g->user.slave, "%s\n", err_message(e));
         _exit(127);
     }
@@ -365,10 +388,12 @@ const char *gdb_launcher_source_dir(const struct gdb_launcher *l)
     return l->source_dir;
 }
 
-struct err *gdb_launcher_lay_out(struct gdb_launcher *l, const struct query_engine *q)
+struct err *gdb_launcher_lay_out(struct gdb_launcher *l, const struct query_engine *q, const char *trace_dir)
 {
     pthread_mutex_lock(&l->lock);
-    struct err *e = l->laid_out ? NULL : query_lay_out_sources(q, l->source_dir, false);
+    struct err *e = l->laid_out ? NULL : source_directory_add_init(l->source_dir, trace_dir);
+    if (!e && !l->laid_out)
+        e = query_lay_out_sources(q, l->source_dir, false);
     l->laid_out = true; // what is there is good
     pthread_mutex_unlock(&l->lock);
     return e;

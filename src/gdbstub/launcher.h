@@ -37,8 +37,8 @@ enum { GDB_MOST_COLUMNS = 1000, GDB_MOST_ROWS = 1000 };
 
 /** A private directory, which the launcher removes at its end: the server has to be able to write there. Borrowed. */
 const char *gdb_launcher_source_dir(const struct gdb_launcher *l);
-/** Puts the recording's sources there, once. Any thread. Errors: those of query_lay_out_sources(); gdb may start all the same. */
-struct err *gdb_launcher_lay_out(struct gdb_launcher *l, const struct query_engine *q) nodiscard;
+/** Puts the recording's sources there, and the trace's scripts for gdb, once. Any thread. Errors: those of query_lay_out_sources(); gdb may start all the same. */
+struct err *gdb_launcher_lay_out(struct gdb_launcher *l, const struct query_engine *q, const char *trace_dir) nodiscard;
 
 /**
  * Starts a gdb in a terminal of this size (1 to the most). It reads /usr, the trace's directory and sources, and writes nothing but its

@@ -6,10 +6,13 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <glob.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#define INIT_NAME ".init-of-trace"
 
 /* "goto" arms a jump, and any run backward makes it. Where the user has turned gdb's direction around, that is another command. */
 static const char beginning[] =
@@ -69,7 +72,7 @@ void script_map_tree(struct buf *out, const char *root)
     list_directory(relative, &directories);
     vec_each (name, &names) {
         cleanup(freep) char *from = str_format("/%s", *name), *to = str_format("%s/%s", root, *name);
-        if (!str_eq(*name, QUERY_RELATIVE_SOURCES))
+        if (!str_eq(*name, QUERY_RELATIVE_SOURCES) && !str_eq(*name, INIT_NAME))
             script_map_sources(out, from, to);
         free(*name);
     }
@@ -79,6 +82,51 @@ void script_map_tree(struct buf *out, const char *root)
     }
     vec_deinit(&names);
     vec_deinit(&directories);
+}
+
+void script_printers(struct buf *out)
+{
+    glob_t found;
+    if (glob("/usr/share/gcc*/python/libstdcxx/v6/__init__.py", 0, NULL, &found) != 0)
+        return;
+    const char *path = found.gl_pathv[found.gl_pathc - 1]; // the latest
+    buf_printf(out, "python\nimport sys\nsys.path.insert(0, \"%.*s\")\nfrom libstdcxx.v6 import register_libstdcxx_printers\n"
+               "try: register_libstdcxx_printers(None)\nexcept RuntimeError: pass # the user's own scripts have done so\nend\n",
+               (int)(strstr(path, "/libstdcxx/") - path), path);
+    globfree(&found);
+}
+
+/* Scripts in the trace call it /trace. */
+struct err *source_directory_add_init(const char *dir, const char *trace_dir)
+{
+    static const char mark[] = "/trace/gdbinit/";
+    enum { MOST = 1 << 20 };
+    cleanup(freep) char *from = str_format("%s/gdbinit/.gdbinit", trace_dir), *to = str_format("%s/" INIT_NAME, dir), *real = realpath(trace_dir, NULL);
+    cleanup(fclosep) FILE *in = fopen(from, "re");
+    if (!in || !real)
+        return NULL;
+    cleanup(freep) char *text = xcalloc(1, MOST);
+    size_t len = fread(text, 1, MOST - 1, in);
+    cleanup(buf_deinit) struct buf out = {0};
+    for (const char *at = text, *next; at < text + len; at = next + strlen(mark)) {
+        if (!(next = strstr(at, mark))) {
+            buf_str(&out, at);
+            break;
+        }
+        buf_add(&out, at, (size_t)(next - at));
+        buf_printf(&out, "%s/gdbinit/", real);
+    }
+    cleanup(closep) int fd = open(to, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return err_os("cannot make %s", to);
+    return write_all(fd, to, out.data, out.len);
+}
+
+void script_of_trace(struct buf *out, const char *dir)
+{
+    cleanup(freep) char *path = str_format("%s/" INIT_NAME, dir);
+    if (access(path, F_OK) == 0)
+        buf_printf(out, "source %s\n", path);
 }
 
 struct err *script_file(const struct buf *text, int *out)

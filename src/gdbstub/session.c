@@ -59,13 +59,17 @@ static struct err *door_open(struct door *d)
     return NULL;
 }
 
-static char **gdb_words(int script, const char *socket_path, char *const *arguments)
+enum { SCRIPTS = 3 };
+
+static char **gdb_words(const int scripts[SCRIPTS], const char *socket_path, char *const *arguments)
 {
     VEC(char *) words = {0};
     vec_push(&words, xstrdup("gdb"));
     vec_push(&words, xstrdup("-q"));
-    vec_push(&words, xstrdup("-ix"));
-    vec_push(&words, str_format("/proc/self/fd/%d", script));
+    for (int i = 0; i < SCRIPTS; i++) {
+        vec_push(&words, xstrdup("-ix"));
+        vec_push(&words, str_format("/proc/self/fd/%d", scripts[i]));
+    }
     vec_push(&words, xstrdup("-ex"));
     vec_push(&words, str_format("target extended-remote %s", socket_path));
     for (; arguments && *arguments; arguments++)
@@ -107,30 +111,42 @@ static void remove_directory(char **dir)
     free(*dir);
 }
 
-/* Sources that the recording holds come from there, others from where gdb finds them. */
-static struct err *make_script(const struct gdb_stub_options *options, const char *source_dir, int *out)
+static void close_scripts(int (*scripts)[SCRIPTS])
 {
-    cleanup(buf_deinit) struct buf script = {0};
+    for (int i = 0; i < SCRIPTS; i++)
+        closep(&(*scripts)[i]);
+}
+
+/* Sources that the recording holds come from source_dir, others from where gdb finds them. */
+static struct err *make_scripts(const struct gdb_stub_options *options, const char *source_dir, int scripts[SCRIPTS])
+{
+    cleanup(buf_deinit) struct buf begin = {0}, printers = {0}, of_trace = {0};
     struct err *e = query_lay_out_sources(options->q, source_dir, true);
     if (e && err_kind(e) != ERR_LIMIT)
         return e;
     if (e)
         log_warn("%s", err_message(e));
     err_free(e);
-    script_begin(&script);
-    script_map_tree(&script, source_dir);
-    return script_file(&script, out);
+    if (options->scripts_of)
+        TRY(source_directory_add_init(source_dir, options->scripts_of));
+    script_begin(&begin);
+    script_map_tree(&begin, source_dir);
+    script_printers(&printers);
+    script_of_trace(&of_trace, source_dir);
+    TRY(script_file(&begin, &scripts[0]));
+    TRY(script_file(&printers, &scripts[1]));
+    return script_file(&of_trace, &scripts[2]);
 }
 
 struct err *gdb_run(const struct gdb_stub_options *options, char *const *arguments, int *status_out)
 {
     cleanup(door_close) struct door door = {.fd = -1};
     cleanup(remove_directory) char *source_dir = NULL;
-    cleanup(closep) int script = -1;
+    cleanup(close_scripts) int scripts[SCRIPTS] = {-1, -1, -1};
     TRY(door_open(&door));
     TRY(source_directory_make(&source_dir));
-    TRY(make_script(options, source_dir, &script));
-    cleanup(free_words) char **words = gdb_words(script, door.path, arguments);
+    TRY(make_scripts(options, source_dir, scripts));
+    cleanup(free_words) char **words = gdb_words(scripts, door.path, arguments);
     // Keys that end a program are gdb's.
     signal(SIGINT, SIG_IGN);
     signal(SIGQUIT, SIG_IGN);
@@ -141,7 +157,8 @@ struct err *gdb_run(const struct gdb_stub_options *options, char *const *argumen
         signal(SIGINT, SIG_DFL);
         signal(SIGQUIT, SIG_DFL);
         signal(SIGPIPE, SIG_DFL);
-        fcntl(script, F_SETFD, 0);
+        for (int i = 0; i < SCRIPTS; i++)
+            fcntl(scripts[i], F_SETFD, 0);
         execvp("gdb", words);
         _exit(127);
     }

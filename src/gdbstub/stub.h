@@ -13,6 +13,7 @@ struct gdb_stub_options {
     bool at_first_focus;     /* else at `moment` */
     struct moment moment;
     uint32_t task;           /* 0: whichever runs then */
+    const char *scripts_of;  /* directory of the trace of which the scripts for gdb are executed, by gdb_run(); NULL: none. Borrowed */
 };
 
 /** fd: a connected stream socket or a pseudoterminal's master, with gdb at the other end; owned by the stub from now on, also on failure. */

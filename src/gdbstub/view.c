@@ -83,7 +83,7 @@ static void *answer(void *arg)
 static struct err *begin(struct gdb_view *v)
 {
     TRY(query_engine_open(v->o.trace_dir, &v->o.query, &v->q));
-    struct err *e = gdb_launcher_lay_out(v->o.launcher, v->q);
+    struct err *e = gdb_launcher_lay_out(v->o.launcher, v->q, v->o.trace_dir);
     if (e)
         log_warn("%s", err_message(e));
     err_free(e);

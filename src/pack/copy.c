@@ -17,7 +17,7 @@ static struct err *refuse_link(const char *path)
 
 struct err *refuse_links(const char *dir)
 {
-    static const char *const places[] = {"debug", "debug/.dwo", "debug/.build-id", "files.user", "files.system-debuginfo"};
+    static const char *const places[] = {"debug", "debug/.dwo", "debug/.build-id", "files.user", "files.system-debuginfo", "gdbinit"};
     for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
         cleanup(freep) char *path = str_format("%s/%s", dir, places[i]);
         TRY(refuse_link(path));

@@ -11,6 +11,7 @@
 
 #include "base/log.h"
 #include "pack/copy.h"
+#include "pack/gdbinit.h"
 #include "pack/listener.h"
 #include "pack/repository.h"
 #include "sources/archive.h"
@@ -348,6 +349,19 @@ static struct err *write_user_rules(const struct gathering *g)
     return write_rules(g->dir, "sources.user", rules);
 }
 
+/* Scripts for gdb of those repositories that may be copied. */
+static struct err *pack_scripts(const struct gathering *g)
+{
+    VEC(char *) allowed = {0};
+    vec_each (r, &g->repositories) {
+        if (is_allowed(g, r->path))
+            vec_push(&allowed, r->path);
+    }
+    struct err *e = pack_gdbinit(g->dir, allowed.items, allowed.count, &g->options->listener);
+    vec_deinit(&allowed);
+    return e;
+}
+
 struct err *pack_sources(const char *dir, struct programs *programs, const struct package_options *options)
 {
     cleanup(gathering_deinit) struct gathering g = {.dir = dir, .options = options, .programs = json_array(), .overrides = json_array()};
@@ -360,6 +374,7 @@ struct err *pack_sources(const char *dir, struct programs *programs, const struc
              g.outside_count);
     TRY(pack_allowed(&g));
     TRY(pack_placeholders(&g));
+    TRY(pack_scripts(&g));
     return write_user_rules(&g);
 }
 

@@ -258,6 +258,30 @@ TEST(a_repository_below_a_given_directory_is_copied_whole)
     assert_text(&w, same, "int same", true);
 }
 
+/* Of repositories that may be copied, and as they are now. */
+TEST(scripts_for_gdb_come_along)
+{
+    if (!world_has("git"))
+        skip();
+    cleanup(world_deinit) struct world w = make_repository("https://github.com/some/project");
+    cleanup(freep) char *made = xstrdup(w.made), *repo = in(&w, "repo"), *name = xstrdup(repo);
+    for (char *p = name; *p; p++)
+        *p = *p == '/' ? '_' : *p;
+    cleanup(freep) char *said = str_format("Copying file %s/.gdbinit into trace\nCopying tree %s/tools/gdb into trace\n", repo, repo);
+    world_run(&w, "cd repo && mkdir -p tools/gdb/more && echo 'echo one' >.gdbinit && echo two >tools/gdb/more/a.py && ln -s /etc/passwd tools/gdb/link");
+    pack(&w, (const char *const[]){made}, 1, NULL, 0);
+    assert_said(&w, said);
+    world_check("cd %s/gdbinit && test \"$(cat %s/.gdbinit)\" = 'echo one' && test \"$(cat %s/tools/gdb/more/a.py)\" = two && "
+                "test ! -e %s/tools/gdb/link && grep -q '^source /trace/gdbinit/%s/.gdbinit$' .gdbinit && "
+                "grep -q '^directory /trace/gdbinit/%s$' .gdbinit", w.trace, name, name, name, name, name);
+    world_run(&w, "rm repo/tools/gdb/more/a.py repo/.gdbinit");
+    pack(&w, (const char *const[]){made}, 1, NULL, 0);
+    world_check("test ! -e %s/gdbinit/%s/tools/gdb/more/a.py && test ! -e %s/gdbinit/.gdbinit", w.trace, name, w.trace);
+    world_run(&w, "echo x >repo/.gdbinit");
+    pack(&w, (const char *const[]){"/usr/include"}, 1, NULL, 0);
+    world_check("test ! -e %s/gdbinit", w.trace);
+}
+
 TEST(a_repository_of_no_known_host_is_packed_as_files)
 {
     if (!world_has("git"))
@@ -291,8 +315,8 @@ TEST(what_a_repository_would_have_git_start_is_not_started)
 
 TEST(a_trace_does_not_say_where_else_files_go)
 {
-    static const char *const places[] = {"files.user", "debug/.build-id/7f"};
-    for (size_t i = 0; i < 2; i++) {
+    static const char *const places[] = {"files.user", "debug/.build-id/7f", "gdbinit"};
+    for (size_t i = 0; i < 3; i++) {
         cleanup(world_deinit) struct world w = make_world();
         world_run(&w, "mkdir -p other %s/debug/.build-id && ln -s %s/other %s/%s", w.trace, w.made, w.trace, places[i]);
         const struct package_options o = {.skip_mapped_files = true};
@@ -341,6 +365,6 @@ TEST_MAIN(t(sources_below_the_given_directories_are_copied_and_a_remark_stands_f
           t(a_directory_whose_name_begins_alike_is_not_copied), t(a_directory_that_is_not_there_is_an_error),
           t(another_directory_may_stand_for_the_one_of_compilation), t(many_remarks_are_told_of_once),
           t(a_known_host_is_named_for_files_that_are_as_there), t(changed_files_below_a_given_part_of_the_repository_are_copied),
-          t(a_repository_below_a_given_directory_is_copied_whole), t(a_repository_of_no_known_host_is_packed_as_files),
+          t(a_repository_below_a_given_directory_is_copied_whole), t(scripts_for_gdb_come_along), t(a_repository_of_no_known_host_is_packed_as_files),
           t(what_a_repository_would_have_git_start_is_not_started), t(a_trace_does_not_say_where_else_files_go), t(without_options_there_is_only_the_fallback_and_it_is_kept),
           t(the_rules_are_those_that_others_know))

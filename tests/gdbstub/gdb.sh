@@ -100,6 +100,19 @@ on zip-sources 'list main'
 says 'packed'
 [ -z "$(ls -d "${TMPDIR:-/tmp}"/pernosco-sources-* 2>/dev/null)" ] || fail 'sources are left behind'
 
+# Printers of the C++ library; and scripts of the trace, if they are asked for.
+mkdir -p "$work/cpp-exceptions/gdbinit/x"
+echo 'source /trace/gdbinit/x/.gdbinit' >"$work/cpp-exceptions/gdbinit/.gdbinit"
+printf '%s\n' 'echo executed\n' >"$work/cpp-exceptions/gdbinit/x/.gdbinit"
+on cpp-exceptions 'break f' 'reverse-continue' 'set var *(long*)($sp-1024) = $sp' 'set var *(long*)($sp-1016) = $sp + 8' \
+    'set var *(long*)($sp-1008) = $sp + 16' 'p *(std::vector<int, std::allocator<int> >*)($sp-1024)'
+grep -q '^executed' "$work/said" && fail 'a script of the trace was executed'
+[ -d /usr/share/gcc/python/libstdcxx ] && says '= std::vector of length 2, capacity 4'
+options=--trace-scripts
+on cpp-exceptions 'p 1'
+options=
+says '^executed$' '= 1$'
+
 # Debug information apart from its library, by the trace's debug/.
 lib=$(ls "$work/cpp-exceptions"/mmap_*libstdc++* | head -1)
 id=$(readelf -n "$lib" | sed -n 's/.*Build ID: //p')

@@ -129,6 +129,7 @@ def in_step(server, trace):
     check(rip(gdb) == rip_of(trace, focus(300)), "the focus, while gdb's direction is backward")
     gdb.ask("set exec-direction forward", r"\(gdb\) $")
     gdb.ask("list work", r"the sources of the trace")
+    gdb.ask("of_trace", r"a command of the trace")
     gdb.say(size=[60, 20])
     wait_until("the size of the terminal", lambda: gdb.ask("show width", r"in a line is (\d+)").group(1) == "60")
     gdb.type("quit\n")
@@ -234,6 +235,11 @@ with tempfile.TemporaryDirectory() as d:
         subprocess.run([program, "build", "--skip-rr", f"{d}/{name}"], capture_output=True, check=True)
     with zipfile.ZipFile(d + "/threads-race/own.zip", "w") as archive:
         archive.writestr("programs/threads-race.c", "\n" * 4 + "/* the sources of the trace */\n" * 5)
+    os.makedirs(d + "/threads-race/gdbinit/x")
+    with open(d + "/threads-race/gdbinit/.gdbinit", "w") as script:
+        script.write("source /trace/gdbinit/x/.gdbinit\n")
+    with open(d + "/threads-race/gdbinit/x/.gdbinit", "w") as script:
+        script.write("define of_trace\necho a command of the trace\\n\nend\nnonsense\n")
     with open(d + "/threads-race/sources.user", "w") as rules:
         rules.write('[{"files": [{"archive": "own.zip", "at": "/"}]}]')
     server = Server(program, d + "/threads-race", env={**os.environ, "PERNOSCO_SECRET": "1"})
