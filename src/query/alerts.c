@@ -137,9 +137,9 @@ static void list_places(struct alerts *a)
             enum { MOST_NAMESAKES = 16 };
             const struct sym_function *found[MOST_NAMESAKES];
             size_t count = 0;
-            err_free(sym_functions_named(sym, FAILURES[i].function, MOST_NAMESAKES, found, &count));
+            err_free(sym_symbols_named(sym, FAILURES[i].function, MOST_NAMESAKES, found, &count));
             for (size_t k = 0; k < count; k++) {
-                if (found[k]->source != SYM_PLT && found[k]->range_count)
+                if (found[k]->range_count)
                     places_of(a->q, *m, &found[k]->start, 1, &a->places);
             }
             while (a->failures.count < a->places.len / sizeof(struct hit_place))

@@ -163,6 +163,7 @@ static void inlined_places(struct query_engine *q, struct module *m, const struc
 /* The function's calls within the window that were compiled into their callers. */
 static struct err *find_inlined(struct query_engine *q, struct module *m, const struct sym_function *f, const struct window *w, struct calls *c)
 {
+    TRY(prepare_symbols(q, m->sym, SYM_FOR_CALLS));
     TRY(sym_inlined_copies(m->sym, f, &c->copies));
     inlined_places(q, m, &c->copies, &c->inlined);
     c->inlined_probes.calls = &c->copies;

@@ -165,6 +165,31 @@ struct err *module_sym(struct query_engine *q, struct module *m, struct sym_modu
     return NULL;
 }
 
+struct err *prepare_symbols(struct query_engine *q, struct sym_module *sym, enum sym_purpose purpose)
+{
+    double share;
+    while (sym_prepare(sym, purpose, &share)) {
+        TRY(check_cancel(q));
+        if (q->sink->progress)
+            q->sink->progress(q->sink->ctx, share);
+    }
+    return NULL;
+}
+
+bool query_work_ahead(struct query_engine *q, bool names)
+{
+    for (; q->worked_ahead < q->modules.count; q->worked_ahead++) {
+        struct sym_module *sym;
+        double share;
+        struct err *e = module_sym(q, q->modules.items[q->worked_ahead], &sym);
+        bool more = !e && sym_prepare(sym, names ? SYM_FOR_SEARCH : SYM_FOR_CALLS, &share);
+        err_free(e); // who asks for it will be told
+        if (more)
+            return true;
+    }
+    return false;
+}
+
 struct code_place place_in(struct query_engine *q, uint32_t mmap_idx, gaddr map_start, uint64_t map_offset, gaddr pc)
 {
     struct code_place p = {0};

@@ -44,6 +44,10 @@ struct query_sink {
  * engine: calls from several threads wait for each other (the server has one query thread). */
 struct err *query_run(struct query_engine *q, const char *name, json_t *params, struct query_sink *sink) nodiscard;
 
+/** Does some 20 ms of what questions will need that have not been asked: that executions be found where calls were inlined; names: besides, that names
+ * be found. With large debug information all of it takes seconds. False: nothing is left. On the thread that asks. */
+bool query_work_ahead(struct query_engine *q, bool names);
+
 /** Title of the session: program name and arguments, shortened. Borrowed. */
 const char *query_title(const struct query_engine *q);
 /** Opens a source file through the mappings; ERR_NOT_FOUND. `path` as in locations. fd owned by the caller. */

@@ -63,6 +63,7 @@ struct query_engine {
     VEC(uint32_t) runner;            /* by event number: the task it belongs to, that ran towards it; 0: none */
     VEC(uint64_t) event_icount;      /* by event number: instructions between the event before and it */
     VEC(struct module *) modules;
+    size_t worked_ahead;             /* of them have been, by query_work_ahead() */
     struct seat *seats;              /* with clock guarded by seats_lock */
     pthread_mutex_t seats_lock;
     pthread_mutex_t history_lock;    /* guards history while other threads may use it, and spare */
@@ -162,6 +163,8 @@ struct code_place place_in(struct query_engine *q, uint32_t mmap_idx, gaddr map_
 struct code_place place_of(struct query_engine *q, struct replay *r, uint32_t space, gaddr pc);
 /** Opens the module's symbols. ERR_NOT_FOUND with the reason. */
 struct err *module_sym(struct query_engine *q, struct module *m, struct sym_module **out) nodiscard;
+/** All of sym_prepare(), with progress. ERR_CANCELLED. */
+struct err *prepare_symbols(struct query_engine *q, struct sym_module *sym, enum sym_purpose purpose) nodiscard;
 /** Name of the file that an exec started, as in the maps right after it; NULL: not known. Borrowed. */
 const char *exe_of(const struct query_engine *q, const struct trace_task_event *exec);
 /** sym_module_tls_offset() of a module that was executed as a program; 0: it was not, or has no thread-local variables. */

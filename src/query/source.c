@@ -184,6 +184,13 @@ static struct err *search_line(struct query_engine *q, const char *input, size_t
 static struct err *search_modules(struct searching *s, const char *input)
 {
     struct query_engine *q = s->q;
+    vec_each (m, &q->modules) {
+        struct sym_module *sym;
+        struct err *e = module_sym(q, *m, &sym);
+        if (!e)
+            TRY(prepare_symbols(q, sym, SYM_FOR_SEARCH));
+        err_free(e);
+    }
     for (s->rank = 0; s->rank <= 3; s->rank++) {
         if (s->rank == 1) // a view whose name begins so comes before functions that merely contain it
             TRY(search_views(q, input, &s->left));

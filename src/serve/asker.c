@@ -1,5 +1,5 @@
 /* Two lanes, each a thread with an engine and a queue of its own: questions about now, and searches through time. So a search that takes
- * long never holds up a window that moves on.
+ * long never holds up a window that moves on. While nobody asks anything, after the first question, they prepare for what has not been asked.
  *
  * States of a query: queued --run()--> running --answer()--> ended; cancel_locked() ends a queued one at once, and tells a running
  * one to end, which it does with its own last message. Every query that began ends with exactly one `done` or `error`, unless its
@@ -44,6 +44,7 @@ struct lane {
     pthread_t thread;
     pthread_cond_t work;
     struct job *queue, **queue_end, *running;
+    bool prepared; /* there is nothing that could be done ahead */
 };
 
 struct asker {
@@ -54,6 +55,7 @@ struct asker {
     struct lane lanes[LANES];
     struct answer *answers, **answers_end;
     size_t answer_bytes;
+    bool asked; /* ever */
     bool stopping;
 };
 
@@ -168,6 +170,28 @@ static void free_job(struct job *job)
     free(job);
 }
 
+static bool all_idle_locked(const struct asker *a)
+{
+    bool idle = true;
+    for (size_t i = 0; i < LANES; i++)
+        idle &= !a->lanes[i].running && !a->lanes[i].queue;
+    return idle;
+}
+
+/* Without a job. */
+static void idle_locked(struct lane *l)
+{
+    struct asker *a = l->a;
+    if (l->prepared || !a->asked || !all_idle_locked(a)) {
+        pthread_cond_wait(&l->work, &a->lock);
+        return;
+    }
+    pthread_mutex_unlock(&a->lock);
+    bool more = query_work_ahead(l->q, l == &a->lanes[NOW]);
+    pthread_mutex_lock(&a->lock);
+    l->prepared = !more;
+}
+
 static void *run(void *arg)
 {
     struct lane *l = arg;
@@ -176,7 +200,7 @@ static void *run(void *arg)
     while (!a->stopping) {
         struct job *job = l->queue;
         if (!job) {
-            pthread_cond_wait(&l->work, &a->lock);
+            idle_locked(l);
             continue;
         }
         l->queue = job->next;
@@ -188,6 +212,8 @@ static void *run(void *arg)
         pthread_mutex_lock(&a->lock);
         l->running = NULL;
         free_job(job);
+        for (size_t i = 0; i < LANES; i++)
+            pthread_cond_signal(&a->lanes[i].work); // all may be idle now
     }
     pthread_mutex_unlock(&a->lock);
     return NULL;
@@ -316,6 +342,7 @@ bool asker_ask(struct asker *a, uint32_t client, int64_t id, const char *name, j
     struct lane *lane = &a->lanes[listed(searches, ARRAY_COUNT(searches), name) ? SEARCHES : NOW];
     pthread_mutex_lock(&a->lock);
     bool room = at_work_locked(a, client) < MAX_AT_WORK;
+    a->asked = true;
     if (room)
         enqueue_locked(lane, job);
     pthread_mutex_unlock(&a->lock);

@@ -3,6 +3,7 @@
  *   count {n}, search {n}     n rows {"i": 0}, {"i": 1}...
  *   wait, watchpoint          no rows; ends when cancelled
  *   flood                     large rows until cancelled
+ *   ahead                     n rows: what is left to work ahead, at first 3
  *
  * The sources are the files of the trace directory, under /offered. */
 #include "query/breakpoint.h"
@@ -14,13 +15,21 @@
 
 struct query_engine {
     char *dir;
+    unsigned ahead; /* calls of query_work_ahead() that have something to do */
 };
 
 struct err *query_engine_open(const char *dir, const struct query_options *options, struct query_engine **out)
 {
     *out = xnew(struct query_engine);
     (*out)->dir = xstrdup(dir);
+    (*out)->ahead = 3;
     return NULL;
+}
+
+bool query_work_ahead(struct query_engine *q, bool names)
+{
+    q->ahead -= q->ahead > 0;
+    return q->ahead > 0;
 }
 
 void query_engine_close(struct query_engine *q)
@@ -147,6 +156,13 @@ struct err *query_run(struct query_engine *q, const char *name, json_t *params, 
         while (sink->row(sink->ctx, json_pack("{ss}", "text", text))) {
         }
         return cancelled();
+    }
+    if (str_eq(name, "ahead")) {
+        for (unsigned i = 0; i < q->ahead; i++) {
+            if (!sink->row(sink->ctx, json_pack("{sI}", "i", (json_int_t)i)))
+                return cancelled();
+        }
+        return NULL;
     }
     return err_new(ERR_USAGE, "there is no query %s", name);
 }

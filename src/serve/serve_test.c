@@ -494,6 +494,31 @@ static void expect_end(int fd, const char *wanted)
     expect(fd, wanted);
 }
 
+static size_t count_rows(int fd, int id, const char *name)
+{
+    size_t rows = 0;
+    cleanup(freep) char *request = str_format("{\"id\": %d, \"query\": \"%s\"}", id, name);
+    ws_send(fd, request);
+    for (bool done = false; !done;) {
+        json_t *message = ws_receive(fd);
+        assert_non_null(message);
+        rows += json_array_size(json_object_get(message, "rows"));
+        done = json_is_true(json_object_get(message, "done"));
+        json_decref(message);
+    }
+    return rows;
+}
+
+TEST(idle_engines_work_ahead_after_the_first_question)
+{
+    cleanup(closep) int fd = open_window(*state);
+    int id = 1;
+    assert_int_equal(count_rows(fd, id++, "ahead"), 3);
+    for (int tries = 0; count_rows(fd, id++, "ahead") && tries < 400; tries++)
+        usleep(5000);
+    assert_int_equal(count_rows(fd, id, "ahead"), 0);
+}
+
 TEST(a_running_query_can_be_cancelled)
 {
     cleanup(closep) int fd = open_window(*state);
@@ -658,6 +683,7 @@ int main(void)
         with_server(a_request_may_come_in_pieces),
         with_server(a_request_that_is_too_large_is_refused),
         with_server(damaged_frames_end_only_their_own_connection),
+        with_server(idle_engines_work_ahead_after_the_first_question),
         with_server(a_running_query_can_be_cancelled),
         with_server(a_queued_query_that_is_cancelled_ends_at_once),
         with_server(quick_queries_go_before_others),

@@ -18,32 +18,6 @@ char *abstract_name(struct sym_module *m, const struct abstract *a)
     return str_format("%s%s%s", scope, *scope ? "::" : "", name ? name : linkage ? linkage : "(no name)");
 }
 
-void load_abstracts(struct sym_module *m)
-{
-    if (m->abstracts_loaded)
-        return;
-    m->abstracts_loaded = true;
-    scan_all(m);
-    struct table hashes = {0}; // by where the linker's name stands, which many units share
-    for (size_t i = 0; i < m->unit_count; i++) {
-        const struct unit *u = &m->units[i];
-        vec_each (f, &u->scan.abstracts) {
-            struct abstract a = {.unit = (uint32_t)i, .off = f->off, .scope = f->scope};
-            Dwarf_Die die = die_at(u, f->off);
-            const char *linkage = linkage_name(&die);
-            a.name_hash = linkage ? (uintptr_t)sym_table_get(&hashes, (uintptr_t)linkage) : 0;
-            if (!a.name_hash) {
-                cleanup(freep) char *name = abstract_name(m, &a);
-                a.name_hash = str_hash(name);
-            }
-            if (linkage && is_mangled(linkage))
-                sym_table_put(&hashes, (uintptr_t)linkage, (void *)(uintptr_t)a.name_hash);
-            vec_push(&m->abstracts, a);
-        }
-    }
-    sym_table_deinit(&hashes);
-}
-
 /* The first of a unit, or the number of all. */
 static size_t first_of_unit(const struct sym_module *m, size_t unit)
 {
@@ -145,7 +119,7 @@ struct err *sym_inlined_copies(struct sym_module *m, const struct sym_function *
     struct table wanted = {0};
     struct sym_inlined_list found = {0};
     TRY(load_units(m));
-    load_abstracts(m);
+    prepare(m, SYM_FOR_CALLS);
     uint64_t hash = str_hash(f->name);
     vec_each (a, &m->abstracts) {
         cleanup(freep) char *name = a->name_hash == hash ? abstract_name(m, a) : NULL;
@@ -207,7 +181,7 @@ struct err *sym_inlined_function(struct sym_module *m, uint64_t id, const struct
 {
     HOLD(m);
     TRY(load_units(m));
-    load_abstracts(m);
+    prepare(m, SYM_FOR_CALLS);
     size_t unit = id >> ORDINAL_BITS, idx = first_of_unit(m, unit);
     uint64_t ordinal = id & ((1ull << ORDINAL_BITS) - 1);
     if (ordinal >= m->abstracts.count - idx || m->abstracts.items[idx + ordinal].unit != unit)

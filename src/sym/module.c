@@ -120,6 +120,7 @@ void sym_module_close(struct sym_module *m)
     vec_deinit(&m->file_names);
     vec_deinit(&m->search_names);
     vec_deinit(&m->abstracts);
+    preparing_deinit(&m->preparing);
     sym_table_deinit(&m->abstract_functions);
     sym_table_deinit(&m->demangled);
     buf_deinit(&m->search_text);

@@ -533,14 +533,14 @@ static void *scan_some(void *ctx)
     return NULL;
 }
 
-void scan_all(struct sym_module *m)
+size_t scan_units(struct sym_module *m, size_t first, size_t most_bytes)
 {
     enum { MOST_THREADS = 16, WORTH_A_THREAD = 4 << 20 };
     struct scanning s = {0};
-    size_t bytes = 0, started = 0, threads = usable_cpus();
+    size_t bytes = 0, started = 0, threads = usable_cpus(), next = first;
     pthread_t thread[MOST_THREADS];
-    for (size_t i = 0; i < m->unit_count; i++) {
-        struct unit *u = &m->units[i];
+    for (; next < m->unit_count && bytes < most_bytes; next++) {
+        struct unit *u = &m->units[next];
         struct scan_input in;
         if (u->scanned)
             continue;
@@ -560,6 +560,12 @@ void scan_all(struct sym_module *m)
     for (size_t i = 0; i < started; i++)
         pthread_join(thread[i], NULL);
     vec_deinit(&s.inputs);
+    return next;
+}
+
+void scan_all(struct sym_module *m)
+{
+    scan_units(m, 0, SIZE_MAX);
 }
 
 void scan_deinit(struct unit_scan *s)

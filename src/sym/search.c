@@ -1,33 +1,10 @@
-/* Searching names. All names of a module stand in one lower-case text, NUL between them; a search
- * is one memmem() walk over it. Built at the first search. */
+/* Searching names. All names of a module stand in one lower-case text, NUL between them (prepare.c);
+ * a search is one memmem() walk over it. */
 #include "sym/sym_int.h"
 
 #include <ctype.h>
 
 enum { RANKS = 4 };
-
-static char lower_letter(char c)
-{
-    return c >= 'A' && c <= 'Z' ? (char)(c + ('a' - 'A')) : c;
-}
-
-static struct search_name *add_name(struct sym_module *m, const char *name)
-{
-    size_t len = strlen(name) + 1;
-    struct search_name *n = vec_add(&m->search_names);
-    n->off = m->search_text.len;
-    buf_reserve(&m->search_text, len);
-    uint8_t *to = m->search_text.data + m->search_text.len;
-    for (size_t i = 0; i < len; i++)
-        to[i] = (uint8_t)lower_letter(name[i]);
-    m->search_text.len += len;
-    return n;
-}
-
-static void add_function_name(struct sym_module *m, const char *name, const struct function *f)
-{
-    add_name(m, name)->function = f;
-}
 
 static char *lower_case(const char *text)
 {
@@ -37,63 +14,9 @@ static char *lower_case(const char *text)
     return lower;
 }
 
-/* Functions of which there are only inlined calls, one of each name. */
-static void add_inlined(struct sym_module *m)
-{
-    struct table known = {0};
-    vec_each (n, &m->search_names)
-        sym_table_put(&known, str_hash(n->function->pub.name), m);
-    for (size_t i = 0; i < m->abstracts.count; i++) {
-        const struct abstract *a = &m->abstracts.items[i];
-        if (sym_table_get(&known, a->name_hash))
-            continue;
-        sym_table_put(&known, a->name_hash, m);
-        cleanup(freep) char *name = abstract_name(m, a);
-        add_name(m, name)->abstract = i;
-    }
-    sym_table_deinit(&known);
-}
-
 static const struct function *function_named(struct sym_module *m, const struct search_name *n)
 {
     return n->function || n->file ? n->function : abstract_function(m, n->abstract);
-}
-
-static void load_search(struct sym_module *m)
-{
-    if (m->search_loaded)
-        return;
-    m->search_loaded = true;
-    struct table starts = {
-        0}; // functions known from DWARF: their symbols are only other names of them
-    struct err *e = load_units(m);
-    if (!e) {
-        load_abstracts(m);
-        load_all_functions(m);
-        for (size_t i = 0; i < m->unit_count; i++)
-            vec_each (r, &m->units[i].functions)
-                if (r->start == r->function->pub.start) {
-                    add_function_name(m, r->function->pub.name, r->function);
-                    sym_table_put(&starts, r->start + 1, r->function);
-                }
-    }
-    err_free(e); // without DWARF there are still the symbols
-    load_symbols(m);
-    vec_each (f, &m->symbol_list) {
-        const struct function *known = sym_table_get(&starts, (*f)->pub.start + 1);
-        if (!known)
-            add_function_name(m, (*f)->pub.name, *f);
-        else if (!str_eq((*f)->pub.name,
-                         known->pub.name)) // "malloc" is another name of __libc_malloc
-            add_function_name(m, (*f)->pub.name, known);
-    }
-    add_inlined(m);
-    load_file_list(m);
-    vec_each (name, &m->file_names)
-        add_name(m, *name)->file = *name;
-    sym_table_deinit(&starts);
-    m->search_text.data = xrealloc(m->search_text.data, m->search_text.len + !m->search_text.len); // it is large, and grew by doubling
-    m->search_text.cap = m->search_text.len;
 }
 
 /* How well `text`, found at `at` in `name`, fits. */
@@ -182,7 +105,7 @@ struct err *sym_search(struct sym_module *m, const char *text, size_t max, sym_h
                        void *arg)
 {
     HOLD(m);
-    load_search(m);
+    prepare(m, SYM_FOR_SEARCH);
     cleanup(freep) char *lower = lower_case(text);
     size_t len = strlen(lower);
     if (!len || !m->search_names.count)
@@ -250,7 +173,7 @@ struct err *sym_functions_named(struct sym_module *m, const char *name, size_t m
                                 const struct sym_function **out, size_t *count_out)
 {
     HOLD(m);
-    load_search(m);
+    prepare(m, SYM_FOR_SEARCH);
     size_t count = 0;
     cleanup(freep) char *plain = demangled(name), *lower = lower_case(plain);
     for (enum sym_source source = SYM_DWARF; source <= SYM_PLT; source++) { // stubs last
@@ -275,6 +198,22 @@ struct err *sym_functions_named(struct sym_module *m, const char *name, size_t m
     }
     if (!count)
         return err_new(ERR_NOT_FOUND, "%s: no function %s", m->path, name);
+    *count_out = count;
+    return NULL;
+}
+
+struct err *sym_symbols_named(struct sym_module *m, const char *name, size_t max, const struct sym_function **out, size_t *count_out)
+{
+    HOLD(m);
+    load_symbols(m);
+    if (!m->symbol_list.count)
+        return sym_functions_named(m, name, max, out, count_out);
+    size_t count = 0;
+    vec_each (s, &m->symbol_list)
+        if ((*s)->pub.source != SYM_PLT)
+            add_named(&(*s)->pub, name, max, out, &count);
+    if (!count)
+        return err_new(ERR_NOT_FOUND, "%s: no symbol %s", m->path, name);
     *count_out = count;
     return NULL;
 }

@@ -132,6 +132,10 @@ struct err *sym_function_at(struct sym_module *m, vaddr addr,
  * None: ERR_NOT_FOUND. */
 struct err *sym_functions_named(struct sym_module *m, const char *name, size_t max,
                                 const struct sym_function **out, size_t *count_out) nodiscard;
+/** The same of the linker's symbols alone, without PLT stubs: debug information is read only if there are none. Inlined functions are not among
+ * them. */
+struct err *sym_symbols_named(struct sym_module *m, const char *name, size_t max,
+                              const struct sym_function **out, size_t *count_out) nodiscard;
 /** Where the arguments have reached their -O0 homes: after the prologue. The start itself if not
  * known. */
 vaddr sym_function_prologue_end(struct sym_module *m, const struct sym_function *fn);
@@ -221,6 +225,12 @@ struct err *sym_lines_of_file(struct sym_module *m, const char *file, sym_line_v
 const char *const *sym_file_list(struct sym_module *m, size_t *count_out);
 
 /* ---- Search ---- */
+
+/* What has to be made before the first question: about a function's inlined calls, by sym_inlined_copies(); by name. */
+enum sym_purpose { SYM_FOR_CALLS, SYM_FOR_SEARCH };
+/** Does a part of that, some 20 ms of it. False: all is done. share_out: how much, 0 to 1. With large debug information all takes seconds, which
+ * the first question spends else. */
+bool sym_prepare(struct sym_module *m, enum sym_purpose purpose, double *share_out);
 
 struct sym_hit {
     const struct sym_function *function; /* or NULL: a file */

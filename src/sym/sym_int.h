@@ -133,6 +133,14 @@ struct search_name {
     size_t abstract;                 /* neither: number of a function of which all calls were inlined */
 };
 
+/* How far prepare() is. */
+struct preparing {
+    bool begun;
+    unsigned stage;
+    size_t next;                        /* of the stage's units or other things */
+    struct table starts, named, hashes; /* functions by start + 1; hashes of names that are in the text; of linkers' names, by their places */
+};
+
 /* The names of the .dwo files in the trace, behind the strings of .debug_str. */
 struct dwo_names {
     uint8_t *strings; /* what libdw reads in place of .debug_str; NULL: there are none */
@@ -184,11 +192,10 @@ struct sym_module {
     struct table complete; /* hash of a type's full name -> Dwarf_Die * of a complete definition */
 
     struct table demangled; /* address of a mangled name in the file -> what it means */
-    bool abstracts_loaded;
+    struct preparing preparing;
     VEC(struct abstract) abstracts;   /* of all units in order */
     struct table abstract_functions;  /* number of one + 1 -> struct function *, without ranges */
 
-    bool search_loaded;
     struct buf search_text; /* lower-case names, NUL after each */
     VEC(struct search_name) search_names;
 
@@ -245,7 +252,6 @@ char *demangled(const char *name);
 /* ---- unit.c ---- */
 struct err *load_units(struct sym_module *m) nodiscard;
 void load_functions(struct sym_module *m, struct unit *u);
-void load_all_functions(struct sym_module *m);
 /** Whether names are qualified by namespaces and stand without `struct`: C++, and what resembles
  * it. */
 bool is_cplusplus(int language);
@@ -271,7 +277,9 @@ char *scope_name(const struct unit *u, uint32_t scope);
 /* ---- scan.c ---- */
 /** Fills the unit's `scan`, once. */
 void scan_unit(struct unit *u);
-/** The same of all units, by as many threads as there are processors. Requires: load_units(). */
+/** The same of units from `first` on, of that many bytes or a little more, by as many threads as there are processors. Returns the number of the
+ * next one. Requires: load_units(). */
+size_t scan_units(struct sym_module *m, size_t first, size_t most_bytes);
 void scan_all(struct sym_module *m);
 void scan_deinit(struct unit_scan *s);
 /** May the unit have a type that is defined, an enumerator or a variable of that name (without scopes)? */
@@ -282,9 +290,16 @@ static inline Dwarf_Die die_at(const struct unit *u, uint32_t off)
     return (Dwarf_Die){.addr = (uint8_t *)u->die.addr + off, .cu = u->die.cu};
 }
 
+/* ---- prepare.c ---- */
+/** Does all that is needed for the purpose. SYM_FOR_CALLS: fills `abstracts`. SYM_FOR_SEARCH: also the text. */
+void prepare(struct sym_module *m, enum sym_purpose purpose);
+void preparing_deinit(struct preparing *p);
+static inline char lower_letter(char c)
+{
+    return c >= 'A' && c <= 'Z' ? (char)(c + ('a' - 'A')) : c;
+}
+
 /* ---- inlined.c ---- */
-/** Fills `abstracts` from all units. Requires: load_units(). */
-void load_abstracts(struct sym_module *m);
 /** The name of one, as sym_function.name; heap string. */
 char *abstract_name(struct sym_module *m, const struct abstract *a);
 /** One of them as a function without code. */

@@ -238,6 +238,47 @@ TEST(functions_without_dwarf_come_from_symbols)
     assert_int_equal(function("printf@plt")->source, SYM_PLT);
 }
 
+TEST(symbols_are_found_by_name_alone)
+{
+    const struct sym_function *f[4];
+    size_t count;
+    assert_ok(sym_symbols_named(module, "twice", 4, f, &count));
+    assert_int_equal(count, 1);
+    assert_int_equal(f[0]->source, SYM_ELF);
+    assert_int_equal(f[0]->start, function("twice")->start);
+    struct err *e = sym_symbols_named(module, "printf@plt", 4, f, &count); // a stub is none
+    assert_int_equal(err_kind(e), ERR_NOT_FOUND);
+    err_free(e);
+}
+
+static bool count_hit(void *arg, const struct sym_hit *hit)
+{
+    ++*(size_t *)arg;
+    return true;
+}
+
+/* A module of its own, prepared in steps, has the same names as the one that was asked at once. */
+TEST(names_are_prepared_in_steps)
+{
+    struct sym_module *other;
+    double share = 0, last = 0;
+    size_t here = 0, there = 0;
+    assert_ok(sym_module_open(program, NULL, &other));
+    while (sym_prepare(other, SYM_FOR_CALLS, &share)) {
+        assert_true(share >= last && share <= 1);
+        last = share;
+    }
+    assert_true(share == 1);
+    while (sym_prepare(other, SYM_FOR_SEARCH, &share)) {
+    }
+    assert_false(sym_prepare(other, SYM_FOR_SEARCH, &share));
+    assert_ok(sym_search(module, "t", SIZE_MAX, count_hit, &here));
+    assert_ok(sym_search(other, "t", SIZE_MAX, count_hit, &there));
+    assert_true(here > 5);
+    assert_int_equal(here, there);
+    sym_module_close(other);
+}
+
 TEST(lines_map_to_addresses_and_back)
 {
     struct sym_places p;
@@ -736,6 +777,8 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest c_tests[] = {t(functions_are_found_by_name_and_by_address),
                                          t(functions_without_dwarf_come_from_symbols),
+                                         t(symbols_are_found_by_name_alone),
+                                         t(names_are_prepared_in_steps),
                                          t(lines_map_to_addresses_and_back),
                                          t(a_line_without_code_means_the_next_that_has_some),
                                          t(all_rows_of_a_file_are_visited),

@@ -206,13 +206,6 @@ void load_functions(struct sym_module *m, struct unit *u)
     function_table_sort(&u->functions);
 }
 
-void load_all_functions(struct sym_module *m)
-{
-    scan_all(m);
-    for (size_t i = 0; i < m->unit_count; i++)
-        load_functions(m, &m->units[i]);
-}
-
 struct unit *unit_at(struct sym_module *m, vaddr addr)
 {
     size_t low = 0, high = m->unit_ranges.count;
