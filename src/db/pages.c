@@ -318,7 +318,7 @@ static struct err *get_chunk(const struct history *h, const struct wanted *w, st
         page_chunk_drop(chunk);
         return e;
     }
-    shared_add(h->chunks, number_of(w), chunk);
+    shared_add(h->chunks, number_of(w), chunk, sizeof(*chunk) + chunk->words.cap + chunk->whole.cap);
     *out = chunk;
     return NULL;
 }
@@ -499,15 +499,44 @@ static size_t count_pages(const struct resolved *r, uint64_t start, uint64_t end
     return count < SLICE_PAGES ? (size_t)count : SLICE_PAGES;
 }
 
+/* Room for the pages of a slice, as chunks of memory are wanted all the time: memory that was used before is there already. */
+enum { KEPT_PAGES = 512 /* 2 MiB */, MOST_KEPT = 4 };
+static pthread_mutex_t kept_lock = PTHREAD_MUTEX_INITIALIZER; /* guards the rest */
+static uint8_t *kept[MOST_KEPT];
+static size_t kept_count;
+
+/* NULL: there is no memory. */
+static uint8_t *take_room(size_t pages)
+{
+    if (pages > KEPT_PAGES)
+        return allocate_large(pages * PAGE_SIZE);
+    pthread_mutex_lock(&kept_lock);
+    uint8_t *room = kept_count ? kept[--kept_count] : NULL;
+    pthread_mutex_unlock(&kept_lock);
+    return room ? room : allocate_large(KEPT_PAGES * PAGE_SIZE);
+}
+
+static void return_room(uint8_t *room, size_t pages)
+{
+    pthread_mutex_lock(&kept_lock);
+    bool keep = pages <= KEPT_PAGES && kept_count < MOST_KEPT;
+    if (keep)
+        kept[kept_count++] = room;
+    pthread_mutex_unlock(&kept_lock);
+    if (!keep)
+        free(room);
+}
+
 /* The contents of [start, end). */
 static struct err *deliver(const struct history *h, const struct resolved *r, uint64_t start, uint64_t end, const struct page_sink *sink)
 {
     struct slice s = {.history = h, .lock = PTHREAD_MUTEX_INITIALIZER, .turn_changed = PTHREAD_COND_INITIALIZER};
-    s.pages = allocate_large(count_pages(r, start, end) * PAGE_SIZE);
+    size_t pages = count_pages(r, start, end);
+    s.pages = take_room(pages);
     if (!s.pages)
         return err_new(ERR_LIMIT, "no memory for pages");
     struct err *e = make_pages(&s, r, start, end, sink);
-    free(s.pages);
+    return_room(s.pages, pages);
     vec_deinit(&s.addrs);
     vec_deinit(&s.wanted);
     vec_deinit(&s.jobs);
