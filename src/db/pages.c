@@ -109,15 +109,39 @@ static bool matters(const struct resolved *r, uint64_t start, uint64_t end)
     return low == r->closed.count || r->closed.items[low].start > start || r->closed.items[low].end < end;
 }
 
+/* The first piece that ends behind addr. */
+static size_t first_piece(const struct resolved *r, uint64_t addr)
+{
+    size_t low = 0, high = r->pieces.count;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (r->pieces.items[middle].end > addr)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return low;
+}
+
+/* Puts `with` in the place of the pieces [first, end). */
+static void replace_pieces(piece_list *p, size_t first, size_t end, const piece_list *with)
+{
+    vec_reserve(p, with->count);
+    if (p->count > end)
+        memmove(p->items + first + with->count, p->items + end, (p->count - end) * sizeof(p->items[0]));
+    if (with->count)
+        memcpy(p->items + first, with->items, with->count * sizeof(p->items[0]));
+    p->count = p->count - (end - first) + with->count;
+}
+
 /* Lays sorted sayings of an older segment under the pieces: they matter where there is no piece or an open one. */
 static void add_sayings(struct resolved *r, const saying_list *sayings, uint32_t segment)
 {
     piece_list out = {0};
     if (!sayings->count)
         return;
-    vec_reserve(&out, r->pieces.count + 2 * sayings->count);
-    size_t i = 0;
-    struct piece rest = r->pieces.count ? r->pieces.items[0] : (struct piece){UINT64_MAX, UINT64_MAX, NO_LINK, false};
+    size_t first = first_piece(r, sayings->items[0].start), i = first;
+    struct piece rest = i < r->pieces.count ? r->pieces.items[i] : (struct piece){UINT64_MAX, UINT64_MAX, NO_LINK, false};
 #define NEXT_PIECE() (rest = ++i < r->pieces.count ? r->pieces.items[i] : (struct piece){UINT64_MAX, UINT64_MAX, NO_LINK, false})
     vec_each (s, sayings) {
         uint64_t at = s->start;
@@ -152,15 +176,11 @@ static void add_sayings(struct resolved *r, const saying_list *sayings, uint32_t
                 NEXT_PIECE();
         }
     }
-    while (rest.start != UINT64_MAX) {
-        vec_push(&out, rest);
-        NEXT_PIECE();
-    }
 #undef NEXT_PIECE
-    vec_deinit(&r->pieces);
-    r->pieces.items = out.items;
-    r->pieces.count = out.count;
-    r->pieces.cap = out.cap;
+    if (i < r->pieces.count)
+        r->pieces.items[i] = rest; // of which a part may be done
+    replace_pieces(&r->pieces, first, i, &out);
+    vec_deinit(&out);
     find_closed(r);
 }
 
@@ -449,20 +469,6 @@ static struct err *add_pages(struct slice *s, const struct resolved *r, const st
         TRY(add_page(s, r, p, addr, sink));
     }
     return NULL;
-}
-
-/* The first piece that ends behind addr. */
-static size_t first_piece(const struct resolved *r, uint64_t addr)
-{
-    size_t low = 0, high = r->pieces.count;
-    while (low < high) {
-        size_t middle = (low + high) / 2;
-        if (r->pieces.items[middle].end > addr)
-            high = middle;
-        else
-            low = middle + 1;
-    }
-    return low;
 }
 
 /* The part of piece i that is in [start, end) and has contents; false: nothing is. */
