@@ -15,6 +15,7 @@
 #define INIT_NAME ".init-of-trace"
 
 /* "goto" arms a jump, and any run backward makes it. Where the user has turned gdb's direction around, that is another command. */
+#define BACKWARD "if $_gdb_setting_str(\"exec-direction\")[0] == 114\ncontinue\nelse\nreverse-continue\nend\n" /* 'r' in any language */
 static const char beginning[] =
     "set debuginfod enabled off\n"
     "set confirm off\n"
@@ -22,10 +23,14 @@ static const char beginning[] =
     "set startup-with-shell off\n"
     "define goto\n"
     "if $argc == 2\nmonitor goto $arg0 $arg1\nelse\nmonitor goto $arg0\nend\n"
-    "if $_gdb_setting_str(\"exec-direction\")[0] == 114\ncontinue\nelse\nreverse-continue\nend\n" // 'r' in any language
-    "end\n"
+    BACKWARD "end\n"
     "document goto\nGo to a moment: goto EVENT[+INSTRUCTIONS] [TASK]. \"when\" tells the present one.\nend\n"
     "define when\nmonitor when\nend\n"
+    // As rr's gdb has them.
+    "define checkpoint\nmonitor checkpoint\nend\n"
+    "document checkpoint\nKeep this place; \"restart NUMBER\" comes back to it, \"monitor checkpoints\" tells of all.\nend\n"
+    "define restart\nmonitor restart $arg0\n" BACKWARD "end\n"
+    "document restart\nGo to a place that \"checkpoint\" has kept, by its number.\nend\n"
     "document when\nTell the moment where the program stands, as EVENT+INSTRUCTIONS.\nend\n";
 
 void script_begin(struct buf *out, const char *dir)

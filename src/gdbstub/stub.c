@@ -7,8 +7,6 @@
 #include "gdbstub/hex.h"
 #include "gdbstub/registers.h"
 
-#include <errno.h>
-
 /* --- numbers --- */
 
 bool read_hex(const char **text, uint64_t *out)
@@ -647,20 +645,6 @@ static void handle_reverse_step(struct gdb_stub *s, const char *args)
     run(s, &(struct resume){.forward = false, .step = s->general});
 }
 
-bool gdb_read_moment(const char *text, struct moment *out)
-{
-    char *end;
-    errno = 0;
-    *out = (struct moment){strtoull(text, &end, 10), 0};
-    if (end == text || errno)
-        return false;
-    if (*end == '+') {
-        text = end + 1;
-        out->icount = strtoull(text, &end, 10);
-    }
-    return end != text && !*end && !errno;
-}
-
 /* "run" in gdb goes to the process' start, "run EVENT[+INSTRUCTIONS]" to that moment. args: ";FILE;ARGUMENT..." */
 static void handle_run(struct gdb_stub *s, const char *args)
 {
@@ -689,59 +673,6 @@ static void handle_run(struct gdb_stub *s, const char *args)
     s->started = true;
     s->why = STOP_STEPPED;
     send_stop(s);
-}
-
-static void send_console(struct gdb_stub *s, const char *text)
-{
-    s->answer.len = 0;
-    hex_add_bytes(&s->answer, text, strlen(text));
-    packet_send(s->link, buf_cstr(&s->answer));
-}
-
-/* "EVENT[+INSTRUCTIONS] [TASK]": the next run, whichever, goes there. Backward is best: forward gdb steps over breakpoints first. */
-static struct err *read_jump(struct gdb_stub *s, const char *text)
-{
-    size_t len = strcspn(text, " ");
-    cleanup(freep) char *moment = str_format("%.*s", (int)len, text);
-    struct gdb_position to = {0};
-    if (!gdb_read_moment(moment, &to.moment))
-        return err_new(ERR_USAGE, "a moment is EVENT or EVENT+INSTRUCTIONS");
-    if (moment_cmp(to.moment, s->past.end) > 0)
-        return err_new(ERR_NOT_FOUND, "the recording ends at %llu+%llu", (unsigned long long)s->past.end.event,
-                       (unsigned long long)s->past.end.icount);
-    to.task = (uint32_t)strtoul(text + len, NULL, 10);
-    if (!to.task)
-        TRY(past_task_at(&s->past, to.moment, &to.task));
-    const struct past_task *t = past_task(&s->past, to.task);
-    if (!t || !past_alive(t, to.moment))
-        return err_new(ERR_NOT_FOUND, "there is no such task at that moment");
-    s->jump = to;
-    s->jumps = true;
-    return NULL;
-}
-
-static void handle_monitor(struct gdb_stub *s, const char *args)
-{
-    cleanup(buf_deinit) struct buf command = {0};
-    hex_read_bytes(args, &command);
-    const char *text = buf_cstr(&command);
-    if (str_eq(text, "when")) {
-        const struct past_task *t = past_task(&s->past, s->task);
-        cleanup(freep) char *now = str_format("%llu+%llu, task %d\n", (unsigned long long)s->now.event,
-                                              (unsigned long long)s->now.icount, t ? t->tid : 0);
-        send_console(s, now);
-    } else if (str_starts(text, "goto ")) {
-        cleanup(err_freep) struct err *e = read_jump(s, text + strlen("goto "));
-        if (e) { // an error without a text is all that this packet has
-            send_output(s, err_message(e));
-            packet_send(s->link, "E01");
-        } else {
-            send_ok(s);
-        }
-    } else {
-        send_console(s, "monitor when: tells the moment, as EVENT+INSTRUCTIONS. run EVENT+INSTRUCTIONS goes to one.\n"
-                        "monitor goto EVENT+INSTRUCTIONS [TASK]: the next reverse-continue goes there.\n");
-    }
 }
 
 static void handle_kill(struct gdb_stub *s, const char *args)
@@ -858,6 +789,7 @@ void gdb_stub_destroy(struct gdb_stub *s)
     vec_each (b, &s->breakpoints)
         vec_deinit(&b->condition);
     vec_deinit(&s->breakpoints);
+    vec_deinit(&s->kept);
     buf_deinit(&s->registers);
     buf_deinit(&s->answer);
     pthread_mutex_destroy(&s->lock);

@@ -60,7 +60,8 @@ struct gdb_stub {
     struct buf answer;         /* scratch */
     bool started;              /* gdb has "run" the program: the next run ends where it begins */
     bool jumps;                /* the next run goes to `jump` */
-    struct gdb_position jump;  /* task 0: the one that runs then */
+    struct gdb_position jump;
+    VEC(struct gdb_position) kept; /* checkpoints, by number - 1; task 0: deleted */
     pthread_mutex_t lock;      /* of `shown` */
     struct gdb_position shown; /* what gdb knows of now and general */
 };
@@ -98,6 +99,9 @@ struct err *divert_goes_on(struct gdb_stub *s, bool *out) nodiscard;
 struct err *divert_run(struct gdb_stub *s, const struct resume *r) nodiscard;
 /** Forgets all changes. */
 void divert_end(struct gdb_stub *s);
+
+/* monitor.c: qRcmd packets */
+void handle_monitor(struct gdb_stub *s, const char *args);
 
 /* files.c: vFile packets */
 void handle_file(struct gdb_stub *s, const char *args);

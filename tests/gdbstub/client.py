@@ -68,8 +68,16 @@ class Stub:
             answer = self.receive()
         return answer
 
+    def monitor(self, text):
+        said, answer = "", self.ask("qRcmd," + text.encode().hex())
+        while answer != "OK":
+            assert answer[0] == "O", answer
+            said += bytes.fromhex(answer[1:]).decode()
+            answer = self.receive()
+        return said
+
     def when(self):
-        text = bytes.fromhex(self.ask("qRcmd," + b"when".hex())).decode()
+        text = self.monitor("when")
         event, instr, tid = re.match(r"(\d+)\+(\d+), task (\d+)", text).groups()
         return {"event": int(event), "instr": int(instr)}, int(tid)
 

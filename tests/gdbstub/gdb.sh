@@ -19,6 +19,15 @@ on() {
     timeout 100 "$program" gdb $options "$work/$trace" -- -nx -batch -x "$work/commands" >"$work/said" 2>&1 </dev/null || fail "gdb on $trace: status $?"
 }
 
+# Runs a command of gdb that fails, which ends a script otherwise.
+failing='python
+def failing(text):
+    try:
+        gdb.execute(text)
+    except gdb.error as e:
+        print(e)
+end'
+
 # says PATTERN... : what gdb said has lines that match, in this order.
 says() {
     for pattern; do
@@ -56,6 +65,10 @@ says 'hit Breakpoint 1, work \(a=0x1\)' 'No more reverse-execution' 'hit Breakpo
 on threads-race 'run 60' 'monitor when' 'run 70+3' 'monitor when'
 says '^60\+0, task [0-9]+$' '^70\+3, task [0-9]+$'
 
+on threads-race 'goto 70+3' 'checkpoint' 'goto 60' 'checkpoint' 'monitor checkpoints' 'restart 1' 'when' 'monitor delete-checkpoint 1' 'monitor checkpoints' \
+    'set exec-direction reverse' 'restart 2' 'when' 'goto 70' 'when' "$failing" 'python failing("restart 1")'
+says '^Checkpoint 1 at 70\+3, task' '^Checkpoint 2 at 60\+0' '^1 at 70\+3' '^2 at 60\+0' '^70\+3' '^2 at 60\+0' '^60\+0' '^70\+0' 'there is no checkpoint 1'
+
 # A child that executes another program: back to before that, and forth.
 options='--at 200 --task 3'
 on fork-exec 'monitor when' 'reverse-continue' 'monitor when' 'continue'
@@ -70,13 +83,6 @@ on hello-dynamic 'p (long)strlen("hello")' 'call (int)puts("said elsewhere")' 'c
 says '= 5$' '^said elsewhere$' '= 1$' '= 77$' 'openat.*ENOSYS' '= -1$' '= 77$' '^[0-9]+\+[0-9]+, task' 'is forgotten' '= 0$' '= 1$' '^[0-9]+\+[0-9]+, task'
 
 # A breakpoint within such a call; an exception, which functions that never ran like this throw and catch; calls that do not return.
-failing='python
-def failing(text):
-    try:
-        gdb.execute(text)
-    except gdb.error as e:
-        print(e)
-end'
 on cpp-exceptions "$failing" 'break f' 'reverse-continue' 'python failing("p f(9)")' 'bt' 'delete' 'finish' 'python failing("p (int)exit(3)")' 'bt 1' \
     'reverse-continue' 'p (int)getpid() != 0'
 says 'Breakpoint 1, f \(k=k@entry=0\)' 'Breakpoint 1, f \(k=9\)' 'stopped while in a function called' '^#1 +<function called from gdb>' \
