@@ -39,10 +39,13 @@ static const char *of_process(const char *path)
     return of_task ? of_task : name;
 }
 
-/* What the process' files of proc(5) would hold. */
-static struct err *open_of_process(struct gdb_stub *s, const char *name, int *fd_out)
+/* What the process' files of proc(5) would hold. A task's own maps gdb reads only to find the kernel's vDSO, of which it has the address from the
+ * auxiliary vector: there is the recorder's page, which is no whole ELF file in memory. */
+static struct err *open_of_process(struct gdb_stub *s, const char *name, bool of_task, int *fd_out)
 {
     cleanup(buf_deinit) struct buf text = {0};
+    if (of_task)
+        return script_file(&text, fd_out);
     const struct past_exec *x = past_exec_at(&s->past, s->process, s->now);
     if (str_eq(name, "maps"))
         TRY(past_maps(&s->past, s->now, s->general, &text));
@@ -65,7 +68,7 @@ static void open_file(struct gdb_stub *s, const char *args)
         return;
     }
     const char *own = of_process(buf_cstr(&name));
-    struct err *e = own ? open_of_process(s, own, &fd) : past_open_file(&s->past, buf_cstr(&name), &fd);
+    struct err *e = own ? open_of_process(s, own, strstr(buf_cstr(&name), "/task/"), &fd) : past_open_file(&s->past, buf_cstr(&name), &fd);
     if (e) {
         err_free(e);
         fail(s, FILE_ENOENT);

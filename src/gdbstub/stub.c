@@ -231,8 +231,9 @@ static struct err *leave_diversion(struct gdb_stub *s, const struct resume *r, b
     if (*goes_on)
         return NULL;
     divert_end(s);
-    if (!s->jumps)
-        send_output(s, "[what was called or changed at this moment is forgotten]");
+    if (!s->jumps && !s->told_forgets) // once: conditions that call functions do so at each hit
+        send_output(s, "[what is called or changed at a moment is forgotten when time goes on]");
+    s->told_forgets |= !s->jumps;
     return NULL;
 }
 

@@ -52,6 +52,7 @@ struct gdb_stub {
     bool swbreak, hwbreak, exec_events, processes, done;
     int32_t pid;               /* for gdb, all along: that of the process with which it began */
     struct query_diversion *diversion; /* what gdb has changed, see divert.c; NULL: nothing */
+    bool told_forgets;         /* the user knows that changes are */
     uint32_t diverted;         /* the task whose registers were changed last, 0: none */
     struct buf registers;      /* of registers_task at registers_at or in the diversion, as digits */
     struct moment registers_at;

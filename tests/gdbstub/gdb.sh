@@ -6,6 +6,10 @@ program=$1 traces=$2
 command -v gdb >/dev/null || { echo 'no gdb'; exit 77; }
 . "$(dirname "$0")/../cli/expect.sh"
 
+# What is made for a gdb, and is to be gone behind it.
+mkdir "$work/own"
+export TMPDIR="$work/own" XDG_RUNTIME_DIR="$work/own"
+
 # on TRACE COMMAND... : what gdb says to the commands, into $work/said. $options: of pernosco gdb.
 options=
 on() {
@@ -80,14 +84,18 @@ says '^200\+0, task' 'executing new program: /.*/fork-exec' 'No more reverse-exe
 on hello-dynamic 'p (long)strlen("hello")' 'call (int)puts("said elsewhere")' 'call (int)fflush(0)' 'p (void*)malloc(3000000) != 0' 'p $rbx = 77' \
     'p (int)open("/etc/passwd", 0)' 'p $rbx' 'monitor when' 'reverse-stepi' 'stepi' 'p $rbx == 77' 'set unwindonsignal on' 'p (int)getpid() > 0' \
     'monitor when'
-says '= 5$' '^said elsewhere$' '= 1$' '= 77$' 'openat.*ENOSYS' '= -1$' '= 77$' '^[0-9]+\+[0-9]+, task' 'is forgotten' '= 0$' '= 1$' '^[0-9]+\+[0-9]+, task'
+says '= 5$' '^said elsewhere$' '= 1$' '= 77$' 'openat.*ENOSYS' '= -1$' '= 77$' '^[0-9]+\+[0-9]+, task' 'is forgotten when' '= 0$' '= 1$' '^[0-9]+\+[0-9]+, task'
+
+# A condition that calls a function: gdb tests it, at each execution.
+on cpp-exceptions 'goto 150' 'break f if (int)getpid() > 0 && k == 3' 'continue' 'p k' 'when' 'continue' 'p k'
+says 'is forgotten when' 'Breakpoint 1, f \(k=k@entry=3\)' '= 3$' ', task' 'Breakpoint 1, f \(k=k@entry=3\)' '= 3$'
 
 # A breakpoint within such a call; an exception, which functions that never ran like this throw and catch; calls that do not return.
 on cpp-exceptions "$failing" 'break f' 'reverse-continue' 'python failing("p f(9)")' 'bt' 'delete' 'finish' 'python failing("p (int)exit(3)")' 'bt 1' \
     'reverse-continue' 'p (int)getpid() != 0'
 says 'Breakpoint 1, f \(k=k@entry=0\)' 'Breakpoint 1, f \(k=9\)' 'stopped while in a function called' '^#1 +<function called from gdb>' \
     "terminate called after throwing an instance of 'std::logic_error'" 'what\(\):  wrapped bottom' 'received signal SIGABRT' \
-    '^~R 2' 'the program would end here' 'signaled while in a function called' '^#0 .*_exit' 'is forgotten' 'No more reverse-execution' '= 1$'
+    '^~R 2' 'the program would end here' 'signaled while in a function called' '^#0 .*_exit' 'is forgotten when' 'No more reverse-execution' '= 1$'
 
 # Sources that the trace holds: names that are absolute, and those that begin where a rule says. Others come from where they were.
 cp -r "$traces/hello-static" "$work/own-sources"
@@ -104,7 +112,7 @@ zipfile.ZipFile(sys.argv[1], "w").writestr("programs/hello.c", "/* line 1 */\nin
 echo '[{"files": [{"archive": "files.user/sources.zip", "at": "/"}]}]' >"$work/zip-sources/sources.user"
 on zip-sources 'list main'
 says 'packed'
-[ -z "$(ls -d "${TMPDIR:-/tmp}"/pernosco-sources-* 2>/dev/null)" ] || fail 'sources are left behind'
+[ -z "$(ls -d "$work"/own/pernosco-sources-* 2>/dev/null)" ] || fail 'sources are left behind'
 
 # Printers of the C++ library; and scripts of the trace, if they are asked for.
 mkdir -p "$work/cpp-exceptions/gdbinit/x"
@@ -132,6 +140,6 @@ expect 1 'no database' "$program" gdb "$traces/hello-static"
 expect 2 'a moment is EVENT' "$program" gdb --at x "$work/segv-crash"
 expect 2 'not a valid port' "$program" gdb --listen x "$work/segv-crash"
 expect 1 'there is no gdb' env PATH=/nowhere "$(realpath "$program")" gdb "$work/segv-crash"
-[ -z "$(ls -d "${XDG_RUNTIME_DIR:-/tmp}"/pernosco-gdb-* 2>/dev/null)" ] || fail 'a socket is left behind'
+[ -z "$(ls -d "$work"/own/pernosco-gdb-* 2>/dev/null)" ] || fail 'a socket is left behind'
 
 exit $bad
