@@ -128,7 +128,7 @@ static void find_exits(struct alerts *a)
 }
 
 /* Where the functions of FAILURES ran. */
-static void list_places(struct alerts *a)
+static struct err *list_places(struct alerts *a)
 {
     vec_each (m, &a->q->modules) {
         struct sym_module *sym;
@@ -140,13 +140,14 @@ static void list_places(struct alerts *a)
             err_free(sym_symbols_named(sym, FAILURES[i].function, MOST_NAMESAKES, found, &count));
             for (size_t k = 0; k < count; k++) {
                 if (found[k]->range_count)
-                    places_of(a->q, *m, &found[k]->start, 1, &a->places);
+                    TRY(places_of(a->q, *m, &found[k]->start, 1, &a->places));
             }
             while (a->failures.count < a->places.len / sizeof(struct hit_place))
                 vec_push(&a->failures, &FAILURES[i]);
         }
         err_free(e); // a module without symbols tells nothing
     }
+    return NULL;
 }
 
 static bool on_failure(void *ctx, const struct hit *h)
@@ -155,7 +156,7 @@ static bool on_failure(void *ctx, const struct hit *h)
     const struct hit_place *places = (const void *)a->places.data;
     struct alert new = {.moment = h->moment, .task = h->task, .space = h->space, .regs = h->regs};
     for (size_t i = 0; !new.failure && i < a->failures.count; i++) {
-        if (places[i].space == h->space && places[i].pc == h->regs.r[UREG_RIP])
+        if (is_hit_of(&places[i], h))
             new.failure = a->failures.items[i];
     }
     vec_push(&a->items, new);
@@ -220,7 +221,7 @@ static struct err *find_alerts(struct alerts *a, bool *more_out)
 {
     TRY(walk_events(a->q, a->w, each_fatal, a, more_out));
     find_exits(a);
-    list_places(a);
+    TRY(list_places(a));
     if (!a->failures.count)
         return NULL;
     bool more = false;

@@ -110,7 +110,7 @@ static bool is_entry(const struct call_search *c, const struct hit *h)
 {
     const struct hit_place *p = (const void *)c->entries.data;
     for (size_t i = 0; i < c->entries.len / sizeof(*p); i++) {
-        if (p[i].space == h->space && p[i].pc == h->regs.r[UREG_RIP])
+        if (is_hit_of(&p[i], h))
             return true;
     }
     return false;
@@ -411,7 +411,7 @@ struct err *call_search_run(struct call_search *c, struct module *m, const struc
     bool done = false;
     c->link_start = f->start;
     c->probes.at_entry = true;
-    places_of(c->q, m, &f->start, 1, &c->entries);
+    TRY(places_of(c->q, m, &f->start, 1, &c->entries));
     struct hit_place *places = (void *)c->entries.data;
     size_t count = c->entries.len / sizeof(*places);
     TRY(probes_compile(c->q, &c->probes, places, count));

@@ -208,6 +208,7 @@ void query_engine_close(struct query_engine *q)
     worker_destroy(q->spare);
     recall_close(q);
     sources_close(q->sources);
+    presences_deinit(q);
     modules_close(q);
     close_history(q);
     trace_close(q->trace);
@@ -241,6 +242,7 @@ static struct err *follow_growth(struct query_engine *q)
     seats_open(q);
     recall_close(q);
     recall_open(q);
+    presences_deinit(q);
     close_history(q);
     TRY(open_history(q));
     q->look_again_ms = now_ms() + PAUSE_MS + SHARE * (now_ms() - start);

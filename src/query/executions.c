@@ -139,7 +139,7 @@ static bool collect_inlined(void *ctx, const struct hit *h)
     const struct hit_place *places = (const void *)c->inlined.data;
     struct call_found f = {.hit = *h};
     for (size_t i = 0; i < c->inlined.len / sizeof(*places); i++) {
-        if (places[i].space == h->space && places[i].pc == h->regs.r[UREG_RIP])
+        if (is_hit_of(&places[i], h))
             f.bias = places[i].bias;
     }
     for (size_t i = 0; i < c->copies.count; i++) {
@@ -152,12 +152,13 @@ static bool collect_inlined(void *ctx, const struct hit *h)
 }
 
 /* Where inlined calls begin. copies: by address. */
-static void inlined_places(struct query_engine *q, struct module *m, const struct sym_inlined_list *copies, struct buf *out)
+static struct err *inlined_places(struct query_engine *q, struct module *m, const struct sym_inlined_list *copies, struct buf *out)
 {
     for (size_t i = 0; i < copies->count; i++) {
         if (i == 0 || copies->items[i].entry != copies->items[i - 1].entry)
-            places_of(q, m, &copies->items[i].entry, 1, out);
+            TRY(places_of(q, m, &copies->items[i].entry, 1, out));
     }
+    return NULL;
 }
 
 /* The function's calls within the window that were compiled into their callers. */
@@ -165,7 +166,7 @@ static struct err *find_inlined(struct query_engine *q, struct module *m, const 
 {
     TRY(prepare_symbols(q, m->sym, SYM_FOR_CALLS));
     TRY(sym_inlined_copies(m->sym, f, &c->copies));
-    inlined_places(q, m, &c->copies, &c->inlined);
+    TRY(inlined_places(q, m, &c->copies, &c->inlined));
     c->inlined_probes.calls = &c->copies;
     size_t count = c->inlined.len / sizeof(struct hit_place);
     if (!count)
@@ -287,17 +288,18 @@ static struct err *line_places(struct query_engine *q, json_t *params, struct bu
     vec_each (m, &q->modules) {
         struct sym_module *sym;
         struct sym_places p = {0};
-        struct err *e = module_sym(q, *m, &sym);
+        struct err *e = module_sym(q, *m, &sym), *failed = NULL;
         if (!e)
             e = sym_addresses_of_line(sym, *file, (unsigned)wanted, &p);
         if (!e) {
             found = true;
             *line = p.line;
-            for (size_t i = 0; i < p.count; i++)
-                places_of(q, *m, &p.items[i].start, 1, places);
+            for (size_t i = 0; i < p.count && !failed; i++)
+                failed = places_of(q, *m, &p.items[i].start, 1, places);
         }
         err_free(e);
         sym_places_deinit(&p);
+        TRY(failed);
     }
     return found ? NULL : err_new(ERR_NOT_FOUND, "no code for %.200s:%llu", *file, (unsigned long long)wanted);
 }
@@ -363,8 +365,8 @@ static struct err *counted_places(struct query_engine *q, json_t *params, bool i
         if (inlined)
             TRY(sym_inlined_copies(m->sym, f, copies));
         else if (f->range_count)
-            places_of(q, m, &f->start, 1, places);
-        inlined_places(q, m, copies, places);
+            TRY(places_of(q, m, &f->start, 1, places));
+        TRY(inlined_places(q, m, copies, places));
         probes->calls = copies;
         probes->at_entry = !inlined;
     } else if (inlined) {
@@ -385,7 +387,7 @@ struct err *query_counts(struct query_engine *q, json_t *params)
     size_t segments;
     history_segments(q->history, &segments);
     cleanup(freep) uint64_t *buckets = xnew_array(uint64_t, segments), *failed = xnew_array(uint64_t, segments);
-    uint64_t total = 0, failures = 0;
+    uint64_t total = 0, failures = 0, executed;
     for (int inlined = 0; inlined < 2; inlined++) {
         cleanup(buf_deinit) struct buf places = {0};
         struct probes probes;
@@ -397,7 +399,7 @@ struct err *query_counts(struct query_engine *q, json_t *params)
         if (!e && count && probes.condition)
             e = count_held(q, (const void *)places.data, count, buckets, failed);
         else if (!e)
-            count_hits(q, (const void *)places.data, count, buckets);
+            e = count_executions(q, (const void *)places.data, count, buckets, &executed);
         probes_deinit(&probes);
         sym_inlined_list_deinit(&copies);
         TRY(e);

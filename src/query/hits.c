@@ -5,6 +5,9 @@
  *
  * Places can change while a search goes on forward (follow_hits()): of the calls of a function the return addresses are learned on the way.
  *
+ * A place may be of a module's code, which is at its address for a part of the time only (presence.c): its hook is there for that part, and a run
+ * stops in between where one comes or goes.
+ *
  * Where there is a condition it may take all segments to find one hit. Then they are run in waves: as many stretches of segments at a time as there
  * are processors, which are looked at in order. The first wave is a single segment, for it may be enough, and stretches get longer. */
 #include "query/query_int.h"
@@ -42,47 +45,76 @@ static size_t first_block(const struct query_engine *q, uint32_t space, gaddr pc
     return low;
 }
 
-uint64_t count_hits(const struct query_engine *q, const struct hit_place *places, size_t count, uint64_t *buckets)
+/* The executions of a place by the index, in segments in which it is there for this share of the time, or more. */
+static uint64_t count_place(const struct query_engine *q, const struct hit_place *p, enum presence_share least, enum presence_share most, uint64_t *buckets)
 {
-    size_t block_count;
+    size_t block_count, segments;
     uint64_t total = 0;
     const struct history_block *blocks = history_blocks(q->history, &block_count);
     const struct history_run *runs = history_runs(q->history);
-    for (size_t i = 0; i < count; i++) {
-        gaddr from = places[i].pc > LONGEST_BLOCK ? places[i].pc - LONGEST_BLOCK : 0;
-        for (size_t k = first_block(q, places[i].space, from); k < block_count && blocks[k].space == places[i].space &&
-                                                               blocks[k].pc <= places[i].pc; k++) {
-            if (!holds(&blocks[k], &places[i]))
-                continue;
-            total += blocks[k].total;
-            for (uint32_t r = 0; buckets && r < blocks[k].run_count; r++)
-                buckets[runs[blocks[k].first_run + r].segment] += runs[blocks[k].first_run + r].count;
+    const struct history_segment *segment = history_segments(q->history, &segments);
+    gaddr from = p->pc > LONGEST_BLOCK ? p->pc - LONGEST_BLOCK : 0;
+    for (size_t k = first_block(q, p->space, from); k < block_count && blocks[k].space == p->space && blocks[k].pc <= p->pc; k++) {
+        for (uint32_t r = 0; holds(&blocks[k], p) && r < blocks[k].run_count; r++) {
+            const struct history_run *run = &runs[blocks[k].first_run + r];
+            enum presence_share share = presence_between(p->presence, segment[run->segment].start, segment[run->segment].end);
+            uint64_t count = share >= least && share <= most ? run->count : 0;
+            total += count;
+            if (buckets)
+                buckets[run->segment] += count;
         }
     }
     return total;
+}
+
+uint64_t count_hits(const struct query_engine *q, const struct hit_place *places, size_t count, uint64_t *buckets)
+{
+    uint64_t total = 0;
+    for (size_t i = 0; i < count; i++)
+        total += count_place(q, &places[i], PRESENT_PARTLY, PRESENT_ALWAYS, buckets);
+    return total;
+}
+
+bool is_hit_of(const struct hit_place *p, const struct hit *h)
+{
+    return p->pc == h->regs.r[UREG_RIP] && p->space == h->space && is_present(p->presence, h->moment.event);
+}
+
+static void add_place(const struct query_engine *q, const struct hit_place *p, struct buf *out)
+{
+    const struct hit_place *have = (const void *)out->data;
+    for (size_t k = 0; k < out->len / sizeof(*p); k++) {
+        if (have[k].space == p->space && have[k].pc == p->pc && have[k].presence == p->presence)
+            return;
+    }
+    if (count_hits(q, p, 1, NULL))
+        buf_add(out, p, sizeof(*p));
 }
 
 void places_at(const struct query_engine *q, gaddr pc, struct module *m, uint64_t bias, struct buf *out)
 {
     size_t spaces;
     const struct db_space *space = history_spaces(q->history, &spaces);
-    for (size_t s = 0; s < spaces; s++) {
-        struct hit_place p = {.space = space[s].space, .pc = pc, .module = m, .bias = bias};
-        bool known = false;
-        const struct hit_place *have = (const void *)out->data;
-        for (size_t k = 0; k < out->len / sizeof(p); k++)
-            known |= have[k].space == p.space && have[k].pc == p.pc;
-        if (!known && count_hits(q, &p, 1, NULL))
-            buf_add(out, &p, sizeof(p));
-    }
+    for (size_t s = 0; s < spaces; s++)
+        add_place(q, &(struct hit_place){.space = space[s].space, .pc = pc, .module = m, .bias = bias}, out);
 }
 
-void places_of(const struct query_engine *q, struct module *m, const uint64_t *link_addrs, size_t count, struct buf *out)
+struct err *places_of(struct query_engine *q, struct module *m, const uint64_t *link_addrs, size_t count, struct buf *out)
 {
+    size_t spaces;
+    const struct db_space *space = history_spaces(q->history, &spaces);
     for (size_t i = 0; i < count; i++) {
-        vec_each (bias, &m->biases)
-            places_at(q, link_addrs[i] + *bias, m, *bias, out);
+        vec_each (bias, &m->biases) {
+            for (size_t s = 0; s < spaces; s++) {
+                struct hit_place p = {.space = space[s].space, .pc = link_addrs[i] + *bias, .module = m, .bias = *bias};
+                if (!count_hits(q, &p, 1, NULL))
+                    continue;
+                TRY(code_presence(q, m, *bias, p.pc, p.space, &p.presence));
+                add_place(q, &p, out);
+            }
+        }
     }
+    return NULL;
 }
 
 /* --- running a segment with hooks --- */
@@ -107,11 +139,12 @@ static void hooking_deinit(struct hooking *h)
 
 static struct err *set_hooks(struct hooking *h, struct replay *r, uint32_t space)
 {
+    event_no now = replay_now(r).event;
     h->pcs.count = h->programs.count = 0;
     bool any = false;
     size_t entry_count = 0;
     for (size_t i = 0; i < h->count; i++) {
-        if (h->places[i].space != space)
+        if (h->places[i].space != space || !is_present(h->places[i].presence, now))
             continue;
         vec_push(&h->pcs, h->places[i].pc);
         vec_push(&h->programs, h->places[i].programs);
@@ -169,13 +202,11 @@ struct run_watch {
     atomic_bool unwanted; /* what the others have found is enough */
 };
 
-/* Runs to `until`, or until there are rows enough. watch: may be NULL. */
-static struct err *run_hooked(struct query_engine *q, struct hooking *h, struct replay *r, struct moment until, struct run_watch *watch,
-                              bool *full_out)
+/* Runs to `until`, or until there are rows enough, with the hooks as they are. */
+static struct err *run_piece(struct query_engine *q, struct hooking *h, struct replay *r, struct moment until, struct run_watch *watch, bool *full_out)
 {
     size_t count;
     const uint32_t *list;
-    *full_out = false;
     while (!*full_out && !replay_at_end(r) && moment_cmp(replay_now(r), until) < 0 && !(watch && atomic_load(&watch->unwanted))) {
         uint64_t before = replay_icount_total(r);
         TRY(check_cancel(q));
@@ -190,6 +221,33 @@ static struct err *run_hooked(struct query_engine *q, struct hooking *h, struct 
     for (size_t i = 0; i < count; i++)
         TRY(take_gathered(h, r, list[i]));
     return NULL;
+}
+
+/* The next moment at which code comes to a place or goes. */
+static struct moment next_change(const struct hooking *h, event_no now)
+{
+    event_no next = UINT64_MAX;
+    for (size_t i = 0; i < h->count; i++) {
+        event_no change = presence_changes_behind(h->places[i].presence, now);
+        next = change < next ? change : next;
+    }
+    return next == UINT64_MAX ? MOMENT_END : (struct moment){next, 0};
+}
+
+/* Runs to `until`, or until there are rows enough. Hooks are set. watch: may be NULL. */
+static struct err *run_hooked(struct query_engine *q, struct hooking *h, struct replay *r, struct moment until, struct run_watch *watch,
+                              bool *full_out)
+{
+    *full_out = false;
+    for (;;) {
+        struct moment change = next_change(h, replay_now(r).event);
+        if (moment_cmp(until, change) <= 0)
+            return run_piece(q, h, r, until, watch, full_out);
+        TRY(run_piece(q, h, r, change, watch, full_out));
+        if (*full_out || moment_cmp(replay_now(r), change) < 0)
+            return NULL; // also if the others have found enough
+        TRY(set_all_hooks(h, r));
+    }
 }
 
 static int compare_rows(const void *a, const void *b, void *size)
@@ -623,17 +681,14 @@ static bool go_on_always(void *ctx, struct stretch_run *s)
     return true;
 }
 
-struct err *count_held(struct query_engine *q, const struct hit_place *places, size_t count, uint64_t *held, uint64_t *failed)
+/* Runs the segments of which the bucket is not 0. */
+static struct err *tally_segments(struct query_engine *q, const struct hit_place *places, size_t count, const uint64_t *buckets, struct tally *tally)
 {
     size_t segments;
     history_segments(q->history, &segments);
-    cleanup(freep) uint64_t *buckets = xnew_array(uint64_t, segments);
-    if (!count || !count_hits(q, places, count, buckets))
-        return NULL;
     const struct window all = {.forward = true};
     struct hooking h = {.places = places, .count = count, .request = {.count_only = true}};
-    struct tally tally = {held, failed};
-    struct waves waves = {.q = q, .buckets = buckets, .w = &all, .tally = &tally};
+    struct waves waves = {.q = q, .buckets = buckets, .w = &all, .tally = tally};
     bool go_on = true;
     waves_begin(&waves);
     // All of them are wanted: each processor opens one segment, and goes through its share.
@@ -643,5 +698,39 @@ struct err *count_held(struct query_engine *q, const struct hit_place *places, s
     share = share / processors() + 1;
     while (go_on)
         TRY(run_wave(&waves, &h, processors(), share, go_on_always, NULL, &go_on));
+    return NULL;
+}
+
+struct err *count_held(struct query_engine *q, const struct hit_place *places, size_t count, uint64_t *held, uint64_t *failed)
+{
+    size_t segments;
+    history_segments(q->history, &segments);
+    cleanup(freep) uint64_t *buckets = xnew_array(uint64_t, segments);
+    if (!count || !count_hits(q, places, count, buckets))
+        return NULL;
+    return tally_segments(q, places, count, buckets, &(struct tally){held, failed});
+}
+
+struct err *count_executions(struct query_engine *q, const struct hit_place *places, size_t count, uint64_t *buckets, uint64_t *total_out)
+{
+    size_t segments;
+    history_segments(q->history, &segments);
+    *total_out = 0;
+    for (size_t i = 0; i < count; i++) {
+        *total_out += count_place(q, &places[i], PRESENT_ALWAYS, PRESENT_ALWAYS, buckets);
+        if (!places[i].presence)
+            continue;
+        cleanup(freep) uint64_t *partly = xnew_array(uint64_t, segments), *held = xnew_array(uint64_t, segments), *failed = xnew_array(uint64_t, segments);
+        if (!count_place(q, &places[i], PRESENT_PARTLY, PRESENT_PARTLY, partly))
+            continue;
+        struct hit_place plain = places[i];
+        plain.programs = NULL;
+        TRY(tally_segments(q, &plain, 1, partly, &(struct tally){held, failed}));
+        for (size_t k = 0; k < segments; k++) {
+            *total_out += held[k];
+            if (buckets)
+                buckets[k] += held[k];
+        }
+    }
     return NULL;
 }

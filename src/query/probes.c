@@ -192,7 +192,7 @@ void probes_add(struct query_engine *q, const struct probes *p, const struct hit
 {
     const struct compiled *c = NULL;
     for (size_t i = 0; i < p->place_count && !c; i++) {
-        if (p->places[i].pc == h->regs.r[UREG_RIP] && p->places[i].space == h->space)
+        if (is_hit_of(&p->places[i], h))
             c = find_compiled(p, &p->places[i]);
     }
     if (!c)

@@ -63,6 +63,7 @@ struct query_engine {
     VEC(uint32_t) runner;            /* by event number: the task it belongs to, that ran towards it; 0: none */
     VEC(uint64_t) event_icount;      /* by event number: instructions between the event before and it */
     VEC(struct module *) modules;
+    VEC(struct presence *) presences;
     size_t worked_ahead;             /* of them have been, by query_work_ahead() */
     struct seat *seats;              /* with clock guarded by seats_lock */
     pthread_mutex_t seats_lock;
@@ -169,6 +170,12 @@ struct err *prepare_symbols(struct query_engine *q, struct sym_module *sym, enum
 const char *exe_of(const struct query_engine *q, const struct trace_task_event *exec);
 /** sym_module_tls_offset() of a module that was executed as a program; 0: it was not, or has no thread-local variables. */
 uint64_t module_tls_offset(struct query_engine *q, struct module *m);
+/* thread_locals.c */
+struct frame_context;
+/** The task's thread pointer less this is where its thread-local variables of a module begin. 0: the module has none, or they cannot be
+ * found; of libraries by what glibc's dynamic linker knows at that moment. */
+uint64_t thread_locals_of(struct frame_context *c, struct module *m, uint64_t bias);
+
 size_t module_index(const struct query_engine *q, const struct module *m);
 
 /* basic.c */
@@ -187,6 +194,25 @@ bool task_ran(const struct query_engine *q, uint32_t task, struct moment from, s
 /** The run of writable mappings around an address: one stack. */
 struct addr_range stack_region(struct replay *r, uint32_t space, gaddr addr);
 
+/* presence.c: when a module's code was where it was */
+struct event_span {
+    event_no from, until; /* events have taken effect: moments from (from, 0) on, before (until, 0) */
+};
+struct presence {
+    VEC(struct event_span) spans; /* by time, apart from each other */
+};
+/** When the module's code, at a bias, was at `pc` of a space. *out NULL: at no time anything else was there. Kept by the engine. */
+struct err *code_presence(struct query_engine *q, const struct module *m, uint64_t bias, gaddr pc, uint32_t space,
+                          const struct presence **out) nodiscard;
+/** p may be NULL. */
+bool is_present(const struct presence *p, event_no event);
+enum presence_share { PRESENT_NEVER, PRESENT_PARTLY, PRESENT_ALWAYS };
+/** Between two moments, the second one not included. */
+enum presence_share presence_between(const struct presence *p, struct moment from, struct moment until);
+/** The first event behind another at which it comes or goes; UINT64_MAX: none. */
+event_no presence_changes_behind(const struct presence *p, event_no event);
+void presences_deinit(struct query_engine *q);
+
 /* hits.c: executions */
 struct hit_place {
     uint32_t space;
@@ -195,6 +221,7 @@ struct hit_place {
     uint64_t bias;
     const struct hook_programs *programs; /* what to run at each hit; NULL: nothing. Borrowed */
     bool entry; /* a function is entered here: for follow_hits() */
+    const struct presence *presence; /* when this code is there: other executions of the address are none of the place. NULL: always */
 };
 struct hit {
     struct moment moment; /* before the instruction */
@@ -242,12 +269,18 @@ struct err *follow_hits(struct query_engine *q, const struct hit_source *source,
                         bool (*each)(void *ctx, const struct hit *h), void *ctx) nodiscard;
 /** Executions of the places of which the condition holds, or fails: for each segment added to `held` and `failed`, by running all of them. */
 struct err *count_held(struct query_engine *q, const struct hit_place *places, size_t count, uint64_t *held, uint64_t *failed) nodiscard;
-/** Adds (space, pc) of each space in which pc ran, but what is there. m, bias: what code it is; NULL and 0 if no expression asks. */
+/** Adds (space, pc) of each space in which pc ran, whatever code was there, but those that `out` has. m, bias: what code it is; NULL and 0 if
+ * no expression asks. */
 void places_at(const struct query_engine *q, gaddr pc, struct module *m, uint64_t bias, struct buf *out);
-/** The same for link-time addresses of a module. */
-void places_of(const struct query_engine *q, struct module *m, const uint64_t *link_addrs, size_t count, struct buf *out);
-/** Executions of the places, by the index alone: total, and per segment added to `buckets` (one per segment; may be NULL). */
+/** The places of code of a module, by link-time addresses, where it ran. */
+struct err *places_of(struct query_engine *q, struct module *m, const uint64_t *link_addrs, size_t count, struct buf *out) nodiscard;
+/** Executions of the places, by the index alone: total, and per segment added to `buckets` (one per segment; may be NULL). In segments in which
+ * other code came to a place, or went from there, those of either count. */
 uint64_t count_hits(const struct query_engine *q, const struct hit_place *places, size_t count, uint64_t *buckets);
+/** The same exactly: runs those segments. */
+struct err *count_executions(struct query_engine *q, const struct hit_place *places, size_t count, uint64_t *buckets, uint64_t *total_out) nodiscard;
+/** Is it the place's: its space and address, and its code was there? */
+bool is_hit_of(const struct hit_place *p, const struct hit *h);
 
 /* steps.c */
 /** The first time from `from` on that the task reaches the return address of a call with the stack above `sp`, where that address was.

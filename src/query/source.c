@@ -106,8 +106,10 @@ static bool visit_hit(void *arg, const struct sym_hit *hit)
         if (inlined) {
             json_object_set_new(row, "inlined", json_true()); // to find where would take too long here
         } else {
-            places_of(s->q, s->m, &f->start, 1, &places);
-            uint64_t count = count_hits(s->q, (const void *)places.data, places.len / sizeof(struct hit_place), NULL);
+            uint64_t count = 0;
+            s->failed = places_of(s->q, s->m, &f->start, 1, &places);
+            if (!s->failed)
+                s->failed = count_executions(s->q, (const void *)places.data, places.len / sizeof(struct hit_place), NULL, &count);
             json_object_set_new(row, "count", json_integer((json_int_t)count));
         }
         json_object_set_new(row, "action", json_pack("{ss, so}", "view", "execution", "function", function));
@@ -126,7 +128,10 @@ static bool visit_hit(void *arg, const struct sym_hit *hit)
         }
     }
     s->left--;
-    s->failed = give(s->q, row);
+    if (s->failed)
+        json_decref(row);
+    else
+        s->failed = give(s->q, row);
     return !s->failed;
 }
 
@@ -162,9 +167,15 @@ static struct err *search_line(struct query_engine *q, const char *input, size_t
             e = sym_addresses_of_line(sym, file, (unsigned)strtoul(colon + 1, NULL, 10), &p);
         if (!e && *left) {
             cleanup(buf_deinit) struct buf places = {0};
-            for (size_t i = 0; i < p.count; i++)
-                places_of(q, *m, &p.items[i].start, 1, &places);
-            uint64_t count = count_hits(q, (const void *)places.data, places.len / sizeof(struct hit_place), NULL);
+            uint64_t count = 0;
+            for (size_t i = 0; i < p.count && !e; i++)
+                e = places_of(q, *m, &p.items[i].start, 1, &places);
+            if (!e)
+                e = count_executions(q, (const void *)places.data, places.len / sizeof(struct hit_place), NULL, &count);
+            if (e) {
+                sym_places_deinit(&p);
+                return e;
+            }
             const char *slash = strrchr(p.file, '/');
             cleanup(freep) char *title = str_format("%s:%u", slash ? slash + 1 : p.file, p.line);
             --*left;

@@ -43,7 +43,7 @@ static struct err *take_frame(struct query_engine *q, json_t *params, struct fra
     out->focus = f;
     out->place = place_of(q, r, space, pc);
     c->base.bias = out->place.bias;
-    c->base.tls_offset = out->place.module ? module_tls_offset(q, out->place.module) : 0;
+    c->base.tls_offset = out->place.module ? thread_locals_of(c, out->place.module, out->place.bias) : 0;
     return NULL;
 }
 
@@ -184,7 +184,7 @@ struct err *query_evaluate(struct query_engine *q, json_t *params)
     TRY(module_for_expressions(q, f.place.module, &m, &request));
     TRY(module_sym(q, m, &sym));
     f.c.base.bias = request.bias;
-    f.c.base.tls_offset = request.tls_offset = module_tls_offset(q, m);
+    f.c.base.tls_offset = request.tls_offset = thread_locals_of(&f.c, m, request.bias);
     struct sym_expression e;
     TRY(sym_expression_compile(sym, &request, &e));
     struct sym_value v = {0};

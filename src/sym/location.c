@@ -400,7 +400,7 @@ static struct err *thread_local_address(struct machine *vm, struct sym_context *
 {
     uint64_t pointer;
     if (!ctx->tls_offset)
-        return err_new(ERR_UNSUPPORTED, "thread-local variables of libraries cannot be found");
+        return err_new(ERR_UNSUPPORTED, "thread-local variables of this library cannot be found here");
     TRY(ctx->read_register(ctx, SYM_FS_BASE, &pointer, sizeof(pointer)));
     return push(vm, pointer - ctx->tls_offset + offset);
 }

@@ -362,7 +362,7 @@ static struct err *make_location(struct making *k, const Dwarf_Op *op)
 static struct err *make_thread_local(struct making *k)
 {
     if (!k->f->ctx->tls_offset)
-        return err_new(ERR_UNSUPPORTED, "thread-local variables of libraries cannot be found");
+        return err_new(ERR_UNSUPPORTED, "thread-local variables of this library cannot be found here");
     emit(k->em, PROGRAM_REGISTER, 0, UREG_FS_BASE, 0);
     emit(k->em, PROGRAM_ADD, 0, 0, 0);
     emit_push(k->em, k->f->ctx->tls_offset);

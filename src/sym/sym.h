@@ -290,6 +290,8 @@ struct sym_context {
 /** Bytes below a thread's pointer (FS base) at which its copy of the executable's thread-local variables begins; 0: it has none. So the
  * executable's are laid out (System V psABI and Drepper, "ELF Handling For Thread-Local Storage", 3.4.6); those of libraries are not. */
 struct err *sym_module_tls_offset(struct sym_module *m, uint64_t *out) nodiscard;
+/** The link-time address of data that the module exports by this name; ERR_NOT_FOUND. */
+struct err *sym_exported_object(struct sym_module *m, const char *name, vaddr *out) nodiscard;
 
 /* ---- Types, variables, values ---- */
 

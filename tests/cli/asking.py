@@ -19,8 +19,17 @@ class Recording:
             print("FAIL:", what)
             self.failures += 1
 
+    def run(self, name, params):
+        return subprocess.run([self.program, "query", self.path, name, json.dumps(params)], capture_output=True, text=True)
+
+    def error(self, name, **params):
+        """The error that a question ends with; an answer is a failure."""
+        out = self.run(name, params)
+        self.check(out.returncode == 1, f"{name} {params}: {out.stdout}")
+        return out.stderr
+
     def query(self, name, **params):
         """The rows of an answer; an error is a failure."""
-        out = subprocess.run([self.program, "query", self.path, name, json.dumps(params)], capture_output=True, text=True)
+        out = self.run(name, params)
         self.check(out.returncode == 0, f"{name} {params}: {out.stderr}")
         return [json.loads(line) for line in out.stdout.splitlines()]
