@@ -5,6 +5,9 @@ set -u
 program=$1 traces=$2
 command -v gdb >/dev/null || { echo 'no gdb'; exit 77; }
 . "$(dirname "$0")/../cli/expect.sh"
+# Nothing of others is in there.
+mkdir "$work/tmp"
+export TMPDIR="$work/tmp" XDG_RUNTIME_DIR="$work/tmp"
 
 # What is made for a gdb, and is to be gone behind it.
 mkdir "$work/own"
