@@ -267,6 +267,14 @@ size_t history_segment_at(const struct history *h, struct moment m)
     return low;
 }
 
+uint64_t history_changed_pages(const struct history *h, size_t segment)
+{
+    uint64_t pages = 0;
+    for (size_t i = h->catalog.places.items[segment].runs; i < h->catalog.places.items[segment + 1].runs; i++)
+        pages += h->catalog.page_runs.items[i].count;
+    return pages;
+}
+
 uint64_t history_bytes(const struct history *h)
 {
     uint64_t bytes = 0;

@@ -84,6 +84,8 @@ const struct history_plan *history_plan(const struct history *h);
 const struct history_segment *history_segments(const struct history *h, size_t *count_out);
 /** Index of the segment whose stretch holds m (start <= m < end; the last one holds everything behind). */
 size_t history_segment_at(const struct history *h, struct moment m);
+/** How many pages hold something else at the segment's end than at its start. */
+uint64_t history_changed_pages(const struct history *h, size_t segment);
 /** Size of all files, looked up. */
 uint64_t history_bytes(const struct history *h);
 

@@ -151,6 +151,11 @@ static struct err *compare(const char *dir, const struct small_history *small, b
         *same_out &= s->buffered_calls.count == 1 && s->buffered_calls.items[0].args[5] == i && s->buffered_calls.items[0].recorded == 16 &&
                      s->call_texts.count == 2 && text->at.event == i && text->idx == 1 && text->len == strlen(second) &&
                      memcmp(s->call_text.data + text->off, second, text->len) == 0;
+        TRY(history_part(h, i, PART_PAGES, &s));
+        uint64_t changed = 0;
+        vec_each (run, &s->runs)
+            changed += run->count;
+        *same_out &= history_changed_pages(h, i) == changed;
         TRY(history_stacks(h, i, &s));
         *same_out &= same_calls(s, &small->at[i]);
         for (size_t slot = 0; slot <= SMALL_SPACES; slot++) {

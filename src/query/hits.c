@@ -20,6 +20,9 @@
 enum { LONGEST_BLOCK = 64 * 15 };
 /* Segments. To run through one costs much less than to open one. */
 enum { MOST_SKIPPED = 8, MOST_AT_ONCE = 64 };
+/* What costs as much as so many instructions: to open a segment, and to restore, for whoever has not come from the segment before, what it is about
+ * to change and what that is computed from, for each page that changes. */
+enum { OPENING = 32000000, RESTORING = 16000 };
 /* Instructions between two looks at whether the asker still wants it. */
 #define PIECE 20000000ull
 
@@ -380,17 +383,34 @@ static void waves_begin(struct waves *v)
     }
 }
 
-/* The next stretch, of up to `len` segments where something ran. False: there is none. */
+/* What it costs, in instructions, that the segment and up to `len` in all where something ran begin a stretch of their own. */
+static uint64_t cost_of_opening(const struct waves *v, size_t segment, size_t len)
+{
+    size_t segments, step = v->w->forward ? 1 : SIZE_MAX;
+    uint64_t cost = OPENING;
+    history_segments(v->q->history, &segments);
+    for (size_t n = 0; n < len && segment < segments && v->buckets[segment]; n++, segment += step)
+        cost += RESTORING * history_changed_pages(v->q->history, segment);
+    return cost;
+}
+
+/* The next stretch, of up to `len` segments where something ran, and those between them as far as it costs less to run through these. False: there
+ * is none. */
 static bool next_stretch(struct waves *v, size_t len, size_t *first, size_t *last)
 {
-    size_t segments, found = 0, skipped = 0, step = v->w->forward ? 1 : SIZE_MAX; // backward it ends below 0, which is a large number
+    size_t segments, found = 0, step = v->w->forward ? 1 : SIZE_MAX; // backward it ends below 0, which is a large number
+    uint64_t skipped = 0; // instructions
     const struct history_segment *segment = history_segments(v->q->history, &segments);
-    for (size_t at = v->next; at < segments && found < len && skipped <= MOST_SKIPPED; at += step) {
+    for (size_t at = v->next; at < segments && found < len; at += step) {
         if (!v->w->forward && moment_cmp(segment[at].end, v->w->since) <= 0)
             break;
-        skipped = v->buckets[at] || !found ? 0 : skipped + 1;
-        if (!v->buckets[at])
+        if (!v->buckets[at]) {
+            skipped += found ? segment[at].icount : 0;
             continue;
+        }
+        if (skipped > cost_of_opening(v, at, len - found))
+            break;
+        skipped = 0;
         *last = v->w->forward || !found ? at : *last;
         *first = v->w->forward && found ? *first : at;
         v->next = at + step;
@@ -691,13 +711,17 @@ static struct err *tally_segments(struct query_engine *q, const struct hit_place
     struct waves waves = {.q = q, .buckets = buckets, .w = &all, .tally = tally};
     bool go_on = true;
     waves_begin(&waves);
-    // All of them are wanted: each processor opens one segment, and goes through its share.
+    // All of them are wanted: each processor opens one segment, and goes through its share. But what writes much is run through in one go.
     size_t share = 0;
-    for (size_t i = 0; i < segments; i++)
+    uint64_t pages = 0;
+    for (size_t i = 0; i < segments; i++) {
         share += buckets[i] != 0;
-    share = share / processors() + 1;
+        pages += buckets[i] ? history_changed_pages(q->history, i) : 0;
+    }
+    size_t parts = RESTORING * pages > waves.total ? 1 : processors();
+    share = share / parts + 1;
     while (go_on)
-        TRY(run_wave(&waves, &h, processors(), share, go_on_always, NULL, &go_on));
+        TRY(run_wave(&waves, &h, parts, share, go_on_always, NULL, &go_on));
     return NULL;
 }
 
