@@ -188,6 +188,7 @@ struct err *query_engine_open(const char *dir, const struct query_options *optio
     q->options.parts = options ? options->parts : 0;
     seats_open(q);
     recall_open(q);
+    kept_rows_open(q);
     TRY(trace_open(dir, &q->trace));
     err_free(replay_spare(q->trace, &q->spare)); // what is wrong will be told when a worker is needed
     for (size_t i = 0; options && i < 2 * options->source_map_count; i++)
@@ -207,6 +208,7 @@ void query_engine_close(struct query_engine *q)
     seats_close(q);
     worker_destroy(q->spare);
     recall_close(q);
+    kept_rows_close(q);
     sources_close(q->sources);
     presences_deinit(q);
     modules_close(q);
@@ -241,7 +243,9 @@ static struct err *follow_growth(struct query_engine *q)
     seats_close(q);
     seats_open(q);
     recall_close(q);
+    kept_rows_close(q);
     recall_open(q);
+    kept_rows_open(q);
     presences_deinit(q);
     close_history(q);
     TRY(open_history(q));

@@ -193,43 +193,55 @@ static void calls_deinit(struct calls *c)
     buf_deinit(&c->inlined);
 }
 
-struct err *query_execution(struct query_engine *q, json_t *params)
-{
+/* Whose executions are asked for. */
+struct function_question {
+    json_t *params;
     struct module *m;
     const struct sym_function *f;
-    struct window w;
+};
+
+static struct err *give_calls(struct query_engine *q, const struct window *w, void *ctx)
+{
+    const struct function_question *a = ctx;
     struct calls c = {.search.q = q};
     found_list *found = &c.search.items;
-    TRY(param_function(q, params, &m, &f));
-    TRY(param_window(q, params, 50, &w));
-    TRY(probes_take(params, &c.search.probes));
-    TRY(probes_take(params, &c.inlined_probes));
+    TRY(probes_take(a->params, &c.search.probes));
+    TRY(probes_take(a->params, &c.inlined_probes));
     const struct sym_type *result = NULL;
-    err_free(sym_return_type(m->sym, f, &result));
+    err_free(sym_return_type(a->m->sym, a->f, &result));
     if (result && result->kind == SYM_VOID)
         result = NULL;
     if (result && (result->kind == SYM_POINTER || result->kind == SYM_REFERENCE))
         add_piece(&c.search.at_return, UREG_RAX, POINTED_LEN);
-    struct err *e = f->range_count ? call_search_run(&c.search, m, f, &w) : NULL;
+    struct err *e = a->f->range_count ? call_search_run(&c.search, a->m, a->f, w) : NULL;
     if (!e)
-        e = find_inlined(q, m, f, &w, &c);
+        e = find_inlined(q, a->m, a->f, w, &c);
     // What they need of other states is taken in order of time.
     if (!e && found->count)
         qsort(found->items, found->count, sizeof(found->items[0]), by_moment);
-    size_t wanted = found->count < w.limit ? found->count : w.limit, first = w.forward ? 0 : found->count - wanted;
+    size_t wanted = found->count < w->limit ? found->count : w->limit, first = w->forward ? 0 : found->count - wanted;
     c.search.more |= wanted < found->count;
     for (size_t i = first; !e && i < first + wanted; i++) {
         struct call_found *call = &found->items[i];
         if (!(e = check_cancel(q)) && call->returned && !call->certain)
             e = confirm_return(q, call);
         if (!e)
-            call->row = call_row(q, m, f, result, &c, call);
+            call->row = call_row(q, a->m, a->f, result, &c, call);
     }
     for (size_t i = 0; !e && i < wanted; i++)
-        e = give(q, steal(found->items[w.forward ? i : found->count - 1 - i].row));
+        e = give(q, steal(found->items[w->forward ? i : found->count - 1 - i].row));
     q->sink->more = c.search.more;
     calls_deinit(&c);
     return e;
+}
+
+struct err *query_execution(struct query_engine *q, json_t *params)
+{
+    struct window w;
+    struct function_question a = {.params = params};
+    TRY(param_function(q, params, &a.m, &a.f));
+    TRY(param_window(q, params, 50, &w));
+    return run_with_kept_rows(q, "execution", params, &w, give_calls, &a);
 }
 
 /* --- executions of a line, or of addresses --- */
@@ -257,18 +269,16 @@ static bool give_hit(void *ctx, const struct hit *h)
     return !g->failed;
 }
 
-static struct err *give_hits(struct query_engine *q, json_t *params, const struct buf *places, json_t *location)
+static struct err *give_hits(struct query_engine *q, json_t *params, const struct window *w, const struct buf *places, json_t *location)
 {
-    struct window w;
     struct giving g = {.q = q, .location = location};
     size_t count = places->len / sizeof(struct hit_place);
-    TRY(param_window(q, params, 50, &w));
     TRY(probes_take(params, &g.probes));
     bool more = false;
     struct err *e = probes_compile(q, &g.probes, (void *)places->data, count);
     const struct hit_wants wants = {.print_lens = g.probes.print_lens, .print_count = g.probes.print_count};
     if (!e)
-        e = find_hits(q, (const void *)places->data, count, &w, &wants, give_hit, &g, &more);
+        e = find_hits(q, (const void *)places->data, count, w, &wants, give_hit, &g, &more);
     q->sink->more = more;
     probes_deinit(&g.probes);
     if (e) {
@@ -304,16 +314,23 @@ static struct err *line_places(struct query_engine *q, json_t *params, struct bu
     return found ? NULL : err_new(ERR_NOT_FOUND, "no code for %.200s:%llu", *file, (unsigned long long)wanted);
 }
 
-struct err *query_breakpoint(struct query_engine *q, json_t *params)
+static struct err *give_line(struct query_engine *q, const struct window *w, void *ctx)
 {
     cleanup(buf_deinit) struct buf places = {0};
     const char *file;
     uint64_t line;
-    TRY(line_places(q, params, &places, &file, &line));
+    TRY(line_places(q, ctx, &places, &file, &line));
     json_t *location = json_location(file, (int)line, 0);
-    struct err *e = give_hits(q, params, &places, location);
+    struct err *e = give_hits(q, ctx, w, &places, location);
     json_decref(location);
     return e;
+}
+
+struct err *query_breakpoint(struct query_engine *q, json_t *params)
+{
+    struct window w;
+    TRY(param_window(q, params, 50, &w));
+    return run_with_kept_rows(q, "breakpoint", params, &w, give_line, params);
 }
 
 /* What the address is at the focus, in its task's space. */
@@ -350,8 +367,10 @@ static struct err *address_places(struct query_engine *q, json_t *params, struct
 struct err *query_address_execution(struct query_engine *q, json_t *params)
 {
     cleanup(buf_deinit) struct buf places = {0};
+    struct window w;
+    TRY(param_window(q, params, 50, &w));
     TRY(address_places(q, params, &places));
-    return give_hits(q, params, &places, NULL);
+    return give_hits(q, params, &w, &places, NULL);
 }
 
 /* The function's, line's or addresses' places, and where there is a condition their programs. inlined: places of inlined calls of the function instead. */

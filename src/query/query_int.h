@@ -72,6 +72,7 @@ struct query_engine {
     uint64_t clock;
     struct seat *borrowed;           /* by state_at() */
     struct recall *recall;
+    struct kept_rows *kept_rows;
     struct register_index *register_index; /* NULL until needed */
     struct written_filters *written_filters; /* likewise */
     struct descriptors *descriptors;       /* likewise */
@@ -137,6 +138,9 @@ json_t *recall_arguments(struct query_engine *q, struct moment entry, const stru
 json_t *arguments_at(struct query_engine *q, struct moment entry, struct module *m, const struct sym_function *f, struct sym_context *c);
 /** Passes e on, and notes if it tells nothing about the moment itself: the worker died, the query was cancelled. */
 struct err *recall_failed(struct query_engine *q, struct err *e) nodiscard;
+void recall_begin(struct query_engine *q);
+/** Was something noted since recall_begin()? */
+bool recall_has_failed(const struct query_engine *q);
 
 /* engine.c */
 /** To be called before anything is asked of the engine, and engine_end() behind it. sink: borrowed until then. */
@@ -281,6 +285,15 @@ uint64_t count_hits(const struct query_engine *q, const struct hit_place *places
 struct err *count_executions(struct query_engine *q, const struct hit_place *places, size_t count, uint64_t *buckets, uint64_t *total_out) nodiscard;
 /** Is it the place's: its space and address, and its code was there? */
 bool is_hit_of(const struct hit_place *p, const struct hit *h);
+
+/* kept_rows.c: executions that were told before */
+void kept_rows_open(struct query_engine *q);
+void kept_rows_close(struct query_engine *q);
+/** Gives the rows of a window, each with its "focus", and sets the sink's `more`. */
+typedef struct err *window_query(struct query_engine *q, const struct window *w, void *ctx);
+/** Runs a query of which the rows depend on nothing but the parameters without the window; for what has been told before it is not run again. */
+struct err *run_with_kept_rows(struct query_engine *q, const char *name, json_t *params, const struct window *w, window_query *run,
+                               void *ctx) nodiscard;
 
 /* steps.c */
 /** The first time from `from` on that the task reaches the return address of a call with the stack above `sp`, where that address was.

@@ -19,6 +19,7 @@ struct recall {
         json_t *args; /* NULL: nothing here */
     } calls[CALLS];
     bool failed; /* while arguments are made: something did that tells nothing about the moment */
+    bool any_failed; /* since recall_begin() */
 };
 
 void recall_open(struct query_engine *q)
@@ -44,8 +45,18 @@ static uint64_t hash(struct moment m, uint64_t more)
 struct err *recall_failed(struct query_engine *q, struct err *e)
 {
     if (e && err_kind(e) != ERR_FAULT && err_kind(e) != ERR_NOT_FOUND)
-        q->recall->failed = true;
+        q->recall->failed = q->recall->any_failed = true;
     return e;
+}
+
+void recall_begin(struct query_engine *q)
+{
+    q->recall->any_failed = false;
+}
+
+bool recall_has_failed(const struct query_engine *q)
+{
+    return q->recall->any_failed;
 }
 
 struct err *recall_memory(struct query_engine *q, struct replay *r, uint32_t space, gaddr addr, void *out, size_t len)

@@ -13,7 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { MOST_STEPS = 400000, STACK_LEN = 4 << 20, QUESTIONS = 15, FUNCTIONS = 10 };
+enum { MOST_STEPS = 400000, STACK_LEN = 4 << 20, QUESTIONS = 15, FUNCTIONS = 10, AGAIN = 6 };
 
 struct seen_call {
     struct moment call, entry, end; /* end.event 0: it does not end */
@@ -291,6 +291,11 @@ int main(int argc, char **argv)
             check_executions(engines[k], of, from, true);
             check_executions(engines[k], of, from, false);
             check_executions(engines[k], of, of->entry, true);
+            // Of what has been told by now much is remembered.
+            for (unsigned n = 0; n < AGAIN; n++) {
+                struct moment other = calls.items[random_number() % calls.count].entry;
+                check_executions(engines[k], of, other, n % 2);
+            }
         }
     }
     printf("%u checks, %u failures\n", checks, failures);
