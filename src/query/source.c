@@ -30,23 +30,50 @@ struct err *query_source(struct query_engine *q, json_t *params)
     return give(q, row);
 }
 
+/* Functions in the order in which their rows come, each perhaps several times. */
 struct functions {
-    struct query_engine *q;
-    struct module *m;
-    VEC(const struct sym_function *) seen;
+    VEC(struct seen_function {
+        const struct sym_function *f;
+        size_t order;
+    }) seen;
 };
 
 static bool visit_row(void *arg, const struct sym_line *row, const struct sym_function *fn)
 {
     struct functions *f = arg;
-    if (!fn || (f->seen.count && f->seen.items[f->seen.count - 1] == fn))
-        return true;
-    vec_each (s, &f->seen) {
-        if (*s == fn)
-            return true;
-    }
-    vec_push(&f->seen, fn);
+    size_t count = f->seen.count;
+    if (fn && (!count || f->seen.items[count - 1].f != fn))
+        vec_push(&f->seen, (struct seen_function){fn, count});
     return true;
+}
+
+static int by_function(const void *a, const void *b)
+{
+    const struct seen_function *x = a, *y = b;
+    if (x->f != y->f)
+        return (uintptr_t)x->f < (uintptr_t)y->f ? -1 : 1;
+    return x->order < y->order ? -1 : x->order > y->order;
+}
+
+static int by_order(const void *a, const void *b)
+{
+    const struct seen_function *x = a, *y = b;
+    return x->order < y->order ? -1 : x->order > y->order;
+}
+
+/* Leaves each once, where it came first. Of a header there can be very many. */
+static void keep_first(struct functions *f)
+{
+    size_t kept = 0;
+    if (!f->seen.count)
+        return;
+    qsort(f->seen.items, f->seen.count, sizeof(f->seen.items[0]), by_function);
+    for (size_t i = 0; i < f->seen.count; i++) {
+        if (i == 0 || f->seen.items[i].f != f->seen.items[i - 1].f)
+            f->seen.items[kept++] = f->seen.items[i];
+    }
+    f->seen.count = kept;
+    qsort(f->seen.items, kept, sizeof(f->seen.items[0]), by_order);
 }
 
 struct err *query_functions_in_file(struct query_engine *q, json_t *params)
@@ -55,15 +82,16 @@ struct err *query_functions_in_file(struct query_engine *q, json_t *params)
     TRY(param_string(params, "file", &file));
     vec_each (m, &q->modules) {
         struct sym_module *sym;
-        struct functions f = {.q = q, .m = *m};
+        struct functions f = {0};
         struct err *e = module_sym(q, *m, &sym);
         if (!e)
             e = sym_lines_of_file(sym, file, visit_row, &f);
         err_free(e);
         e = NULL;
+        keep_first(&f);
         for (size_t i = 0; i < f.seen.count && !e; i++)
-            e = give(q, json_pack("{so, si}", "function", json_function(q, *m, f.seen.items[i]), "line",
-                                  (int)f.seen.items[i]->decl_line));
+            e = give(q, json_pack("{so, si}", "function", json_function(q, *m, f.seen.items[i].f), "line",
+                                  (int)f.seen.items[i].f->decl_line));
         vec_deinit(&f.seen);
         TRY(e);
     }
