@@ -194,16 +194,19 @@ static gaddr pc_of_digits(const struct buf *registers)
     return pc;
 }
 
+/* Threads but the one that was changed stand still, unless they are stepped: gdb does so to get one off the breakpoint where it stands before
+ * another runs, and takes it for a hit of that if it has not moved. */
 struct err *divert_run(struct gdb_stub *s, const struct resume *r)
 {
     VEC(gaddr) breaks = {0};
+    uint32_t task = r->step ? r->step : s->diverted;
     vec_each (b, &s->breakpoints) {
         if (b->inserted && b->kind <= 1)
             vec_push(&breaks, b->addr);
     }
-    s->task = s->general = s->diverted;
+    s->task = s->general = task;
     struct err *e = fetch_registers(s);
-    struct query_diversion_run run = {.task = s->diverted, .breaks = breaks.items, .break_count = breaks.count, .step = r->step != 0,
+    struct query_diversion_run run = {.task = task, .breaks = breaks.items, .break_count = breaks.count, .step = r->step != 0,
                                       .cancelled = packet_interrupted(s->link), .ctx = s, .output = show_output, .refused = show_refused,
                                       .pc = pc_of_digits(&s->registers)};
     if (!e)

@@ -29,7 +29,7 @@ static void send_ok(struct gdb_stub *s)
 }
 
 /* Takes over e. gdb shows the text with some packets. */
-static void send_error(struct gdb_stub *s, struct err *e)
+void send_error(struct gdb_stub *s, struct err *e)
 {
     cleanup(freep) char *text = str_format("E.%s", err_message(e));
     for (char *p = text; *p; p++) {
@@ -122,8 +122,7 @@ static void add_thread(const struct gdb_stub *s, const struct past_task *t, stru
     buf_printf(out, "%x", t ? (unsigned)t->tid : 0);
 }
 
-/* False: it is no single thread ("-1", "0"), or nonsense. */
-static bool read_thread(const char **text, uint64_t *tid_out)
+bool read_thread(const char **text, uint64_t *tid_out)
 {
     uint64_t ignored;
     if (**text == 'p') {
@@ -134,7 +133,7 @@ static bool read_thread(const char **text, uint64_t *tid_out)
     return read_hex(text, tid_out) && *tid_out;
 }
 
-static const struct past_task *task_by_tid(struct gdb_stub *s, uint64_t tid)
+const struct past_task *thread_by_tid(struct gdb_stub *s, uint64_t tid)
 {
     vec_each (t, &s->past.tasks) {
         if (t->process == s->process && (uint64_t)t->tid == tid && past_alive(t, s->now))
@@ -241,19 +240,18 @@ static void run(struct gdb_stub *s, const struct resume *r)
 {
     bool diverted = false;
     struct err *e = leave_diversion(s, r, &diverted);
-    if (diverted) {
+    if (!e && diverted) {
         e = divert_run(s, r);
-    } else if (e) {
-    } else if (s->jumps) {
+    } else if (!e && s->jumps) {
         s->jumps = false;
         e = move_to(s, s->jump.moment, s->jump.task);
         s->started = !e;
         s->why = program_changed(s) ? STOP_EXEC : STOP_ELSEWHERE;
-    } else if (s->started) {
+    } else if (!e && s->started) {
         s->general = s->task;
         s->why = program_changed(s) ? STOP_EXEC : STOP_PLAIN; // told first; then gdb goes on, to this very place
         s->started = s->why == STOP_EXEC;
-    } else {
+    } else if (!e) {
         s->past.cancelled = packet_interrupted(s->link);
         e = resume(s, r);
         s->past.cancelled = NULL;
@@ -320,7 +318,7 @@ static void handle_thread(struct gdb_stub *s, const char *args)
         send_ok(s);
         return;
     }
-    const struct past_task *t = one ? task_by_tid(s, tid) : NULL;
+    const struct past_task *t = one ? thread_by_tid(s, tid) : NULL;
     if (!t) {
         packet_send(s->link, "E01");
         return;
@@ -335,7 +333,7 @@ static void handle_thread(struct gdb_stub *s, const char *args)
 static void handle_alive(struct gdb_stub *s, const char *args)
 {
     uint64_t tid;
-    packet_send(s->link, read_thread(&args, &tid) && task_by_tid(s, tid) ? "OK" : "E01");
+    packet_send(s->link, read_thread(&args, &tid) && thread_by_tid(s, tid) ? "OK" : "E01");
 }
 
 static void handle_first_threads(struct gdb_stub *s, const char *args)
@@ -359,7 +357,7 @@ static void handle_more_threads(struct gdb_stub *s, const char *args)
 static void handle_thread_name(struct gdb_stub *s, const char *args)
 {
     uint64_t tid;
-    const struct past_task *t = read_thread(&args, &tid) ? task_by_tid(s, tid) : NULL;
+    const struct past_task *t = read_thread(&args, &tid) ? thread_by_tid(s, tid) : NULL;
     struct buf *out = &s->answer;
     out->len = 0;
     if (t && t->name)
@@ -476,6 +474,11 @@ static void handle_write_registers(struct gdb_stub *s, const char *args)
     answer_change(s, divert_write_registers(s, args));
 }
 
+struct err *read_memory(struct gdb_stub *s, gaddr addr, size_t len, struct buf *out)
+{
+    return s->diversion ? divert_read_memory(s, addr, len, out) : past_memory(&s->past, s->now, s->general, addr, len, out);
+}
+
 static void handle_memory(struct gdb_stub *s, const char *args)
 {
     uint64_t addr, len;
@@ -486,7 +489,7 @@ static void handle_memory(struct gdb_stub *s, const char *args)
     if (len > MAX_PACKET / 2 - 64)
         len = MAX_PACKET / 2 - 64;
     cleanup(buf_deinit) struct buf bytes = {0};
-    struct err *e = s->diversion ? divert_read_memory(s, addr, len, &bytes) : past_memory(&s->past, s->now, s->general, addr, len, &bytes);
+    struct err *e = read_memory(s, addr, len, &bytes);
     if (e) {
         err_free(e);
         packet_send(s->link, "E0e"); // EFAULT: gdb says which address
@@ -627,7 +630,7 @@ static void handle_continue(struct gdb_stub *s, const char *args)
         if (*args == ':') {
             args++;
             if (read_thread(&args, &tid))
-                t = task_by_tid(s, tid);
+                t = thread_by_tid(s, tid);
         }
         args += strcspn(args, ";");
         if ((action == 's' || action == 'S' || action == 'r') && t)
@@ -712,6 +715,8 @@ static const struct {
     {"qC", handle_current},
     {"qAttached", handle_attached},
     {"qRcmd,", handle_monitor},
+    {"qSymbol:", handle_symbol},
+    {"qGetTLSAddr:", handle_thread_local},
     {"vFile:", handle_file},
     {"vCont?", handle_can_continue},
     {"vCont", handle_continue},

@@ -54,6 +54,7 @@ struct gdb_stub {
     struct query_diversion *diversion; /* what gdb has changed, see divert.c; NULL: nothing */
     bool told_forgets;         /* the user knows that changes are */
     uint32_t diverted;         /* the task whose registers were changed last, 0: none */
+    gaddr modid_at;            /* see tls.c; 0: not known */
     struct buf registers;      /* of registers_task at registers_at or in the diversion, as digits */
     struct moment registers_at;
     uint32_t registers_task;
@@ -100,6 +101,19 @@ struct err *divert_goes_on(struct gdb_stub *s, bool *out) nodiscard;
 struct err *divert_run(struct gdb_stub *s, const struct resume *r) nodiscard;
 /** Forgets all changes. */
 void divert_end(struct gdb_stub *s);
+
+/** As many bytes of the general task's memory, now, as are mapped from addr on. ERR_FAULT: none. */
+struct err *read_memory(struct gdb_stub *s, gaddr addr, size_t len, struct buf *out) nodiscard;
+/** Answers with an error; takes over e. */
+void send_error(struct gdb_stub *s, struct err *e);
+/** "TID" or "pPID.TID". False: it is no single thread ("-1", "0"), or nonsense. */
+bool read_thread(const char **text, uint64_t *tid_out) nodiscard;
+/** NULL: there is none now. */
+const struct past_task *thread_by_tid(struct gdb_stub *s, uint64_t tid);
+
+/* tls.c: qSymbol and qGetTLSAddr packets */
+void handle_symbol(struct gdb_stub *s, const char *args);
+void handle_thread_local(struct gdb_stub *s, const char *args);
 
 /* monitor.c: qRcmd packets */
 void handle_monitor(struct gdb_stub *s, const char *args);

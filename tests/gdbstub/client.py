@@ -280,7 +280,8 @@ with tempfile.TemporaryDirectory() as directory:
 
     # Nonsense: an answer or the end of the connection, and another connection works.
     starts = ["m", "g", "p", "Z0,", "Z2,", "z0,", "vCont;", "vRun;", "vFile:pread:", "vFile:open:", "vFile:fstat:", "qXfer:features:read:", "qRcmd,",
-              "H", "T", "QPassSignals:", "vKill;", "qThreadExtraInfo,", "?", "!", "X", "vFile:", "Z4,", "P", "G", "M"]
+              "H", "T", "QPassSignals:", "vKill;", "qThreadExtraInfo,", "?", "!", "X", "vFile:", "Z4,", "P", "G", "M",
+              "qGetTLSAddr:", "qSymbol:"]
     for _ in range(400):
         text = random.choice(starts) + "".join(random.choice("0123456789abcdef,;:-+=zZ\x01\xff") for _ in range(random.randrange(12)))
         try:

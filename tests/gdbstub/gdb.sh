@@ -63,6 +63,13 @@ says '^#0 .*f \(|^#0 .*main' 'received signal SIGSEGV' '[Nn]o more reverse-execu
 on threads-race 'break work' 'reverse-continue' 'info threads' 'watch -l counter' 'continue' 'reverse-continue' 'delete' 'reverse-continue'
 says 'hit Breakpoint 1, .*work' '\* [0-9]+ .*work' 'Hardware watchpoint 2' 'Old value = ' 'New value = ' 'No more reverse-execution history'
 
+# Thread-local variables: of a static program, of each of its threads, and of a library.
+on thread-locals 'break report' 'reverse-continue' 'reverse-continue' 'reverse-continue' 'p count == expected_count && wide == expected_wide' \
+    'p who.level == expected_level' 'thread apply all p count'
+says 'Breakpoint 1, report' 'Breakpoint 1, report' '= 1$' '= 1$' '^Thread 2' '= 15$' '^Thread 1' '= 3$'
+on threads-race 'break work' 'reverse-continue' 'p &errno' 'thread 1' 'p (int)errno' 'p (int*)__errno_location() == &errno'
+says 'hit Breakpoint' '= \(int \*\) 0x' '= 0$' '= 1$'
+
 # A condition is not gdb's to test at each execution.
 on threads-race 'break work if a == 1' 'set debug remote 1' 'reverse-continue'
 says 'Sending packet: \$Z0,[0-9a-f]+,1;X[0-9a-f]+,'

@@ -130,6 +130,17 @@ def in_step(server, trace):
     gdb.ask("set exec-direction forward", r"\(gdb\) $")
     gdb.ask("list work", r"the sources of the trace")
     gdb.ask("of_trace", r"a command of the trace")
+
+    # A function of the program is called: gdb is where it was, and follows the focus.
+    gdb.moved.clear()
+    gdb.ask("print (int)getpid()", r"= \d+$")
+    gdb.ask("print $rbx = 77", r"= 77$")
+    time.sleep(0.3)
+    gdb.pump(0.2)
+    check(not gdb.moved, f"told of a move by a call: {gdb.moved}")
+    gdb.say(focus=focus(346))
+    time.sleep(0.5)
+    check(rip(gdb) == rip_of(trace, focus(346)), "it does not follow the focus after a call")
     gdb.say(size=[60, 20])
     wait_until("the size of the terminal", lambda: gdb.ask("show width", r"in a line is (\d+)").group(1) == "60")
     gdb.type("quit\n")
