@@ -1,7 +1,10 @@
 #include "base/files.h"
 
+#include "base/buf.h"
+
 #include <errno.h>
 #include <stdint.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 struct err *write_all(int fd, const char *name, const void *data, size_t len)
@@ -14,6 +17,18 @@ struct err *write_all(int fd, const char *name, const void *data, size_t len)
             return err_os("cannot write %s", name);
         p += n;
         len -= (size_t)n;
+    }
+    return NULL;
+}
+
+struct err *make_directories_above(const char *path, size_t there, mode_t mode)
+{
+    cleanup(freep) char *dir = xstrdup(path);
+    for (char *slash = strchr(dir + there + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+        *slash = 0;
+        if (mkdir(dir, mode) != 0 && errno != EEXIST)
+            return err_os("cannot make the directory %s", dir);
+        *slash = '/';
     }
     return NULL;
 }

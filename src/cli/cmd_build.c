@@ -48,7 +48,7 @@ static const struct argp_option package_options[] = {
 static const struct argp_option index_options[] = {
     {"shards", KEY_SHARDS, "N", 0, "Threads that work on it (as many as there are CPUs): one replays, the others compress and write", 0},
     {"compression-level", KEY_LEVEL, "1..22", 0, "zstd level of the database (3)", 0},
-    {"segment", KEY_SEGMENT, "N", 0, "Instructions of a segment (4000000): more make the database smaller, and first answers later", 0},
+    {"segment", KEY_SEGMENT, "N", 0, "Instructions of a segment, at most (4000000): more make the database smaller, and first answers later", 0},
     {"memory", KEY_MEMORY, "MB", 0, "Let fewer segments wait to be written if all processes together would need more than this", 0},
     {"restart", KEY_RESTART, NULL, 0, "Begin anew, even if an interrupted build could go on", 0},
     {"stats", 's', NULL, 0, "Say at the end what the build cost, and where the database's bytes go", 0},

@@ -166,7 +166,8 @@ static struct err *open_unfinished(struct history *h)
     return catalog_make(h->dir, h->path, h->build, count, &h->catalog);
 }
 
-enum { MOST_FILES = 32, MOST_CHUNKS = 32 /* of some 0.5 MB each, at most */ };
+/* More memory for chunks would cost more, page by page when it is used first, than decoding them again now and then. */
+enum { MOST_FILES = 32, MOST_CHUNKS = 64, MOST_CHUNK_BYTES = 4 << 20 };
 
 static void drop_file(void *file)
 {
@@ -178,8 +179,8 @@ struct err *history_open(const char *dir, const uint8_t *uuid, struct history **
     cleanup(history_closep) struct history *h = xnew(struct history);
     h->dir = -1;
     h->path = xstrdup(dir);
-    h->files = shared_create(MOST_FILES, drop_file);
-    h->chunks = shared_create(MOST_CHUNKS, page_chunk_drop);
+    h->files = shared_create(MOST_FILES, SIZE_MAX, drop_file);
+    h->chunks = shared_create(MOST_CHUNKS, MOST_CHUNK_BYTES, page_chunk_drop);
     TRY(open_dir(dir, &h->dir));
     TRY(open_plan(h->dir, h->path, 0, &h->plan));
     if (memcmp(h->plan.trace, uuid, sizeof(h->plan.trace)) != 0)
@@ -321,7 +322,7 @@ struct err *history_segment_file(const struct history *h, size_t segment, struct
     if (*out)
         return NULL;
     TRY(history_open_segment(h, segment, out));
-    shared_add(h->files, segment, *out);
+    shared_add(h->files, segment, *out, 0);
     return NULL;
 }
 

@@ -109,15 +109,39 @@ static bool matters(const struct resolved *r, uint64_t start, uint64_t end)
     return low == r->closed.count || r->closed.items[low].start > start || r->closed.items[low].end < end;
 }
 
+/* The first piece that ends behind addr. */
+static size_t first_piece(const struct resolved *r, uint64_t addr)
+{
+    size_t low = 0, high = r->pieces.count;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (r->pieces.items[middle].end > addr)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return low;
+}
+
+/* Puts `with` in the place of the pieces [first, end). */
+static void replace_pieces(piece_list *p, size_t first, size_t end, const piece_list *with)
+{
+    vec_reserve(p, with->count);
+    if (p->count > end)
+        memmove(p->items + first + with->count, p->items + end, (p->count - end) * sizeof(p->items[0]));
+    if (with->count)
+        memcpy(p->items + first, with->items, with->count * sizeof(p->items[0]));
+    p->count = p->count - (end - first) + with->count;
+}
+
 /* Lays sorted sayings of an older segment under the pieces: they matter where there is no piece or an open one. */
 static void add_sayings(struct resolved *r, const saying_list *sayings, uint32_t segment)
 {
     piece_list out = {0};
     if (!sayings->count)
         return;
-    vec_reserve(&out, r->pieces.count + 2 * sayings->count);
-    size_t i = 0;
-    struct piece rest = r->pieces.count ? r->pieces.items[0] : (struct piece){UINT64_MAX, UINT64_MAX, NO_LINK, false};
+    size_t first = first_piece(r, sayings->items[0].start), i = first;
+    struct piece rest = i < r->pieces.count ? r->pieces.items[i] : (struct piece){UINT64_MAX, UINT64_MAX, NO_LINK, false};
 #define NEXT_PIECE() (rest = ++i < r->pieces.count ? r->pieces.items[i] : (struct piece){UINT64_MAX, UINT64_MAX, NO_LINK, false})
     vec_each (s, sayings) {
         uint64_t at = s->start;
@@ -152,15 +176,11 @@ static void add_sayings(struct resolved *r, const saying_list *sayings, uint32_t
                 NEXT_PIECE();
         }
     }
-    while (rest.start != UINT64_MAX) {
-        vec_push(&out, rest);
-        NEXT_PIECE();
-    }
 #undef NEXT_PIECE
-    vec_deinit(&r->pieces);
-    r->pieces.items = out.items;
-    r->pieces.count = out.count;
-    r->pieces.cap = out.cap;
+    if (i < r->pieces.count)
+        r->pieces.items[i] = rest; // of which a part may be done
+    replace_pieces(&r->pieces, first, i, &out);
+    vec_deinit(&out);
     find_closed(r);
 }
 
@@ -318,7 +338,7 @@ static struct err *get_chunk(const struct history *h, const struct wanted *w, st
         page_chunk_drop(chunk);
         return e;
     }
-    shared_add(h->chunks, number_of(w), chunk);
+    shared_add(h->chunks, number_of(w), chunk, sizeof(*chunk) + chunk->words.cap + chunk->whole.cap);
     *out = chunk;
     return NULL;
 }
@@ -451,20 +471,6 @@ static struct err *add_pages(struct slice *s, const struct resolved *r, const st
     return NULL;
 }
 
-/* The first piece that ends behind addr. */
-static size_t first_piece(const struct resolved *r, uint64_t addr)
-{
-    size_t low = 0, high = r->pieces.count;
-    while (low < high) {
-        size_t middle = (low + high) / 2;
-        if (r->pieces.items[middle].end > addr)
-            high = middle;
-        else
-            low = middle + 1;
-    }
-    return low;
-}
-
 /* The part of piece i that is in [start, end) and has contents; false: nothing is. */
 static bool piece_part(const struct resolved *r, size_t i, uint64_t start, uint64_t end, struct addr_range *out)
 {
@@ -499,15 +505,44 @@ static size_t count_pages(const struct resolved *r, uint64_t start, uint64_t end
     return count < SLICE_PAGES ? (size_t)count : SLICE_PAGES;
 }
 
+/* Room for the pages of a slice, as chunks of memory are wanted all the time: memory that was used before is there already. */
+enum { KEPT_PAGES = 512 /* 2 MiB */, MOST_KEPT = 4 };
+static pthread_mutex_t kept_lock = PTHREAD_MUTEX_INITIALIZER; /* guards the rest */
+static uint8_t *kept[MOST_KEPT];
+static size_t kept_count;
+
+/* NULL: there is no memory. */
+static uint8_t *take_room(size_t pages)
+{
+    if (pages > KEPT_PAGES)
+        return allocate_large(pages * PAGE_SIZE);
+    pthread_mutex_lock(&kept_lock);
+    uint8_t *room = kept_count ? kept[--kept_count] : NULL;
+    pthread_mutex_unlock(&kept_lock);
+    return room ? room : allocate_large(KEPT_PAGES * PAGE_SIZE);
+}
+
+static void return_room(uint8_t *room, size_t pages)
+{
+    pthread_mutex_lock(&kept_lock);
+    bool keep = pages <= KEPT_PAGES && kept_count < MOST_KEPT;
+    if (keep)
+        kept[kept_count++] = room;
+    pthread_mutex_unlock(&kept_lock);
+    if (!keep)
+        free(room);
+}
+
 /* The contents of [start, end). */
 static struct err *deliver(const struct history *h, const struct resolved *r, uint64_t start, uint64_t end, const struct page_sink *sink)
 {
     struct slice s = {.history = h, .lock = PTHREAD_MUTEX_INITIALIZER, .turn_changed = PTHREAD_COND_INITIALIZER};
-    s.pages = allocate_large(count_pages(r, start, end) * PAGE_SIZE);
+    size_t pages = count_pages(r, start, end);
+    s.pages = take_room(pages);
     if (!s.pages)
         return err_new(ERR_LIMIT, "no memory for pages");
     struct err *e = make_pages(&s, r, start, end, sink);
-    free(s.pages);
+    return_room(s.pages, pages);
     vec_deinit(&s.addrs);
     vec_deinit(&s.wanted);
     vec_deinit(&s.jobs);

@@ -7,6 +7,7 @@
 struct place {
     void *thing; /* NULL: nothing is here */
     uint64_t number, used;
+    size_t bytes;
     unsigned users;
 };
 
@@ -15,16 +16,17 @@ struct shared {
     pthread_mutex_t lock; /* guards the rest */
     void (*destroy)(void *thing);
     uint64_t clock;
-    size_t count;
+    size_t count, bytes, most_bytes;
     struct place places[];
 };
 
-struct shared *shared_create(size_t count, void (*destroy)(void *thing))
+struct shared *shared_create(size_t count, size_t bytes, void (*destroy)(void *thing))
 {
     struct shared *s = xcalloc(1, sizeof(*s) + count * sizeof(s->places[0]));
     pthread_mutex_init(&s->lock, NULL);
     s->destroy = destroy;
     s->count = count;
+    s->most_bytes = bytes;
     return s;
 }
 
@@ -70,32 +72,48 @@ bool shared_has(struct shared *s, uint64_t number)
     return has;
 }
 
-/* An empty place, or else the one whose thing nobody has used for longest; NULL: all are in use. */
-static struct place *oldest_locked(struct shared *s)
+/* NULL: all places are taken. */
+static struct place *empty_locked(struct shared *s)
+{
+    for (size_t i = 0; i < s->count; i++) {
+        if (!s->places[i].thing)
+            return &s->places[i];
+    }
+    return NULL;
+}
+
+/* Takes out what nobody has used for longest; NULL: all is in use. */
+static void *take_oldest_locked(struct shared *s)
 {
     struct place *best = NULL;
     for (size_t i = 0; i < s->count; i++) {
         struct place *p = &s->places[i];
-        if (!p->thing)
-            return p;
-        if (!p->users && (!best || p->used < best->used))
+        if (p->thing && !p->users && (!best || p->used < best->used))
             best = p;
     }
-    return best;
+    if (!best)
+        return NULL;
+    void *thing = best->thing;
+    s->bytes -= best->bytes;
+    best->thing = NULL;
+    return thing;
 }
 
-void shared_add(struct shared *s, uint64_t number, void *thing)
+void shared_add(struct shared *s, uint64_t number, void *thing, size_t bytes)
 {
-    void *old = NULL;
-    pthread_mutex_lock(&s->lock);
-    struct place *p = oldest_locked(s);
-    if (p) {
-        old = p->thing;
-        *p = (struct place){thing, number, ++s->clock, 1};
-    }
-    pthread_mutex_unlock(&s->lock);
-    if (old)
-        s->destroy(old);
+    void *old;
+    do {
+        pthread_mutex_lock(&s->lock);
+        struct place *p = empty_locked(s);
+        old = !p || s->bytes + bytes > s->most_bytes ? take_oldest_locked(s) : NULL;
+        if (!old && p) {
+            *p = (struct place){thing, number, ++s->clock, bytes, 1};
+            s->bytes += bytes;
+        }
+        pthread_mutex_unlock(&s->lock);
+        if (old)
+            s->destroy(old);
+    } while (old);
 }
 
 void shared_return(struct shared *s, void *thing)

@@ -9,7 +9,8 @@
 
 /* Holds a bounded number of things by number, those that were used last. Any thread. A thing is immutable once it is in. */
 struct shared;
-struct shared *shared_create(size_t count, void (*destroy)(void *thing));
+/** Of things that nobody uses so many are kept, at most, and of so many bytes. */
+struct shared *shared_create(size_t count, size_t bytes, void (*destroy)(void *thing));
 /** All things have been returned. NULL is fine. */
 void shared_destroy(struct shared *s);
 /** The thing of this number, to be returned; NULL: it is not there. */
@@ -17,7 +18,7 @@ void *shared_find(struct shared *s, uint64_t number);
 /** Is it there? */
 bool shared_has(struct shared *s, uint64_t number);
 /** Takes over a thing that was just made, which the caller uses, too: to be returned. */
-void shared_add(struct shared *s, uint64_t number, void *thing);
+void shared_add(struct shared *s, uint64_t number, void *thing, size_t bytes);
 /** NULL is fine. */
 void shared_return(struct shared *s, void *thing);
 

@@ -18,13 +18,13 @@ static int *add(struct shared *s, int number)
 {
     int *thing = xmalloc(sizeof(*thing));
     *thing = number;
-    shared_add(s, (uint64_t)number, thing);
+    shared_add(s, (uint64_t)number, thing, 10);
     return thing;
 }
 
 TEST(what_was_used_last_stays)
 {
-    struct shared *s = shared_create(PLACES, destroy);
+    struct shared *s = shared_create(PLACES, SIZE_MAX, destroy);
     destroyed = 0;
     for (int i = 0; i < MANY; i++) {
         shared_return(s, add(s, i));
@@ -43,7 +43,7 @@ TEST(what_was_used_last_stays)
 
 TEST(what_is_in_use_is_not_destroyed)
 {
-    struct shared *s = shared_create(PLACES, destroy);
+    struct shared *s = shared_create(PLACES, SIZE_MAX, destroy);
     int *held = add(s, 1000), *again = shared_find(s, 1000);
     assert_ptr_equal(held, again);
     shared_return(s, again);
@@ -59,7 +59,7 @@ TEST(what_is_in_use_is_not_destroyed)
 
 TEST(more_than_there_are_places_may_be_in_use)
 {
-    struct shared *s = shared_create(PLACES, destroy);
+    struct shared *s = shared_create(PLACES, SIZE_MAX, destroy);
     int *held[MANY];
     destroyed = 0;
     for (int i = 0; i < MANY; i++)
@@ -73,4 +73,25 @@ TEST(more_than_there_are_places_may_be_in_use)
     shared_destroy(s);
 }
 
-TEST_MAIN(t(what_was_used_last_stays), t(what_is_in_use_is_not_destroyed), t(more_than_there_are_places_may_be_in_use))
+TEST(no_more_bytes_are_kept_than_wanted)
+{
+    struct shared *s = shared_create(PLACES, 35, destroy);
+    destroyed = 0;
+    for (int i = 0; i < MANY; i++)
+        shared_return(s, add(s, i));
+    assert_int_equal(destroyed, MANY - 3);
+    for (uint64_t i = MANY - 3; i < MANY; i++)
+        assert_true(shared_has(s, i));
+    int *held[4] = {add(s, 100), add(s, 101), add(s, 102), add(s, 103)}; // what is in use may be more
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(*held[i], 100 + i);
+    for (int i = 0; i < 4; i++)
+        shared_return(s, held[i]);
+    shared_return(s, add(s, 104));
+    assert_true(shared_has(s, 104));
+    assert_false(shared_has(s, 100));
+    shared_destroy(s);
+    assert_int_equal(destroyed, MANY + 5);
+}
+
+TEST_MAIN(t(what_was_used_last_stays), t(no_more_bytes_are_kept_than_wanted), t(what_is_in_use_is_not_destroyed), t(more_than_there_are_places_may_be_in_use))

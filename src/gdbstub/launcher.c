@@ -138,7 +138,7 @@ static void gdb_release(struct gdb *g)
 static struct err *make_script(const struct launcher *l, const struct gdb *g, int *out)
 {
     cleanup(buf_deinit) struct buf b = {0};
-    script_begin(&b);
+    script_begin(&b, l->source_dir);
     buf_str(&b, "set pagination off\n");
     script_map_tree(&b, l->source_dir);
     for (size_t i = 0; i < l->options->source_map_count; i++)
@@ -392,6 +392,8 @@ struct err *gdb_launcher_lay_out(struct gdb_launcher *l, const struct query_engi
 {
     pthread_mutex_lock(&l->lock);
     struct err *e = l->laid_out ? NULL : source_directory_add_init(l->source_dir, trace_dir);
+    if (!e && !l->laid_out)
+        e = query_lay_out_modules(q, l->source_dir, true);
     if (!e && !l->laid_out)
         e = query_lay_out_sources(q, l->source_dir, false);
     l->laid_out = true; // what is there is good

@@ -17,7 +17,6 @@
 /* "goto" arms a jump, and any run backward makes it. Where the user has turned gdb's direction around, that is another command. */
 #define BACKWARD "if $_gdb_setting_str(\"exec-direction\")[0] == 114\ncontinue\nelse\nreverse-continue\nend\n" /* 'r' in any language */
 static const char beginning[] =
-    "set sysroot target:\n"
     "set debuginfod enabled off\n"
     "set confirm off\n"
     "set remotetimeout 600\n"
@@ -34,8 +33,13 @@ static const char beginning[] =
     "document restart\nGo to a place that \"checkpoint\" has kept, by its number.\nend\n"
     "document when\nTell the moment where the program stands, as EVENT+INSTRUCTIONS.\nend\n";
 
-void script_begin(struct buf *out)
+void script_begin(struct buf *out, const char *dir)
 {
+    cleanup(freep) char *sysroot = dir ? str_format("%s/" QUERY_SYSROOT, dir) : NULL;
+    if (sysroot && access(sysroot, F_OK) == 0)
+        buf_printf(out, "set sysroot %s\nset solib-search-path %s/" QUERY_BY_NAME "\n", sysroot, dir);
+    else
+        buf_str(out, "set sysroot target:\n");
     buf_str(out, beginning);
 }
 
@@ -69,6 +73,17 @@ static void list_directory(const char *path, name_list *out)
         closedir(dir);
 }
 
+/* Not a directory of the recorded machine. */
+static bool is_own_name(const char *name)
+{
+    static const char *const own[] = {QUERY_RELATIVE_SOURCES, QUERY_SYSROOT, QUERY_BY_NAME, INIT_NAME};
+    for (size_t i = 0; i < ARRAY_COUNT(own); i++) {
+        if (str_eq(name, own[i]))
+            return true;
+    }
+    return false;
+}
+
 void script_map_tree(struct buf *out, const char *root)
 {
     cleanup(freep) char *relative = str_format("%s/" QUERY_RELATIVE_SOURCES, root);
@@ -77,7 +92,7 @@ void script_map_tree(struct buf *out, const char *root)
     list_directory(relative, &directories);
     vec_each (name, &names) {
         cleanup(freep) char *from = str_format("/%s", *name), *to = str_format("%s/%s", root, *name);
-        if (!str_eq(*name, QUERY_RELATIVE_SOURCES) && !str_eq(*name, INIT_NAME))
+        if (!is_own_name(*name))
             script_map_sources(out, from, to);
         free(*name);
     }

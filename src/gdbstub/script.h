@@ -5,8 +5,9 @@
 #include "base/buf.h"
 #include "base/err.h"
 
-/** Appends settings that a gdb on the past needs, and commands of its own: goto, when. */
-void script_begin(struct buf *out);
+/** Appends settings that a gdb on the past needs, and commands of its own: goto, when. Files of the recording are those that query_lay_out_modules()
+ * has made below `dir`, if it has, which is much faster than to have them sent by the stub. */
+void script_begin(struct buf *out, const char *dir);
 /** Appends that sources below directory `from` are below `to`; of several rules the first that fits counts. */
 void script_map_sources(struct buf *out, const char *from, const char *to);
 /** The same for all that query_lay_out_sources() has made below `root`. */

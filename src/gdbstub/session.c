@@ -129,7 +129,8 @@ static struct err *make_scripts(const struct gdb_stub_options *options, const ch
     err_free(e);
     if (options->scripts_of)
         TRY(source_directory_add_init(source_dir, options->scripts_of));
-    script_begin(&begin);
+    TRY(query_lay_out_modules(options->q, source_dir, false));
+    script_begin(&begin, source_dir);
     script_map_tree(&begin, source_dir);
     script_printers(&printers);
     script_of_trace(&of_trace, source_dir);

@@ -207,7 +207,7 @@ struct err *index_build(const char *trace_dir, const struct build_options *optio
     TRY(trace_open(trace_dir, &t));
     struct build_stats unwanted;
     struct build b = {.options = options, .trace = t};
-    b.rule = (struct segment_rule){options->segment_icount ? options->segment_icount : DEFAULT_SEGMENT_ICOUNT, SEGMENT_EVENTS};
+    b.rule = (struct segment_rule){options->segment_icount ? options->segment_icount : DEFAULT_SEGMENT_ICOUNT, SEGMENT_EVENTS, SEGMENT_PAGES};
     struct history_plan plan = {.program = history_this_program(), .segment_icount = b.rule.icount, .segment_events = b.rule.events};
     memcpy(plan.trace, trace_header(t)->uuid, sizeof(plan.trace));
     b.number = history_build_number(&plan);

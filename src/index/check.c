@@ -191,7 +191,7 @@ static struct err *check_boundary(struct check *c, struct trace *t)
 static struct err *check_segment(struct check *c)
 {
     const struct history_plan *plan = history_plan(c->history);
-    const struct segment_rule rule = {plan->segment_icount, plan->segment_events};
+    const struct segment_rule rule = {plan->segment_icount, plan->segment_events, SEGMENT_PAGES};
     cleanup(segment_deinit) struct segment now = {0}, stored = {0};
     TRY(segment_build(c->replay, &rule, NULL, &now));
     static const enum segment_part parts[] = {PART_BOUNDARY, PART_BLOCKS, PART_WRITTEN, PART_PAGES, PART_EVENTS, PART_STACKS, PART_CALLS};

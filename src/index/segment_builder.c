@@ -429,12 +429,38 @@ static struct err *finish(struct builder *b)
     return b->base ? take_pages(b) : NULL;
 }
 
-static struct err *run(struct replay *r, const struct segment_rule *rule)
+/* Takes what the space that runs now has written. */
+static struct err *drain_running(struct builder *b)
 {
+    size_t count;
+    uint32_t running = replay_running(b->replay);
+    const struct task_info *tasks = replay_tasks(b->replay, &count);
+    for (size_t i = 0; i < count; i++) {
+        if (tasks[i].serial == running)
+            return drain(b, tasks[i].space);
+    }
+    return NULL;
+}
+
+/* In pieces, each of which may be the last one. */
+static struct err *run(struct builder *b, const struct segment_rule *rule)
+{
+    enum { PIECES = 8, LEAST_PIECE = 200000 };
+    struct replay *r = b->replay;
     struct moment until = {replay_now(r).event + rule->events, 0};
-    bool stopped;
-    TRY(replay_run(r, until, rule->icount, &stopped));
-    return stopped ? err_new(ERR_LIMIT, "too many buffered system calls in a segment") : NULL;
+    uint64_t piece = rule->icount / PIECES > LEAST_PIECE ? rule->icount / PIECES : LEAST_PIECE, start = replay_icount_total(r), done = 0;
+    do {
+        uint64_t next = done + piece < rule->icount ? done + piece : rule->icount;
+        bool stopped;
+        TRY(replay_run(r, until, next - done, &stopped));
+        if (stopped)
+            return err_new(ERR_LIMIT, "too many buffered system calls in a segment");
+        done = replay_icount_total(r) - start;
+        if (done < next || done == rule->icount)
+            return NULL;
+        TRY(drain_running(b));
+    } while (b->touched.count < rule->pages);
+    return NULL;
 }
 
 static struct err *build(struct builder *b, const struct segment_rule *rule)
@@ -460,7 +486,7 @@ static struct err *build(struct builder *b, const struct segment_rule *rule)
     b->before = true;
     replay_tell_prepared(r);
     b->before = false;
-    TRY(run(r, rule));
+    TRY(run(b, rule));
     out->end = replay_now(r);
     out->icount = replay_icount_total(r) - out->icount_start;
     return finish(b);

@@ -6,12 +6,15 @@
 #include "index/page_base.h"
 #include "replay/replay.h"
 
-/* A segment ends after this many instructions or events, whichever comes first; every run of the same trace with the same
- * numbers cuts it at the same moments. */
+/* A segment ends after this many instructions or events, whichever comes first, or when it has written about so many pages, which is looked at
+ * now and then: to get to a moment in it these pages and those they are computed from may have to be restored. Every run of the same trace with
+ * the same numbers cuts it at the same moments. */
 struct segment_rule {
     uint64_t icount;
     uint64_t events;
+    uint64_t pages;
 };
+enum { SEGMENT_PAGES = 2048 };
 
 /**
  * Runs `r` (which stands at the segment's start) to the segment's end and fills *out (zero-initialised). r is left at the end with no

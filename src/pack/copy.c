@@ -31,13 +31,7 @@ struct err *refuse_links(const char *dir)
 
 struct err *make_dirs_above(const char *path)
 {
-    cleanup(freep) char *dir = xstrdup(path);
-    for (char *slash = dir + 1; (slash = strchr(slash, '/')); *slash++ = '/') {
-        *slash = 0;
-        if (mkdir(dir, 0777) < 0 && errno != EEXIST)
-            return err_os("cannot make directory %s", dir);
-    }
-    return NULL;
+    return make_directories_above(path, 0, 0777);
 }
 
 /* A file under another name, beside the place it is for. */

@@ -1,6 +1,7 @@
 /* The instruction view: what a task executed around a moment, with the registers and memory that each instruction used. */
 #include "query/stretch_int.h"
 
+#include <signal.h>
 #include <stdio.h>
 
 enum { MOST_ROWS = 1000, SHOWN_BYTES = 64 };
@@ -26,12 +27,19 @@ struct shown_row {
     size_t access_count, first_access; /* in shown.accesses */
 };
 
+/* Rows of an instruction that was not completed: struct step_row and vector state. */
+struct attempt {
+    uint8_t before[sizeof(struct step_row) + XSTATE_MAX] __attribute__((aligned(8)));
+    uint8_t after[sizeof(struct step_row) + XSTATE_MAX] __attribute__((aligned(8)));
+};
+
 struct shown {
     struct query_engine *q;
     struct stretch stretch;
     uint32_t task, space;
     VEC(struct shown_row) rows;
     VEC(struct shown_access) accesses;
+    struct attempt attempts[2]; /* of add_attempt(): at the piece's start, at its end */
 };
 
 static void shown_deinit(struct shown *s)
@@ -62,18 +70,17 @@ static void pieces_forward(const struct query_engine *q, uint32_t task, struct m
         count -= here < count ? here : count;
         if (count)
             count--; // the event
-        struct moment end = segment_end(q, start);
-        struct piece *last = out->count ? &out->items[out->count - 1] : NULL;
-        if (last && last->until.event + 1 == e && moment_cmp(segment_end(q, last->from), end) == 0) {
-            last->until = until;
-            continue;
+        for (bool rest = true; rest;) {
+            struct moment end = segment_end(q, start);
+            rest = moment_cmp(end, until) < 0; // a boundary in the middle
+            struct moment stop = rest ? end : until;
+            struct piece *last = out->count ? &out->items[out->count - 1] : NULL;
+            if (last && last->until.event + 1 == e && moment_cmp(segment_end(q, last->from), end) == 0)
+                last->until = stop;
+            else
+                vec_push(out, (struct piece){start, stop});
+            start = stop;
         }
-        if (moment_cmp(end, until) < 0) { // a boundary in the middle
-            if (moment_cmp(start, end) < 0)
-                vec_push(out, (struct piece){start, end});
-            start = end;
-        }
-        vec_push(out, (struct piece){start, until});
     }
 }
 
@@ -101,7 +108,7 @@ static void pieces_backward(const struct query_engine *q, uint32_t task, struct 
             last->from = start;
             continue;
         }
-        if (moment_cmp(start, boundary) < 0) {
+        for (; moment_cmp(start, boundary) < 0; boundary = segment[history_segment_at(q->history, boundary) - 1].start) {
             vec_push(out, (struct piece){boundary, until});
             until = boundary;
         }
@@ -317,21 +324,97 @@ static json_t *event_row(struct query_engine *q, const struct db_event *e)
     return o;
 }
 
-/* Where a run begins for all rows of a piece to be seen. When a replay stands right before an event it has nothing to run until then, and
- * so does not attempt again what faulted or called the kernel there: it has to come by. */
-static struct moment run_from(const struct query_engine *q, const struct piece *p)
+/* --- attempts --- */
+
+/* Is it a signal that the instruction itself made (rr, src/RecordTask.cc: is_deterministic_signal)? */
+static bool is_of_instruction(const struct db_event *e)
 {
-    bool at_event = p->from.event < q->last_event && p->from.icount == q->event_icount.items[p->from.event + 1];
-    struct moment back = at_event && p->from.icount ? moment_back(q, p->from, 1) : p->from;
-    return history_segment_at(q->history, back) == history_segment_at(q->history, p->from) ? back : p->from;
+    bool fault = e->signo == SIGILL || e->signo == SIGTRAP || e->signo == SIGBUS || e->signo == SIGFPE || e->signo == SIGSEGV;
+    return e->kind == FRAME_SIGNAL && fault && e->si_code > 0;
 }
 
-/* Gives the rows of a piece, nearest first. */
-static struct err *give_piece(struct query_engine *q, uint32_t task, const struct piece *p, const struct window *w, size_t *left)
+/* How the attempt at an instruction ended that led to an event; STOP_LIMIT: it was none. */
+static enum stop_reason reason_of(const struct db_event *e, const struct x86_insn *in)
+{
+    bool enters = e->kind == FRAME_SYSCALL && e->syscall_state != SYSCALL_EXITING;
+    if (is_of_instruction(e))
+        return STOP_FAULT;
+    if (!in)
+        return STOP_LIMIT;
+    if (in->class == X86_SYSCALL && ((enters && e->rip == in->pc + in->len) || (e->kind == FRAME_PATCH_SYSCALL && e->rip == in->pc)))
+        return STOP_SYSCALL;
+    return e->kind == FRAME_INSTRUCTION_TRAP && e->rip == in->pc + in->len ? STOP_TRAP : STOP_LIMIT;
+}
+
+/* The state of the task as a row. */
+static struct err *fill_row(struct query_engine *q, struct moment m, uint32_t task, uint8_t *out, uint32_t *space_out)
+{
+    struct step_row *row = (void *)out;
+    struct replay *r;
+    struct xstate x;
+    size_t len = 0;
+    TRY(state_at(q, m, &r));
+    TRY(space_of_task(r, task, space_out));
+    TRY(replay_regs(r, task, &row->regs));
+    TRY(replay_xstate(r, task, &x));
+    memcpy(row + 1, x.data, XSTATE_MAX);
+    err_free(replay_read(r, *space_out, row->regs.r[UREG_RIP], row->code, X86_MAX_LEN, &len));
+    row->code_len = (uint8_t)len;
+    row->stamp = m.event;
+    row->icount = m.icount;
+    return NULL;
+}
+
+/* The instruction that led to the event right behind m: a replay that stands there has nothing to run until the event, and so does not attempt it
+ * again, nor one that ends there. Its rows are made of the states before and behind it. */
+static struct err *add_attempt(struct shown *s, struct moment m, struct attempt *a)
+{
+    struct query_engine *q = s->q;
+    event_no next = m.event + 1;
+    const struct db_event *e;
+    struct stretch *st = &s->stretch;
+    size_t at = 0;
+    if (next > q->last_event || q->runner.items[next] != s->task || m.icount < q->event_icount.items[next])
+        return NULL;
+    while (at < st->steps.count && moment_cmp(st->steps.items[at].at, m) < 0)
+        at++;
+    for (size_t i = at; i < st->steps.count && moment_cmp(st->steps.items[i].at, m) == 0; i++) {
+        if (!st->steps.items[i].row->end)
+            return NULL; // it came by
+    }
+    uint32_t space, space_after;
+    TRY(event_at(q, next, &e, NULL));
+    TRY(fill_row(q, m, s->task, a->before, &space));
+    struct step_row *before = (void *)a->before, *after = (void *)a->after;
+    struct x86_insn in;
+    bool decoded = x86_decode(before->code, before->code_len, before->regs.r[UREG_RIP], &in);
+    enum stop_reason reason = reason_of(e, decoded ? &in : NULL);
+    if (reason == STOP_LIMIT)
+        return NULL;
+    memcpy(a->after, a->before, sizeof(a->before));
+    if (reason == STOP_FAULT) // a string instruction may have got somewhere
+        TRY(fill_row(q, (struct moment){next, 0}, s->task, a->after, &space_after));
+    after->stamp = before->stamp;
+    after->icount = before->icount;
+    after->end = true;
+    after->reason = (uint8_t)reason;
+    for (unsigned i = 0; i < 2; i++) {
+        vec_push(&st->steps, (struct stretch_step){0});
+        memmove(&st->steps.items[at + i + 1], &st->steps.items[at + i], (st->steps.count - 1 - at - i) * sizeof(st->steps.items[0]));
+        st->steps.items[at + i] = (struct stretch_step){m, s->task, space, i ? after : before};
+    }
+    return NULL;
+}
+
+/* Gives the rows of a piece, nearest first. ends: what is attempted at its end belongs to it, too. */
+static struct err *give_piece(struct query_engine *q, uint32_t task, const struct piece *p, bool ends, const struct window *w, size_t *left)
 {
     bool forward = w->forward;
     cleanup(shown_deinit) struct shown s = {.q = q, .task = task};
-    TRY(stretch_run(q, run_from(q, p), p->until, task, true, &s.stretch));
+    TRY(stretch_run(q, p->from, p->until, task, true, &s.stretch));
+    TRY(add_attempt(&s, p->from, &s.attempts[0]));
+    if (ends)
+        TRY(add_attempt(&s, p->until, &s.attempts[1]));
     vec_each (st, &s.stretch.steps)
         s.space = st->space;
     for (size_t i = 0; i < s.stretch.steps.count; i++) {
@@ -393,8 +476,11 @@ struct err *query_instructions(struct query_engine *q, json_t *params)
         pieces_backward(q, f.task, w.from, w.limit + 1, &pieces);
     size_t left = w.limit;
     struct err *e = NULL;
-    for (size_t i = 0; i < pieces.count && left && !e; i++)
-        e = give_piece(q, f.task, &pieces.items[i], &w, &left);
+    for (size_t i = 0; i < pieces.count && left && !e; i++) {
+        const struct piece *p = &pieces.items[i], *next = w.forward ? p + 1 : p - 1; // in time
+        bool meets = (w.forward ? i + 1 < pieces.count : i > 0) && moment_cmp(next->from, p->until) == 0;
+        e = give_piece(q, f.task, p, !meets && (w.forward || moment_cmp(p->until, w.from) < 0), &w, &left);
+    }
     q->sink->more = !e && !left;
     vec_deinit(&pieces);
     return e;

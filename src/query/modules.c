@@ -1,6 +1,9 @@
 /* Modules: the files with code in them that were mapped at any time, where they were, and their symbols. */
 #include "query/query_int.h"
 
+#include "base/files.h"
+
+#include <errno.h>
 #include <fcntl.h>
 #include <sys/mman.h>
 
@@ -62,6 +65,54 @@ static const struct module *find_by_base_name(const struct query_engine *q, cons
         found = m;
     }
     return found;
+}
+
+static struct err *lay_link(const char *root, const char *below, const char *name, const char *to)
+{
+    cleanup(freep) char *from = str_format("%s/%s/%s", root, below, name);
+    TRY(make_directories_above(from, strlen(root), 0700));
+    if (symlink(to, from) != 0 && errno != EEXIST && errno != ENOTDIR)
+        return err_os("cannot make the link %s", from);
+    return NULL;
+}
+
+/* By "/libx.so.1.2", and by "/libx.so.1" and "/libx.so", as the dynamic linker may know it. */
+static struct err *lay_by_name(const struct query_engine *q, const char *root, const struct module *m, const char *to)
+{
+    cleanup(freep) char *base = xstrdup(strrchr(m->name, '/'));
+    do {
+        if (find_by_base_name(q, base) == m)
+            TRY(lay_link(root, QUERY_BY_NAME, base + 1, to));
+        char *dot = strrchr(base, '.');
+        if (!dot)
+            break;
+        *dot = 0;
+    } while (strstr(base, ".so"));
+    return NULL;
+}
+
+static bool is_inside(const struct query_engine *q, const struct module *m)
+{
+    cleanup(freep) char *trace = realpath(trace_dir(q->trace), NULL), *real = m->path ? realpath(m->path, NULL) : NULL;
+    return !real || (trace && str_starts(real, trace) && real[strlen(trace)] == '/');
+}
+
+struct err *query_lay_out_modules(const struct query_engine *q, const char *root, bool only_inside)
+{
+    cleanup(freep) char *debug = str_format("%s/debug", trace_dir(q->trace)), *real_debug = realpath(debug, NULL);
+    vec_each (m, &q->modules) {
+        if (only_inside && !is_inside(q, *m))
+            return NULL;
+    }
+    vec_each (m, &q->modules) {
+        const char *name = (*m)->name;
+        cleanup(freep) char *real = (*m)->path ? realpath((*m)->path, NULL) : NULL;
+        if (!real || name[0] != '/' || strstr(name, "/../") || name[strlen(name) - 1] == '/')
+            continue;
+        TRY(lay_link(root, QUERY_SYSROOT, name + 1, real));
+        TRY(lay_by_name(q, root, *m, real));
+    }
+    return real_debug ? lay_link(root, QUERY_SYSROOT, "usr/lib/debug", real_debug) : NULL;
 }
 
 /* "12/3456.debug", and nothing that leads elsewhere. */

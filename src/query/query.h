@@ -55,6 +55,12 @@ struct err *query_open_source(const struct query_engine *q, const char *path, in
 /** Makes files below the empty directory `root` of the sources that the trace holds, and links beside them to what --sources has there, or, if
  * `all` is set, to this machine's files at their own paths: see sources/tree.h. Relative names begin at root/QUERY_RELATIVE_SOURCES/0, 1... */
 #define QUERY_RELATIVE_SOURCES ".relative"
+/** Makes links below `root` to the files that were mapped with code in them: root/QUERY_SYSROOT/NAME by their names in the recorded program's maps, and
+ * root/QUERY_BY_NAME/BASE by the last part of these, also without version numbers, where there is but one; and to the trace's debug information, where gdb looks for
+ * it. only_inside: none is made unless all of the files are in the trace. */
+struct err *query_lay_out_modules(const struct query_engine *q, const char *root, bool only_inside) nodiscard;
+#define QUERY_SYSROOT ".sysroot"
+#define QUERY_BY_NAME ".by-name"
 struct err *query_lay_out_sources(const struct query_engine *q, const char *root, bool all) nodiscard;
 /** Opens a file of the trace's debug information by its build id, as gdb names it below a directory of such files:
  * ".../.build-id/12/3456.debug". ERR_NOT_FOUND. fd owned by the caller. */

@@ -198,7 +198,11 @@ struct err *stretch_run(struct query_engine *q, struct moment from, struct momen
     out->until = until;
     out->row_len = sizeof(struct step_row) + (vectors ? XSTATE_MAX : 0);
     struct lease lease;
-    TRY(lend_instead(q, history_segment_at(q->history, from), from, &lease));
+    size_t segment = history_segment_at(q->history, from), count;
+    // What the next segment changes the states that are kept of this one do not know of.
+    if (moment_cmp(until, history_segments(q->history, &count)[segment].end) > 0)
+        return err_new(ERR_LIMIT, "a stretch goes on behind its segment");
+    TRY(lend_instead(q, segment, from, &lease));
     struct err *e = run(&m, lease.replay, from, until);
     return_replay(q, &lease, !e);
     if (e) {

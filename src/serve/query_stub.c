@@ -70,6 +70,11 @@ struct err *query_lay_out_sources(const struct query_engine *q, const char *root
     return NULL;
 }
 
+struct err *query_lay_out_modules(const struct query_engine *q, const char *root, bool only_inside)
+{
+    return NULL;
+}
+
 struct err *query_open_debug(const struct query_engine *q, const char *name, int *fd_out)
 {
     return err_new(ERR_NOT_FOUND, "%s: none", name);

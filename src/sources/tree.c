@@ -22,19 +22,6 @@ struct layout {
     uint64_t bytes;
 };
 
-/* Makes the directories above path. */
-static struct err *make_parents(const char *path, size_t root_len)
-{
-    cleanup(freep) char *dir = xstrdup(path);
-    for (char *slash = strchr(dir + root_len + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
-        *slash = 0;
-        if (mkdir(dir, 0700) != 0 && errno != EEXIST)
-            return err_os("cannot make the directory %s", dir);
-        *slash = '/';
-    }
-    return NULL;
-}
-
 static struct err *copy_file(struct layout *l, int from, const char *to)
 {
     enum { CHUNK = 1 << 16 };
@@ -70,7 +57,7 @@ static struct err *lay_file(struct layout *l, const char *path)
     cleanup(closep) int fd = place.fd;
     free(place.url);
     cleanup(freep) char *to = str_format("%s%s", l->root, path);
-    TRY(make_parents(to, strlen(l->root)));
+    TRY(make_directories_above(to, strlen(l->root), 0700));
     return fd >= 0 ? copy_file(l, fd, to) : NULL;
 }
 
@@ -90,7 +77,7 @@ static struct err *lay_link(void *ctx, const char *at, const char *to)
     cleanup(freep) char *from = str_format("%s%s", l->root, at), *target = str_format("%s%s", l->root, to);
     if (!*at || !*to || !sources_is_plain(at) || !sources_is_plain(to) || access(target, F_OK) != 0)
         return NULL;
-    TRY(make_parents(from, strlen(l->root)));
+    TRY(make_directories_above(from, strlen(l->root), 0700));
     if (symlink(target, from) != 0 && errno != EEXIST)
         return err_os("cannot make the link %s", from);
     return NULL;
@@ -103,7 +90,7 @@ static struct err *lay_relative(void *ctx, const char *dir)
     if (!sources_is_plain(dir) || access(to, F_OK) != 0 || l->relative_count == MOST_RELATIVE)
         return NULL;
     cleanup(freep) char *from = str_format("%s/%s/%zu", l->root, l->relative, l->relative_count++);
-    TRY(make_parents(from, strlen(l->root)));
+    TRY(make_directories_above(from, strlen(l->root), 0700));
     return symlink(to, from) != 0 && errno != EEXIST ? err_os("cannot make the link %s", from) : NULL;
 }
 

@@ -233,15 +233,6 @@ static void place_argument(const struct sym_type *type, const struct classes *c,
         out->items[0].bits = 0; // the whole value
 }
 
-/* Whether the symbol at the function's start is of a clone, whose parameters are its own. */
-static bool is_clone(struct sym_module *m, const struct sym_function *fn)
-{
-    load_symbols(m);
-    const struct function *s = function_table_find(&m->symbols, fn->start);
-    const char *name = s && s->pub.start == fn->start ? s->pub.linkage_name : NULL;
-    return name && (strstr(name, ".isra") || strstr(name, ".constprop") || strstr(name, ".part"));
-}
-
 static bool has_location_list(const struct sym_variable *v)
 {
     Dwarf_Die die;
@@ -282,7 +273,7 @@ struct err *argument_compile(struct sym_module *m, const struct sym_function *fn
     HOLD(m);
     cleanup(sym_variables_deinit) struct sym_variables all = {0};
     TRY(sym_function_parameters(m, fn, &all));
-    if (idx >= all.count || is_clone(m, fn) || has_location_list(&all.items[idx]))
+    if (idx >= all.count || is_clone(m, fn->start) || has_location_list(&all.items[idx]))
         return err_new(ERR_NOT_FOUND, "%s: its debug information tells where parameter %zu is", fn->name, idx + 1);
     struct pieces places;
     bool by_reference;
@@ -329,7 +320,7 @@ struct err *sym_read_argument_at_entry(struct sym_module *m, const struct sym_fu
     TRY(sym_function_parameters(m, fn, &all));
     if (idx >= all.count)
         return err_new(ERR_NOT_FOUND, "%s has no parameter %zu", fn->name, idx + 1);
-    bool clone = is_clone(m, fn);
+    bool clone = is_clone(m, fn->start);
     if (clone || has_location_list(&all.items[idx])) {
         struct err *e = sym_read_variable(m, &all.items[idx], fn->start, ctx, out);
         if (!e || clone)

@@ -322,6 +322,43 @@ TEST(the_bias_is_told_where_segments_share_a_page)
     assert_int_equal(bias, 0x550000000000);
 }
 
+/* The section's offset in the file. */
+static size_t offset_of(const uint8_t *file, const char *section)
+{
+    const Elf64_Ehdr *h = (const Elf64_Ehdr *)file;
+    const Elf64_Shdr *s = (const Elf64_Shdr *)(file + h->e_shoff);
+    const char *names = (const char *)file + s[h->e_shstrndx].sh_offset;
+    for (unsigned i = 0; i < h->e_shnum; i++) {
+        if (str_eq(names + s[i].sh_name, section))
+            return s[i].sh_offset;
+    }
+    fail_msg("no %s", section);
+    return 0;
+}
+
+TEST(addresses_that_the_index_of_units_lacks_are_found_all_the_same)
+{
+    enum { FIRST_LEN = 24 }; // offset of the first range's length
+    size_t len;
+    cleanup(freep) uint8_t *data = read_whole(program, &len);
+    cleanup(freep) char *path = str_format("%s/short-index", dir);
+    cleanup(sym_module_closep) struct sym_module *whole = NULL, *m = NULL;
+    const struct sym_function *f[1], *at;
+    size_t count;
+    struct sym_line line, expected;
+    assert_ok(sym_module_open(program, NULL, &whole));
+    assert_ok(sym_functions_named(whole, "sum_list", 1, f, &count));
+    assert_ok(sym_line_at(whole, f[0]->start, &expected));
+    memcpy(data + offset_of(data, ".debug_aranges") + FIRST_LEN, (uint64_t[]){1}, 8);
+    write_file(path, data, len);
+    assert_ok(sym_module_open(path, NULL, &m));
+    assert_ok(sym_function_at(m, f[0]->start, &at));
+    assert_int_equal(at->source, SYM_DWARF);
+    assert_string_equal(at->name, "sum_list");
+    assert_ok(sym_line_at(m, f[0]->start, &line));
+    assert_int_equal(line.line, expected.line);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -330,6 +367,7 @@ int main(int argc, char **argv)
         t(compressed_debug_information_is_read), t(what_is_unpacked_here_is_what_was_compressed),
         t(mini_debug_information_gives_symbols),
         t(the_bias_is_told_where_segments_share_a_page),
+        t(addresses_that_the_index_of_units_lacks_are_found_all_the_same),
         t(truncated_files_give_errors),
         t(damaged_files_give_errors)};
     if (argc != 4 || !mkdtemp(dir))

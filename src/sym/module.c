@@ -123,6 +123,7 @@ void sym_module_close(struct sym_module *m)
     preparing_deinit(&m->preparing);
     sym_table_deinit(&m->abstract_functions);
     sym_table_deinit(&m->demangled);
+    sym_table_deinit(&m->clones);
     buf_deinit(&m->search_text);
     sym_table_deinit(&m->types);
     sym_table_deinit(&m->scopes);

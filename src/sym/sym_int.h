@@ -182,8 +182,10 @@ struct sym_module {
     struct unit *units;
     size_t unit_count;
     VEC(struct unit_range) unit_ranges; /* by start */
-    bool has_rangeless_units;
+    bool has_rangeless_units, ranges_from_index; /* .debug_aranges */
 
+    bool clones_loaded, clones_packed; /* packed: there may be others */
+    struct table clones; /* addresses + 1 of symbols that look like a clone's */
     struct function_table symbols;
     VEC(struct function *) symbol_list; /* all, aliases included */
     struct table types;                 /* address of the type's entry -> struct type * */
@@ -244,6 +246,8 @@ void redirect_dwos(struct sym_module *m);
 
 /* ---- symbols.c ---- */
 void load_symbols(struct sym_module *m);
+/** Whether the symbol at a function's start is of a clone, whose parameters are its own. */
+bool is_clone(struct sym_module *m, vaddr start);
 /** Demangled, in the pool, once for each place of a name; `name` itself if it is not mangled: it lives as long as the module, in its files. */
 const char *demangle(struct sym_module *m, const char *name);
 /** The same as a heap string, not kept. */

@@ -119,7 +119,10 @@ struct err *sym_exported_object(struct sym_module *m, const char *name, vaddr *o
     return err_new(ERR_NOT_FOUND, "%s: exports no %s", m->path, name);
 }
 
-static void add_symbol_table(struct sym_module *m, Elf *elf, unsigned type, struct table *seen)
+typedef void symbol_visitor(struct sym_module *m, const GElf_Sym *s, const char *name, void *arg);
+
+/* The named symbols of code in a file's tables of one type. */
+static void visit_symbols(struct sym_module *m, Elf *elf, unsigned type, symbol_visitor *visit, void *arg)
 {
     for (Elf_Scn *scn = elf_nextscn(elf, NULL); scn; scn = elf_nextscn(elf, scn)) {
         GElf_Shdr h;
@@ -136,17 +139,59 @@ static void add_symbol_table(struct sym_module *m, Elf *elf, unsigned type, stru
             if (kind != STT_FUNC && kind != STT_GNU_IFUNC && kind != STT_NOTYPE)
                 continue;
             const char *name = elf_strptr(elf, h.sh_link, s.st_name);
-            if (!name || !*name)
-                continue;
-            uint64_t key = str_hash(name) ^ (s.st_value * 0x9e3779b97f4a7c15u);
-            key = key ? key : 1;
-            if (sym_table_get(seen, key))
-                continue;
-            struct function *f = add_symbol(m, name, demangle(m, name), s.st_value, s.st_size, SYM_ELF);
-            f->preference = preference_of(s.st_info, name) + (kind == STT_NOTYPE ? 64 : 0);
-            sym_table_put(seen, key, f);
+            if (name && *name)
+                visit(m, &s, name, arg);
         }
     }
+}
+
+static void add_named_symbol(struct sym_module *m, const GElf_Sym *s, const char *name, void *arg)
+{
+    struct table *seen = arg;
+    uint64_t key = str_hash(name) ^ (s->st_value * 0x9e3779b97f4a7c15u);
+    key = key ? key : 1;
+    if (sym_table_get(seen, key))
+        return;
+    struct function *f = add_symbol(m, name, demangle(m, name), s->st_value, s->st_size, SYM_ELF);
+    f->preference = preference_of(s->st_info, name) + (GELF_ST_TYPE(s->st_info) == STT_NOTYPE ? 64 : 0);
+    sym_table_put(seen, key, f);
+}
+
+/* ---- Clones ---- */
+
+static bool is_clones_name(const char *name)
+{
+    return strchr(name, '.') && (strstr(name, ".isra") || strstr(name, ".constprop") || strstr(name, ".part"));
+}
+
+static void add_clone(struct sym_module *m, const GElf_Sym *s, const char *name, void *arg)
+{
+    if (is_clones_name(name))
+        sym_table_put(&m->clones, s->st_value + 1, m);
+}
+
+/* Symbols are not loaded for this: that takes much longer, and is as a rule not needed for anything else. */
+static bool may_be_clone(struct sym_module *m, vaddr start)
+{
+    if (!m->clones_loaded) {
+        m->clones_loaded = true;
+        load_dwarf(m);
+        visit_symbols(m, m->elf, SHT_SYMTAB, add_clone, NULL);
+        if (m->debug_elf)
+            visit_symbols(m, m->debug_elf, SHT_SYMTAB, add_clone, NULL);
+        m->clones_packed = find_section(m->elf, ".gnu_debugdata", NULL, NULL);
+    }
+    return m->clones_packed || sym_table_get(&m->clones, start + 1);
+}
+
+bool is_clone(struct sym_module *m, vaddr start)
+{
+    if (!may_be_clone(m, start))
+        return false;
+    load_symbols(m);
+    const struct function *s = function_table_find(&m->symbols, start);
+    const char *name = s && s->pub.start == start ? s->pub.linkage_name : NULL;
+    return name && is_clones_name(name);
 }
 
 /* .gnu_debugdata: an xz-packed ELF file with a .symtab of the functions that .dynsym lacks. */
@@ -261,13 +306,13 @@ void load_symbols(struct sym_module *m)
     m->symbols_loaded = true;
     load_dwarf(m); // a separate debug file has the .symtab
     struct table seen = {0}, slots = {0};
-    add_symbol_table(m, m->elf, SHT_SYMTAB, &seen);
+    visit_symbols(m, m->elf, SHT_SYMTAB, add_named_symbol, &seen);
     if (m->debug_elf)
-        add_symbol_table(m, m->debug_elf, SHT_SYMTAB, &seen);
-    add_symbol_table(m, m->elf, SHT_DYNSYM, &seen);
+        visit_symbols(m, m->debug_elf, SHT_SYMTAB, add_named_symbol, &seen);
+    visit_symbols(m, m->elf, SHT_DYNSYM, add_named_symbol, &seen);
     Elf *mini = unpack_mini_elf(m);
     if (mini)
-        add_symbol_table(m, mini, SHT_SYMTAB, &seen);
+        visit_symbols(m, mini, SHT_SYMTAB, add_named_symbol, &seen);
     read_slots(m->elf, &slots);
     static const char *const stubs[] = {".plt.sec", ".plt.got", ".plt"};
     for (size_t i = 0; i < sizeof(stubs) / sizeof(*stubs); i++)

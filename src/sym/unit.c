@@ -1,6 +1,10 @@
 /* Compilation units and the functions they define. The ranges of units are read when the module is
  * first asked for DWARF, the functions of a unit when an address in it is first asked for: a pass
- * over its entries (scan.c) tells which are functions, libdw what they are. */
+ * over its entries (scan.c) tells which are functions, libdw what they are.
+ *
+ * Ranges are taken from .debug_aranges (DWARF 5 section 6.1.2), which is quickly read, of units that
+ * are in it; from all units' entries when an address is in none of these. */
+#include "base/bytes.h"
 #include "sym/sym_int.h"
 
 bool is_cplusplus(int language)
@@ -33,19 +37,87 @@ static int compare_unit_ranges(const void *x, const void *y)
     return a->start == b->start ? 0 : a->start < b->start ? -1 : 1;
 }
 
+static void add_range(struct sym_module *m, struct unit *u, vaddr start, vaddr end)
+{
+    if (end > start && is_code(m, start))
+        vec_push(&m->unit_ranges, (struct unit_range){start, end, u});
+}
+
 static void add_unit(struct sym_module *m, struct unit *u)
 {
     Dwarf_Addr base, start, end;
-    for (ptrdiff_t off = 0; (off = dwarf_ranges(&u->line_die, off, &base, &start, &end)) > 0;) {
-        if (end <= start || !is_code(m, start))
-            continue;
-        vec_push(&m->unit_ranges, (struct unit_range){start, end, u});
+    size_t before = m->unit_ranges.count;
+    for (ptrdiff_t off = 0; (off = dwarf_ranges(&u->line_die, off, &base, &start, &end)) > 0;)
+        add_range(m, u, start, end);
+    u->ranges_known = m->unit_ranges.count > before || dwarf_hasattr(&u->line_die, DW_AT_ranges);
+    m->has_rangeless_units |= !u->ranges_known;
+}
+
+static void sort_ranges(struct sym_module *m)
+{
+    if (m->unit_ranges.count)
+        qsort(m->unit_ranges.items, m->unit_ranges.count, sizeof(*m->unit_ranges.items),
+              compare_unit_ranges);
+}
+
+/* The unit whose header is at that offset of .debug_info, or NULL. */
+static struct unit *unit_at_offset(struct sym_module *m, uint64_t off)
+{
+    size_t low = 0, high = m->unit_count;
+    while (low < high) {
+        size_t mid = low + (high - low) / 2;
+        Dwarf_Die *die = &m->units[mid].line_die;
+        uint64_t here = dwarf_dieoffset(die) - dwarf_cuoffset(die);
+        if (here == off)
+            return &m->units[mid];
+        if (here < off)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return NULL;
+}
+
+/* One unit's ranges; false: they make no sense. */
+static bool read_arange_set(struct sym_module *m, struct bytes *b)
+{
+    size_t start = b->pos;
+    uint64_t len = bytes_u32(b), off;
+    bool is_64bit = len == UINT32_MAX;
+    if (is_64bit)
+        len = bytes_u64(b);
+    if (len > bytes_left(b))
+        return false;
+    size_t end = b->pos + len;
+    unsigned version = bytes_u16(b);
+    off = is_64bit ? bytes_u64(b) : bytes_u32(b);
+    unsigned address_size = bytes_u8(b), selector_size = bytes_u8(b);
+    struct unit *u = version == 2 && address_size == 8 && selector_size == 0 ? unit_at_offset(m, off) : NULL;
+    bytes_seek(b, start + (b->pos - start + 15) / 16 * 16); // to a multiple of a pair's size
+    while (u && !b->failed && b->pos + 16 <= end) {
+        vaddr first = bytes_u64(b);
+        uint64_t size = bytes_u64(b);
+        if (first <= UINT64_MAX - size)
+            add_range(m, u, first, first + size);
         u->ranges_known = true;
     }
-    if (!u->ranges_known && !dwarf_hasattr(&u->line_die, DW_AT_ranges))
-        m->has_rangeless_units = true;
-    else
-        u->ranges_known = true;
+    bytes_seek(b, end);
+    return !b->failed;
+}
+
+static void load_ranges(struct sym_module *m)
+{
+    Elf_Data *data = unpacked_section(dwarf_getelf(m->dwarf), ".debug_aranges");
+    struct bytes b = data ? bytes_of(data->d_buf, data->d_size) : bytes_of("", 0);
+    while (bytes_left(&b) && read_arange_set(m, &b)) {
+    }
+    for (size_t i = 0; i < m->unit_count; i++) {
+        if (!m->units[i].ranges_known)
+            add_unit(m, &m->units[i]);
+        else
+            m->ranges_from_index = true;
+    }
+    sort_ranges(m);
 }
 
 struct err *load_units(struct sym_module *m)
@@ -75,11 +147,7 @@ struct err *load_units(struct sym_module *m)
     }
     m->units = units.items;
     m->unit_count = units.count;
-    for (size_t i = 0; i < m->unit_count; i++)
-        add_unit(m, &m->units[i]);
-    if (m->unit_ranges.count)
-        qsort(m->unit_ranges.items, m->unit_ranges.count, sizeof(*m->unit_ranges.items),
-              compare_unit_ranges);
+    load_ranges(m);
     return NULL;
 }
 
@@ -206,7 +274,7 @@ void load_functions(struct sym_module *m, struct unit *u)
     function_table_sort(&u->functions);
 }
 
-struct unit *unit_at(struct sym_module *m, vaddr addr)
+static struct unit *find_by_range(struct sym_module *m, vaddr addr)
 {
     size_t low = 0, high = m->unit_ranges.count;
     while (low < high) {
@@ -219,15 +287,35 @@ struct unit *unit_at(struct sym_module *m, vaddr addr)
     for (size_t tries = 0; low > 0 && tries < 16; tries++, low--)
         if (addr < m->unit_ranges.items[low - 1].end)
             return m->unit_ranges.items[low - 1].unit;
-    for (size_t i = 0; m->has_rangeless_units && i < m->unit_count; i++) {
+    return NULL;
+}
+
+/* In place of what .debug_aranges says. */
+static void load_exact_ranges(struct sym_module *m)
+{
+    m->ranges_from_index = false;
+    m->unit_ranges.count = 0;
+    for (size_t i = 0; i < m->unit_count; i++)
+        add_unit(m, &m->units[i]);
+    sort_ranges(m);
+}
+
+struct unit *unit_at(struct sym_module *m, vaddr addr)
+{
+    struct unit *found = find_by_range(m, addr);
+    if (!found && m->ranges_from_index && is_code(m, addr)) {
+        load_exact_ranges(m);
+        found = find_by_range(m, addr);
+    }
+    for (size_t i = 0; !found && m->has_rangeless_units && i < m->unit_count; i++) {
         struct unit *u = &m->units[i];
         if (u->ranges_known)
             continue;
         load_functions(m, u);
         if (function_table_find(&u->functions, addr))
-            return u;
+            found = u;
     }
-    return NULL;
+    return found;
 }
 
 const struct function *dwarf_function_at(struct sym_module *m, vaddr addr)
@@ -243,6 +331,8 @@ struct err *sym_function_at(struct sym_module *m, vaddr addr, const struct sym_f
 {
     HOLD(m);
     const struct function *f = NULL;
+    if (!is_code(m, addr)) // nothing need be loaded to know
+        return err_new(ERR_NOT_FOUND, "%s: no function at 0x%jx", m->path, (uintmax_t)addr);
     load_dwarf(m);
     if (m->dwarf) {
         TRY(load_units(m));

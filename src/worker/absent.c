@@ -3,17 +3,21 @@
 #include "worker/ranges.h"
 #include "worker/wire.h"
 
-enum { MAX_RANGES = 1 << 17, LARGE = 8 << 20, SMALL_CHUNK = 128 << 10 };
+enum { MAX_RANGES = 1 << 17, MAX_LARGE = 1 << 12, LARGE = 8 << 20, SMALL_CHUNK = 128 << 10 };
 
 static struct ranges absent;
+static struct ranges large; /* what large arrays were in, also where it is not absent any more */
 
 void absent_init(void)
 {
     ranges_init(&absent, MAX_RANGES);
+    ranges_init(&large, MAX_LARGE);
 }
 
 bool absent_add(uint64_t start, uint64_t end)
 {
+    if (end - start >= LARGE)
+        ranges_add(&large, start, end); // where there is no room chunks are small
     return ranges_add(&absent, start, end);
 }
 
@@ -33,7 +37,7 @@ bool absent_chunk(uint64_t addr, struct addr_range *out)
     if (!r)
         return false;
     // Of a large array a large page; it will be gone through.
-    uint64_t len = r->end - r->start >= LARGE ? (uint64_t)WIRE_FETCH_LEN : (uint64_t)SMALL_CHUNK, start = addr & ~(len - 1);
+    uint64_t len = ranges_at(&large, addr) ? (uint64_t)WIRE_FETCH_LEN : (uint64_t)SMALL_CHUNK, start = addr & ~(len - 1);
     out->start = r->start > start ? r->start : start;
     out->end = r->end < start + len ? r->end : start + len;
     return true;

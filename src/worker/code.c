@@ -10,7 +10,7 @@
 #include "worker/syscalls.h"
 
 enum { MAX_BLOCKS = 1 << 20, MAX_EXITS = 1 << 22, MAX_ACCESSES = 1 << 22, HASH_SIZE = 1 << 16, EXACT_SIZE = 1 << 12,
-       PAGE_HASH = 1 << 15, MAX_CACHES = 64 };
+       PAGE_HASH = 1 << 15, MAX_CACHES = 64, HUGE_PAGE = 2 << 20, HASHES_LEN = HUGE_PAGE };
 enum { CACHE_LEN = 16 << 20, COUNT_PART = 1 << 20, COLD_PART = 5 << 20, STUB_ROOM = 64, JMP_LEN = 5 };
 #define REACH 0x78000000ull
 
@@ -33,6 +33,8 @@ struct code_page {
     uint32_t first_block; /* chain, index + 1 */
     bool withheld;        /* the guest may write it, but PROT_WRITE is taken from it */
 };
+
+_Static_assert(ENGINE_MODES * (HASH_SIZE + EXACT_SIZE) * sizeof(uint32_t) + PAGE_HASH * sizeof(struct code_page) <= HASHES_LEN, "hash tables");
 
 struct code code;
 static struct addr_range cache_areas[64];
@@ -621,11 +623,15 @@ void code_init(const struct engine_layout *l)
     code.blocks = engine_host_alloc(MAX_BLOCKS * sizeof(code.blocks[0]));
     code.exits = engine_host_alloc((size_t)MAX_EXITS * sizeof(code.exits[0]));
     accesses = engine_host_alloc((size_t)MAX_ACCESSES * sizeof(accesses[0]));
-    pages = engine_host_alloc(PAGE_HASH * sizeof(pages[0]));
+    // All over the hash tables entries are used from the first blocks on: one large page for all of them.
+    uint8_t *room = engine_host_alloc(HASHES_LEN + HUGE_PAGE);
+    room += -(uintptr_t)room % HUGE_PAGE;
+    sys_huge_pages((uint64_t)(uintptr_t)room, HASHES_LEN);
     for (int mode = 0; mode < ENGINE_MODES; mode++) {
-        hash[mode] = engine_host_alloc(HASH_SIZE * sizeof(uint32_t));
-        exact[mode] = engine_host_alloc(EXACT_SIZE * sizeof(uint32_t));
+        hash[mode] = (uint32_t *)(void *)room + mode * HASH_SIZE;
+        exact[mode] = (uint32_t *)(void *)room + ENGINE_MODES * HASH_SIZE + mode * EXACT_SIZE;
         code.tables[mode]->negated[0] = 1; // matches no target: those of slot 0 end in 0
     }
+    pages = (struct code_page *)(void *)(room + ENGINE_MODES * (HASH_SIZE + EXACT_SIZE) * sizeof(uint32_t));
     insn_init();
 }

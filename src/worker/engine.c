@@ -887,12 +887,13 @@ void engine_init(const struct engine_layout *l)
     if (sys_mmap(l->low_area, ENGINE_LOW_AREA_LEN, 7, 0x4032, -1, 0) != l->low_area)
         engine_host_fatal("cannot map the engine's low area");
     uint8_t *low = (uint8_t *)(uintptr_t)l->low_area;
-    enum { STUBS_AT = 0x1000, ALIGNMENT_AT = 0x4000, EVEX_AT = 0xd000, TABLES_AT = 0x10000 };
+    enum { STUBS_AT = 0x1000, ALIGNMENT_AT = 0x4000, EVEX_AT = 0xd000, TABLES_AT = 0x200000, HUGE_PAGE = 0x200000 };
     state = code.state = (struct engine_state *)low;
     state->alignment = ALIGNMENT_MASK;
     code.alignment_page = l->low_area + ALIGNMENT_AT;
     if (sys_mprotect(code.alignment_page + PAGE_SIZE, ALIGNMENT_MASK, 0) != 0)
         engine_host_fatal("cannot protect the engine's low area");
+    sys_huge_pages(l->low_area + TABLES_AT, HUGE_PAGE); // for count and index: entries all over them are used from the first calls on
     for (unsigned mode = 0; mode < ENGINE_MODES; mode++)
         code.tables[mode] = (struct indirect_table *)(low + TABLES_AT + mode * sizeof(struct indirect_table));
     state->execute_evex = (uint64_t)(uintptr_t)evex_execute;

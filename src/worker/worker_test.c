@@ -332,6 +332,22 @@ TEST(absent_memory_comes_when_it_is_touched)
     worker_destroy(w);
 }
 
+TEST(a_large_array_comes_in_large_pieces_to_its_end)
+{
+    unsigned alive = 0;
+    struct worker *w = new_worker();
+    struct numbered_contents *n = numbered(&alive);
+    const struct addr_range absent = {RESERVE, RESERVE + (10 << 20)};
+    assert_ok(worker_map(w, RESERVE, RESERVE + RESERVE_LEN, PROT_READ | PROT_WRITE, MAP_KIND_ANON, -1, 0));
+    assert_ok(worker_set_absent(w, &n->base, &absent, 1));
+    worker_contents_release(&n->base);
+    for (gaddr at = absent.start; at < absent.end; at += 16 * PAGE_SIZE)
+        assert_int_equal(word_at(w, at + 8), expected_word(at));
+    assert_int_equal(n->reads, 5);
+    worker_destroy(w);
+    assert_int_equal(alive, 0);
+}
+
 TEST(a_snapshot_keeps_absent_memory)
 {
     unsigned alive = 0;
@@ -1802,6 +1818,7 @@ int main(int argc, char **argv)
         t(vector_state_with_bits_that_no_processor_has_does_no_harm),
         t(memory_is_read_and_written_whatever_its_protection),
         t(absent_memory_comes_when_it_is_touched),
+        t(a_large_array_comes_in_large_pieces_to_its_end),
         t(a_snapshot_keeps_absent_memory),
         t(a_snapshot_copies_no_arrays),
         t(pages_of_a_file_can_be_absent),

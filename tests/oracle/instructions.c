@@ -2,11 +2,11 @@
  * `memory` queries say there (which oracle.c holds against a naive walk); every general register that changes is in its row; no
  * instruction is left out; backwards come the same rows.
  *
- * instructions TRACE_DIR [SAMPLES]: a copy of a small recording; a database is made in it. */
+ * instructions TRACE_DIR [SAMPLES [SEGMENT]]: a copy of a small recording; a database is made in it. */
 #include "check.h"
 #include "rows.h"
 #include "index/build.h"
-#include "query/query.h"
+#include "query/query_int.h"
 #include "x86/x86.h"
 
 #include <stdio.h>
@@ -195,12 +195,77 @@ static void check_sample(struct query_engine *q, json_t *focus)
     json_decref(rows);
 }
 
+static void build(const char *trace, uint64_t segment_icount, struct query_engine **q)
+{
+    const struct build_options options = {.shards = 1, .compression_level = 3, .segment_icount = segment_icount, .restart = true};
+    query_engine_close(*q);
+    *q = NULL;
+    must(index_build(trace, &options, NULL));
+    must(query_engine_open(trace, NULL, q));
+}
+
+/* Rows from a moment of a task on, without memory: bytes of a faulting access come only if one comes by. */
+static json_t *rows_from(struct query_engine *q, json_t *focus, struct moment from, int limit)
+{
+    json_t *rows = ask(q, "instructions", json_pack("{sO, s{sI, sI}, si}", "focus", focus, "from", "event", (json_int_t)from.event, "instr",
+                                                    (json_int_t)from.icount, "limit", limit)), *row;
+    size_t i;
+    json_array_foreach(rows, i, row)
+        json_object_del(row, "memory");
+    return rows;
+}
+
+/* A segment that begins right before an event: the rows from there are those of a database of one segment, when one comes by there. */
+static void check_boundary(const char *trace, struct query_engine **q, json_t *event)
+{
+    enum { FEW = 4 };
+    json_t *focus = json_object_get(event, "focus");
+    struct moment at = row_moment(event), from = {at.event, at.icount > 3 ? at.icount - 3 : 0};
+    uint64_t before = at.icount, first = 0;
+    size_t segments;
+    for (event_no e = 1; e <= at.event; e++)
+        before += (*q)->event_icount.items[e];
+    build(trace, UINT64_MAX, q);
+    json_t *all = rows_from(*q, focus, from, FEW + 4);
+    while (first < json_array_size(all) && moment_cmp(row_moment(json_array_get(all, first)), at) < 0)
+        first++;
+    build(trace, before, q);
+    const struct history_segment *segment = history_segments((*q)->history, &segments);
+    check(segments > 1 && moment_cmp(segment[1].start, at) == 0, "no segment begins there", event, NULL);
+    json_t *rows = rows_from(*q, focus, at, FEW);
+    for (size_t i = 0; i < FEW && first + i < json_array_size(all); i++)
+        check(json_equal(json_array_get(rows, i), json_array_get(all, first + i)), "another row at a segment's start", json_array_get(all, first + i),
+              json_array_get(rows, i));
+    json_decref(rows);
+    json_decref(all);
+}
+
+/* At some system calls and signals. */
+static void check_boundaries(const char *trace, struct query_engine **q, json_t *events)
+{
+    static const char *const kinds[] = {" entry", " raised"};
+    for (size_t k = 0; k < sizeof(kinds) / sizeof(kinds[0]); k++) {
+        size_t count = json_array_size(events), start = random_number() % count;
+        for (size_t i = 0; i < count; i++) {
+            json_t *event = json_array_get(events, (start + i) % count);
+            const char *name = json_string_value(json_object_get(event, "name"));
+            bool known = json_integer_value(json_object_get(json_object_get(event, "task"), "serial"));
+            if (!known || !name || !strstr(name, kinds[k]) || !row_moment(event).icount)
+                continue;
+            check_boundary(trace, q, event);
+            break;
+        }
+    }
+}
+
 int main(int argc, char **argv)
 {
-    const struct build_options options = {.shards = 1, .compression_level = 3, .segment_icount = 5003};
+    struct build_options options = {.shards = 1, .compression_level = 3, .segment_icount = 31};
     if (argc < 2)
         return 2;
     size_t samples = argc > 2 ? (size_t)atoi(argv[2]) : 12;
+    if (argc > 3) // other segments, for who looks for errors
+        options.segment_icount = strtoull(argv[3], NULL, 10);
     must(index_build(argv[1], &options, NULL));
     cleanup(query_engine_closep) struct query_engine *q = NULL;
     must(query_engine_open(argv[1], NULL, &q));
@@ -219,7 +284,6 @@ int main(int argc, char **argv)
         check_sample(q, focus);
         json_decref(focus);
     }
-    json_decref(events);
     // What faulted is looked at in any case.
     json_t *signals = ask(q, "signals", json_pack("{si}", "limit", 4)), *row;
     size_t i;
@@ -230,6 +294,8 @@ int main(int argc, char **argv)
         check_sample(q, json_object_get(row, "focus"));
     }
     json_decref(signals);
+    check_boundaries(argv[1], &q, events);
+    json_decref(events);
     printf("%u checks, %u failures\n", checks, failures);
     return failures || !checks ? 1 : 0;
 }
