@@ -288,30 +288,39 @@ static struct err *give_hits(struct query_engine *q, json_t *params, const struc
     return g.failed;
 }
 
-/* Where the line's code ran, in any module. *line becomes the line that was found. */
-static struct err *line_places(struct query_engine *q, json_t *params, struct buf *places, const char **file, uint64_t *line)
+struct err *places_of_line(struct query_engine *q, const char *file, uint64_t *line, struct buf *places, char **file_out)
 {
-    TRY(param_string(params, "file", file));
-    TRY(param_u64(params, "line", line));
-    bool found = false;
     uint64_t wanted = *line;
+    bool found = false;
     vec_each (m, &q->modules) {
         struct sym_module *sym;
         struct sym_places p = {0};
         struct err *e = module_sym(q, *m, &sym), *failed = NULL;
         if (!e)
-            e = sym_addresses_of_line(sym, *file, (unsigned)wanted, &p);
-        if (!e) {
+            e = sym_addresses_of_line(sym, file, (unsigned)wanted, &p);
+        if (!e && (!found || p.line < *line)) {
             found = true;
             *line = p.line;
-            for (size_t i = 0; i < p.count && !failed; i++)
-                failed = places_of(q, *m, &p.items[i].start, 1, places);
+            places->len = 0;
+            free(*file_out);
+            *file_out = xstrdup(p.file);
         }
+        for (size_t i = 0; !e && p.line == *line && i < p.count && !failed; i++)
+            failed = places_of(q, *m, &p.items[i].start, 1, places);
         err_free(e);
         sym_places_deinit(&p);
         TRY(failed);
     }
-    return found ? NULL : err_new(ERR_NOT_FOUND, "no code for %.200s:%llu", *file, (unsigned long long)wanted);
+    return found ? NULL : err_new(ERR_NOT_FOUND, "no code for %.200s:%llu", file, (unsigned long long)wanted);
+}
+
+/* Of a query's file and line. *line becomes the line that was found. */
+static struct err *line_places(struct query_engine *q, json_t *params, struct buf *places, const char **file, uint64_t *line)
+{
+    cleanup(freep) char *found = NULL;
+    TRY(param_string(params, "file", file));
+    TRY(param_u64(params, "line", line));
+    return places_of_line(q, *file, line, places, &found);
 }
 
 static struct err *give_line(struct query_engine *q, const struct window *w, void *ctx)

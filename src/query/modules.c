@@ -7,11 +7,27 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 
-/* A name may have several records; the first with a file behind it tells which file to read. */
-static struct module *find_module(const struct query_engine *q, const char *name)
+bool module_is_mapped_by(const struct module *m, const struct trace_mmap *r)
+{
+    const struct trace_mmap *own = m->record;
+    return str_eq(own->name, r->name) && own->device == r->device && own->inode == r->inode && own->stat_mtime == r->stat_mtime &&
+           own->stat_size == r->stat_size;
+}
+
+static struct module *find_by_name(const struct query_engine *q, const char *name)
 {
     vec_each (m, &q->modules) {
         if (str_eq((*m)->name, name))
+            return *m;
+    }
+    return NULL;
+}
+
+/* A file has several records, the first with a file behind it tells which to read; a name may have several files, one after the other. */
+static struct module *find_module(const struct query_engine *q, const struct trace_mmap *record)
+{
+    vec_each (m, &q->modules) {
+        if (module_is_mapped_by(*m, record))
             return *m;
     }
     return NULL;
@@ -23,10 +39,11 @@ void modules_open(struct query_engine *q)
     const struct trace_mmap *maps = trace_mmaps(q->trace, &count);
     for (size_t i = 0; i < count; i++) {
         const struct trace_mmap *m = &maps[i];
-        if (m->source != MMAP_FILE || !(m->prot & PROT_EXEC) || m->name[0] != '/' || find_module(q, m->name))
+        if (m->source != MMAP_FILE || !(m->prot & PROT_EXEC) || m->name[0] != '/' || find_module(q, m))
             continue;
         struct module *module = xnew(struct module);
         module->name = xstrdup(m->name);
+        module->record = m;
         module->path = trace_backing_path(q->trace, m);
         module->backing = m->backing_file;
         vec_push(&q->modules, module);
@@ -140,7 +157,7 @@ struct err *query_open_debug(const struct query_engine *q, const char *name, int
 
 struct err *query_open_mapped(const struct query_engine *q, const char *name, int *fd_out)
 {
-    const struct module *m = find_module(q, name);
+    const struct module *m = find_by_name(q, name);
     if (!m)
         m = find_by_base_name(q, name);
     if (!m || !m->path)
@@ -198,7 +215,7 @@ struct err *module_sym(struct query_engine *q, struct module *m, struct sym_modu
         size_t count;
         const struct trace_mmap *maps = trace_mmaps(q->trace, &count);
         for (size_t i = 0; m->sym && i < count; i++) {
-            if (!(maps[i].prot & PROT_EXEC) || !str_eq(maps[i].name, m->name))
+            if (!(maps[i].prot & PROT_EXEC) || !module_is_mapped_by(m, &maps[i]))
                 continue;
             uint64_t bias;
             struct err *e = sym_module_bias(m->sym, maps[i].start, (uint64_t)maps[i].file_offset, true, &bias);
@@ -248,7 +265,7 @@ struct code_place place_in(struct query_engine *q, uint32_t mmap_idx, gaddr map_
     const struct trace_mmap *record = trace_mmaps(q->trace, &records);
     if (mmap_idx >= records)
         return p;
-    struct module *m = find_module(q, record[mmap_idx].name);
+    struct module *m = find_module(q, &record[mmap_idx]);
     struct sym_module *sym;
     uint64_t bias;
     struct err *e = m ? module_sym(q, m, &sym) : err_new(ERR_NOT_FOUND, "no file");

@@ -13,7 +13,7 @@ static bool covers(const struct trace_mmap *record, gaddr pc)
 static bool is_of(const struct trace_mmap *record, const struct module *m, uint64_t bias)
 {
     uint64_t its_bias = 0;
-    if (!str_eq(record->name, m->name) || !m->sym)
+    if (!module_is_mapped_by(m, record) || !m->sym)
         return false;
     struct err *e = sym_module_bias(m->sym, record->start, (uint64_t)record->file_offset, record->prot & PROT_EXEC, &its_bias);
     bool same = !e && its_bias == bias;

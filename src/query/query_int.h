@@ -28,6 +28,7 @@ struct known_task {
 struct module {
     char *name;    /* as in the recorded program's maps */
     char *path;    /* of the file here; NULL: not in the trace */
+    const struct trace_mmap *record; /* of its first mapping with code; borrowed from the trace */
     const char *backing; /* as the trace names it; borrowed from there */
     char *comp_dir; /* in place of what its compiler left (sources_comp_dir()); or NULL */
     struct sym_module *sym; /* NULL: not opened yet, or not possible */
@@ -162,6 +163,8 @@ static inline struct moment moment_before_event(const struct query_engine *q, ev
 /* modules.c */
 void modules_open(struct query_engine *q);
 void modules_close(struct query_engine *q);
+/** Is it the module's file that is mapped? Another file of its name, which came to its place, is another module. */
+bool module_is_mapped_by(const struct module *m, const struct trace_mmap *r);
 /** What code is at `pc` of a mapping: made by trace_mmaps() record `mmap_idx`, at map_start, of its file from map_offset. */
 struct code_place place_in(struct query_engine *q, uint32_t mmap_idx, gaddr map_start, uint64_t map_offset, gaddr pc);
 /** What code is at `pc` of the space, now. */
@@ -278,6 +281,9 @@ struct err *count_held(struct query_engine *q, const struct hit_place *places, s
 void places_at(const struct query_engine *q, gaddr pc, struct module *m, uint64_t bias, struct buf *out);
 /** The places of code of a module, by link-time addresses, where it ran. */
 struct err *places_of(struct query_engine *q, struct module *m, const uint64_t *link_addrs, size_t count, struct buf *out) nodiscard;
+/** The places of a line's code, in any module, where it ran. *line, of which there may be no code, becomes the next line that has some. places:
+ * empty. *file_out, NULL before: how the debug information names the file; heap string. */
+struct err *places_of_line(struct query_engine *q, const char *file, uint64_t *line, struct buf *places, char **file_out) nodiscard;
 /** Executions of the places, by the index alone: total, and per segment added to `buckets` (one per segment; may be NULL). In segments in which
  * other code came to a place, or went from there, those of either count. */
 uint64_t count_hits(const struct query_engine *q, const struct hit_place *places, size_t count, uint64_t *buckets);

@@ -186,37 +186,22 @@ static struct err *search_line(struct query_engine *q, const char *input, size_t
     const char *colon = strrchr(input, ':');
     if (!colon || colon == input || !isdigit((unsigned char)colon[1]))
         return NULL;
-    cleanup(freep) char *file = str_format("%.*s", (int)(colon - input), input);
-    vec_each (m, &q->modules) {
-        struct sym_module *sym;
-        struct sym_places p = {0};
-        struct err *e = module_sym(q, *m, &sym);
-        if (!e)
-            e = sym_addresses_of_line(sym, file, (unsigned)strtoul(colon + 1, NULL, 10), &p);
-        if (!e && *left) {
-            cleanup(buf_deinit) struct buf places = {0};
-            uint64_t count = 0;
-            for (size_t i = 0; i < p.count && !e; i++)
-                e = places_of(q, *m, &p.items[i].start, 1, &places);
-            if (!e)
-                e = count_executions(q, (const void *)places.data, places.len / sizeof(struct hit_place), NULL, &count);
-            if (e) {
-                sym_places_deinit(&p);
-                return e;
-            }
-            const char *slash = strrchr(p.file, '/');
-            cleanup(freep) char *title = str_format("%s:%u", slash ? slash + 1 : p.file, p.line);
-            --*left;
-            e = give(q, json_pack("{ss, so, so, sI, s{ss, so}}", "kind", "line", "title", json_text(title, strlen(title)), "detail",
-                                  json_text(p.file, strlen(p.file)), "count", (json_int_t)count, "action", "view", "breakpoint",
-                                  "location", json_location(p.file, (int)p.line, 0)));
-            sym_places_deinit(&p);
-            return e;
-        }
-        err_free(e);
-        sym_places_deinit(&p);
-    }
-    return NULL;
+    cleanup(freep) char *file = str_format("%.*s", (int)(colon - input), input), *found = NULL;
+    cleanup(buf_deinit) struct buf places = {0};
+    uint64_t line = strtoul(colon + 1, NULL, 10), count;
+    struct err *e = *left ? places_of_line(q, file, &line, &places, &found) : NULL;
+    if (e && err_kind(e) != ERR_NOT_FOUND)
+        return e;
+    err_free(e);
+    if (!found)
+        return NULL;
+    TRY(count_executions(q, (const void *)places.data, places.len / sizeof(struct hit_place), NULL, &count));
+    const char *slash = strrchr(found, '/');
+    cleanup(freep) char *title = str_format("%s:%u", slash ? slash + 1 : found, (unsigned)line);
+    --*left;
+    return give(q, json_pack("{ss, so, so, sI, s{ss, so}}", "kind", "line", "title", json_text(title, strlen(title)), "detail",
+                             json_text(found, strlen(found)), "count", (json_int_t)count, "action", "view", "breakpoint",
+                             "location", json_location(found, (int)line, 0)));
 }
 
 /* By rank, and within a rank by module. */

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """reused_addresses.py PERNOSCO TRACES - code that takes another's place: of tests/programs/library-locals.c a library that is loaded where one was that
-is not there any more, of reused-addresses.c a program that is executed by another one. And thread-local variables of libraries: at each call of
+is not there any more, of reused-addresses.c a program that is executed by another one, of replaced-file.c
+a file that is replaced by another one of its name. And thread-local variables of libraries: at each call of
 report() they hold what its arguments say. Prints each failure; status 1 if any."""
 import sys
 import tempfile
@@ -44,6 +45,12 @@ with tempfile.TemporaryDirectory() as directory:
     lines = t.query("breakpoint", file="/programs/reused-addresses.c", line=13, limit=100)
     t.check(moments(lines) == moments(first + second), f"executions of a line of both: {len(lines)}")
     failures = t.failures
+
+    t = Recording(program, traces, "replaced-file", directory)
+    both = calls(t, "old_step", 3) + calls(t, "new_step", 5)
+    lines = t.query("breakpoint", file="/programs/replaced-file.c", line=6, limit=100)
+    t.check(moments(lines) == moments(both), f"executions of a line of both files: {len(lines)}")
+    failures += t.failures
 
     t = Recording(program, traces, "library-locals", directory)
     reports = calls(t, "linked_report", 2 + 2 + 1) + calls(t, "first_report", 2) + calls(t, "second_report", 1)
