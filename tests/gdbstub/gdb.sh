@@ -2,6 +2,7 @@
 # gdb.sh PERNOSCO TRACES - gdb itself on recordings: symbols, stacks, breakpoints and watchpoints both ways, an exec. Prints each failure; status 1 if
 # any, 77 without gdb.
 set -u
+ulimit -c 0 # a gdb that fails leaves nothing behind
 program=$1 traces=$2
 command -v gdb >/dev/null || { echo 'no gdb'; exit 77; }
 . "$(dirname "$0")/../cli/expect.sh"
