@@ -228,12 +228,12 @@ static struct err *gather_stores(struct replay *r, const struct watch_range *ran
     return take_stores(g, r, g->space);
 }
 
-/* What changed in a segment, to code that ran in it. */
-static struct err *changes_in(struct query_engine *q, struct code_changes *c, size_t segment, const struct segment_changes **out)
+/* What changed in a segment, to code that ran in it. run: it may be run for that; else it is not known if instructions may have changed code. */
+static struct err *changes_in(struct query_engine *q, struct code_changes *c, size_t segment, bool run, const struct segment_changes **out)
 {
     for (size_t i = 0; i < sizeof(c->kept) / sizeof(c->kept[0]); i++) {
         *out = &c->kept[i];
-        if (c->kept[i].made && c->kept[i].segment == segment)
+        if (c->kept[i].made && c->kept[i].segment == segment && !(run && c->kept[i].not_run))
             return NULL;
     }
     struct segment_changes *made = &c->kept[c->next_kept++ % (sizeof(c->kept) / sizeof(c->kept[0]))];
@@ -249,7 +249,10 @@ static struct err *changes_in(struct query_engine *q, struct code_changes *c, si
     add_event_changes(events, blocks, c->space, made);
     cleanup(buf_deinit) struct buf ranges = {0};
     find_stored_pages(c, blocks, made, &ranges);
-    if (ranges.len) {
+    made->not_run = ranges.len && !run;
+    if (made->not_run) {
+        made->known = false;
+    } else if (ranges.len) {
         const struct history_segment *s = &history_segments(q->history, &count)[segment];
         struct gathering g = {blocks, c->space, made};
         struct lease lease;
@@ -268,12 +271,28 @@ struct err *code_same_since(struct query_engine *q, struct code_changes *c, size
                             bool *known_out)
 {
     const struct segment_changes *changes;
-    TRY(changes_in(q, c, segment, &changes));
+    TRY(changes_in(q, c, segment, true, &changes));
     *known_out = changes->known;
     vec_each (change, &changes->all) {
         *known_out &= !change->early || at.event + 1 != change->at.event || !at.icount;
-        if ( moment_cmp(change->at, at) <= 0 && moment_cmp(change->at, *since) > 0)
+        if (moment_cmp(change->at, at) <= 0 && moment_cmp(change->at, *since) > 0)
             *since = change->at;
+    }
+    return NULL;
+}
+
+struct err *code_same_until(struct query_engine *q, struct code_changes *c, size_t segment, struct moment at, struct moment *until,
+                            bool *known_out)
+{
+    const struct segment_changes *changes;
+    TRY(changes_in(q, c, segment, false, &changes));
+    *known_out = changes->known;
+    vec_each (change, &changes->all) {
+        // One that may be early is in the run before its event.
+        struct moment first = change->early ? (struct moment){change->at.event - 1, 0} : change->at;
+        *known_out &= !change->early || at.event + 1 != change->at.event;
+        if (moment_cmp(first, at) > 0 && moment_cmp(first, *until) < 0)
+            *until = first;
     }
     return NULL;
 }

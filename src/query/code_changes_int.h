@@ -25,6 +25,7 @@ struct code_changes {
     struct segment_changes {
         uint32_t segment;
         bool made, known;          /* known: these are all */
+        bool not_run;              /* those of events only, as the segment was not run for it */
         VEC(struct code_change) all; /* by time */
     } kept[4];
     unsigned next_kept;
@@ -39,6 +40,10 @@ void code_changed_around(const struct code_changes *c, gaddr start, gaddr end, u
 /** Raises *since, a moment of the segment, to the last change at or before `at` of a block that ran in it: from then until `at` all code that
  * ran is as it is at `at`. *known_out false: that cannot be told. Runs the segment, the first time, if instructions may have changed code. */
 struct err *code_same_since(struct query_engine *q, struct code_changes *c, size_t segment, struct moment at, struct moment *since,
+                            bool *known_out) nodiscard;
+/** Likewise forward: lowers *until, a moment of the segment or its end, to the first change behind `at`. Not known if instructions may have changed
+ * code: where that is done (by JIT compilers) it is done often, and to run the segment first would not pay. */
+struct err *code_same_until(struct query_engine *q, struct code_changes *c, size_t segment, struct moment at, struct moment *until,
                             bool *known_out) nodiscard;
 
 #endif

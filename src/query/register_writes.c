@@ -9,7 +9,7 @@
 
 #include <sys/syscall.h>
 
-enum { FIRST_STRETCH = 1 << 15, GROWTH = 8, LONGEST_BLOCK = 64 * X86_MAX_LEN };
+enum { FEW = 64, FIRST_STRETCH = 1 << 15, GROWTH = 8, LONGEST_BLOCK = 64 * X86_MAX_LEN };
 static const uint64_t DECODED = 1ull << 63; /* no register has this bit */
 
 /* What the blocks of one space may write. Kept as long as the query engine. */
@@ -176,6 +176,7 @@ struct segment_code {
     uint64_t in_gaps; /* registers that may be written (or read) by what the replayer carries out itself: bits by x86_unit() */
     bool changing;    /* in the segment itself, nobody knows when: it has to be looked at where it ran */
     struct moment since; /* else all of this holds from then on; before, code was different */
+    struct moment until; /* if what is read is asked for: up to then */
     block_list passed; /* the blocks that do not matter */
 };
 
@@ -223,15 +224,17 @@ static struct moment before_end(const struct query_engine *q, size_t segment, st
     return end.icount ? (struct moment){end.event, end.icount - 1} : moment_before_event(q, end.event);
 }
 
-/* Blocks that are, or were at another time, different from what is known of them: as they are before `end`. */
+/* Blocks that are, or were at another time, different from what is known of them: as they are before `end`; reads: as they are at `end`. */
 static struct err *look_at_changed(struct query_engine *q, struct block_masks *m, const struct db_block *const *blocks, size_t count,
-                                   size_t segment, struct moment end, uint64_t wanted, struct segment_code *out)
+                                   size_t segment, struct moment end, uint64_t wanted, bool reads, struct segment_code *out)
 {
     struct replay *r;
     struct block_code code;
     bool known;
-    end = before_end(q, segment, end);
-    TRY(code_same_since(q, &m->code, segment, end, &out->since, &known));
+    if (!reads)
+        end = before_end(q, segment, end);
+    TRY(reads ? code_same_until(q, &m->code, segment, end, &out->until, &known)
+              : code_same_since(q, &m->code, segment, end, &out->since, &known));
     out->changing = !known;
     out->matters |= !known;
     if (!known)
@@ -239,14 +242,17 @@ static struct err *look_at_changed(struct query_engine *q, struct block_masks *m
     TRY(state_at(q, end, &r));
     for (size_t i = 0; i < count; i++) {
         const struct db_block *b = blocks[i];
-        // What is not there has not run since.
-        if (read_block(r, b->space, b->pc, b->byte_len, &code))
-            note_effect(b, block_effect(r, b->space, b->pc, b->byte_len, b->insn_count, wanted).written, wanted, out);
+        // What is not there has not run since, or does not until there is a change.
+        if (!read_block(r, b->space, b->pc, b->byte_len, &code))
+            continue;
+        struct block_effect effect = block_effect(r, b->space, b->pc, b->byte_len, b->insn_count, wanted);
+        note_effect(b, reads ? effect.touched : effect.written, wanted, out);
     }
     return NULL;
 }
 
-/* What ran in the segment before `end`. before: a moment at which there is a state of the space. */
+/* What ran in the segment before `end`; or, if what it reads matters, too, from `end` on. before: a moment at which there is a state of the space.
+ * out->changing: (reads) changed code is not to be looked at: it is read block by block. */
 static struct err *look_at_segment(struct query_engine *q, struct moment before, size_t segment, struct moment end, uint32_t space,
                                    uint64_t wanted, bool reads, struct segment_code *out)
 {
@@ -256,9 +262,11 @@ static struct err *look_at_segment(struct query_engine *q, struct moment before,
     VEC(const struct db_block *) changed = {0};
     TRY(masks_of(q, space, &m));
     TRY(history_part(q->history, segment, PART_BLOCKS, &s));
+    bool unseen = reads && out->changing;
     out->passed.count = 0;
     out->changing = false;
     out->since = history_segments(q->history, &count)[segment].start;
+    out->until = history_segments(q->history, &count)[segment].end;
     out->in_gaps = reads ? unlogged_registers() | call_registers() : unlogged_registers();
     out->matters = wanted & out->in_gaps;
     struct err *e = NULL;
@@ -273,10 +281,10 @@ static struct err *look_at_segment(struct query_engine *q, struct moment before,
         else
             vec_push(&changed, b);
     }
-    if (changed.count && reads)
+    if (changed.count && unseen)
         out->changing = out->matters = true;
     else if (changed.count && !e)
-        e = look_at_changed(q, m, changed.items, changed.count, segment, end, wanted, out);
+        e = look_at_changed(q, m, changed.items, changed.count, segment, end, wanted, reads, out);
     vec_deinit(&changed);
     return e;
 }
@@ -423,9 +431,10 @@ static void on_remapped(void *ctx, struct replay *r, uint32_t space, gaddr start
     on_wrote(ctx, r, space, start, end - start, 0, 0);
 }
 
-/* Logs the blocks up to `until`, but those passed over, and what becomes of code that is written in the segment. most: of the last rows; 0: all. */
+/* Logs the blocks up to `until`, but those passed over, and what becomes of code that is written in the segment. most: of the
+ * last rows; or, if stopped_out is not NULL, of the first ones, with which the run may end; 0: all. */
 static struct err *log_blocks(struct replay *r, const struct block_masks *m, uint32_t segment, struct moment until, const block_list *passed,
-                              size_t most, struct logged *log)
+                              size_t most, bool *stopped_out, struct logged *log)
 {
     enum { MOST_RANGES = 1000 };
     VEC(struct watch_range) ranges = {0};
@@ -440,11 +449,11 @@ static struct err *log_blocks(struct replay *r, const struct block_masks *m, uin
     }
     const struct replay_observer observer = {.ctx = log, .space_ending = on_ending, .wrote = on_wrote, .remapped = on_remapped};
     replay_set_observer(r, &observer);
-    const struct consume_request consume = {.blocks = true, .passed = passed->items, .passed_count = passed->count, .max_rows = most, .keep_last = most};
+    const struct consume_request consume = {.blocks = true, .passed = passed->items, .passed_count = passed->count, .max_rows = most, .keep_last = most && !stopped_out};
     struct err *e = replay_set_watch(r, ranges.items, ranges.count, &consume);
     vec_deinit(&ranges);
     TRY(e);
-    TRY(replay_run(r, until, UINT64_MAX, NULL));
+    TRY(replay_run(r, until, UINT64_MAX, stopped_out));
     return replay_worker(r, log->space) ? worker_take_rows(replay_worker(r, log->space), &log->stores, NULL, &log->blocks) : NULL;
 }
 
@@ -526,7 +535,7 @@ static struct err *search_stretch(const struct register_search *s, struct moment
     struct lease lease;
     TRY(lend_instead(s->q, segment, from, &lease));
     struct logged log = {.space = s->space};
-    struct err *e = log_blocks(lease.replay, s->masks, segment, until, most ? &s->code.passed : &none, most, &log);
+    struct err *e = log_blocks(lease.replay, s->masks, segment, until, most ? &s->code.passed : &none, most, NULL, &log);
     *found = false;
     if (!e)
         last_of_rows(s, lease.replay, segment, &log, until, out, found);
@@ -561,7 +570,6 @@ static struct moment part_before(const struct register_search *s, size_t segment
 static struct err *search_segment(struct register_search *s, size_t segment, struct moment start, struct moment until, struct moment *out,
                                   bool *found)
 {
-    enum { FEW = 64 };
     const struct known_task *t = known_task(s->q, s->task);
     release_state(s->q); // it is one of the kept states
     for (unsigned n = 0; moment_cmp(start, until) < 0 && !*found; n++) {
@@ -611,15 +619,17 @@ struct err *last_register_write(struct query_engine *q, uint32_t task, uint32_t 
     return e;
 }
 
-/* Looks for the first block of [from, until) that may touch one of the registers; both in one segment. */
-static struct err *search_forth(const struct register_search *s, struct moment from, struct moment until, struct moment *out, bool *found)
+/* Looks for the first block of [from, until) that may touch one of the registers; both in one segment. most: of blocks that matter are logged; with
+ * these the run may end before `until` (full). 0: all blocks are. */
+static struct err *search_forth(const struct register_search *s, struct moment from, struct moment until, size_t most, struct moment *out,
+                                bool *found, bool *full)
 {
     static const block_list none;
     uint32_t segment = (uint32_t)history_segment_at(s->q->history, from);
     struct lease lease;
     TRY(lend_instead(s->q, segment, from, &lease));
     struct logged log = {.space = s->space};
-    struct err *e = log_blocks(lease.replay, s->masks, segment, until, &none, 0, &log);
+    struct err *e = log_blocks(lease.replay, s->masks, segment, until, most ? &s->code.passed : &none, most, full, &log);
     const struct block_row *row = (const void *)log.blocks.data;
     size_t count = log.blocks.len / sizeof(*row);
     bool gaps = s->wanted & s->code.in_gaps;
@@ -649,21 +659,52 @@ static struct err *search_forth(const struct register_search *s, struct moment f
     return e;
 }
 
+/* In [from, until), in which code is what it is at `from`, or has to be looked at where it ran. */
+static struct err *next_in_version(const struct register_search *s, struct moment from, struct moment until, struct moment *out, bool *found)
+{
+    size_t most = takes_all_rows(s) ? 0 : FEW;
+    for (uint64_t len = FIRST_STRETCH; !*found && moment_cmp(from, until) < 0; len *= GROWTH) {
+        struct moment end = most ? until : moment_forth(s->q, from, len);
+        bool full;
+        if (moment_cmp(end, until) > 0)
+            end = until;
+        TRY(check_cancel(s->q));
+        TRY(search_forth(s, from, end, most, out, found, &full));
+        if (!full || *found) {
+            from = end;
+            continue;
+        }
+        if (!most)
+            return err_new(ERR_LIMIT, "more blocks run here than can be looked at");
+        most = 0; // those were other tasks'
+        len = FIRST_STRETCH / GROWTH;
+    }
+    return NULL;
+}
+
 struct err *next_register_use(struct query_engine *q, uint32_t task, uint32_t space, uint64_t wanted, struct moment from,
                               struct moment until, struct moment *out, bool *found)
 {
     struct register_search s = {.q = q, .task = task, .space = space, .wanted = wanted};
+    uint64_t len = FIRST_STRETCH;
     *found = false;
     struct err *e = masks_of(q, space, &s.masks);
-    if (!e)
+    // Code that changed is looked at only if there is no use soon.
+    for (unsigned n = 0; !e && !*found && moment_cmp(from, until) < 0; n++) {
+        struct moment near = moment_forth(q, from, len), end = until;
+        s.code.changing = n == 0;
         e = look_at_segment(q, from, history_segment_at(q->history, from), from, space, wanted, true, &s.code);
-    for (uint64_t len = FIRST_STRETCH; !e && s.code.matters && !*found && moment_cmp(from, until) < 0; len *= GROWTH) {
-        struct moment end = moment_forth(q, from, len);
-        if (moment_cmp(end, until) > 0)
-            end = until;
-        e = check_cancel(q);
-        if (!e)
-            e = search_forth(&s, from, end, out, found);
+        if (moment_cmp(near, until) > 0)
+            near = until;
+        if (!s.code.changing && moment_cmp(s.code.until, until) < 0)
+            end = s.code.until;
+        if ((n == 0 && s.code.changing) || moment_cmp(end, near) < 0) { // or versions of it are too short to be looked at one by one
+            s.code.changing = s.code.matters = true;
+            end = near;
+            len *= GROWTH;
+        }
+        if (!e && s.code.matters)
+            e = next_in_version(&s, from, end, out, found);
         from = end;
     }
     vec_deinit(&s.code.passed);
