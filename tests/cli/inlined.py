@@ -65,4 +65,8 @@ with tempfile.TemporaryDirectory() as directory:
     t.check(moments(t.query("execution", function="scale", limit=7)) == moments(rows)[:7], "the first 7")
     back = t.query("execution", function="scale", limit=7, **{"direction": "backward", "from": end})
     t.check(moments(back) == moments(rows)[:-8:-1], "the last 7")
+
+    # Each once, though rows of scale()'s lines stand in both.
+    functions = t.query("functions-in-file", **{"file": "inlined.c"})
+    t.check(sorted(r["function"]["name"] for r in functions) == ["_start", "scale"], f"functions of the file: {functions}")
 sys.exit(t.failures > 0)
