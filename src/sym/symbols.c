@@ -96,53 +96,53 @@ static unsigned preference_of(unsigned char info, const char *name)
     return binding * 16 + (unsigned)strspn(name, "_") % 16;
 }
 
-struct err *sym_exported_object(struct sym_module *m, const char *name, vaddr *out)
-{
-    HOLD(m);
-    for (Elf_Scn *scn = elf_nextscn(m->elf, NULL); scn; scn = elf_nextscn(m->elf, scn)) {
-        GElf_Shdr h;
-        if (!gelf_getshdr(scn, &h) || h.sh_type != SHT_DYNSYM || h.sh_entsize == 0)
-            continue;
-        Elf_Data *data = elf_getdata(scn, NULL);
-        size_t count = data ? data->d_size / h.sh_entsize : 0;
-        for (size_t i = 1; i < count && i < INT32_MAX; i++) {
-            GElf_Sym s;
-            if (!gelf_getsym(data, (int)i, &s) || s.st_shndx == SHN_UNDEF || GELF_ST_TYPE(s.st_info) != STT_OBJECT)
-                continue;
-            const char *its_name = elf_strptr(m->elf, h.sh_link, s.st_name);
-            if (its_name && str_eq(its_name, name)) {
-                *out = s.st_value;
-                return NULL;
-            }
-        }
-    }
-    return err_new(ERR_NOT_FOUND, "%s: exports no %s", m->path, name);
-}
-
 typedef void symbol_visitor(struct sym_module *m, const GElf_Sym *s, const char *name, void *arg);
 
-/* The named symbols of code in a file's tables of one type. */
-static void visit_symbols(struct sym_module *m, Elf *elf, unsigned type, symbol_visitor *visit, void *arg)
+/* The named symbols in a file's tables of one type; of code, or of data. */
+static void visit_symbols(struct sym_module *m, Elf *elf, unsigned type, bool data, symbol_visitor *visit, void *arg)
 {
     for (Elf_Scn *scn = elf_nextscn(elf, NULL); scn; scn = elf_nextscn(elf, scn)) {
         GElf_Shdr h;
         if (!gelf_getshdr(scn, &h) || h.sh_type != type || h.sh_entsize == 0)
             continue;
-        Elf_Data *data = elf_getdata(scn, NULL);
-        size_t count = data ? data->d_size / h.sh_entsize : 0;
+        Elf_Data *table = elf_getdata(scn, NULL);
+        size_t count = table ? table->d_size / h.sh_entsize : 0;
         for (size_t i = 1; i < count && i < INT32_MAX; i++) {
             GElf_Sym s;
-            if (!gelf_getsym(data, (int)i, &s) || s.st_shndx == SHN_UNDEF ||
-                !is_code(m, s.st_value))
+            if (!gelf_getsym(table, (int)i, &s) || s.st_shndx == SHN_UNDEF || is_code(m, s.st_value) == data)
                 continue;
             unsigned kind = GELF_ST_TYPE(s.st_info);
-            if (kind != STT_FUNC && kind != STT_GNU_IFUNC && kind != STT_NOTYPE)
+            if (data ? kind != STT_OBJECT : kind != STT_FUNC && kind != STT_GNU_IFUNC && kind != STT_NOTYPE)
                 continue;
             const char *name = elf_strptr(elf, h.sh_link, s.st_name);
             if (name && *name)
                 visit(m, &s, name, arg);
         }
     }
+}
+
+struct wanted_object {
+    const char *name;
+    vaddr addr;
+    bool found;
+};
+
+static void look_for_object(struct sym_module *m, const GElf_Sym *s, const char *name, void *arg)
+{
+    struct wanted_object *w = arg;
+    if (str_eq(name, w->name)) {
+        w->addr = s->st_value;
+        w->found = true;
+    }
+}
+
+struct err *sym_exported_object(struct sym_module *m, const char *name, vaddr *out)
+{
+    HOLD(m);
+    struct wanted_object wanted = {.name = name};
+    visit_symbols(m, m->elf, SHT_DYNSYM, true, look_for_object, &wanted);
+    *out = wanted.addr;
+    return wanted.found ? NULL : err_new(ERR_NOT_FOUND, "%s: exports no %s", m->path, name);
 }
 
 static void add_named_symbol(struct sym_module *m, const GElf_Sym *s, const char *name, void *arg)
@@ -176,9 +176,9 @@ static bool may_be_clone(struct sym_module *m, vaddr start)
     if (!m->clones_loaded) {
         m->clones_loaded = true;
         load_dwarf(m);
-        visit_symbols(m, m->elf, SHT_SYMTAB, add_clone, NULL);
+        visit_symbols(m, m->elf, SHT_SYMTAB, false, add_clone, NULL);
         if (m->debug_elf)
-            visit_symbols(m, m->debug_elf, SHT_SYMTAB, add_clone, NULL);
+            visit_symbols(m, m->debug_elf, SHT_SYMTAB, false, add_clone, NULL);
         m->clones_packed = find_section(m->elf, ".gnu_debugdata", NULL, NULL);
     }
     return m->clones_packed || sym_table_get(&m->clones, start + 1);
@@ -306,13 +306,13 @@ void load_symbols(struct sym_module *m)
     m->symbols_loaded = true;
     load_dwarf(m); // a separate debug file has the .symtab
     struct table seen = {0}, slots = {0};
-    visit_symbols(m, m->elf, SHT_SYMTAB, add_named_symbol, &seen);
+    visit_symbols(m, m->elf, SHT_SYMTAB, false, add_named_symbol, &seen);
     if (m->debug_elf)
-        visit_symbols(m, m->debug_elf, SHT_SYMTAB, add_named_symbol, &seen);
-    visit_symbols(m, m->elf, SHT_DYNSYM, add_named_symbol, &seen);
+        visit_symbols(m, m->debug_elf, SHT_SYMTAB, false, add_named_symbol, &seen);
+    visit_symbols(m, m->elf, SHT_DYNSYM, false, add_named_symbol, &seen);
     Elf *mini = unpack_mini_elf(m);
     if (mini)
-        visit_symbols(m, mini, SHT_SYMTAB, add_named_symbol, &seen);
+        visit_symbols(m, mini, SHT_SYMTAB, false, add_named_symbol, &seen);
     read_slots(m->elf, &slots);
     static const char *const stubs[] = {".plt.sec", ".plt.got", ".plt"};
     for (size_t i = 0; i < sizeof(stubs) / sizeof(*stubs); i++)
