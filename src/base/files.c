@@ -3,7 +3,9 @@
 #include "base/buf.h"
 
 #include <errno.h>
+#include <ftw.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -31,4 +33,22 @@ struct err *make_directories_above(const char *path, size_t there, mode_t mode)
         *slash = '/';
     }
     return NULL;
+}
+
+static _Thread_local int removing_failed; /* errno; nftw(3) passes nothing along */
+
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *where)
+{
+    if (remove(path) != 0 && !removing_failed)
+        removing_failed = errno;
+    return 0;
+}
+
+struct err *remove_tree(const char *path)
+{
+    enum { DESCRIPTORS = 16 };
+    removing_failed = 0;
+    if (nftw(path, remove_one, DESCRIPTORS, FTW_DEPTH | FTW_PHYS) == 0)
+        errno = removing_failed;
+    return errno && errno != ENOENT ? err_os("cannot remove %s", path) : NULL;
 }

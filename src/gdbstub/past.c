@@ -39,12 +39,6 @@ static json_t *focus_json(struct moment m, uint32_t task)
     return f;
 }
 
-static struct moment moment_of(const json_t *m)
-{
-    return (struct moment){(event_no)json_integer_value(json_object_get(m, "event")),
-                           (uint64_t)json_integer_value(json_object_get(m, "instr"))};
-}
-
 static uint32_t serial_of(const json_t *task)
 {
     return (uint32_t)json_integer_value(json_object_get(task, "serial"));
@@ -59,7 +53,7 @@ static char *string_of(const json_t *s)
 static void stop_of(const json_t *row, struct past_stop *out)
 {
     const json_t *focus = json_object_get(row, "focus");
-    *out = (struct past_stop){moment_of(json_object_get(focus, "moment")), serial_of(json_object_get(focus, "task")), 0};
+    *out = (struct past_stop){moment_of_json(json_object_get(focus, "moment")), serial_of(json_object_get(focus, "task")), 0};
 }
 
 static void add_task(struct past *p, json_t *row)
@@ -71,13 +65,13 @@ static void add_task(struct past *p, json_t *row)
     struct past_task task = {
         .serial = serial, .parent = parent, .process = thread && maker ? maker->process : serial,
         .tid = (int32_t)json_integer_value(json_object_get(json_object_get(row, "task"), "tid")),
-        .start = moment_of(json_object_get(row, "start")), .end = end ? moment_of(end) : p->end,
+        .start = moment_of_json(json_object_get(row, "start")), .end = end ? moment_of_json(end) : p->end,
         .name = string_of(json_object_get(row, "name"))};
     vec_push(&p->tasks, task);
     size_t i;
     json_t *exec;
     json_array_foreach (json_object_get(row, "execs"), i, exec) {
-        struct past_exec x = {task.process, moment_of(json_object_get(exec, "moment")), string_of(json_object_get(exec, "exe")), {0}};
+        struct past_exec x = {task.process, moment_of_json(json_object_get(exec, "moment")), string_of(json_object_get(exec, "exe")), {0}};
         size_t k;
         json_t *argument;
         json_array_foreach (json_object_get(exec, "argv"), k, argument)
@@ -91,7 +85,7 @@ struct err *past_open(struct past *p, struct query_engine *q)
     *p = (struct past){.q = q};
     cleanup(decref) json_t *info = NULL, *tasks = NULL;
     TRY(ask(p, "info", json_object(), &info));
-    p->end = moment_of(json_object_get(json_array_get(info, 0), "end"));
+    p->end = moment_of_json(json_object_get(json_array_get(info, 0), "end"));
     TRY(ask(p, "task-tree", json_object(), &tasks));
     size_t i;
     json_t *row;
@@ -119,7 +113,7 @@ struct err *past_first_focus(struct past *p, struct moment *m_out, uint32_t *tas
     cleanup(decref) json_t *info = NULL;
     TRY(ask(p, "info", json_object(), &info));
     const json_t *focus = json_object_get(json_array_get(info, 0), "firstFocus");
-    *m_out = moment_of(json_object_get(focus, "moment"));
+    *m_out = moment_of_json(json_object_get(focus, "moment"));
     *task_out = serial_of(json_object_get(focus, "task"));
     return NULL;
 }

@@ -5,11 +5,9 @@
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <glob.h>
 #include <stdio.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #define INIT_NAME ".init-of-trace"
@@ -174,15 +172,8 @@ struct err *source_directory_make(char **out)
     return NULL;
 }
 
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *where)
-{
-    remove(path);
-    return 0;
-}
-
 void source_directory_remove(const char *dir)
 {
-    enum { DESCRIPTORS = 16 };
     if (dir)
-        nftw(dir, remove_one, DESCRIPTORS, FTW_DEPTH | FTW_PHYS);
+        err_free(remove_tree(dir)); // what is left is nobody's harm
 }

@@ -1,10 +1,10 @@
 #include "pack/gdbinit.h"
 
 #include "base/buf.h"
+#include "base/files.h"
 #include "pack/copy.h"
 #include "pack/listener.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
 #include <stdio.h>
@@ -32,11 +32,6 @@ static int copy_one(const char *path, const struct stat *st, int type, struct FT
     return walk.failed != NULL;
 }
 
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *where)
-{
-    return remove(path);
-}
-
 enum { DESCRIPTORS = 16 };
 
 static struct err *copy_place(const char *repository, const char *place, const char *to_dir, const struct pack_listener *listener)
@@ -54,18 +49,11 @@ static struct err *copy_place(const char *repository, const char *place, const c
     return walk.failed;
 }
 
-static struct err *remove_old(const char *dir)
-{
-    if (nftw(dir, remove_one, DESCRIPTORS, FTW_DEPTH | FTW_PHYS) != 0 && errno != ENOENT)
-        return err_os("cannot remove %s", dir);
-    return NULL;
-}
-
 struct err *pack_gdbinit(const char *dir, char *const *repositories, size_t count, const struct pack_listener *listener)
 {
     cleanup(freep) char *top = str_format("%s/gdbinit", dir), *init = str_format("%s/.gdbinit", top);
     cleanup(buf_deinit) struct buf text = {0};
-    TRY(remove_old(top));
+    TRY(remove_tree(top));
     for (size_t i = 0; i < count; i++) {
         cleanup(freep) char *name = xstrdup(repositories[i]);
         for (char *p = name; *p; p++)

@@ -40,13 +40,6 @@ static const struct failure {
     {"_cmocka_fail", "test", "$1s:$2u: a check of cmocka failed"},
 };
 
-/* Argument 1 to 6 of a call at its entry; System V psABI 3.2.3. */
-static uint64_t argument(const struct regs *regs, unsigned number)
-{
-    static const uint8_t order[] = {UREG_RDI, UREG_RSI, UREG_RDX, UREG_RCX, UREG_R8, UREG_R9};
-    return regs->r[order[number - 1]];
-}
-
 static void add_string(struct buf *out, struct replay *r, uint32_t space, gaddr addr)
 {
     enum { MOST = 400 };
@@ -69,7 +62,7 @@ static json_t *failure_text(const struct failure *f, struct replay *r, uint32_t 
             buf_add(&text, p, 1);
             continue;
         }
-        uint64_t value = argument(regs, (unsigned)(p[1] - '0'));
+        uint64_t value = regs->r[call_argument_registers[p[1] - '1']];
         if (p[2] == 's')
             add_string(&text, r, space, value);
         else
@@ -95,11 +88,6 @@ struct alerts {
     struct buf places;                    /* struct hit_place */
 };
 
-static bool is_within(const struct window *w, struct moment m)
-{
-    return w->forward ? moment_cmp(m, w->from) >= 0 : moment_cmp(m, w->from) < 0;
-}
-
 static struct err *each_fatal(struct query_engine *q, const struct segment *s, const struct db_event *e, void *ctx, bool *is_row)
 {
     struct alerts *a = ctx;
@@ -118,7 +106,7 @@ static void find_exits(struct alerts *a)
 {
     vec_each (t, &a->q->tasks) {
         int signal = t->exit_status & 0x7f, status = t->exit_status >> 8 & 0xff;
-        if (!t->ended || t->is_thread || !(signal == SIGKILL || (!signal && status)) || !is_within(a->w, t->end))
+        if (!t->ended || t->is_thread || !(signal == SIGKILL || (!signal && status)) || !window_holds(a->w, t->end))
             continue;
         cleanup(freep) char *text = signal ? xstrdup("killed by SIGKILL") : str_format("exit status %d", status);
         json_t *row = json_pack("{so, so, ss, ss}", "focus", json_focus(a->q, t->end, t->serial, 0), "task", json_task(a->q, t->serial), "kind",

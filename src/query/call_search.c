@@ -50,19 +50,18 @@ void add_piece(struct pieces *p, uint8_t base, uint16_t len)
     p->len += len;
 }
 
-/* Of pointers among the arguments; System V psABI 3.2.3, as far as it is easy. */
+/* Of pointers among the arguments, by the calling convention as far as it is easy. */
 static void pieces_for_call(struct module *m, const struct sym_function *f, struct pieces *out)
 {
-    static const uint8_t order[] = {UREG_RDI, UREG_RSI, UREG_RDX, UREG_RCX, UREG_R8, UREG_R9};
     *out = (struct pieces){0};
     add_piece(out, UREG_RSP, 8); // the return address
     struct sym_variables params = {0};
     struct err *e = sym_function_parameters(m->sym, f, &params);
     size_t used = 0;
-    for (size_t i = 0; !e && i < params.count && used < sizeof(order); i++) {
+    for (size_t i = 0; !e && i < params.count && used < CALL_ARGUMENT_REGISTERS; i++) {
         enum sym_type_kind kind = params.items[i].type->kind;
         if (kind == SYM_POINTER || kind == SYM_REFERENCE)
-            add_piece(out, order[used], POINTED_LEN);
+            add_piece(out, call_argument_registers[used], POINTED_LEN);
         if (kind == SYM_ARRAY || kind == SYM_STRUCT || kind == SYM_UNION || kind == SYM_CLASS || kind == SYM_UNKNOWN_TYPE)
             break;
         used += kind != SYM_FLOAT && kind != SYM_COMPLEX;

@@ -211,7 +211,7 @@ static void going_deinit(struct going *g)
 
 static bool wanted(const struct callees *c, const struct callee *f)
 {
-    return c->w.forward ? moment_cmp(f->call.entry, c->w.from) >= 0 : moment_cmp(f->call.entry, c->w.from) < 0;
+    return window_holds(&c->w, f->call.entry);
 }
 
 static void keep(struct callees *c, const struct callee *f)

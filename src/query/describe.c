@@ -56,6 +56,8 @@ struct err *frame_context(struct query_engine *q, struct replay *r, uint32_t tas
     return replay_regs(r, task, &out->regs);
 }
 
+const uint8_t call_argument_registers[CALL_ARGUMENT_REGISTERS] = {UREG_RDI, UREG_RSI, UREG_RDX, UREG_RCX, UREG_R8, UREG_R9};
+
 /* --- code --- */
 
 void describe_place(struct query_engine *q, const struct code_place *p, json_t *row)

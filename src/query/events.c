@@ -12,7 +12,7 @@ struct err *walk_events(struct query_engine *q, const struct window *w, event_vi
         for (size_t k = 0; k < s->events.count; k++) {
             const struct db_event *e = &s->events.items[w->forward ? k : s->events.count - 1 - k];
             struct moment before = {e->number - 1, e->icount};
-            if (w->forward ? moment_cmp(before, w->from) < 0 : moment_cmp(before, w->from) >= 0)
+            if (!window_holds(w, before))
                 continue;
             bool is_row = false;
             if (left == 0) {

@@ -49,12 +49,6 @@ bool place_of_object(struct replay *r, uint32_t task, uint32_t object, uint64_t 
     return found;
 }
 
-/* When the bytes of a hit were there. */
-static struct moment behind(const struct write_hit *hit)
-{
-    return hit->event ? (struct moment){hit->event, 0} : (struct moment){hit->moment.event, hit->moment.icount + 1};
-}
-
 /* Is it what the recorder tells of a mapping's contents, and no store? */
 static struct err *is_told(struct query_engine *q, const struct write_hit *hit, bool *out)
 {
@@ -72,7 +66,7 @@ static struct err *last_store(struct query_engine *q, uint32_t object, uint64_t 
     for (bool told = true; told; before = out->moment) {
         TRY(check_cancel(q));
         TRY(last_write(q, 0, object, offset, offset + len, before, out, found_out));
-        *found_out = *found_out && moment_cmp(behind(out), since) > 0;
+        *found_out = *found_out && moment_cmp(moment_behind_write(out), since) > 0;
         if (!*found_out)
             return NULL;
         TRY(is_told(q, out, &told));
@@ -105,7 +99,7 @@ static struct err *find_store(struct query_engine *q, const struct stream *s, ui
             }
             uint64_t rest = hit.addr + hit.size - offset;
             *len = rest < *len ? (uint32_t)rest : *len;
-            since = behind(&hit);
+            since = moment_behind_write(&hit);
             *out = (struct file_origin){.stored = true, .store = hit, .object = object};
             break;
         }

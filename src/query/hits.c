@@ -83,23 +83,25 @@ bool is_hit_of(const struct hit_place *p, const struct hit *h)
     return p->pc == h->regs.r[UREG_RIP] && p->space == h->space && is_present(p->presence, h->moment.event);
 }
 
-static void add_place(const struct query_engine *q, const struct hit_place *p, struct buf *out)
+static void add_place(const struct hit_place *p, struct buf *out)
 {
     const struct hit_place *have = (const void *)out->data;
     for (size_t k = 0; k < out->len / sizeof(*p); k++) {
         if (have[k].space == p->space && have[k].pc == p->pc && have[k].presence == p->presence)
             return;
     }
-    if (count_hits(q, p, 1, NULL))
-        buf_add(out, p, sizeof(*p));
+    buf_add(out, p, sizeof(*p));
 }
 
 void places_at(const struct query_engine *q, gaddr pc, struct module *m, uint64_t bias, struct buf *out)
 {
     size_t spaces;
     const struct db_space *space = history_spaces(q->history, &spaces);
-    for (size_t s = 0; s < spaces; s++)
-        add_place(q, &(struct hit_place){.space = space[s].space, .pc = pc, .module = m, .bias = bias}, out);
+    for (size_t s = 0; s < spaces; s++) {
+        struct hit_place p = {.space = space[s].space, .pc = pc, .module = m, .bias = bias};
+        if (count_hits(q, &p, 1, NULL))
+            add_place(&p, out);
+    }
 }
 
 struct err *places_of(struct query_engine *q, struct module *m, const uint64_t *link_addrs, size_t count, struct buf *out)
@@ -113,7 +115,8 @@ struct err *places_of(struct query_engine *q, struct module *m, const uint64_t *
                 if (!count_hits(q, &p, 1, NULL))
                     continue;
                 TRY(code_presence(q, m, *bias, p.pc, p.space, &p.presence));
-                add_place(q, &p, out);
+                if (!p.presence || count_hits(q, &p, 1, NULL)) // then it ran while it was there
+                    add_place(&p, out);
             }
         }
     }
@@ -283,7 +286,7 @@ static void visit_rows(struct visiting *v, struct buf *rows)
                           .memory_len = v->row_len - sizeof(*row),
                           .unreadable = row->unreadable, .condition = row->condition, .condition_result = row->condition_result,
                           .entered = {row->entered.stamp, row->entered.icount}, .returned = {row->returned.stamp, row->returned.icount}};
-        if (v->w->forward ? moment_cmp(hit.moment, v->w->from) < 0 : moment_cmp(hit.moment, v->w->from) >= 0)
+        if (!window_holds(v->w, hit.moment))
             continue;
         hit.task = task_running_at(v->q, hit.moment);
         if (v->left == 0) {

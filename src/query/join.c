@@ -60,8 +60,7 @@ static struct err *run_subquery(struct query_engine *q, json_t *sub, size_t of, 
     size_t i;
     struct moment last = j->w->from;
     json_array_foreach (rows, i, row) {
-        const json_t *m = json_object_get(json_object_get(row, "focus"), "moment");
-        last = (struct moment){(event_no)json_integer_value(json_object_get(m, "event")), (uint64_t)json_integer_value(json_object_get(m, "instr"))};
+        last = moment_of_json(json_object_get(json_object_get(row, "focus"), "moment"));
         json_object_set_new(row, "of", json_integer((json_int_t)of));
         vec_push(&j->rows, (struct joined){json_incref(row), last, of});
     }

@@ -61,9 +61,7 @@ struct watching {
 static bool watch_row(void *ctx, json_t *row)
 {
     struct watching *w = ctx;
-    json_t *moment = json_object_get(json_object_get(row, "focus"), "moment");
-    struct kept_row kept = {{(event_no)json_integer_value(json_object_get(moment, "event")),
-                             (uint64_t)json_integer_value(json_object_get(moment, "instr"))}, NULL};
+    struct kept_row kept = {moment_of_json(json_object_get(json_object_get(row, "focus"), "moment")), NULL};
     if (w->bytes <= MOST_BYTES) {
         kept.row = json_deep_copy(row); // who asked may change it
         w->bytes += json_dumpb(row, NULL, 0, JSON_COMPACT);

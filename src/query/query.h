@@ -72,5 +72,10 @@ struct err *query_open_mapped(const struct query_engine *q, const char *name, in
 /** Values of the protocol, for parameters: {event, instr}; "0x1f". The caller's. */
 json_t *json_moment(struct moment m);
 json_t *json_hex(uint64_t v);
+/** And back, of one that this program made. */
+static inline struct moment moment_of_json(const json_t *m)
+{
+    return (struct moment){(event_no)json_integer_value(json_object_get(m, "event")), (uint64_t)json_integer_value(json_object_get(m, "instr"))};
+}
 
 #endif

@@ -254,6 +254,10 @@ struct window {
     size_t limit;
     struct moment since; /* backward: segments that end before are not run */
 };
+static inline bool window_holds(const struct window *w, struct moment m)
+{
+    return w->forward ? moment_cmp(m, w->from) >= 0 : moment_cmp(m, w->from) < 0;
+}
 /** Calls `each` for executions of any of the places, in order of time away from `from`; each returns false to stop. Where places have
  * conditions: for those executions of which they hold, or cannot be told; segments are then run on all cores at a time. wants: may be NULL. */
 struct err *find_hits(struct query_engine *q, const struct hit_place *places, size_t count, const struct window *w,
@@ -317,6 +321,11 @@ struct write_hit {
     bool possible;        /* masked or the like: may have left these bytes alone */
     bool read;
 };
+/* The first moment at which the written bytes are there. */
+static inline struct moment moment_behind_write(const struct write_hit *h)
+{
+    return h->event ? (struct moment){h->event, 0} : (struct moment){h->moment.event, h->moment.icount + 1};
+}
 enum { WATCH_STORES = 1, WATCH_LOADS = 2 };
 /** Accesses to memory as it is at the focus: `what` is WATCH_STORES, WATCH_LOADS (by instructions: what the kernel reads is not recorded) or
  * both. Reads are in no index: with WATCH_LOADS every segment of the window is run. */
@@ -401,6 +410,9 @@ struct frame_context {
 };
 /** Fills `out` for the task's innermost frame in the replay's present state. */
 struct err *frame_context(struct query_engine *q, struct replay *r, uint32_t task, struct frame_context *out) nodiscard;
+/* The registers with the first integer arguments of a call at its entry; System V psABI 3.2.3. */
+enum { CALL_ARGUMENT_REGISTERS = 6 };
+extern const uint8_t call_argument_registers[CALL_ARGUMENT_REGISTERS];
 /** A general register by DWARF number. */
 struct err *general_register(const struct regs *regs, unsigned number, void *buf, size_t len) nodiscard;
 /** Adds "function", "location", "pc", "module" of a code address to row. `back`: a return address: the call before it is meant. */

@@ -39,7 +39,6 @@ struct err *call_pieces(struct query_engine *q, const struct io_call *c, unsigne
     case SYS_pwritev:
     case SYS_preadv2:
     case SYS_pwritev2:
-        return read_pieces(r, *space_out, c->args[1], c->args[2], out);
     case SYS_process_vm_readv:
     case SYS_process_vm_writev:
         return read_pieces(r, *space_out, c->args[1], c->args[2], out);
@@ -290,7 +289,7 @@ static struct err *from_store(struct query_engine *q, const struct taken *t, con
     out->through = "mapping";
     out->writer = hit->moment;
     out->task = hit->task;
-    out->at = hit->event ? (struct moment){hit->event, 0} : (struct moment){hit->moment.event, hit->moment.icount + 1};
+    out->at = moment_behind_write(hit);
     TRY(state_at(q, out->at, &r));
     if (!place_of_object(r, out->task, from->object, offset, &out->space, &out->addr)) {
         out->why = "the mapping is gone";
