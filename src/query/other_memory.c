@@ -1,5 +1,6 @@
-/* Calls by which one process reads or writes memory of another: process_vm_readv(2), process_vm_writev(2), ptrace(2), and /proc/PID/mem (proc(5)).
- * The bytes are in that memory at the moment of the call, so there is no stream between the two. */
+/* Calls by which one process reads or writes memory of another: process_vm_readv(2),
+ * process_vm_writev(2), ptrace(2), and /proc/PID/mem (proc(5)). The bytes are in that memory at the
+ * moment of the call, so there is no stream between the two. */
 #include "query/streams_int.h"
 
 #include <sys/ptrace.h>
@@ -19,15 +20,18 @@ static void find_task(struct replay *r, int64_t tid, uint32_t *task_out, uint32_
     }
 }
 
-/* Whose memory it is that a call of /proc/PID/mem is about: of the program that ran when it was opened. */
-static struct err *find_opened(struct query_engine *q, const struct io_call *open, struct moment m, uint32_t *task_out, uint32_t *space_out)
+/* Whose memory it is that a call of /proc/PID/mem is about: of the program that ran when it was
+ * opened. */
+static struct err *find_opened(struct query_engine *q, const struct io_call *open, struct moment m,
+                               uint32_t *task_out, uint32_t *space_out)
 {
     struct replay *r;
     int tid = 0;
     const char *path = open->paths[0];
     bool own = strncmp(path, "/proc/self/", 11) == 0;
     *space_out = 0;
-    if (!own && sscanf(path, "/proc/%d/mem", &tid) != 1 && sscanf(path, "/proc/%*d/task/%d/mem", &tid) != 1)
+    if (!own && sscanf(path, "/proc/%d/mem", &tid) != 1 &&
+        sscanf(path, "/proc/%*d/task/%d/mem", &tid) != 1)
         return NULL;
     TRY(state_at(q, io_call_end(open), &r));
     if (own) {
@@ -63,8 +67,10 @@ static struct err *find_sides(struct query_engine *q, const struct io_call *c, s
     if (is_of_memory(d, c)) {
         const struct stream *s = stream_of_call(d, c);
         out->gives = io_call_writes(c->no);
-        const struct transfer *x = !c->transfer ? NULL : &(out->gives ? &s->writes : &s->reads)->items[c->transfer - 1];
-        TRY(find_opened(q, &d->io.calls.items[s->opened], c->at, &out->other_task, &out->other_space));
+        const struct transfer *x =
+            !c->transfer ? NULL : &(out->gives ? &s->writes : &s->reads)->items[c->transfer - 1];
+        TRY(find_opened(q, &d->io.calls.items[s->opened], c->at, &out->other_task,
+                        &out->other_space));
         if (x && !x->why)
             vec_push(&out->other, (struct piece){x->offset, x->len});
         return call_pieces(q, c, 0, &out->own_space, &out->own);
@@ -85,18 +91,14 @@ static struct err *find_sides(struct query_engine *q, const struct io_call *c, s
     return NULL;
 }
 
-static uint64_t size_of_call(const struct io_call *c)
+/* Are the bytes of both sides the same? Those of the giver before the call, of the taker behind it.
+ */
+static struct err *same_bytes(struct query_engine *q, const struct io_call *c,
+                              const struct stream_source *from, struct moment there, uint32_t space,
+                              gaddr addr, bool *out)
 {
-    return c->no == SYS_ptrace ? 8 : (uint64_t)c->result;
-}
-
-/* Are the bytes of both sides the same? Those of the giver before the call, of the taker behind it. */
-static struct err *same_bytes(struct query_engine *q, const struct io_call *c, const struct stream_source *from, struct moment there,
-                              uint32_t space, gaddr addr, bool *out)
-{
-    enum { COMPARED = 4096 };
-    uint8_t a[COMPARED], b[COMPARED];
-    uint32_t len = from->len < COMPARED ? from->len : COMPARED;
+    uint8_t a[MOST_COMPARED], b[MOST_COMPARED];
+    uint32_t len = from->len < MOST_COMPARED ? from->len : MOST_COMPARED;
     struct replay *r;
     TRY(state_at(q, c->at, &r));
     if (from->in_register)
@@ -109,13 +111,8 @@ static struct err *same_bytes(struct query_engine *q, const struct io_call *c, c
     return NULL;
 }
 
-static uint64_t least(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
-
-static struct err *find_bytes(struct query_engine *q, const struct io_call *c, struct moment there, struct sides *s, gaddr addr,
-                              struct stream_source *out)
+static struct err *find_bytes(struct query_engine *q, const struct io_call *c, struct moment there,
+                              struct sides *s, gaddr addr, struct stream_source *out)
 {
     uint64_t place, before, here, more;
     out->why = "whose memory it was is not known";
@@ -124,7 +121,8 @@ static struct err *find_bytes(struct query_engine *q, const struct io_call *c, s
         return NULL;
     out->why = "it is not the data of the call";
     const piece_list *to = s->gives ? &s->other : &s->own, *from = s->gives ? &s->own : &s->other;
-    if (!place_of_addr(to, addr, &place, &before, &here) || place >= size_of_call(c) || !addr_of_place(from, place, &out->addr, &before, &more))
+    if (!place_of_addr(to, addr, &place, &before, &here) || place >= size_of_call(c) ||
+        !addr_of_place(from, place, &out->addr, &before, &more))
         return NULL;
     out->len = (uint32_t)least(least(out->len, size_of_call(c) - place), least(here, more));
     out->in_register = s->by_register;
@@ -140,8 +138,8 @@ static struct err *find_bytes(struct query_engine *q, const struct io_call *c, s
     return NULL;
 }
 
-struct err *other_memory_source(struct query_engine *q, const struct io_call *call, const struct moment *there, gaddr addr,
-                                struct stream_source *out)
+struct err *other_memory_source(struct query_engine *q, const struct io_call *call,
+                                const struct moment *there, gaddr addr, struct stream_source *out)
 {
     struct sides s = {0};
     struct err *e = find_bytes(q, call, there ? *there : io_call_end(call), &s, addr, out);
@@ -150,13 +148,16 @@ struct err *other_memory_source(struct query_engine *q, const struct io_call *ca
     return e;
 }
 
-/* The first part of [addr, addr + len) that is in one of the pieces; false: none. place_out: of the call's bytes. */
-static bool first_in(const piece_list *pieces, gaddr addr, uint32_t len, uint32_t *from_out, uint32_t *len_out, uint64_t *place_out)
+/* The first part of [addr, addr + len) that is in one of the pieces; false: none. place_out: of the
+ * call's bytes. */
+static bool first_in(const piece_list *pieces, gaddr addr, uint32_t len, uint32_t *from_out,
+                     uint32_t *len_out, uint64_t *place_out)
 {
     uint64_t place = 0;
     bool found = false;
     vec_each (p, pieces) {
-        gaddr start = p->addr > addr ? p->addr : addr, end = p->addr + p->len < addr + len ? p->addr + p->len : addr + len;
+        gaddr start = p->addr > addr ? p->addr : addr,
+              end = p->addr + p->len < addr + len ? p->addr + p->len : addr + len;
         if (start < end && (!found || start - addr < *from_out)) {
             *from_out = (uint32_t)(start - addr);
             *len_out = (uint32_t)(end - start);
@@ -168,8 +169,8 @@ static bool first_in(const piece_list *pieces, gaddr addr, uint32_t len, uint32_
     return found;
 }
 
-static struct err *find_copy(struct query_engine *q, const struct io_call *c, struct sides *s, uint32_t space, gaddr addr, uint32_t len,
-                             struct stream_copy *out)
+static struct err *find_copy(struct query_engine *q, const struct io_call *c, struct sides *s,
+                             uint32_t space, gaddr addr, uint32_t len, struct stream_copy *out)
 {
     uint64_t place = 0, before, there;
     uint32_t part = 0;
@@ -178,7 +179,8 @@ static struct err *find_copy(struct query_engine *q, const struct io_call *c, st
     if (!s->other_space || s->by_register || space != (s->gives ? s->own_space : s->other_space))
         return NULL;
     const piece_list *from = s->gives ? &s->own : &s->other, *to = s->gives ? &s->other : &s->own;
-    if (!first_in(from, addr, len, &out->from, &part, &place) || place >= size_of_call(c) || !addr_of_place(to, place, &out->addr, &before, &there))
+    if (!first_in(from, addr, len, &out->from, &part, &place) || place >= size_of_call(c) ||
+        !addr_of_place(to, place, &out->addr, &before, &there))
         return NULL;
     part = (uint32_t)least(part, least(there, size_of_call(c) - place));
     out->call = c;
@@ -193,13 +195,17 @@ static struct err *find_copy(struct query_engine *q, const struct io_call *c, st
     return NULL;
 }
 
-struct err *other_memory_copy(struct query_engine *q, const struct io_call *call, uint32_t space, gaddr addr, uint32_t len, struct stream_copy *out)
+struct err *other_memory_copy(struct query_engine *q, const struct io_call *call, uint32_t space,
+                              gaddr addr, uint32_t len, struct stream_copy *out)
 {
     struct sides s = {0};
     const struct descriptors *d;
     TRY(descriptors_of(q, &d));
-    bool concerns = call->no == SYS_process_vm_readv || call->no == SYS_process_vm_writev || call->no == SYS_ptrace || is_of_memory(d, call);
-    struct err *e = concerns && call->done && call->result >= 0 ? find_copy(q, call, &s, space, addr, len, out) : NULL;
+    bool concerns = call->no == SYS_process_vm_readv || call->no == SYS_process_vm_writev ||
+                    call->no == SYS_ptrace || is_of_memory(d, call);
+    struct err *e = concerns && call->done && call->result >= 0
+                        ? find_copy(q, call, &s, space, addr, len, out)
+                        : NULL;
     vec_deinit(&s.own);
     vec_deinit(&s.other);
     return e;
