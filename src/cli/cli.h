@@ -18,6 +18,10 @@ int cmd_containers(int argc, char **argv); /* pull, save-containers and load-con
  * argv[0] is the subcommand's name.
  */
 void cli_parse(const struct argp *argp, int argc, char **argv, void *input);
+/** Reads [ADDR:]PORT; localhost is 127.0.0.1, no address is `otherwise`. Returns NULL, or what
+ * should be a port (0 to 65535) and is not. *address_out is a heap string, NULL if it failed. */
+const char *cli_read_address(const char *text, const char *otherwise, char **address_out,
+                             int *port_out);
 /** Reports an error on stderr and frees it. Returns the exit status: 2 for ERR_USAGE, 130 for ERR_CANCELLED (Ctrl-C), else 1. */
 int cli_fail(struct err *e);
 

@@ -34,15 +34,21 @@ static void set_moment(struct arguments *a, const char *arg, struct argp_state *
     a->o.at_first_focus = false;
 }
 
+static void set_task(struct arguments *a, const char *arg, struct argp_state *state)
+{
+    char *end;
+    unsigned long task = strtoul(arg, &end, 10);
+    if (*arg < '0' || *arg > '9' || *end || task > UINT32_MAX)
+        argp_error(state, "'%s' is not the number of a task", arg);
+    a->o.task = (uint32_t)task;
+}
+
 static void set_listen(struct arguments *a, const char *arg, struct argp_state *state)
 {
-    const char *colon = strrchr(arg, ':'), *number = colon ? colon + 1 : arg;
-    char *end;
-    long port = strtol(number, &end, 10);
-    if (!*number || *end || port < 0 || port > 65535)
-        argp_error(state, "'%s' is not a valid port", number);
-    a->port = (int)port;
-    a->address = colon ? str_format("%.*s", (int)(colon - arg), arg) : xstrdup("127.0.0.1");
+    free(a->address);
+    const char *wrong = cli_read_address(arg, "127.0.0.1", &a->address, &a->port);
+    if (wrong)
+        argp_error(state, "'%s' is not a valid port", wrong);
 }
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -53,13 +59,12 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         set_moment(a, arg, state);
         return 0;
     case KEY_TASK:
-        a->o.task = (uint32_t)strtoul(arg, NULL, 10);
+        set_task(a, arg, state);
         return 0;
     case KEY_SCRIPTS:
         a->scripts = true;
         return 0;
     case KEY_LISTEN:
-        free(a->address);
         set_listen(a, arg, state);
         return 0;
     case ARGP_KEY_ARG:

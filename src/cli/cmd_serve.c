@@ -51,25 +51,15 @@ static void add_sources(struct arguments *a, const char *arg)
 
 static void set_tunnel(struct arguments *a, const char *arg)
 {
-    const char *colon = strrchr(arg, ':');
-    const char *number = colon ? colon + 1 : arg;
-    char *end;
-    long port = strtol(number, &end, 10);
-    if (!*number || *end || port < 0 || port > 65535) {
-        fprintf(stderr, "'%s' is not a valid port\n", number);
+    free(a->address);
+    const char *wrong = cli_read_address(arg, "0.0.0.0", &a->address, &a->o.tunnel_port);
+    if (wrong) {
+        fprintf(stderr, "'%s' is not a valid port\n", wrong);
         a->failed = true;
         return;
     }
-    free(a->address);
-    if (!colon)
-        a->address = xstrdup("0.0.0.0");
-    else if (str_starts(arg, "localhost:"))
-        a->address = xstrdup("127.0.0.1");
-    else
-        a->address = str_format("%.*s", (int)(colon - arg), arg);
     a->o.tunnel_address = a->address;
-    a->o.tunnel_port = (int)port;
-    if (port == 0 || str_eq(a->address, "127.0.0.1"))
+    if (a->o.tunnel_port == 0 || str_eq(a->address, "127.0.0.1"))
         a->o.port = -1;
 }
 

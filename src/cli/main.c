@@ -18,6 +18,25 @@ int cli_fail(struct err *e)
     return status;
 }
 
+const char *cli_read_address(const char *text, const char *otherwise, char **address_out,
+                             int *port_out)
+{
+    const char *colon = strrchr(text, ':'), *number = colon ? colon + 1 : text;
+    char *end;
+    long port = strtol(number, &end, 10);
+    *address_out = NULL;
+    if (!*number || *end || port < 0 || port > 65535)
+        return number;
+    *port_out = (int)port;
+    if (!colon)
+        *address_out = xstrdup(otherwise);
+    else if (str_starts(text, "localhost:"))
+        *address_out = xstrdup("127.0.0.1");
+    else
+        *address_out = str_format("%.*s", (int)(colon - text), text);
+    return NULL;
+}
+
 enum { KEY_NO_PULL = 256, KEY_LOG, KEY_SUFFIX, KEY_USER, KEY_RUNTIME, KEY_GCLOUD, KEY_USAGE };
 
 static error_t parse_help(int key, char *arg, struct argp_state *state)

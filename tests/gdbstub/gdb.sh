@@ -150,6 +150,7 @@ says 'Symbol "known_from_debug" is at 0x[0-9a-f]+ in a file compiled without deb
 expect 1 'no database' "$program" gdb "$traces/hello-static"
 expect 2 'a moment is EVENT' "$program" gdb --at x "$work/segv-crash"
 expect 2 'not a valid port' "$program" gdb --listen x "$work/segv-crash"
+expect 2 'not the number of a task' "$program" gdb --task x "$work/segv-crash"
 expect 1 'there is no gdb' env PATH=/nowhere "$(realpath "$program")" gdb "$work/segv-crash"
 [ -z "$(ls -d "$work"/own/pernosco-gdb-* 2>/dev/null)" ] || fail 'a socket is left behind'
 
