@@ -216,6 +216,19 @@ export async function testStates(browser) {
     await page.close();
   });
 
+  await check("with no source a session begins in the program's innermost frame, behind those of rr's library", async () => {
+    const at = (name, module) => ({ function: fn(name), pc: "0x1000", args: [], kind: "call", module, location: { file: `/src/${name}.c`, line: 3 } });
+    const frames = [at("raw_syscall", "/usr/lib/rr/librrpreload.so"), at("exit", "/lib/libc.so.6"), at("main", "/bin/a")];
+    const other = {
+      stack: ({ focus: f }) => frames.map((r, frame) => ({ ...r, frame, focus: f })),
+      source: ({ file }) => [{ file, url: `/sources${file}`, found: false }],
+    };
+    const { page } = await open(browser, { other });
+    await page.locator("#main > .stack .row.focus", { hasText: "exit" }).waitFor();
+    must((await page.locator("#main > .stack .row.recorder").count()) === 1, "rr's frame is told apart");
+    await page.close();
+  });
+
   await check("why a value cannot be shown stands in its place", async () => {
     const { page } = await open(browser);
     await page.locator("#main > .variables .row .why", { hasText: "optimized out here" }).waitFor();

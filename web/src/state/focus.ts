@@ -1,5 +1,6 @@
 // The focus: one moment, task and frame that every pane shows. The URL holds it with the layout; Back undoes a change of it.
 import { computed, effect, signal, untracked } from "@preact/signals";
+import { frameWithSource, ownFrame } from "../model/frames";
 import { compareMoments, sameFocus } from "../model/moment";
 import { readHash, writeHash } from "../model/url";
 import type { CompleteFrame, Focus, FrameRow, Info, Location, SourceFileRow } from "../wire/types";
@@ -40,29 +41,25 @@ export function begin(begun: (panesGiven: boolean) => void): void {
 /** Frames that are looked through for one with source. */
 const LOOK_FRAMES = 20;
 
-/** A session begins where there is something to read: in the innermost frame of which the source is there, unless the user has gone elsewhere. */
+/** A session begins where there is something to read: in the innermost frame of which the source is there, or else the program's innermost one, unless
+ * the user has gone elsewhere. */
 function chooseFrame(first: Focus): void {
   let frames: readonly FrameRow[] = [];
   const missing = new Set<string>();
+  const choose = (frame: number): void => {
+    if (focus.value !== first || frame === 0) return;
+    focus.value = { ...first, frame };
+    history.replaceState({ ours: true }, "", writeHash(focus.value, layout.value));
+  };
   const look = (): void => {
-    const i = frames.findIndex((r) => r.location !== undefined && !missing.has(r.location.file));
+    const i = frameWithSource(frames, missing);
     const file = frames[i]?.location?.file;
-    if (file === undefined || focus.value !== first) return;
+    if (file === undefined) return choose(ownFrame(frames));
     const next = (): void => {
       missing.add(file);
       look();
     };
-    askOne<SourceFileRow>(
-      "source",
-      { file },
-      (row) => {
-        if (!row.found) return next();
-        if (focus.value !== first || i === 0) return;
-        focus.value = { ...first, frame: i };
-        history.replaceState({ ours: true }, "", writeHash(focus.value, layout.value));
-      },
-      next,
-    );
+    askOne<SourceFileRow>("source", { file }, (row) => (row.found ? choose(i) : next()), next);
   };
   ask<FrameRow>("stack", { focus: first, limit: LOOK_FRAMES }, {
     rows: (rows) => {

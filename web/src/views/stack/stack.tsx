@@ -1,6 +1,7 @@
 // The stack of the focus' task: calls that have not returned, innermost first.
 import { List } from "../../base/list";
 import { baseName } from "../../base/text";
+import { isRecorder } from "../../model/frames";
 import { focus, go } from "../../state/focus";
 import { useRows } from "../../state/rows";
 import type { FrameRow } from "../../wire/types";
@@ -25,8 +26,8 @@ export function StackView() {
           const to = { ...r.focus, frame: r.frame };
           return {
             key: String(r.frame),
-            class: r.kind,
-            title: KINDS[r.kind] ?? r.function?.full,
+            class: isRecorder(r.module) ? `${r.kind} recorder` : r.kind,
+            title: KINDS[r.kind] ?? (isRecorder(r.module) ? "rr's library, by which the program is recorded" : r.function?.full),
             current: r.frame === current,
             act: () => go(to),
             menu: (x, y) => openMenu(x, y, momentMenu(r.entry ?? to)),
