@@ -7,6 +7,7 @@ void catalog_deinit(struct catalog *c)
     vec_deinit(&c->blocks);
     vec_deinit(&c->runs);
     vec_deinit(&c->page_runs);
+    vec_deinit(&c->changed);
     vec_deinit(&c->remaps);
     vec_deinit(&c->spaces);
     vec_deinit(&c->space_segments);
@@ -94,7 +95,7 @@ static struct err *add_segment(struct making *m, const struct chunk_file *f, uin
     cleanup(segment_deinit) struct segment s = {0};
     TRY(read_parts(f, &s));
     vec_push(&c->segments, (struct history_segment){s.start, s.end, s.icount_start, s.icount});
-    vec_push(&c->places, (struct catalog_place){c->page_runs.count, c->remaps.count});
+    vec_push(&c->places, (struct catalog_place){c->page_runs.count, c->remaps.count, 0});
     vec_each (b, &s.blocks)
         vec_push(&m->uses, (struct block_use){*b, idx});
     vec_each (r, &s.runs)
@@ -155,12 +156,37 @@ static struct err *read_all(struct making *m, int dir, const char *shown, uint64
     return NULL;
 }
 
-struct err *catalog_make(int dir, const char *shown, uint64_t build, size_t count, struct catalog *c)
+/* Joins the segments' runs of neighbouring pages, whatever is stored of them. */
+static void find_changed(struct catalog *c)
+{
+    for (size_t i = 0; i < c->segments.count; i++) {
+        size_t first = c->places.items[i].changed = c->changed.count;
+        for (size_t k = c->places.items[i].runs; k < c->places.items[i + 1].runs; k++) {
+            const struct db_page_run *r = &c->page_runs.items[k];
+            struct db_page_run *last =
+                c->changed.count > first ? &c->changed.items[c->changed.count - 1] : NULL;
+            if (last && last->object == r->object && last->space == r->space &&
+                last->page + (uint64_t)last->count * PAGE_SIZE == r->page &&
+                r->count <= UINT32_MAX - last->count)
+                last->count += r->count;
+            else
+                vec_push(&c->changed, (struct db_page_run){.space = r->space,
+                                                           .object = r->object,
+                                                           .page = r->page,
+                                                           .count = r->count});
+        }
+    }
+    c->places.items[c->segments.count].changed = c->changed.count;
+}
+
+struct err *catalog_make(int dir, const char *shown, uint64_t build, size_t count,
+                         struct catalog *c)
 {
     struct making m = {.catalog = c};
     struct err *e = read_all(&m, dir, shown, build, count);
     if (!e) {
-        vec_push(&c->places, (struct catalog_place){c->page_runs.count, c->remaps.count});
+        vec_push(&c->places, (struct catalog_place){c->page_runs.count, c->remaps.count, 0});
+        find_changed(c);
         invert_blocks(&m);
     }
     vec_deinit(&m.uses);
@@ -347,5 +373,7 @@ struct err *catalog_read(const struct chunk_file *f, struct catalog *c)
 {
     TRY(read_chunk(f, CHUNK_SEGMENTS, get_segments, c));
     TRY(read_chunk(f, CHUNK_BLOCK_INDEX, get_blocks, c));
-    return read_chunk(f, CHUNK_PAGE_INDEX, get_pages, c);
+    TRY(read_chunk(f, CHUNK_PAGE_INDEX, get_pages, c));
+    find_changed(c);
+    return NULL;
 }

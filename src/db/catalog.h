@@ -21,6 +21,7 @@ void compose_calls(call_list *calls, const struct segment *s);
 /* Page runs and remaps are in the order of segments; here is where a segment's begin. */
 struct catalog_place {
     size_t runs, remaps;
+    size_t changed;
 };
 
 struct catalog {
@@ -29,6 +30,7 @@ struct catalog {
     VEC(struct history_block) blocks;
     VEC(struct history_run) runs;
     VEC(struct db_page_run) page_runs;
+    VEC(struct db_page_run) changed;   /* the same pages in fewer runs, which only tell that they changed: kind and first are 0 */
     VEC(struct db_remap) remaps;
     VEC(struct db_space) spaces;
     VEC(uint32_t) space_segments;      /* segment in which a space began */

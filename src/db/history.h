@@ -135,7 +135,7 @@ struct err *history_pages(struct history *h, size_t segment, uint32_t space, uin
 struct err *history_page_changes(struct history *h, size_t from, size_t to, uint32_t space, const struct addr_range *also, size_t also_count,
                                  const struct page_sink *sink) nodiscard;
 
-/* The same contents, made page by page when they are wanted. Reads the history's files, not its cache: any thread, also while another one
+/* The same contents, made page by page when they are wanted. Reads the history's files and tables, not its cache: any thread, also while another one
  * uses the history, which has to outlive the map. */
 struct page_map;
 /** The contents of a space (object 0) or object at the segment's start. */

@@ -13,8 +13,14 @@
  * A space made by fork goes on with its parent's versions from before the segment of the fork: what the parent changed in that segment
  * before the fork is stored for the copy, too.
  *
- * Then pages are made in slices. The chunks that hold the slice's versions are decoded by several threads, but for those that are still
- * in the cache; what is in them is applied in the order of segments. */
+ * A program that writes arrays has a hundred thousand runs of pages, of which a question wants few.
+ * So this is done for the pages that are wanted now, and for all of a space only roughly: which
+ * pages have contents in the database at all. That takes the catalog's `changed`, where
+ * neighbouring pages are one run.
+ *
+ * Then pages are made in slices. The chunks that hold the slice's versions are decoded by several
+ * threads, but for those that are still in the cache; what is in them is applied in the order of
+ * segments. */
 #include "db/history_int.h"
 #include "db/page_coder.h"
 
@@ -184,19 +190,41 @@ static void add_sayings(struct resolved *r, const saying_list *sayings, uint32_t
     find_closed(r);
 }
 
-/* The first of a segment's runs that belongs to the space or object, or to a later one. */
-static size_t first_run(const struct catalog *c, size_t segment, uint32_t space, uint32_t object)
+/* What is to be resolved. */
+struct inquiry {
+    const struct catalog *catalog;
+    uint32_t space, object;
+    struct addr_range range;
+    bool rough; /* all versions count as zeros */
+};
+
+static uint64_t end_of_run(const struct db_page_run *r)
 {
-    size_t low = c->places.items[segment].runs, high = c->places.items[segment + 1].runs;
+    return r->page + (uint64_t)r->count * PAGE_SIZE;
+}
+
+/* A segment's runs from the first one on that ends in the inquiry's range or behind it, or belongs
+ * to a later space or object. */
+static const struct db_page_run *first_run(const struct inquiry *q, size_t segment,
+                                           const struct db_page_run **end_out)
+{
+    const struct catalog_place *at = &q->catalog->places.items[segment];
+    const struct db_page_run *runs =
+        q->rough ? q->catalog->changed.items : q->catalog->page_runs.items;
+    size_t low = q->rough ? at[0].changed : at[0].runs,
+           high = q->rough ? at[1].changed : at[1].runs;
+    *end_out = runs + high;
     while (low < high) {
         size_t middle = (low + high) / 2;
-        const struct db_page_run *r = &c->page_runs.items[middle];
-        if (r->object < object || (r->object == object && r->space < space))
+        const struct db_page_run *r = &runs[middle];
+        if (r->object != q->object ? r->object < q->object
+            : r->space != q->space ? r->space < q->space
+                                   : end_of_run(r) <= q->range.start)
             low = middle + 1;
         else
             high = middle;
     }
-    return low;
+    return runs + low;
 }
 
 static size_t first_remap(const struct catalog *c, size_t segment, uint32_t space)
@@ -212,26 +240,37 @@ static size_t first_remap(const struct catalog *c, size_t segment, uint32_t spac
     return low;
 }
 
-static void go_back_over(struct resolved *r, const struct catalog *c, size_t segment, uint32_t space, uint32_t object)
+/* Adds what is said of [start, end), as far as it is asked about and matters. */
+static void add_saying(saying_list *out, const struct resolved *r, const struct inquiry *q,
+                       uint64_t start, uint64_t end, const struct db_page_run *run)
 {
+    if (start < q->range.start)
+        start = q->range.start;
+    if (end > q->range.end)
+        end = q->range.end;
+    if (start < end && matters(r, start, end))
+        vec_push(out, (struct saying){start, end, run});
+}
+
+static void go_back_over(struct resolved *r, const struct inquiry *q, size_t segment)
+{
+    const struct catalog *c = q->catalog;
     saying_list sayings = {0};
-    for (size_t i = first_run(c, segment, space, object); i < c->places.items[segment + 1].runs; i++) {
-        const struct db_page_run *run = &c->page_runs.items[i];
-        if (run->space != space || run->object != object)
+    const struct db_page_run *end;
+    for (const struct db_page_run *run = first_run(q, segment, &end); run < end; run++) {
+        if (run->space != q->space || run->object != q->object || run->page >= q->range.end)
             break;
-        uint64_t end = run->page + (uint64_t)run->count * PAGE_SIZE;
-        if (matters(r, run->page, end))
-            vec_push(&sayings, (struct saying){run->page, end, run});
+        add_saying(&sayings, r, q, run->page, end_of_run(run), run);
     }
     add_sayings(r, &sayings, (uint32_t)segment);
     // Pages of the segment hold what they do at its end, after any mapping in it.
     sayings.count = 0;
-    for (size_t i = first_remap(c, segment, space); !object && i < c->places.items[segment + 1].remaps; i++) {
+    for (size_t i = first_remap(c, segment, q->space);
+         !q->object && i < c->places.items[segment + 1].remaps; i++) {
         const struct db_remap *m = &c->remaps.items[i];
-        if (m->space != space)
+        if (m->space != q->space || m->start >= q->range.end)
             break;
-        if (matters(r, m->start, m->end))
-            vec_push(&sayings, (struct saying){m->start, m->end, NULL});
+        add_saying(&sayings, r, q, m->start, m->end, NULL);
     }
     add_sayings(r, &sayings, (uint32_t)segment);
     vec_deinit(&sayings);
@@ -248,16 +287,17 @@ static const struct db_space *find_space(const struct catalog *c, uint32_t space
     return NULL;
 }
 
-static void resolve(struct resolved *r, const struct catalog *c, size_t before, uint32_t space, uint32_t object)
+/* before: the segment at whose start the contents are wanted. */
+static void resolve(struct resolved *r, struct inquiry q, size_t before)
 {
     for (unsigned generation = 0; generation < 1u << 16; generation++) {
         size_t began = 0;
-        const struct db_space *s = object ? NULL : find_space(c, space, &began);
-        while (before > began)
-            go_back_over(r, c, --before, space, object);
-        if (!s || !s->parent)
+        const struct db_space *s = q.object ? NULL : find_space(q.catalog, q.space, &began);
+        while (before > began && matters(r, q.range.start, q.range.end))
+            go_back_over(r, &q, --before);
+        if (!s || !s->parent || !matters(r, q.range.start, q.range.end))
             return;
-        space = s->parent;
+        q.space = s->parent;
         if (began < before)
             before = began;
     }
@@ -285,8 +325,9 @@ static int compare_wanted(const void *a, const void *b)
 /* Pages in the making. */
 struct slice {
     const struct history *history;
-    uint8_t *pages;          /* SLICE_PAGES of them */
-    VEC(uint64_t) addrs;     /* of each page */
+    uint8_t *pages; /* room for `most` of them */
+    size_t most;
+    VEC(uint64_t) addrs; /* of each page */
     VEC(struct wanted) wanted;
     VEC(size_t) jobs;        /* where a chunk's begin in `wanted`, and the end */
     /* Guarded by lock: */
@@ -464,7 +505,7 @@ static struct err *add_pages(struct slice *s, const struct resolved *r, const st
                              const struct page_sink *sink)
 {
     for (uint64_t addr = start; addr < end; addr += PAGE_SIZE) {
-        if (s->addrs.count == SLICE_PAGES)
+        if (s->addrs.count == s->most)
             TRY(finish_slice(s, sink));
         TRY(add_page(s, r, p, addr, sink));
     }
@@ -479,7 +520,9 @@ static bool piece_part(const struct resolved *r, size_t i, uint64_t start, uint6
     return p->oldest != NO_LINK && out->start < out->end;
 }
 
-static struct err *make_pages(struct slice *s, const struct resolved *r, uint64_t start, uint64_t end, const struct page_sink *sink)
+/* Takes the pages in [start, end), all of which are resolved, into the slice. */
+static struct err *make_pages(struct slice *s, const struct resolved *r, uint64_t start,
+                              uint64_t end, const struct page_sink *sink)
 {
     struct addr_range part;
     for (size_t i = first_piece(r, start); i < r->pieces.count && r->pieces.items[i].start < end; i++) {
@@ -493,16 +536,7 @@ static struct err *make_pages(struct slice *s, const struct resolved *r, uint64_
             part.start = until;
         }
     }
-    return finish_slice(s, sink);
-}
-
-static size_t count_pages(const struct resolved *r, uint64_t start, uint64_t end)
-{
-    uint64_t count = 0;
-    struct addr_range part;
-    for (size_t i = first_piece(r, start); i < r->pieces.count && r->pieces.items[i].start < end; i++)
-        count += piece_part(r, i, start, end, &part) ? (part.end - part.start) / PAGE_SIZE : 0;
-    return count < SLICE_PAGES ? (size_t)count : SLICE_PAGES;
+    return NULL;
 }
 
 /* Room for the pages of a slice, as chunks of memory are wanted all the time: memory that was used before is there already. */
@@ -533,53 +567,166 @@ static void return_room(uint8_t *room, size_t pages)
         free(room);
 }
 
-/* The contents of [start, end). */
-static struct err *deliver(const struct history *h, const struct resolved *r, uint64_t start, uint64_t end, const struct page_sink *sink)
+static struct err *begin_slice(struct slice *s, const struct history *h, size_t most)
 {
-    struct slice s = {.history = h, .lock = PTHREAD_MUTEX_INITIALIZER, .turn_changed = PTHREAD_COND_INITIALIZER};
-    size_t pages = count_pages(r, start, end);
-    s.pages = take_room(pages);
-    if (!s.pages)
-        return err_new(ERR_LIMIT, "no memory for pages");
-    struct err *e = make_pages(&s, r, start, end, sink);
-    return_room(s.pages, pages);
-    vec_deinit(&s.addrs);
-    vec_deinit(&s.wanted);
-    vec_deinit(&s.jobs);
-    return e;
+    if (most > SLICE_PAGES)
+        most = SLICE_PAGES;
+    *s = (struct slice){.history = h,
+                        .most = most,
+                        .lock = PTHREAD_MUTEX_INITIALIZER,
+                        .turn_changed = PTHREAD_COND_INITIALIZER};
+    s->pages = take_room(most);
+    return s->pages ? NULL : err_new(ERR_LIMIT, "no memory for pages");
 }
 
-struct err *history_pages(struct history *h, size_t segment, uint32_t space, uint32_t object, const struct page_sink *sink)
+static void end_slice(struct slice *s)
 {
-    cleanup(resolved_deinit) struct resolved r = {0};
-    resolve(&r, &h->catalog, segment, space, object);
-    return deliver(h, &r, 0, UINT64_MAX, sink);
+    return_room(s->pages, s->most);
+    vec_deinit(&s->addrs);
+    vec_deinit(&s->wanted);
+    vec_deinit(&s->jobs);
 }
 
 struct page_map {
     const struct history *history;
-    struct resolved resolved;
+    size_t segment;
+    uint32_t space, object;
 };
 
-void history_page_map(struct history *h, size_t segment, uint32_t space, uint32_t object, struct page_map **out)
+static void resolve_range(struct resolved *r, const struct page_map *m, struct addr_range range,
+                          bool rough)
+{
+    resolve(r, (struct inquiry){&m->history->catalog, m->space, m->object, range, rough},
+            m->segment);
+}
+
+/* Appends [start, end), or lengthens the last range by it. */
+static void append_range(range_list *l, uint64_t start, uint64_t end)
+{
+    if (start >= end)
+        return;
+    if (l->count && l->items[l->count - 1].end == start)
+        l->items[l->count - 1].end = end;
+    else
+        vec_push(l, (struct addr_range){start, end});
+}
+
+/* Appends the parts of a range that have contents to `full`, the others to `bare` (may be NULL). */
+static void split_range(const struct resolved *rough, struct addr_range range, range_list *full,
+                        range_list *bare)
+{
+    uint64_t at = range.start;
+    struct addr_range part;
+    for (size_t i = first_piece(rough, range.start);
+         i < rough->pieces.count && rough->pieces.items[i].start < range.end; i++) {
+        if (!piece_part(rough, i, range.start, range.end, &part))
+            continue;
+        if (bare)
+            append_range(bare, at, part.start);
+        append_range(full, part.start, part.end);
+        at = part.end;
+    }
+    if (bare)
+        append_range(bare, at, range.end);
+}
+
+/* Takes out of the ranges what can be left for later. */
+static void leave_for_later(range_list *ranges, const struct page_sink *sink)
+{
+    range_list now = {0};
+    vec_each (r, ranges) {
+        for (uint64_t start = r->start, until; start < r->end; start = until) {
+            until = r->end;
+            if (!sink->later || !sink->later(sink->ctx, start, &until, false))
+                append_range(&now, start, until);
+        }
+    }
+    vec_deinit(ranges);
+    ranges->items = now.items;
+    ranges->count = now.count;
+    ranges->cap = now.cap;
+}
+
+/* Resets what has nothing but a fresh mapping's contents to begin with. */
+static struct err *reset_bare(const struct resolved *r, struct addr_range range,
+                              const struct page_sink *sink)
+{
+    uint64_t at = range.start;
+    vec_each (p, &r->pieces) {
+        if (p->oldest == NO_LINK || r->links.items[p->oldest].kind == RUN_WORDS)
+            continue;
+        if (at < p->start)
+            TRY(sink->reset(sink->ctx, at, p->start));
+        at = p->end;
+    }
+    return at < range.end ? sink->reset(sink->ctx, at, range.end) : NULL;
+}
+
+static size_t count_pages(const range_list *ranges)
+{
+    uint64_t count = 0;
+    vec_each (r, ranges)
+        count += (r->end - r->start) / PAGE_SIZE;
+    return count < SLICE_PAGES ? (size_t)count : SLICE_PAGES;
+}
+
+/* The contents of all that is in the ranges. resets: of what has them not yet. */
+static struct err *deliver(const struct page_map *m, const range_list *ranges,
+                           const struct page_sink *sink, bool resets)
+{
+    struct slice s;
+    if (!ranges->count)
+        return NULL;
+    TRY(begin_slice(&s, m->history, count_pages(ranges)));
+    struct err *e = NULL;
+    for (size_t i = 0; i < ranges->count && !e; i++) {
+        cleanup(resolved_deinit) struct resolved r = {0};
+        resolve_range(&r, m, ranges->items[i], false);
+        if (resets)
+            e = reset_bare(&r, ranges->items[i], sink);
+        if (!e)
+            e = make_pages(&s, &r, ranges->items[i].start, ranges->items[i].end, sink);
+    }
+    if (!e)
+        e = finish_slice(&s, sink);
+    end_slice(&s);
+    return e;
+}
+
+struct err *history_pages(struct history *h, size_t segment, uint32_t space, uint32_t object,
+                          const struct page_sink *sink)
+{
+    const struct page_map m = {h, segment, space, object};
+    return page_map_read(&m, 0, UINT64_MAX, sink);
+}
+
+void history_page_map(struct history *h, size_t segment, uint32_t space, uint32_t object,
+                      struct page_map **out)
 {
     struct page_map *m = xnew(struct page_map);
-    m->history = h;
-    resolve(&m->resolved, &h->catalog, segment, space, object);
+    *m = (struct page_map){h, segment, space, object};
     *out = m;
 }
 
 void page_map_destroy(struct page_map *m)
 {
-    if (!m)
-        return;
-    resolved_deinit(&m->resolved);
     free(m);
 }
 
 struct err *page_map_read(const struct page_map *m, uint64_t start, uint64_t end, const struct page_sink *sink)
 {
-    return deliver(m->history, &m->resolved, start, end, sink);
+    cleanup(resolved_deinit) struct resolved rough = {0};
+    range_list ranges = {0};
+    if (!sink->later && (end - start) / PAGE_SIZE <= KEPT_PAGES) {
+        append_range(&ranges, start, end);
+    } else {
+        resolve_range(&rough, m, (struct addr_range){start, end}, true);
+        split_range(&rough, (struct addr_range){start, end}, &ranges, NULL);
+        leave_for_later(&ranges, sink);
+    }
+    struct err *e = deliver(m, &ranges, sink, false);
+    vec_deinit(&ranges);
+    return e;
 }
 
 /* --- what differs --- */
@@ -610,66 +757,41 @@ static void join_ranges(range_list *l)
 /* What a segment changes of a space's memory. */
 static void add_changes(range_list *out, const struct catalog *c, size_t segment, uint32_t space)
 {
-    for (size_t i = first_run(c, segment, space, 0); i < c->places.items[segment + 1].runs; i++) {
-        const struct db_page_run *run = &c->page_runs.items[i];
-        if (run->space != space || run->object)
-            break;
-        vec_push(out, (struct addr_range){run->page, run->page + (uint64_t)run->count * PAGE_SIZE});
-    }
-    for (size_t i = first_remap(c, segment, space); i < c->places.items[segment + 1].remaps && c->remaps.items[i].space == space; i++)
+    const struct inquiry all = {c, space, 0, {0, UINT64_MAX}, true};
+    const struct db_page_run *end;
+    for (const struct db_page_run *run = first_run(&all, segment, &end);
+         run < end && run->space == space && !run->object; run++)
+        vec_push(out, (struct addr_range){run->page, end_of_run(run)});
+    for (size_t i = first_remap(c, segment, space);
+         i < c->places.items[segment + 1].remaps && c->remaps.items[i].space == space; i++)
         vec_push(out, (struct addr_range){c->remaps.items[i].start, c->remaps.items[i].end});
 }
 
-/* Cuts off what is outside of the ranges. *bare: what is inside of them and has no contents but a fresh mapping's to begin with. */
-static void clip(struct resolved *r, const range_list *ranges, range_list *bare)
-{
-    piece_list out = {0};
-    size_t i = 0;
-    vec_each (range, ranges) {
-        uint64_t at = range->start;
-        while (i < r->pieces.count && r->pieces.items[i].end <= at)
-            i++;
-        for (size_t k = i; k < r->pieces.count && r->pieces.items[k].start < range->end; k++) {
-            struct piece p = r->pieces.items[k];
-            if (p.start < at)
-                p.start = at;
-            if (p.end > range->end)
-                p.end = range->end;
-            if (p.oldest != NO_LINK)
-                vec_push(&out, p);
-            if (p.oldest != NO_LINK && r->links.items[p.oldest].kind != RUN_WORDS) {
-                vec_push(bare, (struct addr_range){at, p.start});
-                at = p.end;
-            }
-        }
-        vec_push(bare, (struct addr_range){at, range->end});
-    }
-    vec_deinit(&r->pieces);
-    r->pieces.items = out.items;
-    r->pieces.count = out.count;
-    r->pieces.cap = out.cap;
-}
-
-struct err *history_page_changes(struct history *h, size_t from, size_t to, uint32_t space, const struct addr_range *also, size_t also_count,
+struct err *history_page_changes(struct history *h, size_t from, size_t to, uint32_t space,
+                                 const struct addr_range *also, size_t also_count,
                                  const struct page_sink *sink)
 {
-    cleanup(resolved_deinit) struct resolved r = {0};
-    range_list ranges = {0}, bare = {0};
+    const struct page_map m = {h, to, space, 0};
+    cleanup(resolved_deinit) struct resolved rough = {0};
+    range_list changed = {0}, full = {0}, bare = {0};
     for (size_t i = 0; i < also_count; i++)
-        vec_push(&ranges, also[i]);
+        vec_push(&changed, also[i]);
     for (size_t segment = from < to ? from : to; segment < (from < to ? to : from); segment++)
-        add_changes(&ranges, &h->catalog, segment, space);
-    join_ranges(&ranges);
-    resolve(&r, &h->catalog, to, space, 0);
-    clip(&r, &ranges, &bare);
+        add_changes(&changed, &h->catalog, segment, space);
+    join_ranges(&changed);
+    resolve_range(&rough, &m, (struct addr_range){0, UINT64_MAX}, true);
+    vec_each (c, &changed)
+        split_range(&rough, *c, &full, &bare);
     struct err *e = NULL;
     vec_each (b, &bare) {
-        if (!e && b->start < b->end)
+        if (!e)
             e = sink->reset(sink->ctx, b->start, b->end);
     }
+    leave_for_later(&full, sink);
     if (!e)
-        e = deliver(h, &r, 0, UINT64_MAX, sink);
-    vec_deinit(&ranges);
+        e = deliver(&m, &full, sink, true);
+    vec_deinit(&changed);
+    vec_deinit(&full);
     vec_deinit(&bare);
     return e;
 }
