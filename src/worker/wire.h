@@ -135,11 +135,12 @@ enum { WIRE_NO_EXEC = 95, WIRE_NO_MEMORY = 96 };
 #define WIRE_DEAD  0xffffffffu
 #define WIRE_WANTS 0xfffffffeu
 
-/* Behind the bulk data come the control page, the room for peeks, and the queue. The window's file goes on with contents that the worker wants,
- * which nobody maps: they are written and read by system calls. */
+/* Behind the bulk data come the control page, the room for peeks, and the queue. The window's file goes on with contents that the worker wants.
+ * The coordinator, which writes them once, does so by system calls. The worker maps the first of them, WIRE_FETCH_NEAR bytes, which are used again and
+ * again; what lies behind them it reads by system calls, too: to map it would cost a fault for each page. */
 enum { WINDOW_LEN = 4 << 20, CONTROL_LEN = PAGE_SIZE, PEEK_LEN = 2 * PAGE_SIZE, QUEUE_LEN = 128 << 10, WIRE_FETCH_LEN = 2 << 20,
-       PEEK_AT = WINDOW_LEN + CONTROL_LEN, QUEUE_AT = PEEK_AT + PEEK_LEN, SHARED_LEN = QUEUE_AT + QUEUE_LEN, FETCH_AT = SHARED_LEN,
-       BOOT_AT = FETCH_AT + WIRE_FETCH_LEN };
+       WIRE_FETCH_NEAR = 128 << 10, PEEK_AT = WINDOW_LEN + CONTROL_LEN, QUEUE_AT = PEEK_AT + PEEK_LEN, SHARED_LEN = QUEUE_AT + QUEUE_LEN,
+       FETCH_AT = SHARED_LEN, MAPPED_LEN = FETCH_AT + WIRE_FETCH_NEAR, BOOT_AT = FETCH_AT + WIRE_FETCH_LEN };
 _Static_assert(WIRE_FETCH_LEN == 8 * 64 * PAGE_SIZE, "fetch_present has a bit for each page");
 _Static_assert(sizeof(struct wire_control) <= CONTROL_LEN, "the control page is too small");
 

@@ -163,7 +163,7 @@ static uint64_t find_base(const struct addr_range *used, size_t count, uint64_t 
 
 static struct err *choose_layout(const struct addr_range *used, size_t count, uint64_t image_len, struct wire_boot *boot)
 {
-    uint64_t len = image_len + SHARED_LEN + HEAP_LEN + 16 * MEBI;
+    uint64_t len = image_len + MAPPED_LEN + HEAP_LEN + 16 * MEBI;
     len = (len + MEBI - 1) & ~(uint64_t)(MEBI - 1);
     uint64_t base = find_base(used, count, len);
     boot->layout.low_area = find_hole(used, count, 0x10000000, 0x7fff0000, ENGINE_LOW_AREA_LEN);
@@ -295,7 +295,7 @@ struct err *worker_create(const struct addr_range *used, size_t used_count, stru
     struct wire_boot boot = {0};
     TRY(choose_layout(used, used_count, image_len, &boot));
     boot.window = (boot.keep.start + image_len + MEBI - 1) & ~(uint64_t)(MEBI - 1);
-    boot.heap = boot.window + SHARED_LEN;
+    boot.heap = boot.window + MAPPED_LEN;
     boot.heap_len = HEAP_LEN;
     struct birth birth;
     TRY(loader_image_for(boot.keep.start, &birth.image));

@@ -277,6 +277,10 @@ static void restore_protection(uint64_t start, uint64_t end)
 static void read_fetched(uint64_t addr, uint64_t off, uint64_t len)
 {
     sys_populate(addr, len);
+    if (off < WIRE_FETCH_NEAR && len <= WIRE_FETCH_NEAR - off) {
+        memcpy((void *)(uintptr_t)addr, window + FETCH_AT + off, len);
+        return;
+    }
     while (len) {
         uint64_t n = sys_call6(17, (uint64_t)boot.window_fd, addr, len, FETCH_AT + off, 0, 0); // pread64
         if (kernel_error(n) || !n)
@@ -824,7 +828,7 @@ static int64_t do_fork(const int fds[MAX_FDS], uint64_t *pid_out)
     boot.layout.shadow_fd = fds[3];
     marks_forked(fds[3]);
     gather_reset();
-    if (sys_mmap((uint64_t)(uintptr_t)window, SHARED_LEN, 3, 0x11, fds[1], 0) != (uint64_t)(uintptr_t)window)
+    if (sys_mmap((uint64_t)(uintptr_t)window, MAPPED_LEN, 3, 0x11, fds[1], 0) != (uint64_t)(uintptr_t)window)
         sys_call6(231, 98, 0, 0, 0, 0, 0);
     seen = 0;
     snapshot_forked();
@@ -1063,7 +1067,7 @@ static void settle(const uint64_t *arguments)
     memcpy(&boot, (const void *)(uintptr_t)given, sizeof(boot));
     boot.window_fd = fd;
     uint64_t used_len = boot.layout.used_count * sizeof(struct addr_range);
-    must_be_mapped(sys_mmap(boot.window, SHARED_LEN, 3, 0x11, fd, 0));
+    must_be_mapped(sys_mmap(boot.window, MAPPED_LEN, 3, 0x11, fd, 0));
     must_be_mapped(sys_mmap(boot.heap, boot.heap_len, 3, 0x4032, -1, 0)); // private, anonymous, fixed, no reserve
     boot.layout.used = (const struct addr_range *)(uintptr_t)boot.heap;
     if (used_len) {
