@@ -18,7 +18,7 @@
 #include <stdio.h>
 
 enum { EVENT_COST = 200000 /* of replaying an event, in instructions */, LEAST_PIECE = 800000,
-       PAGE_COST = 1000 /* of a page in a snapshot, likewise */, MOST_SEATS = 64, LEAST_SEATS = 2,
+       FIRST_PIECE = 5 * LEAST_PIECE, PAGE_COST = 3000 /* of a page in a snapshot, likewise */, MOST_SEATS = 64, LEAST_SEATS = 2,
        MEASURE_EVERY = 16 /* times that a seat is used */ };
 
 struct seat {
@@ -380,9 +380,9 @@ static uint64_t piece_of(const struct query_engine *q, const struct seat *seat)
     size_t count;
     const struct history_segment *s = &history_segments(q->history, &count)[seat->segment];
     uint64_t piece = (s->icount + EVENT_COST * (s->end.event - s->start.event)) / (WORKER_SNAPSHOTS - 2) + 1;
-    uint64_t least = seat->came_back ? 0 : (uint64_t)PAGE_COST * seat->written;
-    if (least < LEAST_PIECE)
-        least = LEAST_PIECE;
+    uint64_t least = seat->came_back ? LEAST_PIECE : FIRST_PIECE, pages = (uint64_t)PAGE_COST * seat->written;
+    if (!seat->came_back && least < pages)
+        least = pages;
     return piece < least ? least : piece;
 }
 
