@@ -151,53 +151,16 @@ static bool on_failure(void *ctx, const struct hit *h)
     return true;
 }
 
-/* Is it a frame of the library that noticed, rather than of the program? */
-static bool is_runtime(const char *function, const char *file)
-{
-    static const char *const starts[] = {"std::", "core::", "alloc::", "rust_", "__rust", "__cxa_", "__asan", "__ubsan", "__tsan", "__sanitizer"};
-    for (size_t i = 0; i < ARRAY_COUNT(starts); i++) {
-        if (str_starts(function, starts[i]))
-            return true;
-    }
-    return str_starts(file, "/rustc/"); // where Rust's own library was compiled
-}
-
-/* Of the callers that a failure has, innermost first: the program's that is known best. NULL: there is none. Borrowed. */
-static json_t *frame_to_show(json_t *frames)
-{
-    for (size_t i = 1; i < json_array_size(frames); i++) {
-        json_t *frame = json_array_get(frames, i), *function = json_object_get(frame, "function");
-        const char *name = json_string_value(json_object_get(function, "full")),
-                   *file = json_string_value(json_object_get(json_object_get(frame, "location"), "file"));
-        if (name && file && !is_runtime(name, file))
-            return frame;
-    }
-    return json_array_get(frames, 1);
-}
-
 /* The row of a failure: whose it is, and what was told. */
 static struct err *describe_failure(struct query_engine *q, struct alert *a)
 {
-    enum { FRAMES = 32 };
     struct replay *r;
-    json_t *params = json_pack("{so, si}", "focus", json_focus(q, a->moment, a->task, 0), "limit", FRAMES), *frames = json_array();
-    struct err *e = collect_rows(q, query_stack, params, frames, NULL);
-    json_decref(params);
-    if (!e)
-        e = state_at(q, a->moment, &r);
-    if (!e) {
-        json_t *frame = frame_to_show(frames);
-        unsigned number = (unsigned)json_integer_value(json_object_get(frame, "frame"));
-        a->row = json_pack("{so, so, ss, so}", "focus", json_focus(q, a->moment, a->task, number), "task", json_task(q, a->task), "kind",
-                           a->failure->kind, "text", failure_text(a->failure, r, a->space, &a->regs));
-        static const char *const parts[] = {"module", "function", "location"};
-        for (size_t i = 0; i < ARRAY_COUNT(parts); i++) {
-            if (json_object_get(frame, parts[i]))
-                json_object_set(a->row, parts[i], json_object_get(frame, parts[i]));
-        }
-    }
-    json_decref(frames);
-    return e;
+    a->row = json_object();
+    TRY(add_own_frame(q, a->moment, a->task, a->row));
+    TRY(state_at(q, a->moment, &r));
+    json_object_set_new(a->row, "kind", json_string(a->failure->kind));
+    json_object_set_new(a->row, "text", failure_text(a->failure, r, a->space, &a->regs));
+    return NULL;
 }
 
 static int by_moment(const void *x, const void *y)

@@ -146,6 +146,8 @@ static void close_history(struct query_engine *q)
     q->written_filters = NULL;
     descriptors_free(q->descriptors);
     q->descriptors = NULL;
+    heap_calls_free(q->heap_calls);
+    q->heap_calls = NULL;
     history_close(q->history);
     q->history = NULL;
     vec_deinit(&q->tasks);
@@ -309,6 +311,8 @@ static const struct {
     {"callees", query_callees},
     {"timeline", query_timeline},
     {"join", query_join},
+    {"allocation", query_allocation},
+    {"allocations", query_allocations},
 };
 
 struct err *query_lay_out_sources(const struct query_engine *q, const char *root, bool all)

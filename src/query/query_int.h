@@ -51,6 +51,7 @@ struct recall; /* recall.c */
 
 struct register_index; /* register_writes.c */
 struct descriptors;    /* descriptors.c */
+struct heap_calls;     /* heap_calls.c */
 
 struct query_engine {
     struct trace *trace;
@@ -77,6 +78,7 @@ struct query_engine {
     struct register_index *register_index; /* NULL until needed */
     struct written_filters *written_filters; /* likewise */
     struct descriptors *descriptors;       /* likewise */
+    struct heap_calls *heap_calls;         /* likewise */
     event_no last_event;
     struct query_sink *sink;         /* of the query at work */
 };
@@ -374,6 +376,14 @@ struct err *register_users_of(struct query_engine *q, uint32_t space, unsigned r
 /* descriptors.c */
 void descriptors_free(struct descriptors *d);
 
+/* heap_calls.c */
+void heap_calls_free(struct heap_calls *h);
+
+/* own_frame.c */
+/** Adds "focus", "task", "module", "function", "location" to a row: of the innermost caller at m, at the entry of a library's function, that is the program's
+ * own. */
+struct err *add_own_frame(struct query_engine *q, struct moment m, uint32_t task, json_t *row) nodiscard;
+
 /* json.c: values of the protocol */
 json_t *json_task(const struct query_engine *q, uint32_t serial);
 json_t *json_focus(const struct query_engine *q, struct moment m, uint32_t task, unsigned frame);
@@ -445,6 +455,6 @@ query_function query_info, query_complete_frame, query_stack, query_variables, q
     query_execution, query_breakpoint, query_address_execution, query_watchpoint, query_step, query_stdouterr, query_signals,
     query_alerts, query_task_tree, query_current_tasks, query_annotations, query_source, query_maps, query_events,
     query_functions_in_file, query_counts, query_evaluate, query_instructions, query_dataflow, query_uses, query_call, query_callees,
-    query_timeline, query_join;
+    query_timeline, query_join, query_allocation, query_allocations;
 
 #endif
