@@ -151,6 +151,19 @@ static bool on_failure(void *ctx, const struct hit *h)
     return true;
 }
 
+/* Of an allocator's failure: the memory that was to be freed, if it was that. */
+static struct err *add_memory(struct query_engine *q, const struct alert *a)
+{
+    gaddr memory = 0;
+    struct err *e = heap_freed_at(q, a->moment, a->task, &memory);
+    if (e && err_kind(e) != ERR_NOT_FOUND)
+        return e;
+    err_free(e); // then it is not known
+    if (memory)
+        json_object_set_new(a->row, "heap", json_hex(memory));
+    return NULL;
+}
+
 /* The row of a failure: whose it is, and what was told. */
 static struct err *describe_failure(struct query_engine *q, struct alert *a)
 {
@@ -160,7 +173,7 @@ static struct err *describe_failure(struct query_engine *q, struct alert *a)
     TRY(state_at(q, a->moment, &r));
     json_object_set_new(a->row, "kind", json_string(a->failure->kind));
     json_object_set_new(a->row, "text", failure_text(a->failure, r, a->space, &a->regs));
-    return NULL;
+    return str_eq(a->failure->function, "malloc_printerr") ? add_memory(q, a) : NULL;
 }
 
 static int by_moment(const void *x, const void *y)

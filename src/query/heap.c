@@ -459,12 +459,12 @@ static struct err *give_groups(struct query_engine *q, const struct live_table *
     uint64_t bytes = 0;
     vec_each (g, groups)
         bytes += g->bytes;
-    TRY(give(q, json_pack("{ss, sI, sI, sI}", "kind", "total", "count", (json_int_t)t->count, "bytes", (json_int_t)bytes, "places",
+    TRY(give(q, json_pack("{ss, sI, sI, sI}", "kind", "total", "count", (json_int_t)t->count, "bytes", (json_int_t)bytes, "callers",
                           (json_int_t)groups->count)));
     q->sink->more = groups->count > limit;
     for (size_t i = 0; i < groups->count && i < limit; i++) {
         const struct group *g = &groups->items[i];
-        json_t *row = json_pack("{ss, sI, sI, ss, so, sI}", "kind", "place", "count", (json_int_t)g->count, "bytes", (json_int_t)g->bytes, "call",
+        json_t *row = json_pack("{ss, sI, sI, ss, so, sI}", "kind", "caller", "count", (json_int_t)g->count, "bytes", (json_int_t)g->bytes, "call",
                                 g->newest->function->name, "start", json_hex(g->newest->start), "size", (json_int_t)g->newest->size);
         struct err *e = check_cancel(q);
         if (!e)
@@ -523,5 +523,40 @@ struct err *query_allocations(struct query_engine *q, json_t *params)
     vec_deinit(&ancestors);
     vec_deinit(&groups);
     free(live.slots);
+    return e;
+}
+
+/* --- of a call on the stack --- */
+
+/* Is it the entry of a function that frees? *out: what it was given. */
+static struct err *freed_by(struct query_engine *q, struct moment entry, uint32_t task, gaddr *out)
+{
+    struct replay *r;
+    uint32_t space;
+    struct regs regs;
+    TRY(state_at(q, entry, &r));
+    TRY(space_of_task(r, task, &space));
+    TRY(replay_regs(r, task, &regs));
+    const struct heap_function *f = heap_function_at(q, space, entry, &regs);
+    *out = f && f->old ? regs.r[call_argument_registers[f->old - 1]] : 0;
+    return NULL;
+}
+
+struct err *heap_freed_at(struct query_engine *q, struct moment m, uint32_t task, gaddr *out)
+{
+    enum { DEEPEST = 16 /* frames that an allocator has of its own */ };
+    frame_list frames = {0};
+    *out = 0;
+    TRY(heap_find_functions(q));
+    struct err *e = stack_at(q, m, task, &frames);
+    for (size_t i = 0; !e && !*out && i < frames.count && i < DEEPEST; i++) {
+        struct moment entry;
+        if (!frames.items[i].entry_sp || frames.items[i].by_signal)
+            break;
+        e = next_instruction(q, frames.items[i].call, task, true, &entry);
+        if (!e)
+            e = freed_by(q, entry, task, out);
+    }
+    vec_deinit(&frames);
     return e;
 }

@@ -247,7 +247,7 @@ static const struct heap_entry *first_entry(const struct heap_calls *h, uint32_t
     return h->entries.items + low;
 }
 
-/* What is entered there; NULL: nothing. */
+/* What is entered at a hit; NULL: nothing. */
 static const struct heap_function *function_entered(const struct heap_calls *h, const struct hit *hit)
 {
     const struct heap_entry *end = h->entries.items + h->entries.count;
@@ -257,6 +257,12 @@ static const struct heap_function *function_entered(const struct heap_calls *h, 
             return e->function;
     }
     return NULL;
+}
+
+const struct heap_function *heap_function_at(const struct query_engine *q, uint32_t space, struct moment m, const struct regs *regs)
+{
+    const struct hit hit = {.moment = m, .space = space, .regs = *regs};
+    return function_entered(q->heap_calls, &hit);
 }
 
 static bool is_known(struct moment m)

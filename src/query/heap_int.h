@@ -63,6 +63,8 @@ struct heap_walk {
 
 /** Finds where the allocator's functions are. ERR_NOT_FOUND: no module with symbols of them ran. */
 struct err *heap_find_functions(struct query_engine *q) nodiscard;
+/** The function whose entry the registers are at; NULL: none. */
+const struct heap_function *heap_function_at(const struct query_engine *q, uint32_t space, struct moment m, const struct regs *regs);
 void heap_walk_init(struct query_engine *q, bool forward, struct moment from, struct heap_walk *out);
 /**
  * The log of the next segment; borrowed until the next call of this function for any walk. NULL:

@@ -378,6 +378,9 @@ void descriptors_free(struct descriptors *d);
 
 /* heap_calls.c */
 void heap_calls_free(struct heap_calls *h);
+/* heap.c */
+/** What the innermost call on the task's stack that frees memory was given; 0: there is none. ERR_NOT_FOUND: no function that does is known. */
+struct err *heap_freed_at(struct query_engine *q, struct moment m, uint32_t task, gaddr *out) nodiscard;
 
 /* own_frame.c */
 /** Adds "focus", "task", "module", "function", "location" to a row: of the innermost caller at m, at the entry of a library's function, that is the program's

@@ -33,6 +33,9 @@ with tempfile.TemporaryDirectory() as directory:
     rows = t.query("alerts")
     found = [(r["kind"], r["text"], r.get("function", {}).get("name") if r["kind"] not in ("signal", "exit") else None) for r in rows]
     t.check(found == WANTED, f"alerts are {found}")
+    freed = [r for r in rows if r["text"].startswith("double free")]
+    pointer = t.query("evaluate", focus=freed[0]["focus"], expression="p")[0]["value"]["pointer"]
+    t.check([r for r in rows if "heap" in r] == freed and freed[0]["heap"] == pointer, f"what is freed twice is {pointer}: {freed}")
     t.check([moment(r) for r in rows] == sorted(moment(r) for r in rows), "order")
     first = t.query("complete-frame", focus=rows[0]["focus"])[0]
     t.check(first["function"]["name"] == "check" and first["location"]["line"] == 12, f"the focus of an assertion is in {first}")

@@ -111,9 +111,9 @@ def check_all(t, model, focus):
     process, lives = model.until(focus)
     rows = t.query("allocations", focus=focus, limit=1000)
     total = rows[0]
-    t.check(total["kind"] == "total" and total["count"] == sum(r["count"] for r in rows[1:]) and total["places"] == len(rows) - 1 and
+    t.check(total["kind"] == "total" and total["count"] == sum(r["count"] for r in rows[1:]) and total["callers"] == len(rows) - 1 and
             total["bytes"] == sum(r["bytes"] for r in rows[1:]), f"total {total} at {focus['moment']}")
-    t.check([r["bytes"] for r in rows[1:]] == sorted((r["bytes"] for r in rows[1:]), reverse=True), "order of places")
+    t.check([r["bytes"] for r in rows[1:]] == sorted((r["bytes"] for r in rows[1:]), reverse=True), "order of callers")
     alive = [x for x in lives if is_alive(x, process, moment(focus["moment"]))]
     for call in ("malloc", "calloc", "realloc", "aligned_alloc", "posix_memalign"):
         mine = [r for r in rows[1:] if r["call"] == call and r["function"]["name"] in OWN]
@@ -138,6 +138,7 @@ def go_through(t, addresses, first):
         for life in chosen + lives[:1]:
             check_address(t, model, focus, life.start + pick.choice([0, life.size // 2, max(life.size - 1, 0), life.size, life.size + 5, life.size + 70]))
     # The block that is freed twice.
+    t.check(int(abort["heap"], 16) in [x.start for x in model.until(looks[-1])[1] if len(x.ends.get(1, [])) == 2], f"the alert is about {abort}")
     twice = next(x for x in model.until(looks[-1])[1] if len(x.ends.get(1, [])) == 2)
     check_address(t, model, looks[-1], twice.start + 8)
     # What is no allocation.
