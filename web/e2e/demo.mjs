@@ -260,7 +260,7 @@ async function story(browser) {
     await page.locator("#main > .breakpoint > .viewTitle").first().waitFor();
   });
   await check("all views can be opened, and none of them fails", async () => {
-    for (const name of ["Registers", "Instructions", "Memory", "Alerts", "Signals", "Task tree", "Current tasks", "Events"]) {
+    for (const name of ["Registers", "Instructions", "Memory", "Heap", "Alerts", "Signals", "Task tree", "Current tasks", "Events"]) {
       await page.keyboard.press("Control+S");
       await page.keyboard.type(name);
       await page.locator("#searchDropdown > *:nth-child(1)", { hasText: name }).waitFor();
@@ -292,6 +292,42 @@ async function story(browser) {
     await page.locator("#main > .instructions button.new").first().click();
     await page.locator("#main > .uses > .viewTitle", { hasText: "Uses of" }).waitFor();
     await page.locator("#main > .uses .row:not(.absent)").first().waitFor();
+  });
+  await check("who freed the memory that a pointer is left over of, and who has it now", async () => {
+    await page.goto(server.url);
+    const value = page.locator("#main > .stack .row", { hasText: "text_add_line" }).locator("[data-name=message]");
+    await value.click({ button: "right" });
+    await page.getByRole("menuitem", { name: "Life of the memory that it points to" }).click();
+    const life = page.locator("#main > .allocation");
+    await life.locator(".viewTitle", { hasText: "Life of *message" }).waitFor();
+    const told = life.locator(".row:not(.absent)");
+    await told.filter({ hasText: "message_destroy" }).waitFor();
+    await until(async () => (await told.count()) === 3);
+    const texts = await told.allInnerTexts();
+    const wanted = [/^allocated\s+48 bytes\s+by calloc in\s+message_create/s, /^freed\s+.*by free in\s+message_destroy/s, /^allocated\s+51 bytes\s+by malloc in\s+copy_text/s];
+    must(wanted.every((w, i) => w.test(texts[i])), `the life of a message is ${texts.join(" | ")}`);
+    await life.locator(".bar .state", { hasText: "allocated" }).waitFor();
+    if (process.env.SHOTS) await page.screenshot({ path: `${process.env.SHOTS}/life.png` });
+    await told.filter({ hasText: "message_destroy" }).click();
+    await source().locator(".cm-line.focus", { hasText: "free(message);" }).waitFor();
+    await page.goto(server.url);
+    await page.locator("#main > .stack .row", { hasText: "text_add_line" }).locator("[data-name=message]").hover();
+    await page.keyboard.press("l"); // as of now, not of the call's entry
+    await until(async () => (await life.count()) === 2);
+  });
+  await check("what is allocated is told by who allocated it", async () => {
+    await page.goto(server.url);
+    await search("leaks");
+    await page.locator("#searchDropdown > *:nth-child(1)", { hasText: "Heap" }).waitFor();
+    await page.keyboard.press("Enter");
+    const heap = page.locator("#main > .allocations");
+    await heap.locator(".bar", { hasText: /bytes in 6\d\d allocations/ }).waitFor();
+    const first = heap.locator(".row:not(.absent)").first();
+    must(/^99.360 bytes\s+in 270\s+by calloc in\s+member_create/s.test(await first.innerText()), `first ${await first.innerText()}`);
+    if (process.env.SHOTS) await page.screenshot({ path: `${process.env.SHOTS}/heap.png` });
+    await first.click({ button: "right" });
+    await page.getByRole("menuitem", { name: "Life of the newest of them" }).click();
+    await page.locator("#main > .allocation .row", { hasText: "member_create" }).waitFor();
   });
   await check("who wrote a wrong value is found with the keyboard alone", async () => {
     await page.goto(server.url);

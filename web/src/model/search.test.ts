@@ -44,4 +44,5 @@ it("finds the executions of an address, as code is mapped now", () =>
     "0x401000",
     "0x401000:1@3.4.0.0",
     "0x401000:8",
+    "0x401000:1@3.4.0.0",
   ]));

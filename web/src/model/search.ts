@@ -62,6 +62,14 @@ export function hits(input: string, rows: readonly SearchRow[], views: readonly 
       action: { view: "watchpoint", of: `${of}:8`, label: of },
     });
   }
+  if (address !== null && now)
+    own.push({
+      key: "life",
+      kind: "heap",
+      title: addressText(address),
+      detail: "who allocated it, who frees it",
+      action: { view: "allocation", of: flowText({ address: addressText(address), length: 1 }, now), label: addressText(address) },
+    });
   const server = rows
     .filter((r) => r.kind !== "view" && r.kind !== "moment")
     .map(

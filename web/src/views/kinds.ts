@@ -12,6 +12,7 @@ export const VIEWS: readonly ViewName[] = [
   { view: "registers", title: "Registers", words: "cpu" },
   { view: "instructions", title: "Instructions", words: "assembly disassembly machine code" },
   { view: "memory", title: "Memory", words: "hexdump bytes" },
+  { view: "allocations", title: "Heap", words: "allocations leaks malloc new allocated memory" },
   { view: "alerts", title: "Alerts", words: "crash fatal assertion failure exit status panic" },
   { view: "signals", title: "Signals", words: "sigsegv" },
   { view: "task-tree", title: "Task tree", words: "processes threads" },

@@ -140,6 +140,53 @@ export interface AlertRow extends Partial<SignalRow> {
   readonly text: string;
   readonly function?: Func;
   readonly location?: Location;
+  /** What the allocator was to free when it noticed. */
+  readonly heap?: string;
+}
+/** Rows of `allocation`: the first tells the place, the others what happened to it. */
+export interface HeapPlaceRow {
+  readonly kind: "place";
+  readonly address: string;
+  readonly mapping?: MapRow;
+  readonly stackOf?: TaskId;
+}
+interface HeapCall {
+  readonly call: string;
+  readonly focus: Focus;
+  readonly task: TaskId;
+  readonly function?: Func;
+  readonly location?: Location;
+}
+export interface AllocationRow extends HeapCall {
+  readonly kind: "allocation";
+  readonly id: number;
+  readonly state: "alive" | "freed";
+  readonly start: string;
+  readonly size: number;
+  readonly offset?: number;
+  readonly behind?: number;
+  readonly end: Moment;
+}
+export interface FreeRow extends HeapCall {
+  readonly kind: "free";
+  readonly of: number;
+  readonly moved?: { readonly start: string; readonly size: number };
+  readonly again?: true;
+}
+export type LifeRow = HeapPlaceRow | AllocationRow | FreeRow;
+/** Rows of `allocations`. */
+export interface HeapTotalRow {
+  readonly kind: "total";
+  readonly count: number;
+  readonly bytes: number;
+  readonly callers: number;
+}
+export interface HeapRow extends HeapCall {
+  readonly kind: "caller";
+  readonly count: number;
+  readonly bytes: number;
+  readonly start: string;
+  readonly size: number;
 }
 export interface TaskRow {
   readonly task: TaskId;

@@ -15,6 +15,7 @@ import { EventsView } from "../events/events";
 import { GdbTools, GdbView } from "../gdb/gdb";
 import { JoinedView } from "../joined/joined";
 import { InstructionsView } from "../instructions/instructions";
+import { HeapView, LifeView } from "../heap/heap";
 import { VIEWS } from "../kinds";
 import { MemoryView } from "../memory/memory";
 import { NotebookView } from "../notebook/notebook";
@@ -39,6 +40,8 @@ const SHOW: { readonly [view: string]: (pane: Pane) => ComponentChildren } = {
   dataflow: (pane) => <DataflowView pane={pane} />,
   callees: () => <CallsView />,
   uses: (pane) => <UsesView pane={pane} />,
+  allocation: (pane) => <LifeView pane={pane} />,
+  allocations: () => <HeapView />,
   instructions: () => <InstructionsView />,
   memory: (pane) => <MemoryView pane={pane} />,
   registers: () => <RegistersView />,
@@ -61,6 +64,7 @@ const QUESTIONS: { readonly [view: string]: string } = {
   memory: "Memory of",
   dataflow: "Dataflow of",
   uses: "Uses of",
+  allocation: "Life of",
 };
 
 function titleOf(pane: Pane): { readonly title: string; readonly detail: string } {

@@ -5,7 +5,7 @@ import { focus, frameBy, goNearest, step, withFrame } from "../../state/focus";
 import { inHand, joinInHand, nudgeView, openView, reopen, closeView, resetLayout, toggleCollapsed } from "../../state/layout";
 import { noteAndType } from "../../state/notes";
 import { linePane } from "../executions/executions";
-import { whoWrote } from "../menu/menu";
+import { lifeOf, whoWrote } from "../menu/menu";
 import { sourceHand } from "../source/hand";
 import { notice } from "../../state/session";
 
@@ -26,6 +26,7 @@ const HELP: { readonly [group: string]: Help } = {
   ],
   Ask: [
     ["w", "who wrote the selected value"],
+    ["l", "life of the memory that the selected value points to, or is in"],
     ["x", "executions of the line under the cursor, or of this function"],
     ["m", "write a note"],
     ["t", "all views"],
@@ -57,20 +58,29 @@ function moveRow(key: string): void {
   list.dispatchEvent(new KeyboardEvent("keydown", { key })); // not bubbling: it would come back here
 }
 
-/** The value that is selected: focused, under the pointer, or else the active row's first one. */
-function selectedValue(): HTMLElement | null {
+const IN_MEMORY = "[data-address]";
+const POINTER = "[data-pointer]";
+
+/** The value that is selected: focused, under the pointer, or else the active row's first one; of those that are of a kind. */
+function selectedValue(kind: string): HTMLElement | null {
   const at = document.activeElement;
-  if (at instanceof HTMLElement && at.dataset["address"]) return at;
+  if (at instanceof HTMLElement && at.matches(kind)) return at;
   return (
-    document.querySelector<HTMLElement>("[data-address]:hover, .row:hover [data-address]") ??
-    document.querySelector<HTMLElement>(".list:focus .active [data-address], .in-hand .active [data-address]")
+    document.querySelector<HTMLElement>(`${kind}:hover`) ??
+    document.querySelector<HTMLElement>(`.row:hover ${kind}`) ??
+    document.querySelector<HTMLElement>(`.list:focus .active ${kind}, .in-hand .active ${kind}`)
   );
 }
 
 function askWhoWrote(): void {
-  const el = selectedValue();
+  const el = selectedValue(IN_MEMORY);
   const { address, size, name } = el?.dataset ?? {};
   if (address && size) whoWrote({ name: name ?? "", value: { address, size: Number(size) }, at: focus.value });
+}
+
+function askLife(): void {
+  const { address, name, pointer } = (selectedValue(POINTER) ?? selectedValue(IN_MEMORY))?.dataset ?? {};
+  lifeOf({ name: name ?? "", value: { ...(address ? { address } : {}), ...(pointer ? { pointer } : {}) }, at: focus.value });
 }
 
 function executions(): void {
@@ -114,6 +124,7 @@ const ACTIONS: { readonly [key: string]: () => void } = {
   n: () => ofThisLine("forward"),
   p: () => ofThisLine("backward"),
   w: askWhoWrote,
+  l: askLife,
   x: executions,
   m: noteAndType,
   t: () => {

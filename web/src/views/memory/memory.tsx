@@ -7,7 +7,7 @@ import { focus } from "../../state/focus";
 import { openView } from "../../state/layout";
 import { useRows } from "../../state/rows";
 import type { MapRow, MemoryRow } from "../../wire/types";
-import { openFlow, openMenu, openUses } from "../menu/menu";
+import { openFlow, openLife, openMenu, openUses } from "../menu/menu";
 import { Status } from "../parts/parts";
 
 const LINES = 256;
@@ -72,6 +72,7 @@ export function MemoryView(props: { pane: Pane }) {
                       { label: "Where are the first 8 bytes used?", act: () => openUses(first8, at, first8.address) },
                     ]
                   : []),
+                ...(at ? [{ label: "Life of this memory", act: () => openLife(first8.address, at, first8.address) }] : []),
                 { label: "Follow the first 8 bytes", act: () => follow(line.bytes) },
               ]),
             body: (

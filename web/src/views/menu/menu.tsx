@@ -65,6 +65,23 @@ export function openUses(what: FlowSource, at: Focus, label: string): void {
   openView({ view: "uses", of: flowText(what, at), label });
 }
 
+/** What becomes of the memory at an address: who allocated it, who frees it. */
+export function openLife(address: string, at: Focus, label: string): void {
+  openView({ view: "allocation", of: flowText({ address, length: 1 }, at), label });
+}
+
+/** Of the memory that a value points to, or else of that which it is in. */
+export function lifeOf(thing: ValueThing): void {
+  const { name, value, at } = thing;
+  if (!at) return;
+  if (isPointer(value.pointer)) openLife(value.pointer, at, name ? `*${name}` : value.pointer);
+  else if (value.address !== undefined) openLife(value.address, at, name || value.address);
+}
+
+function isPointer(text: string | undefined): text is string {
+  return text !== undefined && !/^0x0?$/.test(text);
+}
+
 function memoryAt(address: string, label: string): void {
   openView({ view: "memory", of: address, label });
 }
@@ -81,8 +98,10 @@ export function valueMenu(thing: ValueThing): MenuItem[] {
       items.push({ label: "Where is it used?", act: () => openUses({ address, length: size }, at, name || address) });
     }
     items.push({ label: `Memory of ${name || "this"}`, act: () => memoryAt(address, name || address) });
+    if (at && !isPointer(pointer)) items.push({ label: "Life of this memory", key: "l", act: () => lifeOf(thing) });
   }
-  if (pointer !== undefined && !/^0x0?$/.test(pointer)) {
+  if (isPointer(pointer)) {
+    if (at) items.push({ label: "Life of the memory that it points to", key: "l", act: () => lifeOf(thing) });
     items.push({ label: "Memory that it points to", act: () => memoryAt(pointer, name ? `*${name}` : pointer) });
     items.push({
       label: "Who wrote the 8 bytes that it points to?",

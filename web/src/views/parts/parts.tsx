@@ -111,7 +111,7 @@ export function ValueText(props: { value: Value; name?: string; at?: Focus | und
   };
   if (props.quiet || v.address === undefined || v.size === undefined)
     return (
-      <span class="value" title={v.type} onContextMenu={menu}>
+      <span class="value" title={v.type} data-name={thing.name} data-pointer={v.pointer} onContextMenu={menu}>
         {v.text}
       </span>
     );
@@ -123,6 +123,7 @@ export function ValueText(props: { value: Value; name?: string; at?: Focus | und
       data-address={v.address}
       data-size={v.size}
       data-name={thing.name}
+      data-pointer={v.pointer}
       onClick={(e) => {
         e.stopPropagation();
         whoWrote(thing);

@@ -4,6 +4,7 @@ import { info } from "../../state/session";
 import { useWindow } from "../../state/rows";
 import type { AlertRow, SignalRow } from "../../wire/types";
 import { WindowList } from "../executions/executions";
+import { openLife } from "../menu/menu";
 import { FuncName, Place, Task, When } from "../parts/parts";
 
 export function signalRow(r: SignalRow): ComponentChildren {
@@ -29,6 +30,19 @@ export function alertRow(r: AlertRow): ComponentChildren {
     <>
       <span class={r.kind === "signal" ? "fatal" : "told"}>{r.text}</span>
       {r.address && <span class="value">{r.address}</span>}
+      {r.heap && (
+        <button
+          class="writer dim"
+          tabIndex={-1}
+          title="who allocated it, who freed it"
+          onClick={(e) => {
+            e.stopPropagation();
+            if (r.heap) openLife(r.heap, r.focus, r.heap);
+          }}
+        >
+          life of {r.heap}
+        </button>
+      )}
       {r.function && <FuncName of={r.function} />}
       <Place location={r.location} />
       <Task tid={r.task.tid} />
