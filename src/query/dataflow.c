@@ -52,7 +52,7 @@ struct err *flow_add_at(struct flow *f, struct flow_item item)
 {
     struct replay *r;
     cleanup(stretch_deinit) struct stretch s = {0};
-    TRY(state_at(f->q, item.before, &r));
+    TRY(plain_state_at(f->q, item.before, &r));
     stretch_of_state(f->q, r, &s);
     flow_add(f, &s, item);
     return NULL;

@@ -35,7 +35,7 @@ static bool read_vectors(void *ctx, unsigned start, unsigned len, uint8_t *out)
     const struct stretch_step *st = &x->stretch->steps.items[x->step];
     if (!x->loaded) {
         struct replay *r;
-        struct err *e = state_at(x->q, st->at, &r);
+        struct err *e = plain_state_at(x->q, st->at, &r);
         if (!e)
             e = replay_xstate(r, st->task, &x->xstate);
         x->loaded = !e;
@@ -50,7 +50,7 @@ static bool read_bytes(void *ctx, bool after, gaddr addr, unsigned len, uint8_t 
     const struct stretch_step *st = &x->stretch->steps.items[x->step];
     struct moment m = {st->at.event, st->at.icount + after};
     struct replay *r;
-    struct err *e = state_at(x->q, m, &r);
+    struct err *e = plain_state_at(x->q, m, &r);
     if (!e)
         e = replay_read(r, st->space, addr, out, len, NULL);
     bool ok = !e;
@@ -103,7 +103,7 @@ struct err *param_bytes(struct query_engine *q, json_t *params, const struct foc
 {
     struct replay *r;
     *out = (struct asked_bytes){0};
-    TRY(state_at(q, focus->moment, &r));
+    TRY(plain_state_at(q, focus->moment, &r));
     TRY(space_of_task(r, focus->task, &out->space));
     out->moment = replay_now(r);
     const char *name = json_string_value(json_object_get(params, "register"));

@@ -85,7 +85,7 @@ static uint64_t word_after(struct flow *f, event_no number, uint32_t space, uint
 {
     struct replay *r;
     uint64_t v = 0;
-    struct err *e = state_at(f->q, (struct moment){number, 0}, &r);
+    struct err *e = plain_state_at(f->q, (struct moment){number, 0}, &r);
     if (!e)
         e = replay_read(r, space, at, &v, 8, NULL);
     bool failed = e != NULL;
@@ -143,7 +143,7 @@ static struct err *from_sigreturn(struct flow *f, const struct stretch *s, struc
     struct query_engine *q = f->q;
     struct replay *r;
     struct regs regs;
-    TRY(state_at(q, moment_before_event(q, e->number), &r));
+    TRY(plain_state_at(q, moment_before_event(q, e->number), &r));
     TRY(replay_regs(r, e->task, &regs));
     uint32_t space;
     TRY(space_of_task(r, e->task, &space));
@@ -174,7 +174,7 @@ static bool is_snapshot(struct flow *f, const struct stretch_event *e, const str
         return false;
     struct replay *r;
     uint8_t v[MOST_BYTES];
-    struct err *err = state_at(f->q, moment_before_event(f->q, e->number), &r);
+    struct err *err = plain_state_at(f->q, moment_before_event(f->q, e->number), &r);
     if (!err)
         err = replay_read_object(r, part->object, part->object_at, v, part->len);
     bool same = !err && memcmp(v, part->value, part->len) == 0;
@@ -197,7 +197,7 @@ static struct err *find_record(struct flow *f, const struct stretch_effect *w, g
     struct replay *r;
     uint8_t head[HEADER];
     *found_out = false;
-    TRY(state_at(f->q, w->at, &r));
+    TRY(plain_state_at(f->q, w->at, &r));
     for (gaddr at = w->addr; !*found_out && at + HEADER <= w->addr + w->len && at <= addr;) {
         TRY(replay_read(r, w->space, at, head, sizeof(head), NULL));
         uint64_t len = load_u32(head + 12);

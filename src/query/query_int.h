@@ -113,7 +113,10 @@ void seats_open(struct query_engine *q);
 void seats_close(struct query_engine *q);
 /** A replay that stands exactly at `m`, with stacks of calls; borrowed until the next call. */
 struct err *state_at(struct query_engine *q, struct moment m, struct replay **out) nodiscard;
-/** Ends the loan of the last state_at(). */
+/** The same, but maybe without stacks of calls: for who follows something from moment to moment, and needs no stacks. Memory that comes is kept,
+ * so that to go back costs little. */
+struct err *plain_state_at(struct query_engine *q, struct moment m, struct replay **out) nodiscard;
+/** Ends the loan of the last state_at() or plain_state_at(). */
 void release_state(struct query_engine *q);
 /* A replay on loan, to run with instrumentation up to its segment's end. */
 struct lease {
@@ -123,7 +126,7 @@ struct lease {
 /** A replay of the segment which stands at `from`, or at the segment's start if that is later, in count mode. Any thread. */
 struct err *lend_replay(struct query_engine *q, size_t segment, struct moment from, struct lease *out) nodiscard;
 /** lend_replay() to the engine's own thread, which needs the replay of the last state_at() no more: that may be the one that is lent, so
- * that no second one has to be made for the segment. */
+ * that no second one has to be made for the segment. The thread will come back there: memory that comes is kept. */
 struct err *lend_instead(struct query_engine *q, size_t segment, struct moment from, struct lease *out) nodiscard;
 /** From where a replay of the segment can be lent at no cost, at last, before m: the segment's start if nowhere else. */
 struct moment lendable_before(struct query_engine *q, size_t segment, struct moment m);

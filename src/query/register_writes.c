@@ -195,7 +195,7 @@ static struct err *mask_for(struct query_engine *q, struct block_masks *m, const
         code_changed_around(&m->code, b->pc, b->pc + b->byte_len, here, &known->after, &known->until);
         if (known->after == here) // before that moment, or behind it
             return NULL;
-        TRY(state_at(q, before, &r));
+        TRY(plain_state_at(q, before, &r));
         struct block_effect effect = block_effect(r, m->code.space, b->pc, b->byte_len, b->insn_count, 0);
         known->mask = effect.written;
         known->touched = effect.touched;
@@ -239,7 +239,7 @@ static struct err *look_at_changed(struct query_engine *q, struct block_masks *m
     out->matters |= !known;
     if (!known)
         return NULL;
-    TRY(state_at(q, end, &r));
+    TRY(plain_state_at(q, end, &r));
     for (size_t i = 0; i < count; i++) {
         const struct db_block *b = blocks[i];
         // What is not there has not run since, or does not until there is a change.
@@ -321,7 +321,7 @@ struct err *register_users_of(struct query_engine *q, uint32_t space, unsigned r
     TRY(code_same_since(q, &m->code, segment, at, since, known_out));
     if (!*known_out)
         return NULL;
-    TRY(state_at(q, at, &r));
+    TRY(plain_state_at(q, at, &r));
     TRY(history_part(q->history, segment, PART_BLOCKS, &s));
     for (size_t i = 0; i < s->blocks.count && *known_out; i++) {
         const struct db_block *b = &s->blocks.items[i];

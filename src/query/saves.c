@@ -140,7 +140,7 @@ static bool contradicts(void *ctx, const struct write_hit *w)
 static struct err *are_private(struct query_engine *q, const struct saves *s, uint32_t space, struct moment at, bool *out)
 {
     struct replay *r;
-    TRY(state_at(q, at, &r));
+    TRY(plain_state_at(q, at, &r));
     size_t count, found = 0;
     const struct mapping *maps = replay_mappings(r, space, &count);
     vec_each (slot, &s->slots) {

@@ -8,8 +8,10 @@
  * Where too much memory comes and goes for snapshots, the seat also holds an origin, a copy that stays at the segment's start and is
  * cloned. Seats that were used least recently are given up when memory gets short.
  *
- * Invariants: 1. A seat that is `busy` belongs to the thread that took it; the others and the list are guarded by seats_lock. 2. Snapshots
- * are only taken while stacks of calls are right. */
+ * Searches go back over a segment more than once, and need no stacks of calls: they run faster without, and have memory kept as it comes.
+ *
+ * Invariants: 1. A seat that is `busy` belongs to the thread that took it; the others and the list are guarded by seats_lock. 2. From a
+ * snapshot that was taken without stacks of calls no state is made that has them. The one at the segment's start has them. */
 #include "query/query_int.h"
 
 #include "base/log.h"
@@ -29,6 +31,7 @@ struct seat {
     bool tracked; /* the stacks of calls are right where the replay stands */
     bool full;    /* no more snapshots can be taken */
     bool came_back; /* it was put back to an earlier moment: it is worth while to keep states */
+    bool keeps_memory; /* that comes: replay_snapshot_fetched() */
     size_t written; /* pages that the segment writes */
     unsigned uses; /* since its memory was measured */
     uint64_t used;
@@ -37,6 +40,7 @@ struct seat {
     struct {
         struct moment at;
         uint64_t cost;
+        bool tracked;
     } snapshots[WORKER_SNAPSHOTS];
     VEC(uint32_t) named; /* spaces whose pages have been named */
 };
@@ -173,15 +177,13 @@ static struct err *name_pages(struct query_engine *q, struct seat *seat)
     return e;
 }
 
-/* Keeps the present state, if there is room. */
-static struct err *keep(struct query_engine *q, struct seat *seat)
+/* Keeps the present state as snapshot idx, if there is room. */
+static struct err *keep(struct query_engine *q, struct seat *seat, unsigned idx)
 {
-    unsigned idx = 0;
-    while (idx < WORKER_SNAPSHOTS && (seat->kept >> idx & 1))
-        idx++;
     if (idx == WORKER_SNAPSHOTS || seat->full)
         return NULL;
     struct err *e = name_pages(q, seat);
+    seat->kept &= ~(1u << idx);
     if (!e)
         e = replay_snapshot(seat->replay, idx);
     if (e && err_kind(e) == ERR_LIMIT) {
@@ -193,6 +195,7 @@ static struct err *keep(struct query_engine *q, struct seat *seat)
     seat->kept |= 1u << idx;
     seat->snapshots[idx].at = replay_now(seat->replay);
     seat->snapshots[idx].cost = cost_of(seat->replay);
+    seat->snapshots[idx].tracked = seat->tracked;
     return NULL;
 }
 
@@ -203,14 +206,14 @@ static struct err *begin(struct query_engine *q, struct seat *seat)
     seat->replay = NULL;
     seat->kept = 0;
     seat->named.count = 0;
-    seat->full = false;
+    seat->full = seat->keeps_memory = false;
     if (seat->origin)
         TRY(replay_clone(seat->origin, &seat->replay));
     else
         TRY(restore(q, seat->segment, &seat->replay));
     TRY(begin_tracking(q, seat->replay, seat->segment));
     seat->tracked = true;
-    return keep(q, seat);
+    return keep(q, seat, 0);
 }
 
 static void close_seat(struct seat *seat)
@@ -263,12 +266,12 @@ static void shrink_locked(struct query_engine *q)
 
 /* --- taking and giving back --- */
 
-/* The last kept state of a seat at or before m, its index; WORKER_SNAPSHOTS: none. */
-static unsigned last_kept(const struct seat *seat, struct moment m)
+/* The last kept state of a seat at or before m, its index; WORKER_SNAPSHOTS: none. tracked: one with stacks of calls. */
+static unsigned last_kept(const struct seat *seat, struct moment m, bool tracked)
 {
     unsigned best = WORKER_SNAPSHOTS;
     for (unsigned i = 0; i < WORKER_SNAPSHOTS; i++) {
-        if ((seat->kept >> i & 1) && moment_cmp(seat->snapshots[i].at, m) <= 0 &&
+        if ((seat->kept >> i & 1) && (seat->snapshots[i].tracked || !tracked) && moment_cmp(seat->snapshots[i].at, m) <= 0 &&
             (best == WORKER_SNAPSHOTS || moment_cmp(seat->snapshots[i].at, seat->snapshots[best].at) > 0))
             best = i;
     }
@@ -278,7 +281,7 @@ static unsigned last_kept(const struct seat *seat, struct moment m)
 /* From where a seat would run to m: a moment, {0, 0} if it has to begin. */
 static struct moment start_for(const struct seat *seat, struct moment m, bool tracked)
 {
-    unsigned kept = last_kept(seat, m);
+    unsigned kept = last_kept(seat, m, tracked);
     struct moment start = kept < WORKER_SNAPSHOTS ? seat->snapshots[kept].at : (struct moment){0};
     struct moment now = replay_now(seat->replay);
     return (seat->tracked || !tracked) && moment_cmp(now, m) <= 0 && moment_cmp(now, start) > 0 ? now : start;
@@ -329,17 +332,7 @@ static void give_up(struct query_engine *q, struct seat *seat)
     pthread_mutex_unlock(&q->seats_lock);
 }
 
-/* What the run from one moment to another costs, as cost_of() counts. */
-static uint64_t cost_between(const struct query_engine *q, struct moment from, struct moment to)
-{
-    uint64_t cost = to.icount;
-    for (event_no n = from.event + 1; n <= to.event && n < q->event_icount.count; n++)
-        cost += q->event_icount.items[n] + EVENT_COST;
-    return cost - from.icount;
-}
-
-/* Brings a seat to the nearest state at or before m that costs no run. tracked: the stacks are to be right. They are also if there is so much to
- * run that states can be kept on the way. */
+/* Brings a seat to the nearest state at or before m that costs no run. tracked: the stacks are to be right. */
 static struct err *prepare(struct query_engine *q, struct seat *seat, struct moment m, bool tracked)
 {
     if (!seat->replay)
@@ -347,10 +340,9 @@ static struct err *prepare(struct query_engine *q, struct seat *seat, struct mom
     struct moment start = start_for(seat, m, tracked);
     if (moment_cmp(start, replay_now(seat->replay)) == 0 && (seat->tracked || !tracked))
         return NULL;
-    unsigned idx = last_kept(seat, m);
+    unsigned idx = last_kept(seat, m, tracked);
     bool done = false;
     if (idx < WORKER_SNAPSHOTS) {
-        tracked |= cost_between(q, start, m) >= LEAST_PIECE;
         if (seat->tracked != tracked)
             TRY(replay_set_mode(seat->replay, tracked ? ENGINE_INDEX : ENGINE_COUNT, NULL));
         TRY(replay_go_back(seat->replay, idx, &done));
@@ -380,10 +372,30 @@ static uint64_t piece_of(const struct query_engine *q, const struct seat *seat)
     size_t count;
     const struct history_segment *s = &history_segments(q->history, &count)[seat->segment];
     uint64_t piece = (s->icount + EVENT_COST * (s->end.event - s->start.event)) / (WORKER_SNAPSHOTS - 2) + 1;
-    uint64_t least = seat->came_back ? LEAST_PIECE : FIRST_PIECE, pages = (uint64_t)PAGE_COST * seat->written;
-    if (!seat->came_back && least < pages)
+    uint64_t least = seat->came_back || seat->keeps_memory ? LEAST_PIECE : FIRST_PIECE, pages = (uint64_t)PAGE_COST * seat->written;
+    if ((!seat->came_back || !seat->tracked) && least < pages) // without stacks to run is cheap
         least = pages;
     return piece < least ? least : piece;
+}
+
+/* As what the present state is to be kept, if none near by is: a new snapshot, or one near by that has no stacks of calls where this one has.
+ * WORKER_SNAPSHOTS: not at all. */
+static unsigned place_to_keep(const struct seat *seat, uint64_t near)
+{
+    uint64_t now = cost_of(seat->replay);
+    unsigned unused = WORKER_SNAPSHOTS, worse = WORKER_SNAPSHOTS;
+    for (unsigned i = 0; i < WORKER_SNAPSHOTS; i++) {
+        uint64_t at = seat->snapshots[i].cost;
+        if (!(seat->kept >> i & 1))
+            unused = unused < WORKER_SNAPSHOTS ? unused : i;
+        else if ((now > at ? now - at : at - now) >= near)
+            continue;
+        else if (seat->tracked && !seat->snapshots[i].tracked)
+            worse = i;
+        else
+            return WORKER_SNAPSHOTS;
+    }
+    return worse < WORKER_SNAPSHOTS ? worse : unused;
 }
 
 /* Runs to m, and keeps states on the way. */
@@ -402,25 +414,43 @@ static struct err *advance(struct query_engine *q, struct seat *seat, struct mom
         starts &= !is_empty(r);
         if (last && !starts && replay_icount_total(r) - icount < piece)
             return NULL; // at m, or as far as its event goes
-        bool near = false;
-        for (unsigned i = 0; i < WORKER_SNAPSHOTS && !starts; i++) {
-            uint64_t a = cost_of(r), b = seat->snapshots[i].cost;
-            near |= (seat->kept >> i & 1) && (a > b ? a - b : b - a) < piece / 2;
-        }
-        if (!near && seat->tracked)
-            TRY(keep(q, seat));
+        if (seat->tracked || seat->keeps_memory)
+            TRY(keep(q, seat, place_to_keep(seat, starts ? 0 : piece / 2)));
     }
     return NULL;
 }
 
-static struct err *take_seat(struct query_engine *q, size_t segment, struct moment m, bool tracked, struct seat **out)
+/* What a seat is wanted for. */
+enum seat_use {
+    USE_STATE, /* a state with stacks of calls */
+    USE_ONCE,  /* to run on from a moment, without them */
+    USE_AGAIN, /* likewise, more than once */
+};
+
+/* Has memory kept that comes from now on. */
+static struct err *keep_memory(struct seat *seat)
 {
+    if (seat->keeps_memory)
+        return NULL;
+    seat->keeps_memory = true;
+    return replay_snapshot_fetched(seat->replay);
+}
+
+static struct err *take_seat(struct query_engine *q, size_t segment, struct moment m, enum seat_use use, struct seat **out)
+{
+    bool tracked = use == USE_STATE;
     pthread_mutex_lock(&q->seats_lock);
     struct seat *seat = find_seat_locked(q, segment, m, tracked);
     pthread_mutex_unlock(&q->seats_lock);
     if (!seat)
         return err_new(ERR_LIMIT, "too many questions at a time");
     struct err *e = prepare(q, seat, m, tracked);
+    if (!e && !tracked) {
+        seat->tracked = false;
+        e = replay_set_mode(seat->replay, ENGINE_COUNT, NULL);
+    }
+    if (!e && (use == USE_AGAIN || seat->came_back))
+        e = keep_memory(seat);
     if (!e)
         e = advance(q, seat, m);
     if (e) {
@@ -431,20 +461,29 @@ static struct err *take_seat(struct query_engine *q, size_t segment, struct mome
     return NULL;
 }
 
-struct err *state_at(struct query_engine *q, struct moment m, struct replay **out)
+static struct err *borrow(struct query_engine *q, struct moment m, enum seat_use use, struct replay **out)
 {
     TRY(check_cancel(q));
     size_t segment = history_segment_at(q->history, m);
     struct seat *seat = q->borrowed;
-    if (seat && seat->segment == segment && moment_cmp(replay_now(seat->replay), m) == 0) {
-        *out = seat->replay;
-        return NULL;
+    bool good = seat && seat->segment == segment && moment_cmp(replay_now(seat->replay), m) == 0 && (seat->tracked || use != USE_STATE);
+    if (!good) {
+        release_state(q);
+        TRY(take_seat(q, segment, m, use, &seat));
+        q->borrowed = seat;
     }
-    release_state(q);
-    TRY(take_seat(q, segment, m, true, &seat));
-    q->borrowed = seat;
     *out = seat->replay;
     return NULL;
+}
+
+struct err *state_at(struct query_engine *q, struct moment m, struct replay **out)
+{
+    return borrow(q, m, USE_STATE, out);
+}
+
+struct err *plain_state_at(struct query_engine *q, struct moment m, struct replay **out)
+{
+    return borrow(q, m, USE_AGAIN, out);
 }
 
 void release_state(struct query_engine *q)
@@ -454,28 +493,27 @@ void release_state(struct query_engine *q)
     q->borrowed = NULL;
 }
 
-struct err *lend_replay(struct query_engine *q, size_t segment, struct moment from, struct lease *out)
+static struct err *lend(struct query_engine *q, size_t segment, struct moment from, enum seat_use use, struct lease *out)
 {
     size_t count;
     const struct history_segment *s = history_segments(q->history, &count);
     if (moment_cmp(from, s[segment].start) < 0)
         from = s[segment].start;
     struct seat *seat;
-    TRY(take_seat(q, segment, from, false, &seat));
-    seat->tracked = false;
-    struct err *e = replay_set_mode(seat->replay, ENGINE_COUNT, NULL);
-    if (e) {
-        give_up(q, seat);
-        return e;
-    }
+    TRY(take_seat(q, segment, from, use, &seat));
     *out = (struct lease){seat->replay, seat};
     return NULL;
+}
+
+struct err *lend_replay(struct query_engine *q, size_t segment, struct moment from, struct lease *out)
+{
+    return lend(q, segment, from, USE_ONCE, out);
 }
 
 struct err *lend_instead(struct query_engine *q, size_t segment, struct moment from, struct lease *out)
 {
     release_state(q);
-    return lend_replay(q, segment, from, out);
+    return lend(q, segment, from, USE_AGAIN, out);
 }
 
 struct moment lendable_before(struct query_engine *q, size_t segment, struct moment m)

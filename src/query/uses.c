@@ -822,7 +822,7 @@ static struct err *add_first(struct uses *u, const struct asked_bytes *asked, ui
 {
     struct replay *r;
     cleanup(stretch_deinit) struct stretch s = {0};
-    TRY(state_at(u->q, asked->moment, &r));
+    TRY(plain_state_at(u->q, asked->moment, &r));
     stretch_of_state(u->q, r, &s);
     struct use_item item = {.memory = asked->memory, .task = task, .space = asked->space, .at = asked->at, .len = asked->len};
     memcpy(item.value, asked->value, asked->len);

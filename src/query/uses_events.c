@@ -297,7 +297,7 @@ static bool is_snapshot(struct uses *u, const struct stretch_event *e, const str
         return false;
     struct replay *r;
     uint8_t v[MOST_BYTES];
-    struct err *err = state_at(u->q, (struct moment){e->number, 0}, &r);
+    struct err *err = plain_state_at(u->q, (struct moment){e->number, 0}, &r);
     if (!err)
         err = replay_read_object(r, item->object, item->object_at + from, v, len);
     bool same = !err && memcmp(v, item->value + from, len) == 0;
@@ -379,7 +379,7 @@ static struct err *has_come(struct uses *u, const struct use_arrival *a, struct 
 {
     uint8_t v[MOST_BYTES];
     struct replay *r;
-    TRY(state_at(u->q, m, &r));
+    TRY(plain_state_at(u->q, m, &r));
     struct err *e = replay_read(r, a->item.space, a->item.at, v, a->item.len, NULL);
     *out = !e && memcmp(v, a->item.value, a->item.len) == 0;
     err_free(e);
@@ -512,7 +512,7 @@ static struct err *copy_to_new(struct uses *u, const struct stretch *s, const st
         struct replay *r;
         struct regs regs;
         uint8_t v[MOST_BYTES];
-        TRY(state_at(u->q, (struct moment){e->number, 0}, &r));
+        TRY(plain_state_at(u->q, (struct moment){e->number, 0}, &r));
         TRY(replay_regs(r, child, &regs));
         if (x86_read_regs(&regs, (unsigned)copy.at, copy.len, v) && memcmp(v, copy.value, copy.len) != 0)
             continue;
@@ -531,7 +531,7 @@ static struct err *move_memory(struct uses *u, const struct stretch *s, const st
         return NULL;
     struct replay *r;
     uint32_t space;
-    TRY(state_at(u->q, (struct moment){e->number, 0}, &r));
+    TRY(plain_state_at(u->q, (struct moment){e->number, 0}, &r));
     TRY(space_of_task(r, e->task, &space));
     uint64_t old_len = e->after.r[UREG_RSI], new_len = e->after.r[UREG_RDX], len = old_len < new_len ? old_len : new_len;
     size_t items = u->items.count;
@@ -585,7 +585,7 @@ static struct err *set_register(struct uses *u, size_t idx, const struct stretch
 static bool read_after(struct uses *u, event_no number, uint32_t space, gaddr at, void *out, size_t len)
 {
     struct replay *r;
-    struct err *e = state_at(u->q, (struct moment){number, 0}, &r);
+    struct err *e = plain_state_at(u->q, (struct moment){number, 0}, &r);
     if (!e)
         e = replay_read(r, space, at, out, len, NULL);
     bool ok = !e;
@@ -601,7 +601,7 @@ static struct err *keep_in_frame(struct uses *u, const struct stretch *s, const 
     uint64_t fpstate = 0;
     if (!e->have_after)
         return NULL;
-    TRY(state_at(u->q, (struct moment){e->number, 0}, &r));
+    TRY(plain_state_at(u->q, (struct moment){e->number, 0}, &r));
     TRY(space_of_task(r, e->task, &space));
     gaddr context = frame_context_at(e->after.r[UREG_RSP]);
     read_after(u, e->number, space, frame_fpstate(context), &fpstate, 8);
@@ -633,7 +633,7 @@ static struct err *take_from_frame(struct uses *u, const struct stretch *s, cons
     struct regs regs;
     uint32_t space;
     uint64_t fpstate = 0;
-    TRY(state_at(u->q, moment_before_event(u->q, e->number), &r));
+    TRY(plain_state_at(u->q, moment_before_event(u->q, e->number), &r));
     TRY(replay_regs(r, e->task, &regs));
     TRY(space_of_task(r, e->task, &space));
     err_free(replay_read(r, space, frame_fpstate(regs.r[UREG_RSP]), &fpstate, 8, NULL));

@@ -200,7 +200,7 @@ static struct err *search_registers(struct uses *u, struct moment from, struct m
         uint32_t space;
         struct moment at;
         bool found;
-        TRY(state_at(u->q, from, &r));
+        TRY(plain_state_at(u->q, from, &r));
         struct err *gone = space_of_task(r, item->task, &space);
         if (gone) {
             err_free(gone);

@@ -21,7 +21,7 @@ static struct err *resolve(struct query_engine *q, struct moment m, uint32_t tas
 {
     struct replay *r;
     uint32_t space;
-    TRY(state_at(q, m, &r));
+    TRY(plain_state_at(q, m, &r));
     TRY(space_of_task(r, task, &space));
     size_t count;
     const struct mapping *maps = replay_mappings(r, space, &count);
@@ -200,7 +200,7 @@ static struct err *place(struct query_engine *q, const physical_list *places, st
     *hit_out = c->placed;
     if (c->placed)
         return NULL;
-    TRY(state_at(q, c->hit.moment, &r));
+    TRY(plain_state_at(q, c->hit.moment, &r));
     if (c->elements)
         return place_elements(r, places, c->space, &c->hit, hit_out);
     *hit_out = in_places(r, places, c->space, c->hit.addr, c->hit.size, &c->hit);

@@ -198,6 +198,9 @@ struct err *replay_snapshot_pages(struct replay *r, uint32_t space, uint32_t obj
 /** Keeps the present state as snapshot idx, 0 to WORKER_SNAPSHOTS - 1, in place of what it was; in log mode with stacks of calls. Observer,
  * mode, hooks and consumers are no part of it. ERR_LIMIT: it cannot be kept (nothing else is wrong). */
 struct err *replay_snapshot(struct replay *r, unsigned idx) nodiscard;
+/** To be called by who will go back again and again: what memory held that comes when it is touched is kept from now on, where otherwise large
+ * arrays would be read again. Of the spaces that there are now. */
+struct err *replay_snapshot_fetched(struct replay *r) nodiscard;
 /** Goes back to a snapshot. *done_out false: not possible any more; the replay may then be unusable. */
 struct err *replay_go_back(struct replay *r, unsigned idx, bool *done_out) nodiscard;
 

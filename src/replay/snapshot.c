@@ -274,6 +274,13 @@ struct err *replay_snapshot(struct replay *r, unsigned idx)
     return e;
 }
 
+struct err *replay_snapshot_fetched(struct replay *r)
+{
+    vec_each (s, &r->spaces)
+        TRY(worker_snapshot_fetched((*s)->worker, true));
+    return NULL;
+}
+
 /* --- going back --- */
 
 /* Is the same thing mapped at `at`, but for the protection? */

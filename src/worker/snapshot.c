@@ -9,7 +9,7 @@ enum { HASH_LEN = 1 << 17, MAX_PAGES = HASH_LEN / 2, MAX_COPIES = 1 << 17, MAX_T
 
 /* Numbers of copies that are none. FRESH: the page holds zeros, and is discarded to hold them again. ABSENT: its contents are with the
  * coordinator (absent.h). It is copied when it is fetched, but not with a chunk of which most may be written, an array: that is fetched again when
- * it is wanted again. */
+ * it is wanted again, unless somebody said that it will be (snapshot_keep_fetched()). */
 static const uint32_t NO_ROOM = UINT32_MAX, ABSENT = UINT32_MAX - 1, FRESH = UINT32_MAX - 2;
 
 /* A page of the set. copies: numbers of the copies that the snapshots hold; 0: it was not mapped. */
@@ -28,7 +28,7 @@ static uint32_t free_count, copy_count; /* copy_count: numbers ever given out; 0
 static uint32_t taken;       /* bit per snapshot */
 static uint32_t newest;      /* the one taken or restored last */
 static uint32_t era = 1;     /* counts snapshot_forget() */
-static bool broken, restoring;
+static bool broken, restoring, keep_fetched;
 
 /* What memory holds that no snapshot knows. */
 static const uint32_t NONE = WORKER_SNAPSHOTS;
@@ -62,6 +62,7 @@ void snapshot_forked(void)
 {
     if (page_count && !pages[0].addr) // all is zeros
         page_count = 0;
+    keep_fetched = false;
     snapshot_forget();
 }
 
@@ -342,9 +343,15 @@ static uint64_t count_in_set(uint64_t start, uint64_t end)
     return count;
 }
 
+void snapshot_keep_fetched(bool keep)
+{
+    keep_fetched = keep;
+}
+
 void snapshot_fetched(uint64_t start, uint64_t end)
 {
-    if (!taken || count_in_set(start, end) > MOST_COPIED)
+    bool all = keep_fetched && copy_count - free_count < MAX_COPIES / 2; // the rest is for what has to be copied
+    if (!taken || (!all && count_in_set(start, end) > MOST_COPIED))
         return;
     for (uint64_t addr = start; addr < end && !broken; addr += PAGE_SIZE) {
         uint32_t number = *hash_slot(addr), copy = 0;

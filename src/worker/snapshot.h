@@ -32,6 +32,8 @@ void snapshot_ran(void);
 void snapshot_given(uint64_t start, uint64_t end);
 /** Something else than the program is about to write to [start, end). */
 void snapshot_before_write(uint64_t start, uint64_t end);
+/** Are pages of arrays to be copied, too, when they are fetched? For whoever will go back again and again. */
+void snapshot_keep_fetched(bool keep);
 /** [start, end) was absent until now, and can be read. */
 void snapshot_fetched(uint64_t start, uint64_t end);
 /** [start, end) is about to be unmapped, mapped anew, or made what it was when it was mapped. */

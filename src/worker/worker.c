@@ -1329,6 +1329,11 @@ struct err *worker_snapshot_restore(struct worker *w, unsigned idx)
     return snapshot(w, SNAPSHOT_RESTORE, idx, 0);
 }
 
+struct err *worker_snapshot_fetched(struct worker *w, bool keep)
+{
+    return snapshot(w, SNAPSHOT_FETCHED, keep, 0);
+}
+
 struct err *worker_snapshot_forget(struct worker *w)
 {
     return snapshot(w, SNAPSHOT_FORGET, 0, 0);

@@ -328,6 +328,9 @@ struct err *worker_snapshot_restoring(struct worker *w) nodiscard;
 /** Puts back the memory that is mapped now and was mapped then, and vector state. Not: mappings, tasks, hooks, consumers. ERR_LIMIT as
  * worker_snapshot_take(); memory is then in disorder. */
 struct err *worker_snapshot_restore(struct worker *w, unsigned idx) nodiscard;
+/** Is absent memory (worker_set_absent()) of which most may change to be copied, too, when it comes, from now on? Going back then costs 0.5 us a page
+ * where the contents would have to be read again. A copy of the worker begins without. */
+struct err *worker_snapshot_fetched(struct worker *w, bool keep) nodiscard;
 /** Forgets pages and snapshots. */
 struct err *worker_snapshot_forget(struct worker *w) nodiscard;
 

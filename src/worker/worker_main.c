@@ -735,6 +735,9 @@ static int64_t do_snapshot(const struct wire_command *c)
     case SNAPSHOT_RESTORE:
         ok = snapshot_restore(c->slot);
         break;
+    case SNAPSHOT_FETCHED:
+        snapshot_keep_fetched(c->slot);
+        break;
     default:
         snapshot_forget();
     }

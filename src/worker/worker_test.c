@@ -428,6 +428,20 @@ TEST(a_snapshot_copies_no_arrays)
                 assert_int_equal(word_at(w, places[i] + 8), places[i] == empty ? 0 : expected_word(places[i]));
         }
     }
+    // Somebody who comes back again and again has it kept.
+    assert_ok(worker_snapshot_fetched(w, true));
+    assert_ok(worker_snapshot_restoring(w));
+    assert_ok(worker_snapshot_restore(w, 0));
+    before = n->reads;
+    for (unsigned round = 0; round < 3; round++) {
+        copy_to(w, array + PAGE_SIZE, array);
+        assert_int_equal(n->reads, before + 1);
+        assert_ok(worker_snapshot_restoring(w));
+        assert_ok(worker_snapshot_restore(w, 0));
+        assert_int_equal(word_at(w, array + 8), expected_word(array));
+        assert_int_equal(word_at(w, array + 16), 0); // where the program wrote
+    }
+    assert_int_equal(n->reads, before + 1);
     worker_destroy(w);
     assert_int_equal(alive, 0);
 }
