@@ -21,7 +21,13 @@ static const struct {
     [PROGRAM_JUMP] = {0, 0},         [PROGRAM_JUMP_ZERO] = {1, 0},
     [PROGRAM_STRING_EQUAL] = {1, 1}, [PROGRAM_STRING_FIND] = {1, 1},
     [PROGRAM_OUT] = {1, 0},          [PROGRAM_OUT_MEMORY] = {1, 0},   [PROGRAM_OUT_STRING] = {1, 0},
+    [PROGRAM_CALL] = {0, 1}, // and takes its arg
 };
+
+static unsigned taken_by(const struct program_op *op)
+{
+    return op->code == PROGRAM_CALL ? op->arg : effect[op->code].takes;
+}
 
 static bool is_size(unsigned size)
 {
@@ -54,6 +60,8 @@ static const char *check_op(const struct program *p, const struct program_op *op
     if ((op->code == PROGRAM_OUT && !within(op->arg, op->size, p->out_len)) ||
         ((op->code == PROGRAM_OUT_MEMORY || op->code == PROGRAM_OUT_STRING) && !within(op->arg, op->imm, p->out_len)))
         return "output out of bounds";
+    if (op->code == PROGRAM_CALL && op->imm >= p->call_count)
+        return "an unknown call";
     return NULL;
 }
 
@@ -75,9 +83,9 @@ const char *program_check(const struct program *p)
         unsigned depth = depth_at[i];
         if (depth == UNREACHED)
             continue;
-        if (depth < effect[op->code].takes || (op->code == PROGRAM_COPY && op->arg >= depth))
+        if (depth < taken_by(op) || (op->code == PROGRAM_COPY && op->arg >= depth))
             return "its stack is empty";
-        depth = depth - effect[op->code].takes + effect[op->code].gives;
+        depth = depth - taken_by(op) + effect[op->code].gives;
         if (depth > PROGRAM_MAX_STACK)
             return "its stack overflows";
         bool jumps = op->code == PROGRAM_JUMP || op->code == PROGRAM_JUMP_ZERO;
@@ -413,6 +421,14 @@ enum program_end program_run(const struct program *p, const struct program_host 
                 *result = r.addr;
                 return PROGRAM_FAULT;
             }
+            break;
+        }
+        case PROGRAM_CALL: {
+            uint64_t v = 0;
+            top -= op->arg;
+            if (!host->call(host->ctx, op->imm, top + 1, op->arg, &v))
+                return PROGRAM_CALL_FAILED;
+            *++top = v;
             break;
         }
         default:

@@ -70,6 +70,7 @@ enum program_code {
     PROGRAM_OUT,          /* a -> ; the low size bytes of it to byte arg of the output */
     PROGRAM_OUT_MEMORY,   /* address -> ; imm bytes there to byte arg of the output */
     PROGRAM_OUT_STRING,   /* address -> ; the string there up to its end, at most imm bytes, the rest zeros, to byte arg */
+    PROGRAM_CALL,         /* arg numbers -> what the host makes of them by its call number imm */
     PROGRAM_CODE_COUNT
 };
 
@@ -87,6 +88,7 @@ struct program {
     const uint8_t *data; /* constants: strings to compare with */
     size_t data_len;
     size_t out_len;      /* bytes of output */
+    size_t call_count;   /* calls that the host knows; 0 in programs that run at each hit of a hook */
 };
 
 /* What a program looks at. Callbacks return false where the thing is not there. */
@@ -94,6 +96,9 @@ struct program_host {
     const struct regs *regs;
     bool (*read_memory)(void *ctx, uint64_t addr, void *out, size_t len);
     bool (*read_vector)(void *ctx, unsigned number, unsigned off, void *out, size_t len); /* may be NULL: not known */
+    /* For PROGRAM_CALL; may be NULL if the program has none. False: it failed, of which the host
+     * knows more. */
+    bool (*call)(void *ctx, uint64_t number, const uint64_t *args, size_t count, uint64_t *result);
     void *ctx;
 };
 
@@ -102,6 +107,7 @@ enum program_end {
     PROGRAM_FAULT,   /* result: the address that could not be read */
     PROGRAM_DIVIDED, /* by zero, or overflow of a division */
     PROGRAM_UNKNOWN, /* a vector register is not known; result: its number */
+    PROGRAM_CALL_FAILED,
 };
 
 /** May it be run? Checks codes, sizes, registers, jumps, depth of the stack, and that output and data are within bounds. Returns

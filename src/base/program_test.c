@@ -28,11 +28,20 @@ static bool read_vector(void *ctx, unsigned number, unsigned off, void *to, size
     return number < 16;
 }
 
+/* Number 0 adds up to three numbers, 1 fails. */
+static bool call(void *ctx, uint64_t number, const uint64_t *args, size_t count, uint64_t *result)
+{
+    *result = 1000;
+    for (size_t i = 0; i < count; i++)
+        *result += args[i] << 8 * i;
+    return number == 0;
+}
+
 static void expect(const struct program_op *ops, size_t count, enum program_end want_end, uint64_t want)
 {
     static const struct regs regs = {.r = {[UREG_RAX] = 7, [UREG_RDI] = MEMORY}};
-    struct program p = {.ops = ops, .count = count, .data = (const uint8_t *)"needle", .data_len = 6, .out_len = sizeof(out)};
-    struct program_host host = {.regs = &regs, .read_memory = read_memory, .read_vector = read_vector};
+    struct program p = {.ops = ops, .count = count, .data = (const uint8_t *)"needle", .data_len = 6, .out_len = sizeof(out), .call_count = 2};
+    struct program_host host = {.regs = &regs, .read_memory = read_memory, .read_vector = read_vector, .call = call};
     uint64_t result = 0;
     const char *wrong = program_check(&p);
     assert_string_equal(wrong ? wrong : "fine", "fine");
@@ -135,6 +144,14 @@ TEST(floating_point_is_as_the_compiler_s)
     RUN(PROGRAM_OK, 0, {.code = PROGRAM_PUSH, .imm = 0x7ff8000000000000}, {.code = PROGRAM_COPY}, {.code = PROGRAM_F_EQ}); // NaN
 }
 
+TEST(calls_take_and_give_numbers)
+{
+    RUN(PROGRAM_OK, 1000, {.code = PROGRAM_CALL});
+    RUN(PROGRAM_OK, 9 + 1000 + 0x030201, {.code = PROGRAM_PUSH, .imm = 9}, {.code = PROGRAM_PUSH, .imm = 1}, {.code = PROGRAM_PUSH, .imm = 2},
+        {.code = PROGRAM_PUSH, .imm = 3}, {.code = PROGRAM_CALL, .arg = 3}, {.code = PROGRAM_ADD});
+    RUN(PROGRAM_CALL_FAILED, 0, {.code = PROGRAM_CALL, .imm = 1});
+}
+
 TEST(what_is_wrong_with_a_program_is_told)
 {
     static const struct {
@@ -143,6 +160,7 @@ TEST(what_is_wrong_with_a_program_is_told)
     } cases[] = {
         {{{.code = PROGRAM_ADD}}, "its stack is empty"},
         {{{.code = PROGRAM_CODE_COUNT}}, "an unknown operation"},
+        {{{.code = PROGRAM_CALL}}, "an unknown call"},
         {{{.code = PROGRAM_PUSH, .reserved = 1}}, "an unknown operation"},
         {{{.code = PROGRAM_REGISTER, .arg = UREG_COUNT}}, "an unknown register"},
         {{{.code = PROGRAM_VECTOR, .size = 8, .imm = 57}}, "an unknown vector register"},
@@ -169,5 +187,5 @@ TEST(what_is_wrong_with_a_program_is_told)
     assert_string_equal(program_check(&(struct program){.ops = meet, .count = 4}), "ways of different depth meet");
 }
 
-TEST_MAIN(t(registers_memory_and_arithmetic), t(ways_that_part_and_meet), t(strings), t(output),
-          t(floating_point_is_as_the_compiler_s), t(what_is_wrong_with_a_program_is_told))
+TEST_MAIN(t(registers_memory_and_arithmetic), t(ways_that_part_and_meet), t(strings), t(output), t(floating_point_is_as_the_compiler_s),
+          t(calls_take_and_give_numbers), t(what_is_wrong_with_a_program_is_told))

@@ -1,4 +1,6 @@
 /* Queries for values in a frame of the stack: its variables, and expressions. */
+#include "base/bytes.h"
+#include "query/caller.h"
 #include "query/probes.h"
 
 struct frame_at_focus {
@@ -103,100 +105,112 @@ struct err *query_variables(struct query_engine *q, json_t *params)
 
 /* --- expressions --- */
 
-/* A program's view of a frame. */
-struct looking {
-    struct frame_context *c;
-    struct err *failed; /* other than for memory that is not there */
-};
-
-static bool look_at_memory(void *ctx, uint64_t addr, void *out, size_t len)
+/* What a call has left in memory has no address in the recording. */
+static void forget_addresses(struct caller *caller, const struct sym_value *v, json_t *row)
 {
-    struct looking *l = ctx;
-    struct err *e = l->c->base.read_memory(&l->c->base, addr, out, len);
-    bool ok = !e;
-    if (e && err_kind(e) != ERR_FAULT && !l->failed)
-        l->failed = steal(e);
+    json_t *value = json_object_get(row, "value");
+    uint8_t byte;
+    if (v->where == SYM_IN_MEMORY && json_object_get(value, "address") && !caller_is_recorded(caller, v->address, v->bytes, v->len)) {
+        json_object_del(value, "address");
+        json_object_del(value, "size");
+    }
+    if (!caller->diversion || !json_object_get(value, "pointer"))
+        return;
+    struct err *e = caller->frame->base.read_memory(&caller->frame->base, load_u64(v->bytes), &byte, 1);
+    if (e)
+        json_object_del(value, "pointer");
     err_free(e);
-    return ok;
 }
 
-static bool look_at_vector(void *ctx, unsigned number, unsigned off, void *out, size_t len)
+/* Does the expression of a part name it by its address, which is that of another thing without the
+ * call? */
+static bool needs_call(const struct caller *caller, const struct sym_child *part)
 {
-    struct looking *l = ctx;
-    uint8_t low[16];
-    struct err *e = number < 16 && off + len <= sizeof(low) ? l->c->base.read_register(&l->c->base, SYM_XMM0 + number, low, sizeof(low))
-                                                            : err_new(ERR_NOT_FOUND, "not known");
-    bool ok = !e;
-    if (ok)
-        memcpy(out, low + off, len);
-    if (e && err_kind(e) != ERR_NOT_FOUND && !l->failed)
-        l->failed = steal(e);
-    err_free(e);
-    return ok;
+    return caller->diversion && part->access && !strchr(part->access, '$');
 }
 
-/* Runs the expression in the frame. */
-static struct err *value_now(struct sym_module *sym, const struct sym_expression *e, struct frame_context *c, struct sym_value *out)
-{
-    struct looking l = {.c = c};
-    const struct program_host host = {.regs = &c->regs, .read_memory = look_at_memory, .read_vector = look_at_vector, .ctx = &l};
-    cleanup(freep) uint8_t *output = xcalloc(1, e->program.out_len + 1);
-    uint64_t result = 0;
-    enum program_end end = program_run(&e->program, &host, output, &result);
-    return l.failed ? l.failed : sym_expression_value(sym, e, end, result, output, out);
-}
-
-static struct err *give_parts(struct query_engine *q, struct sym_module *sym, const char *text, const struct sym_value *v, struct frame_context *c,
+static struct err *give_parts(struct query_engine *q, struct sym_module *sym, const char *text, const struct sym_value *v, struct caller *caller,
                               uint64_t first, size_t max)
 {
     struct sym_children parts = {0};
-    TRY(sym_value_children(sym, v, &c->base, first, max + 1, &parts));
+    TRY(sym_value_children(sym, v, &caller->base, first, max + 1, &parts));
     struct err *e = NULL;
     q->sink->more = parts.count > max;
     for (size_t i = 0; i < parts.count && i < max && !e; i++) {
         struct sym_child *p = &parts.items[i];
-        cleanup(freep) char *expression = sym_child_expression(p, text);
+        cleanup(freep) char *expression = needs_call(caller, p) ? NULL : sym_child_expression(p, text);
         static const struct sym_type unknown = {.kind = SYM_UNKNOWN_TYPE, .name = ""};
         const struct sym_type *type = p->value.type ? p->value.type : &unknown;
-        e = give(q, value_row(sym, p->name, type, &p->value, &c->base, steal(p->reason), expression));
+        json_t *row = value_row(sym, p->name, type, &p->value, &caller->base, steal(p->reason), expression);
+        forget_addresses(caller, &p->value, row);
+        e = give(q, row);
     }
     sym_children_deinit(&parts);
     return e;
+}
+
+/* Why there is no value is told in the row. */
+static bool is_reason(const struct err *e)
+{
+    enum err_kind kind = err_kind(e);
+    return kind == ERR_FAULT || kind == ERR_NOT_FOUND || kind == ERR_UNSUPPORTED || kind == ERR_LIMIT;
+}
+
+struct wanted_parts {
+    bool parts; /* instead of the whole */
+    uint64_t first, max;
+};
+
+static struct err *give_value(struct query_engine *q, struct sym_module *sym, const struct sym_expression *e, const char *text, struct caller *caller,
+                              const struct wanted_parts *wanted)
+{
+    struct sym_value v = {0};
+    struct err *why = caller_evaluate(caller, sym, e, &v), *failed = NULL;
+    if (why && !is_reason(why)) {
+        failed = why;
+    } else if (wanted->parts) {
+        failed = why ? why : give_parts(q, sym, text, &v, caller, wanted->first, wanted->max);
+    } else {
+        bool known = !why;
+        json_t *row = value_row(sym, text, e->type, &v, &caller->base, why, text);
+        if (known)
+            forget_addresses(caller, &v, row);
+        failed = give(q, row);
+    }
+    sym_value_deinit(&v);
+    return failed;
 }
 
 struct err *query_evaluate(struct query_engine *q, json_t *params)
 {
     enum { MOST_PARTS = 1000 };
     struct frame_at_focus f;
+    struct wanted_parts wanted = {.parts = json_is_true(json_object_get(params, "children")), .max = 100};
     const char *text;
-    uint64_t first = 0, max = 100;
     TRY(param_string(params, "expression", &text));
     if (json_object_get(params, "first"))
-        TRY(param_u64(params, "first", &first));
+        TRY(param_u64(params, "first", &wanted.first));
     if (json_object_get(params, "max"))
-        TRY(param_u64(params, "max", &max));
-    if (max < 1 || max > MOST_PARTS)
+        TRY(param_u64(params, "max", &wanted.max));
+    if (wanted.max < 1 || wanted.max > MOST_PARTS)
         return err_new(ERR_USAGE, "max is 1 to %d", MOST_PARTS);
     TRY(take_frame(q, params, &f));
     struct module *m;
     struct sym_module *sym;
-    struct sym_expression_request request = {.text = text, .addr = f.place.link_addr, .bias = f.place.bias, .now = &f.c.base};
+    struct caller caller;
+    struct sym_expression_request request = {
+        .text = text, .addr = f.place.link_addr, .bias = f.place.bias, .now = &f.c.base, .caller = &caller.caller};
     TRY(module_for_expressions(q, f.place.module, &m, &request));
     TRY(module_sym(q, m, &sym));
     f.c.base.bias = request.bias;
     f.c.base.tls_offset = request.tls_offset = thread_locals_of(&f.c, m, request.bias);
+    caller_init(&caller, &f.c);
     struct sym_expression e;
-    TRY(sym_expression_compile(sym, &request, &e));
-    struct sym_value v = {0};
-    struct err *why = value_now(sym, &e, &f.c, &v), *failed = NULL;
-    bool told = !why || err_kind(why) == ERR_FAULT || err_kind(why) == ERR_NOT_FOUND || err_kind(why) == ERR_UNSUPPORTED;
-    if (!told)
-        failed = steal(why);
-    else if (json_is_true(json_object_get(params, "children")))
-        failed = why ? steal(why) : give_parts(q, sym, text, &v, &f.c, first, max);
-    else
-        failed = give(q, value_row(sym, text, e.type, &v, &f.c.base, steal(why), text));
-    sym_value_deinit(&v);
-    sym_expression_deinit(&e);
+    struct err *failed = sym_expression_compile(sym, &request, &e);
+    if (!failed) {
+        failed = give_value(q, sym, &e, text, &caller, &wanted);
+        sym_expression_deinit(&e);
+    }
+    caller_deinit(&caller);
     return failed;
 }

@@ -1,6 +1,7 @@
 #include "replay/diversion_int.h"
 
 #include <signal.h>
+#include <sys/mman.h>
 
 /* Offsets of preload_globals.in_diversion and syscallbuf_hdr.locked with the bit of the tracer (rr preload_interface.h; the same since rr 5.0). */
 enum { GLOBALS_IN_DIVERSION = 1, BUFFER_LOCKED = 14, LOCKED_BY_TRACER = 2, SYSCALL_LEN = 2 };
@@ -99,6 +100,22 @@ struct err *diversion_write(struct diversion *d, uint32_t task, gaddr addr, cons
     struct task *t = NULL;
     TRY(find_task(d, task, &t));
     return diversion_store(t->space, addr, data, len);
+}
+
+struct err *diversion_map(struct diversion *d, uint32_t task, uint64_t len, gaddr *out)
+{
+    struct task *t = NULL;
+    TRY(find_task(d, task, &t));
+    len = (len + PAGE_SIZE - 1) & ~(uint64_t)(PAGE_SIZE - 1);
+    uint64_t total = len + DIVERSION_GUARD;
+    gaddr start = total <= DIVERSION_MOST_MAPPED - d->mapped ? diversion_find_room(t->space, total) : 0;
+    if (!start)
+        return err_new(ERR_LIMIT, "no room for %llu bytes more", (unsigned long long)len);
+    TRY(space_map_zero(d->replay, t->space, start, start + DIVERSION_GUARD, 0, UINT32_MAX));
+    TRY(space_map_zero(d->replay, t->space, start + DIVERSION_GUARD, start + total, PROT_READ | PROT_WRITE, UINT32_MAX));
+    d->mapped += total;
+    *out = start + DIVERSION_GUARD;
+    return NULL;
 }
 
 static bool is_break(const struct diversion_request *q, gaddr pc)

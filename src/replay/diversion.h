@@ -23,6 +23,12 @@ struct err *diversion_set_xstate(struct diversion *d, uint32_t task, const struc
 /** Writes all of [addr, addr + len), whatever the protection, or ERR_FAULT. */
 struct err *diversion_write(struct diversion *d, uint32_t task, gaddr addr, const void *data, size_t len) nodiscard;
 
+/** Maps so many bytes (rounded up to pages) of zeros in a task's memory, which can be read and
+ * written, above as many pages as a stack that grows down must not get into: DIVERSION_GUARD bytes.
+ * *out: where they begin. ERR_LIMIT: no room. */
+struct err *diversion_map(struct diversion *d, uint32_t task, uint64_t len, gaddr *out) nodiscard;
+enum { DIVERSION_GUARD = 1 << 20 };
+
 enum { DIVERSION_MOST_BREAKS = 64 };
 struct diversion_request {
     uint32_t task;

@@ -12,7 +12,6 @@
 #include <sys/uio.h>
 #include <time.h>
 
-#define MOST_MAPPED (1ull << 30) /* bytes, in one diversion */
 enum { MOST_WRITTEN = 1 << 20, MOST_PIECES = 1024, FIRST_RRCALL = 1000, LAST_RRCALL = 1099 /* rr preload_interface.h */ };
 
 struct call {
@@ -105,7 +104,7 @@ static gaddr in_the_way(const struct space *s, gaddr start, gaddr end)
     return i < s->maps.count && s->maps.items[i].start < end ? s->maps.items[i].end : 0;
 }
 
-static gaddr find_room(const struct space *s, uint64_t len)
+gaddr diversion_find_room(const struct space *s, uint64_t len)
 {
     static const gaddr first = 0x200000000000, limit = 0x7f0000000000;
     gaddr at = first, next;
@@ -126,9 +125,9 @@ static struct err *call_mmap(struct call *c)
         c->result = -EINVAL;
     else if ((flags & MAP_FIXED_NOREPLACE) == MAP_FIXED_NOREPLACE && in_the_way(c->space, addr, addr + len))
         c->result = -EEXIST;
-    else if (len <= MOST_MAPPED - c->d->mapped && !(fixed && worker_own_range(c->space->worker, addr, addr + len))) {
+    else if (len <= DIVERSION_MOST_MAPPED - c->d->mapped && !(fixed && worker_own_range(c->space->worker, addr, addr + len))) {
         if (!fixed)
-            addr = find_room(c->space, len);
+            addr = diversion_find_room(c->space, len);
         if (!addr)
             return NULL;
         TRY(space_map_zero(c->d->replay, c->space, addr, addr + len, (int)c->arg[2] & 7, UINT32_MAX));
@@ -204,7 +203,7 @@ static struct err *call_brk(struct call *c)
     if (!heap || want < heap->start || want > USER_MEMORY_END)
         return NULL;
     if (new_end > end) {
-        if (new_end - end > MOST_MAPPED - d->mapped || in_the_way(c->space, end, new_end))
+        if (new_end - end > DIVERSION_MOST_MAPPED - d->mapped || in_the_way(c->space, end, new_end))
             return NULL;
         TRY(space_map_zero(d->replay, c->space, end, new_end, heap->prot, heap->mmap_idx));
         d->mapped += new_end - end;

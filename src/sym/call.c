@@ -37,6 +37,13 @@ static void add_class(struct classes *c, uint64_t off, uint64_t size, enum arg_c
 static void classify_part(struct sym_module *m, const struct sym_type *type, uint64_t off,
                           struct classes *c, unsigned depth);
 
+/* A struct with a member that is not (packed) is in memory. */
+static bool is_aligned(const struct sym_type *type, uint64_t off)
+{
+    uint64_t size = type->size;
+    return !size || size > 16 || (size & (size - 1)) != 0 || off % size == 0;
+}
+
 static void classify_members(struct sym_module *m, const struct sym_type *type, uint64_t off,
                              struct classes *c, unsigned depth)
 {
@@ -62,7 +69,9 @@ static void classify_part(struct sym_module *m, const struct sym_type *type, uin
     switch (type->kind) {
     case SYM_FLOAT:
         add_class(c, off, type->size,
-                  type->size > 8 ? CLASS_X87 : CLASS_SSE); // __float128 is rare: taken for x87
+                  !is_aligned(type, off) ? CLASS_MEMORY
+                  : type->size > 8       ? CLASS_X87
+                                         : CLASS_SSE); // __float128 is rare: taken for x87
         break;
     case SYM_COMPLEX:
         add_class(c, off, type->size, type->size > 16 ? CLASS_X87 : CLASS_SSE);
@@ -84,35 +93,83 @@ static void classify_part(struct sym_module *m, const struct sym_type *type, uin
         classify_members(m, type, off, c, depth);
         break;
     default:
-        add_class(c, off, type->size, CLASS_INTEGER);
+        add_class(c, off, type->size, is_aligned(type, off) ? CLASS_INTEGER : CLASS_MEMORY);
         break;
     }
 }
 
-/* Whether C++ passes values of a class by the address of a copy: it has a copy constructor or
- * destructor of its own. */
-static bool is_by_reference(const struct sym_type *type)
+/* Is it the copy or move constructor of the class: T(T &), T(const T &), T(T &&)? */
+static bool is_copy_constructor(struct sym_module *m, Dwarf_Die *die, const struct sym_type *of)
+{
+    Dwarf_Die child;
+    const struct sym_type *second = NULL;
+    unsigned count = 0;
+    if (!die_child(die, &child))
+        return false;
+    do {
+        if (dwarf_tag(&child) != DW_TAG_formal_parameter)
+            continue;
+        if (count++ == 1)
+            second = type_of_die(m, &child);
+    } while (die_sibling(&child, &child));
+    return count == 2 && second->kind == SYM_REFERENCE && second->target && type_of(second->target)->has_die &&
+           type_of(second->target)->die.addr == type_of(of)->die.addr;
+}
+
+/* Has the class, for itself, a destructor or a constructor of copies that is not trivial? (Itanium
+ * C++ ABI 1.1, "non-trivial for the purposes of calls"). Those that the compiler makes are so if
+ * the class has virtual functions, or by its members. */
+static bool has_own_copy(struct sym_module *m, const struct sym_type *type)
 {
     Dwarf_Die die = type_of(type)->die, child;
-    uint64_t convention;
-    if (die_unsigned(&die, DW_AT_calling_convention, &convention))
-        return convention == DW_CC_pass_by_reference;
+    const char *class = dwarf_diename(&die);
+    size_t len = class ? strcspn(class, "<") : 0;
     if (!die_child(&die, &child))
         return false;
-    do { // older compilers do not say: a destructor that is written out tells
+    do {
+        uint64_t virtuality = 0, defaulted = 0;
         const char *name = dwarf_tag(&child) == DW_TAG_subprogram ? dwarf_diename(&child) : NULL;
-        if (name && name[0] == '~' && !die_flag(&child, DW_AT_artificial) &&
-            !dwarf_hasattr(&child, DW_AT_defaulted))
+        if (!name)
+            continue;
+        if (die_unsigned(&child, DW_AT_virtuality, &virtuality) && virtuality != DW_VIRTUALITY_none)
+            return true;
+        bool destroys = name[0] == '~', copies = len && strncmp(name, class, len) == 0 && (!name[len] || name[len] == '<');
+        die_unsigned(&child, DW_AT_defaulted, &defaulted);
+        if ((!destroys && !copies) || die_flag(&child, DW_AT_artificial) || defaulted == DW_DEFAULTED_in_class)
+            continue;
+        if (destroys || is_copy_constructor(m, &child, type))
             return true;
     } while (die_sibling(&child, &child));
     return false;
+}
+
+/* Whether C++ passes values of a class by the address of a copy. */
+static bool is_by_reference(struct sym_module *m, const struct sym_type *type, unsigned depth)
+{
+    Dwarf_Die die = type_of(type)->die;
+    uint64_t convention;
+    if (type->kind == SYM_ARRAY && type->target && depth < MAX_DEPTH)
+        return is_by_reference(m, type->target, depth + 1);
+    if (!is_record(type) || !type_of(type)->has_die || depth >= MAX_DEPTH)
+        return false;
+    if (die_unsigned(&die, DW_AT_calling_convention, &convention))
+        return convention == DW_CC_pass_by_reference;
+    if (has_own_copy(m, type)) // not all compilers say
+        return true;
+    struct members members;
+    bool found = false;
+    members_of(m, type, &members);
+    for (size_t i = 0; i < members.count && !found; i++)
+        found = members.items[i].is_virtual || is_by_reference(m, members.items[i].type, depth + 1);
+    vec_deinit(&members);
+    return found;
 }
 
 static void classify(struct sym_module *m, const struct sym_type *type, struct classes *c)
 {
     *c = (struct classes){.count = (unsigned)(type->size > 64 ? 8 : (type->size + 7) / 8)};
     bool is_class = type->kind == SYM_STRUCT || type->kind == SYM_CLASS || type->kind == SYM_UNION;
-    if (is_class && is_by_reference(type)) {
+    if (is_class && is_by_reference(m, type, 0)) {
         c->by_reference = true;
         c->count = 1;
         c->eightbyte[0] = CLASS_INTEGER;
@@ -132,8 +189,6 @@ static void classify(struct sym_module *m, const struct sym_type *type, struct c
     }
     if (in_memory)
         c->eightbyte[0] = CLASS_MEMORY;
-    else if (c->count && c->eightbyte[0] == CLASS_NONE)
-        c->eightbyte[0] = CLASS_SSE; // empty C++ classes and padding take no integer register
 }
 
 /* ---- Arguments ---- */
@@ -184,19 +239,42 @@ struct used {
 static const unsigned char argument_regs[] = {SYM_RDI, SYM_RSI, SYM_RDX, SYM_RCX, SYM_R8, SYM_R9};
 enum { INTEGER_ARGUMENTS = sizeof(argument_regs), VECTOR_ARGUMENTS = 8 };
 
-static uint64_t alignment(const struct sym_type *type, const struct classes *c)
+static uint64_t alignment_of(struct sym_module *m, const struct sym_type *type, unsigned depth)
 {
-    if (type->size >= 16 &&
-        (type->kind == SYM_FLOAT || type->kind == SYM_INT || type->kind == SYM_UINT))
-        return 16;
-    return c->count > 2 && c->eightbyte[1] == CLASS_SSEUP
-               ? type->size
-               : 8; // TODO: alignas() of structs on the stack
+    Dwarf_Die die = type_of(type)->die;
+    uint64_t align = 1;
+    if (type_of(type)->has_die && die_unsigned(&die, DW_AT_alignment, &align) && align)
+        return align;
+    if (depth > MAX_DEPTH)
+        return 1;
+    if (type->kind == SYM_ARRAY && type->target)
+        return alignment_of(m, type->target, depth + 1);
+    if (!is_record(type))
+        return type->kind == SYM_COMPLEX ? type->size / 2 : type->size;
+    struct members members;
+    members_of(m, type, &members);
+    align = 1;
+    vec_each (member, &members) {
+        uint64_t of_member = alignment_of(m, member->type, depth + 1);
+        if (of_member > align && member->byte_off % of_member == 0)
+            align = of_member;
+    }
+    vec_deinit(&members);
+    return align;
+}
+
+/* On the stack. */
+static uint64_t alignment(struct sym_module *m, const struct sym_type *type, const struct classes *c)
+{
+    if (c->count > 2 && c->eightbyte[1] == CLASS_SSEUP)
+        return type->size;
+    uint64_t align = alignment_of(m, type, 0);
+    return align > 8 && (align & (align - 1)) == 0 ? align : 8;
 }
 
 /* Gives one argument its places, as pieces. */
-static void place_argument(const struct sym_type *type, const struct classes *c, struct used *used,
-                           gaddr stack, struct pieces *out)
+static void place_argument(struct sym_module *m, const struct sym_type *type, const struct classes *c, struct used *used, gaddr stack,
+                           struct pieces *out)
 {
     unsigned integers = 0, vectors = 0;
     bool in_memory = !c->count || c->eightbyte[0] == CLASS_MEMORY || c->eightbyte[0] == CLASS_X87;
@@ -204,10 +282,8 @@ static void place_argument(const struct sym_type *type, const struct classes *c,
         integers += c->eightbyte[i] == CLASS_INTEGER;
         vectors += c->eightbyte[i] == CLASS_SSE;
     }
-    if (in_memory || used->integers + integers > INTEGER_ARGUMENTS ||
-        used->vectors + vectors > VECTOR_ARGUMENTS) {
-        uint64_t size = c->by_reference ? 8 : type->size,
-                 align = c->by_reference ? 8 : alignment(type, c);
+    if (in_memory || used->integers + integers > INTEGER_ARGUMENTS || used->vectors + vectors > VECTOR_ARGUMENTS) {
+        uint64_t size = c->by_reference ? 8 : type->size, align = c->by_reference ? 8 : alignment(m, type, c);
         used->stack = (used->stack + align - 1) & ~(align - 1);
         struct location l = {.kind = LOCATION_MEMORY, .value = stack + used->stack};
         vec_push(out, (struct piece){.location = l});
@@ -261,7 +337,7 @@ static struct err *find_argument(struct sym_module *m, const struct sym_function
     for (size_t i = 0; i <= idx; i++) {
         out->count = 0;
         classify(m, all->items[i].type, &c);
-        place_argument(all->items[i].type, &c, &used, stack, out);
+        place_argument(m, all->items[i].type, &c, &used, stack, out);
     }
     *by_reference_out = c.by_reference;
     return NULL;
@@ -383,4 +459,118 @@ struct err *sym_read_return_value(struct sym_module *m, const struct sym_functio
                                  : err_new(ERR_NOT_FOUND, "%s has no value", type->name);
     vec_deinit(&places);
     return e;
+}
+
+/* ---- Calling ---- */
+
+static bool is_number(const struct sym_type *t)
+{
+    return (t->kind == SYM_BOOL || t->kind == SYM_INT || t->kind == SYM_UINT || t->kind == SYM_CHAR || t->kind == SYM_ENUM || t->kind == SYM_FLOAT ||
+            t->kind == SYM_POINTER || t->kind == SYM_REFERENCE) &&
+           t->size && t->size <= 8;
+}
+
+static struct err *not_passed(const struct sym_type *t, const char *why)
+{
+    return err_new(ERR_UNSUPPORTED, "a value of type %.200s is not passed: %s", t->name, why);
+}
+
+/* Can a value be passed or returned? as_result: a class that is passed by the address of a copy is
+ * returned in memory, which needs no copy. */
+static struct err *check_passed(struct sym_module *m, const struct sym_type *t, bool as_result, struct classes *c)
+{
+    classify(m, t, c);
+    if (is_number(t))
+        return NULL;
+    if (!is_record(t))
+        return not_passed(t, "only numbers, pointers, references and classes are");
+    if (c->by_reference && !as_result)
+        return not_passed(t, "its copy constructor would have to make a copy");
+    if (!t->size || t->size > SYM_CALL_MOST_STACK / 2)
+        return not_passed(t, "its size is not known, or too large");
+    if (!c->by_reference && alignment(m, t, c) > 16)
+        return not_passed(t, "it is aligned to more than 16 bytes");
+    for (unsigned i = 0; i < c->count && !c->by_reference; i++) {
+        if (c->eightbyte[i] == CLASS_X87 || c->eightbyte[i] == CLASS_SSEUP)
+            return not_passed(t, "it has a long double or a vector in it");
+    }
+    return NULL;
+}
+
+static uint8_t number_of_register(uint64_t dwarf_reg)
+{
+    for (uint8_t i = 0; i < INTEGER_ARGUMENTS; i++) {
+        if (argument_regs[i] == dwarf_reg)
+            return i;
+    }
+    return 0;
+}
+
+/* One part for each eightbyte, in the registers that `pieces` has for those of a class. */
+static uint8_t parts_of(const struct classes *c, const struct pieces *pieces, bool of_result, struct sym_call_part *parts)
+{
+    size_t at = 0;
+    for (unsigned i = 0; i < c->count && i < 2; i++) {
+        parts[i] = (struct sym_call_part){.kind = SYM_PART_NONE};
+        if ((c->eightbyte[i] != CLASS_INTEGER && c->eightbyte[i] != CLASS_SSE) || at >= pieces->count)
+            continue;
+        uint64_t reg = pieces->items[at++].location.value;
+        bool vector = c->eightbyte[i] == CLASS_SSE;
+        parts[i].kind = vector ? SYM_PART_VECTOR : SYM_PART_INTEGER;
+        parts[i].number = vector ? (uint8_t)(reg - SYM_XMM0) : of_result ? reg == SYM_RDX : number_of_register(reg);
+    }
+    return (uint8_t)(c->count < 2 ? c->count : 2);
+}
+
+static struct err *compile_result(struct sym_module *m, const struct sym_type *t, struct used *used, struct sym_call *out)
+{
+    struct classes c;
+    struct pieces pieces = {0};
+    if (t->kind == SYM_VOID)
+        return NULL;
+    TRY(check_passed(m, t, true, &c));
+    out->result_size = is_record(t) ? (uint32_t)t->size : 0;
+    out->result_in_memory = c.by_reference || c.eightbyte[0] == CLASS_MEMORY;
+    if (out->result_in_memory) {
+        used->integers = 1;
+        return NULL;
+    }
+    place_result(&c, &pieces);
+    out->result_count = parts_of(&c, &pieces, true, out->result);
+    vec_deinit(&pieces);
+    return NULL;
+}
+
+static struct err *compile_argument(struct sym_module *m, const struct sym_type *t, struct used *used, struct sym_call_argument *out)
+{
+    struct classes c;
+    struct pieces pieces = {0};
+    TRY(check_passed(m, t, false, &c));
+    *out = (struct sym_call_argument){.copied = is_record(t) ? (uint32_t)t->size : 0, .stack = -1};
+    place_argument(m, t, &c, used, 0, &pieces);
+    if (pieces.count && pieces.items[0].location.kind == LOCATION_MEMORY)
+        out->stack = (int32_t)pieces.items[0].location.value;
+    else
+        out->part_count = parts_of(&c, &pieces, false, out->parts);
+    vec_deinit(&pieces);
+    return NULL;
+}
+
+struct err *call_compile(struct sym_module *m, const struct sym_type *result, const struct sym_type *const *params, size_t count,
+                         struct sym_call *out)
+{
+    struct used used = {0};
+    *out = (struct sym_call){.kind = SYM_CALL_FUNCTION};
+    if (count > SYM_CALL_MOST_ARGUMENTS)
+        return err_new(ERR_LIMIT, "%zu arguments; at most %d", count, SYM_CALL_MOST_ARGUMENTS);
+    TRY(compile_result(m, result, &used, out));
+    for (size_t i = 0; i < count; i++) {
+        TRY(compile_argument(m, params[i], &used, &out->args[i]));
+        if (used.stack > SYM_CALL_MOST_STACK)
+            return err_new(ERR_LIMIT, "more than %d bytes of arguments", SYM_CALL_MOST_STACK);
+    }
+    out->arg_count = (uint8_t)count;
+    out->vectors = (uint8_t)used.vectors;
+    out->stack_len = (uint32_t)((used.stack + 15) & ~15ull);
+    return NULL;
 }

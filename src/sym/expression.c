@@ -4,6 +4,7 @@
 static void compilation_deinit(struct compilation *c)
 {
     sym_variables_deinit(&c->variables);
+    vec_deinit(&c->calls);
     free(c->no_variables);
     sym_pool_deinit(&c->pool);
 }
@@ -30,6 +31,14 @@ static struct err *compile(struct compilation *c, struct sym_expression *out)
     return wrong ? err_new(ERR_LIMIT, "the expression is too long: %s", wrong) : NULL;
 }
 
+/* They are borrowed from the compilation until then. */
+static void keep_calls(struct compilation *c, struct sym_expression *e)
+{
+    e->calls = xmemdup(c->calls.items, c->calls.count * sizeof(struct sym_call));
+    for (size_t i = 0; i < c->calls.count; i++)
+        e->calls[i].text = e->calls[i].text ? xmemdup(e->calls[i].text, e->calls[i].size) : NULL;
+}
+
 struct err *sym_expression_compile(struct sym_module *m, const struct sym_expression_request *request, struct sym_expression *out)
 {
     HOLD(m);
@@ -41,6 +50,7 @@ struct err *sym_expression_compile(struct sym_module *m, const struct sym_expres
     if (!e) {
         made.program.ops = xmemdup(c->em.ops, c->em.count * sizeof(c->em.ops[0]));
         made.program.data = xmemdup(c->em.data, c->em.data_len + 1);
+        keep_calls(c, &made);
         *out = made;
     }
     compilation_deinit(c);
@@ -51,7 +61,78 @@ void sym_expression_deinit(struct sym_expression *e)
 {
     free((void *)(uintptr_t)e->program.ops);
     free((void *)(uintptr_t)e->program.data);
+    for (size_t i = 0; i < e->program.call_count; i++)
+        free((void *)(uintptr_t)e->calls[i].text);
+    free(e->calls);
     *e = (struct sym_expression){0};
+}
+
+/* --- calls --- */
+
+/* An argument into its registers, or onto the stack. number: it, or where it is. */
+static struct err *pass(const struct sym_call_argument *a, uint64_t number, struct sym_caller *caller, struct sym_call_frame *f)
+{
+    uint64_t eightbytes[2] = {number};
+    if (a->stack >= 0) {
+        if (a->copied)
+            return caller->memory->read_memory(caller->memory, number, f->stack + a->stack, a->copied);
+        memcpy(f->stack + a->stack, &number, sizeof(number));
+        return NULL;
+    }
+    if (a->copied)
+        TRY(caller->memory->read_memory(caller->memory, number, eightbytes, a->copied));
+    for (unsigned i = 0; i < a->part_count; i++) {
+        const struct sym_call_part *part = &a->parts[i];
+        if (part->kind != SYM_PART_NONE)
+            (part->kind == SYM_PART_VECTOR ? f->vectors : f->integers)[part->number] = eightbytes[i];
+    }
+    return NULL;
+}
+
+/* What came back: a number, or where a class is. */
+static struct err *take_result(const struct sym_call *call, const struct sym_call_frame *f, struct sym_caller *caller, uint64_t *out)
+{
+    uint64_t eightbytes[2] = {0};
+    if (call->result_in_memory) {
+        *out = f->rax;
+        return NULL;
+    }
+    for (unsigned i = 0; i < call->result_count; i++) {
+        const struct sym_call_part *part = &call->result[i];
+        if (part->kind != SYM_PART_NONE)
+            eightbytes[i] = part->kind == SYM_PART_VECTOR ? f->xmm[part->number] : part->number ? f->rdx : f->rax;
+    }
+    if (call->result_size)
+        return caller->place(caller, eightbytes, call->result_size, out);
+    *out = eightbytes[0];
+    return NULL;
+}
+
+static struct err *call_function(const struct sym_call *call, const uint64_t *args, struct sym_caller *caller, uint64_t *out)
+{
+    cleanup(freep) struct sym_call_frame *f = xnew(struct sym_call_frame);
+    f->target = args[0];
+    f->vector_count = call->vectors;
+    f->stack_len = call->stack_len;
+    if (call->result_in_memory)
+        TRY(caller->place(caller, NULL, call->result_size, &f->integers[0]));
+    for (unsigned i = 0; i < call->arg_count; i++)
+        TRY(pass(&call->args[i], args[1 + i], caller, f));
+    TRY(caller->call(caller, call->name, f));
+    return take_result(call, f, caller, out);
+}
+
+struct err *sym_expression_call(const struct sym_expression *e, uint64_t number, const uint64_t *args, struct sym_caller *caller, uint64_t *out)
+{
+    const struct sym_call *call = &e->calls[number];
+    switch (call->kind) {
+    case SYM_CALL_TEXT:
+        return caller->place(caller, call->text, call->size, out);
+    case SYM_CALL_TEMPORARY:
+        return caller->place(caller, &args[0], call->size, out);
+    default:
+        return call_function(call, args, caller, out);
+    }
 }
 
 struct err *sym_expression_failure(enum program_end end, uint64_t result)

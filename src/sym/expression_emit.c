@@ -10,6 +10,7 @@ struct view {
 };
 
 static struct err *emit_value(struct compilation *c, struct node *n);
+static struct err *emit_call(struct compilation *c, struct node *n);
 
 static uint64_t bits_of(double d)
 {
@@ -122,9 +123,10 @@ static void convert(struct compilation *c, const struct sym_type *from, const st
 
 /* --- places --- */
 
-static bool is_place(const struct node *n)
+/* What a function returned lies in memory if it is of a class. */
+bool is_place(const struct node *n)
 {
-    return n->kind == NODE_NAME || (n->kind == NODE_UNARY && n->op == '*') || n->kind == NODE_ARRAY ||
+    return n->kind == NODE_NAME || (n->kind == NODE_CALL && is_record(n->type)) || (n->kind == NODE_UNARY && n->op == '*') || n->kind == NODE_ARRAY ||
            (n->kind == NODE_MEMBER && is_place(n->a));
 }
 
@@ -139,6 +141,9 @@ static struct err *emit_place(struct compilation *c, struct node *n, struct view
     case NODE_UNARY:
         *out = (struct view){.in_memory = true};
         return emit_value(c, n->a);
+    case NODE_CALL:
+        *out = (struct view){.in_memory = true};
+        return emit_call(c, n);
     case NODE_MEMBER:
         TRY(emit_place(c, n->a, out));
         if (out->in_memory)
@@ -388,7 +393,7 @@ static struct err *emit_unary(struct compilation *c, struct node *n)
     case '&':
         if (n->a->kind == NODE_CONSTANT) // a function
             return emit_value(c, n->a);
-        if (!is_place(n->a) || n->a->bit_size)
+        if (!is_place(n->a) || n->a->bit_size || n->a->kind == NODE_CALL)
             return err_at(c, ERR_USAGE, n->column, "what has no place has no address");
         TRY(emit_place(c, n->a, &v));
         return v.in_memory ? NULL : err_at(c, ERR_NOT_FOUND, n->column, "it is in a register, and has no address");
@@ -437,6 +442,82 @@ static struct err *emit_register_value(struct compilation *c, struct node *n)
     return NULL;
 }
 
+/* --- calls --- */
+
+static void put_call(struct compilation *c, size_t call, size_t numbers)
+{
+    emit(&c->em, PROGRAM_CALL, 0, (unsigned)numbers, call);
+}
+
+/* A null pointer to a class is one to its base class, too. */
+static void shift_pointer(struct compilation *c, uint64_t shift)
+{
+    if (!shift)
+        return;
+    emit(&c->em, PROGRAM_COPY, 0, 0, 0);
+    size_t null = jump(c, PROGRAM_JUMP_ZERO);
+    add_number(c, shift);
+    land(c, null);
+}
+
+static struct err *emit_number_for(struct compilation *c, const struct passing *p)
+{
+    TRY(emit_converted(c, p->node, p->type));
+    if (is_real(p->type) && p->type->size == 4)
+        put(c, PROGRAM_F_TO_FLOAT);
+    return NULL;
+}
+
+static struct err *emit_argument(struct compilation *c, const struct passing *p)
+{
+    struct view v;
+    switch (p->how) {
+    case PASS_TEXT:
+        put_call(c, p->call, 0);
+        return NULL;
+    case PASS_TEMPORARY:
+        TRY(emit_number_for(c, p));
+        put_call(c, p->call, 1);
+        return NULL;
+    case PASS_ADDRESS:
+        TRY(emit_place(c, p->node, &v));
+        add_number(c, p->shift);
+        return v.in_memory ? NULL : err_at(c, ERR_NOT_FOUND, p->node->column, "it is in a register, and has no address");
+    default:
+        TRY(emit_number_for(c, p));
+        shift_pointer(c, p->shift);
+        return NULL;
+    }
+}
+
+/* What the function returned: a number, an address that is a reference, or where an object of a
+ * class is. */
+static struct err *emit_call(struct compilation *c, struct node *n)
+{
+    const struct call_site *site = n->site;
+    if (site->kind == TARGET_KNOWN)
+        emit_push(&c->em, site->target);
+    else if (site->kind == TARGET_POINTER)
+        TRY(emit_value(c, site->pointer));
+    for (size_t i = 0; i < site->count; i++) {
+        TRY(emit_argument(c, &site->args[i]));
+        if (i > 0 || site->kind != TARGET_SLOT)
+            continue;
+        emit(&c->em, PROGRAM_COPY, 0, 0,
+             0); // the object's table of virtual functions (Itanium C++ ABI 2.5)
+        emit(&c->em, PROGRAM_LOAD, 8, 0, 0);
+        add_number(c, 8 * site->target);
+        emit(&c->em, PROGRAM_LOAD, 8, 0, 0);
+        put(c, PROGRAM_SWAP);
+    }
+    put_call(c, site->call, site->count + 1);
+    if (is_real(n->type) && n->type->size == 4)
+        put(c, PROGRAM_F_FROM_FLOAT);
+    else if (is_integer(n->type) && n->type->size < 8)
+        emit(&c->em, is_signed_type(n->type) ? PROGRAM_EXTEND : PROGRAM_CUT, (unsigned)n->type->size, 0, 0);
+    return NULL;
+}
+
 /* The value on the stack; of an array its address. */
 static struct err *emit_value(struct compilation *c, struct node *n)
 {
@@ -450,7 +531,7 @@ static struct err *emit_value(struct compilation *c, struct node *n)
         return v.in_memory ? NULL : err_at(c, ERR_UNSUPPORTED, n->column, "an array that is not in memory");
     }
     if (n->type->kind == SYM_REFERENCE) // what it refers to is asked for by who is above
-        return emit_scalar(c, n);
+        return n->kind == NODE_CALL ? emit_call(c, n) : emit_scalar(c, n);
     if (!is_scalar(n->type))
         return err_at(c, ERR_USAGE, n->column, "%.100s is no number", n->type->name);
     switch (n->kind) {
@@ -472,6 +553,8 @@ static struct err *emit_value(struct compilation *c, struct node *n)
         return emit_binary(c, n);
     case NODE_STREQ:
         return emit_text(c, n);
+    case NODE_CALL:
+        return emit_call(c, n);
     case NODE_UNARY:
         return n->op == '*' ? emit_scalar(c, n) : emit_unary(c, n);
     default:
@@ -517,6 +600,8 @@ static struct err *emit_result(struct compilation *c, struct node *n, struct sym
     uint64_t len = t->size < SYM_EXPRESSION_MAX ? t->size : SYM_EXPRESSION_MAX;
     size_t room = (len + 7) & ~7ull;
     struct view v;
+    if (t->kind == SYM_VOID && n->kind == NODE_CALL)
+        return err_at(c, ERR_NOT_FOUND, n->column, "the function returns nothing");
     if (!t->size)
         return err_at(c, ERR_NOT_FOUND, n->column, "%.100s has no value, or its size is not known", t->name);
     if (is_place(n) && !n->bit_size) {
@@ -566,5 +651,6 @@ struct err *emit_expression(struct compilation *c, struct node *root, struct sym
     out->program.count = c->em.count;
     out->program.data = c->em.data;
     out->program.data_len = c->em.data_len;
+    out->program.call_count = c->calls.count;
     return NULL;
 }

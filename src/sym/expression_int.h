@@ -54,6 +54,12 @@ struct err *argument_compile(struct sym_module *m, const struct sym_function *fn
 /** A place that is made of `pieces`, of which those in memory are relative to the stack pointer. */
 struct err *place_of_arguments(const struct pieces *pieces, uint64_t size, bool by_reference, struct place *out) nodiscard;
 
+/** How a function with parameters and a result of these types is called. Fills all of out but its
+ * name. ERR_UNSUPPORTED: a value that is not passed here, with its type; ERR_LIMIT: too many.
+ * call.c */
+struct err *call_compile(struct sym_module *m, const struct sym_type *result, const struct sym_type *const *params, size_t count,
+                         struct sym_call *out) nodiscard;
+
 /* --- the tree --- */
 
 enum node_kind {
@@ -70,6 +76,7 @@ enum node_kind {
     NODE_CAST,     /* (type)a */
     NODE_ARRAY,    /* a@number */
     NODE_STREQ,    /* a == "text"; number: 1 if it is only contained */
+    NODE_CALL,     /* a(args); resolved: site */
 };
 
 #define OP2(x, y) ((unsigned)(x) | (unsigned)(y) << 8)
@@ -90,6 +97,29 @@ struct node {
     unsigned bit_off, bit_size; /* a bit-field */
     struct place *place;        /* resolved NODE_NAME */
     unsigned reg_size, reg_off; /* NODE_REGISTER */
+    const struct sym_type *enumeration; /* NODE_CONSTANT: of which it is; or NULL */
+    struct node **args;         /* NODE_CALL */
+    size_t arg_count;
+    struct call_site *site;     /* resolved NODE_CALL */
+};
+
+/* How an argument is passed. */
+struct passing {
+    struct node *node;
+    enum { PASS_NUMBER, PASS_ADDRESS /* of it */, PASS_TEXT, PASS_TEMPORARY /* the address of a copy */ } how;
+    const struct sym_type *type; /* what it is converted to; of a temporary, too */
+    uint64_t shift;              /* to a base class within what is pointed to */
+    size_t call;                 /* PASS_TEXT, PASS_TEMPORARY: of the compilation's */
+};
+
+/* A call whose function is known. */
+struct call_site {
+    enum { TARGET_KNOWN, TARGET_POINTER, TARGET_SLOT } kind;
+    uint64_t target;      /* TARGET_KNOWN: its address; TARGET_SLOT: its number in the table of virtual functions of the first argument */
+    struct node *pointer; /* TARGET_POINTER */
+    struct passing args[SYM_CALL_MOST_ARGUMENTS];
+    size_t count;
+    size_t call; /* of the compilation's */
 };
 
 struct compilation {
@@ -101,6 +131,7 @@ struct compilation {
     char *no_variables;             /* why there are none; or NULL */
     const struct sym_function *function; /* at request->addr; or NULL */
     struct emitter em;
+    VEC(struct sym_call) calls; /* their texts are in the pool */
 };
 
 /* expression_parse.c */
@@ -111,6 +142,8 @@ struct err *err_at(const struct compilation *c, enum err_kind kind, unsigned col
     __attribute__((format(printf, 4, 5)));
 
 /* expression_resolve.c */
+/** NODE_MEMBER: what it is a member of, behind pointers and the program's operators ->. */
+struct err *resolve_object(struct compilation *c, struct node *n, unsigned depth) nodiscard;
 struct err *resolve(struct compilation *c, struct node *n, unsigned depth) nodiscard;
 /** As resolve(), and what is a reference becomes what it refers to. */
 struct err *resolve_child(struct compilation *c, struct node **n, unsigned depth) nodiscard;
@@ -140,6 +173,34 @@ bool is_signed_type(const struct sym_type *t);
 /** Of integers and reals: what C makes of both before it computes. */
 const struct sym_type *common_type(const struct sym_type *a, const struct sym_type *b);
 const struct sym_type *promoted(const struct node *n);
+
+/** The scopes around the place, from within: the length of each as a part of the function's name,
+ * "a::b::" in a::b::f(int), then "a::", then "". innermost_scope(), then outer_scope() of the one
+ * before; SIZE_MAX: that was the last. */
+size_t innermost_scope(struct compilation *c);
+size_t outer_scope(struct compilation *c, size_t len);
+/** The name within such a scope; heap string. */
+char *in_scope(struct compilation *c, size_t len, const char *name);
+/** What stands behind the last "::" that is in no template's arguments; NULL: that cannot be told.
+ */
+const char *base_name(const char *name);
+/** The end of template arguments "<...>" that begin at `at`, or NULL. */
+const char *template_end(const char *at);
+bool is_place(const struct node *n);
+struct node *member_node(struct compilation *c, struct node *of, const struct member *member);
+/** What a pointer points to, as a thing. */
+struct node *pointed_node(struct compilation *c, struct node *pointer);
+bool is_member_of_this(struct compilation *c, const char *name);
+bool is_known_variable(struct compilation *c, const char *name);
+
+/* expression_call.c */
+/** NODE_CALL as it was written. */
+struct err *resolve_call(struct compilation *c, struct node *n, unsigned depth) nodiscard;
+/** Makes n a call of an operator of the program for its resolved operands, by its name
+ * ("operator+"). *found false: there is none that fits, and nothing has changed. b: NULL for unary
+ * ones. */
+struct err *resolve_operator(struct compilation *c, struct node *n, const char *name, struct node *a, struct node *b, unsigned depth,
+                             bool *found) nodiscard;
 
 /* expression_emit.c */
 /** The whole: fills in out's program (borrowed from c->em), type and so on. */

@@ -1,5 +1,5 @@
-/* The text of an expression, into a tree. C's grammar of expressions without calls and assignments, by precedence climbing, with casts
- * told from parentheses by asking whether a name is a type; `as` of Rust; `thing@n` of gdb for n things in a row. */
+/* The text of an expression, into a tree. C's grammar of expressions without assignments, by precedence climbing, with casts told from
+ * parentheses by asking whether a name is a type; `as` of Rust; `thing@n` of gdb for n things in a row. */
 #include "sym/expression_int.h"
 
 #include <ctype.h>
@@ -281,7 +281,7 @@ static bool is_type_word(const char *word)
 }
 
 /* `<...>` behind a template's name, as far as its brackets match. */
-static const char *template_end(const char *at)
+const char *template_end(const char *at)
 {
     int depth = 0;
     const char *from = at;
@@ -458,6 +458,18 @@ static struct err *parse_named_cast(struct parser *p, struct node **out)
     return expect(p, ')');
 }
 
+/* The name that was read last, with what stands behind it if that is a template's arguments, and
+ * those of a call: f<int>(1). */
+static const char *with_template_arguments(struct parser *p)
+{
+    const char *name = p->token.text, *end = behind_arguments(p->at);
+    if (!end || end[strspn(end, " ")] != '(' || is_known_variable(p->c, name))
+        return name;
+    cleanup(freep) char *whole = str_format("%s%.*s", name, (int)(end - p->at), p->at);
+    p->at = end;
+    return sym_pool_str(&p->c->pool, whole);
+}
+
 static struct err *parse_primary(struct parser *p, struct node **out)
 {
     static const struct {
@@ -483,7 +495,7 @@ static struct err *parse_primary(struct parser *p, struct node **out)
         if (is_word(p, "static_cast") || is_word(p, "reinterpret_cast") || is_word(p, "const_cast"))
             return parse_named_cast(p, out);
         n = new_node(p->c, t.kind == TOKEN_STRING ? NODE_STRING : t.kind == TOKEN_REGISTER ? NODE_REGISTER : NODE_NAME, t.column);
-        n->text = t.text;
+        n->text = t.kind == TOKEN_NAME ? with_template_arguments(p) : t.text;
         for (size_t i = 0; t.kind == TOKEN_NAME && i < sizeof(constants) / sizeof(constants[0]); i++) {
             if (!str_eq(t.text, constants[i].name) || is_variable(p->c, t.text))
                 continue;
@@ -514,13 +526,36 @@ static struct err *parse_member(struct parser *p, struct node **out)
         snprintf(name, sizeof(name), "__%llu", (unsigned long long)p->token.number);
         n->text = sym_pool_str(&p->c->pool, name);
     } else if (p->token.kind == TOKEN_NAME) {
-        n->text = p->token.text;
+        n->text = with_template_arguments(p);
     } else {
         return unexpected(p, "a member");
     }
     *out = n;
     p->behind_operand = true;
     return advance(p);
+}
+
+/* Behind what is called. */
+static struct err *parse_call(struct parser *p, struct node **out)
+{
+    struct node *n = new_node(p->c, NODE_CALL, (*out)->column), *args[SYM_CALL_MOST_ARGUMENTS];
+    n->a = *out;
+    TRY(advance(p));
+    while (!is_op(p, ')')) {
+        if (n->arg_count == SYM_CALL_MOST_ARGUMENTS - 1)
+            return err_at(p->c, ERR_LIMIT, p->token.column, "too many arguments");
+        if (n->arg_count)
+            TRY(expect(p, ','));
+        TRY(parse_whole(p, &args[n->arg_count]));
+        n->arg_count++;
+        if (!is_op(p, ',') && !is_op(p, ')'))
+            return unexpected(p, "',' or ')'");
+    }
+    TRY(advance(p));
+    n->args = sym_pool_alloc(&p->c->pool, (n->arg_count + 1) * sizeof(*n->args));
+    memcpy(n->args, args, n->arg_count * sizeof(*args));
+    *out = n;
+    return NULL;
 }
 
 static struct err *parse_postfix(struct parser *p, struct node **out)
@@ -544,7 +579,7 @@ static struct err *parse_postfix(struct parser *p, struct node **out)
             n->a = sum;
             *out = n;
         } else if (is_op(p, '(')) {
-            return err_at(p->c, ERR_UNSUPPORTED, column, "functions of the program cannot be called");
+            TRY(parse_call(p, out));
         } else if (is_op(p, OP2('+', '+')) || is_op(p, OP2('-', '-'))) {
             return err_at(p->c, ERR_UNSUPPORTED, column, "the past cannot be changed");
         } else {

@@ -10,6 +10,7 @@ static const struct type builtins[] = {
     {.pub = {.kind = SYM_VOID, .name = "void"}},
     {.pub = {.kind = SYM_BOOL, .name = "bool", .size = 1}},
     {.pub = {.kind = SYM_CHAR, .name = "char", .size = 1}, .is_char = true},
+    {.pub = {.kind = SYM_CHAR, .name = "const char", .size = 1}, .is_char = true},
     {.pub = {.kind = SYM_CHAR, .name = "signed char", .size = 1}, .is_char = true},
     {.pub = {.kind = SYM_CHAR, .name = "unsigned char", .size = 1}, .is_char = true},
     {.pub = {.kind = SYM_INT, .name = "short", .size = 2}},
@@ -91,7 +92,8 @@ static const struct sym_type *array_of(struct compilation *c, const struct sym_t
 /* Looks through namespaces and classes for an entry of one of the kinds by its full name. */
 struct wanted {
     const char *name;
-    bool enumerators; /* else types */
+    bool enumerators;      /* else types */
+    Dwarf_Die *parent_out; /* Optional: what the entry is within */
 };
 
 static bool full_name_is(const char *scope, const char *name, const char *wanted)
@@ -117,6 +119,8 @@ static bool find_entry(Dwarf_Die *parent, const char *scope, const struct wanted
         if (name && (w->enumerators ? tag == DW_TAG_enumerator : is_type) && !die_flag(&die, DW_AT_declaration) &&
             full_name_is(scope, name, w->name)) {
             *out = die;
+            if (w->parent_out)
+                *w->parent_out = *parent;
             return true;
         }
         if (!holds || (is_enum && !w->enumerators))
@@ -134,7 +138,7 @@ static bool find_entry(Dwarf_Die *parent, const char *scope, const struct wanted
 }
 
 /* What stands behind the last "::" that is in no template's arguments; NULL: that cannot be told. */
-static const char *base_name(const char *name)
+const char *base_name(const char *name)
 {
     int depth = 0;
     for (const char *at = name + strlen(name); at > name; at--) {
@@ -171,7 +175,7 @@ static bool find_full_name(struct compilation *c, const struct wanted *w, Dwarf_
 
 /* The scopes around the place, from within: "a::b::" in a::b::f(int), then "a::", then "". Returns the length of the scope's name in
  * the function's; SIZE_MAX: that was the last one. */
-static size_t outer_scope(const char *function, size_t len)
+static size_t scope_around(const char *function, size_t len)
 {
     int depth = 0;
     if (len == 0)
@@ -191,22 +195,27 @@ static const char *function_name(struct compilation *c)
 }
 
 /* Where the scopes begin: the length of the function's name without its parameters, as if it were one. */
-static size_t innermost_scope(struct compilation *c)
+size_t innermost_scope(struct compilation *c)
 {
     const char *name = function_name(c);
-    return c->function ? outer_scope(name, strcspn(name, "(") + 2) : 0;
+    return c->function ? scope_around(name, strcspn(name, "(") + 2) : 0;
 }
 
-static char *in_scope(struct compilation *c, size_t len, const char *name)
+size_t outer_scope(struct compilation *c, size_t len)
+{
+    return scope_around(function_name(c), len);
+}
+
+char *in_scope(struct compilation *c, size_t len, const char *name)
 {
     return str_format("%.*s%s", (int)len, function_name(c), name);
 }
 
 static bool find_in_units(struct compilation *c, const struct wanted *w, Dwarf_Die *out)
 {
-    for (size_t len = innermost_scope(c); len != SIZE_MAX; len = outer_scope(function_name(c), len)) {
+    for (size_t len = innermost_scope(c); len != SIZE_MAX; len = outer_scope(c, len)) {
         cleanup(freep) char *full = in_scope(c, len, w->name);
-        if (find_full_name(c, &(struct wanted){.name = full, .enumerators = w->enumerators}, out))
+        if (find_full_name(c, &(struct wanted){full, w->enumerators, w->parent_out}, out))
             return true;
     }
     return false;
@@ -404,7 +413,7 @@ static struct err *use_variable(struct compilation *c, struct node *n, const str
 }
 
 /* An unnamed function's `this->name`. */
-static bool is_member_of_this(struct compilation *c, const char *name)
+bool is_member_of_this(struct compilation *c, const char *name)
 {
     struct sym_variable *self = find_local(c, "this");
     struct member member;
@@ -416,7 +425,7 @@ static struct err *find_global_variable(struct compilation *c, const char *name,
 {
     struct unit *here = unit_at(c->m, c->request->addr);
     Dwarf_Die die;
-    for (size_t len = innermost_scope(c); here && !here->missing && len != SIZE_MAX; len = outer_scope(function_name(c), len)) {
+    for (size_t len = innermost_scope(c); here && !here->missing && len != SIZE_MAX; len = outer_scope(c, len)) {
         cleanup(freep) char *full = in_scope(c, len, name);
         if (find_global(c->m, &here->die, "", full, &die, 0)) {
             variable_from_die(c->m, &die, NULL, out);
@@ -426,10 +435,25 @@ static struct err *find_global_variable(struct compilation *c, const char *name,
     return sym_global_named(c->m, name, out);
 }
 
+bool is_known_variable(struct compilation *c, const char *name)
+{
+    struct sym_variable global;
+    if (is_variable(c, name))
+        return true;
+    struct err *e = need_dwarf(c->m);
+    if (!e)
+        e = load_units(c->m);
+    if (!e)
+        e = find_global_variable(c, name, &global);
+    bool found = !e;
+    err_free(e);
+    return found;
+}
+
 static struct err *resolve_name(struct compilation *c, struct node *n, unsigned depth)
 {
     struct sym_variable *local = find_local(c, n->text), global;
-    Dwarf_Die die;
+    Dwarf_Die die, enumeration;
     if (local)
         return use_variable(c, n, local);
     if (is_member_of_this(c, n->text)) {
@@ -454,8 +478,9 @@ static struct err *resolve_name(struct compilation *c, struct node *n, unsigned 
     }
     err_free(e);
     int64_t value;
-    if (find_in_units(c, &(struct wanted){.name = n->text, .enumerators = true}, &die) && die_enumerator(&die, &value)) {
+    if (find_in_units(c, &(struct wanted){n->text, true, &enumeration}, &die) && die_enumerator(&die, &value)) {
         n->kind = NODE_CONSTANT;
+        n->enumeration = type_from_die(c->m, &enumeration);
         n->number = (uint64_t)value;
         n->type = builtin(value >= INT32_MIN && value <= INT32_MAX ? "int" : value >= 0 && value <= UINT32_MAX ? "unsigned int" : "long");
         return NULL;
@@ -520,17 +545,21 @@ static struct err *resolve_register(struct compilation *c, struct node *n)
 
 /* --- operators --- */
 
+struct node *pointed_node(struct compilation *c, struct node *pointer)
+{
+    struct node *target = new_node(c, NODE_UNARY, pointer->column);
+    target->op = '*';
+    target->a = pointer;
+    target->type = pointer->type->target;
+    target->resolved = true;
+    return target;
+}
+
 /* A reference is what it refers to; arrays stay arrays. */
 static void see_through(struct compilation *c, struct node **n)
 {
-    if ((*n)->type->kind != SYM_REFERENCE)
-        return;
-    struct node *target = new_node(c, NODE_UNARY, (*n)->column);
-    target->op = '*';
-    target->a = *n;
-    target->type = (*n)->type->target;
-    target->resolved = true;
-    *n = target;
+    if ((*n)->type->kind == SYM_REFERENCE)
+        *n = pointed_node(c, *n);
 }
 
 struct err *resolve_child(struct compilation *c, struct node **n, unsigned depth)
@@ -539,6 +568,8 @@ struct err *resolve_child(struct compilation *c, struct node **n, unsigned depth
     see_through(c, n);
     return NULL;
 }
+
+static struct err *resolve_to_data(struct compilation *c, struct node **n, unsigned depth);
 
 static bool is_array(const struct sym_type *t)
 {
@@ -557,10 +588,33 @@ static struct err *bad_operand(struct compilation *c, const struct node *n, cons
     return err_at(c, ERR_USAGE, n->column, "%s does not go with %.100s", op, t->name);
 }
 
+/* a[b] of a class of the program: *(a + b) becomes a call. */
+static struct err *resolve_index(struct compilation *c, struct node *n, unsigned depth, bool *found)
+{
+    struct node *sum = n->a;
+    TRY(resolve_child(c, &sum->a, depth));
+    TRY(resolve_to_data(c, &sum->a, depth));
+    if (!is_record(sum->a->type))
+        return NULL;
+    TRY(resolve_child(c, &sum->b, depth));
+    return resolve_operator(c, n, "operator[]", sum->a, sum->b, depth, found);
+}
+
 static struct err *resolve_unary(struct compilation *c, struct node *n, unsigned depth)
 {
+    bool found = false;
+    if (n->op == '*' && n->a->kind == NODE_BINARY && n->a->indexes)
+        TRY(resolve_index(c, n, depth, &found));
+    if (found)
+        return NULL;
     TRY(resolve_child(c, &n->a, depth));
     const struct sym_type *t = n->a->type;
+    if (is_record(t) && strchr("*!-~+", (int)n->op)) {
+        char name[] = {'o', 'p', 'e', 'r', 'a', 't', 'o', 'r', (char)n->op, 0};
+        TRY(resolve_operator(c, n, name, n->a, NULL, depth, &found));
+    }
+    if (found)
+        return NULL;
     switch (n->op) {
     case 'z':
         if (!t->size)
@@ -648,6 +702,13 @@ static struct err *resolve_binary(struct compilation *c, struct node *n, unsigne
         TRY(resolve_to_data(c, &n->a, depth));
     TRY(resolve_child(c, &n->b, depth));
     const struct sym_type *a = n->a->type, *b = n->b->type, *pa = pointee(a), *pb = pointee(b);
+    if ((is_record(a) || is_record(b)) && !n->indexes) {
+        bool found;
+        char name[] = {'o', 'p', 'e', 'r', 'a', 't', 'o', 'r', (char)n->op, (char)(n->op >> 8), 0};
+        TRY(resolve_operator(c, n, name, n->a, n->b, depth, &found));
+        if (found)
+            return NULL;
+    }
     bool compares = equality || n->op == '<' || n->op == '>' || n->op == OP2('<', '=') || n->op == OP2('>', '=');
     if (n->op == OP2('&', '&') || n->op == OP2('|', '|')) {
         n->type = builtin("int");
@@ -720,7 +781,7 @@ static bool find_pointer(struct sym_module *m, const struct sym_type *t, struct 
     return found;
 }
 
-static struct node *member_node(struct compilation *c, struct node *of, const struct member *member)
+struct node *member_node(struct compilation *c, struct node *of, const struct member *member)
 {
     struct node *n = new_node(c, NODE_MEMBER, of->column);
     n->a = of;
@@ -730,10 +791,33 @@ static struct node *member_node(struct compilation *c, struct node *of, const st
     return n;
 }
 
-static struct err *resolve_member(struct compilation *c, struct node *n, unsigned depth)
+/* *found: it was one, and n->a is what it gives. */
+static struct err *follow_arrow(struct compilation *c, struct node *n, unsigned depth, bool *found)
+{
+    struct node *call = new_node(c, NODE_UNARY, n->column);
+    struct err *e = resolve_operator(c, call, "operator->", n->a, NULL, depth, found);
+    if (e && err_kind(e) == ERR_NOT_FOUND) { // it has no code
+        err_free(e);
+        *found = false;
+        return NULL;
+    }
+    TRY(e);
+    if (*found) {
+        call->resolved = true;
+        n->a = call;
+        see_through(c, &n->a);
+    }
+    return NULL;
+}
+
+struct err *resolve_object(struct compilation *c, struct node *n, unsigned depth)
 {
     TRY(resolve_child(c, &n->a, depth));
     struct member member = {0};
+    bool found = n->arrow;
+    // Those of the standard library are known, and need not be run.
+    for (unsigned i = 0; i < MAX_DEPTH && found && is_record(n->a->type) && !str_starts(n->a->type->name, "std::"); i++)
+        TRY(follow_arrow(c, n, depth, &found));
     const struct sym_type *t = n->a->type;
     if (n->arrow && is_record(t) && has_arrow_operator(t)) {
         if (!find_pointer(c->m, t, &member, 0) || member.is_virtual)
@@ -742,15 +826,16 @@ static struct err *resolve_member(struct compilation *c, struct node *n, unsigne
         t = n->a->type;
     }
     // Rust, and people, write . for both.
-    if (is_pointer(t) && is_record(t->target)) {
-        struct node *target = new_node(c, NODE_UNARY, n->column);
-        target->op = '*';
-        target->a = n->a;
-        target->type = t->target;
-        target->resolved = true;
-        n->a = target;
-        t = t->target;
-    }
+    if (is_pointer(t) && is_record(t->target))
+        n->a = pointed_node(c, n->a);
+    return NULL;
+}
+
+static struct err *resolve_member(struct compilation *c, struct node *n, unsigned depth)
+{
+    TRY(resolve_object(c, n, depth));
+    struct member member = {0};
+    const struct sym_type *t = n->a->type;
     if (!is_record(t))
         return err_at(c, ERR_USAGE, n->column, "%.100s has no members", t->name);
     if (!find_member(c->m, t, n->text, &member, 0))
@@ -814,8 +899,10 @@ static struct err *resolve_kind(struct compilation *c, struct node *n, unsigned 
             return err_at(c, ERR_NOT_FOUND, n->column, "the size of %.100s is not known", n->a->type->name);
         n->type = array_of(c, n->a->type, n->number);
         return NULL;
+    case NODE_CALL:
+        return resolve_call(c, n, depth);
     case NODE_STRING:
-        return err_at(c, ERR_UNSUPPORTED, n->column, "a string can only be compared, with == or !=");
+        return err_at(c, ERR_UNSUPPORTED, n->column, "a string can only be compared, with == or !=, or passed to a function");
     default:
         return NULL;
     }

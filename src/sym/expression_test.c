@@ -7,6 +7,7 @@
 #include <link.h>
 #include <math.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -54,10 +55,66 @@ _Static_assert(UREG_R15 == 0 && UREG_R14 == 1 && UREG_R13 == 2 && UREG_R12 == 3 
             "leaq 8(%rsp), %rax\nmovq %rax, here+152(%rip)\njmp " #name "_c\n")
 STUB(check_here);
 STUB(check_perhaps);
+STUB(check_call);
 STUB(check_fails);
 STUB(check_shown);
 STUB(check_begins);
 STUB(check_parts);
+
+/* --- calls, of this program by itself --- */
+
+/* Sets the registers and the stack, calls, and takes the results. Below the red zone of this
+ * function. */
+static void __attribute__((noinline)) invoke(struct sym_call_frame *f)
+{
+#define AT(member) [member] "i"(offsetof(struct sym_call_frame, member))
+    __asm__ volatile("movq %%rsp, %%r12\n\tsubq $256, %%rsp\n\tmovl %c[stack_len](%%rbx), %%ecx\n\tsubq %%rcx, "
+                     "%%rsp\n\tandq $-16, %%rsp\n\t"
+                     "leaq %c[stack](%%rbx), %%rsi\n\tmovq %%rsp, %%rdi\n\trep movsb\n\t"
+                     "movq %c[vectors](%%rbx), %%xmm0\n\tmovq %c[vectors]+8(%%rbx), %%xmm1\n\tmovq "
+                     "%c[vectors]+16(%%rbx), %%xmm2\n\t"
+                     "movq %c[vectors]+24(%%rbx), %%xmm3\n\tmovq %c[vectors]+32(%%rbx), %%xmm4\n\tmovq "
+                     "%c[vectors]+40(%%rbx), %%xmm5\n\t"
+                     "movq %c[vectors]+48(%%rbx), %%xmm6\n\tmovq %c[vectors]+56(%%rbx), %%xmm7\n\t"
+                     "movq %c[integers](%%rbx), %%rdi\n\tmovq %c[integers]+8(%%rbx), %%rsi\n\tmovq "
+                     "%c[integers]+16(%%rbx), %%rdx\n\t"
+                     "movq %c[integers]+24(%%rbx), %%rcx\n\tmovq %c[integers]+32(%%rbx), %%r8\n\tmovq "
+                     "%c[integers]+40(%%rbx), %%r9\n\t"
+                     "movzbl %c[vector_count](%%rbx), %%eax\n\tcall *%c[target](%%rbx)\n\tmovq %%r12, %%rsp\n\t"
+                     "movq %%rax, %c[rax](%%rbx)\n\tmovq %%rdx, %c[rdx](%%rbx)\n\tmovq %%xmm0, "
+                     "%c[xmm](%%rbx)\n\tmovq %%xmm1, %c[xmm]+8(%%rbx)"
+                     :
+                     : "b"(f), AT(stack_len), AT(stack), AT(vectors), AT(integers), AT(vector_count), AT(target), AT(rax), AT(rdx), AT(xmm)
+                     : "rax", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "cc", "memory", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4",
+                       "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15");
+#undef AT
+}
+
+static uint8_t placed[1 << 16] __attribute__((aligned(16)));
+static size_t placed_len;
+
+static struct err *place_here(struct sym_caller *c, const void *data, size_t len, gaddr *out)
+{
+    size_t room = (len + 15) & ~(size_t)15;
+    if (room > sizeof(placed) - placed_len)
+        return err_new(ERR_LIMIT, "too much");
+    memset(placed + placed_len, 0, room);
+    if (data)
+        memcpy(placed + placed_len, data, len);
+    *out = (gaddr)(uintptr_t)(placed + placed_len);
+    placed_len += room;
+    return NULL;
+}
+
+static struct err *call_here(struct sym_caller *c, const char *name, struct sym_call_frame *f)
+{
+    for (unsigned i = f->vector_count; i < SYM_CALL_VECTORS; i++)
+        f->vectors[i] = 0x7ff4dead00000000; // no argument
+    invoke(f);
+    return NULL;
+}
+
+static struct sym_caller self_caller = {.memory = &now, .place = place_here, .call = call_here};
 
 /* --- one evaluation --- */
 
@@ -120,11 +177,24 @@ static struct err *show_parts(const char *text, const struct sym_value *v, struc
 }
 
 /* max: 0, or how many parts are shown from `first` on instead of the whole. */
-static struct outcome evaluate(const char *text, struct sym_context *context, uint64_t first, size_t max)
+struct running {
+    const struct sym_expression *e;
+    struct err *failed;
+};
+
+static bool call_number(void *ctx, uint64_t number, const uint64_t *args, size_t count, uint64_t *result)
 {
-    struct sym_expression_request request = {.text = text, .addr = here.r[UREG_RIP] - bias, .bias = bias, .now = context};
+    struct running *r = ctx;
+    r->failed = sym_expression_call(r->e, number, args, &self_caller, result);
+    return !r->failed;
+}
+
+static struct outcome evaluate_with(const char *text, struct sym_context *context, struct sym_caller *caller, uint64_t first, size_t max)
+{
+    struct sym_expression_request request = {.text = text, .addr = here.r[UREG_RIP] - bias, .bias = bias, .now = context, .caller = caller};
     struct sym_expression e;
-    struct program_host host = {.regs = &here, .read_memory = read_memory};
+    struct running running = {.e = &e};
+    struct program_host host = {.regs = &here, .read_memory = read_memory, .call = call_number, .ctx = &running};
     uint8_t out[PROGRAM_MAX_OUT] = {0};
     uint64_t result = 0;
     struct sym_value v = {0};
@@ -132,7 +202,7 @@ static struct outcome evaluate(const char *text, struct sym_context *context, ui
     struct err *error = sym_expression_compile(self, &request, &e);
     if (!error) {
         enum program_end end = program_run(&e.program, &host, out, &result);
-        error = sym_expression_value(self, &e, end, result, out, &v);
+        error = running.failed ? running.failed : sym_expression_value(self, &e, end, result, out, &v);
         struct sym_expression_context kept;
         sym_expression_context_init(&kept, &e, end, out, &now);
         if (!error)
@@ -148,6 +218,11 @@ static struct outcome evaluate(const char *text, struct sym_context *context, ui
     return outcome;
 }
 
+static struct outcome evaluate(const char *text, struct sym_context *context, uint64_t first, size_t max)
+{
+    return evaluate_with(text, context, NULL, first, max);
+}
+
 static void check_part(const struct sym_child *part, const char *whole, const char *shown)
 {
     cleanup(freep) char *expression = sym_child_expression(part, whole);
@@ -160,27 +235,41 @@ static void check_part(const struct sym_child *part, const char *whole, const ch
     outcome_deinit(&o);
 }
 
+static void compare(const char *text, const struct outcome *o, uint64_t want, int is_real, bool may_be_absent)
+{
+    checked++;
+    if (o->why && may_be_absent) {
+        absent++;
+    } else if (o->why) {
+        complain(text, o->why);
+    } else if (o->bits != want) {
+        double a, b;
+        char told[200];
+        memcpy(&a, &o->bits, 8);
+        memcpy(&b, &want, 8);
+        snprintf(told, sizeof(told), is_real ? "%#llx (%g), want %#llx (%g)" : "%#llx, want %#llx", (unsigned long long)o->bits,
+                 is_real ? *(unsigned long long *)&a : (unsigned long long)want, (unsigned long long)want, b);
+        complain(text, told);
+    }
+}
+
 static void check_both(const char *text, uint64_t want, int is_real, bool may_be_absent)
 {
     struct sym_context *contexts[] = {NULL, &now}; // at any execution, and once
     for (int k = 0; k < 2; k++) {
         struct outcome o = evaluate(text, contexts[k], 0, 0);
-        checked++;
-        if (o.why && may_be_absent) {
-            absent++;
-        } else if (o.why) {
-            complain(text, o.why);
-        } else if (o.bits != want) {
-            double a, b;
-            char told[200];
-            memcpy(&a, &o.bits, 8);
-            memcpy(&b, &want, 8);
-            snprintf(told, sizeof(told), is_real ? "%#llx (%g), want %#llx (%g)" : "%#llx, want %#llx", (unsigned long long)o.bits,
-                     is_real ? *(unsigned long long *)&a : (unsigned long long)want, (unsigned long long)want, b);
-            complain(text, told);
-        }
+        compare(text, &o, want, is_real, may_be_absent);
         outcome_deinit(&o);
     }
+}
+
+void check_call_c(const char *text, uint64_t bits, int is_real);
+void check_call_c(const char *text, uint64_t bits, int is_real)
+{
+    placed_len = 0;
+    struct outcome o = evaluate_with(text, &now, &self_caller, 0, 0);
+    compare(text, &o, bits, is_real, false);
+    outcome_deinit(&o);
 }
 
 void check_here_c(const char *text, uint64_t bits, int is_real);
@@ -440,7 +529,7 @@ static void __attribute__((noinline, optimize("O0"))) test_c(int argc, struct no
     check_fails("i = 3", "cannot be changed");
     check_fails("i += 3", "cannot be changed");
     check_fails("i++", "cannot be changed");
-    check_fails("function(3)", "cannot be called");
+    check_fails("function(3)", "are called where one moment is looked at");
     check_fails("i +", "column 4: a value is missing");
     check_fails("(i", "')' is missing");
     check_fails("i 3", "column 3");
@@ -527,6 +616,7 @@ int main(void)
     test_cplusplus();
     test_containers();
     test_random();
+    test_calls();
     test_soup();
     sym_module_close(self);
     printf("%u expressions, %u optimized out, %u wrong\n", checked, absent, wrong);

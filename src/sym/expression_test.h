@@ -13,6 +13,8 @@ extern "C" {
 void check_here(const char *text, uint64_t bits, int is_real);
 /** The same, but it may be optimized out. */
 void check_perhaps(const char *text, uint64_t bits, int is_real);
+/** The same, of an expression that calls functions of this program. */
+void check_call(const char *text, uint64_t bits, int is_real);
 /** It must fail with a message that contains `why`. */
 void check_fails(const char *text, const char *why);
 /** It must be shown as `shown`. */
@@ -25,6 +27,7 @@ void check_parts(const char *text, uint64_t first, uint64_t max, const char *par
 void test_cplusplus(void);
 void test_containers(void);
 void test_random(void);
+void test_calls(void);
 
 static inline uint64_t bits_of_double(double d)
 {
@@ -33,9 +36,11 @@ static inline uint64_t bits_of_double(double d)
     return v;
 }
 
-#define CHECK(...) check_here(#__VA_ARGS__, (uint64_t)(__VA_ARGS__), 0)
-#define CHECK_REAL(...) check_here(#__VA_ARGS__, bits_of_double((double)(__VA_ARGS__)), 1)
-#define CHECK_PERHAPS(...) check_perhaps(#__VA_ARGS__, (uint64_t)(__VA_ARGS__), 0)
+#define CHECK(...)           check_here(#__VA_ARGS__, (uint64_t)(__VA_ARGS__), 0)
+#define CHECK_REAL(...)      check_here(#__VA_ARGS__, bits_of_double((double)(__VA_ARGS__)), 1)
+#define CHECK_CALL(...)      check_call(#__VA_ARGS__, (uint64_t)(__VA_ARGS__), 0)
+#define CHECK_CALL_REAL(...) check_call(#__VA_ARGS__, bits_of_double((double)(__VA_ARGS__)), 1)
+#define CHECK_PERHAPS(...)   check_perhaps(#__VA_ARGS__, (uint64_t)(__VA_ARGS__), 0)
 
 #ifdef __cplusplus
 }

@@ -128,6 +128,21 @@ struct err *sym_search(struct sym_module *m, const char *text, size_t max, sym_h
     return NULL;
 }
 
+void each_function(struct sym_module *m, const char *text, bool (*visit)(void *arg, const struct sym_function *f), void *arg)
+{
+    prepare(m, SYM_FOR_SEARCH);
+    cleanup(freep) char *lower = lower_case(text);
+    size_t len = strlen(lower);
+    const char *all = (const char *)m->search_text.data, *end = all + m->search_text.len;
+    for (const char *at = all; len && at < end && (at = memmem(at, (size_t)(end - at), lower, len));) {
+        const struct search_name *n = &m->search_names.items[name_at(m, (size_t)(at - all))];
+        const struct function *f = function_named(m, n);
+        if (f && !visit(arg, &f->pub))
+            return;
+        at = all + n->off + strlen(all + n->off) + 1; // the next name
+    }
+}
+
 static bool is_named(const struct sym_function *f, const char *name)
 {
     size_t len = strlen(name);

@@ -303,6 +303,11 @@ static inline char lower_letter(char c)
     return c >= 'A' && c <= 'Z' ? (char)(c + ('a' - 'A')) : c;
 }
 
+/* ---- search.c ---- */
+/** All functions whose shown name contains the text in any case, those that were inlined
+ * everywhere, too; some more than once. false ends it. */
+void each_function(struct sym_module *m, const char *text, bool (*visit)(void *arg, const struct sym_function *f), void *arg);
+
 /* ---- inlined.c ---- */
 /** The name of one, as sym_function.name; heap string. */
 char *abstract_name(struct sym_module *m, const struct abstract *a);
