@@ -5,7 +5,7 @@
  * followed likewise, from the first of them on.
  *
  * Where few calls lie in much code all of it has to be run. The index tells which segments that is; they are shared out, in parts of about the
- * same length, to as many threads as there are processors:
+ * same cost, to as many threads as there are processors:
  *
  *     segments   | 3 |   | 1 | 2 |   |   | 4 | 1 |     calls in them; 10 are wanted
  *     parts      <------------------><----------->     each finds those that were entered in it ...
@@ -15,7 +15,7 @@
 #include "base/cpus.h"
 
 enum { RETURN_OPS = 4, MOST_PARTS = 16 };
-/* Instructions that a part has at least: to open one costs some ten milliseconds. */
+/* What a part costs at least (segment_cost()): to open one costs some ten milliseconds. */
 #define LEAST_PART 25000000ull
 
 /* Return addresses of calls that are open, with the lowest of the calls' stack pointers. */
@@ -304,7 +304,7 @@ static struct err *follow_alone(struct call_search *c, struct part *p)
 /* Segments with the calls that are wanted, or all there are. */
 struct spread {
     size_t first, last;
-    uint64_t calls, instructions;
+    uint64_t calls, cost;
     bool more; /* there are calls in segments beyond */
 };
 
@@ -312,7 +312,7 @@ struct spread {
 static struct spread spread_of(const struct query_engine *q, const uint64_t *buckets, const struct window *w)
 {
     size_t segments, step = w->forward ? 1 : SIZE_MAX; // backward it ends below 0, which is a large number
-    const struct history_segment *segment = history_segments(q->history, &segments);
+    history_segments(q->history, &segments);
     size_t start = history_segment_at(q->history, w->from);
     struct spread s = {.first = start, .last = start, .calls = buckets[start]};
     uint64_t enough = w->limit + s.calls;
@@ -322,16 +322,16 @@ static struct spread spread_of(const struct query_engine *q, const uint64_t *buc
         if (!wanted || !buckets[at])
             continue;
         s.calls += at == start ? 0 : buckets[at];
-        s.instructions += segment[at].icount;
+        s.cost += segment_cost(q, at);
         *(w->forward ? &s.last : &s.first) = at;
     }
     return s;
 }
 
-static size_t parts_for(const struct query_engine *q, uint64_t instructions)
+static size_t parts_for(const struct query_engine *q, uint64_t cost)
 {
     size_t most = q->options.parts ? q->options.parts : usable_cpus();
-    size_t pay = q->options.parts ? SIZE_MAX : instructions / LEAST_PART;
+    size_t pay = q->options.parts ? SIZE_MAX : cost / LEAST_PART;
     most = most < MOST_PARTS ? most : MOST_PARTS;
     return pay < most ? pay : most;
 }
@@ -339,9 +339,9 @@ static size_t parts_for(const struct query_engine *q, uint64_t instructions)
 /* Shares the segments out. Returns the number of parts. */
 static size_t share_out(struct call_search *c, const struct spread *s, const uint64_t *buckets, const struct window *w, struct part *parts)
 {
-    size_t segments, count = parts_for(c->q, s->instructions);
+    size_t segments, count = parts_for(c->q, s->cost);
     const struct history_segment *segment = history_segments(c->q->history, &segments);
-    uint64_t share = s->instructions / (count + !count) + 1, done = 0;
+    uint64_t share = s->cost / (count + !count) + 1, done = 0;
     size_t n = 0;
     for (size_t at = s->first; count > 1 && at <= s->last; at++) {
         if (!buckets[at])
@@ -352,7 +352,7 @@ static size_t share_out(struct call_search *c, const struct spread *s, const uin
             parts[n++] = (struct part){.c = c, .from = segment[at].start};
         }
         parts[n - 1].limit += buckets[at];
-        done += segment[at].icount;
+        done += segment_cost(c->q, at);
     }
     if (n) {
         parts[n - 1].until = w->forward ? segment[s->last].end : w->from;

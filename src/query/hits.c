@@ -19,7 +19,7 @@
 
 enum { LONGEST_BLOCK = 64 * 15 };
 /* Segments. To run through one costs much less than to open one. */
-enum { MOST_SKIPPED = 8, MOST_AT_ONCE = 64 };
+enum { MOST_AT_ONCE = 64 };
 /* What costs as much as so many instructions: to open a segment, and to restore, for whoever has not come from the segment before, what it is about
  * to change and what that is computed from, for each page that changes. */
 enum { OPENING = 32000000, RESTORING = 16000 };
@@ -66,6 +66,21 @@ static uint64_t count_place(const struct query_engine *q, const struct hit_place
             if (buckets)
                 buckets[run->segment] += count;
         }
+    }
+    return total;
+}
+
+/* The same of one segment, whether it is there or not. */
+static uint64_t count_in_segment(const struct query_engine *q, const struct hit_place *p, size_t segment)
+{
+    size_t block_count;
+    uint64_t total = 0;
+    const struct history_block *blocks = history_blocks(q->history, &block_count);
+    const struct history_run *runs = history_runs(q->history);
+    gaddr from = p->pc > LONGEST_BLOCK ? p->pc - LONGEST_BLOCK : 0;
+    for (size_t k = first_block(q, p->space, from); k < block_count && blocks[k].space == p->space && blocks[k].pc <= p->pc; k++) {
+        for (uint32_t r = 0; holds(&blocks[k], p) && r < blocks[k].run_count; r++)
+            total += runs[blocks[k].first_run + r].segment == segment ? runs[blocks[k].first_run + r].count : 0;
     }
     return total;
 }
@@ -386,6 +401,12 @@ static void waves_begin(struct waves *v)
     }
 }
 
+uint64_t segment_cost(const struct query_engine *q, size_t segment)
+{
+    size_t segments;
+    return history_segments(q->history, &segments)[segment].icount + RESTORING * history_changed_pages(q->history, segment);
+}
+
 /* What it costs, in instructions, that the segment and up to `len` in all where something ran begin a stretch of their own. */
 static uint64_t cost_of_opening(const struct waves *v, size_t segment, size_t len)
 {
@@ -449,17 +470,58 @@ static struct err *visit_in_turn(struct hooking *h, const uint64_t *buckets, str
 
 /* --- places that change --- */
 
-static struct err *follow_run(struct hooking *h, struct replay *r, struct moment until, struct visiting *v, const struct hit_source *source, size_t batch)
+/* Which hits a run through a segment has met. */
+struct met {
+    uint32_t space;
+    gaddr pc;
+    uint64_t count;
+};
+typedef VEC(struct met) met_list;
+
+static uint64_t *count_met(met_list *list, uint32_t space, gaddr pc)
 {
+    vec_each (m, list) {
+        if (m->space == space && m->pc == pc)
+            return &m->count;
+    }
+    vec_push(list, (struct met){space, pc, 0});
+    return &list->items[list->count - 1].count;
+}
+
+/* How many executions of the places there are in the segment, by the index, but for those that have been met. SIZE_MAX where it takes long to tell. */
+static size_t count_unmet(const struct query_engine *q, const struct hooking *h, size_t segment, met_list *met)
+{
+    enum { FEW = 16 };
+    uint64_t unmet = 0;
+    if (h->count > FEW || met->count > FEW)
+        return SIZE_MAX;
+    for (size_t i = 0; i < h->count; i++) {
+        uint64_t all = count_in_segment(q, &h->places[i], segment), seen = *count_met(met, h->places[i].space, h->places[i].pc);
+        unmet += all > seen ? all - seen : 0;
+    }
+    return unmet;
+}
+
+/* Runs through what is left of the segment, as far as something can be met. */
+static struct err *follow_run(struct hooking *h, struct replay *r, size_t segment, struct visiting *v, const struct hit_source *source, size_t batch,
+                              met_list *met)
+{
+    size_t segments;
+    struct moment until = history_segments(v->q->history, &segments)[segment].end;
     struct replay_observer observer = observer_of_hooks;
     observer.ctx = h;
     replay_set_observer(r, &observer);
     h->rows.len = 0;
-    for (bool full = true; full && !v->stopped;) {
+    size_t unmet;
+    for (bool full = true; full && !v->stopped && (unmet = count_unmet(v->q, h, segment, met));) {
         size_t here = SIZE_MAX;
-        h->request.max_rows = batch;
+        h->request.max_rows = unmet < batch ? unmet : batch;
         TRY(set_all_hooks(h, r));
         TRY(run_hooked(v->q, h, r, until, NULL, &full));
+        for (size_t at = 0; at < h->rows.len && met->count <= h->count; at += v->row_len) {
+            const struct hook_row *row = (const void *)(h->rows.data + at);
+            ++*count_met(met, row->slot, row->regs.r[UREG_RIP]);
+        }
         visit_rows(v, &h->rows);
         if (full && !v->stopped)
             TRY(source->places(source->ctx, &here, &h->places, &h->count, &batch));
@@ -490,23 +552,38 @@ static struct err *next_to_follow(struct query_engine *q, const struct hit_sourc
     return NULL;
 }
 
+/* What it costs, in instructions, to run on to the start of a segment. */
+static uint64_t cost_of_running_to(const struct query_engine *q, const struct replay *r, size_t segment)
+{
+    size_t segments;
+    const struct history_segment *all = history_segments(q->history, &segments);
+    uint64_t cost = 0, now = replay_icount_total(r);
+    for (size_t at = history_segment_at(q->history, replay_now(r)); at < segment; at++) {
+        uint64_t done = now > all[at].icount_start ? now - all[at].icount_start : 0;
+        double rest = done < all[at].icount ? (double)(all[at].icount - done) / (double)all[at].icount : 0;
+        cost += (uint64_t)(rest * (double)segment_cost(q, at));
+    }
+    return cost;
+}
+
 /* Runs on from one segment to the next where that costs less than to open it. */
 static struct err *follow(struct hooking *h, struct visiting *v, const struct hit_source *source, struct lease *lease, size_t *opened)
 {
-    size_t segments, batch, at = history_segment_at(v->q->history, v->w->from), done = 0;
-    const struct history_segment *segment = history_segments(v->q->history, &segments);
-    for (bool more = true; more && !v->stopped; done = at++) {
+    size_t batch, at = history_segment_at(v->q->history, v->w->from);
+    for (bool more = true; more && !v->stopped; at++) {
         TRY(next_to_follow(v->q, source, h, &at, &batch, &more));
         if (!more)
             return NULL;
-        if (lease->seat && at - done > MOST_SKIPPED)
+        if (lease->seat && cost_of_running_to(v->q, lease->replay, at) > OPENING)
             end_lease(v->q, *opened, lease, true);
         if (!lease->seat) {
             *opened = at;
-            TRY(lend_replay(v->q, at, v->w->from, lease));
-            TRY(set_mode(h, lease->replay));
+            TRY((h->calls ? lend_with_stacks : lend_replay)(v->q, at, v->w->from, lease));
         }
-        TRY(follow_run(h, lease->replay, segment[at].end, v, source, batch));
+        met_list met = {0};
+        struct err *e = follow_run(h, lease->replay, at, v, source, batch, &met);
+        vec_deinit(&met);
+        TRY(e);
     }
     return NULL;
 }

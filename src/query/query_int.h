@@ -125,6 +125,8 @@ struct lease {
 };
 /** A replay of the segment which stands at `from`, or at the segment's start if that is later, in count mode. Any thread. */
 struct err *lend_replay(struct query_engine *q, size_t segment, struct moment from, struct lease *out) nodiscard;
+/** The same in index mode, with stacks of calls. */
+struct err *lend_with_stacks(struct query_engine *q, size_t segment, struct moment from, struct lease *out) nodiscard;
 /** lend_replay() to the engine's own thread, which needs the replay of the last state_at() no more: that may be the one that is lent, so
  * that no second one has to be made for the segment. The thread will come back there: memory that comes is kept. */
 struct err *lend_instead(struct query_engine *q, size_t segment, struct moment from, struct lease *out) nodiscard;
@@ -267,6 +269,8 @@ static inline bool window_holds(const struct window *w, struct moment m)
  * conditions: for those executions of which they hold, or cannot be told; segments are then run on all cores at a time. wants: may be NULL. */
 struct err *find_hits(struct query_engine *q, const struct hit_place *places, size_t count, const struct window *w,
                       const struct hit_wants *wants, bool (*each)(void *ctx, const struct hit *h), void *ctx, bool *more_out) nodiscard;
+/** What it costs to run through a segment, and to restore what it changes, as a number of instructions. */
+uint64_t segment_cost(const struct query_engine *q, size_t segment);
 /* Places that change while their executions are looked for. */
 struct hit_source {
     void *ctx;

@@ -423,7 +423,8 @@ static struct err *advance(struct query_engine *q, struct seat *seat, struct mom
 /* What a seat is wanted for. */
 enum seat_use {
     USE_STATE, /* a state with stacks of calls */
-    USE_ONCE,  /* to run on from a moment, without them */
+    USE_CALLS, /* to run on from a moment, with them */
+    USE_ONCE,  /* likewise, without */
     USE_AGAIN, /* likewise, more than once */
 };
 
@@ -438,7 +439,7 @@ static struct err *keep_memory(struct seat *seat)
 
 static struct err *take_seat(struct query_engine *q, size_t segment, struct moment m, enum seat_use use, struct seat **out)
 {
-    bool tracked = use == USE_STATE;
+    bool tracked = use == USE_STATE || use == USE_CALLS;
     pthread_mutex_lock(&q->seats_lock);
     struct seat *seat = find_seat_locked(q, segment, m, tracked);
     pthread_mutex_unlock(&q->seats_lock);
@@ -501,6 +502,7 @@ static struct err *lend(struct query_engine *q, size_t segment, struct moment fr
         from = s[segment].start;
     struct seat *seat;
     TRY(take_seat(q, segment, from, use, &seat));
+    seat->tracked = false; // when it comes back
     *out = (struct lease){seat->replay, seat};
     return NULL;
 }
@@ -508,6 +510,11 @@ static struct err *lend(struct query_engine *q, size_t segment, struct moment fr
 struct err *lend_replay(struct query_engine *q, size_t segment, struct moment from, struct lease *out)
 {
     return lend(q, segment, from, USE_ONCE, out);
+}
+
+struct err *lend_with_stacks(struct query_engine *q, size_t segment, struct moment from, struct lease *out)
+{
+    return lend(q, segment, from, USE_CALLS, out);
 }
 
 struct err *lend_instead(struct query_engine *q, size_t segment, struct moment from, struct lease *out)
