@@ -475,6 +475,24 @@ static struct flow_item *latest(struct flow *f)
     return best;
 }
 
+/* Runs right before the moment that is asked about, which is where most values come from, so that the replay comes by what is read there. */
+static struct err *run_ahead(struct flow *f, struct moment until)
+{
+    struct moment from = moment_back(f->q, until, SHORT_STRETCH);
+    bool beyond = until.event >= f->q->last_event || until.icount > f->q->event_icount.items[until.event + 1];
+    return beyond || moment_cmp(from, until) >= 0 ? NULL : stretch_run(f->q, from, until, 0, false, &f->ahead);
+}
+
+/* A stretch, which may have been run already. */
+static struct err *next_stretch(struct flow *f, struct moment from, struct moment until, struct stretch *out)
+{
+    if (!f->ahead.steps.count || moment_cmp(f->ahead.from, from) != 0 || moment_cmp(f->ahead.until, until) != 0)
+        return stretch_run(f->q, from, until, 0, false, out);
+    *out = f->ahead;
+    f->ahead = (struct stretch){0};
+    return NULL;
+}
+
 static struct err *follow(struct flow *f)
 {
     uint64_t window = SHORT_STRETCH;
@@ -505,7 +523,7 @@ static struct err *follow(struct flow *f)
             continue;
         }
         cleanup(stretch_deinit) struct stretch s = {0};
-        TRY(stretch_run(f->q, from, until, 0, false, &s));
+        TRY(next_stretch(f, from, until, &s));
         uint64_t moves = f->moves;
         TRY(sweep(f, &s));
         reached = f->moves > moves ? from : MOMENT_END;
@@ -545,9 +563,12 @@ struct err *query_dataflow(struct query_engine *q, json_t *params)
                      .arithmetic = json_is_true(json_object_get(params, "arithmetic")),
                      .show_saves = json_is_true(json_object_get(params, "saves"))};
     struct flow_item item;
-    TRY(first_item(q, params, &focus, &item));
     f.cache = insn_cache_create();
-    struct err *e = flow_add_at(&f, item);
+    struct err *e = run_ahead(&f, focus.moment);
+    if (!e)
+        e = first_item(q, params, &focus, &item);
+    if (!e)
+        e = flow_add_at(&f, item);
     if (!e)
         e = follow(&f);
     if (e && err_kind(e) == ERR_LIMIT && f.cut) {
@@ -558,6 +579,7 @@ struct err *query_dataflow(struct query_engine *q, json_t *params)
     vec_each (it, &f.items)
         json_decref(it->held);
     vec_deinit(&f.items);
+    stretch_deinit(&f.ahead);
     free(f.cache);
     return e;
 }

@@ -40,6 +40,7 @@ struct flow {
     bool cut;          /* the limit was reached */
     VEC(struct flow_item) items;
     struct insn_cache *cache;
+    struct stretch ahead; /* run before its time */
 };
 
 /** Part of an item. */
