@@ -1,7 +1,7 @@
 /* The last write to a register, found without looking at every instruction.
  *
- * Each code block that ever ran has a mask of the registers that it may write. A segment tells which blocks ran in it, so segments
- * without a block that matters are passed over. The others are run again with a log of executed blocks, in pieces between kept states or in
+ * Each code block that ever ran has a mask of the registers that it may write. The index tells which blocks ran in a segment, so segments
+ * without a block that matters are passed over, and their files not read. The others are run again with a log of executed blocks, in pieces between kept states or in
  * stretches that grow, backwards; the worker keeps only the last of those that matter. What this finds is only a candidate; that there
  * is nothing behind it is certain: code that may have been different when it ran counts as writing everything. */
 #include "query/code_changes_int.h"
@@ -20,6 +20,8 @@ struct block_masks {
         uint64_t touched; /* registers that it may write or read */
         uint32_t after, until; /* good for segments in between */
     } *masks; /* of the blocks from code.first on */
+    uint32_t *ran;       /* blocks, from code.first on, segment by segment */
+    size_t *first_ran;   /* by segment: where it begins in `ran`; one more for the end */
 };
 
 struct register_index {
@@ -29,6 +31,8 @@ struct register_index {
 static void free_masks(struct block_masks *m)
 {
     free(m->masks);
+    free(m->ran);
+    free(m->first_ran);
     code_changes_deinit(&m->code);
     free(m);
 }
@@ -44,6 +48,27 @@ void register_index_free(struct register_index *x)
 }
 
 /* --- masks --- */
+
+/* Lists the blocks that ran in each segment. */
+static void list_by_segment(const struct query_engine *q, struct block_masks *m)
+{
+    size_t segments, count;
+    history_segments(q->history, &segments);
+    const struct history_block *blocks = history_blocks(q->history, &count) + m->code.first;
+    const struct history_run *runs = history_runs(q->history);
+    size_t *end = m->first_ran = xnew_array(size_t, segments + 2);
+    for (size_t i = 0; i < m->code.count; i++) {
+        for (uint32_t k = 0; k < blocks[i].run_count; k++)
+            end[runs[blocks[i].first_run + k].segment + 2]++;
+    }
+    for (size_t s = 0; s < segments; s++)
+        end[s + 2] += end[s + 1];
+    m->ran = xnew_array(uint32_t, end[segments + 1] + 1);
+    for (size_t i = 0; i < m->code.count; i++) {
+        for (uint32_t k = 0; k < blocks[i].run_count; k++)
+            m->ran[end[runs[blocks[i].first_run + k].segment + 1]++] = (uint32_t)i;
+    }
+}
 
 static struct err *masks_of(struct query_engine *q, uint32_t space, struct block_masks **out)
 {
@@ -62,6 +87,7 @@ static struct err *masks_of(struct query_engine *q, uint32_t space, struct block
         return e;
     }
     m->masks = xnew_array(struct block_mask, m->code.count + 1);
+    list_by_segment(q, m);
     vec_push(&q->register_index->spaces, m);
     *out = m;
     return NULL;
@@ -93,14 +119,14 @@ struct block_code {
 };
 
 /* As the block is in the replay now; false: it cannot be read. */
-static bool read_block(struct replay *r, uint32_t space, gaddr pc, unsigned byte_len, struct block_code *out)
+static bool read_block(struct query_engine *q, struct replay *r, uint32_t space, gaddr pc, unsigned byte_len, struct block_code *out)
 {
     out->pc = pc;
     out->len = byte_len;
     out->at = 0;
     if (byte_len > sizeof(out->bytes))
         return false;
-    struct err *e = replay_read(r, space, pc, out->bytes, byte_len, NULL);
+    struct err *e = recall_memory(q, r, space, pc, out->bytes, byte_len); // many blocks are on one page
     bool good = !e;
     err_free(e);
     return good;
@@ -127,13 +153,13 @@ static bool is_shared(struct replay *r, uint32_t space, gaddr pc, unsigned byte_
 }
 
 /* As the block is in the replay now; everything if it cannot be read, or is in shared memory. */
-static struct block_effect block_effect(struct replay *r, uint32_t space, gaddr pc, unsigned byte_len, unsigned insns, uint64_t wanted)
+static struct block_effect block_effect(struct query_engine *q, struct replay *r, uint32_t space, gaddr pc, unsigned byte_len, unsigned insns, uint64_t wanted)
 {
     struct block_code code;
     struct x86_insn in;
     struct block_effect out = {DECODED, DECODED, insns - 1, insns};
-    bool good = !is_shared(r, space, pc, byte_len) && read_block(r, space, pc, byte_len, &code);
-    for (unsigned i = 0; i < insns && good; i++) {
+    bool good = !is_shared(r, space, pc, byte_len) && read_block(q, r, space, pc, byte_len, &code);
+    for (unsigned i = 0; code.at < code.len && good; i++) {
         good = next_insn(&code, &in);
         if (!good)
             break;
@@ -180,15 +206,13 @@ struct segment_code {
     block_list passed; /* the blocks that do not matter */
 };
 
-/* The mask of a block, decoded if it was not yet as it is at `before`; NULL: not for this segment. */
-static struct err *mask_for(struct query_engine *q, struct block_masks *m, const struct db_block *b, struct moment before, size_t segment,
-                            struct block_mask **out)
+/* The mask of a block, an index in m->masks, decoded if it was not yet as it is at `before`; NULL: not for this segment. */
+static struct err *mask_of(struct query_engine *q, struct block_masks *m, size_t idx, struct moment before, size_t segment, struct block_mask **out)
 {
-    size_t count, i = find_block(history_blocks(q->history, &count), m, b);
+    size_t count;
+    const struct history_block *b = &history_blocks(q->history, &count)[m->code.first + idx];
+    struct block_mask *known = &m->masks[idx];
     *out = NULL;
-    if (i == SIZE_MAX)
-        return NULL;
-    struct block_mask *known = &m->masks[i - m->code.first];
     if (!known->mask) {
         struct replay *r;
         uint32_t here = (uint32_t)history_segment_at(q->history, before);
@@ -196,12 +220,32 @@ static struct err *mask_for(struct query_engine *q, struct block_masks *m, const
         if (known->after == here) // before that moment, or behind it
             return NULL;
         TRY(plain_state_at(q, before, &r));
-        struct block_effect effect = block_effect(r, m->code.space, b->pc, b->byte_len, b->insn_count, 0);
+        struct block_effect effect = block_effect(q, r, m->code.space, b->pc, b->byte_len, b->insn_count, 0);
         known->mask = effect.written;
         known->touched = effect.touched;
     }
     if ((known->after == UINT32_MAX || segment > known->after) && segment < known->until)
         *out = known;
+    return NULL;
+}
+
+static struct err *mask_for(struct query_engine *q, struct block_masks *m, const struct db_block *b, struct moment before, size_t segment,
+                            struct block_mask **out)
+{
+    size_t count, i = find_block(history_blocks(q->history, &count), m, b);
+    *out = NULL;
+    return i == SIZE_MAX ? NULL : mask_of(q, m, i - m->code.first, before, segment, out);
+}
+
+/* Does the index tell that nothing which ran in the segment writes one of the registers? before: a moment at which there is a state of the space. */
+static struct err *rules_out(struct query_engine *q, struct block_masks *m, struct moment before, size_t segment, uint64_t wanted, bool *out)
+{
+    struct block_mask *known;
+    *out = !(wanted & unlogged_registers());
+    for (size_t i = m->first_ran[segment]; i < m->first_ran[segment + 1] && *out; i++) {
+        TRY(mask_of(q, m, m->ran[i], before, segment, &known));
+        *out = known && !(known->mask & wanted);
+    }
     return NULL;
 }
 
@@ -243,9 +287,9 @@ static struct err *look_at_changed(struct query_engine *q, struct block_masks *m
     for (size_t i = 0; i < count; i++) {
         const struct db_block *b = blocks[i];
         // What is not there has not run since, or does not until there is a change.
-        if (!read_block(r, b->space, b->pc, b->byte_len, &code))
+        if (!read_block(q, r, b->space, b->pc, b->byte_len, &code))
             continue;
-        struct block_effect effect = block_effect(r, b->space, b->pc, b->byte_len, b->insn_count, wanted);
+        struct block_effect effect = block_effect(q, r, b->space, b->pc, b->byte_len, b->insn_count, wanted);
         note_effect(b, reads ? effect.touched : effect.written, wanted, out);
     }
     return NULL;
@@ -296,11 +340,11 @@ static int compare_users(const void *a, const void *b)
 }
 
 /* Adds the instructions of a block that may write the register or push it, as it is in the replay. */
-static void add_users(struct replay *r, const struct db_block *b, uint64_t unit, register_users *out)
+static void add_users(struct query_engine *q, struct replay *r, const struct db_block *b, uint64_t unit, register_users *out)
 {
     struct block_code code;
     struct register_user u;
-    bool good = read_block(r, b->space, b->pc, b->byte_len, &code);
+    bool good = read_block(q, r, b->space, b->pc, b->byte_len, &code);
     for (unsigned i = 0; i < b->insn_count && good; i++) {
         u.pc = code.pc + code.at;
         good = next_insn(&code, &u.insn);
@@ -333,8 +377,8 @@ struct err *register_users_of(struct query_engine *q, uint32_t space, unsigned r
             continue;
         // The result of rdpid, lsl and lar is in no block of a log.
         *known_out = !is_shared(r, space, b->pc, b->byte_len);
-        *known_out &= b->end != END_STOP || !(block_effect(r, space, b->pc, b->byte_len, b->insn_count, 0).written & unit);
-        add_users(r, b, unit, out);
+        *known_out &= b->end != END_STOP || !(block_effect(q, r, space, b->pc, b->byte_len, b->insn_count, 0).written & unit);
+        add_users(q, r, b, unit, out);
     }
     size_t n = 0;
     if (out->count)
@@ -473,7 +517,7 @@ static bool code_changed(const struct logged *l, gaddr start, gaddr end)
 }
 
 /* The effect of a block that was logged by a replay, which stands where the log ends. */
-static const struct block_effect *effect_of_row(struct replay *r, const struct block_masks *m, uint32_t segment, struct logged *l,
+static const struct block_effect *effect_of_row(struct query_engine *q, struct replay *r, const struct block_masks *m, uint32_t segment, struct logged *l,
                                                 const struct block_row *row, uint64_t wanted)
 {
     if (!l->effects)
@@ -486,7 +530,7 @@ static const struct block_effect *effect_of_row(struct replay *r, const struct b
     code_changed_around(&m->code, row->pc, row_end, segment, &after, &end);
     *known = (struct known_effect){row->pc, row->insn_count, {UINT64_MAX, UINT64_MAX, row->insn_count - 1u, 0}};
     if (after != segment || !code_changed(l, row->pc, row_end))
-        known->effect = block_effect(r, l->space, row->pc, row->byte_len, row->insn_count, wanted);
+        known->effect = block_effect(q, r, l->space, row->pc, row->byte_len, row->insn_count, wanted);
     return &known->effect;
 }
 
@@ -517,7 +561,7 @@ static void last_of_rows(const struct register_search *s, struct replay *r, uint
             break;
         }
         behind = at;
-        const struct block_effect *effect = effect_of_row(r, s->masks, segment, l, &row[i], s->wanted);
+        const struct block_effect *effect = effect_of_row(s->q, r, s->masks, segment, l, &row[i], s->wanted);
         if (!(effect->written & s->wanted))
             continue;
         *found = true;
@@ -605,8 +649,13 @@ struct err *last_register_write(struct query_engine *q, uint32_t task, uint32_t 
     if (at > 0 && moment_cmp(segment[at].start, before) >= 0)
         at--;
     for (; !e && !*found; until = segment[at--].start) {
-        e = look_at_segment(q, before, at, until, space, wanted, false, &s.code);
-        if (!e)
+        bool nothing;
+        e = rules_out(q, s.masks, before, at, wanted, &nothing);
+        s.code.matters = s.code.changing = false;
+        s.code.since = segment[at].start;
+        if (!e && !nothing)
+            e = look_at_segment(q, before, at, until, space, wanted, false, &s.code);
+        if (!e) // events may write it, too
             e = search_segment(&s, at, s.code.since, until, out, found);
         if (!e && !*found && moment_cmp(segment[at].start, s.code.since) < 0) {
             s.code.changing = s.code.matters = true;
@@ -646,7 +695,7 @@ static struct err *search_forth(const struct register_search *s, struct moment f
             break;
         }
         reached = (struct moment){at.event, at.icount + row[i].insn_count};
-        const struct block_effect *effect = effect_of_row(lease.replay, s->masks, segment, &log, &row[i], s->wanted);
+        const struct block_effect *effect = effect_of_row(s->q, lease.replay, s->masks, segment, &log, &row[i], s->wanted);
         if (!(effect->touched & s->wanted))
             continue;
         *found = true;
