@@ -1,6 +1,6 @@
 /* How long answers take. Asks random questions of each kind about one recording with a database, first of engines that were just
  * opened (cold: nothing is kept, no symbols are read), then of one that has been asked at the same places before (warm), and prints percentiles, a line of
- * JSON for each. Each kind of question has its share of the time; what does not fit in is not asked.
+ * JSON for each. Each kind of question has its share of the time; what does not fit in is not asked. Of origins also the time by hop is told.
  *
  * latency TRACE_DIR [COLD_QUESTIONS [WARM_QUESTIONS [KIND]]] */
 #include "base/allocator.h"
@@ -75,7 +75,18 @@ static const char *reg_of(const struct place *p, const char *name)
     return "0x1000";
 }
 
-static double question(struct query_engine *q, enum question kind, const struct place *p, json_t *functions)
+/* From how many places to the one before a value was followed: one a row, and two for each pair of push and pop that was left out. */
+static double hops_of(json_t *rows)
+{
+    size_t i;
+    json_int_t hops = 0;
+    json_t *row;
+    json_array_foreach(rows, i, row) hops += 1 + 2 * json_integer_value(json_object_get(row, "saved"));
+    return hops ? (double)hops : 1;
+}
+
+/* Its time; in *hops_out, of a question for an origin, how often it had to be found. */
+static double question(struct query_engine *q, enum question kind, const struct place *p, json_t *functions, double *hops_out)
 {
     static const char *const around[] = {"rsp", "rdi", "rsi", "rbp"};
     double ms = 0;
@@ -115,10 +126,11 @@ static double question(struct query_engine *q, enum question kind, const struct 
     default: {
         json_t *f = json_array_get(functions, next_random(&random_state) % (json_array_size(functions) ? json_array_size(functions) : 1));
         if (!f)
-            return 0;
+            break;
         rows = ask(q, "execution", json_pack("{sO, sO, si}", "focus", p->focus, "function", f, "limit", 100), &ms);
     }
     }
+    *hops_out = hops_of(rows);
     json_decref(rows);
     return ms;
 }
@@ -129,25 +141,34 @@ static int by_value(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
+static void print_times(const char *name, const char *of, bool warm, double *times, size_t n)
+{
+    qsort(times, n, sizeof(double), by_value);
+    printf("{\"name\": \"%s%s, %s\", \"n\": %zu, \"p50_ms\": %.3f, \"p90_ms\": %.3f, \"p99_ms\": %.3f}\n", name, of, warm ? "warm" : "cold", n,
+           times[n / 2], times[n * 9 / 10], times[n * 99 / 100]);
+    fflush(stdout);
+}
+
 /* Asks up to `most` questions of a kind within the time. Without `warm` each of an engine of its own. */
 static void measure(const char *dir, enum question kind, struct query_engine *warm, const struct place *places, size_t place_count,
                     size_t most, json_t *functions)
 {
-    cleanup(freep) double *times = xnew_array(double, most + 1);
+    cleanup(freep) double *times = xnew_array(double, most + 1), *by_hop = xnew_array(double, most + 1);
     size_t n = 0;
     double start = now_ms();
     for (; n < most && (n == 0 || now_ms() - start < KIND_MS); n++) {
         cleanup(query_engine_closep) struct query_engine *fresh = NULL;
         if (!warm)
             must(query_engine_open(dir, NULL, &fresh));
-        times[n] = question(warm ? warm : fresh, kind, &places[next_random(&random_state) % place_count], functions);
+        double hops;
+        times[n] = question(warm ? warm : fresh, kind, &places[next_random(&random_state) % place_count], functions, &hops);
+        by_hop[n] = times[n] / hops;
     }
     if (!n)
         return;
-    qsort(times, n, sizeof(double), by_value);
-    printf("{\"name\": \"%s, %s\", \"n\": %zu, \"p50_ms\": %.3f, \"p90_ms\": %.3f, \"p99_ms\": %.3f}\n", names[kind],
-           warm ? "warm" : "cold", n, times[n / 2], times[n * 9 / 10], times[n * 99 / 100]);
-    fflush(stdout);
+    print_times(names[kind], "", warm, times, n);
+    if (kind == DATAFLOW || kind == DATAFLOW_STACK)
+        print_times(names[kind], " by hop", warm, by_hop, n);
 }
 
 /* Up to `count` random moments, spread evenly over the segments' instructions as far as events allow, with their registers. */
@@ -214,7 +235,7 @@ int main(int argc, char **argv)
         start = now_ms();
         size_t near = count < WARM_PLACES ? count : WARM_PLACES;
         for (size_t i = 0; i < near && now_ms() - start < KIND_MS; i++)
-            question(q, (enum question)k, &places[i], functions);
+            question(q, (enum question)k, &places[i], functions, &(double){0});
         measure(argv[1], (enum question)k, q, places, near, warm, functions);
     }
     json_decref(functions);
