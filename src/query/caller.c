@@ -10,6 +10,7 @@
  * direction flag is clear, the x87 unit's stack empty. */
 #include "query/caller.h"
 
+#include "base/bytes.h"
 #include "query/registers.h"
 
 #include <signal.h>
@@ -39,15 +40,26 @@ static struct err *read_register(struct sym_context *base, unsigned number, void
     return c->frame->base.read_register(&c->frame->base, number, buf, len);
 }
 
-bool caller_is_recorded(struct caller *c, gaddr addr, const void *bytes, size_t len)
+/* Has the recording at the moment these bytes there? */
+static bool is_recorded(struct caller *c, gaddr addr, const void *bytes, size_t len)
 {
     cleanup(freep) uint8_t *then = xmalloc(len + 1);
-    if (!c->diversion)
-        return true;
     struct err *e = c->frame->base.read_memory(&c->frame->base, addr, then, len);
-    bool same = !e && memcmp(then, bytes, len) == 0;
+    bool same = !e && (!bytes || memcmp(then, bytes, len) == 0);
     err_free(e);
     return same;
+}
+
+void caller_forget_addresses(struct caller *c, const struct sym_value *v, json_t *value)
+{
+    if (!c->diversion)
+        return;
+    if (v->where == SYM_IN_MEMORY && !is_recorded(c, v->address, v->bytes, v->len)) {
+        json_object_del(value, "address");
+        json_object_del(value, "size");
+    }
+    if (json_object_get(value, "pointer") && !is_recorded(c, load_u64(v->bytes), NULL, 1))
+        json_object_del(value, "pointer");
 }
 
 /* --- the diversion --- */
@@ -112,6 +124,7 @@ struct inner_frame {
     struct sym_context base;
     struct caller *c;
     struct sym_registers regs;
+    const struct module *module; /* of the frame that go_out() has left; or NULL */
 };
 
 static struct err *read_frame_memory(struct sym_context *base, gaddr addr, void *buf, size_t len)
@@ -138,6 +151,7 @@ static bool go_out(struct inner_frame *f, bool innermost, const struct sym_funct
     gaddr pc = f->regs.value[SYM_RIP] - (innermost ? 0 : 1);
     struct code_place p = place_of(q, diversion_replay(f->c->diversion), f->c->frame->space, pc);
     *out = NULL;
+    f->module = p.module;
     struct err *e = p.module ? module_sym(q, p.module, &sym) : err_new(ERR_NOT_FOUND, "no module");
     if (!e) {
         f->base.bias = p.bias;
@@ -154,8 +168,8 @@ static bool go_out(struct inner_frame *f, bool innermost, const struct sym_funct
     return true;
 }
 
-/* " in NAME": the function where the task stands, or the one nearest to it that has debug
- * information, for SIGABRT comes from the C library's depths. Heap string. */
+/* " in NAME": the function where the task stands, and the innermost one of the called function's module that has debug information, for SIGABRT comes
+ * from the C library's depths. Heap string. */
 static char *where_it_is(struct caller *c)
 {
     enum { MOST_FRAMES = 64 };
@@ -171,7 +185,7 @@ static char *where_it_is(struct caller *c)
     for (unsigned i = 0; more && i < MOST_FRAMES; i++) {
         more = go_out(&frame, i == 0, &f);
         innermost = innermost ? innermost : f;
-        if (f && f->source == SYM_DWARF)
+        if (f && f->source == SYM_DWARF && frame.module == c->module)
             return f == innermost ? str_format(" in %.200s", f->name) : str_format(" in %.200s, called by %.200s", innermost->name, f->name);
     }
     return innermost ? str_format(" in %.200s", innermost->name) : str_format(" at %#llx", (unsigned long long)regs.r[UREG_RIP]);
@@ -278,6 +292,7 @@ static struct err *call_now(struct caller *c, struct sym_call_frame *f)
 {
     uint32_t task = c->frame->task;
     gaddr end = c->stack_end - RETURN_ROOM / 2, args = (c->top - f->stack_len) & ~15ull, sp = args - sizeof(end);
+    c->module = place_of(c->frame->q, diversion_replay(c->diversion), c->frame->space, f->target).module;
     TRY(diversion_write(c->diversion, task, args, f->stack, f->stack_len));
     TRY(diversion_write(c->diversion, task, sp, &end, sizeof(end)));
     TRY(set_registers(c, f, sp));

@@ -19,6 +19,7 @@ struct caller {
     struct regs regs;            /* of the task, where it was diverted */
     gaddr stack, stack_end;      /* what was mapped for the calls */
     gaddr top;                   /* above it is what was placed */
+    const struct module *module; /* of the function that was called last; or NULL */
     uint64_t left;               /* instructions */
     struct err *failed;          /* of the call that ended the run; owned */
     char *refused;               /* a system call that failed for want of a kernel, and where it was made; heap */
@@ -30,8 +31,8 @@ void caller_deinit(struct caller *c);
 /** Runs an expression compiled with c->caller. Errors: of sym_expression_value(); ERR_UNSUPPORTED
  * and ERR_LIMIT with what happened in which function; ERR_CANCELLED. */
 struct err *caller_evaluate(struct caller *c, struct sym_module *sym, const struct sym_expression *e, struct sym_value *out) nodiscard;
-/** Has the recording at the moment these bytes at the address? Else they are what a call has left
- * there. */
-bool caller_is_recorded(struct caller *c, gaddr addr, const void *bytes, size_t len);
+/** Takes the address (of a value as json_value()) and the pointer out of `value` where the recording has something else or nothing there at the moment:
+ * what a call has left. */
+void caller_forget_addresses(struct caller *c, const struct sym_value *v, json_t *value);
 
 #endif

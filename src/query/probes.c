@@ -1,6 +1,8 @@
 /* Conditions and print expressions of executions: compiled for each place, and what they gave in the user's terms. */
 #include "query/probes.h"
 
+#include "query/caller.h"
+
 /* What was compiled for one place of the code: where the same module has the same bias, in all spaces. */
 struct compiled {
     struct hook_programs programs;
@@ -9,6 +11,7 @@ struct compiled {
     struct program *print_programs; /* programs.prints; borrowed from `prints` */
     struct sym_expression condition, *prints;
     struct err *why_no_condition, **why_no_print;
+    bool *calls; /* of prints: it calls functions of the program, and is computed when a row is told */
 };
 
 struct err *probes_take(json_t *params, struct probes *out)
@@ -45,6 +48,7 @@ static void free_compiled(struct compiled *c, size_t print_count)
     free(c->prints);
     free(c->print_programs);
     free(c->why_no_print);
+    free(c->calls);
     free(c);
 }
 
@@ -93,23 +97,59 @@ static struct err *compile(struct query_engine *q, struct module *m, const struc
 static const struct program_op divide[] = {{.code = PROGRAM_PUSH}, {.code = PROGRAM_PUSH}, {.code = PROGRAM_DIV_U}, {.code = PROGRAM_END}};
 static const struct program never_told = {.ops = divide, .count = sizeof(divide) / sizeof(divide[0])};
 
+/* What an expression is asked for at a place, but its text. */
+static struct err *request_at(struct query_engine *q, const struct probes *p, const struct hit_place *place, struct module **m,
+                              struct sym_expression_request *r)
+{
+    struct sym_module *sym;
+    *r = (struct sym_expression_request){.addr = place->pc - place->bias, .bias = place->bias};
+    TRY(module_for_expressions(q, place->module, m, r));
+    TRY(module_sym(q, *m, &sym));
+    r->inlined = place->module ? frame_meant(sym, r->addr, p->at_entry) : 0;
+    r->at_entry = p->at_entry && place->module;
+    for (size_t i = 0; p->calls && i < p->calls->count && !r->call; i++)
+        r->call = p->calls->items[i].entry == r->addr ? &p->calls->items[i] : NULL;
+    r->tls_offset = module_tls_offset(q, *m);
+    return NULL;
+}
+
+static bool find_anything(struct sym_caller *c, const char *linkage_name, gaddr *out)
+{
+    *out = 0;
+    return true;
+}
+
+/* *calls: it has a meaning, but calls functions, so that there is no program that can run within the worker. */
+static struct err *compile_print(struct query_engine *q, struct module *m, struct sym_expression_request *r, struct sym_expression *out, bool *calls)
+{
+    struct sym_caller nobody = {.find = find_anything};
+    bool needs_caller = false;
+    r->needs_caller = &needs_caller;
+    struct err *e = compile(q, m, r, "print", out);
+    r->needs_caller = NULL;
+    if (!e || !needs_caller)
+        return e;
+    err_free(e);
+    r->caller = &nobody;
+    e = compile(q, m, r, "print", out);
+    r->caller = NULL;
+    *calls = !e;
+    if (!e)
+        sym_expression_deinit(out);
+    return e;
+}
+
 static struct err *compile_at(struct query_engine *q, struct probes *p, const struct hit_place *place, struct compiled **out)
 {
     struct module *m = NULL;
-    struct sym_expression_request r = {.addr = place->pc - place->bias, .bias = place->bias};
-    struct sym_module *sym;
-    TRY(module_for_expressions(q, place->module, &m, &r));
-    TRY(module_sym(q, m, &sym));
-    r.inlined = place->module ? frame_meant(sym, r.addr, p->at_entry) : 0;
-    r.at_entry = p->at_entry && place->module;
-    for (size_t i = 0; p->calls && i < p->calls->count && !r.call; i++)
-        r.call = p->calls->items[i].entry == r.addr ? &p->calls->items[i] : NULL;
-    r.tls_offset = module_tls_offset(q, m);
+    struct sym_expression_request r;
+    TRY(request_at(q, p, place, &m, &r));
     struct compiled *c = xnew(struct compiled);
     *c = (struct compiled){.place = place, .module = m};
     c->prints = xnew_array(struct sym_expression, p->print_count + 1);
     c->print_programs = xnew_array(struct program, p->print_count + 1);
     c->why_no_print = xnew_array(struct err *, p->print_count + 1);
+    c->calls = xnew_array(bool, p->print_count + 1);
     vec_push(&p->compiled, c);
     if (p->condition) {
         r.text = p->condition;
@@ -120,8 +160,8 @@ static struct err *compile_at(struct query_engine *q, struct probes *p, const st
     r.condition = false;
     for (size_t i = 0; i < p->print_count; i++) {
         r.text = p->print[i];
-        c->why_no_print[i] = compile(q, m, &r, "print", &c->prints[i]);
-        if (c->why_no_print[i])
+        c->why_no_print[i] = compile_print(q, m, &r, &c->prints[i], &c->calls[i]);
+        if (c->why_no_print[i] || c->calls[i])
             continue;
         c->print_programs[i] = c->prints[i].program;
         uint32_t len = ((uint32_t)c->print_programs[i].out_len + 7) & ~7u;
@@ -188,6 +228,43 @@ json_t *json_expression_value(struct sym_module *m, const struct sym_expression 
     return o;
 }
 
+/* The value of an expression that calls functions, at a hit. */
+static json_t *value_with_calls(struct query_engine *q, const struct probes *p, const struct compiled *c, const struct hit *h, const char *text)
+{
+    struct replay *r;
+    struct frame_context frame;
+    struct module *m;
+    struct sym_expression_request request;
+    struct sym_expression e = {0};
+    struct caller caller = {0};
+    struct sym_value v = {0};
+    struct err *why = request_at(q, p, c->place, &m, &request);
+    if (!why)
+        why = recall_failed(q, state_at(q, h->moment, &r));
+    if (!why)
+        why = recall_failed(q, frame_context(q, r, h->task, &frame));
+    if (!why) {
+        frame.base.bias = request.bias;
+        frame.base.tls_offset = request.tls_offset;
+        caller_init(&caller, &frame);
+        request.text = text;
+        request.now = &frame.base;
+        request.caller = &caller.caller;
+        why = sym_expression_compile(m->sym, &request, &e);
+    }
+    if (!why)
+        why = recall_failed(q, caller_evaluate(&caller, m->sym, &e, &v));
+    static const struct sym_type unknown = {.kind = SYM_UNKNOWN_TYPE, .name = ""};
+    bool known = !why;
+    json_t *value = json_value(c->module->sym, e.type ? e.type : &unknown, &v, &caller.base, why);
+    if (known)
+        caller_forget_addresses(&caller, &v, value);
+    sym_value_deinit(&v);
+    sym_expression_deinit(&e);
+    caller_deinit(&caller);
+    return value;
+}
+
 void probes_add(struct query_engine *q, const struct probes *p, const struct hit *h, const uint8_t *prints, struct sym_context *ctx, json_t *row)
 {
     const struct compiled *c = NULL;
@@ -212,6 +289,8 @@ void probes_add(struct query_engine *q, const struct probes *p, const struct hit
         if (c->why_no_print[i]) {
             const char *text = err_message(c->why_no_print[i]);
             value = json_pack("{so, ss}", "why", json_text(text, strlen(text)), "type", "");
+        } else if (c->calls[i]) {
+            value = value_with_calls(q, p, c, h, p->print[i]);
         } else {
             value = json_expression_value(c->module->sym, &c->prints[i], (enum program_end)print->end, print->result, output, ctx);
         }

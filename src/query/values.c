@@ -1,5 +1,4 @@
 /* Queries for values in a frame of the stack: its variables, and expressions. */
-#include "base/bytes.h"
 #include "query/caller.h"
 #include "query/probes.h"
 
@@ -105,25 +104,7 @@ struct err *query_variables(struct query_engine *q, json_t *params)
 
 /* --- expressions --- */
 
-/* What a call has left in memory has no address in the recording. */
-static void forget_addresses(struct caller *caller, const struct sym_value *v, json_t *row)
-{
-    json_t *value = json_object_get(row, "value");
-    uint8_t byte;
-    if (v->where == SYM_IN_MEMORY && json_object_get(value, "address") && !caller_is_recorded(caller, v->address, v->bytes, v->len)) {
-        json_object_del(value, "address");
-        json_object_del(value, "size");
-    }
-    if (!caller->diversion || !json_object_get(value, "pointer"))
-        return;
-    struct err *e = caller->frame->base.read_memory(&caller->frame->base, load_u64(v->bytes), &byte, 1);
-    if (e)
-        json_object_del(value, "pointer");
-    err_free(e);
-}
-
-/* Does the expression of a part name it by its address, which is that of another thing without the
- * call? */
+/* Does the expression of a part name it by its address, which is that of another thing without the call? */
 static bool needs_call(const struct caller *caller, const struct sym_child *part)
 {
     return caller->diversion && part->access && !strchr(part->access, '$');
@@ -142,7 +123,7 @@ static struct err *give_parts(struct query_engine *q, struct sym_module *sym, co
         static const struct sym_type unknown = {.kind = SYM_UNKNOWN_TYPE, .name = ""};
         const struct sym_type *type = p->value.type ? p->value.type : &unknown;
         json_t *row = value_row(sym, p->name, type, &p->value, &caller->base, steal(p->reason), expression);
-        forget_addresses(caller, &p->value, row);
+        caller_forget_addresses(caller, &p->value, json_object_get(row, "value"));
         e = give(q, row);
     }
     sym_children_deinit(&parts);
@@ -174,7 +155,7 @@ static struct err *give_value(struct query_engine *q, struct sym_module *sym, co
         bool known = !why;
         json_t *row = value_row(sym, text, e->type, &v, &caller->base, why, text);
         if (known)
-            forget_addresses(caller, &v, row);
+            caller_forget_addresses(caller, &v, json_object_get(row, "value"));
         failed = give(q, row);
     }
     sym_value_deinit(&v);

@@ -86,7 +86,8 @@ struct sym_expression_request {
     /* Optional: the program is to run once, at this state. What a program cannot compute (values at entry,
      * registers of outer frames) is then read now, and is a constant of the program. NULL: it is to run at any execution of addr. */
     struct sym_context *now;
-    struct sym_caller *caller; /* Optional, with `now`: functions of the program may be called when it runs */
+    struct sym_caller *caller; /* Optional: functions of the program may be called when it runs */
+    bool *needs_caller;        /* Optional: set if there is none and the expression calls something. It fails then */
 };
 
 /**

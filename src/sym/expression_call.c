@@ -857,6 +857,8 @@ static struct err *resolve_named_call(struct compilation *c, struct node *n, con
 struct err *resolve_call(struct compilation *c, struct node *n, unsigned depth)
 {
     struct arguments args = {0};
+    if (!c->request->caller && c->request->needs_caller)
+        *c->request->needs_caller = true;
     if (!c->request->caller)
         return err_at(c, ERR_UNSUPPORTED, n->column,
                       "functions of the program are called where one moment is looked at, not at "
@@ -899,6 +901,8 @@ struct err *resolve_operator(struct compilation *c, struct node *n, const char *
     struct candidate *f = NULL;
     bool in_virtual_base = false;
     *found = false;
+    if (!c->request->caller && c->request->needs_caller)
+        *c->request->needs_caller = true;
     if (!c->request->caller)
         return NULL;
     for (size_t i = 0; i < args.count; i++) {

@@ -115,8 +115,22 @@ def check_elsewhere(t, focus):
     t.check(t.query("evaluate", focus=entry, expression="plain_c(a + 1, b)")[0]["value"]["text"] == "22", "at a function's first instruction")
 
 
-def check_not_at_each(t):
-    """Conditions and printed expressions run within the worker, where nothing is called."""
+def check_at_each(t, line):
+    """Printed expressions are computed when their rows are told; conditions run within the worker, where nothing is called."""
+    def printed(query, *expressions, **params):
+        rows = t.query(query, print=list(expressions), limit=5, **params)
+        return [[p["value"].get("text") or p["value"]["why"] for p in row["prints"]] for row in rows]
+
+    have = printed("execution", "plain_c(a + 1, b) + a", "b", "make_small(a, b)", "crash(0)", function="plain_c")
+    t.check(have == [["23", "2", "{a = 1, b = 2}", "crash(int*): SIGSEGV in crash(int*)"]], f"printed at a function: {have}")
+    have = printed("breakpoint", "p->area()", "one + two", "helper(1)", file="calls.cc", line=line)
+    t.check(have == [["36", "{v = 3}", "12"]], f"printed at a line: {have}")
+    inner = printed("execution", "area() + plain()", function="square::area")
+    t.check(inner == [["237"]], f"printed in a method: {inner}")
+    said = t.run("execution", {"function": "plain_c", "limit": 1, "print": ["plain_c(a)"]})
+    t.check("the number or the types of the arguments do not fit" in said.stderr, f"a printed expression that means nothing: {said}")
+    rows = t.query("execution", function="plain_c", limit=1, print=["make_large(1)"])
+    t.check("address" not in rows[0]["prints"][0]["value"], f"what a call made has an address: {rows}")
     said = t.error("execution", function="plain_c", limit=1, condition="plain_c(a, b) == 3")
     t.check("functions of the program are called where one moment is looked at, not at each execution" in said, f"a condition: {said}")
 
@@ -164,7 +178,7 @@ with tempfile.TemporaryDirectory() as directory:
     check_parts(t, focus)
     check_addresses(t, focus)
     check_elsewhere(t, focus)
-    check_not_at_each(t)
+    check_at_each(t, line)
     if shutil.which("gdb"):
         check_with_gdb(t, focus)
 sys.exit(t.failures > 0)

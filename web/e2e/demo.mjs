@@ -406,6 +406,12 @@ async function story(browser) {
     await pane.locator(".why", { hasText: /column/ }).last().waitFor();
     await pane.getByRole("button", { name: "remove nothing_like_it" }).click();
     await until(async () => (await pane.locator(".row").count()) === 2);
+    const call = 'member_create("Ada", "Lovelace")->name';
+    await pane.getByRole("textbox", { name: "expression" }).fill(call);
+    await pane.getByRole("textbox", { name: "expression" }).press("Enter");
+    await pane.locator(".row", { hasText: /"Ada Lovelace"/ }).waitFor();
+    await pane.getByRole("button", { name: `remove ${call}` }).click();
+    await until(async () => (await pane.locator(".row").count()) === 2);
     const before = await pane.locator(".row .value").first().innerText();
     await rows("stack").nth(2).click();
     await until(async () => (await pane.locator(".row .value").first().innerText()) !== before);

@@ -135,7 +135,7 @@ export function EvaluateView(props: { pane: Pane }) {
         <input
           class="field"
           aria-label="expression"
-          placeholder="an expression: list->count, $rdi, *p, a[3]"
+          placeholder="an expression: list->count, $rdi, *p, a[3], length(p)"
           spellcheck={false}
           autocomplete="off"
           value={typed}
