@@ -126,8 +126,8 @@ static void convert(struct compilation *c, const struct sym_type *from, const st
 /* What a function returned lies in memory if it is of a class. */
 bool is_place(const struct node *n)
 {
-    return n->kind == NODE_NAME || (n->kind == NODE_CALL && is_record(n->type)) || (n->kind == NODE_UNARY && n->op == '*') || n->kind == NODE_ARRAY ||
-           (n->kind == NODE_MEMBER && is_place(n->a));
+    return n->kind == NODE_NAME || (n->kind == NODE_CALL && is_record(n->type)) || (n->kind == NODE_UNARY && n->op == '*') ||
+           ((n->kind == NODE_MEMBER || n->kind == NODE_ARRAY) && is_place(n->a));
 }
 
 static struct err *emit_place(struct compilation *c, struct node *n, struct view *out)

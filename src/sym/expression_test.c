@@ -114,6 +114,12 @@ static struct err *call_here(struct sym_caller *c, const char *name, struct sym_
     return NULL;
 }
 
+static struct err *call_nothing(struct sym_caller *c, const char *name, struct sym_call_frame *f)
+{
+    f->rax = (uint64_t)(uintptr_t)placed;
+    return NULL;
+}
+
 static struct sym_caller self_caller = {.memory = &now, .place = place_here, .call = call_here};
 
 /* --- one evaluation --- */
@@ -179,13 +185,14 @@ static struct err *show_parts(const char *text, const struct sym_value *v, struc
 /* max: 0, or how many parts are shown from `first` on instead of the whole. */
 struct running {
     const struct sym_expression *e;
+    struct sym_caller *caller;
     struct err *failed;
 };
 
 static bool call_number(void *ctx, uint64_t number, const uint64_t *args, size_t count, uint64_t *result)
 {
     struct running *r = ctx;
-    r->failed = sym_expression_call(r->e, number, args, &self_caller, result);
+    r->failed = sym_expression_call(r->e, number, args, r->caller, result);
     return !r->failed;
 }
 
@@ -193,7 +200,7 @@ static struct outcome evaluate_with(const char *text, struct sym_context *contex
 {
     struct sym_expression_request request = {.text = text, .addr = here.r[UREG_RIP] - bias, .bias = bias, .now = context, .caller = caller};
     struct sym_expression e;
-    struct running running = {.e = &e};
+    struct running running = {.e = &e, .caller = caller};
     struct program_host host = {.regs = &here, .read_memory = read_memory, .call = call_number, .ctx = &running};
     uint8_t out[PROGRAM_MAX_OUT] = {0};
     uint64_t result = 0;
@@ -540,6 +547,8 @@ static void __attribute__((noinline, optimize("O0"))) test_c(int argc, struct no
     check_fails("*(int *)8", "0x8 cannot be read");
     check_fails("(struct nobody *)p", "there is no type struct nobody");
     check_fails("$rxx", "no register $rxx");
+    check_fails("$rax@2", "has no place");
+    check_fails("(i + 1)@2", "has no place");
     check_fails("&(i + 1)", "no address");
     check_fails("\"text\"", "only be compared");
     check_fails("99999999999999999999", "not a number");
@@ -574,13 +583,16 @@ static int __attribute__((noinline, optimize("O2"))) test_optimised(int a, long 
 static void test_soup(void)
 {
     static const char *const words[] = {"i", "(", ")", "*", "&", "->", ".", "[", "]", "+", "-", "1", "0x", "\"a\"", "'b'", "$rax", "struct", "node",
-                                        "?", ":", "==", "third", "<<", "sizeof", "unsigned", "@", "as", "::", "1.5e", "!", "~", "\\", "\x80", "contains", ",", "%", "counter", "value"};
+                                        "?", ":", "==", "third", "<<", "sizeof", "unsigned", "@", "as", "::", "1.5e", "!", "~", "\\", "\x80", "contains", ",", "%", "counter", "value",
+                                        "function_1(", "function_7(", "function_0()", "outer::", "second", "invoke", "operator"};
     uint64_t rng = 7;
     for (int n = 0; n < 20000; n++) {
         struct buf text = {0};
         for (uint64_t left = 1 + random_below(&rng, 12); left; left--)
             buf_printf(&text, "%s%s", words[random_below(&rng, sizeof(words) / sizeof(words[0]))], random_below(&rng, 3) ? "" : " ");
-        struct outcome o = evaluate(buf_cstr(&text), n % 2 ? &now : NULL, 0, n % 4);
+        struct sym_caller nobody = {.memory = &now, .place = place_here, .call = call_nothing};
+        placed_len = 0;
+        struct outcome o = evaluate_with(buf_cstr(&text), n % 2 ? &now : NULL, n % 3 ? &nobody : NULL, 0, n % 4);
         outcome_deinit(&o);
         buf_deinit(&text);
     }
