@@ -18,6 +18,7 @@ struct ancestor {
     struct moment until;
 };
 typedef VEC(struct ancestor) ancestor_list;
+typedef VEC(struct moment) moment_list;
 
 static void find_ancestors(struct query_engine *q, uint32_t space, ancestor_list *out)
 {
@@ -156,29 +157,82 @@ static struct err *find_end(struct question *x, struct end_search *s, struct mom
     return NULL;
 }
 
-/* The next call before the focus that frees an allocation which has ended, if nothing was allocated
- * there in between. *found_out false: none. */
+/* Did one of the log's calls return, after an allocation's end and not behind `until`, what that had? */
+static bool has_successor(const struct question *x, const struct end_search *first, const struct heap_log *log, struct moment until)
+{
+    for (size_t i = 0; i < log->count; i++) {
+        const struct heap_call *c = &log->items[i];
+        if (c->start == first->alloc.start && moment_cmp(c->back, first->end.entry) > 0 && moment_cmp(c->back, until) <= 0 &&
+            belongs(&x->ancestors, c))
+            return true;
+    }
+    return false;
+}
+
+/* The moments of calls that had not returned at the segment's start, the innermost ones of each task: a call of an allocator is among these. */
+static struct err *list_begun(struct query_engine *q, size_t segment, moment_list *out)
+{
+    enum { DEEPEST = 8 };
+    const struct segment *s;
+    TRY(history_stacks(q->history, segment, &s));
+    for (size_t i = 0; i < s->stacks.count; i++) {
+        // Grouped by task, outermost first.
+        bool inner = i + DEEPEST >= s->stacks.count || s->stacks.items[i + DEEPEST].task != s->stacks.items[i].task;
+        if (inner)
+            vec_push(out, s->stacks.items[i].at);
+    }
+    return NULL;
+}
+
+/* Was the memory of an allocation that has ended allocated again by `until`? By a call that may have been entered before the end, even before the
+ * allocation was made, and waited since. */
+static struct err *find_successor(struct question *x, const struct end_search *first, struct moment until, bool *out)
+{
+    struct heap_walk w;
+    const struct heap_log *log;
+    moment_list begun = {0};
+    size_t segment = history_segment_at(x->q->history, first->alloc.back);
+    *out = false;
+    heap_walk_init(x->q, false, until, &w);
+    while (!*out && w.at + 1 > segment) { // before 0 comes SIZE_MAX
+        TRY(heap_walk_next(x->q, &w, &log));
+        *out = has_successor(x, first, log, until);
+    }
+    struct err *e = *out ? NULL : list_begun(x->q, segment, &begun);
+    for (size_t i = 0; !e && !*out && i < begun.count; i++) {
+        heap_walk_init(x->q, false, begun.items[i], &w);
+        if (!(e = heap_walk_next(x->q, &w, &log)))
+            *out = has_successor(x, first, log, until);
+    }
+    vec_deinit(&begun);
+    return e;
+}
+
+/* The next call before the focus that frees an allocation which has ended, if nothing was allocated there in between. *found_out false: none. */
 static struct err *find_second_end(struct question *x, const struct end_search *first, struct heap_call *out, bool *found_out)
 {
     struct heap_walk w;
     const struct heap_log *log;
     *found_out = false;
     heap_walk_init(x->q, true, first->end.entry, &w);
-    for (bool more = first->end.start != first->alloc.start; more;) { // else it was resized where it was
+    bool done = first->end.start == first->alloc.start; // it was resized where it was
+    while (!done) {
         TRY(heap_walk_next(x->q, &w, &log));
-        more = log != NULL;
-        for (size_t i = log ? first_call(log, first->end.entry) : 0; more && i < log->count; i++) {
+        done = !log;
+        for (size_t i = log ? first_call(log, first->end.entry) : 0; !done && i < log->count; i++) {
             const struct heap_call *c = &log->items[i];
-            if (moment_cmp(c->entry, x->focus.moment) >= 0)
-                return NULL;
-            if (moment_cmp(c->entry, first->end.entry) <= 0 || !belongs(&x->ancestors, c))
+            done = moment_cmp(c->entry, x->focus.moment) >= 0;
+            if (done || moment_cmp(c->entry, first->end.entry) <= 0 || !belongs(&x->ancestors, c))
                 continue;
             *found_out = c->old == first->alloc.start && c->function->kind != HEAP_ALLOCATES;
             *out = *c;
-            if (*found_out || c->start == first->alloc.start)
-                return NULL;
+            done = *found_out || c->start == first->alloc.start;
         }
     }
+    bool successor = false;
+    if (*found_out)
+        TRY(find_successor(x, first, out->entry, &successor));
+    *found_out &= !successor;
     return NULL;
 }
 
