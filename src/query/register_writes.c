@@ -2,7 +2,8 @@
  *
  * Each code block that ever ran has a mask of the registers that it may write. The index tells which blocks ran in a segment, so segments
  * without a block that matters are passed over, and their files not read. The others are run again with a log of executed blocks, in pieces between kept states or in
- * stretches that grow, backwards; the worker keeps only the last of those that matter. What this finds is only a candidate; that there
+ * stretches that grow, backwards; the worker keeps only the last of those that matter. Where the index tells that few of them ran in the segment,
+ * the run ends behind the last one: what the program does then, it need not do again. What this finds is only a candidate; that there
  * is nothing behind it is certain: code that may have been different when it ran counts as writing everything. */
 #include "query/code_changes_int.h"
 #include "query/uses_int.h"
@@ -206,6 +207,12 @@ struct segment_code {
     block_list passed; /* the blocks that do not matter */
 };
 
+/* Is the code in the segment what the mask was made from? */
+static bool is_good_for(const struct block_mask *known, size_t segment)
+{
+    return (known->after == UINT32_MAX || segment > known->after) && segment < known->until;
+}
+
 /* The mask of a block, an index in m->masks, decoded if it was not yet as it is at `before`; NULL: not for this segment. */
 static struct err *mask_of(struct query_engine *q, struct block_masks *m, size_t idx, struct moment before, size_t segment, struct block_mask **out)
 {
@@ -224,7 +231,7 @@ static struct err *mask_of(struct query_engine *q, struct block_masks *m, size_t
         known->mask = effect.written;
         known->touched = effect.touched;
     }
-    if ((known->after == UINT32_MAX || segment > known->after) && segment < known->until)
+    if (is_good_for(known, segment))
         *out = known;
     return NULL;
 }
@@ -543,6 +550,117 @@ struct register_search {
     struct segment_code code; /* of the segment that is searched */
 };
 
+/* An instruction that writes one of the registers, and how often it ran in the segment by the index, but for what was met. Exact however runs cut
+ * blocks: each execution of an instruction is in one block that was executed, whole or in part. */
+struct writer {
+    gaddr pc;
+    uint64_t unmet;
+};
+typedef VEC(struct writer) writer_list;
+
+static bool is_in_block(const struct writer *w, gaddr pc, unsigned byte_len)
+{
+    return w->pc >= pc && w->pc - pc < byte_len;
+}
+
+static void meet_block(writer_list *writers, const struct block_row *row)
+{
+    vec_each (w, writers)
+        w->unmet -= w->unmet && is_in_block(w, row->pc, row->byte_len);
+}
+
+static uint64_t count_unmet(const writer_list *writers)
+{
+    uint64_t sum = 0;
+    vec_each (w, writers)
+        sum += w->unmet;
+    return sum;
+}
+
+/* Is it known that the block writes none of the registers? */
+static bool is_harmless(const struct register_search *s, const struct db_block *b, size_t segment)
+{
+    size_t count, i = find_block(history_blocks(s->q->history, &count), s->masks, b);
+    const struct block_mask *known = i == SIZE_MAX ? NULL : &s->masks->masks[i - s->masks->code.first];
+    return known && known->mask && is_good_for(known, segment) && !(known->mask & s->wanted);
+}
+
+/* The instructions of a block that write one of the registers, as they are in the replay. False: not known. */
+static bool add_writers(const struct register_search *s, struct replay *r, const struct db_block *b, writer_list *out)
+{
+    struct block_code code;
+    struct x86_insn in;
+    if (is_shared(r, b->space, b->pc, b->byte_len) || !read_block(s->q, r, b->space, b->pc, b->byte_len, &code))
+        return false;
+    while (code.at < code.len) {
+        gaddr pc = code.pc + code.at;
+        if (!next_insn(&code, &in))
+            return false;
+        bool known = false;
+        vec_each (w, out)
+            known |= w->pc == pc;
+        if (in.written & s->wanted && !known)
+            vec_push(out, (struct writer){pc, 0});
+    }
+    return true;
+}
+
+/* Which instructions write one of the registers in the segment, and how often, if they are few. *few_out false: they are not, or it is not known. */
+static struct err *list_writers(const struct register_search *s, struct replay *r, size_t segment, writer_list *out, bool *few_out)
+{
+    enum { MOST_WRITERS = 256, MOST_EXECUTIONS = 20000 };
+    const struct segment *part;
+    *few_out = s->code.passed.count <= WORKER_MOST_PASSED;
+    TRY(history_part(s->q->history, segment, PART_BLOCKS, &part));
+    for (size_t i = 0; i < part->blocks.count && *few_out; i++) {
+        const struct db_block *b = &part->blocks.items[i];
+        if (b->space == s->space && !is_harmless(s, b, segment))
+            *few_out = add_writers(s, r, b, out) && out->count <= MOST_WRITERS;
+    }
+    for (size_t i = 0; i < part->blocks.count && *few_out; i++) {
+        const struct db_block *b = &part->blocks.items[i];
+        vec_each (w, out)
+            w->unmet += b->space == s->space && is_in_block(w, b->pc, b->byte_len) ? b->count : 0;
+    }
+    *few_out &= count_unmet(out) <= MOST_EXECUTIONS;
+    return NULL;
+}
+
+/* Logs the blocks that matter from the segment's start on until all executions of the instructions which write one of the registers have been met, or to
+ * `until`. */
+static struct err *log_until_met(const struct register_search *s, struct replay *r, size_t segment, struct moment until, writer_list *writers,
+                                 struct logged *log)
+{
+    bool stopped = true;
+    size_t left;
+    // There may be rows of parts of blocks, too, and other processes stop with rows of their own: more and more at a time.
+    for (unsigned n = 0; stopped && (left = count_unmet(writers)); n++) {
+        size_t had = log->blocks.len, most = left << (n < 16 ? n : 16);
+        TRY(check_cancel(s->q));
+        TRY(log_blocks(r, s->masks, (uint32_t)segment, until, &s->code.passed, most, &stopped, log));
+        for (size_t at = had; at < log->blocks.len; at += sizeof(struct block_row))
+            meet_block(writers, (const void *)(log->blocks.data + at));
+    }
+    return NULL;
+}
+
+/* The same for who wants the last row. *done_out false: those blocks are not few, and nothing was done. */
+static struct err *log_few(const struct register_search *s, struct replay *r, size_t segment, struct moment from, struct moment until,
+                           struct logged *log, bool *done_out)
+{
+    size_t segments;
+    *done_out = false;
+    // How often they ran is known of whole segments.
+    if (moment_cmp(from, history_segments(s->q->history, &segments)[segment].start) != 0)
+        return NULL;
+    writer_list writers = {0};
+    struct err *e = list_writers(s, r, segment, &writers, done_out);
+    if (!e && *done_out)
+        e = log_until_met(s, r, segment, until, &writers, log);
+    vec_deinit(&writers);
+    return e;
+}
+
 /* Goes through logged blocks backwards. */
 static void last_of_rows(const struct register_search *s, struct replay *r, uint32_t segment, struct logged *l, struct moment until,
                          struct moment *out, bool *found)
@@ -579,11 +697,14 @@ static struct err *search_stretch(const struct register_search *s, struct moment
     struct lease lease;
     TRY(lend_instead(s->q, segment, from, &lease));
     struct logged log = {.space = s->space};
-    struct err *e = log_blocks(lease.replay, s->masks, segment, until, most ? &s->code.passed : &none, most, NULL, &log);
+    bool done = false;
+    struct err *e = most ? log_few(s, lease.replay, segment, from, until, &log, &done) : NULL;
+    if (!e && !done)
+        e = log_blocks(lease.replay, s->masks, segment, until, most ? &s->code.passed : &none, most, NULL, &log);
     *found = false;
     if (!e)
         last_of_rows(s, lease.replay, segment, &log, until, out, found);
-    *full = most && log.blocks.len / sizeof(struct block_row) >= most;
+    *full = most && !done && log.blocks.len / sizeof(struct block_row) >= most;
     logged_deinit(&log);
     return_replay(s->q, &lease, !e);
     return e;
