@@ -18,7 +18,7 @@ static json_t *bytes_at(struct query_engine *q, struct moment m, uint32_t task, 
     struct replay *r;
     uint32_t space;
     cleanup(freep) uint8_t *data = xcalloc(1, len);
-    struct err *e = state_at(q, m, &r);
+    struct err *e = plain_state_at(q, m, &r);
     if (!e)
         e = space_of_task(r, task, &space);
     if (!e)
@@ -42,7 +42,7 @@ static struct err *give_access(struct query_engine *q, const struct write_hit *h
     // In the order of time, for states.
     json_t *before = bytes_at(q, h->moment, task, addr, len);
     struct regs regs;
-    struct err *e = state_at(q, h->moment, &r);
+    struct err *e = plain_state_at(q, h->moment, &r);
     if (!e)
         e = space_of_task(r, h->task, &space);
     if (!e)

@@ -17,11 +17,19 @@ typedef VEC(struct physical) physical_list;
 
 static void add_private(const struct query_engine *q, uint32_t space, gaddr addr, uint64_t len, physical_list *out);
 
+/* The first moment of m's segment with the same mappings: they come and go with events. */
+static struct moment with_same_mappings(const struct query_engine *q, struct moment m)
+{
+    size_t count;
+    struct moment start = history_segments(q->history, &count)[history_segment_at(q->history, m)].start, event = {m.event, 0};
+    return !m.event ? m : moment_cmp(start, event) > 0 ? start : event; // before the first event there is nothing
+}
+
 static struct err *resolve(struct query_engine *q, struct moment m, uint32_t task, gaddr addr, uint64_t len, physical_list *out)
 {
     struct replay *r;
     uint32_t space;
-    TRY(plain_state_at(q, m, &r));
+    TRY(plain_state_at(q, with_same_mappings(q, m), &r));
     TRY(space_of_task(r, task, &space));
     size_t count;
     const struct mapping *maps = replay_mappings(r, space, &count);
