@@ -36,9 +36,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         o->quiet = true;
         return 0;
     case 'm':
-        if (strcmp(arg, "count") != 0 && strcmp(arg, "index") != 0)
-            argp_error(state, "mode is count or index, not %s", arg);
-        o->mode = strcmp(arg, "index") == 0 ? ENGINE_INDEX : ENGINE_COUNT;
+        if (strcmp(arg, "count") != 0 && strcmp(arg, "calls") != 0 && strcmp(arg, "index") != 0)
+            argp_error(state, "mode is count, calls or index, not %s", arg);
+        o->mode = strcmp(arg, "index") == 0 ? ENGINE_INDEX : strcmp(arg, "calls") == 0 ? ENGINE_CALLS : ENGINE_COUNT;
         return 0;
     case 'u':
         o->until.event = strtoull(arg, &end, 10);
@@ -66,7 +66,7 @@ static const struct argp_option table[] = {
     {"autopilot", 'a', NULL, 0, "Replay everything, checking each event's registers and ticks", 0},
     {"verbose", 'v', NULL, 0, "Tell every event on stderr, and if the replay fails the instructions before", 0},
     {"quiet", 'q', NULL, 0, "Do not pass the program's output on", 0},
-    {"mode", 'm', "count|index", 0, "Translation to replay with (count)", 0},
+    {"mode", 'm', "count|calls|index", 0, "Translation to replay with (count)", 0},
     {"until", 'u', "EVENT[:INSTRUCTIONS]", 0, "Stop there and print the running task's registers", 0},
     {"dump-blocks", OPTION_DUMP_BLOCKS, "FILE", 0, "Write each translated block there: its instructions beside those made of them", 0},
     {"without", OPTION_WITHOUT, "FEATURE", 0, "As if this CPU lacked it, for example AVX512F; may be given several times", 0},

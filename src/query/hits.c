@@ -346,7 +346,7 @@ static void end_lease(struct query_engine *q, size_t segment, struct lease *leas
 
 static struct err *set_mode(const struct hooking *h, struct replay *r)
 {
-    return h->calls ? replay_set_mode(r, ENGINE_INDEX, NULL) : NULL;
+    return h->calls ? replay_set_mode(r, ENGINE_CALLS, NULL) : NULL;
 }
 
 /* Runs from `from` (or the segment's start) to `until`, which may be in a later segment. */

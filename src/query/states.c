@@ -97,7 +97,7 @@ static struct err *restore(struct query_engine *q, size_t segment, struct replay
 {
     struct seat *near = segment ? take_neighbour(q, segment) : NULL;
     bool there = false;
-    struct err *e = near ? replay_set_mode(near->replay, ENGINE_INDEX, NULL) : NULL;
+    struct err *e = near ? replay_set_mode(near->replay, ENGINE_CALLS, NULL) : NULL;
     if (near && !e)
         e = replay_go_back(near->replay, 0, &there);
     if (!e) {
@@ -120,7 +120,7 @@ static struct err *restore(struct query_engine *q, size_t segment, struct replay
 /* Starts keeping stacks of calls in a replay at a segment's start. */
 static struct err *begin_tracking(struct query_engine *q, struct replay *r, size_t segment)
 {
-    TRY(replay_set_mode(r, ENGINE_INDEX, NULL));
+    TRY(replay_set_mode(r, ENGINE_CALLS, NULL));
     const struct segment *s;
     VEC(struct stack_entry) entries = {0};
     size_t count;
@@ -344,7 +344,7 @@ static struct err *prepare(struct query_engine *q, struct seat *seat, struct mom
     bool done = false;
     if (idx < WORKER_SNAPSHOTS) {
         if (seat->tracked != tracked)
-            TRY(replay_set_mode(seat->replay, tracked ? ENGINE_INDEX : ENGINE_COUNT, NULL));
+            TRY(replay_set_mode(seat->replay, tracked ? ENGINE_CALLS : ENGINE_COUNT, NULL));
         TRY(replay_go_back(seat->replay, idx, &done));
         forget_later_spaces(seat);
         seat->tracked = tracked;

@@ -649,7 +649,7 @@ static struct err *apply(struct replay *r, const struct frame *f)
     case FRAME_SIGNAL_HANDLER:
     case FRAME_SIGNAL_DELIVERY:
         e = apply_writes(r, f, 0);
-        if (!e && f->kind == FRAME_SIGNAL_HANDLER && r->mode == ENGINE_INDEX)
+        if (!e && f->kind == FRAME_SIGNAL_HANDLER && engine_keeps_calls(r->mode))
             e = push_handler(r, f, task);
         task_load_regs(task, &f->regs);
         if (!e && f->kind == FRAME_SIGNAL_HANDLER)

@@ -4,8 +4,8 @@
 
 #include "x86/x86.h"
 
-static const char *const mode_names[] = {[ENGINE_COUNT] = "count", [ENGINE_INDEX] = "index", [ENGINE_LOG] = "log",
-                                         [ENGINE_LOG_LOADS] = "log and loads"};
+static const char *const mode_names[] = {[ENGINE_COUNT] = "count", [ENGINE_CALLS] = "calls", [ENGINE_INDEX] = "index",
+                                         [ENGINE_LOG] = "log", [ENGINE_LOG_LOADS] = "log and loads"};
 
 /* What a block's row holds, by place in it. */
 struct dumped {

@@ -67,7 +67,10 @@ struct err *apply_exec(struct replay *r, const struct frame *f)
     struct space *old = task ? task->space : NULL;
     struct space *s = space_create(r, 0);
     s->is_32bit = f->arch == ARCH_X86;
-    TRY(worker_create(r->used.items, r->used.count, &s->worker));
+    if (r->spare)
+        s->worker = steal(r->spare);
+    else
+        TRY(worker_create(r->used.items, r->used.count, &s->worker));
     TRY(tell_machine(r, s->worker));
     TRY(space_instrument(r, s));
     if (task) {

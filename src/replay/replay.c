@@ -79,6 +79,13 @@ struct err *replay_open(struct trace *t, struct replay **out)
     return replay_begin(t, (struct trace_position){0}, out);
 }
 
+struct err *replay_open_with(struct trace *t, struct worker **spare, struct replay **out)
+{
+    TRY(replay_open(t, out));
+    (*out)->spare = steal(*spare);
+    return NULL;
+}
+
 void replay_close(struct replay *r)
 {
     if (!r)
@@ -87,6 +94,7 @@ void replay_close(struct replay *r)
         task_destroy(r, r->tasks.items[0]);
     vec_each (s, &r->spaces)
         space_free(r, *s);
+    worker_destroy(r->spare);
     snapshots_free(r);
     vec_each (o, &r->objects)
         object_free(*o);
@@ -367,7 +375,7 @@ struct err *replay_set_mode(struct replay *r, enum engine_mode mode, const struc
     r->watches.count = 0;
     r->instrumented = r->mode != ENGINE_COUNT || r->observer.space_created || r->observer.code_mapped;
     vec_each (s, &r->spaces)
-        TRY(mode == ENGINE_INDEX ? worker_reset_index((*s)->worker, true) : space_instrument(r, *s));
+        TRY(engine_keeps_calls(mode) ? worker_reset_index((*s)->worker, true) : space_instrument(r, *s));
     return NULL;
 }
 

@@ -38,6 +38,8 @@ struct mapping {
 
 /** Opens a replay that stands before the first event (moment 0,0); the first run executes from the first exec. */
 struct err *replay_open(struct trace *t, struct replay **out) nodiscard;
+/** Likewise; takes *spare, a worker made by replay_spare() or NULL, for the first program (and leaves NULL). */
+struct err *replay_open_with(struct trace *t, struct worker **spare, struct replay **out) nodiscard;
 void replay_close(struct replay *r);
 DEFINE_CLEANUP(struct replay *, replay_close)
 
@@ -171,8 +173,8 @@ bool frame_is_output(const struct frame *f);
 struct err *replay_output(struct replay *r, const struct frame *f, struct buf *out) nodiscard;
 
 /** Selects translation mode for all runs from now on; with the log variants `consume` (copied, applied to all workers, also
- * future ones; what it points to is borrowed until the next call; NULL: nothing is gathered). With ENGINE_INDEX workers begin to gather for the index afresh, with empty
- * stacks of calls; signal handlers are put on them, too. Rows carry stamp = event, icount = instructions since that event: the moment
+ * future ones; what it points to is borrowed until the next call; NULL: nothing is gathered). With ENGINE_CALLS and ENGINE_INDEX workers begin with empty
+ * stacks of calls, and with the latter to gather for the index afresh; signal handlers are put on them, too. Rows carry stamp = event, icount = instructions since that event: the moment
  * before the instruction. The running task of a stamp is that of event stamp + 1. */
 struct err *replay_set_mode(struct replay *r, enum engine_mode mode, const struct consume_request *consume) nodiscard;
 /** With ENGINE_LOG, or ENGINE_LOG_LOADS if consume->loads, and watches: physical ranges instead of consume->watch, kept right while mappings

@@ -95,6 +95,7 @@ struct replay {
     struct x86_isa lacking;             /* instruction sets: the recording's CPU has them, this one has not */
     struct engine_isa isa;              /* what workers are told of them */
     struct trace_cursor *cursor;
+    struct worker *spare;               /* for the first program; NULL: one is made then */
     const struct frame *next;           /* peeked; NULL at the end */
     struct trace_position next_position; /* of `next`, for saving */
     bool prepared;                      /* prepare_frame(next) was done */

@@ -236,7 +236,7 @@ static struct err *save_space(struct replay *r, const struct space *s, unsigned 
     }
     vec_push(&out->spaces, saved);
     TRY(worker_snapshot_take(s->worker, idx));
-    if (r->mode != ENGINE_INDEX)
+    if (!engine_keeps_calls(r->mode))
         return NULL;
     return worker_take_stack(s->worker, &out->spaces.items[out->spaces.count - 1].stack, NULL);
 }
@@ -425,7 +425,7 @@ static struct err *go_back(struct replay *r, const struct replay_snapshot *s, un
         if (s->object_pages.items[i])
             TRY(write_object_page(r, &r->object_pages.items[i], s->object_pages.items[i]));
     }
-    if (r->mode == ENGINE_INDEX)
+    if (engine_keeps_calls(r->mode))
         TRY(restore_stacks(r, s));
     TRY(trace_cursor_seek(r->cursor, s->next_position));
     TRY(replay_peek(r));

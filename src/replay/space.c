@@ -679,7 +679,7 @@ struct err *space_instrument(struct replay *r, struct space *s)
         TRY(worker_dump_blocks(s->worker, true));
     if (r->mode == ENGINE_COUNT)
         return NULL;
-    if (r->mode == ENGINE_INDEX)
+    if (engine_keeps_calls(r->mode))
         return worker_reset_index(s->worker, false); // a fork's copy begins with its parent's calls
     s->watch_stale = true;
     if (r->watching) {

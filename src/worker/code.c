@@ -46,6 +46,7 @@ static uint32_t access_count;
 static uint32_t *hash[ENGINE_MODES];  /* chains of blocks by pc, index + 1 */
 static uint32_t *exact[ENGINE_MODES]; /* direct-mapped exact blocks, index + 1 */
 static struct code_page *pages;
+static bool in_use[ENGINE_MODES]; /* those of which there have been translations: the tables of the others have not been touched */
 static unsigned page_count;
 static struct translation work;
 static struct ahead blocks_ahead, exits_ahead;
@@ -177,11 +178,11 @@ void code_flush(void)
     }
     page_count = 0;
     for (int mode = 0; mode < ENGINE_MODES; mode++) {
-        for (unsigned i = 0; i < HASH_SIZE; i++) {
+        for (unsigned i = 0; in_use[mode] && i < HASH_SIZE; i++) {
             hash[mode][i] = 0;
             code.tables[mode]->negated[i] = i == 0;
         }
-        for (unsigned i = 0; i < EXACT_SIZE; i++)
+        for (unsigned i = 0; in_use[mode] && i < EXACT_SIZE; i++)
             exact[mode][i] = 0;
     }
     for (unsigned i = 0; i < cache_count; i++) {
@@ -385,6 +386,10 @@ static uint32_t make_block(uint64_t pc, enum engine_mode mode, unsigned max_insn
     if (code.block_count == MAX_BLOCKS || code.exit_count + 8 > MAX_EXITS || access_count + MAX_BLOCK_ACCESSES > MAX_ACCESSES ||
         c->block_count == c->block_cap || page_count > PAGE_HASH / 2)
         return UINT32_MAX;
+    if (!in_use[mode]) {
+        in_use[mode] = true;
+        code.tables[mode]->negated[0] = 1; // matches no target: those of slot 0 end in 0
+    }
     struct translation *t = &work;
     bool falls = can_take_place(c, after);
     t->pc = pc;
@@ -630,7 +635,6 @@ void code_init(const struct engine_layout *l)
     for (int mode = 0; mode < ENGINE_MODES; mode++) {
         hash[mode] = (uint32_t *)(void *)room + mode * HASH_SIZE;
         exact[mode] = (uint32_t *)(void *)room + ENGINE_MODES * HASH_SIZE + mode * EXACT_SIZE;
-        code.tables[mode]->negated[0] = 1; // matches no target: those of slot 0 end in 0
     }
     pages = (struct code_page *)(void *)(room + ENGINE_MODES * (HASH_SIZE + EXACT_SIZE) * sizeof(uint32_t));
     insn_init();

@@ -35,7 +35,7 @@ static uint8_t *enter_stub[ENGINE_MODES], *leave_stub[ENGINE_MODES], *evex_stub[
 static volatile struct fault fault;
 static struct engine_task *loaded;  /* whose vector state is in the CPU */
 static enum engine_mode entered;    /* mode of the code that runs */
-static struct calls *running_calls; /* of the task that runs in index mode */
+static struct calls *running_calls; /* of the task that runs; NULL: they are not kept */
 static uint8_t fresh_vectors[XSTATE_MAX] __attribute__((aligned(64)));
 static log_consumer *consumer;
 static void *consumer_ctx;
@@ -323,7 +323,7 @@ static void enter(struct run *run, enum engine_mode mode, uint8_t *host, uint64_
     entered = mode;
     fault.happened = false;
     code.stats.exits++;
-    running_calls = mode == ENGINE_INDEX ? run->task->calls : NULL;
+    running_calls = engine_keeps_calls(mode) ? run->task->calls : NULL;
     if (running_calls)
         state->woven = running_calls->top;
     ((void (*)(void))(uintptr_t)enter_stub[mode])();
@@ -332,7 +332,7 @@ static void enter(struct run *run, enum engine_mode mode, uint8_t *host, uint64_
 /* The calls that were made since the last enter(), of which `budget` is what calls_settle() wants. */
 static void settle(struct run *run, enum engine_mode mode, uint64_t budget)
 {
-    if (mode != ENGINE_INDEX)
+    if (!engine_keeps_calls(mode))
         return;
     run->task->calls->top = state->woven;
     calls_settle(run->task->calls, budget, run->request->stamp, run->request->icount_base + run->icount);
@@ -482,7 +482,7 @@ static bool go_far(struct run *run)
     switch (far_branch(state, &run->pc, &address)) {
     case FAR_DONE:
         run->icount++;
-        if (run->request->mode == ENGINE_INDEX)
+        if (engine_keeps_calls(run->request->mode))
             calls_returned(run->task->calls, state->regs[RSP] - 8);
         return false;
     case FAR_FAULTS:
@@ -766,7 +766,7 @@ void engine_run(struct engine_task *task, const struct engine_request *request, 
         loaded = task;
     }
     state->woven = layout.log_area;
-    if (request->mode == ENGINE_INDEX && !task->calls)
+    if (engine_keeps_calls(request->mode) && !task->calls)
         task->calls = calls_create();
     log_icount = 0;
     consumer_stops = false;
@@ -893,7 +893,8 @@ void engine_init(const struct engine_layout *l)
     code.alignment_page = l->low_area + ALIGNMENT_AT;
     if (sys_mprotect(code.alignment_page + PAGE_SIZE, ALIGNMENT_MASK, 0) != 0)
         engine_host_fatal("cannot protect the engine's low area");
-    sys_huge_pages(l->low_area + TABLES_AT, HUGE_PAGE); // for count and index: entries all over them are used from the first calls on
+    // Two modes in each: entries all over their tables are used from the first calls on. Of a replay mostly those of one are in use.
+    sys_huge_pages(l->low_area + TABLES_AT, 2 * HUGE_PAGE);
     for (unsigned mode = 0; mode < ENGINE_MODES; mode++)
         code.tables[mode] = (struct indirect_table *)(low + TABLES_AT + mode * sizeof(struct indirect_table));
     state->execute_evex = (uint64_t)(uintptr_t)evex_execute;

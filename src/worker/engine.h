@@ -8,12 +8,13 @@
  * vector state stays loaded in the CPU. Whatever uses vector registers (Zydis) is bracketed by saving the guest's (xsave).
  * One thread.
  *
- * Four variants of translation, each with its own table of blocks:
+ * Five variants of translation, each with its own table of blocks:
  *   count      instructions and ticks are counted
- *   index      and how often each block runs, which granules of 8 bytes are written, which calls have not returned (marks.h, calls.h)
+ *   calls      and it is known which calls have not returned (calls.h)
+ *   index      and besides how often each block runs, and which granules of 8 bytes are written (marks.h)
  *   log        and every block and every store's address goes into a log, for consumers
  *   log-loads  and every load's address, too
- * Registers are stolen from the guest and live in memory: R15 in all variants for the count; R14 in the last three for the
+ * Registers are stolen from the guest and live in memory: R15 in all variants for the count; R14 in the last four for the
  * stack of calls or the log; R11 in these for addresses.
  *
  * Counting. R15 holds ((budget - instructions) << 20) + ticks. Every basic block subtracts at its start
@@ -30,7 +31,12 @@
 
 #include <stddef.h>
 
-enum engine_mode { ENGINE_COUNT, ENGINE_INDEX, ENGINE_LOG, ENGINE_LOG_LOADS, ENGINE_MODES };
+enum engine_mode { ENGINE_COUNT, ENGINE_CALLS, ENGINE_INDEX, ENGINE_LOG, ENGINE_LOG_LOADS, ENGINE_MODES };
+/** Is the stack of calls kept? */
+static inline bool engine_keeps_calls(enum engine_mode mode)
+{
+    return mode == ENGINE_CALLS || mode == ENGINE_INDEX;
+}
 
 /* Where the engine may live. All addresses are free for it: the recording never maps there. */
 struct engine_layout {
@@ -107,7 +113,7 @@ struct calls;
 /* One recorded thread's state while it is not running. regs.r[UREG_RIP] etc. are guest values. */
 struct engine_task {
     struct regs regs;
-    struct calls *calls;   /* NULL until it runs in index mode */
+    struct calls *calls;   /* NULL until it runs in a mode that keeps them */
     bool xstate_valid;     /* false: initial state, as after exec */
     uint8_t xstate[XSTATE_MAX] __attribute__((aligned(64)));
 };

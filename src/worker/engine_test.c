@@ -449,11 +449,11 @@ static size_t depth(void)
     return calls_count(task.calls);
 }
 
-TEST(the_stack_of_calls_is_what_has_not_returned)
+static void check_recursion(enum engine_mode mode)
 {
     engine_task_gone(&task);
     prepare(guest_recurse, 50, 0, 0, 0);
-    struct engine_result r = go(ENGINE_INDEX, UINT64_MAX);
+    struct engine_result r = go(mode, UINT64_MAX);
     assert_int_equal(r.reason, STOP_TRAP);
     assert_int_equal(depth(), 50);
     // The entries' return addresses are on the stack where they say.
@@ -466,19 +466,43 @@ TEST(the_stack_of_calls_is_what_has_not_returned)
         assert_true(i == 1 || e->time > e[-1].time);
     }
     task.regs.r[UREG_RIP] += r.insn_len;
-    r = go(ENGINE_INDEX, UINT64_MAX);
+    r = go(mode, UINT64_MAX);
     assert_int_equal(r.reason, STOP_SYSCALL);
     assert_int_equal(task.regs.r[UREG_RAX], 26);
     assert_int_equal(depth(), 0);
 }
 
+TEST(the_stack_of_calls_is_what_has_not_returned)
+{
+    for (int mode = ENGINE_CALLS; mode <= ENGINE_INDEX; mode++)
+        check_recursion((enum engine_mode)mode);
+}
+
 TEST(calls_that_longjmp_left_are_not_on_the_stack)
 {
-    engine_task_gone(&task);
-    prepare(guest_jumps, 20, 0, 0, 0);
-    struct engine_result r = go(ENGINE_INDEX, UINT64_MAX);
-    assert_int_equal(r.reason, STOP_TRAP);
-    assert_int_equal(depth(), 4);
+    for (int mode = ENGINE_CALLS; mode <= ENGINE_INDEX; mode++) {
+        engine_task_gone(&task);
+        prepare(guest_jumps, 20, 0, 0, 0);
+        struct engine_result r = go((enum engine_mode)mode, UINT64_MAX);
+        assert_int_equal(r.reason, STOP_TRAP);
+        assert_int_equal(depth(), 4);
+    }
+}
+
+TEST(calls_mode_marks_and_counts_nothing)
+{
+    static uint64_t v[1000];
+    engine_take_marks(NULL);
+    engine_take_counts(NULL);
+    prepare(guest_store, (uint64_t)(uintptr_t)v, 0, 0, 0);
+    struct engine_result r = go(ENGINE_CALLS, UINT64_MAX);
+    assert_int_equal(r.reason, STOP_SYSCALL);
+    marked = counted = 0;
+    engine_take_marks(count_marks);
+    engine_take_counts(count_insns);
+    assert_int_equal(marked + counted, 0);
+    prepare(guest_store, (uint64_t)(uintptr_t)v, 0, 0, 0);
+    assert_int_equal(go(ENGINE_COUNT, UINT64_MAX).icount, r.icount);
 }
 
 TEST(a_match_is_found_within_a_repeated_string_instruction)
@@ -883,6 +907,7 @@ int main(void)
         t(the_index_has_every_granule_and_every_instruction),
         t(the_stack_of_calls_is_what_has_not_returned),
         t(calls_that_longjmp_left_are_not_on_the_stack),
+        t(calls_mode_marks_and_counts_nothing),
         t(a_match_is_found_within_a_repeated_string_instruction),
         t(far_branches_within_the_code_segment_are_made),
         t(flags_that_programs_seldom_set_are_kept_and_do_no_harm),

@@ -24,7 +24,7 @@ static struct hook_memory hook_memory[MAX_MEMORY];
 static uint64_t print_lens[HOOK_MAX_PRINTS];
 static uint64_t memory_count, print_count, hook_rows, max_rows;
 static bool keep_regs, keep_last, count_only;
-static bool index_mode; /* of the run */
+static bool knows_calls; /* of the run */
 static uint8_t *selection;         /* what hooks_select() was given: operations and data are in there */
 static struct program *programs;
 static uint64_t clock_stamp, clock_base;
@@ -267,7 +267,7 @@ static void add_prints(const struct engine_task *task, const struct hook *hook, 
 static void add_calls(const struct engine_task *task, struct hook_row *row)
 {
     uint64_t sp = task->regs.r[UREG_RSP];
-    const struct call_entry *entered = index_mode ? calls_last(task->calls, sp) : NULL, *returned = index_mode ? calls_over(task->calls, sp - 8) : NULL;
+    const struct call_entry *entered = knows_calls ? calls_last(task->calls, sp) : NULL, *returned = knows_calls ? calls_over(task->calls, sp - 8) : NULL;
     row->entered.stamp = entered ? entered->stamp : 0;
     row->entered.icount = entered ? entered->time : 0;
     row->returned.stamp = returned ? returned->stamp : 0;
@@ -357,7 +357,7 @@ void hooks_run(struct engine_task *task, uint32_t slot, const struct engine_requ
     request.stamp = clock_stamp;
     request.icount_base = clock_base;
     request.judge_start = true;
-    index_mode = q->mode == ENGINE_INDEX;
+    knows_calls = engine_keeps_calls(q->mode);
     engine_set_judge(at_break, &run);
     consume_begin(slot, 0);
     engine_run(task, &request, out);

@@ -138,7 +138,7 @@ static void emit_indirect(struct block_maker *m)
         emit_load(e, RCX, &s->spill[0]);
         const ZydisDecodedInstruction *last = &m->insns[m->count - 1].z;
         struct exit_record x = {.kind = EXIT_INDIRECT};
-        if (m->t->mode == ENGINE_INDEX && m->t->info.end == END_RET)
+        if (engine_keeps_calls(m->t->mode) && m->t->info.end == END_RET)
             x = (struct exit_record){.kind = EXIT_RETURN, .pc = 8 + (last->raw.imm[0].size ? last->raw.imm[0].value.u : 0)};
         emit_exit(m, e, new_exit(m, x));
         return;
@@ -263,7 +263,7 @@ static void emit_end(struct block_maker *m)
         return;
     case END_CALL:
         emit_push_return(m, idx, false);
-        if (m->t->mode == ENGINE_INDEX)
+        if (engine_keeps_calls(m->t->mode))
             emit_call_entry(m);
         exit_to(m, emit_jmp(e), target);
         return;
@@ -274,7 +274,7 @@ static void emit_end(struct block_maker *m)
         emit8(e, 0x59); // pop rcx
         if (more)
             emit_mem(e, 8, 0x8d, RSP, RSP, NO_REG, 1, more);
-        if (m->t->mode == ENGINE_INDEX)
+        if (engine_keeps_calls(m->t->mode))
             emit_return_entry(m, 8 + more);
         emit_indirect(m);
         return;
@@ -285,7 +285,7 @@ static void emit_end(struct block_maker *m)
         emit_load_target(m, idx);
         if (m->t->info.end == END_INDIRECT_CALL) {
             emit_push_return(m, idx, true);
-            if (m->t->mode == ENGINE_INDEX)
+            if (engine_keeps_calls(m->t->mode))
                 emit_call_entry(m);
         }
         emit_indirect(m);
@@ -430,12 +430,17 @@ static enum flags_at_start flags_at_start(struct block_maker *m, bool special)
     return FLAGS_DIE;
 }
 
+/* Is it for the stack of calls that the run loop has to know of RSP behind the instruction? */
+static bool switches_stacks(const struct translation *t, const struct insn *in)
+{
+    return engine_keeps_calls(t->mode) && rsp_effect_of(in) == RSP_SWITCHES && !store_needs_range(in);
+}
+
 /* Has the run loop something to do behind the instruction? */
 static bool is_special(const struct translation *t, const struct insn *in)
 {
     enum x87_effect x87 = x87_effect_of(in);
-    return x87 == X87_SHOWS || x87 == X87_LOADS ||
-           (t->mode == ENGINE_INDEX && (store_needs_range(in) || rsp_effect_of(in) == RSP_SWITCHES));
+    return x87 == X87_SHOWS || x87 == X87_LOADS || switches_stacks(t, in) || (t->mode == ENGINE_INDEX && store_needs_range(in));
 }
 
 /* Decodes the instructions of the block. Returns true if its last one is special. */
@@ -480,6 +485,14 @@ static void emit_x87_end(struct block_maker *m, unsigned idx)
     emit_exit(m, &m->hot, new_exit(m, (struct exit_record){.kind = EXIT_X87, .pc = in->pc + in->z.length, .insn_len = in->z.length}));
 }
 
+/* The end of a block behind a new RSP, in calls mode. */
+static void emit_stack_end(struct block_maker *m, unsigned idx)
+{
+    const struct insn *in = &m->insns[idx];
+    emit_copy(m, idx);
+    emit_exit(m, &m->hot, new_exit(m, (struct exit_record){.kind = EXIT_STACK, .pc = in->pc + in->z.length, .insn_len = in->z.length}));
+}
+
 static void emit_block(struct block_maker *m, bool special)
 {
     struct translation *t = m->t;
@@ -509,6 +522,8 @@ static void emit_block(struct block_maker *m, bool special)
         t->insn_host[plain] = (uint32_t)(m->hot.at - t->hot);
     if (special && index)
         emit_range_end(m, plain);
+    else if (special && switches_stacks(t, &m->insns[plain]))
+        emit_stack_end(m, plain);
     else if (special)
         emit_x87_end(m, plain);
     else
