@@ -70,7 +70,7 @@ struct err *boundary_restore(struct history *h, struct trace *t, size_t segment,
                              struct replay **out)
 {
     if (segment == 0)
-        return replay_open(t, out);
+        return help && help->spare ? replay_open_with(t, help->spare, out) : replay_open(t, out);
     const struct segment *s;
     TRY(history_part(h, segment, PART_BOUNDARY, &s));
     struct bytes blob = bytes_of(s->state.data, s->state.len);
