@@ -189,15 +189,20 @@ static json_t *frame_row(struct query_engine *q, struct replay *r, uint32_t spac
     return row;
 }
 
+static const struct sym_function *function_in(const struct code_place *place)
+{
+    const struct sym_function *fn = NULL;
+    struct err *e = place->module && place->module->sym ? sym_function_at(place->module->sym, place->link_addr, &fn) : NULL;
+    err_free(e);
+    return fn && fn->source == SYM_DWARF ? fn : NULL;
+}
+
 /* The frame's function, with symbols that tell its parameters, in *place. NULL: none. */
 static const struct sym_function *function_of(struct query_engine *q, struct replay *r, uint32_t space, const struct frame_info *f,
                                               struct code_place *place)
 {
-    const struct sym_function *fn = NULL;
     *place = place_of(q, r, space, f->pc - frame_returns(f));
-    struct err *e = place->module && place->module->sym ? sym_function_at(place->module->sym, place->link_addr, &fn) : NULL;
-    err_free(e);
-    return fn && fn->source == SYM_DWARF ? fn : NULL;
+    return function_in(place);
 }
 
 static bool has_parameters(struct code_place *p, const struct sym_function *fn)
@@ -210,79 +215,134 @@ static bool has_parameters(struct code_place *p, const struct sym_function *fn)
     return any;
 }
 
-/* The call that made the frame, and "args", its arguments, if they are known. */
-static struct err *add_arguments(struct query_engine *q, uint32_t task, const struct frame_info *f, struct code_place *p,
-                                 const struct sym_function *fn, json_t *row)
-{
-    struct moment entry;
-    struct err *e = entry_of(q, f, task, &entry);
-    if (e) {
-        err_free(e);
-        return NULL;
-    }
-    json_object_set_new(row, "callMoment", json_moment(f->call));
-    json_object_set_new(row, "entry", json_focus(q, entry, task, 0));
-    if (!fn || !has_parameters(p, fn))
-        return NULL;
-    json_t *known = recall_arguments(q, entry, fn);
-    if (known) {
-        json_object_set(row, "args", known);
-        return NULL;
-    }
-    struct replay *r;
-    struct frame_context c;
-    TRY(state_at(q, entry, &r));
-    if ((e = frame_context(q, r, task, &c)) && err_kind(e) == ERR_NOT_FOUND) {
-        err_free(e);
-        return NULL;
-    }
-    TRY(e);
-    struct code_place here = place_of(q, r, c.space, c.regs.r[UREG_RIP]);
-    c.base.bias = p->bias;
-    if (here.module == p->module && here.link_addr == fn->start)
-        json_object_set_new(row, "args", arguments_at(q, entry, p->module, fn, &c.base));
-    return NULL;
-}
-
 /* A row about to be given. */
 struct stack_row {
     const struct frame_info *frame;
     json_t *row; /* owned; NULL: given */
     struct code_place place;
     const struct sym_function *fn;
+    struct moment entry;
+    bool wants_arguments; /* at the entry */
 };
 
+/* The call that made the frame, and "args", its arguments, if they are known already. */
+static void add_call(struct query_engine *q, uint32_t task, struct stack_row *s)
+{
+    struct err *e = entry_of(q, s->frame, task, &s->entry);
+    if (e) {
+        err_free(e);
+        return;
+    }
+    json_object_set_new(s->row, "callMoment", json_moment(s->frame->call));
+    json_object_set_new(s->row, "entry", json_focus(q, s->entry, task, 0));
+    if (!s->fn || !has_parameters(&s->place, s->fn))
+        return;
+    json_t *known = recall_arguments(q, s->entry, s->fn);
+    if (known)
+        json_object_set(s->row, "args", known);
+    else
+        s->wants_arguments = true;
+}
+
+static struct err *add_arguments(struct query_engine *q, uint32_t task, struct stack_row *s)
+{
+    struct replay *r;
+    struct frame_context c;
+    TRY(state_at(q, s->entry, &r));
+    struct err *e = frame_context(q, r, task, &c);
+    if (e && err_kind(e) == ERR_NOT_FOUND) {
+        err_free(e);
+        return NULL;
+    }
+    TRY(e);
+    struct code_place here = place_of(q, r, c.space, c.regs.r[UREG_RIP]);
+    c.base.bias = s->place.bias;
+    if (here.module == s->place.module && here.link_addr == s->fn->start)
+        json_object_set_new(s->row, "args", arguments_at(q, s->entry, s->place.module, s->fn, &c.base));
+    return NULL;
+}
+
+/* The calls of the focus' task that had not returned when its segment began, outermost first. */
+typedef VEC(struct db_call) call_list;
+static struct err *calls_before(struct query_engine *q, const struct focus *f, call_list *out)
+{
+    const struct segment *s;
+    pthread_mutex_lock(&q->history_lock);
+    struct err *e = history_stacks(q->history, history_segment_at(q->history, f->moment), &s);
+    for (size_t i = 0; !e && i < s->stacks.count; i++) {
+        if (s->stacks.items[i].task == f->task)
+            vec_push(out, s->stacks.items[i]);
+    }
+    pthread_mutex_unlock(&q->history_lock);
+    return e;
+}
+
+/* Where there is no state yet, those at the entries of frames are begun beside that of the focus itself. Which they will be is a guess: a call
+ * that lasted for more than a segment until the focus' own began has not returned in that either, as a rule, and what it called is where the next
+ * call is. In a recursion there is no telling. */
+static struct err *begin_entries(struct query_engine *q, const struct focus *f, uint64_t limit, struct states_ahead *ahead)
+{
+    call_list calls = {0};
+    if (has_state_in(q, ahead->here))
+        return NULL;
+    struct err *e = calls_before(q, f, &calls);
+    for (size_t i = 0; !e && i + 1 < calls.count && calls.count <= limit / 2; i++) {
+        if (history_segment_at(q->history, calls.items[i].at) + 1 >= ahead->here)
+            break;
+        struct code_place place = place_by_records(q, f->moment, calls.items[i + 1].return_addr - 1);
+        const struct sym_function *fn = function_in(&place);
+        struct moment entry;
+        if (!fn || !has_parameters(&place, fn))
+            continue;
+        e = next_instruction(q, calls.items[i].at, f->task, true, &entry);
+        if (!e && !recall_arguments(q, entry, fn))
+            states_ahead_add(ahead, entry);
+    }
+    vec_deinit(&calls);
+    states_ahead_begin(ahead, false);
+    return e;
+}
+
+/* The outermost was entered first: replays go forward from one entry to the next. */
+static struct err *add_all_arguments(struct query_engine *q, uint32_t task, struct stack_row *rows, size_t count, struct states_ahead *ahead)
+{
+    struct err *e = NULL;
+    for (size_t i = count; i-- > 0;) {
+        add_call(q, task, &rows[i]);
+        if (rows[i].wants_arguments)
+            states_ahead_add(ahead, rows[i].entry);
+    }
+    states_ahead_begin(ahead, true);
+    for (size_t i = count; i-- > 0 && !e;) {
+        if (!rows[i].wants_arguments)
+            continue;
+        states_ahead_await(ahead, rows[i].entry);
+        e = add_arguments(q, task, &rows[i]);
+    }
+    return e;
+}
+
 /* Gives rows with their arguments, some at a time: whoever shows them has the innermost soon. */
-static struct err *give_frames(struct query_engine *q, uint32_t task, struct stack_row *rows, size_t count)
+static struct err *give_frames(struct query_engine *q, uint32_t task, struct stack_row *rows, size_t count, struct states_ahead *ahead)
 {
     enum { AT_ONCE = 64 };
     for (size_t first = 0; first < count; first += AT_ONCE) {
         size_t end = first + AT_ONCE < count ? first + AT_ONCE : count;
-        // The outermost was entered first: replays go forward from one entry to the next.
-        for (size_t i = end; i-- > first;) {
-            TRY(add_arguments(q, task, rows[i].frame, &rows[i].place, rows[i].fn, rows[i].row));
+        TRY(add_all_arguments(q, task, rows + first, end - first, ahead));
+        for (size_t i = first; i < end; i++) {
             if (!json_object_get(rows[i].row, "args"))
                 json_object_set_new(rows[i].row, "args", json_array());
-        }
-        for (size_t i = first; i < end; i++)
             TRY(give(q, steal(rows[i].row)));
+        }
     }
     return NULL;
 }
 
-struct err *query_stack(struct query_engine *q, json_t *params)
+static struct err *give_stack(struct query_engine *q, json_t *params, uint64_t first, uint64_t limit, struct states_ahead *ahead)
 {
-    enum { MOST = 500 };
     struct focus f;
     struct replay *r;
     uint32_t space;
-    uint64_t first = 0, limit = MOST;
-    if (json_object_get(params, "first"))
-        TRY(param_u64(params, "first", &first));
-    if (json_object_get(params, "limit"))
-        TRY(param_u64(params, "limit", &limit));
-    if (limit < 1 || limit > MOST)
-        return err_new(ERR_USAGE, "limit is 1 to %d", MOST);
     TRY(focus_state(q, params, &f, &r, &space));
     frame_list frames = {0};
     struct err *e = stack_at(q, f.moment, f.task, &frames);
@@ -296,11 +356,32 @@ struct err *query_stack(struct query_engine *q, json_t *params)
         rows[i].fn = function_of(q, r, space, rows[i].frame, &rows[i].place);
     }
     if (!e)
-        e = give_frames(q, f.task, rows, count);
+        e = give_frames(q, f.task, rows, count, ahead);
     q->sink->more = !e && count < left;
     for (size_t i = 0; i < count; i++)
         json_decref(rows[i].row);
     free(rows);
     vec_deinit(&frames);
+    return e;
+}
+
+struct err *query_stack(struct query_engine *q, json_t *params)
+{
+    enum { MOST = 500 };
+    struct focus f;
+    uint64_t first = 0, limit = MOST;
+    if (json_object_get(params, "first"))
+        TRY(param_u64(params, "first", &first));
+    if (json_object_get(params, "limit"))
+        TRY(param_u64(params, "limit", &limit));
+    if (limit < 1 || limit > MOST)
+        return err_new(ERR_USAGE, "limit is 1 to %d", MOST);
+    TRY(param_focus(q, params, &f));
+    struct states_ahead ahead;
+    states_ahead_init(&ahead, q, f.moment);
+    struct err *e = begin_entries(q, &f, limit, &ahead);
+    if (!e)
+        e = give_stack(q, params, first, limit, &ahead);
+    states_ahead_deinit(&ahead);
     return e;
 }

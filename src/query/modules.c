@@ -277,6 +277,17 @@ struct code_place place_in(struct query_engine *q, uint32_t mmap_idx, gaddr map_
     return p;
 }
 
+struct code_place place_by_records(struct query_engine *q, struct moment m, gaddr pc)
+{
+    size_t count;
+    const struct trace_mmap *maps = trace_mmaps(q->trace, &count);
+    for (size_t i = count; i-- > 0;) {
+        if (maps[i].event <= m.event && pc >= maps[i].start && pc < maps[i].end)
+            return place_in(q, (uint32_t)i, maps[i].start, (uint64_t)maps[i].file_offset, pc);
+    }
+    return (struct code_place){0};
+}
+
 struct code_place place_of(struct query_engine *q, struct replay *r, uint32_t space, gaddr pc)
 {
     const struct mapping *m = replay_mapping_at(r, space, pc);

@@ -116,8 +116,37 @@ struct err *state_at(struct query_engine *q, struct moment m, struct replay **ou
 /** The same, but maybe without stacks of calls: for who follows something from moment to moment, and needs no stacks. Memory that comes is kept,
  * so that to go back costs little. */
 struct err *plain_state_at(struct query_engine *q, struct moment m, struct replay **out) nodiscard;
+/** Has a replay stand at `m`, or where it is of use for that, for whoever asks next. Any thread, while the query is at work. */
+struct err *visit_state(struct query_engine *q, struct moment m) nodiscard;
+/** Is there a replay in the segment? */
+bool has_state_in(struct query_engine *q, size_t segment);
 /** Ends the loan of the last state_at() or plain_state_at(). */
 void release_state(struct query_engine *q);
+
+/* states_ahead.c: states that a query is about to ask for, made ready by threads while it asks for another one. */
+enum { MOST_STATES_AHEAD = 8 };
+struct states_ahead {
+    struct query_engine *q;
+    size_t here;  /* segment of which there is a replay, or which is asked for now */
+    size_t count, begun;
+    struct state_ahead {
+        struct query_engine *q;
+        struct moment at;
+        size_t segment;
+        bool started;
+        pthread_t thread;
+    } items[MOST_STATES_AHEAD];
+};
+void states_ahead_init(struct states_ahead *a, struct query_engine *q, struct moment here);
+/** Adds a state, in the order in which they will be asked for. Of each segment the first counts, and more than there is room for do not. */
+void states_ahead_add(struct states_ahead *a, struct moment m);
+/** Starts threads for what was added. but_first: not for the first state, which is to be asked for now, unless others have been begun. */
+void states_ahead_begin(struct states_ahead *a, bool but_first);
+/** Waits until nobody is about the segment of `m`: before state_at(). */
+void states_ahead_await(struct states_ahead *a, struct moment m);
+/** Waits for all. */
+void states_ahead_deinit(struct states_ahead *a);
+
 /* A replay on loan, to run with instrumentation up to its segment's end. */
 struct lease {
     struct replay *replay;
@@ -176,6 +205,8 @@ bool module_is_mapped_by(const struct module *m, const struct trace_mmap *r);
 struct code_place place_in(struct query_engine *q, uint32_t mmap_idx, gaddr map_start, uint64_t map_offset, gaddr pc);
 /** What code is at `pc` of the space, now. */
 struct code_place place_of(struct query_engine *q, struct replay *r, uint32_t space, gaddr pc);
+/** Likewise of any space, by what was mapped there last, whether or not it still was: a guess. */
+struct code_place place_by_records(struct query_engine *q, struct moment m, gaddr pc);
 /** Opens the module's symbols. ERR_NOT_FOUND with the reason. */
 struct err *module_sym(struct query_engine *q, struct module *m, struct sym_module **out) nodiscard;
 /** All of sym_prepare(), with progress. ERR_CANCELLED. */

@@ -487,6 +487,24 @@ struct err *plain_state_at(struct query_engine *q, struct moment m, struct repla
     return borrow(q, m, USE_AGAIN, out);
 }
 
+bool has_state_in(struct query_engine *q, size_t segment)
+{
+    bool has = false;
+    pthread_mutex_lock(&q->seats_lock);
+    for (size_t i = 0; i < MOST_SEATS && !has; i++)
+        has = q->seats[i].segment == segment && (q->seats[i].busy || q->seats[i].replay);
+    pthread_mutex_unlock(&q->seats_lock);
+    return has;
+}
+
+struct err *visit_state(struct query_engine *q, struct moment m)
+{
+    struct seat *seat;
+    TRY(take_seat(q, history_segment_at(q->history, m), m, USE_STATE, &seat));
+    give_back(q, seat);
+    return NULL;
+}
+
 void release_state(struct query_engine *q)
 {
     if (q->borrowed)
