@@ -167,7 +167,7 @@ static struct err *open_unfinished(struct history *h)
 }
 
 /* More memory for chunks would cost more, page by page when it is used first, than decoding them again now and then. */
-enum { MOST_FILES = 32, MOST_CHUNKS = 64, MOST_CHUNK_BYTES = 4 << 20 };
+enum { MOST_FILES = 32, MOST_CHUNKS = 64, MOST_CHUNK_BYTES = 8 << 20 };
 
 static void drop_file(void *file)
 {

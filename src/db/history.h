@@ -144,5 +144,8 @@ void page_map_destroy(struct page_map *m);
 DEFINE_CLEANUP(struct page_map *, page_map_destroy)
 /** Visits those in [start, end), as history_pages() does. */
 struct err *page_map_read(const struct page_map *m, uint64_t start, uint64_t end, const struct page_sink *sink) nodiscard;
+/** Decodes one of the chunks that the contents of [start, end), at most 2 MiB, are made from, for page_map_read() to find it. False: all are there
+ * already, or one cannot be read. */
+bool page_map_work_ahead(const struct page_map *m, uint64_t start, uint64_t end);
 
 #endif

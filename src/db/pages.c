@@ -729,6 +729,43 @@ struct err *page_map_read(const struct page_map *m, uint64_t start, uint64_t end
     return e;
 }
 
+/* The first of the chunks with versions of pages in [start, end) that is not at hand. */
+static bool find_missing(const struct history *h, const struct resolved *r, uint64_t start, uint64_t end, struct wanted *out)
+{
+    struct addr_range part;
+    for (size_t i = first_piece(r, start); i < r->pieces.count && r->pieces.items[i].start < end; i++) {
+        if (!piece_part(r, i, start, end, &part))
+            continue;
+        for (uint32_t at = r->pieces.items[i].oldest; at != NO_LINK; at = r->links.items[at].newer) {
+            const struct link *l = &r->links.items[at];
+            uint32_t first = l->first + (uint32_t)((part.start - l->page) / PAGE_SIZE);
+            uint32_t last = first + (uint32_t)((part.end - part.start) / PAGE_SIZE) - 1;
+            for (uint32_t chunk = first / PAGES_PER_CHUNK; l->kind != RUN_ZERO && chunk <= last / PAGES_PER_CHUNK; chunk++) {
+                *out = (struct wanted){.segment = l->segment, .chunk = chunk};
+                if (!shared_has(h->chunks, number_of(out)))
+                    return true;
+            }
+        }
+    }
+    return false;
+}
+
+bool page_map_work_ahead(const struct page_map *m, uint64_t start, uint64_t end)
+{
+    cleanup(resolved_deinit) struct resolved r = {0};
+    cleanup(buf_deinit) struct buf packed = {0};
+    struct wanted missing;
+    struct page_chunk *chunk;
+    resolve_range(&r, m, (struct addr_range){start, end}, false);
+    if (!find_missing(m->history, &r, start, end, &missing))
+        return false;
+    struct err *e = get_chunk(m->history, &missing, &packed, &chunk);
+    bool done = !e;
+    err_free(e); // who wants it will be told
+    shared_return(m->history->chunks, chunk);
+    return done;
+}
+
 /* --- what differs --- */
 
 static int by_start(const void *a, const void *b)

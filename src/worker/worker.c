@@ -492,6 +492,8 @@ static bool await_answer(struct worker *w, struct wire_control *control)
                 return false;
             continue;
         }
+        if (w->contents && w->contents->work_ahead && w->contents->work_ahead(w->contents))
+            continue;
         if (wire_spin(&control->answered, answered, &w->patience))
             continue;
         __atomic_store_n(&control->coordinator_sleeps, 1, __ATOMIC_SEQ_CST);

@@ -346,6 +346,9 @@ struct worker_contents {
      * of any function that talks to a worker. */
     struct err *(*read)(struct worker_contents *c, gaddr start, gaddr end, struct worker_fetch *to) nodiscard;
     void (*destroy)(struct worker_contents *c);
+    /** What read() will have to do, as far as that can be guessed, is done by and by, while a worker is waited for. Some 100 us at a time. False: there
+     * is nothing to do. May be NULL. */
+    bool (*work_ahead)(struct worker_contents *c);
 };
 /** Lets go of contents; NULL is fine. */
 void worker_contents_release(struct worker_contents *c);
