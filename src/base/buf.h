@@ -1,5 +1,6 @@
-/* Memory and growing things: allocation that aborts when memory is gone (for small, trusted sizes), formatted
- * strings, byte buffers, and vectors. Sizes that come from input use buf_try_reserve() and a cap. */
+/* Memory and growing things: allocation that aborts when memory is gone (for small, trusted sizes),
+ * formatted strings, byte buffers, and vectors. Sizes that come from input use buf_try_reserve()
+ * and a cap. */
 #ifndef BASE_BUF_H
 #define BASE_BUF_H
 
@@ -16,7 +17,7 @@ void *xcalloc(size_t count, size_t size) nodiscard;
 void *xrealloc(void *p, size_t len) nodiscard;
 char *xstrdup(const char *s) nodiscard;
 void *xmemdup(const void *p, size_t len) nodiscard;
-#define xnew(type)             ((type *)xcalloc(1, sizeof(type)))
+#define xnew(type)              ((type *)xcalloc(1, sizeof(type)))
 #define xnew_array(type, count) ((type *)xcalloc((count), sizeof(type)))
 
 /** printf into a new heap string, owned by the caller. */
@@ -57,34 +58,36 @@ const char *buf_cstr(struct buf *b);
 /** Takes the contents out as a heap string. */
 char *buf_steal_str(struct buf *b) nodiscard;
 
-/* Vectors: VEC(type) declares an anonymous struct {type *items; size_t count, cap;}; zero-initialise. */
-#define VEC(type)                                                                                  \
-    struct {                                                                                       \
-        type *items;                                                                               \
-        size_t count, cap;                                                                         \
+/* Vectors: VEC(type) declares an anonymous struct {type *items; size_t count, cap;};
+ * zero-initialise. */
+#define VEC(type)          \
+    struct {               \
+        type *items;       \
+        size_t count, cap; \
     }
 void vec_grow_bytes(void **items, size_t *cap, size_t need, size_t size);
-#define vec_reserve(v, more)                                                                       \
+#define vec_reserve(v, more) \
     vec_grow_bytes((void **)&(v)->items, &(v)->cap, (v)->count + (more), sizeof(*(v)->items))
-#define vec_push(v, ...)                                                                           \
-    do {                                                                                           \
-        vec_reserve(v, 1);                                                                         \
-        (v)->items[(v)->count++] = (__VA_ARGS__);                                                  \
+#define vec_push(v, ...)                          \
+    do {                                          \
+        vec_reserve(v, 1);                        \
+        (v)->items[(v)->count++] = (__VA_ARGS__); \
     } while (0)
 /* Appends a zeroed element and yields a pointer to it, valid until the next growth. */
-#define vec_add(v)                                                                                 \
-    ({                                                                                             \
-        vec_reserve(v, 1);                                                                         \
-        memset(&(v)->items[(v)->count], 0, sizeof(*(v)->items));                                   \
-        &(v)->items[(v)->count++];                                                                 \
+#define vec_add(v)                                               \
+    ({                                                           \
+        vec_reserve(v, 1);                                       \
+        memset(&(v)->items[(v)->count], 0, sizeof(*(v)->items)); \
+        &(v)->items[(v)->count++];                               \
     })
-#define vec_deinit(v)                                                                              \
-    do {                                                                                           \
-        free((v)->items);                                                                          \
-        (v)->items = NULL;                                                                         \
-        (v)->count = (v)->cap = 0;                                                                 \
+#define vec_deinit(v)              \
+    do {                           \
+        free((v)->items);          \
+        (v)->items = NULL;         \
+        (v)->count = (v)->cap = 0; \
     } while (0)
 #define ARRAY_COUNT(a) (sizeof(a) / sizeof((a)[0]))
-#define vec_each(it, v) for (__typeof__(*(v)->items) *it = (v)->items; it < (v)->items + (v)->count; it++)
+#define vec_each(it, v) \
+    for (__typeof__(*(v)->items) *it = (v)->items; it < (v)->items + (v)->count; it++)
 
 #endif

@@ -1,5 +1,6 @@
-/* The byte cursor: the only way input is parsed. It fails once and stays failed; reads after that give zeros.
- * Every end check comes before a value is trusted as an index or a size. All integers are little-endian. */
+/* The byte cursor: the only way input is parsed. It fails once and stays failed; reads after that
+ * give zeros. Every end check comes before a value is trusted as an index or a size. All integers
+ * are little-endian. */
 #ifndef BASE_BYTES_H
 #define BASE_BYTES_H
 
@@ -25,7 +26,8 @@ static inline size_t bytes_left(const struct bytes *b)
     return b->failed ? 0 : b->len - b->pos;
 }
 
-/** The next `len` bytes, or NULL (and the cursor has failed) if there are fewer. Borrowed from the data. */
+/** The next `len` bytes, or NULL (and the cursor has failed) if there are fewer. Borrowed from the
+ * data. */
 const uint8_t *bytes_take(struct bytes *b, size_t len);
 void bytes_skip(struct bytes *b, size_t len);
 void bytes_seek(struct bytes *b, size_t pos);
@@ -35,7 +37,8 @@ uint32_t bytes_u32(struct bytes *b);
 uint64_t bytes_u64(struct bytes *b);
 /** Unsigned LEB128 of at most 64 bits. */
 uint64_t bytes_uleb(struct bytes *b);
-/** A count of things of at least `min_size` bytes each that are still to come: fails if they cannot fit. */
+/** A count of things of at least `min_size` bytes each that are still to come: fails if they cannot
+ * fit. */
 size_t bytes_count(struct bytes *b, size_t min_size);
 
 /* Loads from possibly unaligned memory. */

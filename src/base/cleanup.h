@@ -11,11 +11,11 @@
 #define nodiscard  __attribute__((warn_unused_result))
 
 /* Takes the pointer out of the variable P, which is NULL afterwards. */
-#define steal(p)                                                                                   \
-    ({                                                                                             \
-        __typeof__(p) steal_tmp = (p);                                                             \
-        (p) = NULL;                                                                                \
-        steal_tmp;                                                                                 \
+#define steal(p)                       \
+    ({                                 \
+        __typeof__(p) steal_tmp = (p); \
+        (p) = NULL;                    \
+        steal_tmp;                     \
     })
 
 /* Takes the file descriptor out of the variable FD, which is -1 afterwards. */
@@ -44,10 +44,10 @@ static inline void closep(int *fd)
 }
 
 /* Defines NAME_cleanup(struct NAME **) for use with cleanup(): destroys what the variable owns. */
-#define DEFINE_CLEANUP(type, destroy)                                                              \
-    static inline void destroy##p(type *p)                                                        \
-    {                                                                                              \
-        destroy(*p);                                                                               \
+#define DEFINE_CLEANUP(type, destroy)      \
+    static inline void destroy##p(type *p) \
+    {                                      \
+        destroy(*p);                       \
     }
 
 #endif

@@ -18,17 +18,20 @@
 
 /* --- files: Landlock --- */
 
-/* Rights by the version of Landlock that has them first; the headers of Debian 12 know versions 1 and 2. */
+/* Rights by the version of Landlock that has them first; the headers of Debian 12 know versions 1
+ * and 2. */
 enum {
     READ_RIGHTS = LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR,
-    WRITE_RIGHTS_1 = LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_REMOVE_DIR | LANDLOCK_ACCESS_FS_REMOVE_FILE |
-                     LANDLOCK_ACCESS_FS_MAKE_CHAR | LANDLOCK_ACCESS_FS_MAKE_DIR | LANDLOCK_ACCESS_FS_MAKE_REG |
-                     LANDLOCK_ACCESS_FS_MAKE_SOCK | LANDLOCK_ACCESS_FS_MAKE_FIFO | LANDLOCK_ACCESS_FS_MAKE_BLOCK |
-                     LANDLOCK_ACCESS_FS_MAKE_SYM,
+    WRITE_RIGHTS_1 = LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_REMOVE_DIR |
+                     LANDLOCK_ACCESS_FS_REMOVE_FILE | LANDLOCK_ACCESS_FS_MAKE_CHAR |
+                     LANDLOCK_ACCESS_FS_MAKE_DIR | LANDLOCK_ACCESS_FS_MAKE_REG |
+                     LANDLOCK_ACCESS_FS_MAKE_SOCK | LANDLOCK_ACCESS_FS_MAKE_FIFO |
+                     LANDLOCK_ACCESS_FS_MAKE_BLOCK | LANDLOCK_ACCESS_FS_MAKE_SYM,
     REFER_2 = 1 << 13,
     TRUNCATE_3 = 1 << 14,
     /* What a rule may give for a file that is no directory. */
-    FILE_RIGHTS = LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_EXECUTE | TRUNCATE_3,
+    FILE_RIGHTS = LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_WRITE_FILE |
+                  LANDLOCK_ACCESS_FS_EXECUTE | TRUNCATE_3,
 };
 
 /* landlock_ruleset_attr of version 6; older kernels are given less of it. */
@@ -44,7 +47,8 @@ static long landlock_version(void)
 
 static struct err *make_ruleset(const struct ruleset *r, int *out)
 {
-    *out = (int)syscall(SYS_landlock_create_ruleset, r, r->scoped ? sizeof(*r) : sizeof(r->files), 0);
+    *out =
+        (int)syscall(SYS_landlock_create_ruleset, r, r->scoped ? sizeof(*r) : sizeof(r->files), 0);
     return *out < 0 ? err_os("cannot make a Landlock ruleset") : NULL;
 }
 
@@ -54,7 +58,8 @@ static struct err *allow(int ruleset, const char *path, uint64_t rights)
     struct stat st;
     if (fd < 0 || fstat(fd, &st) != 0)
         return err_os("cannot open %s", path);
-    struct landlock_path_beneath_attr rule = {.allowed_access = S_ISDIR(st.st_mode) ? rights : rights & FILE_RIGHTS, .parent_fd = fd};
+    struct landlock_path_beneath_attr rule = {
+        .allowed_access = S_ISDIR(st.st_mode) ? rights : rights & FILE_RIGHTS, .parent_fd = fd};
     if (syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0) != 0)
         return err_os("cannot make a Landlock rule for %s", path);
     return NULL;
@@ -71,14 +76,17 @@ static struct err *allow_all(int ruleset, const char *const *paths, size_t count
 
 static struct err *enforce(int ruleset)
 {
-    return syscall(SYS_landlock_restrict_self, ruleset, 0) != 0 ? err_os("cannot enforce a Landlock ruleset") : NULL;
+    return syscall(SYS_landlock_restrict_self, ruleset, 0) != 0
+               ? err_os("cannot enforce a Landlock ruleset")
+               : NULL;
 }
 
 /* As version 1 to 6 know it: all writing, and executing. */
 static struct ruleset ruleset_of_writing(long version)
 {
     return (struct ruleset){
-        .files = WRITE_RIGHTS_1 | (version >= 2 ? REFER_2 : 0) | (version >= 3 ? TRUNCATE_3 : 0) | LANDLOCK_ACCESS_FS_EXECUTE,
+        .files = WRITE_RIGHTS_1 | (version >= 2 ? REFER_2 : 0) | (version >= 3 ? TRUNCATE_3 : 0) |
+                 LANDLOCK_ACCESS_FS_EXECUTE,
         .scoped = version >= SCOPES_SINCE ? SCOPE_ABSTRACT_SOCKETS | SCOPE_SIGNALS : 0};
 }
 
@@ -122,15 +130,19 @@ static struct err *confine_files_of_program(const struct confine_files *files)
     r.files |= READ_RIGHTS;
     cleanup(closep) int ruleset = -1;
     TRY(make_ruleset(&r, &ruleset));
-    TRY(allow_all(ruleset, of_system, ARRAY_COUNT(of_system), READ_RIGHTS | LANDLOCK_ACCESS_FS_EXECUTE));
+    TRY(allow_all(ruleset, of_system, ARRAY_COUNT(of_system),
+                  READ_RIGHTS | LANDLOCK_ACCESS_FS_EXECUTE));
     TRY(allow_all(ruleset, files->readable, files->readable_count, READ_RIGHTS));
-    TRY(allow_all(ruleset, files->writable, files->writable_count, LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_WRITE_FILE));
+    TRY(allow_all(ruleset, files->writable, files->writable_count,
+                  LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_WRITE_FILE));
     return enforce(ruleset);
 }
 
 /* --- all else: seccomp --- */
 
-/* Refused with EPERM. Not a list of all that is allowed: libraries and kernels differ in what harmless calls they use. */
+/* Refused with EPERM. Not a list of all that is allowed: libraries and kernels differ in what
+ * harmless calls they use. */
+// clang-format off
 static const uint16_t refused[] = {
     SYS_socket, SYS_connect, SYS_bind, SYS_listen,
     SYS_chmod, SYS_fchmod, SYS_fchmodat, SYS_chown, SYS_fchown, SYS_lchown, SYS_fchownat, SYS_utime, SYS_utimes, SYS_futimesat,
@@ -148,14 +160,20 @@ static const uint16_t refused[] = {
     SYS_personality, SYS_syslog, SYS_vhangup, SYS_migrate_pages, SYS_move_pages, SYS_shmget, SYS_shmat, SYS_msgget, SYS_semget,
     SYS_mq_open,
 };
+// clang-format on
 static const uint16_t refused_to_us[] = {SYS_execve};
+// clang-format off
 static const uint16_t refused_to_programs[] = {
     SYS_execveat, SYS_fork, SYS_vfork, SYS_clone, SYS_kill, SYS_tkill, SYS_rt_sigqueueinfo, SYS_rt_tgsigqueueinfo, SYS_pidfd_send_signal,
     SYS_setpriority, SYS_ioprio_set, SYS_sched_setparam, SYS_sched_setscheduler, SYS_sched_setattr, SYS_sched_setaffinity,
 };
+// clang-format on
 
-enum { NAMESPACES = CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET,
-       X32_BIT = 0x40000000 };
+enum {
+    NAMESPACES = CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER |
+                 CLONE_NEWPID | CLONE_NEWNET,
+    X32_BIT = 0x40000000
+};
 
 /* A filter under construction. */
 struct filter {
@@ -192,11 +210,14 @@ static void emit_head(struct filter *f)
     emit_refused(f, refused, ARRAY_COUNT(refused));
 }
 
-/* A call of which an argument decides: refused if (argument OP value) is `refuse`. Requires: as above. */
-static void emit_by_argument(struct filter *f, uint16_t call, unsigned argument, int op, uint32_t value, bool refuse)
+/* A call of which an argument decides: refused if (argument OP value) is `refuse`. Requires: as
+ * above. */
+static void emit_by_argument(struct filter *f, uint16_t call, unsigned argument, int op,
+                             uint32_t value, bool refuse)
 {
     emit(f, EQUAL, call, 0, 4);
-    emit(f, LOAD, (uint32_t)(offsetof(struct seccomp_data, args) + argument * sizeof(uint64_t)), 0, 0);
+    emit(f, LOAD, (uint32_t)(offsetof(struct seccomp_data, args) + argument * sizeof(uint64_t)), 0,
+         0);
     emit(f, BPF_JMP | op | BPF_K, value, !refuse, refuse);
     emit(f, GIVE, SECCOMP_RET_ERRNO | EPERM, 0, 0);
     emit(f, GIVE, SECCOMP_RET_ALLOW, 0, 0);
@@ -207,7 +228,8 @@ static struct err *install(struct filter *f)
     emit(f, GIVE, SECCOMP_RET_ALLOW, 0, 0);
     struct sock_fprog program = {.len = (uint16_t)f->n, .filter = f->code};
     // SPEC_ALLOW: see worker_main.c. Older kernels do not know it.
-    if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_SPEC_ALLOW, &program) != 0 &&
+    if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_SPEC_ALLOW, &program) !=
+            0 &&
         syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) != 0)
         return err_os("cannot install a seccomp filter");
     return NULL;
@@ -218,7 +240,8 @@ static struct err *confine_calls(void)
     struct filter f = {.n = 0};
     emit_head(&f);
     emit_refused(&f, refused_to_us, ARRAY_COUNT(refused_to_us));
-    // Of an open file: workers (worker.c) are executed out of memory, which no rule of Landlock is for.
+    // Of an open file: workers (worker.c) are executed out of memory, which no rule of Landlock is
+    // for.
     emit_by_argument(&f, SYS_execveat, 4, BPF_JEQ, AT_EMPTY_PATH, false);
     emit_by_argument(&f, SYS_clone, 0, BPF_JSET, NAMESPACES, true);
     return install(&f);
@@ -229,11 +252,12 @@ static struct err *confine_calls_of_program(void)
     struct filter f = {.n = 0};
     emit_head(&f);
     emit_refused(&f, refused_to_programs, ARRAY_COUNT(refused_to_programs));
-    // libiberty, which gdb uses, tries vfork again and again, and sleeps 15 s in between (pex-unix.c): it thinks it has.
+    // libiberty, which gdb uses, tries vfork again and again, and sleeps 15 s in between
+    // (pex-unix.c): it thinks it has.
     emit(&f, EQUAL, SYS_clock_nanosleep, 0, 1);
     emit(&f, GIVE, SECCOMP_RET_ERRNO | 0, 0, 0);
     emit_by_argument(&f, SYS_tgkill, 0, BPF_JEQ, (uint32_t)getpid(), false); // abort(3)
-    emit_by_argument(&f, SYS_prlimit64, 0, BPF_JEQ, 0, false); // its own
+    emit_by_argument(&f, SYS_prlimit64, 0, BPF_JEQ, 0, false);               // its own
     return install(&f);
 }
 

@@ -21,8 +21,9 @@ static char dir[64];
 static int make_dirs(void **state)
 {
     strcpy(dir, "/tmp/confine-test-XXXXXX");
-    return !mkdtemp(dir) || chdir(dir) != 0 || mkdir("in", 0700) != 0 || mkdir("out", 0700) != 0 || mkdir("in/below", 0700) != 0 ||
-           close(open("in/file", O_CREAT | O_WRONLY, 0600)) != 0 || close(open("out/file", O_CREAT | O_WRONLY, 0600)) != 0;
+    return !mkdtemp(dir) || chdir(dir) != 0 || mkdir("in", 0700) != 0 || mkdir("out", 0700) != 0 ||
+           mkdir("in/below", 0700) != 0 || close(open("in/file", O_CREAT | O_WRONLY, 0600)) != 0 ||
+           close(open("out/file", O_CREAT | O_WRONLY, 0600)) != 0;
 }
 
 static int remove_dirs(void **state)
@@ -33,7 +34,8 @@ static int remove_dirs(void **state)
 
 static bool has_landlock(void)
 {
-    return syscall(SYS_landlock_create_ruleset, NULL, 0, 1 /* LANDLOCK_CREATE_RULESET_VERSION */) > 0;
+    return syscall(SYS_landlock_create_ruleset, NULL, 0, 1 /* LANDLOCK_CREATE_RULESET_VERSION */) >
+           0;
 }
 
 /* 0 or errno. */
@@ -157,7 +159,9 @@ static void try_calls(void)
     MUST_BE(outcome(execv("/bin/true", argv)), EPERM);
     MUST_BE(outcome(syscall(SYS_execveat, AT_FDCWD, "/bin/true", argv, environ, 0)), EPERM);
     if (syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION) > 0)
-        MUST_BE(outcome(syscall(SYS_execveat, open("/bin/true", O_RDONLY), "", argv, environ, AT_EMPTY_PATH)), EACCES);
+        MUST_BE(outcome(syscall(SYS_execveat, open("/bin/true", O_RDONLY), "", argv, environ,
+                                AT_EMPTY_PATH)),
+                EACCES);
     MUST_BE(outcome(unshare(CLONE_NEWUSER)), EPERM);
     MUST_BE(outcome(syscall(SYS_clone, CLONE_NEWUSER | SIGCHLD, 0, 0, 0, 0)), EPERM);
     MUST_BE(outcome(syscall(SYS_clone3, NULL, 0)), ENOSYS);
@@ -170,7 +174,9 @@ static void try_calls(void)
     MUST_BE(pthread_join(thread, NULL), 0);
     pid_t child = fork();
     if (child == 0)
-        _exit(opened("in/file", O_RDONLY) == 0 && outcome(socket(AF_INET, SOCK_STREAM, 0)) == EPERM ? 0 : 1);
+        _exit(opened("in/file", O_RDONLY) == 0 && outcome(socket(AF_INET, SOCK_STREAM, 0)) == EPERM
+                  ? 0
+                  : 1);
     int status = -1;
     waitpid(child, &status, 0);
     MUST_BE(status, 0);
@@ -185,7 +191,8 @@ static void harmful_calls_are_refused(void **state)
 static void be_a_program(void)
 {
     const char *const readable[] = {"in", "not there", NULL}, *const writable[] = {"in/file"};
-    const struct confine_files files = {.readable = readable, .readable_count = 3, .writable = writable, .writable_count = 1};
+    const struct confine_files files = {
+        .readable = readable, .readable_count = 3, .writable = writable, .writable_count = 1};
     char name[] = "out/file", *const argv[] = {name, NULL};
     struct err *e = confine_program(&files);
     MUST_BE(e ? EINVAL : 0, 0);
@@ -212,7 +219,8 @@ static void be_a_program(void)
     MUST_BE(outcome(syscall(SYS_prlimit64, getppid(), 0, NULL, NULL)), EPERM);
     struct rlimit limit;
     MUST_BE(outcome(getrlimit(RLIMIT_CORE, &limit)), 0);
-    MUST_BE(outcome(syscall(SYS_sched_setaffinity, getppid(), 0, NULL)), EPERM); // the last of the list
+    MUST_BE(outcome(syscall(SYS_sched_setaffinity, getppid(), 0, NULL)),
+            EPERM); // the last of the list
     char env[] = "/usr/bin/env", yes[] = "/usr/bin/true", *const executes[] = {env, yes, NULL};
     execv(env, executes);
     must_be(errno, 0, __LINE__);
@@ -227,6 +235,7 @@ static void a_program_may_little(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {t(only_some_is_written), t(only_some_is_read), t(harmful_calls_are_refused), t(a_program_may_little)};
+    const struct CMUnitTest tests[] = {t(only_some_is_written), t(only_some_is_read),
+                                       t(harmful_calls_are_refused), t(a_program_may_little)};
     return cmocka_run_group_tests(tests, make_dirs, remove_dirs);
 }

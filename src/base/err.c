@@ -64,15 +64,9 @@ enum err_kind err_kind(const struct err *e)
 const char *err_kind_name(enum err_kind kind)
 {
     static const char *const names[] = {
-        [ERR_OS] = "os",
-        [ERR_FORMAT] = "format",
-        [ERR_NOT_FOUND] = "not-found",
-        [ERR_FAULT] = "fault",
-        [ERR_UNSUPPORTED] = "unsupported",
-        [ERR_CANCELLED] = "cancelled",
-        [ERR_LIMIT] = "limit",
-        [ERR_DIVERGED] = "diverged",
-        [ERR_USAGE] = "usage",
+        [ERR_OS] = "os",       [ERR_FORMAT] = "format",           [ERR_NOT_FOUND] = "not-found",
+        [ERR_FAULT] = "fault", [ERR_UNSUPPORTED] = "unsupported", [ERR_CANCELLED] = "cancelled",
+        [ERR_LIMIT] = "limit", [ERR_DIVERGED] = "diverged",       [ERR_USAGE] = "usage",
     };
     return names[kind];
 }

@@ -1,7 +1,8 @@
 /* Errors: the one idiom.
  *
- * A function that can fail returns `struct err *`; NULL means success. Results go to `*out`, which is
- * touched only on success. TRY() passes an error up; who handles an error reports or drops it. */
+ * A function that can fail returns `struct err *`; NULL means success. Results go to `*out`, which
+ * is touched only on success. TRY() passes an error up; who handles an error reports or drops it.
+ */
 #ifndef BASE_ERR_H
 #define BASE_ERR_H
 
@@ -23,12 +24,15 @@ enum err_kind {
 
 struct err;
 
-/** A new error; printf-style message: lower case, no full stop; what was tried, on what, why not. Never NULL. */
-struct err *err_new(enum err_kind kind, const char *format, ...) __attribute__((format(printf, 2, 3))) nodiscard;
+/** A new error; printf-style message: lower case, no full stop; what was tried, on what, why not.
+ * Never NULL. */
+struct err *err_new(enum err_kind kind, const char *format, ...)
+    __attribute__((format(printf, 2, 3))) nodiscard;
 /** As err_new(ERR_OS), with ": " and the text of errno appended. */
 struct err *err_os(const char *format, ...) __attribute__((format(printf, 1, 2))) nodiscard;
 /** Puts "prefix: " before the message of `e`. Takes and returns ownership; NULL stays NULL. */
-struct err *err_prefix(struct err *e, const char *format, ...) __attribute__((format(printf, 2, 3))) nodiscard;
+struct err *err_prefix(struct err *e, const char *format, ...)
+    __attribute__((format(printf, 2, 3))) nodiscard;
 /** The whole message; borrowed, lives as long as `e`. */
 const char *err_message(const struct err *e);
 enum err_kind err_kind(const struct err *e);
@@ -41,11 +45,11 @@ static inline void err_freep(struct err **e)
     err_free(*e);
 }
 
-#define TRY(expression)                                                                            \
-    do {                                                                                           \
-        struct err *try_err = (expression);                                                        \
-        if (try_err)                                                                               \
-            return try_err;                                                                        \
+#define TRY(expression)                     \
+    do {                                    \
+        struct err *try_err = (expression); \
+        if (try_err)                        \
+            return try_err;                 \
     } while (0)
 
 #endif

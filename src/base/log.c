@@ -24,8 +24,9 @@ void log_write(enum log_level level, const char *file, const char *format, ...)
     va_start(args, format);
     cleanup(freep) char *text = str_vformat(format, args);
     va_end(args);
-    fprintf(log_file ? log_file : stderr, "%02d:%02d:%02d.%03ld %s %.*s: %s\n", tm.tm_hour, tm.tm_min, tm.tm_sec,
-            now.tv_nsec / 1000000, level_names[level], base ? (int)(base - room) : 0, room, text);
+    fprintf(log_file ? log_file : stderr, "%02d:%02d:%02d.%03ld %s %.*s: %s\n", tm.tm_hour,
+            tm.tm_min, tm.tm_sec, now.tv_nsec / 1000000, level_names[level],
+            base ? (int)(base - room) : 0, room, text);
     fflush(log_file ? log_file : stderr);
 }
 

@@ -1,4 +1,5 @@
-/* The interpreter. Also compiled into the worker: no libc beyond memcpy and memset, no floating point in C. */
+/* The interpreter. Also compiled into the worker: no libc beyond memcpy and memset, no floating
+ * point in C. */
 #include "base/program.h"
 
 #define memcpy __builtin_memcpy
@@ -9,18 +10,30 @@ enum { MOST_OF_A_STRING = 4096, CHUNK = 64 };
 static const struct {
     uint8_t takes, gives;
 } effect[PROGRAM_CODE_COUNT] = {
-    [PROGRAM_END] = {0, 0},          [PROGRAM_PUSH] = {0, 1},         [PROGRAM_REGISTER] = {0, 1},     [PROGRAM_VECTOR] = {0, 1},
-    [PROGRAM_LOAD] = {1, 1},         [PROGRAM_EXTEND] = {1, 1},       [PROGRAM_CUT] = {1, 1},
-    [PROGRAM_ADD ... PROGRAM_SAR] = {2, 1},
-    [PROGRAM_NEG] = {1, 1},          [PROGRAM_NOT] = {1, 1},
-    [PROGRAM_EQ ... PROGRAM_LE_U] = {2, 1},
+    [PROGRAM_END] = {0, 0},
+    [PROGRAM_PUSH] = {0, 1},
+    [PROGRAM_REGISTER] = {0, 1},
+    [PROGRAM_VECTOR] = {0, 1},
+    [PROGRAM_LOAD] = {1, 1},
+    [PROGRAM_EXTEND] = {1, 1},
+    [PROGRAM_CUT] = {1, 1},
+    [PROGRAM_ADD... PROGRAM_SAR] = {2, 1},
+    [PROGRAM_NEG] = {1, 1},
+    [PROGRAM_NOT] = {1, 1},
+    [PROGRAM_EQ... PROGRAM_LE_U] = {2, 1},
     [PROGRAM_IS_ZERO] = {1, 1},
-    [PROGRAM_F_ADD ... PROGRAM_F_LE] = {2, 1},
-    [PROGRAM_F_NEG ... PROGRAM_F_TO_FLOAT] = {1, 1},
-    [PROGRAM_COPY] = {0, 1},         [PROGRAM_SWAP] = {2, 2},         [PROGRAM_DROP] = {1, 0},
-    [PROGRAM_JUMP] = {0, 0},         [PROGRAM_JUMP_ZERO] = {1, 0},
-    [PROGRAM_STRING_EQUAL] = {1, 1}, [PROGRAM_STRING_FIND] = {1, 1},
-    [PROGRAM_OUT] = {1, 0},          [PROGRAM_OUT_MEMORY] = {1, 0},   [PROGRAM_OUT_STRING] = {1, 0},
+    [PROGRAM_F_ADD... PROGRAM_F_LE] = {2, 1},
+    [PROGRAM_F_NEG... PROGRAM_F_TO_FLOAT] = {1, 1},
+    [PROGRAM_COPY] = {0, 1},
+    [PROGRAM_SWAP] = {2, 2},
+    [PROGRAM_DROP] = {1, 0},
+    [PROGRAM_JUMP] = {0, 0},
+    [PROGRAM_JUMP_ZERO] = {1, 0},
+    [PROGRAM_STRING_EQUAL] = {1, 1},
+    [PROGRAM_STRING_FIND] = {1, 1},
+    [PROGRAM_OUT] = {1, 0},
+    [PROGRAM_OUT_MEMORY] = {1, 0},
+    [PROGRAM_OUT_STRING] = {1, 0},
     [PROGRAM_CALL] = {0, 1}, // and takes its arg
 };
 
@@ -36,8 +49,8 @@ static bool is_size(unsigned size)
 
 static bool has_size(const struct program_op *op)
 {
-    return op->code == PROGRAM_LOAD || op->code == PROGRAM_EXTEND || op->code == PROGRAM_CUT || op->code == PROGRAM_OUT ||
-           op->code == PROGRAM_VECTOR;
+    return op->code == PROGRAM_LOAD || op->code == PROGRAM_EXTEND || op->code == PROGRAM_CUT ||
+           op->code == PROGRAM_OUT || op->code == PROGRAM_VECTOR;
 }
 
 static bool within(uint64_t off, uint64_t len, uint64_t total)
@@ -55,10 +68,12 @@ static const char *check_op(const struct program *p, const struct program_op *op
         return "an unknown register";
     if (op->code == PROGRAM_VECTOR && (op->arg >= 32 || !within(op->imm, op->size, 64)))
         return "an unknown vector register";
-    if ((op->code == PROGRAM_STRING_EQUAL || op->code == PROGRAM_STRING_FIND) && !within(op->arg, op->imm, p->data_len))
+    if ((op->code == PROGRAM_STRING_EQUAL || op->code == PROGRAM_STRING_FIND) &&
+        !within(op->arg, op->imm, p->data_len))
         return "a string that is not in its data";
     if ((op->code == PROGRAM_OUT && !within(op->arg, op->size, p->out_len)) ||
-        ((op->code == PROGRAM_OUT_MEMORY || op->code == PROGRAM_OUT_STRING) && !within(op->arg, op->imm, p->out_len)))
+        ((op->code == PROGRAM_OUT_MEMORY || op->code == PROGRAM_OUT_STRING) &&
+         !within(op->arg, op->imm, p->out_len)))
         return "output out of bounds";
     if (op->code == PROGRAM_CALL && op->imm >= p->call_count)
         return "an unknown call";
@@ -69,7 +84,8 @@ const char *program_check(const struct program *p)
 {
     enum { UNREACHED = 0xff };
     uint8_t depth_at[PROGRAM_MAX_OPS];
-    if (!p->count || p->count > PROGRAM_MAX_OPS || p->data_len > PROGRAM_MAX_DATA || p->out_len > PROGRAM_MAX_OUT)
+    if (!p->count || p->count > PROGRAM_MAX_OPS || p->data_len > PROGRAM_MAX_DATA ||
+        p->out_len > PROGRAM_MAX_OUT)
         return "too long";
     if (p->ops[p->count - 1].code != PROGRAM_END)
         return "it has no end";
@@ -101,22 +117,24 @@ const char *program_check(const struct program *p)
     return NULL;
 }
 
-/* --- floating point: a double's bits in, a double's bits out. The worker is compiled without vector registers, which belong to
- * the recorded program there; these few instructions put back what they use, and round as by default (MXCSR 0x1f80). --- */
+/* --- floating point: a double's bits in, a double's bits out. The worker is compiled without
+ * vector registers, which belong to the recorded program there; these few instructions put back
+ * what they use, and round as by default (MXCSR 0x1f80). --- */
 
-#define WITH_TWO_VECTORS(CODE, A, B, RESULT)                                                                                       \
-    do {                                                                                                                           \
-        uint64_t keep_[4];                                                                                                         \
-        uint32_t mxcsr_, plain_ = 0x1f80;                                                                                          \
-        __asm__ volatile("movups %%xmm0, (%[k])\n\tmovups %%xmm1, 16(%[k])\n\tstmxcsr %[m]\n\tldmxcsr %[p]\n\t" CODE              \
-                         "\n\tldmxcsr %[m]\n\tmovups (%[k]), %%xmm0\n\tmovups 16(%[k]), %%xmm1"                                    \
-                         : [r] "=&r"(RESULT), [m] "=m"(mxcsr_), "=m"(keep_)                                                        \
-                         : [a] "r"((uint64_t)(A)), [b] "r"((uint64_t)(B)), [p] "m"(plain_), [k] "r"(keep_)                         \
-                         : "cc");                                                                                                  \
+#define WITH_TWO_VECTORS(CODE, A, B, RESULT)                                                       \
+    do {                                                                                           \
+        uint64_t keep_[4];                                                                         \
+        uint32_t mxcsr_, plain_ = 0x1f80;                                                          \
+        __asm__ volatile(                                                                          \
+            "movups %%xmm0, (%[k])\n\tmovups %%xmm1, 16(%[k])\n\tstmxcsr %[m]\n\tldmxcsr "         \
+            "%[p]\n\t" CODE "\n\tldmxcsr %[m]\n\tmovups (%[k]), %%xmm0\n\tmovups 16(%[k]), %%xmm1" \
+            : [r] "=&r"(RESULT), [m] "=m"(mxcsr_), "=m"(keep_)                                     \
+            : [a] "r"((uint64_t)(A)), [b] "r"((uint64_t)(B)), [p] "m"(plain_), [k] "r"(keep_)      \
+            : "cc");                                                                               \
     } while (0)
-#define BOTH "movq %[a], %%xmm0\n\tmovq %[b], %%xmm1\n\t"
+#define BOTH  "movq %[a], %%xmm0\n\tmovq %[b], %%xmm1\n\t"
 #define FIRST "movq %[a], %%xmm0\n\t"
-#define GIVE "\n\tmovq %%xmm0, %[r]"
+#define GIVE  "\n\tmovq %%xmm0, %[r]"
 
 static uint64_t float_binary(unsigned code, uint64_t a, uint64_t b)
 {
@@ -153,7 +171,8 @@ static uint64_t float_unary(unsigned code, uint64_t a)
     case PROGRAM_F_NEG:
         return a ^ 1ull << 63;
     case PROGRAM_F_FROM_U:
-        if (a >> 63) { // half of it, the lost bit kept sticky so that it rounds the same, and doubled
+        if (a >>
+            63) { // half of it, the lost bit kept sticky so that it rounds the same, and doubled
             r = float_unary(PROGRAM_F_FROM_S, a >> 1 | (a & 1));
             return float_binary(PROGRAM_F_ADD, r, r);
         }
@@ -189,7 +208,8 @@ static uint64_t zero_extend(uint64_t v, unsigned size)
 /* False: divided by zero, or too large a quotient. */
 static bool divide(unsigned code, uint64_t a, uint64_t b, uint64_t *out)
 {
-    if (b == 0 || ((code == PROGRAM_DIV_S || code == PROGRAM_MOD_S) && a == 1ull << 63 && b == UINT64_MAX))
+    if (b == 0 ||
+        ((code == PROGRAM_DIV_S || code == PROGRAM_MOD_S) && a == 1ull << 63 && b == UINT64_MAX))
         return false;
     *out = code == PROGRAM_DIV_S   ? (uint64_t)((int64_t)a / (int64_t)b)
            : code == PROGRAM_MOD_S ? (uint64_t)((int64_t)a % (int64_t)b)
@@ -234,7 +254,8 @@ static uint64_t binary(unsigned code, uint64_t a, uint64_t b)
 
 /* --- strings --- */
 
-/* A string of the recorded program, read in pieces that do not go over the end of a chunk: the page behind it need not be there. */
+/* A string of the recorded program, read in pieces that do not go over the end of a chunk: the page
+ * behind it need not be there. */
 struct reading {
     const struct program_host *host;
     uint64_t addr;
@@ -283,7 +304,8 @@ static bool string_find(struct reading *r, const uint8_t *want, size_t len, uint
             break;
         last[n % PROGRAM_MAX_DATA] = byte;
         size_t same = 0;
-        while (n + 1 >= len && same < len && last[(n + 1 - len + same) % PROGRAM_MAX_DATA] == want[same])
+        while (n + 1 >= len && same < len &&
+               last[(n + 1 - len + same) % PROGRAM_MAX_DATA] == want[same])
             same++;
         *out = same == len;
     }
@@ -303,9 +325,11 @@ static bool out_string(struct reading *r, uint8_t *out, size_t len)
     return true;
 }
 
-enum program_end program_run(const struct program *p, const struct program_host *host, uint8_t *out, uint64_t *result)
+enum program_end program_run(const struct program *p, const struct program_host *host, uint8_t *out,
+                             uint64_t *result)
 {
-    uint64_t stack[PROGRAM_MAX_STACK + 1], *top = stack; // *top is the number on top; stack[0] stays 0
+    uint64_t stack[PROGRAM_MAX_STACK + 1],
+        *top = stack; // *top is the number on top; stack[0] stays 0
     stack[0] = 0;
     for (const struct program_op *op = p->ops;; op++) {
         switch (op->code) {
@@ -320,7 +344,8 @@ enum program_end program_run(const struct program *p, const struct program_host 
             break;
         case PROGRAM_VECTOR:
             *++top = 0;
-            if (!host->read_vector || !host->read_vector(host->ctx, op->arg, (unsigned)op->imm, top, op->size)) {
+            if (!host->read_vector ||
+                !host->read_vector(host->ctx, op->arg, (unsigned)op->imm, top, op->size)) {
                 *result = op->arg;
                 return PROGRAM_UNKNOWN;
             }
@@ -398,7 +423,8 @@ enum program_end program_run(const struct program *p, const struct program_host 
         case PROGRAM_STRING_FIND: {
             struct reading r = {.host = host, .addr = *top};
             const uint8_t *want = p->data + op->arg;
-            bool ok = op->code == PROGRAM_STRING_EQUAL ? string_equal(&r, want, op->imm, top) : string_find(&r, want, op->imm, top);
+            bool ok = op->code == PROGRAM_STRING_EQUAL ? string_equal(&r, want, op->imm, top)
+                                                       : string_find(&r, want, op->imm, top);
             if (!ok) {
                 *result = r.addr;
                 return PROGRAM_FAULT;

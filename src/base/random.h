@@ -1,4 +1,5 @@
-/* Random numbers for tests and benchmarks: the same ones in every run (xorshift64*: Marsaglia 2003, Vigna 2016). */
+/* Random numbers for tests and benchmarks: the same ones in every run (xorshift64*: Marsaglia 2003,
+ * Vigna 2016). */
 #ifndef BASE_RANDOM_H
 #define BASE_RANDOM_H
 

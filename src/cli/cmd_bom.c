@@ -9,7 +9,8 @@ static const char *const names[] = {"db_builder.json", "app_server.json"};
 
 /* ---- bom ---- */
 
-/* The directory of the bills that were made with the program (tools/make-bom): beside it where it was built, else as installed. */
+/* The directory of the bills that were made with the program (tools/make-bom): beside it where it
+ * was built, else as installed. */
 static char *find_dir(void)
 {
     char exe[4096];
@@ -28,7 +29,8 @@ static char *find_dir(void)
 
 static struct err *copy(const char *from_dir, const char *to_dir, const char *name)
 {
-    cleanup(freep) char *from = str_format("%s/%s", from_dir, name), *to = str_format("%s/%s", to_dir, name);
+    cleanup(freep) char *from = str_format("%s/%s", from_dir, name),
+                        *to = str_format("%s/%s", to_dir, name);
     cleanup(fclosep) FILE *in = fopen(from, "re");
     if (!in)
         return err_os("cannot open %s", from);
@@ -39,7 +41,9 @@ static struct err *copy(const char *from_dir, const char *to_dir, const char *na
     for (size_t n; (n = fread(block, 1, sizeof(block), in)) > 0;)
         if (fwrite(block, 1, n, out) != n)
             return err_os("cannot write %s", to);
-    return ferror(in) ? err_os("cannot read %s", from) : fflush(out) != 0 ? err_os("cannot write %s", to) : NULL;
+    return ferror(in)         ? err_os("cannot read %s", from)
+           : fflush(out) != 0 ? err_os("cannot write %s", to)
+                              : NULL;
 }
 
 static error_t parse_bom(int key, char *arg, struct argp_state *state)
@@ -55,10 +59,16 @@ static error_t parse_bom(int key, char *arg, struct argp_state *state)
 
 int cmd_bom(int argc, char **argv)
 {
-    static const struct argp argp = {NULL, parse_bom, "[DIR]",
-                                     "Writes db_builder.json and app_server.json into DIR (the current directory): what the program, as "
-                                     "builder and as server with its page, is made of. CycloneDX 1.5.",
-                                     NULL, NULL, NULL};
+    static const struct argp argp = {
+        NULL,
+        parse_bom,
+        "[DIR]",
+        "Writes db_builder.json and app_server.json into DIR (the current directory): what the "
+        "program, as "
+        "builder and as server with its page, is made of. CycloneDX 1.5.",
+        NULL,
+        NULL,
+        NULL};
     const char *dest = NULL;
     cli_parse(&argp, argc, argv, &dest);
     cleanup(freep) char *dir = find_dir();
@@ -72,13 +82,21 @@ int cmd_bom(int argc, char **argv)
 
 int cmd_containers(int argc, char **argv)
 {
-    static const struct argp pull = {NULL, NULL, "", "Does nothing: there are no containers, the program is all there is.", NULL, NULL, NULL};
-    static const struct argp others = {NULL, NULL, "", "Refused: there are no containers. To move the program to another machine, copy it.",
-                                       NULL, NULL, NULL};
+    static const struct argp pull = {
+        NULL, NULL, "",  "Does nothing: there are no containers, the program is all there is.",
+        NULL, NULL, NULL};
+    static const struct argp others = {
+        NULL, NULL,
+        "",   "Refused: there are no containers. To move the program to another machine, copy it.",
+        NULL, NULL,
+        NULL};
     bool is_pull = str_eq(argv[0], "pull");
     cli_parse(is_pull ? &pull : &others, argc, argv, NULL);
     if (!is_pull)
-        return cli_fail(err_new(ERR_UNSUPPORTED, "%s: there are no containers; to move the program to another machine, copy it", argv[0]));
+        return cli_fail(
+            err_new(ERR_UNSUPPORTED,
+                    "%s: there are no containers; to move the program to another machine, copy it",
+                    argv[0]));
     puts("nothing to pull: there are no containers, this program is all there is");
     return 0;
 }

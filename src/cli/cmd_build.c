@@ -14,13 +14,26 @@
 #include <sys/stat.h>
 #include <time.h>
 
-enum { KEY_SHARDS = 256, KEY_LEVEL, KEY_SEGMENT, KEY_MEMORY, KEY_RESTART, KEY_SKIP_RR, KEY_CHECK, KEY_RR_LOG, KEY_COPY, KEY_DEBUGINFO,
-       KEY_SUBSTITUTE, KEY_GDB_SCRIPT, KEY_GDB_INDEX };
+enum {
+    KEY_SHARDS = 256,
+    KEY_LEVEL,
+    KEY_SEGMENT,
+    KEY_MEMORY,
+    KEY_RESTART,
+    KEY_SKIP_RR,
+    KEY_CHECK,
+    KEY_RR_LOG,
+    KEY_COPY,
+    KEY_DEBUGINFO,
+    KEY_SUBSTITUTE,
+    KEY_GDB_SCRIPT,
+    KEY_GDB_INDEX
+};
 
 struct arguments {
     unsigned shards;
     int level;
-    uint64_t memory; /* bytes */
+    uint64_t memory;  /* bytes */
     uint64_t segment; /* instructions */
     bool skip_rr, stats, restart, check;
     const char *log_level; /* of rr.log in the trace; NULL: there is none */
@@ -36,30 +49,49 @@ struct arguments {
 /* Of `package-build`, of `only-build`, and of both. */
 static const struct argp_option package_options[] = {
     {"skip-rr", KEY_SKIP_RR, NULL, 0, "Do not copy mapped files into the trace (rr pack)", 0},
-    {"copy-sources", KEY_COPY, "DIR", 0, "Copy the recorded programs' sources below DIR into the trace (repeatable)", 0},
+    {"copy-sources", KEY_COPY, "DIR", 0,
+     "Copy the recorded programs' sources below DIR into the trace (repeatable)", 0},
     {"system-debuginfo", KEY_DEBUGINFO, "DIR", 0,
-     "Unpack debug information of the recorded system's libraries, from a directory with a trace-overlay.manifest.xz (repeatable)", 0},
+     "Unpack debug information of the recorded system's libraries, from a directory with a "
+     "trace-overlay.manifest.xz (repeatable)",
+     0},
     {"substitute", KEY_SUBSTITUTE, "LIB=PATH", 0,
-     "Take PATH for the directory in which the program or library of that base name was compiled (repeatable)", 0},
+     "Take PATH for the directory in which the program or library of that base name was compiled "
+     "(repeatable)",
+     0},
     {"gdb-script", KEY_GDB_SCRIPT, "FILE", 0,
-     "Look for debug information where this script for gdb says (set debug-file-directory; nothing else of it counts)", 0},
+     "Look for debug information where this script for gdb says (set debug-file-directory; nothing "
+     "else of it counts)",
+     0},
     {0},
 };
 static const struct argp_option index_options[] = {
-    {"shards", KEY_SHARDS, "N", 0, "Threads that work on it (as many as there are CPUs): one replays, the others compress and write", 0},
+    {"shards", KEY_SHARDS, "N", 0,
+     "Threads that work on it (as many as there are CPUs): one replays, the others compress and "
+     "write",
+     0},
     {"compression-level", KEY_LEVEL, "1..22", 0, "zstd level of the database (3)", 0},
-    {"segment", KEY_SEGMENT, "N", 0, "Instructions of a segment, at most (4000000): more make the database smaller, and first answers later", 0},
-    {"memory", KEY_MEMORY, "MB", 0, "Let fewer segments wait to be written if all processes together would need more than this", 0},
+    {"segment", KEY_SEGMENT, "N", 0,
+     "Instructions of a segment, at most (4000000): more make the database smaller, and first "
+     "answers later",
+     0},
+    {"memory", KEY_MEMORY, "MB", 0,
+     "Let fewer segments wait to be written if all processes together would need more than this",
+     0},
     {"restart", KEY_RESTART, NULL, 0, "Begin anew, even if an interrupted build could go on", 0},
-    {"stats", 's', NULL, 0, "Say at the end what the build cost, and where the database's bytes go", 0},
+    {"stats", 's', NULL, 0, "Say at the end what the build cost, and where the database's bytes go",
+     0},
     {"check-trace", KEY_CHECK, NULL, 0, "Hold the finished database against a second replay", 0},
     {"skip-gdb-add-index", KEY_GDB_INDEX, NULL, 0, "Accepted: no gdb index is made", 1},
     {"builder-rr-log", KEY_RR_LOG, "V", 0,
-     "Log the replay to rr.log in the trace; V as in rr's RR_LOG, of which the levels count: all:info tells segments, all:debug events", 0},
+     "Log the replay to rr.log in the trace; V as in rr's RR_LOG, of which the levels count: "
+     "all:info tells segments, all:debug events",
+     0},
     {0},
 };
 
-static error_t parse_number(struct argp_state *state, const char *option, const char *arg, unsigned long most, unsigned long *out)
+static error_t parse_number(struct argp_state *state, const char *option, const char *arg,
+                            unsigned long most, unsigned long *out)
 {
     char *end;
     errno = 0;
@@ -69,7 +101,8 @@ static error_t parse_number(struct argp_state *state, const char *option, const 
     return 0;
 }
 
-/* The most telling of the levels in a list of MODULE:LEVEL, as rr takes it (log.cc); which of rr's modules are meant, means nothing here. */
+/* The most telling of the levels in a list of MODULE:LEVEL, as rr takes it (log.cc); which of rr's
+ * modules are meant, means nothing here. */
 static const char *parse_rr_log(struct argp_state *state, const char *list)
 {
     static const char *const levels[] = {"debug", "info", "warn", "error", "fatal"};
@@ -83,7 +116,9 @@ static const char *parse_rr_log(struct argp_state *state, const char *list)
         while (idx < 5 && (strlen(levels[idx]) != len || strncmp(levels[idx], colon + 1, len) != 0))
             idx++;
         if (idx == 5)
-            argp_error(state, "--builder-rr-log '%s': levels are debug, info, warn, error and fatal", list);
+            argp_error(state,
+                       "--builder-rr-log '%s': levels are debug, info, warn, error and fatal",
+                       list);
         most = idx < most ? idx : most;
     }
     return levels[most < 3 ? most : 3];
@@ -138,7 +173,8 @@ static void add_substitute(struct arguments *a, const char *arg)
 {
     const char *eq = strchr(arg, '=');
     if (!eq || !eq[1] || eq[1] != '/') {
-        fprintf(stderr, !eq || !eq[1] ? "Missing path in %s\n" : "The path in %s is not absolute\n", arg);
+        fprintf(stderr, !eq || !eq[1] ? "Missing path in %s\n" : "The path in %s is not absolute\n",
+                arg);
         a->refused = true;
         return;
     }
@@ -190,7 +226,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     }
 }
 
-static const struct argp package_argp = {package_options, parse_package, NULL, NULL, NULL, NULL, NULL};
+static const struct argp package_argp = {
+    package_options, parse_package, NULL, NULL, NULL, NULL, NULL};
 static const struct argp index_argp = {index_options, parse_index, NULL, NULL, NULL, NULL, NULL};
 
 static const struct subcommand {
@@ -199,11 +236,20 @@ static const struct subcommand {
     struct argp_child children[3];
     const char *doc;
 } subcommands[] = {
-    {"build", true, true, {{&package_argp, 0, NULL, 0}, {&index_argp, 0, NULL, 0}, {0}},
+    {"build",
+     true,
+     true,
+     {{&package_argp, 0, NULL, 0}, {&index_argp, 0, NULL, 0}, {0}},
      "Makes a trace self-contained and its database. Without TRACE: the latest recording."},
-    {"package-build", true, false, {{&package_argp, 0, NULL, 0}, {0}},
+    {"package-build",
+     true,
+     false,
+     {{&package_argp, 0, NULL, 0}, {0}},
      "Makes a trace self-contained. Without TRACE: the latest recording."},
-    {"only-build", false, true, {{&index_argp, 0, NULL, 0}, {0}},
+    {"only-build",
+     false,
+     true,
+     {{&index_argp, 0, NULL, 0}, {0}},
      "Makes the database of a trace. Without TRACE: the latest recording."},
 };
 
@@ -225,7 +271,8 @@ static void show_progress(void *ctx, const struct build_progress *p)
     struct display *d = ctx;
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
-    double since = (double)(now.tv_sec - d->last.tv_sec) + (double)(now.tv_nsec - d->last.tv_nsec) * 1e-9;
+    double since =
+        (double)(now.tv_sec - d->last.tv_sec) + (double)(now.tv_nsec - d->last.tv_nsec) * 1e-9;
     if (since < (d->terminal ? 0.1 : 10))
         return;
     d->last = now;
@@ -235,22 +282,27 @@ static void show_progress(void *ctx, const struct build_progress *p)
     char replay[32] = "";
     if (p->replay_share >= 0)
         snprintf(replay, sizeof(replay), ", replay %.0f%%", p->replay_share * 100);
-    fprintf(stderr, "%s%s%3.0f%%  event %llu of %llu, %.1f M instructions, %.0f M/s%s%s%s", d->terminal ? "\r" : "",
-            p->checking ? "checking: " : "", p->share * 100, (unsigned long long)p->events, (unsigned long long)p->event_total,
-            (double)p->instructions * 1e-6, p->ips * 1e-6, replay, left, d->terminal ? "\033[K" : "\n");
+    fprintf(stderr, "%s%s%3.0f%%  event %llu of %llu, %.1f M instructions, %.0f M/s%s%s%s",
+            d->terminal ? "\r" : "", p->checking ? "checking: " : "", p->share * 100,
+            (unsigned long long)p->events, (unsigned long long)p->event_total,
+            (double)p->instructions * 1e-6, p->ips * 1e-6, replay, left,
+            d->terminal ? "\033[K" : "\n");
     fflush(stderr);
 }
 
 /* One line of JSON. Bytes of the database by what they hold. */
 static void print_stats(const struct build_stats *s)
 {
-    printf("{\"instructions\": %llu, \"events\": %llu, \"segments\": %llu, \"resumed\": %llu, \"bytes\": %llu, ",
-           (unsigned long long)s->instructions, (unsigned long long)s->events, (unsigned long long)s->segments,
-           (unsigned long long)s->resumed, (unsigned long long)s->bytes);
-    printf("\"wall\": %.4f, \"cpu\": %.4f, \"replay\": %.4f, \"peakMemory\": %llu, \"contents\": {", s->wall, s->cpu, s->replay,
-           (unsigned long long)s->peak_memory);
+    printf("{\"instructions\": %llu, \"events\": %llu, \"segments\": %llu, \"resumed\": %llu, "
+           "\"bytes\": %llu, ",
+           (unsigned long long)s->instructions, (unsigned long long)s->events,
+           (unsigned long long)s->segments, (unsigned long long)s->resumed,
+           (unsigned long long)s->bytes);
+    printf("\"wall\": %.4f, \"cpu\": %.4f, \"replay\": %.4f, \"peakMemory\": %llu, \"contents\": {",
+           s->wall, s->cpu, s->replay, (unsigned long long)s->peak_memory);
     for (int i = 0; i < CONTENT_COUNT; i++)
-        printf("%s\"%s\": %llu", i ? ", " : "", history_content_name((enum history_content)i), (unsigned long long)s->contents[i]);
+        printf("%s\"%s\": %llu", i ? ", " : "", history_content_name((enum history_content)i),
+               (unsigned long long)s->contents[i]);
     puts("}}");
 }
 
@@ -265,8 +317,15 @@ static struct err *build(const char *dir, const struct arguments *a)
     trace_close(t); // the build opens it for itself
     struct display display = {.terminal = isatty(STDERR_FILENO)};
     clock_gettime(CLOCK_MONOTONIC, &display.last);
-    struct build_options o = {.shards = a->shards, .compression_level = a->level, .segment_icount = a->segment, .memory = a->memory, .restart = a->restart, .check = a->check,
-                              .progress = show_progress, .ctx = &display, .interrupted = &interrupted};
+    struct build_options o = {.shards = a->shards,
+                              .compression_level = a->level,
+                              .segment_icount = a->segment,
+                              .memory = a->memory,
+                              .restart = a->restart,
+                              .check = a->check,
+                              .progress = show_progress,
+                              .ctx = &display,
+                              .interrupted = &interrupted};
     struct build_stats stats;
     struct sigaction stop = {.sa_handler = on_interrupt};
     sigaction(SIGINT, &stop, NULL);
@@ -276,8 +335,9 @@ static struct err *build(const char *dir, const struct arguments *a)
     if (display.terminal)
         fputs("\r\033[K", stderr);
     TRY(e);
-    printf("%llu instructions, %llu events; database of %llu bytes in %.2f s\n", (unsigned long long)stats.instructions,
-           (unsigned long long)stats.events, (unsigned long long)stats.bytes, stats.wall);
+    printf("%llu instructions, %llu events; database of %llu bytes in %.2f s\n",
+           (unsigned long long)stats.instructions, (unsigned long long)stats.events,
+           (unsigned long long)stats.bytes, stats.wall);
     if (a->stats)
         print_stats(&stats);
     return NULL;

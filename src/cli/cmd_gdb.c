@@ -15,15 +15,19 @@ struct arguments {
     const char *trace;
     char *address; /* NULL: start gdb */
     int port;
-    char **words;  /* gdb's; borrowed; NULL: none */
-    bool scripts;  /* the trace's are executed */
+    char **words; /* gdb's; borrowed; NULL: none */
+    bool scripts; /* the trace's are executed */
 };
 
 static const struct argp_option options[] = {
-    {"at", KEY_AT, "EVENT[+INSTR]", 0, "Begin at that moment (default: a fatal signal, else the program's end)", 0},
-    {"task", KEY_TASK, "SERIAL", 0, "Of this task (task-tree tells its number; default: the one that runs then)", 0},
-    {"listen", KEY_LISTEN, "[ADDR:]PORT", 0, "Start no gdb but wait for one, on ADDR (default 127.0.0.1); 0: any free port", 0},
-    {"trace-scripts", KEY_SCRIPTS, NULL, 0, "Let gdb execute the scripts in the trace (gdbinit/): they may do whatever you may", 0},
+    {"at", KEY_AT, "EVENT[+INSTR]", 0,
+     "Begin at that moment (default: a fatal signal, else the program's end)", 0},
+    {"task", KEY_TASK, "SERIAL", 0,
+     "Of this task (task-tree tells its number; default: the one that runs then)", 0},
+    {"listen", KEY_LISTEN, "[ADDR:]PORT", 0,
+     "Start no gdb but wait for one, on ADDR (default 127.0.0.1); 0: any free port", 0},
+    {"trace-scripts", KEY_SCRIPTS, NULL, 0,
+     "Let gdb execute the scripts in the trace (gdbinit/): they may do whatever you may", 0},
     {0},
 };
 
@@ -77,10 +81,17 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     }
 }
 
-static const struct argp argp = {options, parse, "[TRACE] [-- GDB-ARGUMENT...]",
-                                 "Starts gdb on a recording. What it shows is the past: breakpoints, watchpoints and reverse commands work, "
-                                 "functions can be called and memory changed, which is forgotten when time goes on. `goto EVENT[+INSTR]` goes to a "
-                                 "moment, `when` tells it.", NULL, NULL, NULL};
+static const struct argp argp = {options,
+                                 parse,
+                                 "[TRACE] [-- GDB-ARGUMENT...]",
+                                 "Starts gdb on a recording. What it shows is the past: "
+                                 "breakpoints, watchpoints and reverse commands work, "
+                                 "functions can be called and memory changed, which is forgotten "
+                                 "when time goes on. `goto EVENT[+INSTR]` goes to a "
+                                 "moment, `when` tells it.",
+                                 NULL,
+                                 NULL,
+                                 NULL};
 
 static struct err *show(struct arguments *a, int *status)
 {

@@ -23,9 +23,15 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     return 0;
 }
 
-static const struct argp argp = {NULL, parse, "TRACE NAME [ARGS]",
-                                 "Asks one question (docs/protocol.md) and prints each row as a line of JSON. ARGS is the object of "
-                                 "the query's parameters.", NULL, NULL, NULL};
+static const struct argp argp = {NULL,
+                                 parse,
+                                 "TRACE NAME [ARGS]",
+                                 "Asks one question (docs/protocol.md) and prints each row as a "
+                                 "line of JSON. ARGS is the object of "
+                                 "the query's parameters.",
+                                 NULL,
+                                 NULL,
+                                 NULL};
 
 static bool print_row(void *ctx, json_t *row)
 {

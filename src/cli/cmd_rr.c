@@ -1,4 +1,5 @@
-/* `pernosco rr`: what rr's own commands say about a trace, without rr and without the machine that recorded it. */
+/* `pernosco rr`: what rr's own commands say about a trace, without rr and without the machine that
+ * recorded it. */
 #include "cli/cmd_rr.h"
 
 #include <argp.h>
@@ -117,7 +118,8 @@ static const struct argp dump_argp = {
     .options = dump_option_table,
     .parser = parse_dump_option,
     .args_doc = "[EVENT|FIRST-LAST|end]...",
-    .doc = "Show the events of a trace in the format of `rr dump`. Without event numbers, all of them.",
+    .doc = "Show the events of a trace in the format of `rr dump`. Without event numbers, all of "
+           "them.",
 };
 
 static int run_dump(const char *trace, int argc, char **argv)
@@ -136,7 +138,8 @@ static int run_dump(const char *trace, int argc, char **argv)
 
 /* ---- ps, traceinfo, pack */
 
-static int run_printer(const char *trace, int argc, char **argv, struct err *(*print)(const struct trace *, FILE *))
+static int run_printer(const char *trace, int argc, char **argv,
+                       struct err *(*print)(const struct trace *, FILE *))
 {
     cleanup(trace_closep) struct trace *t = NULL;
     struct err *e = take_trace_argument(&trace, argc, argv);
@@ -174,7 +177,8 @@ static int run_pack(const char *trace, int argc, char **argv)
 
 static const struct verb {
     const char *name;
-    int (*run)(const char *trace, int argc, char **argv); /* trace: as given before the verb, or NULL */
+    int (*run)(const char *trace, int argc,
+               char **argv); /* trace: as given before the verb, or NULL */
     const char *help;
 } verbs[] = {
     {"dump", run_dump, "show the events of a trace"},
@@ -195,7 +199,8 @@ static const struct verb *find_verb(const char *name)
 static void print_usage(FILE *out)
 {
     fputs("Usage: pernosco rr [TRACE] VERB [ARGUMENT...]\n"
-          "TRACE is a trace directory, or its name among the saved traces; the latest one if left out.\n\n",
+          "TRACE is a trace directory, or its name among the saved traces; the latest one if left "
+          "out.\n\n",
           out);
     for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++)
         fprintf(out, "  %-10s %s\n", verbs[i].name, verbs[i].help);

@@ -1,5 +1,5 @@
-/* `pernosco rr TRACE replay -a`: the recording from first to last event with every check on. What the program wrote to its
- * stdout and stderr comes out on ours. */
+/* `pernosco rr TRACE replay -a`: the recording from first to last event with every check on. What
+ * the program wrote to its stdout and stderr comes out on ours. */
 #include "cli/cmd_rr_replay.h"
 
 #include "cli/cmd_rr.h"
@@ -38,7 +38,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case 'm':
         if (strcmp(arg, "count") != 0 && strcmp(arg, "calls") != 0 && strcmp(arg, "index") != 0)
             argp_error(state, "mode is count, calls or index, not %s", arg);
-        o->mode = strcmp(arg, "index") == 0 ? ENGINE_INDEX : strcmp(arg, "calls") == 0 ? ENGINE_CALLS : ENGINE_COUNT;
+        o->mode = strcmp(arg, "index") == 0   ? ENGINE_INDEX
+                  : strcmp(arg, "calls") == 0 ? ENGINE_CALLS
+                                              : ENGINE_COUNT;
         return 0;
     case 'u':
         o->until.event = strtoull(arg, &end, 10);
@@ -64,15 +66,21 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 
 static const struct argp_option table[] = {
     {"autopilot", 'a', NULL, 0, "Replay everything, checking each event's registers and ticks", 0},
-    {"verbose", 'v', NULL, 0, "Tell every event on stderr, and if the replay fails the instructions before", 0},
+    {"verbose", 'v', NULL, 0,
+     "Tell every event on stderr, and if the replay fails the instructions before", 0},
     {"quiet", 'q', NULL, 0, "Do not pass the program's output on", 0},
     {"mode", 'm', "count|calls|index", 0, "Translation to replay with (count)", 0},
-    {"until", 'u', "EVENT[:INSTRUCTIONS]", 0, "Stop there and print the running task's registers", 0},
-    {"dump-blocks", OPTION_DUMP_BLOCKS, "FILE", 0, "Write each translated block there: its instructions beside those made of them", 0},
-    {"without", OPTION_WITHOUT, "FEATURE", 0, "As if this CPU lacked it, for example AVX512F; may be given several times", 0},
+    {"until", 'u', "EVENT[:INSTRUCTIONS]", 0, "Stop there and print the running task's registers",
+     0},
+    {"dump-blocks", OPTION_DUMP_BLOCKS, "FILE", 0,
+     "Write each translated block there: its instructions beside those made of them", 0},
+    {"without", OPTION_WITHOUT, "FEATURE", 0,
+     "As if this CPU lacked it, for example AVX512F; may be given several times", 0},
     {0},
 };
-static const struct argp argp = {table, parse, "[TRACE]", "The recording from first to last event, with every check on.", NULL, NULL, NULL};
+static const struct argp argp = {
+    table, parse, "[TRACE]", "The recording from first to last event, with every check on.",
+    NULL,  NULL,  NULL};
 
 /* Passes on what a task wrote. */
 static struct err *pass_output(struct replay *r, const struct frame *f)
@@ -107,20 +115,27 @@ static struct err *on_event(void *ctx, struct replay *r, const struct frame *f)
     if (!c->o->quiet)
         TRY(pass_output(r, f));
     if (c->o->verbose) {
-        const char *call = f->kind == FRAME_SYSCALL ? trace_syscall_name(c->trace, f->syscall_arch, f->syscall_no) : NULL;
-        fprintf(stderr, "%llu %s%s%s%s task %d ticks %lld rip %#llx, %llu instructions so far\n", (unsigned long long)f->event,
-                trace_frame_name(f->kind), call ? " " : "", call ? call : "",
-                f->kind != FRAME_SYSCALL ? "" : f->syscall_state == SYSCALL_EXITING ? " exit" : " entry", f->tid,
-                (long long)f->ticks, (unsigned long long)f->regs.r[UREG_RIP], (unsigned long long)replay_icount_total(r));
+        const char *call = f->kind == FRAME_SYSCALL
+                               ? trace_syscall_name(c->trace, f->syscall_arch, f->syscall_no)
+                               : NULL;
+        fprintf(stderr, "%llu %s%s%s%s task %d ticks %lld rip %#llx, %llu instructions so far\n",
+                (unsigned long long)f->event, trace_frame_name(f->kind), call ? " " : "",
+                call ? call : "",
+                f->kind != FRAME_SYSCALL              ? ""
+                : f->syscall_state == SYSCALL_EXITING ? " exit"
+                                                      : " entry",
+                f->tid, (long long)f->ticks, (unsigned long long)f->regs.r[UREG_RIP],
+                (unsigned long long)replay_icount_total(r));
     }
     return NULL;
 }
 
 static void print_regs(struct replay *r)
 {
-    static const char *const names[] = {"r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8", "rax", "rcx",
-                                        "rdx", "rsi", "rdi", "orig_rax", "rip", "cs", "eflags", "rsp", "ss", "fs_base",
-                                        "gs_base"};
+    static const char *const names[] = {"r15",    "r14", "r13", "r12",      "rbp",    "rbx",
+                                        "r11",    "r10", "r9",  "r8",       "rax",    "rcx",
+                                        "rdx",    "rsi", "rdi", "orig_rax", "rip",    "cs",
+                                        "eflags", "rsp", "ss",  "fs_base",  "gs_base"};
     struct regs regs;
     struct err *e = replay_regs(r, replay_running(r), &regs);
     if (e) {
@@ -168,11 +183,13 @@ static struct err *replay_all(const struct options *o)
     if (failed)
         return explained(r, failed, o);
     clock_gettime(CLOCK_MONOTONIC, &end);
-    double seconds = (double)(end.tv_sec - start.tv_sec) + (double)(end.tv_nsec - start.tv_nsec) * 1e-9;
+    double seconds =
+        (double)(end.tv_sec - start.tv_sec) + (double)(end.tv_nsec - start.tv_nsec) * 1e-9;
     fflush(stdout);
     if (o->verbose)
-        fprintf(stderr, "%llu events, %llu instructions, %.3f s\n", (unsigned long long)replay_now(r).event,
-                (unsigned long long)replay_icount_total(r), seconds);
+        fprintf(stderr, "%llu events, %llu instructions, %.3f s\n",
+                (unsigned long long)replay_now(r).event, (unsigned long long)replay_icount_total(r),
+                seconds);
     if (moment_cmp(o->until, MOMENT_END) != 0)
         print_regs(r);
     return NULL;
@@ -191,6 +208,7 @@ int cmd_rr_replay(const char *trace, int argc, char **argv)
     if (!e)
         return 0;
     fflush(stdout);
-    fprintf(stderr, "pernosco: %s%s\n", err_kind(e) == ERR_UNSUPPORTED ? "not supported: " : "", err_message(e));
+    fprintf(stderr, "pernosco: %s%s\n", err_kind(e) == ERR_UNSUPPORTED ? "not supported: " : "",
+            err_message(e));
     return 1;
 }

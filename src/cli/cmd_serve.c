@@ -21,17 +21,22 @@ struct arguments {
 
 static const struct argp_option options[] = {
     {"storage", KEY_STORAGE, "DIR", 0, "Keep notebook and layout there", 0},
-    {"sources", KEY_SOURCES, "DIR|FROM=TO", 0, "Offer sources: DIR, or TO in place of the recorded directory FROM (repeatable)", 0},
+    {"sources", KEY_SOURCES, "DIR|FROM=TO", 0,
+     "Offer sources: DIR, or TO in place of the recorded directory FROM (repeatable)", 0},
     {"tunnel", KEY_TUNNEL, "[ADDR:]PORT", 0,
-     "Listen on ADDR (default 0.0.0.0: all who can reach this machine) and PORT, too; 0: any free one. Port 3000 of 127.0.0.1, "
-     "where the server is otherwise found, is then left out if it is taken, if ADDR is 127.0.0.1, or PORT is 0", 0},
+     "Listen on ADDR (default 0.0.0.0: all who can reach this machine) and PORT, too; 0: any free "
+     "one. Port 3000 of 127.0.0.1, "
+     "where the server is otherwise found, is then left out if it is taken, if ADDR is 127.0.0.1, "
+     "or PORT is 0",
+     0},
     {0},
 };
 
 static void add_sources(struct arguments *a, const char *arg)
 {
     const char *eq = strchr(arg, '=');
-    char *from = eq ? str_format("%.*s", (int)(eq - arg), arg) : xstrdup(arg), *to = xstrdup(eq ? eq + 1 : arg);
+    char *from = eq ? str_format("%.*s", (int)(eq - arg), arg) : xstrdup(arg),
+         *to = xstrdup(eq ? eq + 1 : arg);
     vec_push(&a->owned, from);
     vec_push(&a->owned, to);
     if (from[0] != '/' || to[0] != '/') {
@@ -86,8 +91,11 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     }
 }
 
-static const struct argp argp = {options, parse, "[TRACE]",
-                                 "Serves a recording's database to a browser. Without TRACE: the latest recording.", NULL, NULL, NULL};
+static const struct argp argp = {
+    options,   parse,
+    "[TRACE]", "Serves a recording's database to a browser. Without TRACE: the latest recording.",
+    NULL,      NULL,
+    NULL};
 
 int cmd_serve(int argc, char **argv)
 {

@@ -43,7 +43,8 @@ static error_t parse_help(int key, char *arg, struct argp_state *state)
 {
     if (key != 'h' && key != KEY_USAGE)
         return ARGP_ERR_UNKNOWN;
-    argp_state_help(state, stdout, key == 'h' ? ARGP_HELP_STD_HELP : ARGP_HELP_USAGE | ARGP_HELP_EXIT_OK);
+    argp_state_help(state, stdout,
+                    key == 'h' ? ARGP_HELP_STD_HELP : ARGP_HELP_USAGE | ARGP_HELP_EXIT_OK);
     return 0;
 }
 
@@ -55,7 +56,8 @@ static const struct argp_option help_options[] = {
 static const struct argp help_argp = {help_options, parse_help, NULL, NULL, NULL, NULL, NULL};
 
 /* Our own --help stands in for argp's, which knows only -?. */
-static void parse_with_help(const struct argp *argp, int argc, char **argv, unsigned flags, void *input)
+static void parse_with_help(const struct argp *argp, int argc, char **argv, unsigned flags,
+                            void *input)
 {
     struct argp_child children[5] = {{0}};
     size_t count = 0;
@@ -97,9 +99,11 @@ static const struct {
 
 static const struct argp_option options[] = {
     {"version", 'V', NULL, 0, "Print the version", -1},
-    {NULL, 'x', NULL, 0, "Echo commands that are run (there are none: everything is done in this program)", 0},
+    {NULL, 'x', NULL, 0,
+     "Echo commands that are run (there are none: everything is done in this program)", 0},
     {"log", KEY_LOG, "LEVEL:FILE", 0, "Log to FILE; LEVEL is debug, info, warn or error", 0},
-    {"no-pull", KEY_NO_PULL, NULL, 0, "Accepted for compatibility, as the following: there are no containers", 1},
+    {"no-pull", KEY_NO_PULL, NULL, 0,
+     "Accepted for compatibility, as the following: there are no containers", 1},
     {"container-name-suffix", KEY_SUFFIX, "S", 0, NULL, 1},
     {"user", KEY_USER, "U", 0, NULL, 1},
     {"container-runtime", KEY_RUNTIME, "R", 0, NULL, 1},
@@ -154,10 +158,16 @@ static char *help_filter(int key, const char *text, void *input)
     return buf_steal_str(&out);
 }
 
-static const struct argp argp = {options, parse, "SUBCOMMAND [ARGUMENT...]",
-                                 "An omniscient debugger for recordings made with rr.\v ", NULL, help_filter, NULL};
+static const struct argp argp = {options,
+                                 parse,
+                                 "SUBCOMMAND [ARGUMENT...]",
+                                 "An omniscient debugger for recordings made with rr.\v ",
+                                 NULL,
+                                 help_filter,
+                                 NULL};
 
-/* Who reads our output has seen enough: no error. (What must be finished or cleaned up, ignores SIGPIPE.) */
+/* Who reads our output has seen enough: no error. (What must be finished or cleaned up, ignores
+ * SIGPIPE.) */
 static void on_closed_pipe(int signo)
 {
     _exit(0);
@@ -171,7 +181,8 @@ int main(int argc, char **argv)
     sigaction(SIGPIPE, &closed, NULL);
     parse_with_help(&argp, argc, argv, ARGP_IN_ORDER, &a);
     if (!a.rest) {
-        argp_help(&argp, stdout, ARGP_HELP_STD_HELP & ~(ARGP_HELP_EXIT_OK | ARGP_HELP_EXIT_ERR), program_invocation_short_name);
+        argp_help(&argp, stdout, ARGP_HELP_STD_HELP & ~(ARGP_HELP_EXIT_OK | ARGP_HELP_EXIT_ERR),
+                  program_invocation_short_name);
         return 2;
     }
     for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {

@@ -19,7 +19,8 @@ void catalog_deinit(struct catalog *c)
 /* --- calls --- */
 
 /* Keeps the calls which `over` does not say are over. */
-static void drop_calls(call_list *calls, bool (*over)(const void *ctx, const struct db_call *c), const void *ctx)
+static void drop_calls(call_list *calls, bool (*over)(const void *ctx, const struct db_call *c),
+                       const void *ctx)
 {
     size_t kept = 0;
     for (size_t i = 0; i < calls->count; i++) {
@@ -40,8 +41,8 @@ static bool is_below_floor(const void *ctx, const struct db_call *c)
     return c->task == f->task && c->sp >= f->start && c->sp < f->end && c->sp <= f->floor;
 }
 
-/* A process made by fork begins with its parent's calls; what it and, before the fork, the parent did since the segment began is
- * in its own record of the segment. */
+/* A process made by fork begins with its parent's calls; what it and, before the fork, the parent
+ * did since the segment began is in its own record of the segment. */
 static void inherit_calls(call_list *calls, const struct db_fork *f)
 {
     size_t count = calls->count;
@@ -133,9 +134,11 @@ static void invert_blocks(struct making *m)
     vec_each (u, &m->uses) {
         const struct db_block *b = &u->block;
         struct history_block *last = c->blocks.count ? &c->blocks.items[c->blocks.count - 1] : NULL;
-        if (!last || last->space != b->space || last->pc != b->pc || last->byte_len != b->byte_len) {
-            vec_push(&c->blocks, (struct history_block){b->space, b->pc, b->insn_count, b->byte_len, b->end, b->ticks,
-                                                        (uint32_t)c->runs.count, 0, 0});
+        if (!last || last->space != b->space || last->pc != b->pc ||
+            last->byte_len != b->byte_len) {
+            vec_push(&c->blocks,
+                     (struct history_block){b->space, b->pc, b->insn_count, b->byte_len, b->end,
+                                            b->ticks, (uint32_t)c->runs.count, 0, 0});
             last = &c->blocks.items[c->blocks.count - 1];
         }
         last->run_count++;
@@ -144,7 +147,8 @@ static void invert_blocks(struct making *m)
     }
 }
 
-static struct err *read_all(struct making *m, int dir, const char *shown, uint64_t build, size_t count)
+static struct err *read_all(struct making *m, int dir, const char *shown, uint64_t build,
+                            size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         cleanup(freep) char *name = str_format("%06zu", i);
@@ -225,7 +229,8 @@ static const struct column block_columns[] = {
 };
 static const struct table block_table = TABLE(struct history_block, block_columns);
 
-static const struct column run_columns[] = {COLUMN(struct history_run, segment), COLUMN(struct history_run, count)};
+static const struct column run_columns[] = {COLUMN(struct history_run, segment),
+                                            COLUMN(struct history_run, count)};
 static const struct table run_table = TABLE(struct history_run, run_columns);
 
 static void put_segments(const struct catalog *c, struct buf *b)
@@ -237,8 +242,9 @@ static void put_segments(const struct catalog *c, struct buf *b)
         size_t first = space;
         while (space < c->spaces.count && c->space_segments.items[space] == i)
             space++;
-        vec_push(&rows, (struct segment_row){c->segments.items[i], (uint32_t)(at[1].runs - at[0].runs),
-                                             (uint32_t)(at[1].remaps - at[0].remaps), (uint32_t)(space - first)});
+        vec_push(&rows, (struct segment_row){
+                            c->segments.items[i], (uint32_t)(at[1].runs - at[0].runs),
+                            (uint32_t)(at[1].remaps - at[0].remaps), (uint32_t)(space - first)});
     }
     table_put(&segment_table, rows.items, rows.count, b);
     vec_deinit(&rows);
@@ -260,7 +266,8 @@ static void put_pages(const struct catalog *c, struct buf *b)
 static const struct {
     uint32_t kind;
     void (*put)(const struct catalog *c, struct buf *b);
-} tables[] = {{CHUNK_SEGMENTS, put_segments}, {CHUNK_BLOCK_INDEX, put_blocks}, {CHUNK_PAGE_INDEX, put_pages}};
+} tables[] = {
+    {CHUNK_SEGMENTS, put_segments}, {CHUNK_BLOCK_INDEX, put_blocks}, {CHUNK_PAGE_INDEX, put_pages}};
 enum { TABLE_COUNT = sizeof(tables) / sizeof(tables[0]) };
 
 struct err *catalog_write(const struct catalog *c, struct chunk_writer *w)
@@ -275,11 +282,13 @@ struct err *catalog_write(const struct catalog *c, struct chunk_writer *w)
     return NULL;
 }
 
-static struct err *check_chunk(const struct chunk_file *f, uint32_t kind, size_t idx, const struct buf *expected)
+static struct err *check_chunk(const struct chunk_file *f, uint32_t kind, size_t idx,
+                               const struct buf *expected)
 {
     cleanup(buf_deinit) struct buf data = {0};
     TRY(chunk_file_read(f, kind, idx, &data));
-    if (data.len == expected->len && (!data.len || memcmp(data.data, expected->data, data.len) == 0))
+    if (data.len == expected->len &&
+        (!data.len || memcmp(data.data, expected->data, data.len) == 0))
         return NULL;
     return err_prefix(chunk_file_bad(f, kind, idx, 0), "the index is not that of the segments");
 }
@@ -307,12 +316,14 @@ static bool get_segments(struct bytes *b, struct catalog *c)
         vec_push(&c->places, at);
         at.runs += row->runs;
         at.remaps += row->remaps;
-        if (row->spaces > UINT32_MAX - c->space_segments.count || (row->spaces && c->space_segments.count > 1u << 24))
+        if (row->spaces > UINT32_MAX - c->space_segments.count ||
+            (row->spaces && c->space_segments.count > 1u << 24))
             b->failed = true;
         for (uint32_t k = 0; k < row->spaces && !b->failed; k++)
             vec_push(&c->space_segments, (uint32_t)i);
         bool follows = i == 0 || (moment_cmp(rows.items[i - 1].s.end, row->s.start) == 0 &&
-                                  rows.items[i - 1].s.icount_start + rows.items[i - 1].s.icount == row->s.icount_start);
+                                  rows.items[i - 1].s.icount_start + rows.items[i - 1].s.icount ==
+                                      row->s.icount_start);
         if (!follows || moment_cmp(row->s.start, row->s.end) > 0)
             b->failed = true;
     }
@@ -348,7 +359,8 @@ static bool get_pages(struct bytes *b, struct catalog *c)
     table_get_vec(&db_remap_table, b, &c->remaps);
     table_get_vec(&db_space_table, b, &c->spaces);
     const struct catalog_place *end = &c->places.items[c->segments.count];
-    if (end->runs != c->page_runs.count || end->remaps != c->remaps.count || c->spaces.count != c->space_segments.count)
+    if (end->runs != c->page_runs.count || end->remaps != c->remaps.count ||
+        c->spaces.count != c->space_segments.count)
         return false;
     for (size_t i = 0; i < c->segments.count; i++) {
         const struct catalog_place *at = &c->places.items[i];
@@ -359,8 +371,8 @@ static bool get_pages(struct bytes *b, struct catalog *c)
     return true;
 }
 
-static struct err *read_chunk(const struct chunk_file *f, uint32_t kind, bool (*get)(struct bytes *b, struct catalog *c),
-                              struct catalog *c)
+static struct err *read_chunk(const struct chunk_file *f, uint32_t kind,
+                              bool (*get)(struct bytes *b, struct catalog *c), struct catalog *c)
 {
     cleanup(buf_deinit) struct buf data = {0};
     TRY(chunk_file_read(f, kind, 0, &data));

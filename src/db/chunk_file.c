@@ -18,7 +18,8 @@ struct chunk_writer {
     int fd, level;
     uint32_t chunk_count;
     ZSTD_CCtx *zstd;
-    struct buf waiting; /* not written yet: a call for each small chunk would cost more than the chunk */
+    struct buf
+        waiting; /* not written yet: a call for each small chunk would cost more than the chunk */
 };
 enum { WRITE_AT_ONCE = 1 << 20 };
 
@@ -41,13 +42,15 @@ static void put_header(struct chunk_writer *w, struct file_id id)
     buf_add(&w->waiting, header.data, header.len);
 }
 
-struct err *chunk_writer_create(const char *path, struct file_id id, int level, struct chunk_writer **out)
+struct err *chunk_writer_create(const char *path, struct file_id id, int level,
+                                struct chunk_writer **out)
 {
     int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
     if (fd < 0)
         return err_os("cannot create %s", path);
     cleanup(chunk_writer_abandonp) struct chunk_writer *w = xnew(struct chunk_writer);
-    *w = (struct chunk_writer){.path = xstrdup(path), .fd = fd, .level = level, .zstd = ZSTD_createCCtx()};
+    *w = (struct chunk_writer){
+        .path = xstrdup(path), .fd = fd, .level = level, .zstd = ZSTD_createCCtx()};
     if (!w->zstd)
         return err_new(ERR_LIMIT, "no memory for compression");
     put_header(w, id);
@@ -56,8 +59,8 @@ struct err *chunk_writer_create(const char *path, struct file_id id, int level, 
 }
 
 /* The header of the next chunk, whose `len` bytes of data are at `packed`. */
-static void make_chunk_header(struct chunk_writer *w, uint32_t kind, uint64_t unpacked, const uint8_t *packed, size_t len,
-                              uint8_t out[CHUNK_HEADER_LEN])
+static void make_chunk_header(struct chunk_writer *w, uint32_t kind, uint64_t unpacked,
+                              const uint8_t *packed, size_t len, uint8_t out[CHUNK_HEADER_LEN])
 {
     cleanup(buf_deinit) struct buf header = {0};
     buf_u32(&header, kind);
@@ -175,8 +178,9 @@ static struct err *read_header(struct chunk_file *f, struct file_id expect)
         return damaged(f, 0, "not a file of a pernosco database");
     uint32_t version = load_u32(h + 8);
     if (version != DB_VERSION)
-        return err_new(ERR_UNSUPPORTED, "%s: at 0x8: database version %u, this program reads %d: build it again", f->path, version,
-                       DB_VERSION);
+        return err_new(ERR_UNSUPPORTED,
+                       "%s: at 0x8: database version %u, this program reads %d: build it again",
+                       f->path, version, DB_VERSION);
     if (load_u64(h + 32) != XXH3_64bits(h, 32))
         return damaged(f, 0, "checksum of the header differs, the file is damaged");
     f->id = (struct file_id){load_u64(h + 16), (enum file_kind)load_u32(h + 12), load_u64(h + 24)};
@@ -196,7 +200,10 @@ static struct err *read_table(struct chunk_file *f)
         TRY(read_at(f, off, h, CHUNK_HEADER_LEN));
         if (load_u64(h + 32) != XXH3_64bits(h, 32))
             return damaged(f, off, "checksum of a chunk's header differs, the file is damaged");
-        struct chunk c = {.kind = load_u32(h), .off = off, .len = load_u64(h + 8), .unpacked = load_u64(h + 16),
+        struct chunk c = {.kind = load_u32(h),
+                          .off = off,
+                          .len = load_u64(h + 8),
+                          .unpacked = load_u64(h + 16),
                           .sum = load_u64(h + 24)};
         if (load_u32(h + 4) != f->chunks.count || c.unpacked > MAX_UNPACKED)
             return damaged(f, off, "a chunk's header makes no sense");
@@ -209,7 +216,8 @@ static struct err *read_table(struct chunk_file *f)
     }
 }
 
-struct err *chunk_file_open(int dir, const char *path, const char *shown, struct file_id expect, struct chunk_file **out)
+struct err *chunk_file_open(int dir, const char *path, const char *shown, struct file_id expect,
+                            struct chunk_file **out)
 {
     int fd = openat(dir, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0 && errno == ENOENT)
@@ -255,7 +263,8 @@ static const struct chunk *find_chunk(const struct chunk_file *f, uint32_t kind,
     return NULL;
 }
 
-/* Decompressors that wait for the next one who needs one: to make one costs as much as to decompress some 100 KB. */
+/* Decompressors that wait for the next one who needs one: to make one costs as much as to
+ * decompress some 100 KB. */
 enum { MOST_WAITING = 8 };
 static pthread_mutex_t waiting_lock = PTHREAD_MUTEX_INITIALIZER; /* guards the rest */
 static ZSTD_DCtx *waiting[MOST_WAITING];
@@ -285,11 +294,12 @@ struct err *chunk_file_read(const struct chunk_file *f, uint32_t kind, size_t id
 {
     const struct chunk *c = find_chunk(f, kind, idx);
     if (!c)
-        return err_new(ERR_FORMAT, "%s: at 0x%llx: chunk %zu of kind %u is missing", f->path, (unsigned long long)f->size, idx, kind);
+        return err_new(ERR_FORMAT, "%s: at 0x%llx: chunk %zu of kind %u is missing", f->path,
+                       (unsigned long long)f->size, idx, kind);
     cleanup(freep) uint8_t *packed = malloc(c->len + 1);
     if (!packed || !buf_try_reserve(out, c->unpacked))
-        return err_new(ERR_LIMIT, "%s: at 0x%llx: no memory for a chunk of %llu bytes", f->path, (unsigned long long)c->off,
-                       (unsigned long long)c->unpacked);
+        return err_new(ERR_LIMIT, "%s: at 0x%llx: no memory for a chunk of %llu bytes", f->path,
+                       (unsigned long long)c->off, (unsigned long long)c->unpacked);
     TRY(read_at(f, c->off + CHUNK_HEADER_LEN, packed, c->len));
     if (XXH3_64bits(packed, c->len) != c->sum)
         return damaged(f, c->off, "checksum of a chunk differs, the file is damaged");
@@ -335,6 +345,6 @@ uint64_t chunk_file_kind_bytes(const struct chunk_file *f, uint32_t kind, size_t
 struct err *chunk_file_bad(const struct chunk_file *f, uint32_t kind, size_t idx, size_t off)
 {
     const struct chunk *c = find_chunk(f, kind, idx);
-    return err_new(ERR_FORMAT, "%s: at 0x%llx: chunk of kind %u breaks its format at 0x%zx", f->path,
-                   (unsigned long long)(c ? c->off : f->size), kind, off);
+    return err_new(ERR_FORMAT, "%s: at 0x%llx: chunk of kind %u breaks its format at 0x%zx",
+                   f->path, (unsigned long long)(c ? c->off : f->size), kind, off);
 }

@@ -74,7 +74,8 @@ struct err *history_start(const char *dir, const struct history_plan *plan)
 {
     cleanup(freep) char *path = str_format("%s/plan", dir);
     cleanup(chunk_writer_abandonp) struct chunk_writer *w = NULL;
-    TRY(chunk_writer_create(path, (struct file_id){history_build_number(plan), FILE_PLAN, 0}, 3, &w));
+    TRY(chunk_writer_create(path, (struct file_id){history_build_number(plan), FILE_PLAN, 0}, 3,
+                            &w));
     cleanup(buf_deinit) struct buf b = {0};
     put_plan(plan, &b);
     TRY(chunk_writer_add(w, CHUNK_PLAN, &b));
@@ -88,7 +89,8 @@ static struct err *open_plan(int dir, const char *shown, uint64_t build, struct 
     TRY(chunk_file_open(dir, "plan", path, (struct file_id){build, FILE_PLAN, 0}, &f));
     TRY(read_plan(f, out));
     if (chunk_file_id(f).build != history_build_number(out))
-        return err_new(ERR_FORMAT, "%s: at 0x10: the build's number is not that of this plan", path);
+        return err_new(ERR_FORMAT, "%s: at 0x10: the build's number is not that of this plan",
+                       path);
     return NULL;
 }
 
@@ -127,7 +129,8 @@ static struct err *count_segments(int dir, const char *shown, uint64_t build, si
     }
 }
 
-struct err *history_count_segments(const char *dir, const struct history_plan *plan, size_t *count_out)
+struct err *history_count_segments(const char *dir, const struct history_plan *plan,
+                                   size_t *count_out)
 {
     cleanup(closep) int fd = -1;
     TRY(open_dir(dir, &fd));
@@ -162,11 +165,13 @@ static struct err *open_unfinished(struct history *h)
     size_t count;
     TRY(count_segments(h->dir, h->path, h->build, &count));
     if (!count)
-        return err_new(ERR_NOT_FOUND, "%s: the database is being made and has nothing yet", h->path);
+        return err_new(ERR_NOT_FOUND, "%s: the database is being made and has nothing yet",
+                       h->path);
     return catalog_make(h->dir, h->path, h->build, count, &h->catalog);
 }
 
-/* More memory for chunks would cost more, page by page when it is used first, than decoding them again now and then. */
+/* More memory for chunks would cost more, page by page when it is used first, than decoding them
+ * again now and then. */
 enum { MOST_FILES = 32, MOST_CHUNKS = 64, MOST_CHUNK_BYTES = 8 << 20 };
 
 static void drop_file(void *file)
@@ -241,7 +246,8 @@ bool history_grew(const struct history *h)
 {
     char next[16];
     snprintf(next, sizeof(next), "%06zu", h->catalog.segments.count);
-    return !h->complete && (faccessat(h->dir, next, F_OK, 0) == 0 || faccessat(h->dir, "meta", F_OK, 0) == 0);
+    return !h->complete &&
+           (faccessat(h->dir, next, F_OK, 0) == 0 || faccessat(h->dir, "meta", F_OK, 0) == 0);
 }
 
 const struct history_plan *history_plan(const struct history *h)
@@ -271,7 +277,8 @@ size_t history_segment_at(const struct history *h, struct moment m)
 uint64_t history_changed_pages(const struct history *h, size_t segment)
 {
     uint64_t pages = 0;
-    for (size_t i = h->catalog.places.items[segment].runs; i < h->catalog.places.items[segment + 1].runs; i++)
+    for (size_t i = h->catalog.places.items[segment].runs;
+         i < h->catalog.places.items[segment + 1].runs; i++)
         pages += h->catalog.page_runs.items[i].count;
     return pages;
 }
@@ -354,11 +361,14 @@ static struct cached *cache_slot(struct history *h, size_t segment, int part, bo
     return slot;
 }
 
-struct err *history_part(struct history *h, size_t segment, enum segment_part part, const struct segment **out)
+struct err *history_part(struct history *h, size_t segment, enum segment_part part,
+                         const struct segment **out)
 {
     static const struct segment without_events;
     const struct history_segment *s = &h->catalog.segments.items[segment];
-    if (part == PART_EVENTS && s->start.event == s->end.event) { // as are most where events are rare: no file is opened for that
+    if (part == PART_EVENTS &&
+        s->start.event ==
+            s->end.event) { // as are most where events are rare: no file is opened for that
         *out = &without_events;
         return NULL;
     }
@@ -386,7 +396,9 @@ static struct err *read_calls(struct history *h, size_t segment, call_list *out)
     const struct buf *table = h->meta ? &data : &h->catalog.stacks.items[idx];
     struct bytes b = bytes_of(table->data, table->len);
     table_get_vec(&db_call_table, &b, out);
-    return h->meta && (b.failed || bytes_left(&b)) ? chunk_file_bad(h->meta, CHUNK_STACKS_AT, idx, b.pos) : NULL;
+    return h->meta && (b.failed || bytes_left(&b))
+               ? chunk_file_bad(h->meta, CHUNK_STACKS_AT, idx, b.pos)
+               : NULL;
 }
 
 static struct err *compute_calls(struct history *h, size_t segment, call_list *calls)
@@ -432,14 +444,15 @@ static int compare_written(const void *key, const void *item)
     return x->page < y->page ? -1 : x->page > y->page;
 }
 
-struct err *history_written(struct history *h, size_t segment, uint32_t space, uint32_t object, uint64_t start, uint64_t end,
-                            bool *out)
+struct err *history_written(struct history *h, size_t segment, uint32_t space, uint32_t object,
+                            uint64_t start, uint64_t end, bool *out)
 {
     const struct segment *s;
     TRY(history_part(h, segment, PART_WRITTEN, &s));
     *out = false;
     // The first page at or behind the start's.
-    struct db_written key = {.space = space, .object = object, .page = start & ~(uint64_t)(PAGE_SIZE - 1)};
+    struct db_written key = {
+        .space = space, .object = object, .page = start & ~(uint64_t)(PAGE_SIZE - 1)};
     size_t low = 0, high = s->written.count;
     while (low < high) {
         size_t middle = (low + high) / 2;
@@ -449,7 +462,8 @@ struct err *history_written(struct history *h, size_t segment, uint32_t space, u
             low = middle + 1;
     }
     for (const struct db_written *w = s->written.items + low;
-         low < s->written.count && w->space == space && w->object == object && w->page < end; w++, low++) {
+         low < s->written.count && w->space == space && w->object == object && w->page < end;
+         w++, low++) {
         for (uint64_t g = 0; g < 512; g++) {
             uint64_t at = w->page + 8 * g;
             if (at < end && at + 8 > start && (w->granules[g / 64] >> g % 64 & 1)) {
@@ -466,9 +480,10 @@ struct err *history_written(struct history *h, size_t segment, uint32_t space, u
 const char *history_content_name(enum history_content c)
 {
     static const char *const names[] = {
-        [CONTENT_BOUNDARIES] = "boundaries", [CONTENT_PAGES] = "pages",   [CONTENT_PAGE_TABLES] = "page tables",
-        [CONTENT_WRITTEN] = "written",       [CONTENT_BLOCKS] = "blocks", [CONTENT_EVENTS] = "events",
-        [CONTENT_STACKS] = "stacks",         [CONTENT_OTHER] = "other",
+        [CONTENT_BOUNDARIES] = "boundaries",   [CONTENT_PAGES] = "pages",
+        [CONTENT_PAGE_TABLES] = "page tables", [CONTENT_WRITTEN] = "written",
+        [CONTENT_BLOCKS] = "blocks",           [CONTENT_EVENTS] = "events",
+        [CONTENT_STACKS] = "stacks",           [CONTENT_OTHER] = "other",
     };
     return names[c];
 }
@@ -479,10 +494,12 @@ struct err *history_content_bytes(struct history *h, uint64_t out[CONTENT_COUNT]
         uint32_t chunk;
         enum history_content content;
     } kinds[] = {
-        {CHUNK_BOUNDARY, CONTENT_BOUNDARIES}, {CHUNK_PAGE_DATA, CONTENT_PAGES},  {CHUNK_PAGES, CONTENT_PAGE_TABLES},
-        {CHUNK_PAGE_INDEX, CONTENT_PAGE_TABLES}, {CHUNK_WRITTEN, CONTENT_WRITTEN}, {CHUNK_BLOCKS, CONTENT_BLOCKS},
-        {CHUNK_BLOCK_INDEX, CONTENT_BLOCKS},  {CHUNK_EVENTS, CONTENT_EVENTS},    {CHUNK_STACKS, CONTENT_STACKS},
-        {CHUNK_STACKS_AT, CONTENT_STACKS},    {CHUNK_CALLS, CONTENT_EVENTS},
+        {CHUNK_BOUNDARY, CONTENT_BOUNDARIES}, {CHUNK_PAGE_DATA, CONTENT_PAGES},
+        {CHUNK_PAGES, CONTENT_PAGE_TABLES},   {CHUNK_PAGE_INDEX, CONTENT_PAGE_TABLES},
+        {CHUNK_WRITTEN, CONTENT_WRITTEN},     {CHUNK_BLOCKS, CONTENT_BLOCKS},
+        {CHUNK_BLOCK_INDEX, CONTENT_BLOCKS},  {CHUNK_EVENTS, CONTENT_EVENTS},
+        {CHUNK_STACKS, CONTENT_STACKS},       {CHUNK_STACKS_AT, CONTENT_STACKS},
+        {CHUNK_CALLS, CONTENT_EVENTS},
     };
     memset(out, 0, CONTENT_COUNT * sizeof(out[0]));
     uint64_t rest = history_bytes(h);

@@ -30,7 +30,8 @@ struct history {
 };
 
 /* A segment's file, borrowed: history_return_file(). Any thread. */
-struct err *history_segment_file(const struct history *h, size_t segment, struct chunk_file **out) nodiscard;
+struct err *history_segment_file(const struct history *h, size_t segment,
+                                 struct chunk_file **out) nodiscard;
 void history_return_file(const struct history *h, struct chunk_file *f);
 /* For `chunks`. */
 void page_chunk_drop(void *chunk);

@@ -55,7 +55,8 @@ struct gathered {
 static struct err *gather(void *ctx, uint64_t addr, const uint8_t *pages, size_t count)
 {
     struct gathered *g = ctx;
-    if (addr < g->next || addr < small_page_addr(0) || addr + count * PAGE_SIZE > small_page_addr(SMALL_PAGES))
+    if (addr < g->next || addr < small_page_addr(0) ||
+        addr + count * PAGE_SIZE > small_page_addr(SMALL_PAGES))
         return err_new(ERR_FORMAT, "a page at %#llx", (unsigned long long)addr);
     memcpy(g->memory[(addr - small_page_addr(0)) / PAGE_SIZE], pages, count * PAGE_SIZE);
     g->next = addr + count * PAGE_SIZE;
@@ -79,7 +80,8 @@ static struct err *memory_at(struct history *h, size_t boundary, size_t slot, st
             small_fresh_page(i, g->memory[i]);
     }
     const struct page_sink sink = {g, gather, object ? NULL : fresh, NULL, NULL};
-    return history_pages(h, boundary, object ? 0 : (uint32_t)slot + 1, object ? SMALL_OBJECT : 0, &sink);
+    return history_pages(h, boundary, object ? 0 : (uint32_t)slot + 1, object ? SMALL_OBJECT : 0,
+                         &sink);
 }
 
 static struct err *reset(void *ctx, uint64_t start, uint64_t end)
@@ -93,9 +95,11 @@ static struct err *reset(void *ctx, uint64_t start, uint64_t end)
 }
 
 /* From the model's memory at another boundary, with what is said to have changed. */
-static struct err *memory_from(struct history *h, const struct small_history *small, size_t from, size_t to, size_t slot, struct gathered *g)
+static struct err *memory_from(struct history *h, const struct small_history *small, size_t from,
+                               size_t to, size_t slot, struct gathered *g)
 {
-    const struct addr_range also = {small_page_addr(from % SMALL_PAGES), small_page_addr(from % SMALL_PAGES + 1)};
+    const struct addr_range also = {small_page_addr(from % SMALL_PAGES),
+                                    small_page_addr(from % SMALL_PAGES + 1)};
     const struct page_sink sink = {g, gather, fresh, reset, NULL};
     g->next = 0;
     memcpy(g->memory, small->at[from].memory[slot], sizeof(g->memory));
@@ -117,8 +121,8 @@ static bool same_calls(const struct segment *s, const struct small_state *state)
         return false;
     for (size_t i = 0; i < s->stacks.count; i++) {
         const struct db_call *a = &s->stacks.items[i], *b = &state->calls.items[i];
-        if (a->task != b->task || moment_cmp(a->at, b->at) != 0 || a->block != b->block || a->return_addr != b->return_addr ||
-            a->sp != b->sp)
+        if (a->task != b->task || moment_cmp(a->at, b->at) != 0 || a->block != b->block ||
+            a->return_addr != b->return_addr || a->sp != b->sp)
             return false;
     }
     return true;
@@ -134,22 +138,27 @@ static struct err *compare(const char *dir, const struct small_history *small, b
     const struct history_segment *segments = history_segments(h, &count);
     struct gathered *g = xnew(struct gathered);
     cleanup(freep) struct gathered *guard = g;
-    *same_out &= count == small->count && segments[0].start.event == 0 && segments[count - 1].icount_start == 100 * (count - 1);
+    *same_out &= count == small->count && segments[0].start.event == 0 &&
+                 segments[count - 1].icount_start == 100 * (count - 1);
     for (size_t i = 0; i < count && *same_out; i++) {
         const struct segment *s;
         for (int part = PART_BOUNDARY; part <= PART_CALLS; part++)
             TRY(history_part(h, i, (enum segment_part)part, &s));
         TRY(history_part(h, i, PART_BOUNDARY, &s));
         cleanup(freep) char *state = str_format("state %zu", i);
-        *same_out &= s->state.len == strlen(state) && memcmp(s->state.data, state, s->state.len) == 0;
+        *same_out &=
+            s->state.len == strlen(state) && memcmp(s->state.data, state, s->state.len) == 0;
         TRY(history_part(h, i, PART_EVENTS, &s));
-        *same_out &= s->events.count == 1 && s->events.items[0].number == i + 1 && s->events.items[0].syscall_no == -1 &&
-                     s->events.items[0].time == 1.5 + (double)i && s->kernel_writes.items[0].addr == 0x1000 * i;
+        *same_out &= s->events.count == 1 && s->events.items[0].number == i + 1 &&
+                     s->events.items[0].syscall_no == -1 &&
+                     s->events.items[0].time == 1.5 + (double)i &&
+                     s->kernel_writes.items[0].addr == 0x1000 * i;
         TRY(history_part(h, i, PART_CALLS, &s));
         cleanup(freep) char *second = str_format("path %zu 1", i);
         const struct db_call_text *text = &s->call_texts.items[1];
-        *same_out &= s->buffered_calls.count == 1 && s->buffered_calls.items[0].args[5] == i && s->buffered_calls.items[0].recorded == 16 &&
-                     s->call_texts.count == 2 && text->at.event == i && text->idx == 1 && text->len == strlen(second) &&
+        *same_out &= s->buffered_calls.count == 1 && s->buffered_calls.items[0].args[5] == i &&
+                     s->buffered_calls.items[0].recorded == 16 && s->call_texts.count == 2 &&
+                     text->at.event == i && text->idx == 1 && text->len == strlen(second) &&
                      memcmp(s->call_text.data + text->off, second, text->len) == 0;
         TRY(history_part(h, i, PART_PAGES, &s));
         uint64_t changed = 0;
@@ -220,7 +229,8 @@ TEST(a_database_in_the_making_is_found_beside_where_it_will_be)
     remove_dir(dir);
 }
 
-static void assert_fails(const char *dir, const struct small_history *small, enum err_kind kind, const char *words)
+static void assert_fails(const char *dir, const struct small_history *small, enum err_kind kind,
+                         const char *words)
 {
     bool same;
     struct err *e = compare(dir, small, &same);
@@ -239,7 +249,7 @@ TEST(files_of_other_databases_and_versions_are_refused)
     assert_ok(small_history_create(other_dir, 4, 10, &other));
     uint8_t *data = xmalloc(FILE_CAP), *had = xmalloc(FILE_CAP);
     cleanup(freep) char *path = history_segment_path(dir, 5), *wrong = history_segment_path(dir, 6),
-                   *foreign = history_segment_path(other_dir, 5);
+                        *foreign = history_segment_path(other_dir, 5);
     size_t had_len = read_file(path, had);
     write_file(path, data, read_file(foreign, data));
     assert_fails(dir, small, ERR_FORMAT, "000005: at 0x10: belongs to another build");
@@ -250,7 +260,8 @@ TEST(files_of_other_databases_and_versions_are_refused)
     memcpy(data, had, had_len);
     data[8] = 1;
     write_file(path, data, had_len);
-    assert_fails(dir, small, ERR_UNSUPPORTED, "database version 1, this program reads 3: build it again");
+    assert_fails(dir, small, ERR_UNSUPPORTED,
+                 "database version 1, this program reads 3: build it again");
     unlink(path);
     assert_fails(dir, small, ERR_NOT_FOUND, "000005: at 0x0: the file is not there");
     write_file(path, had, had_len);
@@ -270,7 +281,8 @@ TEST(files_of_other_databases_and_versions_are_refused)
 }
 
 /* The answer is right, or an error that names the file and a place in it. */
-static void check_damage(const char *dir, const struct small_history *small, const char *name, const char *how, size_t at)
+static void check_damage(const char *dir, const struct small_history *small, const char *name,
+                         const char *how, size_t at)
 {
     bool same = false;
     struct err *e = compare(dir, small, &same);
@@ -316,5 +328,7 @@ TEST(every_byte_of_every_file_flipped_or_cut_off_is_noticed)
     remove_dir(dir);
 }
 
-TEST_MAIN(t(memory_and_calls_at_every_boundary_are_those_of_the_model), t(a_database_in_the_making_is_found_beside_where_it_will_be),
-          t(files_of_other_databases_and_versions_are_refused), t(every_byte_of_every_file_flipped_or_cut_off_is_noticed))
+TEST_MAIN(t(memory_and_calls_at_every_boundary_are_those_of_the_model),
+          t(a_database_in_the_making_is_found_beside_where_it_will_be),
+          t(files_of_other_databases_and_versions_are_refused),
+          t(every_byte_of_every_file_flipped_or_cut_off_is_noticed))

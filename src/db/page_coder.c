@@ -12,8 +12,9 @@ enum { MAX_CHANGED = WORDS_PER_PAGE * 3 / 4 };
 
 /* --- filters --- */
 
-/* First `op` with the word `stride` bytes earlier (0 before the start), then, if `planes` is not 0, the bytes of elements of so many
- * bytes are laid out plane by plane: byte 0 of each, byte 1 of each... The numbers are part of the format. */
+/* First `op` with the word `stride` bytes earlier (0 before the start), then, if `planes` is not 0,
+ * the bytes of elements of so many bytes are laid out plane by plane: byte 0 of each, byte 1 of
+ * each... The numbers are part of the format. */
 enum filter_op { KEEP, SUBTRACT, XOR };
 static const struct filter {
     enum filter_op op;
@@ -67,7 +68,8 @@ static void apply_filter(const struct filter *f, const uint8_t *in, size_t len, 
     if (f->op != KEEP) {
         changed = xmalloc(len + 1);
         for (size_t i = 0; i < len; i += WORD) {
-            uint64_t v = load_u64(in + i), earlier = i >= f->stride ? load_u64(in + i - f->stride) : 0;
+            uint64_t v = load_u64(in + i),
+                     earlier = i >= f->stride ? load_u64(in + i - f->stride) : 0;
             store_u64(changed + i, f->op == XOR ? v ^ earlier : v - earlier);
         }
         in = changed;
@@ -87,9 +89,11 @@ static void apply_filter(const struct filter *f, const uint8_t *in, size_t len, 
     }
 }
 
-/* Makes elements of `planes` (4 or 8) bytes from their planes; count: elements. Sixteen at a time: where registers of planes are shuffled
- * like cards, the first half with the second one, as often as the number of planes can be halved, all bytes of an element are together. */
-static inline __attribute__((always_inline)) void join_planes(const uint8_t *in, size_t count, size_t planes, uint8_t *out)
+/* Makes elements of `planes` (4 or 8) bytes from their planes; count: elements. Sixteen at a time:
+ * where registers of planes are shuffled like cards, the first half with the second one, as often
+ * as the number of planes can be halved, all bytes of an element are together. */
+static inline __attribute__((always_inline)) void join_planes(const uint8_t *in, size_t count,
+                                                              size_t planes, uint8_t *out)
 {
     size_t i = 0;
     for (; i + 16 <= count; i += 16) {
@@ -181,9 +185,11 @@ enum page_form page_form(const uint8_t *now, const uint8_t *before)
 /* Size of a sample of the section (its middle) under a filter. */
 static size_t try_filter(struct page_coder *c, const struct filter *f, const struct buf *section)
 {
-    size_t len = section->len < SAMPLE ? section->len : SAMPLE, start = (section->len - len) / 2 / WORD * WORD;
+    size_t len = section->len < SAMPLE ? section->len : SAMPLE,
+           start = (section->len - len) / 2 / WORD * WORD;
     apply_filter(f, section->data + start, len, c->filtered);
-    size_t n = c->zstd ? ZSTD_compressCCtx(c->zstd, c->packed, c->packed_cap, c->filtered, len, 1) : 0;
+    size_t n =
+        c->zstd ? ZSTD_compressCCtx(c->zstd, c->packed, c->packed_cap, c->filtered, len, 1) : 0;
     return ZSTD_isError(n) ? SIZE_MAX : n;
 }
 
@@ -223,7 +229,8 @@ static void add_filtered(const struct buf *section, uint8_t filter, struct buf *
     out->len += section->len;
 }
 
-void page_chunk_encode(struct page_coder *c, const struct page_image *pages, size_t count, struct buf *out)
+void page_chunk_encode(struct page_coder *c, const struct page_image *pages, size_t count,
+                       struct buf *out)
 {
     uint8_t kinds[PAGES_PER_CHUNK / 8] = {0};
     c->words.len = c->xored.len = c->whole.len = c->bits.len = 0;
@@ -236,7 +243,8 @@ void page_chunk_encode(struct page_coder *c, const struct page_image *pages, siz
         }
     }
     uint8_t words_filter, xored_filter, whole_filter;
-    bool use_xored = choose_filter(c, &c->xored, &xored_filter) < choose_filter(c, &c->words, &words_filter);
+    bool use_xored =
+        choose_filter(c, &c->xored, &xored_filter) < choose_filter(c, &c->words, &words_filter);
     choose_filter(c, &c->whole, &whole_filter);
     buf_u8(out, (uint8_t)count);
     buf_u8(out, use_xored ? xored_filter | 0x80 : words_filter);
@@ -291,8 +299,8 @@ bool page_chunk_decode(const uint8_t *data, size_t len, struct page_chunk *c)
             words_len += WORD * (uint32_t)__builtin_popcountll(load_u64(bits + k));
     }
     c->words_are_xor = words_filter & 0x80;
-    return take_section(&b, words_filter & 0x7f, words_len, &c->words) && take_section(&b, whole_filter, whole_len, &c->whole) &&
-           !bytes_left(&b);
+    return take_section(&b, words_filter & 0x7f, words_len, &c->words) &&
+           take_section(&b, whole_filter, whole_len, &c->whole) && !bytes_left(&b);
 }
 
 void page_chunk_apply(const struct page_chunk *c, size_t idx, uint8_t *page)

@@ -35,7 +35,8 @@ static void fill(uint8_t *page, unsigned kind, uint64_t *random)
 
 TEST(pages_come_back_from_every_filter_whole_and_as_words)
 {
-    static uint8_t now[PAGES_PER_CHUNK][PAGE_SIZE], before[PAGES_PER_CHUNK][PAGE_SIZE], page[PAGE_SIZE];
+    static uint8_t now[PAGES_PER_CHUNK][PAGE_SIZE], before[PAGES_PER_CHUNK][PAGE_SIZE],
+        page[PAGE_SIZE];
     uint64_t random = 42;
     struct page_coder *coder = page_coder_create();
     struct page_chunk *chunk = xnew(struct page_chunk);
@@ -85,4 +86,5 @@ TEST(the_form_of_a_page_is_the_least_that_tells_it)
     assert_int_equal(page_form(now, before), PAGE_WHOLE);
 }
 
-TEST_MAIN(t(pages_come_back_from_every_filter_whole_and_as_words), t(the_form_of_a_page_is_the_least_that_tells_it))
+TEST_MAIN(t(pages_come_back_from_every_filter_whole_and_as_words),
+          t(the_form_of_a_page_is_the_least_that_tells_it))

@@ -1,17 +1,17 @@
 /* Contents of memory at a boundary, from the versions of pages that segments left.
  *
- * Where a page's contents come from is found by going through the segments backwards from the boundary, for all pages of a space
- * together. The address range falls into pieces; each piece grows a chain of versions, newest first, until one says what the page is
- * without an older one:
+ * Where a page's contents come from is found by going through the segments backwards from the
+ * boundary, for all pages of a space together. The address range falls into pieces; each piece
+ * grows a chain of versions, newest first, until one says what the page is without an older one:
  *
  *   segment      4       5       6       7 | boundary
  *   page A     whole           words   words    chain: 7 words, 6 words, 4 whole; closed
- *   page B     words           (remapped)       closed without a version: the page is what a fresh mapping has
- *   page C             zero            words    chain: 7 words, 5 zero; closed
- *   page D             words                    5 words, and no older one: it changes what a fresh mapping has
+ *   page B     words           (remapped)       closed without a version: the page is what a fresh
+ * mapping has page C             zero            words    chain: 7 words, 5 zero; closed page D
+ * words                    5 words, and no older one: it changes what a fresh mapping has
  *
- * A space made by fork goes on with its parent's versions from before the segment of the fork: what the parent changed in that segment
- * before the fork is stored for the copy, too.
+ * A space made by fork goes on with its parent's versions from before the segment of the fork: what
+ * the parent changed in that segment before the fork is stored for the copy, too.
  *
  * A program that writes arrays has a hundred thousand runs of pages, of which a question wants few.
  * So this is done for the pages that are wanted now, and for all of a space only roughly: which
@@ -39,9 +39,9 @@ static const uint32_t NO_LINK = UINT32_MAX;
 struct link {
     uint32_t newer; /* what is to be applied after this one; NO_LINK: nothing */
     uint32_t segment;
-    uint64_t page;  /* that `first` stands for */
+    uint64_t page; /* that `first` stands for */
     uint32_t first;
-    uint8_t kind;   /* enum run_kind */
+    uint8_t kind; /* enum run_kind */
 };
 
 struct piece {
@@ -74,13 +74,14 @@ struct saying {
 typedef VEC(struct saying) saying_list;
 
 /* What a saying makes of [start, end), which was in the open piece `had`, or in none. */
-static struct piece apply_saying(struct resolved *r, const struct saying *s, uint32_t segment, uint64_t start, uint64_t end,
-                                 const struct piece *had)
+static struct piece apply_saying(struct resolved *r, const struct saying *s, uint32_t segment,
+                                 uint64_t start, uint64_t end, const struct piece *had)
 {
     struct piece p = {start, end, had ? had->oldest : NO_LINK, false};
     if (!s->run)
         return p;
-    vec_push(&r->links, (struct link){p.oldest, segment, s->run->page, s->run->first, s->run->kind});
+    vec_push(&r->links,
+             (struct link){p.oldest, segment, s->run->page, s->run->first, s->run->kind});
     p.oldest = (uint32_t)r->links.count - 1;
     p.open = s->run->kind == RUN_WORDS;
     return p;
@@ -100,8 +101,8 @@ static void find_closed(struct resolved *r)
     }
 }
 
-/* What an older segment says of [start, end) matters only if some of it is not closed: of arrays that are written again and again most
- * of it does not. */
+/* What an older segment says of [start, end) matters only if some of it is not closed: of arrays
+ * that are written again and again most of it does not. */
 static bool matters(const struct resolved *r, uint64_t start, uint64_t end)
 {
     size_t low = 0, high = r->closed.count;
@@ -112,7 +113,8 @@ static bool matters(const struct resolved *r, uint64_t start, uint64_t end)
         else
             low = middle + 1;
     }
-    return low == r->closed.count || r->closed.items[low].start > start || r->closed.items[low].end < end;
+    return low == r->closed.count || r->closed.items[low].start > start ||
+           r->closed.items[low].end < end;
 }
 
 /* The first piece that ends behind addr. */
@@ -134,21 +136,27 @@ static void replace_pieces(piece_list *p, size_t first, size_t end, const piece_
 {
     vec_reserve(p, with->count);
     if (p->count > end)
-        memmove(p->items + first + with->count, p->items + end, (p->count - end) * sizeof(p->items[0]));
+        memmove(p->items + first + with->count, p->items + end,
+                (p->count - end) * sizeof(p->items[0]));
     if (with->count)
         memcpy(p->items + first, with->items, with->count * sizeof(p->items[0]));
     p->count = p->count - (end - first) + with->count;
 }
 
-/* Lays sorted sayings of an older segment under the pieces: they matter where there is no piece or an open one. */
+/* Lays sorted sayings of an older segment under the pieces: they matter where there is no piece or
+ * an open one. */
 static void add_sayings(struct resolved *r, const saying_list *sayings, uint32_t segment)
 {
     piece_list out = {0};
     if (!sayings->count)
         return;
     size_t first = first_piece(r, sayings->items[0].start), i = first;
-    struct piece rest = i < r->pieces.count ? r->pieces.items[i] : (struct piece){UINT64_MAX, UINT64_MAX, NO_LINK, false};
-#define NEXT_PIECE() (rest = ++i < r->pieces.count ? r->pieces.items[i] : (struct piece){UINT64_MAX, UINT64_MAX, NO_LINK, false})
+    struct piece rest = i < r->pieces.count
+                            ? r->pieces.items[i]
+                            : (struct piece){UINT64_MAX, UINT64_MAX, NO_LINK, false};
+#define NEXT_PIECE()                                   \
+    (rest = ++i < r->pieces.count ? r->pieces.items[i] \
+                                  : (struct piece){UINT64_MAX, UINT64_MAX, NO_LINK, false})
     vec_each (s, sayings) {
         uint64_t at = s->start;
         while (at < s->end) {
@@ -174,7 +182,8 @@ static void add_sayings(struct resolved *r, const saying_list *sayings, uint32_t
             struct piece both = rest;
             if (s->end < both.end)
                 both.end = s->end;
-            vec_push(&out, both.open ? apply_saying(r, s, segment, both.start, both.end, &both) : both);
+            vec_push(&out,
+                     both.open ? apply_saying(r, s, segment, both.start, both.end, &both) : both);
             at = both.end;
             if (rest.end > at)
                 rest.start = at;
@@ -329,11 +338,11 @@ struct slice {
     size_t most;
     VEC(uint64_t) addrs; /* of each page */
     VEC(struct wanted) wanted;
-    VEC(size_t) jobs;        /* where a chunk's begin in `wanted`, and the end */
+    VEC(size_t) jobs; /* where a chunk's begin in `wanted`, and the end */
     /* Guarded by lock: */
     pthread_mutex_t lock;
     pthread_cond_t turn_changed;
-    size_t next_job, turn;   /* the job to take, the job whose chunk is to be applied */
+    size_t next_job, turn; /* the job to take, the job whose chunk is to be applied */
     struct err *failed;
 };
 
@@ -356,7 +365,8 @@ static uint64_t number_of(const struct wanted *w)
 }
 
 /* packed: room that is used again and again. */
-static struct err *load_chunk(const struct history *h, const struct wanted *w, struct buf *packed, struct page_chunk *chunk)
+static struct err *load_chunk(const struct history *h, const struct wanted *w, struct buf *packed,
+                              struct page_chunk *chunk)
 {
     struct chunk_file *f;
     TRY(history_segment_file(h, w->segment, &f));
@@ -368,7 +378,8 @@ static struct err *load_chunk(const struct history *h, const struct wanted *w, s
 }
 
 /* *out is to be returned; NULL after an error. */
-static struct err *get_chunk(const struct history *h, const struct wanted *w, struct buf *packed, struct page_chunk **out)
+static struct err *get_chunk(const struct history *h, const struct wanted *w, struct buf *packed,
+                             struct page_chunk **out)
 {
     *out = shared_find(h->chunks, number_of(w));
     if (*out)
@@ -379,7 +390,8 @@ static struct err *get_chunk(const struct history *h, const struct wanted *w, st
         page_chunk_drop(chunk);
         return e;
     }
-    shared_add(h->chunks, number_of(w), chunk, sizeof(*chunk) + chunk->words.cap + chunk->whole.cap);
+    shared_add(h->chunks, number_of(w), chunk,
+               sizeof(*chunk) + chunk->words.cap + chunk->whole.cap);
     *out = chunk;
     return NULL;
 }
@@ -409,7 +421,8 @@ static void *work(void *ctx)
     cleanup(buf_deinit) struct buf packed = {0};
     for (size_t job; (job = take_job(s)) < s->jobs.count - 1;) {
         struct page_chunk *chunk;
-        struct err *e = get_chunk(s->history, &s->wanted.items[s->jobs.items[job]], &packed, &chunk);
+        struct err *e =
+            get_chunk(s->history, &s->wanted.items[s->jobs.items[job]], &packed, &chunk);
         pthread_mutex_lock(&s->lock);
         while (s->turn != job)
             pthread_cond_wait(&s->turn_changed, &s->lock);
@@ -446,7 +459,8 @@ static struct err *decode_slice(struct slice *s)
     s->next_job = s->turn = 0;
     size_t to_decode = 0, threads = usable_cpus(), started = 0;
     for (size_t job = 0; job + 1 < s->jobs.count; job++)
-        to_decode += !shared_has(s->history->chunks, number_of(&s->wanted.items[s->jobs.items[job]]));
+        to_decode +=
+            !shared_has(s->history->chunks, number_of(&s->wanted.items[s->jobs.items[job]]));
     if (threads > MAX_THREADS)
         threads = MAX_THREADS;
     if (threads > to_decode / 4)
@@ -483,7 +497,8 @@ static struct err *finish_slice(struct slice *s, const struct page_sink *sink)
 }
 
 /* Takes a page into the slice: its beginning now, its versions later. */
-static struct err *add_page(struct slice *s, const struct resolved *r, const struct piece *p, uint64_t addr, const struct page_sink *sink)
+static struct err *add_page(struct slice *s, const struct resolved *r, const struct piece *p,
+                            uint64_t addr, const struct page_sink *sink)
 {
     uint32_t slot = (uint32_t)s->addrs.count;
     uint8_t *page = s->pages + (size_t)slot * PAGE_SIZE;
@@ -496,13 +511,15 @@ static struct err *add_page(struct slice *s, const struct resolved *r, const str
         const struct link *l = &r->links.items[at];
         uint32_t idx = l->first + (uint32_t)((addr - l->page) / PAGE_SIZE);
         if (l->kind != RUN_ZERO)
-            vec_push(&s->wanted, (struct wanted){l->segment, idx / PAGES_PER_CHUNK, idx % PAGES_PER_CHUNK, slot, l->kind == RUN_WORDS});
+            vec_push(&s->wanted,
+                     (struct wanted){l->segment, idx / PAGES_PER_CHUNK, idx % PAGES_PER_CHUNK, slot,
+                                     l->kind == RUN_WORDS});
     }
     return NULL;
 }
 
-static struct err *add_pages(struct slice *s, const struct resolved *r, const struct piece *p, uint64_t start, uint64_t end,
-                             const struct page_sink *sink)
+static struct err *add_pages(struct slice *s, const struct resolved *r, const struct piece *p,
+                             uint64_t start, uint64_t end, const struct page_sink *sink)
 {
     for (uint64_t addr = start; addr < end; addr += PAGE_SIZE) {
         if (s->addrs.count == s->most)
@@ -513,7 +530,8 @@ static struct err *add_pages(struct slice *s, const struct resolved *r, const st
 }
 
 /* The part of piece i that is in [start, end) and has contents; false: nothing is. */
-static bool piece_part(const struct resolved *r, size_t i, uint64_t start, uint64_t end, struct addr_range *out)
+static bool piece_part(const struct resolved *r, size_t i, uint64_t start, uint64_t end,
+                       struct addr_range *out)
 {
     const struct piece *p = &r->pieces.items[i];
     *out = (struct addr_range){p->start > start ? p->start : start, p->end < end ? p->end : end};
@@ -525,7 +543,8 @@ static struct err *make_pages(struct slice *s, const struct resolved *r, uint64_
                               uint64_t end, const struct page_sink *sink)
 {
     struct addr_range part;
-    for (size_t i = first_piece(r, start); i < r->pieces.count && r->pieces.items[i].start < end; i++) {
+    for (size_t i = first_piece(r, start); i < r->pieces.count && r->pieces.items[i].start < end;
+         i++) {
         if (!piece_part(r, i, start, end, &part))
             continue;
         while (part.start < part.end) {
@@ -539,7 +558,8 @@ static struct err *make_pages(struct slice *s, const struct resolved *r, uint64_
     return NULL;
 }
 
-/* Room for the pages of a slice, as chunks of memory are wanted all the time: memory that was used before is there already. */
+/* Room for the pages of a slice, as chunks of memory are wanted all the time: memory that was used
+ * before is there already. */
 enum { KEPT_PAGES = 512 /* 2 MiB */, MOST_KEPT = 4 };
 static pthread_mutex_t kept_lock = PTHREAD_MUTEX_INITIALIZER; /* guards the rest */
 static uint8_t *kept[MOST_KEPT];
@@ -713,7 +733,8 @@ void page_map_destroy(struct page_map *m)
     free(m);
 }
 
-struct err *page_map_read(const struct page_map *m, uint64_t start, uint64_t end, const struct page_sink *sink)
+struct err *page_map_read(const struct page_map *m, uint64_t start, uint64_t end,
+                          const struct page_sink *sink)
 {
     cleanup(resolved_deinit) struct resolved rough = {0};
     range_list ranges = {0};
@@ -730,17 +751,21 @@ struct err *page_map_read(const struct page_map *m, uint64_t start, uint64_t end
 }
 
 /* The first of the chunks with versions of pages in [start, end) that is not at hand. */
-static bool find_missing(const struct history *h, const struct resolved *r, uint64_t start, uint64_t end, struct wanted *out)
+static bool find_missing(const struct history *h, const struct resolved *r, uint64_t start,
+                         uint64_t end, struct wanted *out)
 {
     struct addr_range part;
-    for (size_t i = first_piece(r, start); i < r->pieces.count && r->pieces.items[i].start < end; i++) {
+    for (size_t i = first_piece(r, start); i < r->pieces.count && r->pieces.items[i].start < end;
+         i++) {
         if (!piece_part(r, i, start, end, &part))
             continue;
-        for (uint32_t at = r->pieces.items[i].oldest; at != NO_LINK; at = r->links.items[at].newer) {
+        for (uint32_t at = r->pieces.items[i].oldest; at != NO_LINK;
+             at = r->links.items[at].newer) {
             const struct link *l = &r->links.items[at];
             uint32_t first = l->first + (uint32_t)((part.start - l->page) / PAGE_SIZE);
             uint32_t last = first + (uint32_t)((part.end - part.start) / PAGE_SIZE) - 1;
-            for (uint32_t chunk = first / PAGES_PER_CHUNK; l->kind != RUN_ZERO && chunk <= last / PAGES_PER_CHUNK; chunk++) {
+            for (uint32_t chunk = first / PAGES_PER_CHUNK;
+                 l->kind != RUN_ZERO && chunk <= last / PAGES_PER_CHUNK; chunk++) {
                 *out = (struct wanted){.segment = l->segment, .chunk = chunk};
                 if (!shared_has(h->chunks, number_of(out)))
                     return true;

@@ -47,7 +47,8 @@ static const struct column floor_columns[] = {
 };
 static const struct table floor_table = TABLE(struct db_floor, floor_columns);
 
-static const struct column fork_columns[] = {COLUMN(struct db_fork, child), COLUMN(struct db_fork, parent)};
+static const struct column fork_columns[] = {COLUMN(struct db_fork, child),
+                                             COLUMN(struct db_fork, parent)};
 static const struct table fork_table = TABLE(struct db_fork, fork_columns);
 
 static const struct column task_columns[] = {{0, 0, sizeof(uint32_t), FROM_ABOVE}};
@@ -73,12 +74,9 @@ static const struct column written_columns[] = {
 static const struct table written_table = TABLE(struct db_written, written_columns);
 
 static const struct column run_columns[] = {
-    COLUMN(struct db_page_run, space),
-    COLUMN(struct db_page_run, object),
-    COLUMN(struct db_page_run, page),
-    COLUMN_PLAIN(struct db_page_run, count),
-    COLUMN(struct db_page_run, first),
-    COLUMN_PLAIN(struct db_page_run, kind),
+    COLUMN(struct db_page_run, space), COLUMN(struct db_page_run, object),
+    COLUMN(struct db_page_run, page),  COLUMN_PLAIN(struct db_page_run, count),
+    COLUMN(struct db_page_run, first), COLUMN_PLAIN(struct db_page_run, kind),
 };
 const struct table db_page_run_table = TABLE(struct db_page_run, run_columns);
 
@@ -130,20 +128,15 @@ static const struct column kernel_write_columns[] = {
 static const struct table kernel_write_table = TABLE(struct db_kernel_write, kernel_write_columns);
 
 static const struct column buffered_call_columns[] = {
-    COLUMN(struct db_buffered_call, at.event),
-    COLUMN(struct db_buffered_call, at.icount),
-    COLUMN(struct db_buffered_call, space),
-    COLUMN_PLAIN(struct db_buffered_call, no),
-    COLUMN(struct db_buffered_call, args[0]),
-    COLUMN(struct db_buffered_call, args[1]),
-    COLUMN(struct db_buffered_call, args[2]),
-    COLUMN(struct db_buffered_call, args[3]),
-    COLUMN(struct db_buffered_call, args[4]),
-    COLUMN(struct db_buffered_call, args[5]),
-    COLUMN(struct db_buffered_call, header),
-    COLUMN(struct db_buffered_call, recorded),
+    COLUMN(struct db_buffered_call, at.event), COLUMN(struct db_buffered_call, at.icount),
+    COLUMN(struct db_buffered_call, space),    COLUMN_PLAIN(struct db_buffered_call, no),
+    COLUMN(struct db_buffered_call, args[0]),  COLUMN(struct db_buffered_call, args[1]),
+    COLUMN(struct db_buffered_call, args[2]),  COLUMN(struct db_buffered_call, args[3]),
+    COLUMN(struct db_buffered_call, args[4]),  COLUMN(struct db_buffered_call, args[5]),
+    COLUMN(struct db_buffered_call, header),   COLUMN(struct db_buffered_call, recorded),
 };
-static const struct table buffered_call_table = TABLE(struct db_buffered_call, buffered_call_columns);
+static const struct table buffered_call_table =
+    TABLE(struct db_buffered_call, buffered_call_columns);
 
 static const struct column call_text_columns[] = {
     COLUMN(struct db_call_text, at.event),
@@ -195,7 +188,8 @@ static struct err *flush_pages(struct segment_writer *w)
 }
 
 /* Adds a page to the page data; *idx_out is its number there. */
-static struct err *store_page(struct segment_writer *w, const uint8_t *now, const uint8_t *before, uint32_t *idx_out)
+static struct err *store_page(struct segment_writer *w, const uint8_t *now, const uint8_t *before,
+                              uint32_t *idx_out)
 {
     if (w->waiting_count == PAGES_PER_CHUNK)
         TRY(flush_pages(w));
@@ -226,7 +220,8 @@ static struct known_page *find_known(struct segment_writer *w, XXH128_hash_t has
     }
 }
 
-/* A page that changes in every segment is stored whole in one of so many, so that its contents can be had from few segments. */
+/* A page that changes in every segment is stored whole in one of so many, so that its contents can
+ * be had from few segments. */
 enum { WHOLE_EVERY = 16 };
 static bool whole_is_due(const struct segment_writer *w, const struct db_page *p)
 {
@@ -236,8 +231,9 @@ static bool whole_is_due(const struct segment_writer *w, const struct db_page *p
 static void add_to_runs(struct segment *s, struct db_page_run page)
 {
     struct db_page_run *last = s->runs.count ? &s->runs.items[s->runs.count - 1] : NULL;
-    if (last && last->space == page.space && last->object == page.object && last->kind == page.kind &&
-        last->page + (uint64_t)last->count * PAGE_SIZE == page.page && (page.kind == RUN_ZERO || last->first + last->count == page.first))
+    if (last && last->space == page.space && last->object == page.object &&
+        last->kind == page.kind && last->page + (uint64_t)last->count * PAGE_SIZE == page.page &&
+        (page.kind == RUN_ZERO || last->first + last->count == page.first))
         last->count++;
     else
         vec_push(&s->runs, page);
@@ -399,7 +395,8 @@ static struct err *write_chunks(struct segment_writer *w, const struct segment *
     return add_chunk(w->file, CHUNK_CALLS, s, put_calls);
 }
 
-struct err *segment_write(const char *path, uint64_t build, uint64_t number, int level, struct segment *s)
+struct err *segment_write(const char *path, uint64_t build, uint64_t number, int level,
+                          struct segment *s)
 {
     cleanup(segment_writer_deinit) struct segment_writer w = {.number = number, .segment = s};
     TRY(chunk_writer_create(path, (struct file_id){build, FILE_SEGMENT, number}, level, &w.file));
@@ -467,12 +464,14 @@ bool page_runs_are_sound(const struct db_page_run *runs, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         const struct db_page_run *r = &runs[i], *last = i ? r - 1 : NULL;
-        if (r->page % PAGE_SIZE || r->page >= address_limit || !r->count || r->count > (address_limit - r->page) / PAGE_SIZE ||
-            r->kind > RUN_WORDS || r->first > UINT32_MAX - r->count)
+        if (r->page % PAGE_SIZE || r->page >= address_limit || !r->count ||
+            r->count > (address_limit - r->page) / PAGE_SIZE || r->kind > RUN_WORDS ||
+            r->first > UINT32_MAX - r->count)
             return false;
-        if (last && (last->object > r->object || (last->object == r->object && last->space > r->space) ||
-                     (last->object == r->object && last->space == r->space &&
-                      last->page + (uint64_t)last->count * PAGE_SIZE > r->page)))
+        if (last &&
+            (last->object > r->object || (last->object == r->object && last->space > r->space) ||
+             (last->object == r->object && last->space == r->space &&
+              last->page + (uint64_t)last->count * PAGE_SIZE > r->page)))
             return false;
     }
     return true;
@@ -494,7 +493,8 @@ static void get_pages(struct bytes *b, struct segment *s)
     table_get_vec(&db_page_run_table, b, &s->runs);
     table_get_vec(&db_remap_table, b, &s->remaps);
     table_get_vec(&db_space_table, b, &s->spaces);
-    if (!page_runs_are_sound(s->runs.items, s->runs.count) || !remaps_are_sound(s->remaps.items, s->remaps.count))
+    if (!page_runs_are_sound(s->runs.items, s->runs.count) ||
+        !remaps_are_sound(s->remaps.items, s->remaps.count))
         b->failed = true;
 }
 
@@ -534,7 +534,8 @@ static void get_calls(struct bytes *b, struct segment *s)
         b->failed = true;
 }
 
-struct err *segment_file_open(int dir, const char *name, const char *shown, uint64_t build, uint64_t number, struct chunk_file **out)
+struct err *segment_file_open(int dir, const char *name, const char *shown, uint64_t build,
+                              uint64_t number, struct chunk_file **out)
 {
     return chunk_file_open(dir, name, shown, (struct file_id){build, FILE_SEGMENT, number}, out);
 }
@@ -545,9 +546,12 @@ struct err *segment_read(const struct chunk_file *f, enum segment_part part, str
         uint32_t kind;
         void (*get)(struct bytes *b, struct segment *s);
     } parts[] = {
-        [PART_BOUNDARY] = {CHUNK_BOUNDARY, get_boundary}, [PART_BLOCKS] = {CHUNK_BLOCKS, get_blocks},
-        [PART_WRITTEN] = {CHUNK_WRITTEN, get_written},    [PART_PAGES] = {CHUNK_PAGES, get_pages},
-        [PART_EVENTS] = {CHUNK_EVENTS, get_events},       [PART_STACKS] = {CHUNK_STACKS, get_stacks},
+        [PART_BOUNDARY] = {CHUNK_BOUNDARY, get_boundary},
+        [PART_BLOCKS] = {CHUNK_BLOCKS, get_blocks},
+        [PART_WRITTEN] = {CHUNK_WRITTEN, get_written},
+        [PART_PAGES] = {CHUNK_PAGES, get_pages},
+        [PART_EVENTS] = {CHUNK_EVENTS, get_events},
+        [PART_STACKS] = {CHUNK_STACKS, get_stacks},
         [PART_CALLS] = {CHUNK_CALLS, get_calls},
     };
     cleanup(buf_deinit) struct buf data = {0};
@@ -560,10 +564,12 @@ struct err *segment_read(const struct chunk_file *f, enum segment_part part, str
 /* --- comparing --- */
 
 static const struct column granule_columns[] = {
-    COLUMN(struct db_written, space),       COLUMN(struct db_written, object),      COLUMN(struct db_written, page),
-    COLUMN(struct db_written, granules[0]), COLUMN(struct db_written, granules[1]), COLUMN(struct db_written, granules[2]),
-    COLUMN(struct db_written, granules[3]), COLUMN(struct db_written, granules[4]), COLUMN(struct db_written, granules[5]),
-    COLUMN(struct db_written, granules[6]), COLUMN(struct db_written, granules[7]),
+    COLUMN(struct db_written, space),       COLUMN(struct db_written, object),
+    COLUMN(struct db_written, page),        COLUMN(struct db_written, granules[0]),
+    COLUMN(struct db_written, granules[1]), COLUMN(struct db_written, granules[2]),
+    COLUMN(struct db_written, granules[3]), COLUMN(struct db_written, granules[4]),
+    COLUMN(struct db_written, granules[5]), COLUMN(struct db_written, granules[6]),
+    COLUMN(struct db_written, granules[7]),
 };
 static const struct table granule_table = TABLE(struct db_written, granule_columns);
 
@@ -572,20 +578,29 @@ char *segment_difference(const struct segment *a, const struct segment *b)
 #define VECS(member) a->member.items, a->member.count, b->member.items, b->member.count
     size_t row = table_difference(&event_table, VECS(events));
     if (row != SIZE_MAX)
-        return str_format("event %llu", (unsigned long long)(row < a->events.count ? a : b)->events.items[row].number);
+        return str_format(
+            "event %llu",
+            (unsigned long long)(row < a->events.count ? a : b)->events.items[row].number);
     row = table_difference(&block_table, VECS(blocks));
     if (row != SIZE_MAX)
-        return str_format("executions of the block at %#llx", (unsigned long long)(row < a->blocks.count ? a : b)->blocks.items[row].pc);
+        return str_format(
+            "executions of the block at %#llx",
+            (unsigned long long)(row < a->blocks.count ? a : b)->blocks.items[row].pc);
     row = table_difference(&granule_table, VECS(written));
     if (row != SIZE_MAX)
-        return str_format("written bytes of the page at %#llx",
-                          (unsigned long long)(row < a->written.count ? a : b)->written.items[row].page);
+        return str_format(
+            "written bytes of the page at %#llx",
+            (unsigned long long)(row < a->written.count ? a : b)->written.items[row].page);
     row = table_difference(&db_remap_table, VECS(remaps));
     if (row != SIZE_MAX)
-        return str_format("the mapping at %#llx", (unsigned long long)(row < a->remaps.count ? a : b)->remaps.items[row].start);
+        return str_format(
+            "the mapping at %#llx",
+            (unsigned long long)(row < a->remaps.count ? a : b)->remaps.items[row].start);
     row = table_difference(&db_call_table, VECS(stacks));
     if (row != SIZE_MAX)
-        return str_format("the call at %#llx", (unsigned long long)(row < a->stacks.count ? a : b)->stacks.items[row].return_addr);
+        return str_format(
+            "the call at %#llx",
+            (unsigned long long)(row < a->stacks.count ? a : b)->stacks.items[row].return_addr);
     const struct {
         const char *what;
         size_t row;
@@ -597,10 +612,21 @@ char *segment_difference(const struct segment *a, const struct segment *b)
         {"the execs", table_difference(&task_table, VECS(execs))},
         {"the tasks that ended", table_difference(&task_table, VECS(ends))},
         {"the buffered system calls", table_difference(&buffered_call_table, VECS(buffered_calls))},
-        {"what arguments of system calls point to", table_difference(&call_text_table, VECS(call_texts))},
-        {"the paths of system calls", a->call_text.len == b->call_text.len && memcmp(a->call_text.data, b->call_text.data, a->call_text.len) == 0 ? SIZE_MAX : 0},
-        {"the state at its start", a->state.len == b->state.len && memcmp(a->state.data, b->state.data, a->state.len) == 0 ? SIZE_MAX : 0},
-        {"the output", a->output.len == b->output.len && memcmp(a->output.data, b->output.data, a->output.len) == 0 ? SIZE_MAX : 0},
+        {"what arguments of system calls point to",
+         table_difference(&call_text_table, VECS(call_texts))},
+        {"the paths of system calls",
+         a->call_text.len == b->call_text.len &&
+                 memcmp(a->call_text.data, b->call_text.data, a->call_text.len) == 0
+             ? SIZE_MAX
+             : 0},
+        {"the state at its start",
+         a->state.len == b->state.len && memcmp(a->state.data, b->state.data, a->state.len) == 0
+             ? SIZE_MAX
+             : 0},
+        {"the output", a->output.len == b->output.len &&
+                               memcmp(a->output.data, b->output.data, a->output.len) == 0
+                           ? SIZE_MAX
+                           : 0},
     };
 #undef VECS
     for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {

@@ -1,5 +1,5 @@
-/* What the database knows of one segment: the stretch of the recording between two boundaries. Knows neither x86 nor DWARF;
- * states are opaque bytes. docs/format.md gives the layouts. */
+/* What the database knows of one segment: the stretch of the recording between two boundaries.
+ * Knows neither x86 nor DWARF; states are opaque bytes. docs/format.md gives the layouts. */
 #ifndef DB_SEGMENT_H
 #define DB_SEGMENT_H
 
@@ -9,17 +9,23 @@
 
 /* Kinds of chunk in a segment's file. */
 enum {
-    CHUNK_BOUNDARY = 1, CHUNK_BLOCKS = 2, CHUNK_WRITTEN = 3, CHUNK_PAGES = 4, CHUNK_EVENTS = 5, CHUNK_STACKS = 6,
-    CHUNK_PAGE_DATA = 7, CHUNK_CALLS = 8,
+    CHUNK_BOUNDARY = 1,
+    CHUNK_BLOCKS = 2,
+    CHUNK_WRITTEN = 3,
+    CHUNK_PAGES = 4,
+    CHUNK_EVENTS = 5,
+    CHUNK_STACKS = 6,
+    CHUNK_PAGE_DATA = 7,
+    CHUNK_CALLS = 8,
 };
 
 /* A call that has not returned yet. */
 struct db_call {
     uint32_t task;
-    struct moment at;  /* of the call instruction */
-    gaddr block;       /* start of the block that ends with the call; 0: a signal handler was entered */
+    struct moment at; /* of the call instruction */
+    gaddr block; /* start of the block that ends with the call; 0: a signal handler was entered */
     gaddr return_addr;
-    gaddr sp;          /* where the return address is */
+    gaddr sp; /* where the return address is */
 };
 /* Calls from before the segment with sp in [start, end) and sp <= `floor` have ended in it. */
 struct db_floor {
@@ -39,7 +45,8 @@ struct db_block {
     uint64_t count;
 };
 
-/* Bytes written, by 8-byte granule. Of a space (object 0) or of a shared object (space 0, page: offset). */
+/* Bytes written, by 8-byte granule. Of a space (object 0) or of a shared object (space 0, page:
+ * offset). */
 struct db_written {
     uint32_t space, object;
     uint64_t page;
@@ -54,9 +61,10 @@ enum run_kind {
 };
 struct db_page_run {
     uint32_t space, object;
-    uint64_t page;   /* address, or offset in the object */
-    uint32_t count;  /* pages */
-    uint32_t first;  /* number of the first among the pages in the segment's page data; RUN_ZERO: 0 */
+    uint64_t page;  /* address, or offset in the object */
+    uint32_t count; /* pages */
+    uint32_t
+        first; /* number of the first among the pages in the segment's page data; RUN_ZERO: 0 */
     uint8_t kind;
 };
 
@@ -65,7 +73,8 @@ struct db_page {
     uint32_t space, object;
     uint64_t page;         /* address, or offset in the object */
     const uint8_t *now;    /* PAGE_SIZE bytes: contents at the end of the segment; borrowed */
-    const uint8_t *before; /* at its start; borrowed. NULL: not known, or not what the page's newest version says, as it was mapped afresh */
+    const uint8_t *before; /* at its start; borrowed. NULL: not known, or not what the page's newest
+                              version says, as it was mapped afresh */
 };
 
 /* Contents before the segment do not matter any more: the range was mapped afresh, or is gone. */
@@ -88,31 +97,31 @@ struct db_kernel_write {
 };
 struct db_event {
     event_no number;
-    uint8_t kind;          /* enum frame_kind */
+    uint8_t kind; /* enum frame_kind */
     uint8_t syscall_state;
     uint8_t syscall_arch;
     int32_t syscall_no;
-    uint32_t task;         /* serial, 0: none */
-    uint64_t result;       /* of a system call's exit */
-    uint64_t icount;       /* instructions since the event before */
+    uint32_t task;   /* serial, 0: none */
+    uint64_t result; /* of a system call's exit */
+    uint64_t icount; /* instructions since the event before */
     int64_t ticks;
     gaddr rip;
-    double time;           /* seconds, CLOCK_MONOTONIC of the recorder */
+    double time; /* seconds, CLOCK_MONOTONIC of the recorder */
     int32_t signo, si_code;
     uint64_t fault_addr;
     uint8_t disposition;
     uint32_t write_idx, write_count; /* in struct segment's kernel writes */
-    uint8_t fd;            /* 1 or 2: output */
+    uint8_t fd;                      /* 1 or 2: output */
     uint32_t output_off, output_len; /* in output */
-    uint32_t created_task; /* serial */
+    uint32_t created_task;           /* serial */
     uint32_t ended_task;
 };
 
 /* A system call which the recorder's library made itself: what the trace does not tell of it. */
 struct db_buffered_call {
-    struct moment at;  /* right before it */
+    struct moment at; /* right before it */
     uint32_t space;
-    int32_t no;        /* x86-64 */
+    int32_t no; /* x86-64 */
     uint64_t args[6];
     gaddr header;      /* of the buffer in which its record is */
     uint32_t recorded; /* bytes of records before its own */
@@ -130,18 +139,18 @@ struct segment {
     uint64_t icount_start, icount; /* instructions before it, and in it */
     struct buf state;              /* of the replay room, at its start */
     /* stacks */
-    VEC(struct db_call) stacks;    /* calls made in it that have not returned at its end */
+    VEC(struct db_call) stacks; /* calls made in it that have not returned at its end */
     VEC(struct db_floor) floors;
     VEC(struct db_fork) forks;
-    VEC(uint32_t) execs;           /* tasks that executed another program: their calls of before are void */
-    VEC(uint32_t) ends;            /* tasks that ended */
+    VEC(uint32_t) execs; /* tasks that executed another program: their calls of before are void */
+    VEC(uint32_t) ends;  /* tasks that ended */
     /* index */
-    VEC(struct db_block) blocks;   /* by space, pc */
+    VEC(struct db_block) blocks;    /* by space, pc */
     VEC(struct db_written) written; /* by object, space, page */
     /* pages */
-    VEC(struct db_page) pages;     /* by object, space, page; for segment_write() only */
-    VEC(struct db_page_run) runs;  /* by object, space, page; filled by segment_write() */
-    VEC(struct db_remap) remaps;   /* by space, start; disjoint once written */
+    VEC(struct db_page) pages;    /* by object, space, page; for segment_write() only */
+    VEC(struct db_page_run) runs; /* by object, space, page; filled by segment_write() */
+    VEC(struct db_remap) remaps;  /* by space, start; disjoint once written */
     VEC(struct db_space) spaces;
     /* events */
     VEC(struct db_event) events;
@@ -163,22 +172,33 @@ void segment_merge_remaps(struct segment *s);
  *
  * After an error there is no file. Any thread; takes some 2 MiB while it works.
  */
-struct err *segment_write(const char *path, uint64_t build, uint64_t number, int level, struct segment *s) nodiscard;
+struct err *segment_write(const char *path, uint64_t build, uint64_t number, int level,
+                          struct segment *s) nodiscard;
 
 /* --- reading --- */
 
-struct err *segment_file_open(int dir, const char *name, const char *shown, uint64_t build, uint64_t number,
-                              struct chunk_file **out) nodiscard;
+struct err *segment_file_open(int dir, const char *name, const char *shown, uint64_t build,
+                              uint64_t number, struct chunk_file **out) nodiscard;
 /* Parts that can be read one by one; each fills its members only. */
-enum segment_part { PART_BOUNDARY, PART_BLOCKS, PART_WRITTEN, PART_PAGES, PART_EVENTS, PART_STACKS, PART_CALLS };
-struct err *segment_read(const struct chunk_file *f, enum segment_part part, struct segment *s) nodiscard;
+enum segment_part {
+    PART_BOUNDARY,
+    PART_BLOCKS,
+    PART_WRITTEN,
+    PART_PAGES,
+    PART_EVENTS,
+    PART_STACKS,
+    PART_CALLS
+};
+struct err *segment_read(const struct chunk_file *f, enum segment_part part,
+                         struct segment *s) nodiscard;
 
-/** What differs first between two segments in state, blocks, written granules, remaps, spaces, calls, events and system calls: a heap string, or
- * NULL. Both as segment_read() gives them, or as they were written. */
+/** What differs first between two segments in state, blocks, written granules, remaps, spaces,
+ * calls, events and system calls: a heap string, or NULL. Both as segment_read() gives them, or as
+ * they were written. */
 char *segment_difference(const struct segment *a, const struct segment *b) nodiscard;
 
-/* Tables that are in the index over all segments, too, and what has to hold of them for who looks things up in them: runs are
- * sorted and disjoint, remaps too, all are below 2^48. */
+/* Tables that are in the index over all segments, too, and what has to hold of them for who looks
+ * things up in them: runs are sorted and disjoint, remaps too, all are below 2^48. */
 extern const struct table db_call_table, db_page_run_table, db_remap_table, db_space_table;
 bool page_runs_are_sound(const struct db_page_run *runs, size_t count);
 bool remaps_are_sound(const struct db_remap *remaps, size_t count);

@@ -1,5 +1,6 @@
-/* Things that are dear to make and are used again and again, by several threads: the files of segments, and chunks of page data taken apart,
- * since the pages of a state are made few at a time, when they are touched, and most of them come from the same chunks. */
+/* Things that are dear to make and are used again and again, by several threads: the files of
+ * segments, and chunks of page data taken apart, since the pages of a state are made few at a time,
+ * when they are touched, and most of them come from the same chunks. */
 #ifndef DB_SHARED_H
 #define DB_SHARED_H
 
@@ -7,7 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Holds a bounded number of things by number, those that were used last. Any thread. A thing is immutable once it is in. */
+/* Holds a bounded number of things by number, those that were used last. Any thread. A thing is
+ * immutable once it is in. */
 struct shared;
 /** Of things that nobody uses so many are kept, at most, and of so many bytes. */
 struct shared *shared_create(size_t count, size_t bytes, void (*destroy)(void *thing));

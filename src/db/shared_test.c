@@ -82,7 +82,8 @@ TEST(no_more_bytes_are_kept_than_wanted)
     assert_int_equal(destroyed, MANY - 3);
     for (uint64_t i = MANY - 3; i < MANY; i++)
         assert_true(shared_has(s, i));
-    int *held[4] = {add(s, 100), add(s, 101), add(s, 102), add(s, 103)}; // what is in use may be more
+    int *held[4] = {add(s, 100), add(s, 101), add(s, 102),
+                    add(s, 103)}; // what is in use may be more
     for (int i = 0; i < 4; i++)
         assert_int_equal(*held[i], 100 + i);
     for (int i = 0; i < 4; i++)
@@ -94,4 +95,5 @@ TEST(no_more_bytes_are_kept_than_wanted)
     assert_int_equal(destroyed, MANY + 5);
 }
 
-TEST_MAIN(t(what_was_used_last_stays), t(no_more_bytes_are_kept_than_wanted), t(what_is_in_use_is_not_destroyed), t(more_than_there_are_places_may_be_in_use))
+TEST_MAIN(t(what_was_used_last_stays), t(no_more_bytes_are_kept_than_wanted),
+          t(what_is_in_use_is_not_destroyed), t(more_than_there_are_places_may_be_in_use))

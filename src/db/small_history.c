@@ -10,7 +10,8 @@ struct maker {
     struct small_state now, *before; /* the segment in the making: at its start */
     struct segment segment;
     size_t space_count;
-    bool touched[SMALL_SPACES + 1][SMALL_PAGES], remapped[SMALL_SPACES + 1][SMALL_PAGES], existed[SMALL_SPACES + 1];
+    bool touched[SMALL_SPACES + 1][SMALL_PAGES], remapped[SMALL_SPACES + 1][SMALL_PAGES],
+        existed[SMALL_SPACES + 1];
 };
 
 static size_t below(struct maker *m, size_t n)
@@ -45,7 +46,10 @@ static void write_page(struct maker *m, size_t slot, size_t page)
 {
     uint64_t kind = below(m, 4), start = next_random(&m->random) % 1000;
     for (size_t i = 0; i < PAGE_SIZE; i += 8) {
-        uint64_t v = kind == 0 ? 0 : kind == 1 ? start + i : kind == 2 ? start : next_random(&m->random);
+        uint64_t v = kind == 0   ? 0
+                     : kind == 1 ? start + i
+                     : kind == 2 ? start
+                                 : next_random(&m->random);
         memcpy(m->now.memory[slot][page] + i, &v, 8);
     }
     m->touched[slot][page] = true;
@@ -54,7 +58,8 @@ static void write_page(struct maker *m, size_t slot, size_t page)
 static void remap(struct maker *m, size_t slot, size_t page)
 {
     size_t end = page + 1 + below(m, SMALL_PAGES - page);
-    vec_push(&m->segment.remaps, (struct db_remap){(uint32_t)slot + 1, small_page_addr(page), small_page_addr(end)});
+    vec_push(&m->segment.remaps,
+             (struct db_remap){(uint32_t)slot + 1, small_page_addr(page), small_page_addr(end)});
     for (size_t i = page; i < end; i++) {
         small_fresh_page(i, m->now.memory[slot][i]);
         m->touched[slot][i] = false;
@@ -71,14 +76,16 @@ static void exec_space(struct maker *m)
     vec_push(&m->segment.spaces, (struct db_space){(uint32_t)slot + 1, 0, m->segment.start});
 }
 
-/* As the builder does it: what the parent changed since the boundary is stored for the copy, and its remaps are the copy's. */
+/* As the builder does it: what the parent changed since the boundary is stored for the copy, and
+ * its remaps are the copy's. */
 static void fork_space(struct maker *m, size_t parent)
 {
     size_t slot = m->space_count++;
     memcpy(m->now.memory[slot], m->now.memory[parent], sizeof(m->now.memory[slot]));
     m->now.alive[slot] = true;
     memcpy(m->touched[slot], m->touched[parent], sizeof(m->touched[slot]));
-    vec_push(&m->segment.spaces, (struct db_space){(uint32_t)slot + 1, (uint32_t)parent + 1, m->segment.start});
+    vec_push(&m->segment.spaces,
+             (struct db_space){(uint32_t)slot + 1, (uint32_t)parent + 1, m->segment.start});
     vec_push(&m->segment.forks, (struct db_fork){(uint32_t)slot + 1, (uint32_t)parent + 1});
     size_t count = m->segment.remaps.count;
     for (size_t i = 0; i < count; i++) {
@@ -115,7 +122,10 @@ static void call_things(struct maker *m, size_t idx)
     if (below(m, 3) == 0)
         vec_push(&m->segment.floors, (struct db_floor){task, stack, stack + 0x200, floor});
     for (size_t n = below(m, 4); n; n--)
-        vec_push(&m->segment.stacks, (struct db_call){1 + (uint32_t)below(m, 3), {idx, n}, 0x400000 + 16 * n, 0x400008 + 16 * n,
+        vec_push(&m->segment.stacks, (struct db_call){1 + (uint32_t)below(m, 3),
+                                                      {idx, n},
+                                                      0x400000 + 16 * n,
+                                                      0x400008 + 16 * n,
                                                       stack + 16 * below(m, 32)});
     if (below(m, 20) == 0)
         vec_push(&m->segment.execs, task);
@@ -126,11 +136,15 @@ static void call_things(struct maker *m, size_t idx)
 static void make_index(struct maker *m)
 {
     for (size_t n = 1 + below(m, 5); n; n--)
-        vec_push(&m->segment.blocks, (struct db_block){1, 0x400000 + 64 * n, 3, 12, 1, 1, 1 + below(m, 1000)});
+        vec_push(&m->segment.blocks,
+                 (struct db_block){1, 0x400000 + 64 * n, 3, 12, 1, 1, 1 + below(m, 1000)});
     for (size_t slot = 0; slot <= SMALL_SPACES; slot++) {
         for (size_t page = 0; page < SMALL_PAGES; page++) {
             bool object = slot == OBJECT_SLOT;
-            struct db_written w = {object ? 0 : (uint32_t)slot + 1, object ? SMALL_OBJECT : 0, small_page_addr(page), {0}};
+            struct db_written w = {object ? 0 : (uint32_t)slot + 1,
+                                   object ? SMALL_OBJECT : 0,
+                                   small_page_addr(page),
+                                   {0}};
             for (size_t i = 0; i < 8; i++)
                 w.granules[i] = below(m, 2) ? UINT64_MAX : next_random(&m->random);
             if (m->touched[slot][page])
@@ -148,9 +162,11 @@ static void list_pages(struct maker *m)
         for (size_t page = 0; page < SMALL_PAGES; page++) {
             bool known = m->existed[slot] && !m->remapped[slot][page] && below(m, 8);
             if (m->touched[slot][page])
-                vec_push(&m->segment.pages, (struct db_page){object ? 0 : (uint32_t)slot + 1, object ? SMALL_OBJECT : 0,
-                                                             small_page_addr(page), m->now.memory[slot][page],
-                                                             known ? m->before->memory[slot][page] : NULL});
+                vec_push(&m->segment.pages,
+                         (struct db_page){object ? 0 : (uint32_t)slot + 1,
+                                          object ? SMALL_OBJECT : 0, small_page_addr(page),
+                                          m->now.memory[slot][page],
+                                          known ? m->before->memory[slot][page] : NULL});
         }
     }
 }
@@ -160,7 +176,8 @@ static struct err *write_file(struct maker *m, const char *dir, size_t idx)
     cleanup(freep) char *path = history_segment_path(dir, idx);
     list_pages(m);
     segment_merge_remaps(&m->segment);
-    return segment_write(path, history_build_number(&m->h->plan), idx, 1 + (int)(idx % 5), &m->segment);
+    return segment_write(path, history_build_number(&m->h->plan), idx, 1 + (int)(idx % 5),
+                         &m->segment);
 }
 
 /* Calls by the definition, for compose_calls() to be held against. */
@@ -193,7 +210,8 @@ static void follow_calls(struct maker *m)
         vec_each (t, &s->ends)
             over |= calls->items[i].task == *t;
         if (over)
-            memmove(&calls->items[i], &calls->items[i + 1], (--calls->count - i) * sizeof(calls->items[0]));
+            memmove(&calls->items[i], &calls->items[i + 1],
+                    (--calls->count - i) * sizeof(calls->items[0]));
     }
 }
 
@@ -222,16 +240,27 @@ static struct err *make_segment(struct maker *m, const char *dir, size_t idx)
         act(m);
     call_things(m, idx);
     make_index(m);
-    struct db_event e = {.number = idx + 1, .kind = 3, .syscall_no = -1, .task = 1, .ticks = 77, .time = 1.5 + (double)idx, .fd = 1,
-                         .write_count = 1, .output_len = 3};
+    struct db_event e = {.number = idx + 1,
+                         .kind = 3,
+                         .syscall_no = -1,
+                         .task = 1,
+                         .ticks = 77,
+                         .time = 1.5 + (double)idx,
+                         .fd = 1,
+                         .write_count = 1,
+                         .output_len = 3};
     vec_push(&m->segment.events, e);
     vec_push(&m->segment.kernel_writes, (struct db_kernel_write){1, 0, 0x1000 * idx, 8});
     buf_str(&m->segment.output, "out");
-    vec_push(&m->segment.buffered_calls, (struct db_buffered_call){{idx, 1}, 1, 257, {1, 2, 3, 4, 5, idx}, 0x7000, 16});
+    vec_push(&m->segment.buffered_calls,
+             (struct db_buffered_call){{idx, 1}, 1, 257, {1, 2, 3, 4, 5, idx}, 0x7000, 16});
     for (uint32_t i = 0; i < 2; i++) {
         size_t off = m->segment.call_text.len;
         buf_printf(&m->segment.call_text, "path %zu %u", idx, i);
-        vec_push(&m->segment.call_texts, (struct db_call_text){{idx, 1}, (uint8_t)i, (uint32_t)(m->segment.call_text.len - off), (uint32_t)off});
+        vec_push(
+            &m->segment.call_texts,
+            (struct db_call_text){
+                {idx, 1}, (uint8_t)i, (uint32_t)(m->segment.call_text.len - off), (uint32_t)off});
     }
     follow_calls(m);
     struct err *error = write_file(m, dir, idx);
@@ -240,10 +269,12 @@ static struct err *make_segment(struct maker *m, const char *dir, size_t idx)
     return error;
 }
 
-struct err *small_history_create(const char *dir, uint64_t seed, size_t segments, struct small_history **out)
+struct err *small_history_create(const char *dir, uint64_t seed, size_t segments,
+                                 struct small_history **out)
 {
     struct small_history *h = xnew(struct small_history);
-    h->plan = (struct history_plan){.trace = {1, 2, 3}, .program = seed, .segment_icount = 100, .segment_events = 1};
+    h->plan = (struct history_plan){
+        .trace = {1, 2, 3}, .program = seed, .segment_icount = 100, .segment_events = 1};
     h->count = segments;
     h->at = xnew_array(struct small_state, segments + 1);
     struct maker *m = xnew(struct maker);

@@ -15,16 +15,18 @@ struct small_state {
 
 struct small_history {
     struct history_plan plan;
-    size_t count;                     /* segments */
-    struct small_state *at;           /* count + 1 of them: at each boundary */
+    size_t count;           /* segments */
+    struct small_state *at; /* count + 1 of them: at each boundary */
 };
 
 /** Address of a page. */
 uint64_t small_page_addr(size_t page);
 /** What a fresh mapping has in a page of a space: zeros, or a file's contents. */
 void small_fresh_page(size_t page, uint8_t *out);
-/** Writes plan and segments of a database into dir, an empty directory. Without `meta`: see history_join(). */
-struct err *small_history_create(const char *dir, uint64_t seed, size_t segments, struct small_history **out) nodiscard;
+/** Writes plan and segments of a database into dir, an empty directory. Without `meta`: see
+ * history_join(). */
+struct err *small_history_create(const char *dir, uint64_t seed, size_t segments,
+                                 struct small_history **out) nodiscard;
 void small_history_destroy(struct small_history *s);
 
 #endif

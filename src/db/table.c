@@ -2,7 +2,8 @@
 
 #include <stdlib.h>
 
-/* Calls of memcpy() with a size that is no constant would take most of the time of reading a table. */
+/* Calls of memcpy() with a size that is no constant would take most of the time of reading a table.
+ */
 static uint64_t load(const uint8_t *p, size_t size)
 {
     switch (size) {
@@ -51,7 +52,8 @@ static uint64_t unfold(uint64_t v)
     return v >> 1 ^ -(v & 1);
 }
 
-static uint64_t base_of(const struct table *t, const struct column *c, const uint8_t *rows, size_t row)
+static uint64_t base_of(const struct table *t, const struct column *c, const uint8_t *rows,
+                        size_t row)
 {
     const uint8_t *at = rows + row * t->row_size;
     switch (c->from) {
@@ -105,7 +107,8 @@ size_t table_get(const struct table *t, struct bytes *b, void **rows_out)
     return count;
 }
 
-size_t table_difference(const struct table *t, const void *a, size_t a_count, const void *b, size_t b_count)
+size_t table_difference(const struct table *t, const void *a, size_t a_count, const void *b,
+                        size_t b_count)
 {
     size_t count = a_count < b_count ? a_count : b_count;
     for (size_t i = 0; i < count; i++) {

@@ -1,5 +1,6 @@
-/* The bytecode is that of a stack machine of 64-bit numbers, as base/program.h has one, so that most operations have a counterpart. Jumps are to byte
- * offsets; they are set when it is known at which operation the bytes there became what. */
+/* The bytecode is that of a stack machine of 64-bit numbers, as base/program.h has one, so that
+ * most operations have a counterpart. Jumps are to byte offsets; they are set when it is known at
+ * which operation the bytes there became what. */
 #include "gdbstub/agent.h"
 
 #include "gdbstub/hex.h"
@@ -8,25 +9,48 @@ enum { MOST_BYTES = 4096, NO_OP = 0xffff };
 
 /* Appendix F.2; gdb's gdbsupport/ax.def has the numbers. */
 enum agent_code {
-    AGENT_EXT = 0x16, AGENT_REF8, AGENT_REF16, AGENT_REF32, AGENT_REF64, AGENT_IF_GOTO = 0x20, AGENT_GOTO, AGENT_CONST8, AGENT_CONST16,
-    AGENT_CONST32, AGENT_CONST64, AGENT_REG, AGENT_END, AGENT_DUP, AGENT_POP, AGENT_ZERO_EXT, AGENT_SWAP, AGENT_PICK = 0x32, AGENT_CODES
+    AGENT_EXT = 0x16,
+    AGENT_REF8,
+    AGENT_REF16,
+    AGENT_REF32,
+    AGENT_REF64,
+    AGENT_IF_GOTO = 0x20,
+    AGENT_GOTO,
+    AGENT_CONST8,
+    AGENT_CONST16,
+    AGENT_CONST32,
+    AGENT_CONST64,
+    AGENT_REG,
+    AGENT_END,
+    AGENT_DUP,
+    AGENT_POP,
+    AGENT_ZERO_EXT,
+    AGENT_SWAP,
+    AGENT_PICK = 0x32,
+    AGENT_CODES
 };
 
 /* How many bytes follow a code. */
-static const uint8_t operand_len[AGENT_CODES] = {[AGENT_EXT] = 1, [AGENT_IF_GOTO] = 2, [AGENT_GOTO] = 2, [AGENT_CONST8] = 1, [AGENT_CONST16] = 2,
-                                                 [AGENT_CONST32] = 4, [AGENT_CONST64] = 8, [AGENT_REG] = 2, [AGENT_ZERO_EXT] = 1, [AGENT_PICK] = 1};
+static const uint8_t operand_len[AGENT_CODES] = {
+    [AGENT_EXT] = 1,      [AGENT_IF_GOTO] = 2, [AGENT_GOTO] = 2,    [AGENT_CONST8] = 1,
+    [AGENT_CONST16] = 2,  [AGENT_CONST32] = 4, [AGENT_CONST64] = 8, [AGENT_REG] = 2,
+    [AGENT_ZERO_EXT] = 1, [AGENT_PICK] = 1};
 
 /* Those that do the same. */
 static const uint8_t same[AGENT_CODES] = {
-    [0x02] = PROGRAM_ADD,   [0x03] = PROGRAM_SUB,   [0x04] = PROGRAM_MUL,  [0x05] = PROGRAM_DIV_S, [0x06] = PROGRAM_DIV_U, [0x07] = PROGRAM_MOD_S,
-    [0x08] = PROGRAM_MOD_U, [0x09] = PROGRAM_SHL,   [0x0a] = PROGRAM_SAR,  [0x0b] = PROGRAM_SHR,   [0x0e] = PROGRAM_IS_ZERO,
-    [0x0f] = PROGRAM_AND,   [0x10] = PROGRAM_OR,    [0x11] = PROGRAM_XOR,  [0x12] = PROGRAM_NOT,   [0x13] = PROGRAM_EQ,    [0x14] = PROGRAM_LT_S,
-    [0x15] = PROGRAM_LT_U,  [AGENT_POP] = PROGRAM_DROP, [AGENT_SWAP] = PROGRAM_SWAP,
+    [0x02] = PROGRAM_ADD,       [0x03] = PROGRAM_SUB,        [0x04] = PROGRAM_MUL,
+    [0x05] = PROGRAM_DIV_S,     [0x06] = PROGRAM_DIV_U,      [0x07] = PROGRAM_MOD_S,
+    [0x08] = PROGRAM_MOD_U,     [0x09] = PROGRAM_SHL,        [0x0a] = PROGRAM_SAR,
+    [0x0b] = PROGRAM_SHR,       [0x0e] = PROGRAM_IS_ZERO,    [0x0f] = PROGRAM_AND,
+    [0x10] = PROGRAM_OR,        [0x11] = PROGRAM_XOR,        [0x12] = PROGRAM_NOT,
+    [0x13] = PROGRAM_EQ,        [0x14] = PROGRAM_LT_S,       [0x15] = PROGRAM_LT_U,
+    [AGENT_POP] = PROGRAM_DROP, [AGENT_SWAP] = PROGRAM_SWAP,
 };
 
 /* By gdb's numbers: see registers.c. */
-static const uint8_t registers[] = {UREG_RAX, UREG_RBX, UREG_RCX, UREG_RDX, UREG_RSI, UREG_RDI, UREG_RBP, UREG_RSP, UREG_R8,
-                                    UREG_R9,  UREG_R10, UREG_R11, UREG_R12, UREG_R13, UREG_R14, UREG_R15, UREG_RIP, UREG_EFLAGS};
+static const uint8_t registers[] = {UREG_RAX, UREG_RBX, UREG_RCX, UREG_RDX, UREG_RSI, UREG_RDI,
+                                    UREG_RBP, UREG_RSP, UREG_R8,  UREG_R9,  UREG_R10, UREG_R11,
+                                    UREG_R12, UREG_R13, UREG_R14, UREG_R15, UREG_RIP, UREG_EFLAGS};
 
 /* A jump that has to be set: operation `op` goes to byte `to`. */
 struct jump {
@@ -35,13 +59,16 @@ struct jump {
 
 struct compiling {
     program_ops *out;
-    uint16_t op_at[MOST_BYTES]; /* operation that a byte became the first of; NO_OP: no code begins there */
+    uint16_t op_at[MOST_BYTES]; /* operation that a byte became the first of; NO_OP: no code begins
+                                   there */
     VEC(struct jump) jumps;
 };
 
 static void add(program_ops *out, enum program_code code, unsigned size, unsigned arg, uint64_t imm)
 {
-    vec_push(out, (struct program_op){.code = (uint8_t)code, .size = (uint8_t)size, .arg = (uint16_t)arg, .imm = imm});
+    vec_push(out,
+             (struct program_op){
+                 .code = (uint8_t)code, .size = (uint8_t)size, .arg = (uint16_t)arg, .imm = imm});
 }
 
 /* The low `bits` of the number on top, extended. Bit fields have any number of them. */

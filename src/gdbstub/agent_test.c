@@ -79,36 +79,86 @@ TEST(numbers_and_registers)
 {
     assert_holds("220727");
     assert_fails("220027");
-    assert_holds("26000422071327");                   // rsi == 7
-    assert_fails("26000522071327");                   // rdi == 7
-    assert_fails("2400000000" "0e0e" "27");           // !!0
-    assert_holds("22012202" "03" "25ffffffffffffffff" "1327"); // 1 - 2 == -1
-    assert_holds("22fb1608" "220a1427");              // (signed char)0xfb < 10
-    assert_fails("22fb" "220a1527");                  // 0xfb < 10
-    assert_holds("220f1603" "25ffffffffffffffff1327"); // a signed field of 3 bits
-    assert_holds("220f2a03" "22071327");              // and an unsigned one
-    assert_holds("230102" "2405000000" "2b03" "2404fffefe" "1327"); // 0x5000000 - 0x102
-    assert_holds("22092803" "0e" "27");               // 9 - 9, of one that is on the stack twice
-    assert_holds("220122022203" "3202" "2201" "132b292b2927"); // the third from the top
+    assert_holds("26000422071327"); // rsi == 7
+    assert_fails("26000522071327"); // rdi == 7
+    assert_fails("2400000000"
+                 "0e0e"
+                 "27"); // !!0
+    assert_holds("22012202"
+                 "03"
+                 "25ffffffffffffffff"
+                 "1327"); // 1 - 2 == -1
+    assert_holds("22fb1608"
+                 "220a1427"); // (signed char)0xfb < 10
+    assert_fails("22fb"
+                 "220a1527"); // 0xfb < 10
+    assert_holds("220f1603"
+                 "25ffffffffffffffff1327"); // a signed field of 3 bits
+    assert_holds("220f2a03"
+                 "22071327"); // and an unsigned one
+    assert_holds("230102"
+                 "2405000000"
+                 "2b03"
+                 "2404fffefe"
+                 "1327"); // 0x5000000 - 0x102
+    assert_holds("22092803"
+                 "0e"
+                 "27"); // 9 - 9, of one that is on the stack twice
+    assert_holds("220122022203"
+                 "3202"
+                 "2201"
+                 "132b292b2927"); // the third from the top
 }
 
 TEST(memory_is_little_endian)
 {
-    assert_holds("260005" "19" "2404030201" "1327");  // *(int *)rdi
-    assert_holds("260005" "17" "22011327");           // a byte
-    assert_holds("260005" "2204" "02" "19" "1620" "2200" "1427"); // *(int *)(rdi + 4) < 0
-    assert_holds("260005" "1a" "25ffffffff04030201" "1327");
+    assert_holds("260005"
+                 "19"
+                 "2404030201"
+                 "1327"); // *(int *)rdi
+    assert_holds("260005"
+                 "17"
+                 "22011327"); // a byte
+    assert_holds("260005"
+                 "2204"
+                 "02"
+                 "19"
+                 "1620"
+                 "2200"
+                 "1427"); // *(int *)(rdi + 4) < 0
+    assert_holds("260005"
+                 "1a"
+                 "25ffffffff04030201"
+                 "1327");
     assert_end("22081a27", PROGRAM_FAULT, 8);
     assert_end("220122000527", PROGRAM_DIVIDED, 0);
 }
 
 TEST(jumps_go_forward)
 {
-    assert_holds("260004" "0e" "20000c" "2201" "21000e" "2200" "27");
-    assert_fails("260004" "0e0e" "20000d" "2201" "21000f" "2200" "27");
-    refuse_code("2201" "210000" "27"); // backward
-    refuse_code("2201" "210003" "27"); // into the midst of a code
-    refuse_code("2201" "2100ff" "27"); // out of it
+    assert_holds("260004"
+                 "0e"
+                 "20000c"
+                 "2201"
+                 "21000e"
+                 "2200"
+                 "27");
+    assert_fails("260004"
+                 "0e0e"
+                 "20000d"
+                 "2201"
+                 "21000f"
+                 "2200"
+                 "27");
+    refuse_code("2201"
+                "210000"
+                "27"); // backward
+    refuse_code("2201"
+                "210003"
+                "27"); // into the midst of a code
+    refuse_code("2201"
+                "2100ff"
+                "27"); // out of it
 }
 
 TEST(any_of_several_holds)
@@ -120,9 +170,12 @@ TEST(any_of_several_holds)
 
 TEST(what_has_no_meaning_is_refused)
 {
-    static const char *const texts[] = {";X", ";X3", ";X3,", ";X3,2200", ";X2,220027", ";Xffffffffffffffff,27", ";X3,220127X"};
-    static const char *const codes[] = {"27", "0227", "2201", "2227", "26ffff27", "26001227", "22011b27", "22010127", "22ff00", "2201160027",
-                                        "2201164127", "2201220c0c27", "22013327", "320127", "22012727"};
+    static const char *const texts[] = {
+        ";X", ";X3", ";X3,", ";X3,2200", ";X2,220027", ";Xffffffffffffffff,27", ";X3,220127X"};
+    static const char *const codes[] = {"27",       "0227",       "2201",       "2227",
+                                        "26ffff27", "26001227",   "22011b27",   "22010127",
+                                        "22ff00",   "2201160027", "2201164127", "2201220c0c27",
+                                        "22013327", "320127",     "22012727"};
     for (size_t i = 0; i < ARRAY_COUNT(texts); i++)
         refuse(texts[i]);
     for (size_t i = 0; i < ARRAY_COUNT(codes); i++)
@@ -164,5 +217,6 @@ TEST(random_bytes_do_no_harm)
     assert_true(accepted > 100);
 }
 
-TEST_MAIN(t(no_condition_is_none), t(numbers_and_registers), t(memory_is_little_endian), t(jumps_go_forward), t(any_of_several_holds),
-          t(what_has_no_meaning_is_refused), t(random_bytes_do_no_harm))
+TEST_MAIN(t(no_condition_is_none), t(numbers_and_registers), t(memory_is_little_endian),
+          t(jumps_go_forward), t(any_of_several_holds), t(what_has_no_meaning_is_refused),
+          t(random_bytes_do_no_harm))

@@ -1,12 +1,15 @@
-/* What gdb changes. The past cannot be changed, so the first write begins a diversion (query/diversion.h): a copy of this moment, of which registers
- * and memory are shown from then on, and in which functions of the program run.
+/* What gdb changes. The past cannot be changed, so the first write begins a diversion
+ * (query/diversion.h): a copy of this moment, of which registers and memory are shown from then on,
+ * and in which functions of the program run.
  *
- *     recorded --- a register or memory is written ---> diverted --- run, while registers differ from the recorded ones ---> diverted
- *         ^                                                |
- *         +------- run: gdb has put all registers back; run backward; going to another moment ------+
+ *     recorded --- a register or memory is written ---> diverted --- run, while registers differ
+ * from the recorded ones ---> diverted ^                                                |
+ *         +------- run: gdb has put all registers back; run backward; going to another moment
+ * ------+
  *
- * When gdb calls a function, it writes registers and the stack, runs up to a breakpoint at the return address, and writes the registers back. What
- * such calls and `set var` left in memory is seen by later ones, until time goes on. */
+ * When gdb calls a function, it writes registers and the stack, runs up to a breakpoint at the
+ * return address, and writes the registers back. What such calls and `set var` left in memory is
+ * seen by later ones, until time goes on. */
 #include "gdbstub/stub_int.h"
 
 #include "gdbstub/hex.h"
@@ -60,7 +63,8 @@ struct err *divert_write_register(struct gdb_stub *s, uint64_t number, const cha
         return err_new(ERR_USAGE, "there is no such register");
     TRY(fetch_registers(s));
     hex_read_bytes(digits, &bytes);
-    if (number == REGISTER_ORIG_RAX || strncmp(digits, (const char *)s->registers.data + at, count) == 0)
+    if (number == REGISTER_ORIG_RAX ||
+        strncmp(digits, (const char *)s->registers.data + at, count) == 0)
         return NULL;
     if (bytes.len < count / 2)
         return err_new(ERR_USAGE, "the register's value is not known");
@@ -126,7 +130,8 @@ static void show_output(void *ctx, const void *data, size_t len)
 
 static void show_refused(void *ctx, const char *syscall)
 {
-    cleanup(freep) char *line = str_format("[%s has no effect in a recording: it failed with ENOSYS]", syscall);
+    cleanup(freep) char *line =
+        str_format("[%s has no effect in a recording: it failed with ENOSYS]", syscall);
     send_output(ctx, line);
 }
 
@@ -144,8 +149,10 @@ static void end_run(struct gdb_stub *s, const struct query_diversion_run *run)
 {
     static const char *const said[] = {
         [DIVERTED_ENDS] = "[the program would end here]",
-        [DIVERTED_WAITS] = "[the program would wait here for another thread; none runs in a recording]",
-        [DIVERTED_TOO_LONG] = "[two billion instructions were executed; the program stands where it came to]",
+        [DIVERTED_WAITS] =
+            "[the program would wait here for another thread; none runs in a recording]",
+        [DIVERTED_TOO_LONG] =
+            "[two billion instructions were executed; the program stands where it came to]",
     };
     const struct breakpoint *hit = inserted_at(s, run->pc);
     s->why = STOP_INTERRUPT;
@@ -167,7 +174,8 @@ static void end_run(struct gdb_stub *s, const struct query_diversion_run *run)
 }
 
 /* As a live program: where it stands at a breakpoint that gdb has not taken away, that is hit. */
-static struct err *run_once(struct gdb_stub *s, const struct resume *r, struct query_diversion_run *run)
+static struct err *run_once(struct gdb_stub *s, const struct resume *r,
+                            struct query_diversion_run *run)
 {
     enum { MOST_STEPS = 1000 }; // gdb asks again
     if (!run->step && inserted_at(s, run->pc)) {
@@ -176,7 +184,8 @@ static struct err *run_once(struct gdb_stub *s, const struct resume *r, struct q
     }
     for (unsigned i = 0; i < MOST_STEPS; i++) {
         TRY(query_diversion_run(s->diversion, run));
-        if (!run->step || run->why != DIVERTED_STEPPED || run->pc < r->range_start || run->pc >= r->range_end)
+        if (!run->step || run->why != DIVERTED_STEPPED || run->pc < r->range_start ||
+            run->pc >= r->range_end)
             break;
     }
     return NULL;
@@ -194,8 +203,9 @@ static gaddr pc_of_digits(const struct buf *registers)
     return pc;
 }
 
-/* Threads but the one that was changed stand still, unless they are stepped: gdb does so to get one off the breakpoint where it stands before
- * another runs, and takes it for a hit of that if it has not moved. */
+/* Threads but the one that was changed stand still, unless they are stepped: gdb does so to get one
+ * off the breakpoint where it stands before another runs, and takes it for a hit of that if it has
+ * not moved. */
 struct err *divert_run(struct gdb_stub *s, const struct resume *r)
 {
     VEC(gaddr) breaks = {0};
@@ -206,8 +216,14 @@ struct err *divert_run(struct gdb_stub *s, const struct resume *r)
     }
     s->task = s->general = task;
     struct err *e = fetch_registers(s);
-    struct query_diversion_run run = {.task = task, .breaks = breaks.items, .break_count = breaks.count, .step = r->step != 0,
-                                      .cancelled = packet_interrupted(s->link), .ctx = s, .output = show_output, .refused = show_refused,
+    struct query_diversion_run run = {.task = task,
+                                      .breaks = breaks.items,
+                                      .break_count = breaks.count,
+                                      .step = r->step != 0,
+                                      .cancelled = packet_interrupted(s->link),
+                                      .ctx = s,
+                                      .output = show_output,
+                                      .refused = show_refused,
                                       .pc = pc_of_digits(&s->registers)};
     if (!e)
         e = run_once(s, r, &run);

@@ -1,5 +1,6 @@
-/* Files for gdb ("Debugging with GDB", E.7 Host I/O Packets): those of the recording that have code in them, by their names there, and
- * nothing else of this machine. gdb reads symbols from them when its sysroot is "target:". */
+/* Files for gdb ("Debugging with GDB", E.7 Host I/O Packets): those of the recording that have code
+ * in them, by their names there, and nothing else of this machine. gdb reads symbols from them when
+ * its sysroot is "target:". */
 #include "gdbstub/stub_int.h"
 
 #include "gdbstub/hex.h"
@@ -32,15 +33,18 @@ static const char *behind_number(const char *path, const char *prefix)
     return digits && path[digits] == '/' ? path + digits + 1 : NULL;
 }
 
-/* "/proc/PID/NAME" or "/proc/PID/task/TID/NAME": its NAME; else NULL. There is one process for gdb, whatever number it gives. */
+/* "/proc/PID/NAME" or "/proc/PID/task/TID/NAME": its NAME; else NULL. There is one process for gdb,
+ * whatever number it gives. */
 static const char *of_process(const char *path)
 {
-    const char *name = behind_number(path, "/proc/"), *of_task = name ? behind_number(name, "task/") : NULL;
+    const char *name = behind_number(path, "/proc/"),
+               *of_task = name ? behind_number(name, "task/") : NULL;
     return of_task ? of_task : name;
 }
 
-/* What the process' files of proc(5) would hold. A task's own maps gdb reads only to find the kernel's vDSO, of which it has the address from the
- * auxiliary vector: there is the recorder's page, which is no whole ELF file in memory. */
+/* What the process' files of proc(5) would hold. A task's own maps gdb reads only to find the
+ * kernel's vDSO, of which it has the address from the auxiliary vector: there is the recorder's
+ * page, which is no whole ELF file in memory. */
 static struct err *open_of_process(struct gdb_stub *s, const char *name, bool of_task, int *fd_out)
 {
     cleanup(buf_deinit) struct buf text = {0};
@@ -68,7 +72,8 @@ static void open_file(struct gdb_stub *s, const char *args)
         return;
     }
     const char *own = of_process(buf_cstr(&name));
-    struct err *e = own ? open_of_process(s, own, strstr(buf_cstr(&name), "/task/"), &fd) : past_open_file(&s->past, buf_cstr(&name), &fd);
+    struct err *e = own ? open_of_process(s, own, strstr(buf_cstr(&name), "/task/"), &fd)
+                        : past_open_file(&s->past, buf_cstr(&name), &fd);
     if (e) {
         err_free(e);
         fail(s, FILE_ENOENT);
@@ -84,7 +89,8 @@ static void read_file(struct gdb_stub *s, const char *args)
 {
     uint64_t number, count, offset;
     int *fd;
-    if (!read_hex(&args, &number) || *args++ != ',' || !read_hex(&args, &count) || *args++ != ',' || !read_hex(&args, &offset)) {
+    if (!read_hex(&args, &number) || *args++ != ',' || !read_hex(&args, &count) || *args++ != ',' ||
+        !read_hex(&args, &offset)) {
         fail(s, FILE_EINVAL);
         return;
     }
@@ -122,7 +128,8 @@ static void stat_file(struct gdb_stub *s, const char *args)
         return;
     }
     cleanup(buf_deinit) struct buf b = {0};
-    const uint64_t words[] = {0, 0, 0100444, 1, 0, 0, 0}; // device, inode, mode, links, owner, group, rdev
+    const uint64_t words[] = {0, 0, 0100444, 1,
+                              0, 0, 0}; // device, inode, mode, links, owner, group, rdev
     for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
         put_big_endian(&b, words[i], 4);
     put_big_endian(&b, (uint64_t)st.st_size, 8);
@@ -174,8 +181,8 @@ void handle_file(struct gdb_stub *s, const char *args)
     static const struct {
         const char *name;
         void (*handle)(struct gdb_stub *s, const char *args);
-    } calls[] = {{"open:", open_file}, {"pread:", read_file}, {"fstat:", stat_file}, {"close:", close_file},
-                 {"setfs:", set_file_system}, {"readlink:", read_link}};
+    } calls[] = {{"open:", open_file},   {"pread:", read_file},       {"fstat:", stat_file},
+                 {"close:", close_file}, {"setfs:", set_file_system}, {"readlink:", read_link}};
     for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
         if (str_starts(args, calls[i].name)) {
             calls[i].handle(s, args + strlen(calls[i].name));

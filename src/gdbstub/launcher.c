@@ -1,10 +1,13 @@
-/* The launcher is a process with one thread and a loop: it hears requests on a socket, and holds the running gdbs.
+/* The launcher is a process with one thread and a loop: it hears requests on a socket, and holds
+ * the running gdbs.
  *
- *     server --- requests: a size, with one end of the new gdb's `life` ---> launcher --- fork, confine, execve ---> gdb
- *        ^                                                                       |
- *        +---- `life`: {kind, text} with the masters of three terminals ---------+--- later a gdb_end
+ *     server --- requests: a size, with one end of the new gdb's `life` ---> launcher --- fork,
+ * confine, execve ---> gdb ^ |
+ *        +---- `life`: {kind, text} with the masters of three terminals ---------+--- later a
+ * gdb_end
  *
- * A gdb that shall end (its `life` was closed, or the server is gone) is killed. It cannot leave children behind, as it may make none. */
+ * A gdb that shall end (its `life` was closed, or the server is gone) is killed. It cannot leave
+ * children behind, as it may make none. */
 #include "gdbstub/launcher.h"
 
 #include "base/buf.h"
@@ -58,7 +61,9 @@ static bool send_with(int socket, const void *data, size_t len, const int *fds, 
     if (count) {
         m.msg_control = &control;
         m.msg_controllen = CMSG_SPACE(sizeof(int) * count);
-        *CMSG_FIRSTHDR(&m) = (struct cmsghdr){.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof(int) * count)};
+        *CMSG_FIRSTHDR(&m) = (struct cmsghdr){.cmsg_level = SOL_SOCKET,
+                                              .cmsg_type = SCM_RIGHTS,
+                                              .cmsg_len = CMSG_LEN(sizeof(int) * count)};
         memcpy(CMSG_DATA(CMSG_FIRSTHDR(&m)), fds, sizeof(int) * count);
     }
     return sendmsg(socket, &m, MSG_NOSIGNAL) == (ssize_t)len;
@@ -72,7 +77,10 @@ static bool receive_with(int socket, void *data, size_t len, int *fds, size_t mo
         char room[CMSG_SPACE(sizeof(int) * MASTERS)];
     } control;
     struct iovec part = {data, len};
-    struct msghdr m = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = CMSG_SPACE(sizeof(int) * most)};
+    struct msghdr m = {.msg_iov = &part,
+                       .msg_iovlen = 1,
+                       .msg_control = &control,
+                       .msg_controllen = CMSG_SPACE(sizeof(int) * most)};
     ssize_t n;
     for (size_t i = 0; i < most; i++)
         fds[i] = -1;
@@ -89,7 +97,8 @@ static bool receive_with(int socket, void *data, size_t len, int *fds, size_t mo
 
 /* --- a gdb --- */
 
-/* slave: kept open until gdb has ended, since reading from a master fails while nobody has the other side. */
+/* slave: kept open until gdb has ended, since reading from a master fails while nobody has the
+ * other side. */
 struct terminal {
     int master, slave;
     char name[32];
@@ -99,8 +108,10 @@ static struct err *terminal_open(bool raw, struct terminal *out)
 {
     cleanup(closep) int master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC), slave = -1;
     struct termios settings;
-    if (master < 0 || grantpt(master) != 0 || unlockpt(master) != 0 || ptsname_r(master, out->name, sizeof(out->name)) != 0 ||
-        (slave = open(out->name, O_RDWR | O_NOCTTY | O_CLOEXEC)) < 0 || tcgetattr(slave, &settings) != 0)
+    if (master < 0 || grantpt(master) != 0 || unlockpt(master) != 0 ||
+        ptsname_r(master, out->name, sizeof(out->name)) != 0 ||
+        (slave = open(out->name, O_RDWR | O_NOCTTY | O_CLOEXEC)) < 0 ||
+        tcgetattr(slave, &settings) != 0)
         return err_os("cannot make a terminal");
     if (raw) {
         cfmakeraw(&settings);
@@ -126,7 +137,8 @@ struct launcher {
 
 static void gdb_release(struct gdb *g)
 {
-    const int fds[] = {g->pidfd, g->life, g->user.master, g->user.slave, g->commands.master, g->commands.slave, g->link.master, g->link.slave};
+    const int fds[] = {g->pidfd,           g->life,           g->user.master, g->user.slave,
+                       g->commands.master, g->commands.slave, g->link.master, g->link.slave};
     for (size_t i = 0; i < ARRAY_COUNT(fds); i++) {
         if (fds[i] >= 0)
             close(fds[i]);
@@ -143,12 +155,15 @@ static struct err *make_script(const struct launcher *l, const struct gdb *g, in
     script_map_tree(&b, l->source_dir);
     for (size_t i = 0; i < l->options->source_map_count; i++)
         script_map_sources(&b, l->options->source_maps[2 * i], l->options->source_maps[2 * i + 1]);
-    buf_printf(&b, "new-ui mi2 %s\necho \\033[A\\033[2K\n" /* what that says is no news */
-               "target extended-remote %s\n", g->commands.name, g->link.name);
+    buf_printf(&b,
+               "new-ui mi2 %s\necho \\033[A\\033[2K\n" /* what that says is no news */
+               "target extended-remote %s\n",
+               g->commands.name, g->link.name);
     return script_file(&b, out);
 }
 
-/* The first one on the user's PATH; outside of /usr it could not be executed. NULL: there is none. */
+/* The first one on the user's PATH; outside of /usr it could not be executed. NULL: there is none.
+ */
 static char *find_gdb(void)
 {
     const char *path = getenv("PATH");
@@ -172,13 +187,16 @@ static struct err *confine_gdb(const struct launcher *l, const struct gdb *g)
 {
     const struct gdb_launcher_options *o = l->options;
     VEC(const char *) readable = {0};
-    const char *const more[] = {o->trace_dir, l->source_dir, "/etc/ld.so.cache", "/etc/terminfo", "/etc/localtime", "/dev/urandom"};
+    const char *const more[] = {o->trace_dir,    l->source_dir,    "/etc/ld.so.cache",
+                                "/etc/terminfo", "/etc/localtime", "/dev/urandom"};
     for (size_t i = 0; i < ARRAY_COUNT(more); i++)
         vec_push(&readable, more[i]);
     for (size_t i = 0; i < o->source_map_count; i++)
         vec_push(&readable, o->source_maps[2 * i + 1]);
-    const char *const writable[] = {"/dev/null", "/dev/tty", g->user.name, g->commands.name, g->link.name};
-    const struct confine_files files = {readable.items, readable.count, writable, ARRAY_COUNT(writable)};
+    const char *const writable[] = {"/dev/null", "/dev/tty", g->user.name, g->commands.name,
+                                    g->link.name};
+    const struct confine_files files = {readable.items, readable.count, writable,
+                                        ARRAY_COUNT(writable)};
     struct err *e = confine_program(&files);
     vec_deinit(&readable);
     return e;
@@ -207,17 +225,28 @@ static struct err *make_scripts(const struct launcher *l, const struct gdb *g, s
 }
 
 /* In the new process; only returns if it fails. */
-static struct err *become_gdb(const struct launcher *l, const struct gdb *g, const char *program, const struct scripts *s)
+static struct err *become_gdb(const struct launcher *l, const struct gdb *g, const char *program,
+                              const struct scripts *s)
 {
     enum { MEMORY_GIB = 4, FILES = 256 };
-    cleanup(freep) char *connect = str_format("/proc/self/fd/%d", s->connect), *printers = str_format("/proc/self/fd/%d", s->printers),
+    cleanup(freep) char *connect = str_format("/proc/self/fd/%d", s->connect),
+                        *printers = str_format("/proc/self/fd/%d", s->printers),
                         *of_trace = str_format("/proc/self/fd/%d", s->of_trace);
-    const char *const words[] = {"gdb", "-q", "-nx", "-ix", printers, "-ix", of_trace, "-x", connect, NULL};
-    const char *const environment[] = {"TERM=xterm-256color", "LANG=C.UTF-8", "PATH=/usr/bin:/bin", "HOME=/nonexistent", "SHELL=/bin/sh",
-                                       "INPUTRC=/dev/null", "PYTHONDONTWRITEBYTECODE=1", NULL};
+    const char *const words[] = {"gdb", "-q",     "-nx", "-ix",   printers,
+                                 "-ix", of_trace, "-x",  connect, NULL};
+    const char *const environment[] = {"TERM=xterm-256color",
+                                       "LANG=C.UTF-8",
+                                       "PATH=/usr/bin:/bin",
+                                       "HOME=/nonexistent",
+                                       "SHELL=/bin/sh",
+                                       "INPUTRC=/dev/null",
+                                       "PYTHONDONTWRITEBYTECODE=1",
+                                       NULL};
     prctl(PR_SET_PDEATHSIG, SIGKILL); // if the launcher dies, of whatever
-    if (setsid() < 0 || ioctl(g->user.slave, TIOCSCTTY, 0) != 0 || dup2(g->user.slave, 0) < 0 || dup2(g->user.slave, 1) < 0 ||
-        dup2(g->user.slave, 2) < 0 || fcntl(s->connect, F_SETFD, 0) != 0 || fcntl(s->printers, F_SETFD, 0) != 0 || fcntl(s->of_trace, F_SETFD, 0) != 0)
+    if (setsid() < 0 || ioctl(g->user.slave, TIOCSCTTY, 0) != 0 || dup2(g->user.slave, 0) < 0 ||
+        dup2(g->user.slave, 1) < 0 || dup2(g->user.slave, 2) < 0 ||
+        fcntl(s->connect, F_SETFD, 0) != 0 || fcntl(s->printers, F_SETFD, 0) != 0 ||
+        fcntl(s->of_trace, F_SETFD, 0) != 0)
         return err_os("cannot prepare gdb");
     limit(RLIMIT_AS, (rlim_t)MEMORY_GIB << 30);
     limit(RLIMIT_CORE, 0);
@@ -272,8 +301,13 @@ static void end_gdb(struct launcher *l, size_t index)
 static void take_request(struct launcher *l, const struct request *r, int life)
 {
     struct gdb *g = xnew(struct gdb);
-    *g = (struct gdb){.pidfd = -1, .life = life, .user = {-1, -1, ""}, .commands = {-1, -1, ""}, .link = {-1, -1, ""}};
-    struct err *e = l->running.count >= MOST_RUNNING ? err_new(ERR_LIMIT, "too many gdbs") : start_gdb(l, r, g);
+    *g = (struct gdb){.pidfd = -1,
+                      .life = life,
+                      .user = {-1, -1, ""},
+                      .commands = {-1, -1, ""},
+                      .link = {-1, -1, ""}};
+    struct err *e =
+        l->running.count >= MOST_RUNNING ? err_new(ERR_LIMIT, "too many gdbs") : start_gdb(l, r, g);
     struct reply reply = {0};
     if (e) {
         reply.failed = 1 + (int)err_kind(e);
@@ -303,7 +337,8 @@ static void launch_until_closed(struct launcher *l, int requests)
             vec_push(&waiting, (struct pollfd){(*g)->pidfd, POLLIN, 0});
         }
         if (poll(waiting.items, waiting.count, -1) > 0) {
-            for (size_t i = l->running.count; i-- > 0;) { // last first: the last takes the place of one that ends
+            for (size_t i = l->running.count;
+                 i-- > 0;) { // last first: the last takes the place of one that ends
                 if (waiting.items[1 + 2 * i].revents || waiting.items[2 + 2 * i].revents)
                     end_gdb(l, i);
             }
@@ -322,8 +357,10 @@ static void launch_until_closed(struct launcher *l, int requests)
     vec_deinit(&l->running);
 }
 
-/* The new process has nothing of its maker's but the socket: no files, no listening sockets, no terminal, whose ^C is the maker's. */
-static void be_launcher(const struct gdb_launcher_options *options, const char *source_dir, int requests)
+/* The new process has nothing of its maker's but the socket: no files, no listening sockets, no
+ * terminal, whose ^C is the maker's. */
+static void be_launcher(const struct gdb_launcher_options *options, const char *source_dir,
+                        int requests)
 {
     struct launcher l = {.options = options, .source_dir = source_dir};
     prctl(PR_SET_NAME, "gdb-launcher");
@@ -340,7 +377,8 @@ static void be_launcher(const struct gdb_launcher_options *options, const char *
     source_directory_remove(source_dir);
 }
 
-struct err *gdb_launcher_start(const struct gdb_launcher_options *options, struct gdb_launcher **out)
+struct err *gdb_launcher_start(const struct gdb_launcher_options *options,
+                               struct gdb_launcher **out)
 {
     int pair[2];
     cleanup(freep) char *source_dir = NULL;
@@ -388,7 +426,8 @@ const char *gdb_launcher_source_dir(const struct gdb_launcher *l)
     return l->source_dir;
 }
 
-struct err *gdb_launcher_lay_out(struct gdb_launcher *l, const struct query_engine *q, const char *trace_dir)
+struct err *gdb_launcher_lay_out(struct gdb_launcher *l, const struct query_engine *q,
+                                 const char *trace_dir)
 {
     pthread_mutex_lock(&l->lock);
     struct err *e = l->laid_out ? NULL : source_directory_add_init(l->source_dir, trace_dir);
@@ -401,7 +440,8 @@ struct err *gdb_launcher_lay_out(struct gdb_launcher *l, const struct query_engi
     return e;
 }
 
-struct err *gdb_launch(struct gdb_launcher *l, unsigned columns, unsigned rows, struct gdb_process *out)
+struct err *gdb_launch(struct gdb_launcher *l, unsigned columns, unsigned rows,
+                       struct gdb_process *out)
 {
     int pair[2], masters[MASTERS];
     struct request r = {columns, rows};
@@ -410,10 +450,12 @@ struct err *gdb_launch(struct gdb_launcher *l, unsigned columns, unsigned rows, 
         return err_os("cannot make a socket for gdb");
     bool sent = send_with(l->requests, &r, sizeof(r), &pair[1], 1);
     close(pair[1]);
-    if (!sent || !receive_with(pair[0], &reply, sizeof(reply), masters, MASTERS) || reply.failed || masters[MASTERS - 1] < 0) {
+    if (!sent || !receive_with(pair[0], &reply, sizeof(reply), masters, MASTERS) || reply.failed ||
+        masters[MASTERS - 1] < 0) {
         close(pair[0]);
         reply.why[sizeof(reply.why) - 1] = 0;
-        return reply.failed ? err_new((enum err_kind)(reply.failed - 1), "%s", reply.why) : err_new(ERR_OS, "what starts gdb has ended");
+        return reply.failed ? err_new((enum err_kind)(reply.failed - 1), "%s", reply.why)
+                            : err_new(ERR_OS, "what starts gdb has ended");
     }
     *out = (struct gdb_process){masters[0], masters[1], masters[2], pair[0]};
     return NULL;

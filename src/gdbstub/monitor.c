@@ -22,7 +22,8 @@ bool gdb_read_moment(const char *text, struct moment *out)
 static void add_place(const struct gdb_stub *s, struct moment m, uint32_t task, struct buf *out)
 {
     const struct past_task *t = past_task(&s->past, task);
-    buf_printf(out, "%llu+%llu, task %d\n", (unsigned long long)m.event, (unsigned long long)m.icount, t ? t->tid : 0);
+    buf_printf(out, "%llu+%llu, task %d\n", (unsigned long long)m.event,
+               (unsigned long long)m.icount, t ? t->tid : 0);
 }
 
 static struct err *tell_when(struct gdb_stub *s, const char *args, struct buf *out)
@@ -31,12 +32,14 @@ static struct err *tell_when(struct gdb_stub *s, const char *args, struct buf *o
     return NULL;
 }
 
-/* --- going somewhere: the next run, whichever, goes there. Backward is best: forward gdb steps over breakpoints first. --- */
+/* --- going somewhere: the next run, whichever, goes there. Backward is best: forward gdb steps
+ * over breakpoints first. --- */
 
 static struct err *jump_to(struct gdb_stub *s, struct moment m, uint32_t task)
 {
     if (moment_cmp(m, s->past.end) > 0)
-        return err_new(ERR_NOT_FOUND, "the recording ends at %llu+%llu", (unsigned long long)s->past.end.event,
+        return err_new(ERR_NOT_FOUND, "the recording ends at %llu+%llu",
+                       (unsigned long long)s->past.end.event,
                        (unsigned long long)s->past.end.icount);
     if (!task)
         TRY(past_task_at(&s->past, m, &task));

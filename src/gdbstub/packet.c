@@ -1,5 +1,6 @@
-/* Framing: $CONTENTS#SUM, where SUM is the sum of the contents' bytes modulo 256 in hex; } escapes a byte, which is then xored with 0x20.
- * Each packet is acknowledged by + or -, until both sides agree not to (E.1 Overview, E.4.1). */
+/* Framing: $CONTENTS#SUM, where SUM is the sum of the contents' bytes modulo 256 in hex; } escapes
+ * a byte, which is then xored with 0x20. Each packet is acknowledged by + or -, until both sides
+ * agree not to (E.1 Overview, E.4.1). */
 #include "gdbstub/packet.h"
 
 #include "gdbstub/hex.h"
@@ -15,7 +16,8 @@ struct packet {
     struct buf contents;
 };
 
-/* first, last, waiting, closed are guarded by lock; `sent` and `acks` belong to the thread that sends, but for resends: under send_lock. */
+/* first, last, waiting, closed are guarded by lock; `sent` and `acks` belong to the thread that
+ * sends, but for resends: under send_lock. */
 struct packet_link {
     int fd, stop; /* stop: an eventfd */
     pthread_t reader;
@@ -58,7 +60,8 @@ static bool enqueue(struct packet_link *l, struct buf *contents)
     struct packet *p = xnew(struct packet);
     p->contents = *contents;
     *contents = (struct buf){0};
-    atomic_store(&l->interrupted, false); // one that came before this packet came too late for the run it meant
+    atomic_store(&l->interrupted,
+                 false); // one that came before this packet came too late for the run it meant
     pthread_mutex_lock(&l->lock);
     *l->last = p;
     l->last = &p->next;

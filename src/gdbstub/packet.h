@@ -1,5 +1,6 @@
-/* Packets of the gdb remote serial protocol ("Debugging with GDB", appendix E.1) over a stream socket or a pseudoterminal. A thread reads, so that gdb's
- * interrupt is noticed while an answer is sought. */
+/* Packets of the gdb remote serial protocol ("Debugging with GDB", appendix E.1) over a stream
+ * socket or a pseudoterminal. A thread reads, so that gdb's interrupt is noticed while an answer is
+ * sought. */
 #ifndef GDBSTUB_PACKET_H
 #define GDBSTUB_PACKET_H
 
@@ -13,13 +14,15 @@ enum { MAX_PACKET = 16 << 10 };
 
 struct packet_link;
 
-/** Begins to read. fd: a connected stream socket, or a pseudoterminal's master; owned by the link from now on, also if this fails. */
+/** Begins to read. fd: a connected stream socket, or a pseudoterminal's master; owned by the link
+ * from now on, also if this fails. */
 struct err *packet_link_open(int fd, struct packet_link **out) nodiscard;
 /** Ends the connection. */
 void packet_link_close(struct packet_link *l);
 DEFINE_CLEANUP(struct packet_link *, packet_link_close)
 
-/** Waits for the next packet: its contents, unescaped, with a NUL behind. False: gdb is gone, or what it sends is no protocol. */
+/** Waits for the next packet: its contents, unescaped, with a NUL behind. False: gdb is gone, or
+ * what it sends is no protocol. */
 bool packet_receive(struct packet_link *l, struct buf *out) nodiscard;
 /** Sends text, which has none of the protocol's own characters # $ } *. */
 void packet_send(struct packet_link *l, const char *text);

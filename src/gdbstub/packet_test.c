@@ -141,7 +141,9 @@ TEST(packets_that_nobody_waits_for_end_the_connection)
     finish(&p);
 }
 
-TEST_MAIN(t(a_good_packet_is_acknowledged_and_a_bad_one_asked_for_again), t(an_answer_is_sent_again_when_it_did_not_arrive),
+TEST_MAIN(t(a_good_packet_is_acknowledged_and_a_bad_one_asked_for_again),
+          t(an_answer_is_sent_again_when_it_did_not_arrive),
           t(without_acknowledgements_none_are_sent), t(bytes_of_the_protocol_are_escaped_both_ways),
-          t(an_interrupt_is_noticed_and_forgotten_with_the_next_packet), t(a_packet_without_end_ends_the_connection),
+          t(an_interrupt_is_noticed_and_forgotten_with_the_next_packet),
+          t(a_packet_without_end_ends_the_connection),
           t(packets_that_nobody_waits_for_end_the_connection))

@@ -53,28 +53,38 @@ static char *string_of(const json_t *s)
 static void stop_of(const json_t *row, struct past_stop *out)
 {
     const json_t *focus = json_object_get(row, "focus");
-    *out = (struct past_stop){moment_of_json(json_object_get(focus, "moment")), serial_of(json_object_get(focus, "task")), 0};
+    *out = (struct past_stop){moment_of_json(json_object_get(focus, "moment")),
+                              serial_of(json_object_get(focus, "task")), 0};
 }
 
 static void add_task(struct past *p, json_t *row)
 {
-    uint32_t serial = serial_of(json_object_get(row, "task")), parent = serial_of(json_object_get(row, "parent"));
+    uint32_t serial = serial_of(json_object_get(row, "task")),
+             parent = serial_of(json_object_get(row, "parent"));
     const struct past_task *maker = past_task(p, parent);
-    bool thread = json_is_string(json_object_get(row, "kind")) && str_eq(json_string_value(json_object_get(row, "kind")), "thread");
+    bool thread = json_is_string(json_object_get(row, "kind")) &&
+                  str_eq(json_string_value(json_object_get(row, "kind")), "thread");
     const json_t *end = json_object_get(row, "end");
     struct past_task task = {
-        .serial = serial, .parent = parent, .process = thread && maker ? maker->process : serial,
+        .serial = serial,
+        .parent = parent,
+        .process = thread && maker ? maker->process : serial,
         .tid = (int32_t)json_integer_value(json_object_get(json_object_get(row, "task"), "tid")),
-        .start = moment_of_json(json_object_get(row, "start")), .end = end ? moment_of_json(end) : p->end,
+        .start = moment_of_json(json_object_get(row, "start")),
+        .end = end ? moment_of_json(end) : p->end,
         .name = string_of(json_object_get(row, "name"))};
     vec_push(&p->tasks, task);
     size_t i;
     json_t *exec;
-    json_array_foreach (json_object_get(row, "execs"), i, exec) {
-        struct past_exec x = {task.process, moment_of_json(json_object_get(exec, "moment")), string_of(json_object_get(exec, "exe")), {0}};
+    json_array_foreach(json_object_get(row, "execs"), i, exec)
+    {
+        struct past_exec x = {task.process,
+                              moment_of_json(json_object_get(exec, "moment")),
+                              string_of(json_object_get(exec, "exe")),
+                              {0}};
         size_t k;
         json_t *argument;
-        json_array_foreach (json_object_get(exec, "argv"), k, argument)
+        json_array_foreach(json_object_get(exec, "argv"), k, argument)
             buf_add(&x.arguments, json_string_value(argument), json_string_length(argument) + 1);
         vec_push(&p->execs, x);
     }
@@ -89,8 +99,7 @@ struct err *past_open(struct past *p, struct query_engine *q)
     TRY(ask(p, "task-tree", json_object(), &tasks));
     size_t i;
     json_t *row;
-    json_array_foreach (tasks, i, row)
-        add_task(p, row);
+    json_array_foreach(tasks, i, row) add_task(p, row);
     return NULL;
 }
 
@@ -168,7 +177,8 @@ static void add_registers(const json_t *rows, struct buf *out)
     struct known_register *known = xnew_array(struct known_register, json_array_size(rows));
     size_t i, count = 0;
     json_t *row;
-    json_array_foreach (rows, i, row) {
+    json_array_foreach(rows, i, row)
+    {
         struct known_register *k = &known[count++];
         const char *value = json_string_value(json_object_get(row, "value"));
         k->name = json_string_value(json_object_get(row, "name"));
@@ -204,10 +214,14 @@ struct err *past_diverted_registers(struct query_diversion *d, uint32_t task, st
     return NULL;
 }
 
-struct err *past_memory(struct past *p, struct moment m, uint32_t task, gaddr addr, size_t len, struct buf *out)
+struct err *past_memory(struct past *p, struct moment m, uint32_t task, gaddr addr, size_t len,
+                        struct buf *out)
 {
     cleanup(decref) json_t *rows = NULL;
-    TRY(ask(p, "memory", json_pack("{so, so, sI}", "focus", focus_json(m, task), "address", json_hex(addr), "length", (json_int_t)len), &rows));
+    TRY(ask(p, "memory",
+            json_pack("{so, so, sI}", "focus", focus_json(m, task), "address", json_hex(addr),
+                      "length", (json_int_t)len),
+            &rows));
     const json_t *row = json_array_get(rows, 0);
     cleanup(buf_deinit) struct buf bytes = {0};
     const char *text = json_string_value(json_object_get(row, "bytes"));
@@ -225,12 +239,14 @@ struct err *past_memory(struct past *p, struct moment m, uint32_t task, gaddr ad
     return NULL;
 }
 
-static struct err *read_words(struct past *p, struct moment m, uint32_t task, gaddr addr, uint64_t *words, size_t count)
+static struct err *read_words(struct past *p, struct moment m, uint32_t task, gaddr addr,
+                              uint64_t *words, size_t count)
 {
     cleanup(buf_deinit) struct buf bytes = {0};
     TRY(past_memory(p, m, task, addr, count * 8, &bytes));
     if (bytes.len != count * 8)
-        return err_new(ERR_FAULT, "nothing is mapped at 0x%llx", (unsigned long long)(addr + bytes.len));
+        return err_new(ERR_FAULT, "nothing is mapped at 0x%llx",
+                       (unsigned long long)(addr + bytes.len));
     memcpy(words, bytes.data, bytes.len);
     return NULL;
 }
@@ -247,7 +263,8 @@ struct err *past_auxv(struct past *p, uint32_t process, struct moment m, struct 
     gaddr at = 0;
     size_t i;
     json_t *row;
-    json_array_foreach (rows, i, row) {
+    json_array_foreach(rows, i, row)
+    {
         if (str_eq(json_string_value(json_object_get(row, "name")), "rsp"))
             at = strtoull(json_string_value(json_object_get(row, "value")), NULL, 16);
     }
@@ -280,11 +297,15 @@ struct err *past_maps(struct past *p, struct moment m, uint32_t task, struct buf
     TRY(ask(p, "maps", json_pack("{so}", "focus", focus_json(m, task)), &rows));
     size_t i;
     json_t *row;
-    json_array_foreach (rows, i, row) {
+    json_array_foreach(rows, i, row)
+    {
         const char *name = json_string_value(json_object_get(row, "name"));
-        buf_printf(out, "%llx-%llx %s %08llx 00:00 0 %s%s\n", (unsigned long long)number_of(row, "start"),
-                   (unsigned long long)number_of(row, "end"), json_string_value(json_object_get(row, "prot")),
-                   (unsigned long long)number_of(row, "offset"), name && *name ? "                    " : "", name ? name : "");
+        buf_printf(out, "%llx-%llx %s %08llx 00:00 0 %s%s\n",
+                   (unsigned long long)number_of(row, "start"),
+                   (unsigned long long)number_of(row, "end"),
+                   json_string_value(json_object_get(row, "prot")),
+                   (unsigned long long)number_of(row, "offset"),
+                   name && *name ? "                    " : "", name ? name : "");
     }
     return NULL;
 }
@@ -308,11 +329,14 @@ struct err *past_open_file(struct past *p, const char *name, int *fd_out)
 
 /* --- what stops a run --- */
 
-struct err *past_step(struct past *p, struct moment m, uint32_t task, bool forward, struct moment *out, gaddr *pc_out)
+struct err *past_step(struct past *p, struct moment m, uint32_t task, bool forward,
+                      struct moment *out, gaddr *pc_out)
 {
     cleanup(decref) json_t *rows = NULL;
-    TRY(ask(p, "step", json_pack("{so, ss, ss}", "focus", focus_json(m, task), "kind", "instruction", "direction",
-                                 forward ? "forward" : "backward"), &rows));
+    TRY(ask(p, "step",
+            json_pack("{so, ss, ss}", "focus", focus_json(m, task), "kind", "instruction",
+                      "direction", forward ? "forward" : "backward"),
+            &rows));
     struct past_stop stop;
     stop_of(json_array_get(rows, 0), &stop);
     *out = stop.moment;
@@ -330,13 +354,15 @@ static json_t *with_window(json_t *params, struct moment from, bool forward, siz
     return params;
 }
 
-/* The first of the rows that is about the process, and about no signal of `passed`. *from: where the window goes on behind what was seen. */
-static bool first_of(const struct past *p, const json_t *rows, uint32_t process, uint64_t passed, bool forward, struct moment *from,
-                     struct past_stop *out)
+/* The first of the rows that is about the process, and about no signal of `passed`. *from: where
+ * the window goes on behind what was seen. */
+static bool first_of(const struct past *p, const json_t *rows, uint32_t process, uint64_t passed,
+                     bool forward, struct moment *from, struct past_stop *out)
 {
     size_t i;
     json_t *row;
-    json_array_foreach (rows, i, row) {
+    json_array_foreach(rows, i, row)
+    {
         stop_of(row, out);
         *from = forward ? (struct moment){out->moment.event, out->moment.icount + 1} : out->moment;
         out->signal = (int)json_integer_value(json_object_get(row, "number"));
@@ -361,21 +387,25 @@ static bool is_owner(void *ctx, uint32_t task)
     return t && t->process == o->process;
 }
 
-struct err *past_execution(struct past *p, uint32_t process, gaddr pc, const struct program *condition, struct moment from, bool forward,
+struct err *past_execution(struct past *p, uint32_t process, gaddr pc,
+                           const struct program *condition, struct moment from, bool forward,
                            struct past_stop *out, bool *found_out)
 {
     struct owner owner = {p, process};
-    const struct query_breakpoint b = {.pc = pc, .condition = condition, .ctx = &owner, .wanted = is_owner};
+    const struct query_breakpoint b = {
+        .pc = pc, .condition = condition, .ctx = &owner, .wanted = is_owner};
     out->signal = 0;
-    return query_find_execution(p->q, &b, from, forward, p->cancelled, &out->moment, &out->task, found_out);
+    return query_find_execution(p->q, &b, from, forward, p->cancelled, &out->moment, &out->task,
+                                found_out);
 }
 
-struct err *past_access(struct past *p, uint32_t task, struct moment m, gaddr addr, uint64_t len, const char *access, struct moment from,
-                        bool forward, struct past_stop *out, struct moment *after_out, bool *found_out)
+struct err *past_access(struct past *p, uint32_t task, struct moment m, gaddr addr, uint64_t len,
+                        const char *access, struct moment from, bool forward, struct past_stop *out,
+                        struct moment *after_out, bool *found_out)
 {
     cleanup(decref) json_t *rows = NULL;
-    json_t *params = json_pack("{so, so, sI, ss}", "focus", focus_json(m, task), "address", json_hex(addr), "length", (json_int_t)len,
-                               "access", access);
+    json_t *params = json_pack("{so, so, sI, ss}", "focus", focus_json(m, task), "address",
+                               json_hex(addr), "length", (json_int_t)len, "access", access);
     TRY(ask(p, "watchpoint", with_window(params, from, forward, 1), &rows));
     const json_t *row = json_array_get(rows, 0);
     *found_out = row != NULL;
@@ -383,12 +413,13 @@ struct err *past_access(struct past *p, uint32_t task, struct moment m, gaddr ad
         return NULL;
     stop_of(row, out);
     bool kernel = str_eq(json_string_value(json_object_get(row, "by")), "kernel");
-    *after_out = kernel ? (struct moment){out->moment.event + 1, 0} : (struct moment){out->moment.event, out->moment.icount + 1};
+    *after_out = kernel ? (struct moment){out->moment.event + 1, 0}
+                        : (struct moment){out->moment.event, out->moment.icount + 1};
     return NULL;
 }
 
-struct err *past_signal(struct past *p, uint32_t process, uint64_t passed, struct moment from, bool forward, struct past_stop *out,
-                        bool *found_out)
+struct err *past_signal(struct past *p, uint32_t process, uint64_t passed, struct moment from,
+                        bool forward, struct past_stop *out, bool *found_out)
 {
     enum { AT_A_TIME = 64 };
     *found_out = false;

@@ -27,7 +27,8 @@ static void stand(struct pilot *p)
     p->moved = false; // whoever has this wish has gone on from where gdb was
     p->target = p->wish;
     p->state = PILOT_GOING;
-    buf_printf(&p->out, "%u-interpreter-exec console \"goto %llu+%llu %u\"\n", ++p->token, (unsigned long long)p->target.moment.event,
+    buf_printf(&p->out, "%u-interpreter-exec console \"goto %llu+%llu %u\"\n", ++p->token,
+               (unsigned long long)p->target.moment.event,
                (unsigned long long)p->target.moment.icount, p->target.task);
 }
 
@@ -109,7 +110,8 @@ static void selected(struct pilot *p, const char *rest)
 /* A string as in C, of which gdb escapes quotes, backslashes and what is not printed (octal). */
 static void take_said(struct pilot *p, const char *text)
 {
-    static const char escapes[][2] = {{'n', '\n'}, {'t', '\t'}, {'r', '\r'}, {'e', '\033'}, {'b', '\b'}};
+    static const char escapes[][2] = {
+        {'n', '\n'}, {'t', '\t'}, {'r', '\r'}, {'e', '\033'}, {'b', '\b'}};
     if (*text++ != '"' || p->said.len >= MOST_SAID)
         return;
     buf_str(&p->said, "\r\033[K"); // over the prompt

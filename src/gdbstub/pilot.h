@@ -1,5 +1,6 @@
-/* Keeping a gdb in step with its view: what to tell it over its second user interface (GDB/MI, "Debugging with GDB", chapter 27), and what is
- * heard there. The first one is the user's terminal, with perhaps half a line typed, and is left alone.
+/* Keeping a gdb in step with its view: what to tell it over its second user interface (GDB/MI,
+ * "Debugging with GDB", chapter 27), and what is heard there. The first one is the user's terminal,
+ * with perhaps half a line typed, and is left alone.
  *
  *     START --*stopped--> STANDS <---------------------------- *stopped ------- RUNS
  *                          |  ^ \--------------------- *running ---------------> ^
@@ -8,8 +9,8 @@
  *                        GOING                  v
  *                                             FRAMING: frame selected --- done or error ---> STANDS
  *
- * A wish is kept while another one is carried out, the last one only; while gdb runs for its user there are none: where that run ends is
- * where the view goes. Pure: it does no input or output. */
+ * A wish is kept while another one is carried out, the last one only; while gdb runs for its user
+ * there are none: where that run ends is where the view goes. Pure: it does no input or output. */
 #ifndef GDBSTUB_PILOT_H
 #define GDBSTUB_PILOT_H
 
@@ -26,17 +27,19 @@ enum pilot_state { PILOT_START, PILOT_STANDS, PILOT_RUNS, PILOT_GOING, PILOT_FRA
 
 struct pilot {
     enum pilot_state state;
-    struct pilot_place target;  /* of START, GOING, FRAMING */
-    bool wanted, begun;         /* begun: gdb has understood the command of GOING */
+    struct pilot_place target; /* of START, GOING, FRAMING */
+    bool wanted, begun;        /* begun: gdb has understood the command of GOING */
     struct pilot_place wish;
-    uint32_t token;             /* of the last command */
-    struct buf line;            /* so far; of one that is too long only its beginning, which is what counts */
-    bool printed;               /* something below the user's prompt */
-    struct buf out;             /* to be sent to gdb, and emptied by who sends */
-    struct buf said;            /* for the terminal: what the target says goes to the last interface that was made. Likewise */
-    bool moved;                 /* set: gdb has moved by itself, and shows this frame. Reset by who acts on it, as `redraw` */
+    uint32_t token;  /* of the last command */
+    struct buf line; /* so far; of one that is too long only its beginning, which is what counts */
+    bool printed;    /* something below the user's prompt */
+    struct buf out;  /* to be sent to gdb, and emptied by who sends */
+    struct buf said; /* for the terminal: what the target says goes to the last interface that was
+                        made. Likewise */
+    bool moved; /* set: gdb has moved by itself, and shows this frame. Reset by who acts on it, as
+                   `redraw` */
     unsigned moved_frame;
-    bool redraw;                /* set: the user's prompt is to be shown again */
+    bool redraw; /* set: the user's prompt is to be shown again */
 };
 
 /** gdb begins where `target` is, but for the frame. */

@@ -45,7 +45,8 @@ static void gdb_goes_to_a_focus_without_telling_of_it(void **state)
     struct pilot p = standing();
     pilot_want(&p, &third);
     assert_sent(&p, "1-interpreter-exec console \"goto 70+0 1\"\n");
-    hear(&p, "1^running\n*running,thread-id=\"all\"\n(gdb) \n=library-loaded,id=\"x\"\n*stopped,reason=\"signal-received\"\n");
+    hear(&p, "1^running\n*running,thread-id=\"all\"\n(gdb) "
+             "\n=library-loaded,id=\"x\"\n*stopped,reason=\"signal-received\"\n");
     assert_sent(&p, "2-stack-select-frame 3\n");
     hear(&p, "=thread-selected,id=\"1\",frame={level=\"3\",addr=\"0x1\"}\n2^done\n");
     assert_false(p.moved || p.redraw);
@@ -79,7 +80,8 @@ static void a_run_of_the_user_is_not_taken_for_the_way_to_a_focus(void **state)
 {
     struct pilot p = standing();
     pilot_want(&p, &third);
-    hear(&p, "*running,thread-id=\"all\"\n1^error,msg=\"Cannot execute this command while the target is running.\"\n*stopped\n");
+    hear(&p, "*running,thread-id=\"all\"\n1^error,msg=\"Cannot execute this command while the "
+             "target is running.\"\n*stopped\n");
     assert_true(p.moved);
     assert_int_equal(p.state, PILOT_STANDS);
     pilot_deinit(&p);
@@ -107,7 +109,8 @@ static void what_the_target_says_is_shown(void **state)
 static void nonsense_does_no_harm(void **state)
 {
     struct pilot p = standing();
-    hear(&p, "@\n@\"\\\n@\"\\7\n=thread-selected\n=thread-selected,frame={level=\"x\n^\n*\n99999999999999999999^done\n\n(\n");
+    hear(&p, "@\n@\"\\\n@\"\\7\n=thread-selected\n=thread-selected,frame={level=\"x\n^\n*"
+             "\n99999999999999999999^done\n\n(\n");
     for (int i = 0; i < 100000; i++)
         hear(&p, "*stopped");
     hear(&p, "\n");
@@ -121,9 +124,13 @@ static void nonsense_does_no_harm(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        t(the_frame_to_begin_with_is_selected), t(gdb_goes_to_a_focus_without_telling_of_it),
-        t(only_the_last_wish_is_followed_and_none_while_it_runs), t(a_run_of_the_user_is_not_taken_for_the_way_to_a_focus),
-        t(a_chosen_frame_is_told), t(what_the_target_says_is_shown), t(nonsense_does_no_harm),
+        t(the_frame_to_begin_with_is_selected),
+        t(gdb_goes_to_a_focus_without_telling_of_it),
+        t(only_the_last_wish_is_followed_and_none_while_it_runs),
+        t(a_run_of_the_user_is_not_taken_for_the_way_to_a_focus),
+        t(a_chosen_frame_is_told),
+        t(what_the_target_says_is_shown),
+        t(nonsense_does_no_harm),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -15,11 +15,14 @@ struct known_register {
 char *registers_description(void) nodiscard;
 /** Appends the contents of a `g` packet. What is not known is "x" (E.2). */
 void registers_packet(const struct known_register *known, size_t count, struct buf *out);
-/** Where register `number` has its digits within a `g` packet, and how many; false: there is no such register. */
+/** Where register `number` has its digits within a `g` packet, and how many; false: there is no
+ * such register. */
 bool registers_find(uint64_t number, size_t *at_out, size_t *digits_out) nodiscard;
-/** Which part of which of the query's registers that is: its name, byte offset, and bytes. False: there is no such register. */
+/** Which part of which of the query's registers that is: its name, byte offset, and bytes. False:
+ * there is no such register. */
 bool registers_part(uint64_t number, char name[16], size_t *offset_out, size_t *len_out) nodiscard;
-/** The x87 unit's tag word in full, as gdb has it, in the form of the query's "ftw": a bit for each register that is not empty. */
+/** The x87 unit's tag word in full, as gdb has it, in the form of the query's "ftw": a bit for each
+ * register that is not empty. */
 uint8_t registers_abridge_tags(uint16_t tags);
 
 #endif

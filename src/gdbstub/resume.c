@@ -1,8 +1,9 @@
 /* Running means asking: which of the things that gdb waits for is next?
  *
- * Forward, a run from `now` ends at the earliest of: the step's end; an execution of a breakpoint at or after now, before the
- * instruction; a watched access, behind it; a signal, before the event that raises it; an exec; the process' end. Backward: the latest of the
- * same before now, with accesses before them. Other tasks run in between as they did. */
+ * Forward, a run from `now` ends at the earliest of: the step's end; an execution of a breakpoint
+ * at or after now, before the instruction; a watched access, behind it; a signal, before the event
+ * that raises it; an exec; the process' end. Backward: the latest of the same before now, with
+ * accesses before them. Other tasks run in between as they did. */
 #include "gdbstub/stub_int.h"
 
 /* The nearest thing so far. */
@@ -31,15 +32,18 @@ static bool still_good(const struct nearest *n, bool forward, struct moment from
     if (!n->valid)
         return false;
     if (forward)
-        return moment_cmp(from, n->from) >= 0 && (!n->found || moment_cmp(from, n->stop.moment) <= 0);
+        return moment_cmp(from, n->from) >= 0 &&
+               (!n->found || moment_cmp(from, n->stop.moment) <= 0);
     return moment_cmp(from, n->from) <= 0 && (!n->found || moment_cmp(from, n->stop.moment) > 0);
 }
 
 /* Of memory as it is now: of a stack that is not there yet or any more, none is known. */
-static struct err *find_access(struct gdb_stub *s, const struct breakpoint *b, bool forward, struct nearest *n)
+static struct err *find_access(struct gdb_stub *s, const struct breakpoint *b, bool forward,
+                               struct nearest *n)
 {
     static const char *const access[] = {[2] = "write", [3] = "read", [4] = "both"};
-    struct err *e = past_access(&s->past, s->task, s->now, b->addr, b->len, access[(int)b->kind], s->now, forward, &n->stop, &n->after, &n->found);
+    struct err *e = past_access(&s->past, s->task, s->now, b->addr, b->len, access[(int)b->kind],
+                                s->now, forward, &n->stop, &n->after, &n->found);
     if (!e || err_kind(e) != ERR_FAULT)
         return e;
     cleanup(freep) char *line = str_format("[a watchpoint is passed over: %s]", err_message(e));
@@ -49,7 +53,8 @@ static struct err *find_access(struct gdb_stub *s, const struct breakpoint *b, b
     return NULL;
 }
 
-static struct err *find_nearest(struct gdb_stub *s, struct breakpoint *b, bool forward, struct nearest **out)
+static struct err *find_nearest(struct gdb_stub *s, struct breakpoint *b, bool forward,
+                                struct nearest **out)
 {
     struct nearest *n = forward ? &b->ahead : &b->behind;
     *out = n;
@@ -59,14 +64,16 @@ static struct err *find_nearest(struct gdb_stub *s, struct breakpoint *b, bool f
     n->from = s->now;
     const struct program condition = {.ops = b->condition.items, .count = b->condition.count};
     if (b->kind <= 1)
-        TRY(past_execution(&s->past, s->process, b->addr, condition.count ? &condition : NULL, s->now, forward, &n->stop, &n->found));
+        TRY(past_execution(&s->past, s->process, b->addr, condition.count ? &condition : NULL,
+                           s->now, forward, &n->stop, &n->found));
     else
         TRY(find_access(s, b, forward, n));
     n->valid = true;
     return NULL;
 }
 
-static struct err *offer_breakpoint(struct gdb_stub *s, struct breakpoint *b, bool forward, struct candidate *best)
+static struct err *offer_breakpoint(struct gdb_stub *s, struct breakpoint *b, bool forward,
+                                    struct candidate *best)
 {
     struct nearest *n;
     if (!b->inserted)
@@ -76,7 +83,12 @@ static struct err *offer_breakpoint(struct gdb_stub *s, struct breakpoint *b, bo
     if (!n->found || moment_cmp(n->stop.moment, past_process_start(&s->past, s->process)) < 0)
         return NULL;
     bool access = b->kind > 1;
-    struct candidate c = {true, access && forward ? n->after : n->stop.moment, n->stop.task, access ? STOP_ACCESS : STOP_BREAKPOINT, 0, b};
+    struct candidate c = {true,
+                          access && forward ? n->after : n->stop.moment,
+                          n->stop.task,
+                          access ? STOP_ACCESS : STOP_BREAKPOINT,
+                          0,
+                          b};
     const struct past_task *t = past_task(&s->past, c.task);
     if (!t || t->process != s->process) // another process wrote to shared memory
         c.task = s->task;
@@ -97,13 +109,15 @@ static struct err *offer_signal(struct gdb_stub *s, bool forward, struct candida
         n->valid = true;
     }
     if (n->found) {
-        struct candidate c = {true, n->stop.moment, n->stop.task, STOP_SIGNAL, n->stop.signal, NULL};
+        struct candidate c = {true,        n->stop.moment, n->stop.task,
+                              STOP_SIGNAL, n->stop.signal, NULL};
         offer(best, forward, &c);
     }
     return NULL;
 }
 
-/* Over an exec gdb has to see that the program is another one. Backward: the last thing that the program before did. */
+/* Over an exec gdb has to see that the program is another one. Backward: the last thing that the
+ * program before did. */
 static struct err *offer_exec(struct gdb_stub *s, bool forward, struct candidate *best)
 {
     if (!s->exec_events)
@@ -137,7 +151,8 @@ static struct err *offer_all(struct gdb_stub *s, bool forward, struct candidate 
 /* The first or the last moment of the process: nothing that was waited for happens. */
 static struct err *offer_end(struct gdb_stub *s, bool forward, struct candidate *best)
 {
-    struct candidate c = {.any = true, .moment = s->now, .task = s->task, .why = forward ? STOP_END : STOP_START};
+    struct candidate c = {
+        .any = true, .moment = s->now, .task = s->task, .why = forward ? STOP_END : STOP_START};
     if (forward) {
         vec_each (t, &s->past.tasks) {
             struct moment last;
@@ -161,7 +176,8 @@ static struct err *offer_end(struct gdb_stub *s, bool forward, struct candidate 
 }
 
 /* One step, with what happens meanwhile. */
-static struct err *step_once(struct gdb_stub *s, const struct resume *r, struct candidate *best, gaddr *pc_out)
+static struct err *step_once(struct gdb_stub *s, const struct resume *r, struct candidate *best,
+                             gaddr *pc_out)
 {
     struct moment next;
     struct err *e = past_step(&s->past, s->now, r->step, r->forward, &next, pc_out);
@@ -174,7 +190,8 @@ static struct err *step_once(struct gdb_stub *s, const struct resume *r, struct 
     struct candidate c = {true, next, r->step, STOP_STEPPED, 0, NULL};
     offer(best, r->forward, &c);
     // A single instruction of this task's own can meet nothing but watched memory.
-    bool alone = next.event == s->now.event && (next.icount == s->now.icount + 1 || next.icount + 1 == s->now.icount);
+    bool alone = next.event == s->now.event &&
+                 (next.icount == s->now.icount + 1 || next.icount + 1 == s->now.icount);
     vec_each (b, &s->breakpoints) {
         if (b->kind > 1 || !alone)
             TRY(offer_breakpoint(s, b, r->forward, best));
@@ -212,7 +229,8 @@ struct err *resume(struct gdb_stub *s, const struct resume *r)
         gaddr pc = 0;
         TRY(step_once(s, r, &best, &pc));
         TRY(arrive(s, &best));
-        if (best.why != STOP_STEPPED || pc < r->range_start || pc >= r->range_end || i == MOST_STEPS)
+        if (best.why != STOP_STEPPED || pc < r->range_start || pc >= r->range_end ||
+            i == MOST_STEPS)
             return NULL;
         vec_each (b, &s->breakpoints) {
             if (b->inserted && b->kind <= 1 && b->addr == pc)

@@ -12,21 +12,24 @@
 
 #define INIT_NAME ".init-of-trace"
 
-/* "goto" arms a jump, and any run backward makes it. Where the user has turned gdb's direction around, that is another command. */
-#define BACKWARD "if $_gdb_setting_str(\"exec-direction\")[0] == 114\ncontinue\nelse\nreverse-continue\nend\n" /* 'r' in any language */
+/* "goto" arms a jump, and any run backward makes it. Where the user has turned gdb's direction
+ * around, that is another command. */
+#define BACKWARD \
+    "if $_gdb_setting_str(\"exec-direction\")[0] == 114\ncontinue\nelse\nreverse-continue\nend\n" /* 'r' in any language */
 static const char beginning[] =
     "set debuginfod enabled off\n"
     "set confirm off\n"
     "set remotetimeout 600\n"
     "set startup-with-shell off\n"
     "define goto\n"
-    "if $argc == 2\nmonitor goto $arg0 $arg1\nelse\nmonitor goto $arg0\nend\n"
-    BACKWARD "end\n"
-    "document goto\nGo to a moment: goto EVENT[+INSTRUCTIONS] [TASK]. \"when\" tells the present one.\nend\n"
+    "if $argc == 2\nmonitor goto $arg0 $arg1\nelse\nmonitor goto $arg0\nend\n" BACKWARD "end\n"
+    "document goto\nGo to a moment: goto EVENT[+INSTRUCTIONS] [TASK]. \"when\" tells the present "
+    "one.\nend\n"
     "define when\nmonitor when\nend\n"
     // As rr's gdb has them.
     "define checkpoint\nmonitor checkpoint\nend\n"
-    "document checkpoint\nKeep this place; \"restart NUMBER\" comes back to it, \"monitor checkpoints\" tells of all.\nend\n"
+    "document checkpoint\nKeep this place; \"restart NUMBER\" comes back to it, \"monitor "
+    "checkpoints\" tells of all.\nend\n"
     "define restart\nmonitor restart $arg0\n" BACKWARD "end\n"
     "document restart\nGo to a place that \"checkpoint\" has kept, by its number.\nend\n"
     "document when\nTell the moment where the program stands, as EVENT+INSTRUCTIONS.\nend\n";
@@ -35,7 +38,8 @@ void script_begin(struct buf *out, const char *dir)
 {
     cleanup(freep) char *sysroot = dir ? str_format("%s/" QUERY_SYSROOT, dir) : NULL;
     if (sysroot && access(sysroot, F_OK) == 0)
-        buf_printf(out, "set sysroot %s\nset solib-search-path %s/" QUERY_BY_NAME "\n", sysroot, dir);
+        buf_printf(out, "set sysroot %s\nset solib-search-path %s/" QUERY_BY_NAME "\n", sysroot,
+                   dir);
     else
         buf_str(out, "set sysroot target:\n");
     buf_str(out, beginning);
@@ -74,7 +78,8 @@ static void list_directory(const char *path, name_list *out)
 /* Not a directory of the recorded machine. */
 static bool is_own_name(const char *name)
 {
-    static const char *const own[] = {QUERY_RELATIVE_SOURCES, QUERY_SYSROOT, QUERY_BY_NAME, INIT_NAME};
+    static const char *const own[] = {QUERY_RELATIVE_SOURCES, QUERY_SYSROOT, QUERY_BY_NAME,
+                                      INIT_NAME};
     for (size_t i = 0; i < ARRAY_COUNT(own); i++) {
         if (str_eq(name, own[i]))
             return true;
@@ -89,7 +94,8 @@ void script_map_tree(struct buf *out, const char *root)
     list_directory(root, &names);
     list_directory(relative, &directories);
     vec_each (name, &names) {
-        cleanup(freep) char *from = str_format("/%s", *name), *to = str_format("%s/%s", root, *name);
+        cleanup(freep) char *from = str_format("/%s", *name),
+                            *to = str_format("%s/%s", root, *name);
         if (!is_own_name(*name))
             script_map_sources(out, from, to);
         free(*name);
@@ -108,8 +114,11 @@ void script_printers(struct buf *out)
     if (glob("/usr/share/gcc*/python/libstdcxx/v6/__init__.py", 0, NULL, &found) != 0)
         return;
     const char *path = found.gl_pathv[found.gl_pathc - 1]; // the latest
-    buf_printf(out, "python\nimport sys\nsys.path.insert(0, \"%.*s\")\nfrom libstdcxx.v6 import register_libstdcxx_printers\n"
-               "try: register_libstdcxx_printers(None)\nexcept RuntimeError: pass # the user's own scripts have done so\nend\n",
+    buf_printf(out,
+               "python\nimport sys\nsys.path.insert(0, \"%.*s\")\nfrom libstdcxx.v6 import "
+               "register_libstdcxx_printers\n"
+               "try: register_libstdcxx_printers(None)\nexcept RuntimeError: pass # the user's own "
+               "scripts have done so\nend\n",
                (int)(strstr(path, "/libstdcxx/") - path), path);
     globfree(&found);
 }
@@ -119,7 +128,8 @@ struct err *source_directory_add_init(const char *dir, const char *trace_dir)
 {
     static const char mark[] = "/trace/gdbinit/";
     enum { MOST = 1 << 20 };
-    cleanup(freep) char *from = str_format("%s/gdbinit/.gdbinit", trace_dir), *to = str_format("%s/" INIT_NAME, dir), *real = realpath(trace_dir, NULL);
+    cleanup(freep) char *from = str_format("%s/gdbinit/.gdbinit", trace_dir),
+                        *to = str_format("%s/" INIT_NAME, dir), *real = realpath(trace_dir, NULL);
     cleanup(fclosep) FILE *in = fopen(from, "re");
     if (!in || !real)
         return NULL;

@@ -94,7 +94,8 @@ static struct err *accept_from(int listening, pid_t child, int *fd_out)
         if (n < 0 && errno != EINTR)
             return err_os("cannot wait for gdb");
         siginfo_t info = {0};
-        if (n <= 0 && waitid(P_PID, (id_t)child, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == child) {
+        if (n <= 0 && waitid(P_PID, (id_t)child, &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+            info.si_pid == child) {
             *fd_out = -1;
             return NULL;
         }
@@ -118,7 +119,8 @@ static void close_scripts(int (*scripts)[SCRIPTS])
 }
 
 /* Sources that the recording holds come from source_dir, others from where gdb finds them. */
-static struct err *make_scripts(const struct gdb_stub_options *options, const char *source_dir, int scripts[SCRIPTS])
+static struct err *make_scripts(const struct gdb_stub_options *options, const char *source_dir,
+                                int scripts[SCRIPTS])
 {
     cleanup(buf_deinit) struct buf begin = {0}, printers = {0}, of_trace = {0};
     struct err *e = query_lay_out_sources(options->q, source_dir, true);
@@ -191,9 +193,11 @@ struct err *gdb_listen(const struct gdb_stub_options *options, const char *addre
     if (fd < 0 || inet_pton(AF_INET, address, &a.sin_addr) != 1)
         return err_new(ERR_USAGE, "cannot listen on %s: not an IPv4 address", address);
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-    if (bind(fd, (struct sockaddr *)&a, sizeof(a)) != 0 || listen(fd, 1) != 0 || getsockname(fd, (struct sockaddr *)&a, &len) != 0)
+    if (bind(fd, (struct sockaddr *)&a, sizeof(a)) != 0 || listen(fd, 1) != 0 ||
+        getsockname(fd, (struct sockaddr *)&a, &len) != 0)
         return err_os("cannot listen on %s:%d", address, port);
-    printf("gdb -iex 'set sysroot target:' -ex 'target extended-remote %s:%d'\n", address, ntohs(a.sin_port));
+    printf("gdb -iex 'set sysroot target:' -ex 'target extended-remote %s:%d'\n", address,
+           ntohs(a.sin_port));
     fflush(stdout);
     for (;;) {
         int connection = accept4(fd, NULL, NULL, SOCK_CLOEXEC);

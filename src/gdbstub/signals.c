@@ -1,9 +1,11 @@
-/* gdb has numbers of its own for signals (gdb's include/gdb/signals.def, "Debugging with GDB", E.3: "signal numbers are those of gdb"). */
+/* gdb has numbers of its own for signals (gdb's include/gdb/signals.def, "Debugging with GDB", E.3:
+ * "signal numbers are those of gdb"). */
 #include "gdbstub/stub_int.h"
 
 /* By Linux' number on x86-64 (signal(7)). */
 static const uint8_t numbers[] = {
-    0, 1, 2, 3, 4, 5, 6, 10, 8, 9, 30, 11, 31, 13, 14, 15, 143, 20, 19, 17, 18, 21, 22, 16, 24, 25, 26, 27, 28, 23, 32, 12,
+    0,   1,  2,  3,  4,  5,  6,  10, 8,  9,  30, 11, 31, 13, 14, 15,
+    143, 20, 19, 17, 18, 21, 22, 16, 24, 25, 26, 27, 28, 23, 32, 12,
 };
 
 int gdb_signal(int linux_number)

@@ -1,6 +1,7 @@
-/* The packets of the gdb remote serial protocol ("Debugging with GDB", appendix E). gdb sees one process; when the session moves to another
- * one, or over an exec, it is told that the program executed another file, and reads all symbols anew. What it asks for is the state at
- * the moment where it stands, so that nothing is kept here but that moment and its breakpoints. */
+/* The packets of the gdb remote serial protocol ("Debugging with GDB", appendix E). gdb sees one
+ * process; when the session moves to another one, or over an exec, it is told that the program
+ * executed another file, and reads all symbols anew. What it asks for is the state at the moment
+ * where it stands, so that nothing is kept here but that moment and its breakpoints. */
 #include "gdbstub/stub_int.h"
 
 #include "base/bytes.h"
@@ -46,7 +47,8 @@ void send_text(struct gdb_stub *s, const void *text, size_t len)
     for (size_t at = 0; at < len; at += AT_ONCE) {
         s->answer.len = 0;
         buf_str(&s->answer, "O");
-        hex_add_bytes(&s->answer, (const uint8_t *)text + at, len - at < AT_ONCE ? len - at : AT_ONCE);
+        hex_add_bytes(&s->answer, (const uint8_t *)text + at,
+                      len - at < AT_ONCE ? len - at : AT_ONCE);
         packet_send(s->link, buf_cstr(&s->answer));
     }
 }
@@ -70,7 +72,8 @@ static void send_part(struct gdb_stub *s, const char *args, const void *data, si
     if (want > MAX_PACKET / 2)
         want = MAX_PACKET / 2;
     bool rest = want < len - offset;
-    packet_send_binary(s->link, rest ? "m" : "l", (const uint8_t *)data + offset, rest ? want : len - offset);
+    packet_send_binary(s->link, rest ? "m" : "l", (const uint8_t *)data + offset,
+                       rest ? want : len - offset);
 }
 
 /* --- where the session is --- */
@@ -144,11 +147,12 @@ const struct past_task *thread_by_tid(struct gdb_stub *s, uint64_t tid)
 
 struct err *fetch_registers(struct gdb_stub *s)
 {
-    if (s->registers.len && s->registers_task == s->general && moment_cmp(s->registers_at, s->now) == 0)
+    if (s->registers.len && s->registers_task == s->general &&
+        moment_cmp(s->registers_at, s->now) == 0)
         return NULL;
     s->registers.len = 0;
-    struct err *e = s->diversion ? past_diverted_registers(s->diversion, s->general, &s->registers) :
-                                   past_registers(&s->past, s->now, s->general, &s->registers);
+    struct err *e = s->diversion ? past_diverted_registers(s->diversion, s->general, &s->registers)
+                                 : past_registers(&s->past, s->now, s->general, &s->registers);
     if (e) {
         s->registers.len = 0;
         return e;
@@ -167,7 +171,8 @@ static void add_registers(struct gdb_stub *s, struct buf *out)
     for (size_t i = 0; !e && i < sizeof(wanted); i++) {
         size_t at, digits;
         if (registers_find(wanted[i], &at, &digits) && at + digits <= s->registers.len)
-            buf_printf(out, "%02x:%.*s;", wanted[i], (int)digits, (const char *)s->registers.data + at);
+            buf_printf(out, "%02x:%.*s;", wanted[i], (int)digits,
+                       (const char *)s->registers.data + at);
     }
     err_free(e); // gdb will ask for them
 }
@@ -184,7 +189,9 @@ static void send_stop(struct gdb_stub *s)
     static const char *const accesses[] = {[2] = "watch", [3] = "rwatch", [4] = "awatch"};
     struct buf *out = &s->answer;
     const struct past_task *t = past_task(&s->past, s->task);
-    int signal = s->why == STOP_PLAIN ? 0 : s->why == STOP_INTERRUPT ? gdb_signal(2) : gdb_signal(s->why == STOP_SIGNAL ? s->signal : 5);
+    int signal = s->why == STOP_PLAIN       ? 0
+                 : s->why == STOP_INTERRUPT ? gdb_signal(2)
+                                            : gdb_signal(s->why == STOP_SIGNAL ? s->signal : 5);
     out->len = 0;
     buf_printf(out, "T%02xthread:", signal);
     add_thread(s, t, out);
@@ -219,7 +226,8 @@ static void send_stop(struct gdb_stub *s)
     packet_send(s->link, buf_cstr(out));
 }
 
-/* Goes on with what was recorded, if nothing stands in the way of that: a call of a function, which has not returned. */
+/* Goes on with what was recorded, if nothing stands in the way of that: a call of a function, which
+ * has not returned. */
 static struct err *leave_diversion(struct gdb_stub *s, const struct resume *r, bool *goes_on)
 {
     *goes_on = false;
@@ -249,7 +257,9 @@ static void run(struct gdb_stub *s, const struct resume *r)
         s->why = program_changed(s) ? STOP_EXEC : STOP_ELSEWHERE;
     } else if (!e && s->started) {
         s->general = s->task;
-        s->why = program_changed(s) ? STOP_EXEC : STOP_PLAIN; // told first; then gdb goes on, to this very place
+        s->why = program_changed(s)
+                     ? STOP_EXEC
+                     : STOP_PLAIN; // told first; then gdb goes on, to this very place
         s->started = s->why == STOP_EXEC;
     } else if (!e) {
         s->past.cancelled = packet_interrupted(s->link);
@@ -278,9 +288,11 @@ static void handle_supported(struct gdb_stub *s, const char *args)
     s->exec_events = strstr(args, "exec-events+");
     s->processes = strstr(args, "multiprocess+");
     cleanup(freep) char *text = str_format(
-        "PacketSize=%x;QStartNoAckMode+;QPassSignals+;ReverseStep+;ReverseContinue+;swbreak+;hwbreak+;exec-events+;vContSupported+;ConditionalBreakpoints+;multiprocess+;"
+        "PacketSize=%x;QStartNoAckMode+;QPassSignals+;ReverseStep+;ReverseContinue+;swbreak+;"
+        "hwbreak+;exec-events+;vContSupported+;ConditionalBreakpoints+;multiprocess+;"
         "qXfer:siginfo:read+;qXfer:siginfo:write+;"
-        "qXfer:features:read+;qXfer:auxv:read+;qXfer:exec-file:read+;qXfer:threads:read+", MAX_PACKET - 64);
+        "qXfer:features:read+;qXfer:auxv:read+;qXfer:exec-file:read+;qXfer:threads:read+",
+        MAX_PACKET - 64);
     packet_send(s->link, text);
 }
 
@@ -396,7 +408,9 @@ static void handle_document(struct gdb_stub *s, const char *args)
         e = past_auxv(&s->past, s->process, s->now, &doc);
     } else if (str_starts(args, "siginfo:read:")) {
         e = past_siginfo(&s->past, s->now, s->general, &doc);
-    } else if (str_starts(args, "siginfo:write:")) { // gdb puts back what it read before it called a function
+    } else if (str_starts(
+                   args,
+                   "siginfo:write:")) { // gdb puts back what it read before it called a function
         cleanup(freep) char *len = str_format("%zx", (size_t)(s->packet_end - part - 1));
         packet_send(s->link, len);
         return;
@@ -476,7 +490,8 @@ static void handle_write_registers(struct gdb_stub *s, const char *args)
 
 struct err *read_memory(struct gdb_stub *s, gaddr addr, size_t len, struct buf *out)
 {
-    return s->diversion ? divert_read_memory(s, addr, len, out) : past_memory(&s->past, s->now, s->general, addr, len, out);
+    return s->diversion ? divert_read_memory(s, addr, len, out)
+                        : past_memory(&s->past, s->now, s->general, addr, len, out);
 }
 
 static void handle_memory(struct gdb_stub *s, const char *args)
@@ -534,7 +549,8 @@ static bool read_breakpoint(const char **args, struct breakpoint *out)
     uint64_t kind, len;
     const char *at = *args;
     *out = (struct breakpoint){0};
-    if (!read_hex(&at, &kind) || kind > 4 || *at++ != ',' || !read_hex(&at, &out->addr) || *at++ != ',' || !read_hex(&at, &len))
+    if (!read_hex(&at, &kind) || kind > 4 || *at++ != ',' || !read_hex(&at, &out->addr) ||
+        *at++ != ',' || !read_hex(&at, &len))
         return false;
     *args = at;
     out->kind = (char)kind;
@@ -570,7 +586,8 @@ static void set_condition(struct breakpoint *b, const char *text)
     if (b->kind > 1 || !agent_compile(text, &condition))
         condition.count = 0; // gdb tests it at each execution
     size_t len = condition.count * sizeof(condition.items[0]);
-    if (condition.count != b->condition.count || (len && memcmp(condition.items, b->condition.items, len) != 0))
+    if (condition.count != b->condition.count ||
+        (len && memcmp(condition.items, b->condition.items, len) != 0))
         b->ahead.valid = b->behind.valid = false;
     vec_deinit(&b->condition);
     b->condition = condition;
@@ -614,7 +631,8 @@ static void handle_can_continue(struct gdb_stub *s, const char *args)
     packet_send(s->link, "vCont;c;C;s;S;r");
 }
 
-/* ";ACTION[:THREAD]..." of which the first that steps a thread counts: all others run on as they did. */
+/* ";ACTION[:THREAD]..." of which the first that steps a thread counts: all others run on as they
+ * did. */
 static void handle_continue(struct gdb_stub *s, const char *args)
 {
     struct resume r = {.forward = true};
@@ -623,7 +641,8 @@ static void handle_continue(struct gdb_stub *s, const char *args)
         uint64_t ignored, tid;
         const struct past_task *t = past_task(&s->past, s->task);
         args += 2;
-        if (action == 'r' && (!read_hex(&args, &r.range_start) || *args++ != ',' || !read_hex(&args, &r.range_end)))
+        if (action == 'r' &&
+            (!read_hex(&args, &r.range_start) || *args++ != ',' || !read_hex(&args, &r.range_end)))
             break;
         if (action == 'C' || action == 'S')
             (void)!read_hex(&args, &ignored); // which signal is delivered is history
@@ -649,7 +668,8 @@ static void handle_reverse_step(struct gdb_stub *s, const char *args)
     run(s, &(struct resume){.forward = false, .step = s->general});
 }
 
-/* "run" in gdb goes to the process' start, "run EVENT[+INSTRUCTIONS]" to that moment. args: ";FILE;ARGUMENT..." */
+/* "run" in gdb goes to the process' start, "run EVENT[+INSTRUCTIONS]" to that moment. args:
+ * ";FILE;ARGUMENT..." */
 static void handle_run(struct gdb_stub *s, const char *args)
 {
     const char *argument = *args == ';' ? strchr(args + 1, ';') : NULL;
@@ -770,7 +790,8 @@ struct err *gdb_stub_create(int fd, const struct gdb_stub_options *options, stru
     TRY(move_to(s, m, task));
     const struct past_task *leader = past_task(&s->past, s->process);
     s->pid = leader ? leader->tid : 1;
-    s->told_exec = past_exec_at(&s->past, s->process, s->now); // it asks for the file when it has connected
+    s->told_exec =
+        past_exec_at(&s->past, s->process, s->now); // it asks for the file when it has connected
     s->why = STOP_STEPPED; // gdb expects SIGTRAP of a program that was attached to
     cleanup(buf_deinit) struct buf siginfo = {0};
     struct err *e = past_siginfo(&s->past, s->now, s->task, &siginfo);

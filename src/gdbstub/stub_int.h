@@ -9,16 +9,17 @@
 
 #include <pthread.h>
 
-/* What is known of the nearest time that something happens, so that gdb's many short runs cost no search each. Good for every place between
- * `from` and the stop. */
+/* What is known of the nearest time that something happens, so that gdb's many short runs cost no
+ * search each. Good for every place between `from` and the stop. */
 struct nearest {
     bool valid, found;
     struct moment from, after; /* after: of an access, behind it */
     struct past_stop stop;
 };
 
-/* kind: as in the Z packets (E.2): 0 and 1 breakpoints, 2 of writes, 3 of reads, 4 of both. One that gdb removes is kept, for what is known of it:
- * gdb removes all whenever the program stops, and inserts them again. */
+/* kind: as in the Z packets (E.2): 0 and 1 breakpoints, 2 of writes, 3 of reads, 4 of both. One
+ * that gdb removes is kept, for what is known of it: gdb removes all whenever the program stops,
+ * and inserts them again. */
 struct breakpoint {
     char kind;
     bool inserted;
@@ -29,49 +30,60 @@ struct breakpoint {
 };
 
 /* Why gdb is told that the program stands. */
-enum stop_why { STOP_PLAIN, STOP_STEPPED, STOP_BREAKPOINT, STOP_ACCESS, STOP_SIGNAL, STOP_START, STOP_END, STOP_EXEC, STOP_INTERRUPT, STOP_ELSEWHERE };
+enum stop_why {
+    STOP_PLAIN,
+    STOP_STEPPED,
+    STOP_BREAKPOINT,
+    STOP_ACCESS,
+    STOP_SIGNAL,
+    STOP_START,
+    STOP_END,
+    STOP_EXEC,
+    STOP_INTERRUPT,
+    STOP_ELSEWHERE
+};
 
 enum { MOST_FILES = 16 };
 
 struct gdb_stub {
     struct packet_link *link;
-    const char *packet_end;    /* of the packet at work */
+    const char *packet_end; /* of the packet at work */
     struct past past;
     struct moment now;
-    uint32_t task, process;    /* the task that has stopped, and its process */
-    uint32_t general;          /* the one whose state gdb asks for */
+    uint32_t task, process; /* the task that has stopped, and its process */
+    uint32_t general;       /* the one whose state gdb asks for */
     struct nearest signal_ahead, signal_behind;
     struct moment told_signal; /* the signal of this moment has been reported */
     uint64_t passed;           /* signals that gdb does not want to hear of, by number - 1 */
     VEC(struct breakpoint) breakpoints;
     enum stop_why why;
-    int signal;                /* STOP_SIGNAL: Linux' number */
-    char hit_kind;             /* STOP_BREAKPOINT, STOP_ACCESS: of the breakpoint */
+    int signal;    /* STOP_SIGNAL: Linux' number */
+    char hit_kind; /* STOP_BREAKPOINT, STOP_ACCESS: of the breakpoint */
     gaddr hit_addr;
     const struct past_exec *told_exec; /* the program that gdb knows of */
     bool swbreak, hwbreak, exec_events, processes, done;
-    int32_t pid;               /* for gdb, all along: that of the process with which it began */
+    int32_t pid; /* for gdb, all along: that of the process with which it began */
     struct query_diversion *diversion; /* what gdb has changed, see divert.c; NULL: nothing */
-    bool told_forgets;         /* the user knows that changes are */
-    uint32_t diverted;         /* the task whose registers were changed last, 0: none */
-    gaddr modid_at;            /* see tls.c; 0: not known */
-    struct buf registers;      /* of registers_task at registers_at or in the diversion, as digits */
+    bool told_forgets;                 /* the user knows that changes are */
+    uint32_t diverted;                 /* the task whose registers were changed last, 0: none */
+    gaddr modid_at;                    /* see tls.c; 0: not known */
+    struct buf registers; /* of registers_task at registers_at or in the diversion, as digits */
     struct moment registers_at;
     uint32_t registers_task;
-    int files[MOST_FILES];     /* opened by gdb; -1: none */
-    struct buf answer;         /* scratch */
-    bool started;              /* gdb has "run" the program: the next run ends where it begins */
-    bool jumps;                /* the next run goes to `jump` */
+    int files[MOST_FILES]; /* opened by gdb; -1: none */
+    struct buf answer;     /* scratch */
+    bool started;          /* gdb has "run" the program: the next run ends where it begins */
+    bool jumps;            /* the next run goes to `jump` */
     struct gdb_position jump;
     VEC(struct gdb_position) kept; /* checkpoints, by number - 1; task 0: deleted */
-    pthread_mutex_t lock;      /* of `shown` */
-    struct gdb_position shown; /* what gdb knows of now and general */
+    pthread_mutex_t lock;          /* of `shown` */
+    struct gdb_position shown;     /* what gdb knows of now and general */
 };
 
 /* How gdb wants the program to run. */
 struct resume {
     bool forward;
-    uint32_t step;             /* this task by one instruction; 0: until something happens */
+    uint32_t step;                /* this task by one instruction; 0: until something happens */
     gaddr range_start, range_end; /* step on while within; both 0: one instruction */
 };
 
@@ -89,13 +101,17 @@ void send_output(struct gdb_stub *s, const char *line);
 void send_text(struct gdb_stub *s, const void *text, size_t len);
 
 /* divert.c: what gdb changes */
-struct err *divert_write_register(struct gdb_stub *s, uint64_t number, const char *digits) nodiscard;
+struct err *divert_write_register(struct gdb_stub *s, uint64_t number,
+                                  const char *digits) nodiscard;
 /** digits: of a `G` packet */
 struct err *divert_write_registers(struct gdb_stub *s, const char *digits) nodiscard;
-struct err *divert_write_memory(struct gdb_stub *s, gaddr addr, const void *data, size_t len) nodiscard;
+struct err *divert_write_memory(struct gdb_stub *s, gaddr addr, const void *data,
+                                size_t len) nodiscard;
 /** Up to the first byte that is not mapped. ERR_FAULT: none is. */
-struct err *divert_read_memory(struct gdb_stub *s, gaddr addr, size_t len, struct buf *out) nodiscard;
-/** Do registers differ from the recorded ones, so that a run does not go on with what was recorded? */
+struct err *divert_read_memory(struct gdb_stub *s, gaddr addr, size_t len,
+                               struct buf *out) nodiscard;
+/** Do registers differ from the recorded ones, so that a run does not go on with what was recorded?
+ */
 struct err *divert_goes_on(struct gdb_stub *s, bool *out) nodiscard;
 /** Runs in the diversion. s->why and so on say how it ended. */
 struct err *divert_run(struct gdb_stub *s, const struct resume *r) nodiscard;
@@ -122,7 +138,8 @@ void handle_monitor(struct gdb_stub *s, const char *args);
 void handle_file(struct gdb_stub *s, const char *args);
 void close_files(struct gdb_stub *s);
 
-/* Numbers of the protocol: hexadecimal without prefix. Leaves *text behind them. False: there is none. */
+/* Numbers of the protocol: hexadecimal without prefix. Leaves *text behind them. False: there is
+ * none. */
 bool read_hex(const char **text, uint64_t *out) nodiscard;
 int gdb_signal(int linux_number);
 int linux_signal(int gdb_number);

@@ -1,8 +1,11 @@
-/* Thread-local variables: gdb knows a variable's place within its module's block, and the module's entry in the dynamic linker's list.
+/* Thread-local variables: gdb knows a variable's place within its module's block, and the module's
+ * entry in the dynamic linker's list.
  *
- * Each thread has a vector of blocks, the DTV, of which the address is 8 bytes behind where FS points (ELF Handling For Thread-Local Storage, 3.4.6,
- * variant II): entries of 16 bytes, the block's address first. Which entry is the module's, glibc's link_map says; where in it, glibc tells debuggers
- * in the words {bits, count, offset} at the symbol below (glibc nptl_db/structs.def, db_info.c), of which gdb is asked for the address. */
+ * Each thread has a vector of blocks, the DTV, of which the address is 8 bytes behind where FS
+ * points (ELF Handling For Thread-Local Storage, 3.4.6, variant II): entries of 16 bytes, the
+ * block's address first. Which entry is the module's, glibc's link_map says; where in it, glibc
+ * tells debuggers in the words {bits, count, offset} at the symbol below (glibc
+ * nptl_db/structs.def, db_info.c), of which gdb is asked for the address. */
 #include "gdbstub/stub_int.h"
 
 #include "base/bytes.h"
@@ -13,7 +16,8 @@ static const char modid_symbol[] = "_thread_db_link_map_l_tls_modid";
 enum { DTV_POINTER = 8, DTV_ENTRY = 16, REGISTER_FS_BASE = 58 };
 #define DTV_UNALLOCATED UINT64_MAX
 
-/* "qSymbol::" asks which symbols are wanted, "qSymbol:VALUE:NAME" tells of one; VALUE may be empty. */
+/* "qSymbol::" asks which symbols are wanted, "qSymbol:VALUE:NAME" tells of one; VALUE may be empty.
+ */
 void handle_symbol(struct gdb_stub *s, const char *args)
 {
     if (str_eq(args, ":")) {
@@ -33,7 +37,8 @@ static struct err *read_word(struct gdb_stub *s, gaddr addr, void *out, size_t l
     cleanup(buf_deinit) struct buf bytes = {0};
     TRY(read_memory(s, addr, len, &bytes));
     if (bytes.len < len)
-        return err_new(ERR_FAULT, "nothing is mapped at 0x%llx", (unsigned long long)(addr + bytes.len));
+        return err_new(ERR_FAULT, "nothing is mapped at 0x%llx",
+                       (unsigned long long)(addr + bytes.len));
     memcpy(out, bytes.data, len);
     return NULL;
 }
@@ -46,7 +51,8 @@ static struct err *module_number(struct gdb_stub *s, gaddr link_map, uint64_t *o
     if (!link_map)
         return NULL;
     if (!s->modid_at)
-        return err_new(ERR_UNSUPPORTED, "where the C library has thread-local variables is not known");
+        return err_new(ERR_UNSUPPORTED,
+                       "where the C library has thread-local variables is not known");
     TRY(read_word(s, s->modid_at, field, sizeof(field)));
     if (field[0] != 64)
         return err_new(ERR_UNSUPPORTED, "the C library numbers modules in %u bits", field[0]);
@@ -72,7 +78,9 @@ static struct err *find_block(struct gdb_stub *s, gaddr link_map, gaddr *out)
     if (!number || number > count)
         return err_new(ERR_NOT_FOUND, "the thread has no variables of this module yet");
     TRY(read_word(s, dtv + number * DTV_ENTRY, out, sizeof(*out)));
-    return *out && *out != DTV_UNALLOCATED ? NULL : err_new(ERR_NOT_FOUND, "the thread has no variables of this module yet");
+    return *out && *out != DTV_UNALLOCATED
+               ? NULL
+               : err_new(ERR_NOT_FOUND, "the thread has no variables of this module yet");
 }
 
 /* "THREAD,OFFSET,LINK-MAP" */
@@ -80,7 +88,8 @@ void handle_thread_local(struct gdb_stub *s, const char *args)
 {
     uint64_t tid, offset, link_map;
     const struct past_task *t = read_thread(&args, &tid) ? thread_by_tid(s, tid) : NULL;
-    if (!t || *args++ != ',' || !read_hex(&args, &offset) || *args++ != ',' || !read_hex(&args, &link_map)) {
+    if (!t || *args++ != ',' || !read_hex(&args, &offset) || *args++ != ',' ||
+        !read_hex(&args, &link_map)) {
         packet_send(s->link, "E01");
         return;
     }

@@ -29,22 +29,22 @@ struct gdb_view {
     struct gdb_view_options o;
     pthread_mutex_t lock;
     struct asked asked;
-    struct gdb_stub *stub;  /* guarded by the lock; set once, by the answering thread */
-    struct err *failed;     /* guarded by the lock: why there is no stub */
-    int wake;               /* an eventfd */
+    struct gdb_stub *stub; /* guarded by the lock; set once, by the answering thread */
+    struct err *failed;    /* guarded by the lock: why there is no stub */
+    int wake;              /* an eventfd */
     pthread_t thread, answering;
-    bool answers;           /* `answering` has begun */
+    bool answers; /* `answering` has begun */
     /* The rest is the thread's own. */
     struct gdb_process process;
     struct pilot pilot;
     struct query_engine *q;
     struct buf input;
-    uint64_t ahead;         /* output that was given and not yet taken */
+    uint64_t ahead; /* output that was given and not yet taken */
     unsigned columns, rows;
     bool terminal_open, commands_open, over;
-    bool resized;           /* the terminal has another size for a moment */
-    uint64_t moved_ms;      /* when `moved` was last called */
-    int status;             /* over: gdb's */
+    bool resized;      /* the terminal has another size for a moment */
+    uint64_t moved_ms; /* when `moved` was last called */
+    int status;        /* over: gdb's */
 };
 
 static void wake(struct gdb_view *v)
@@ -58,7 +58,8 @@ static void wake(struct gdb_view *v)
 static struct err *answer_until_end(struct gdb_view *v, int link)
 {
     struct gdb_stub *stub;
-    const struct gdb_stub_options options = {.q = v->q, .moment = v->o.place.moment, .task = v->o.place.task};
+    const struct gdb_stub_options options = {
+        .q = v->q, .moment = v->o.place.moment, .task = v->o.place.task};
     TRY(gdb_stub_create(link, &options, &stub));
     pthread_mutex_lock(&v->lock);
     v->stub = stub;
@@ -136,7 +137,8 @@ static void follow_pilot(struct gdb_view *v)
         give(v, p->said.data, p->said.len); // at most twice the room
         p->said.len = 0;
     }
-    if (p->redraw) { // only a size that has changed makes gdb show its prompt again, with what is typed there
+    if (p->redraw) { // only a size that has changed makes gdb show its prompt again, with what is
+                     // typed there
         set_size(v, v->columns, v->rows + 1);
         v->resized = true;
         p->redraw = false;
@@ -228,12 +230,15 @@ static struct err *converse(struct gdb_view *v)
             return failed;
         if (v->over && !v->terminal_open)
             return NULL;
-        short of_terminal = terminal_events(v), of_commands = (short)((v->pilot.said.len ? 0 : POLLIN) | (v->pilot.out.len ? POLLOUT : 0));
+        short of_terminal = terminal_events(v),
+              of_commands =
+                  (short)((v->pilot.said.len ? 0 : POLLIN) | (v->pilot.out.len ? POLLOUT : 0));
         // A side that is gone would be told again and again.
-        struct pollfd waiting[] = {{v->wake, POLLIN, 0},
-                                   {v->over ? -1 : v->process.life, POLLIN, 0},
-                                   {v->terminal_open && of_terminal ? v->process.terminal : -1, of_terminal, 0},
-                                   {v->commands_open && of_commands ? v->process.commands : -1, of_commands, 0}};
+        struct pollfd waiting[] = {
+            {v->wake, POLLIN, 0},
+            {v->over ? -1 : v->process.life, POLLIN, 0},
+            {v->terminal_open && of_terminal ? v->process.terminal : -1, of_terminal, 0},
+            {v->commands_open && of_commands ? v->process.commands : -1, of_commands, 0}};
         int n = poll(waiting, ARRAY_COUNT(waiting), v->resized || v->pilot.moved ? RESIZED_MS : -1);
         if (n < 0 && errno != EINTR)
             return err_os("cannot wait for gdb");
@@ -262,8 +267,11 @@ static char *why_ended(const struct gdb_view *v, const struct err *e)
     if (!v->over)
         return xstrdup("closed");
     if (WIFSIGNALED(v->status))
-        return str_format("gdb was ended by signal %d (%s)", WTERMSIG(v->status), strsignal(WTERMSIG(v->status)));
-    return WEXITSTATUS(v->status) ? str_format("gdb has ended with status %d", WEXITSTATUS(v->status)) : xstrdup("gdb has ended");
+        return str_format("gdb was ended by signal %d (%s)", WTERMSIG(v->status),
+                          strsignal(WTERMSIG(v->status)));
+    return WEXITSTATUS(v->status)
+               ? str_format("gdb has ended with status %d", WEXITSTATUS(v->status))
+               : xstrdup("gdb has ended");
 }
 
 static void *live(void *arg)
@@ -289,7 +297,10 @@ static void *live(void *arg)
 struct err *gdb_view_open(const struct gdb_view_options *options, struct gdb_view **out)
 {
     struct gdb_view *v = xnew(struct gdb_view);
-    *v = (struct gdb_view){.o = *options, .columns = options->columns, .rows = options->rows, .process = {-1, -1, -1, -1}};
+    *v = (struct gdb_view){.o = *options,
+                           .columns = options->columns,
+                           .rows = options->rows,
+                           .process = {-1, -1, -1, -1}};
     v->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     pthread_mutex_init(&v->lock, NULL);
     pilot_init(&v->pilot, &options->place);

@@ -1,5 +1,6 @@
-/* A gdb in a view of the page: started by the launcher, answered by a stub with a query engine of its own, and kept in step with the view's
- * focus. Two threads are at work for it: one moves bytes and keeps step, the other answers gdb. */
+/* A gdb in a view of the page: started by the launcher, answered by a stub with a query engine of
+ * its own, and kept in step with the view's focus. Two threads are at work for it: one moves bytes
+ * and keeps step, the other answers gdb. */
 #ifndef GDBSTUB_VIEW_H
 #define GDBSTUB_VIEW_H
 
@@ -15,7 +16,7 @@ struct gdb_view_options {
     struct gdb_launcher *launcher; /* borrowed, as are the directory, maps and ctx */
     const char *trace_dir;
     struct query_options query;
-    struct pilot_place place;      /* where gdb begins */
+    struct pilot_place place; /* where gdb begins */
     unsigned columns, rows;
     void *ctx;
     void (*output)(void *ctx, const void *bytes, size_t len);
@@ -30,7 +31,8 @@ enum { GDB_VIEW_AHEAD = 64 << 10 };
 
 /** Begins; what goes wrong later is told by `ended`. */
 struct err *gdb_view_open(const struct gdb_view_options *options, struct gdb_view **out) nodiscard;
-/** Kills gdb, waits for the threads. After `ended` that takes no time; otherwise up to that of ending a query. */
+/** Kills gdb, waits for the threads. After `ended` that takes no time; otherwise up to that of
+ * ending a query. */
 void gdb_view_close(struct gdb_view *v);
 
 /* Any thread; none waits. */

@@ -7,13 +7,14 @@ struct boundary_contents {
     struct worker_contents base;
     uint32_t space;
     struct page_map *map;
-    pthread_mutex_t lock;   /* guards the rest */
-    struct addr_range next; /* follows what was read last */
-    unsigned next_steps;    /* that are worth while for it */
+    pthread_mutex_t lock;           /* guards the rest */
+    struct addr_range next;         /* follows what was read last */
+    unsigned next_steps;            /* that are worth while for it */
     VEC(struct addr_range) written; /* in the segment: what is read, as a rule; less and less */
 };
 
-/* What is worked ahead for at once; and so much that is written is not gone through: there would be no room to keep it. */
+/* What is worked ahead for at once; and so much that is written is not gone through: there would be
+ * no room to keep it. */
 enum { AHEAD_LEN = 32 * PAGE_SIZE, MOST_WRITTEN = 512 /* pages */, NEXT_STEPS = 6 };
 
 struct place {
@@ -27,7 +28,8 @@ static struct err *put_fetched(void *ctx, uint64_t addr, const uint8_t *pages, s
     return worker_fetch_put(ctx, addr, pages, count);
 }
 
-static struct err *read_contents(struct worker_contents *c, gaddr start, gaddr end, struct worker_fetch *to)
+static struct err *read_contents(struct worker_contents *c, gaddr start, gaddr end,
+                                 struct worker_fetch *to)
 {
     struct boundary_contents *b = (struct boundary_contents *)c;
     const struct page_sink sink = {to, put_fetched, NULL, NULL, NULL};
@@ -119,7 +121,8 @@ static struct worker_contents *give_contents(void *ctx, uint32_t space)
     return &c->base;
 }
 
-static struct err *give_pages(void *ctx, uint32_t space, uint32_t object, const struct page_taker *taker)
+static struct err *give_pages(void *ctx, uint32_t space, uint32_t object,
+                              const struct page_taker *taker)
 {
     struct place *p = ctx;
     const struct page_sink sink = {taker->ctx, taker->put, taker->fresh, NULL, taker->later};
@@ -128,14 +131,17 @@ static struct err *give_pages(void *ctx, uint32_t space, uint32_t object, const 
     return page_map_read(contents_of(p, space)->map, 0, UINT64_MAX, &sink);
 }
 
-static struct err *give_changes(void *ctx, uint32_t space, const struct addr_range *also, size_t count, const struct page_taker *taker)
+static struct err *give_changes(void *ctx, uint32_t space, const struct addr_range *also,
+                                size_t count, const struct page_taker *taker)
 {
     const struct place *p = ctx;
-    const struct page_sink sink = {taker->ctx, taker->put, taker->fresh, taker->reset, taker->later};
+    const struct page_sink sink = {taker->ctx, taker->put, taker->fresh, taker->reset,
+                                   taker->later};
     return history_page_changes(p->history, p->near_segment, p->segment, space, also, count, &sink);
 }
 
-struct err *boundary_restore(struct history *h, struct trace *t, size_t segment, const struct restore_help *help, size_t near_segment,
+struct err *boundary_restore(struct history *h, struct trace *t, size_t segment,
+                             const struct restore_help *help, size_t near_segment,
                              struct replay **out)
 {
     if (segment == 0)

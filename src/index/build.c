@@ -1,10 +1,12 @@
 /* The build: cuts the recording into segments and indexes each.
  *
- * One thread replays in index mode, segment after segment, and takes what changed at each one's end; encoders make files of that
- * (encoders.h). With one shard it encodes each segment before it goes on; with n, n - 1 encoders do while the replay goes on, and the
- * replaying thread does when they cannot keep up. The files are the same.
+ * One thread replays in index mode, segment after segment, and takes what changed at each one's
+ * end; encoders make files of that (encoders.h). With one shard it encodes each segment before it
+ * goes on; with n, n - 1 encoders do while the replay goes on, and the replaying thread does when
+ * they cannot keep up. The files are the same.
  *
- * At the end the segments are joined (history_join) and the new database takes the place of the old (work_dir.h). */
+ * At the end the segments are joined (history_join) and the new database takes the place of the old
+ * (work_dir.h). */
 #include "index/build.h"
 
 #include "index/boundary.h"
@@ -20,11 +22,13 @@
 #include <sys/resource.h>
 
 enum { DEFAULT_SEGMENT_ICOUNT = 4000000, SEGMENT_EVENTS = 2000 };
-/* Of the memory that is allowed, this part is for what pages held before (page_base.h); without a bound it is this. */
+/* Of the memory that is allowed, this part is for what pages held before (page_base.h); without a
+ * bound it is this. */
 enum { PAGE_BASE_PART = 8, PAGE_BASE_BYTES = 256 << 20 };
 /* A segment waits to be encoded if there is room for so much. */
 enum { WAITING_BYTES = 64 << 20 };
-/* How much memory is in use costs milliseconds to know: where nothing depends on it, one boundary of so many has to do. */
+/* How much memory is in use costs milliseconds to know: where nothing depends on it, one boundary
+ * of so many has to do. */
 enum { LOOK_EVERY = 16 };
 
 struct build {
@@ -43,7 +47,8 @@ static double cpu_of(int who)
 {
     struct rusage u;
     getrusage(who, &u);
-    return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) + (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) * 1e-6;
+    return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
+           (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) * 1e-6;
 }
 
 /* Of this process and all that it has waited for: workers are its children, whoever made them. */
@@ -81,10 +86,12 @@ static struct err *keep_to_memory(struct build *b, struct encoders *e, size_t id
     uint64_t used = memory_in_use();
     if (used > b->peak_memory)
         b->peak_memory = used;
-    return b->options->memory && used + WAITING_BYTES > b->options->memory ? encoders_finish(e) : NULL;
+    return b->options->memory && used + WAITING_BYTES > b->options->memory ? encoders_finish(e)
+                                                                           : NULL;
 }
 
-static struct err *replay_segment(struct build *b, struct replay *r, struct page_base *base, struct segment *out)
+static struct err *replay_segment(struct build *b, struct replay *r, struct page_base *base,
+                                  struct segment *out)
 {
     double before = progress_seconds(&b->progress);
     struct err *e = segment_build(r, &b->rule, base, out);
@@ -96,15 +103,22 @@ static struct err *replay_segment(struct build *b, struct replay *r, struct page
 static void log_segment(const struct build *b, size_t idx, const struct segment *s)
 {
     vec_each (e, &s->events) {
-        const char *call = e->kind == FRAME_SYSCALL ? trace_syscall_name(b->trace, (enum trace_arch)e->syscall_arch, e->syscall_no) : NULL;
-        const char *state = e->kind != FRAME_SYSCALL ? "" : e->syscall_state == SYSCALL_EXITING ? " exit" : " entry";
-        log_debug("event %llu %s%s%s%s, task %u, ticks %lld, rip 0x%llx, %llu instructions", (unsigned long long)e->number,
-                  trace_frame_name((enum frame_kind)e->kind), call ? " " : "", call ? call : "", state, e->task, (long long)e->ticks,
+        const char *call =
+            e->kind == FRAME_SYSCALL
+                ? trace_syscall_name(b->trace, (enum trace_arch)e->syscall_arch, e->syscall_no)
+                : NULL;
+        const char *state = e->kind != FRAME_SYSCALL              ? ""
+                            : e->syscall_state == SYSCALL_EXITING ? " exit"
+                                                                  : " entry";
+        log_debug("event %llu %s%s%s%s, task %u, ticks %lld, rip 0x%llx, %llu instructions",
+                  (unsigned long long)e->number, trace_frame_name((enum frame_kind)e->kind),
+                  call ? " " : "", call ? call : "", state, e->task, (long long)e->ticks,
                   (unsigned long long)e->rip, (unsigned long long)e->icount);
     }
     if (s->events.count)
         log_info("segment %zu ends with event %llu, %.3f s of replay so far", idx,
-                 (unsigned long long)s->events.items[s->events.count - 1].number, b->replay_seconds);
+                 (unsigned long long)s->events.items[s->events.count - 1].number,
+                 b->replay_seconds);
 }
 
 static struct err *build_segments(struct build *b, struct replay *r, size_t *idx)
@@ -114,7 +128,9 @@ static struct err *build_segments(struct build *b, struct replay *r, size_t *idx
     uint64_t bytes = o->memory ? o->memory / PAGE_BASE_PART : PAGE_BASE_BYTES;
     cleanup(page_base_destroyp) struct page_base *base = page_base_create(pool, bytes / PAGE_SIZE);
     cleanup(encoders_destroyp) struct encoders *e = NULL;
-    TRY(encoders_create(&(struct encoders_options){b->dir.path, b->number, o->compression_level, pool, o->shards - 1}, &e));
+    TRY(encoders_create(&(struct encoders_options){b->dir.path, b->number, o->compression_level,
+                                                   pool, o->shards - 1},
+                        &e));
     do {
         TRY(check_interrupt(b));
         TRY(keep_to_memory(b, e, *idx));
@@ -130,8 +146,8 @@ static struct err *build_segments(struct build *b, struct replay *r, size_t *idx
 
 /* --- the whole --- */
 
-/* Where the work begins: at the first event, or at the last of the segments that an interrupted build left: the state at its start is
- * in the database. *idx_out: its number. */
+/* Where the work begins: at the first event, or at the last of the segments that an interrupted
+ * build left: the state at its start is in the database. *idx_out: its number. */
 static struct err *open_start(struct build *b, struct replay **out, size_t *idx_out)
 {
     *idx_out = 0;
@@ -165,7 +181,9 @@ static void warn_of_cpu(const struct replay *r)
     cleanup(buf_deinit) struct buf names = {0};
     replay_lacking(r, &names);
     if (names.len)
-        log_warn("recorded on a CPU with %s, which this one lacks: if the programs use it, building will end there", buf_cstr(&names));
+        log_warn("recorded on a CPU with %s, which this one lacks: if the programs use it, "
+                 "building will end there",
+                 buf_cstr(&names));
     if (replay_emulates_avx512(r))
         log_info("recorded on a CPU with AVX-512, which this one lacks: it is emulated");
 }
@@ -201,14 +219,19 @@ static struct err *build_in(struct build *b, struct build_stats *stats)
     return work_dir_finish(&b->dir);
 }
 
-struct err *index_build(const char *trace_dir, const struct build_options *options, struct build_stats *stats)
+struct err *index_build(const char *trace_dir, const struct build_options *options,
+                        struct build_stats *stats)
 {
     cleanup(trace_closep) struct trace *t = NULL;
     TRY(trace_open(trace_dir, &t));
     struct build_stats unwanted;
     struct build b = {.options = options, .trace = t};
-    b.rule = (struct segment_rule){options->segment_icount ? options->segment_icount : DEFAULT_SEGMENT_ICOUNT, SEGMENT_EVENTS, SEGMENT_PAGES};
-    struct history_plan plan = {.program = history_this_program(), .segment_icount = b.rule.icount, .segment_events = b.rule.events};
+    b.rule = (struct segment_rule){options->segment_icount ? options->segment_icount
+                                                           : DEFAULT_SEGMENT_ICOUNT,
+                                   SEGMENT_EVENTS, SEGMENT_PAGES};
+    struct history_plan plan = {.program = history_this_program(),
+                                .segment_icount = b.rule.icount,
+                                .segment_events = b.rule.events};
     memcpy(plan.trace, trace_header(t)->uuid, sizeof(plan.trace));
     b.number = history_build_number(&plan);
     TRY(work_dir_take(trace_dir, &plan, options->restart, &b.dir));
@@ -218,7 +241,9 @@ struct err *index_build(const char *trace_dir, const struct build_options *optio
         work_dir_leave(&b.dir, &plan, err_kind(e) == ERR_CANCELLED);
     if (e && err_kind(e) == ERR_CANCELLED && b.dir.segments) {
         err_free(e);
-        e = err_new(ERR_CANCELLED, "interrupted; %zu segments are done, and the next build goes on from there", b.dir.segments);
+        e = err_new(ERR_CANCELLED,
+                    "interrupted; %zu segments are done, and the next build goes on from there",
+                    b.dir.segments);
     }
     work_dir_deinit(&b.dir);
     progress_deinit(&b.progress);

@@ -19,12 +19,12 @@ struct encoders {
     pthread_t *threads;
     unsigned thread_count; /* that run */
     pthread_mutex_t lock;
-    pthread_cond_t added;  /* to the queue, or it is over */
-    pthread_cond_t idle;   /* nothing is in work */
+    pthread_cond_t added;        /* to the queue, or it is over */
+    pthread_cond_t idle;         /* nothing is in work */
     VEC(struct waiting *) queue; /* the oldest first */
-    unsigned working;      /* segments in work */
+    unsigned working;            /* segments in work */
     bool over;
-    struct err *failed;    /* the first error */
+    struct err *failed; /* the first error */
 };
 
 static void waiting_destroy(struct encoders *e, struct waiting *w)
@@ -41,7 +41,8 @@ static void waiting_destroy(struct encoders *e, struct waiting *w)
 static struct err *encode(const struct encoders *e, struct waiting *w)
 {
     const struct encoders_options *o = &e->options;
-    cleanup(freep) char *path = history_segment_path(o->dir, w->number), *unfinished = str_format("%s.part", path);
+    cleanup(freep) char *path = history_segment_path(o->dir, w->number),
+                        *unfinished = str_format("%s.part", path);
     TRY(segment_write(unfinished, o->build, w->number, o->level, &w->segment));
     return rename(unfinished, path) == 0 ? NULL : err_os("cannot name %s", path);
 }

@@ -45,7 +45,9 @@ void page_base_destroy(struct page_base *b)
 /* The page's entry, or the free one that it may have. */
 static struct entry *find(struct page_base *b, uint32_t space, uint32_t object, uint64_t page)
 {
-    size_t i = (page / PAGE_SIZE + ((uint64_t)space << 40) + ((uint64_t)object << 52)) * 0x9e3779b97f4a7c15ull >> 20;
+    size_t i = (page / PAGE_SIZE + ((uint64_t)space << 40) + ((uint64_t)object << 52)) *
+                   0x9e3779b97f4a7c15ull >>
+               20;
     for (;; i++) {
         struct entry *e = &b->entries[i & (b->cap - 1)];
         if (!e->used || (e->page == page && e->space == space && e->object == object))
@@ -66,7 +68,8 @@ static void grow(struct page_base *b)
     free(old.entries);
 }
 
-static struct entry *find_or_add(struct page_base *b, uint32_t space, uint32_t object, uint64_t page)
+static struct entry *find_or_add(struct page_base *b, uint32_t space, uint32_t object,
+                                 uint64_t page)
 {
     if (b->used * 2 >= b->cap)
         grow(b);
@@ -87,8 +90,8 @@ static void forget(struct page_base *b, struct entry *e)
     e->contents = NULL;
 }
 
-bool page_base_change(struct page_base *b, uint32_t space, uint32_t object, uint64_t page, const uint8_t *now,
-                      const uint8_t **now_out, const uint8_t **before_out)
+bool page_base_change(struct page_base *b, uint32_t space, uint32_t object, uint64_t page,
+                      const uint8_t *now, const uint8_t **now_out, const uint8_t **before_out)
 {
     *before_out = NULL;
     if (!b->max_pages) {

@@ -7,7 +7,8 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-/* A piece of memory: one huge page where the system has some, so that 511 pages cost one fault. The first page has the counts. */
+/* A piece of memory: one huge page where the system has some, so that 511 pages cost one fault. The
+ * first page has the counts. */
 enum { SLAB_LEN = 2 << 20, SLAB_PAGES = SLAB_LEN / PAGE_SIZE };
 struct slab {
     _Atomic uint32_t holders[SLAB_PAGES]; /* of each page; the first is this one */
@@ -52,7 +53,8 @@ static _Atomic uint32_t *holders_of(const uint8_t *contents)
 
 static void add_slab_locked(struct page_pool *p)
 {
-    uint8_t *room = mmap(NULL, 2 * SLAB_LEN, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    uint8_t *room =
+        mmap(NULL, 2 * SLAB_LEN, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (room == MAP_FAILED)
         abort(); // as malloc's users do
     uint8_t *slab = (uint8_t *)(((uintptr_t)room + SLAB_LEN - 1) & ~(uintptr_t)(SLAB_LEN - 1));
@@ -90,6 +92,7 @@ void page_pool_drop(struct page_pool *p, const uint8_t *contents)
     if (!contents || atomic_fetch_sub_explicit(holders_of(contents), 1, memory_order_acq_rel) != 1)
         return;
     pthread_mutex_lock(&p->lock);
-    vec_push(&p->free, (uint8_t *)slab_of(contents) + (contents - (const uint8_t *)slab_of(contents)));
+    vec_push(&p->free,
+             (uint8_t *)slab_of(contents) + (contents - (const uint8_t *)slab_of(contents)));
     pthread_mutex_unlock(&p->lock);
 }

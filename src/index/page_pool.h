@@ -1,6 +1,6 @@
-/* Contents of pages, each kept once and shared by all who hold it: what pages hold now (page_base.h), and segments that wait to be
- * written (encoders.h). Contents do not change. All of it is memory of its own, in large pieces, which forks of the process do not
- * get. */
+/* Contents of pages, each kept once and shared by all who hold it: what pages hold now
+ * (page_base.h), and segments that wait to be written (encoders.h). Contents do not change. All of
+ * it is memory of its own, in large pieces, which forks of the process do not get. */
 #ifndef INDEX_PAGE_POOL_H
 #define INDEX_PAGE_POOL_H
 

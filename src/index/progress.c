@@ -53,7 +53,8 @@ double progress_share(struct progress *p, struct replay *r)
             vec_push(&p->ticks, 0);
         p->ticks.items[tasks[i].serial - 1] = tasks[i].ticks;
     }
-    uint64_t done = replay_now(r).event * TICKS_PER_EVENT, total = p->event_total * TICKS_PER_EVENT + p->tick_total;
+    uint64_t done = replay_now(r).event * TICKS_PER_EVENT,
+             total = p->event_total * TICKS_PER_EVENT + p->tick_total;
     vec_each (t, &p->ticks)
         done += (uint64_t)*t;
     return done < total ? (double)done / (double)total : 1;
@@ -70,13 +71,17 @@ double progress_seconds(const struct progress *p)
 {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)(now.tv_sec - p->started.tv_sec) + (double)(now.tv_nsec - p->started.tv_nsec) * 1e-9;
+    return (double)(now.tv_sec - p->started.tv_sec) +
+           (double)(now.tv_nsec - p->started.tv_nsec) * 1e-9;
 }
 
 void progress_tell(struct progress *p, struct replay *r, struct build_progress *out)
 {
-    double elapsed = progress_seconds(p), share = progress_share(p, r), done = share - p->share_at_start;
-    *out = (struct build_progress){.share = share, .events = replay_now(r).event, .event_total = p->event_total,
+    double elapsed = progress_seconds(p), share = progress_share(p, r),
+           done = share - p->share_at_start;
+    *out = (struct build_progress){.share = share,
+                                   .events = replay_now(r).event,
+                                   .event_total = p->event_total,
                                    .instructions = replay_icount_total(r)};
     out->ips = elapsed > 0 ? (double)(out->instructions - p->instructions_at_start) / elapsed : 0;
     out->seconds_left = done > 0.01 ? (1 - share) * elapsed / done : -1;

@@ -1,5 +1,6 @@
-/* How far a build is. The recording says how many conditional branches (ticks) each task retired by each event; so it is known
- * beforehand how many there are in all, and at any moment how many are done. */
+/* How far a build is. The recording says how many conditional branches (ticks) each task retired by
+ * each event; so it is known beforehand how many there are in all, and at any moment how many are
+ * done. */
 #ifndef INDEX_PROGRESS_H
 #define INDEX_PROGRESS_H
 

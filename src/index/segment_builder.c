@@ -17,16 +17,17 @@ struct builder {
     struct page_base *base;
     struct touched touched;
     VEC(struct db_kernel_write) event_writes; /* of the event in progress */
-    uint64_t last_total;                      /* instructions of all when the event before was applied */
+    uint64_t last_total; /* instructions of all when the event before was applied */
     VEC(struct db_block) blocks;
-    struct err *failed;                       /* in a callback that cannot fail */
+    struct err *failed; /* in a callback that cannot fail */
     uint32_t created, ended;
-    bool before;                              /* the segment begins */
+    bool before; /* the segment begins */
 };
 
 /* --- touched pages --- */
 
-static struct db_written *touch_page(struct touched *t, uint32_t space, uint32_t object, uint64_t page)
+static struct db_written *touch_page(struct touched *t, uint32_t space, uint32_t object,
+                                     uint64_t page)
 {
     if (t->count * 2 >= t->cap) {
         struct touched grown = {.cap = t->cap ? t->cap * 2 : 1024};
@@ -41,7 +42,9 @@ static struct db_written *touch_page(struct touched *t, uint32_t space, uint32_t
         free(t->slots);
         *t = grown;
     }
-    size_t i = (page / PAGE_SIZE + ((uint64_t)space << 40) + ((uint64_t)object << 52)) * 0x9e3779b97f4a7c15ull >> 20;
+    size_t i = (page / PAGE_SIZE + ((uint64_t)space << 40) + ((uint64_t)object << 52)) *
+                   0x9e3779b97f4a7c15ull >>
+               20;
     for (;; i++) {
         struct db_written *w = &t->slots[i & (t->cap - 1)];
         if (w->page == UINT64_MAX) {
@@ -54,11 +57,13 @@ static struct db_written *touch_page(struct touched *t, uint32_t space, uint32_t
     }
 }
 
-static void touch_range(struct touched *t, uint32_t space, uint32_t object, uint64_t start, uint64_t len)
+static void touch_range(struct touched *t, uint32_t space, uint32_t object, uint64_t start,
+                        uint64_t len)
 {
     uint64_t end = start + len;
     while (start < end) {
-        uint64_t page = start & ~(uint64_t)(PAGE_SIZE - 1), stop = page + PAGE_SIZE < end ? page + PAGE_SIZE : end;
+        uint64_t page = start & ~(uint64_t)(PAGE_SIZE - 1),
+                 stop = page + PAGE_SIZE < end ? page + PAGE_SIZE : end;
         struct db_written *w = touch_page(t, space, object, page);
         for (uint64_t g = (start - page) / 8; g <= (stop - 1 - page) / 8; g++)
             w->granules[g / 64] |= 1ull << g % 64;
@@ -76,11 +81,13 @@ static struct err *drain(struct builder *b, uint32_t space)
     TRY(worker_take_index(w, &counts, &pages));
     const struct block_count *c = (const void *)counts.data;
     for (size_t i = 0; i < counts.len / sizeof(*c); i++)
-        vec_push(&b->blocks, (struct db_block){space, c[i].pc, c[i].insn_count, c[i].byte_len, c[i].end, c[i].ticks, c[i].count});
+        vec_push(&b->blocks, (struct db_block){space, c[i].pc, c[i].insn_count, c[i].byte_len,
+                                               c[i].end, c[i].ticks, c[i].count});
     const struct written_page *p = (const void *)pages.data;
     for (size_t i = 0; i < pages.len / sizeof(*p); i++) {
         const struct mapping *m = replay_mapping_at(b->replay, space, p[i].page);
-        struct db_written *to = m && m->object ? touch_page(&b->touched, 0, object_uid(m->object), m->offset + (p[i].page - m->start))
+        struct db_written *to = m && m->object ? touch_page(&b->touched, 0, object_uid(m->object),
+                                                            m->offset + (p[i].page - m->start))
                                                : touch_page(&b->touched, space, 0, p[i].page);
         for (int k = 0; k < 8; k++)
             to->granules[k] |= p[i].granules[k];
@@ -104,7 +111,8 @@ static void on_sharing(void *ctx, struct replay *r, uint32_t space)
     drain_quietly(ctx, space);
 }
 
-static void on_wrote(void *ctx, struct replay *r, uint32_t space, gaddr addr, uint64_t len, uint32_t object, uint64_t offset)
+static void on_wrote(void *ctx, struct replay *r, uint32_t space, gaddr addr, uint64_t len,
+                     uint32_t object, uint64_t offset)
 {
     struct builder *b = ctx;
     struct db_kernel_write w = object ? (struct db_kernel_write){0, object, offset, len}
@@ -129,8 +137,8 @@ static struct err *on_space_created(void *ctx, struct replay *r, uint32_t space,
     TRY(system_calls_hook(r, space));
     if (!parent)
         return NULL;
-    // The copy's pages are the parent's of this moment, which is no boundary: all that the parent changed since the boundary
-    // must be stored for the copy.
+    // The copy's pages are the parent's of this moment, which is no boundary: all that the parent
+    // changed since the boundary must be stored for the copy.
     TRY(drain(b, parent));
     VEC(uint64_t) pages = {0};
     for (size_t i = 0; i < b->touched.cap; i++) {
@@ -185,7 +193,8 @@ static void on_task_ended(void *ctx, struct replay *r, uint32_t serial)
     vec_push(&b->out->ends, serial);
 }
 
-/* What the program wrote to its stdout or stderr: the recorder lets all of these calls through as events of their own. */
+/* What the program wrote to its stdout or stderr: the recorder lets all of these calls through as
+ * events of their own. */
 static struct err *gather_output(struct builder *b, const struct frame *f, struct db_event *e)
 {
     if (!frame_is_output(f))
@@ -217,10 +226,18 @@ static struct err *on_event(void *ctx, struct replay *r, const struct frame *f)
         serial = tasks[i].serial;
         space = tasks[i].space;
     }
-    struct db_event e = {.number = f->event, .kind = (uint8_t)f->kind, .syscall_state = (uint8_t)f->syscall_state,
-                         .syscall_arch = (uint8_t)f->syscall_arch, .syscall_no = f->syscall_no, .task = serial,
-                         .result = f->regs.r[UREG_RAX], .ticks = f->ticks, .rip = f->regs.r[UREG_RIP],
-                         .time = f->monotonic_sec, .created_task = b->created, .ended_task = b->ended};
+    struct db_event e = {.number = f->event,
+                         .kind = (uint8_t)f->kind,
+                         .syscall_state = (uint8_t)f->syscall_state,
+                         .syscall_arch = (uint8_t)f->syscall_arch,
+                         .syscall_no = f->syscall_no,
+                         .task = serial,
+                         .result = f->regs.r[UREG_RAX],
+                         .ticks = f->ticks,
+                         .rip = f->regs.r[UREG_RIP],
+                         .time = f->monotonic_sec,
+                         .created_task = b->created,
+                         .ended_task = b->ended};
     if (!serial)
         e.task = b->ended;
     uint64_t total = replay_icount_total(r);
@@ -276,7 +293,8 @@ static void sum_blocks(struct builder *b)
 {
     qsort(b->blocks.items, b->blocks.count, sizeof(b->blocks.items[0]), compare_blocks);
     vec_each (k, &b->blocks) {
-        struct db_block *last = b->out->blocks.count ? &b->out->blocks.items[b->out->blocks.count - 1] : NULL;
+        struct db_block *last =
+            b->out->blocks.count ? &b->out->blocks.items[b->out->blocks.count - 1] : NULL;
         if (last && compare_blocks(last, k) == 0)
             last->count += k->count;
         else
@@ -287,7 +305,8 @@ static void sum_blocks(struct builder *b)
 enum { PAGES_AT_ONCE = 64 };
 
 /* Reads neighbouring pages as they are now. Fewer than `count` if what follows is gone. */
-static struct err *read_now(struct builder *b, const struct db_written *w, size_t count, uint8_t *out, size_t *count_out)
+static struct err *read_now(struct builder *b, const struct db_written *w, size_t count,
+                            uint8_t *out, size_t *count_out)
 {
     size_t done = 0;
     struct err *e;
@@ -312,7 +331,8 @@ static void list_written(struct builder *b)
             vec_push(&out->written, b->touched.slots[i]);
     }
     if (out->written.count)
-        qsort(out->written.items, out->written.count, sizeof(out->written.items[0]), compare_written);
+        qsort(out->written.items, out->written.count, sizeof(out->written.items[0]),
+              compare_written);
 }
 
 static void add_change(struct builder *b, const struct db_written *w, const uint8_t *contents)
@@ -333,12 +353,15 @@ static bool is_remapped(const struct segment *s, uint32_t space, uint64_t page)
         else
             high = middle;
     }
-    return low < s->remaps.count && s->remaps.items[low].space == space && s->remaps.items[low].start <= page;
+    return low < s->remaps.count && s->remaps.items[low].space == space &&
+           s->remaps.items[low].start <= page;
 }
 
-/* Neighbouring pages. What was mapped in this segment and holds what its file does needs no contents: it may have been written before, as
- * libraries are, which the recorder's data fill before their parts are mapped. */
-static struct err *add_changes(struct builder *b, const struct db_written *w, const uint8_t *contents, size_t count)
+/* Neighbouring pages. What was mapped in this segment and holds what its file does needs no
+ * contents: it may have been written before, as libraries are, which the recorder's data fill
+ * before their parts are mapped. */
+static struct err *add_changes(struct builder *b, const struct db_written *w,
+                               const uint8_t *contents, size_t count)
 {
     cleanup(freep) uint8_t *files = NULL;
     for (size_t i = 0, read = 0; i < count; i++) {
@@ -347,7 +370,8 @@ static struct err *add_changes(struct builder *b, const struct db_written *w, co
         if (remapped && i >= read) {
             size_t n;
             files = files ? files : xmalloc(count * PAGE_SIZE);
-            TRY(replay_read_files(b->replay, w->space, w[i].page, count - i, files + i * PAGE_SIZE, &n));
+            TRY(replay_read_files(b->replay, w->space, w[i].page, count - i, files + i * PAGE_SIZE,
+                                  &n));
             read = i + n;
         }
         if (!remapped || i >= read || memcmp(page, files + i * PAGE_SIZE, PAGE_SIZE) != 0)
@@ -356,7 +380,8 @@ static struct err *add_changes(struct builder *b, const struct db_written *w, co
     return NULL;
 }
 
-/* Takes the contents of the written pages; neighbours in one go. Pages that are gone are left out. */
+/* Takes the contents of the written pages; neighbours in one go. Pages that are gone are left out.
+ */
 static struct err *take_pages(struct builder *b)
 {
     struct segment *out = b->out;
@@ -366,8 +391,8 @@ static struct err *take_pages(struct builder *b)
     for (size_t i = 0; i < out->written.count;) {
         const struct db_written *w = &out->written.items[i];
         size_t n = 1, had;
-        while (i + n < out->written.count && n < PAGES_AT_ONCE && w[n].space == w->space && w[n].object == w->object &&
-               w[n].page == w->page + n * PAGE_SIZE)
+        while (i + n < out->written.count && n < PAGES_AT_ONCE && w[n].space == w->space &&
+               w[n].object == w->object && w[n].page == w->page + n * PAGE_SIZE)
             n++;
         TRY(read_now(b, w, n, room, &had));
         if (!had && w->object && n > 1) { // the object ends somewhere in the run
@@ -399,7 +424,9 @@ static struct err *take_stacks(struct builder *b, uint32_t space)
     for (size_t i = 0; i < entries.len / sizeof(*e); i++) {
         uint32_t serial = serial_of(b->replay, space, e[i].slot);
         if (serial)
-            vec_push(&b->out->stacks, (struct db_call){serial, {e[i].stamp, e[i].icount}, e[i].pc, e[i].return_addr, e[i].sp});
+            vec_push(&b->out->stacks,
+                     (struct db_call){
+                         serial, {e[i].stamp, e[i].icount}, e[i].pc, e[i].return_addr, e[i].sp});
     }
     const struct stack_floor *f = (const void *)floors.data;
     for (size_t i = 0; i < floors.len / sizeof(*f); i++) {
@@ -448,7 +475,8 @@ static struct err *run(struct builder *b, const struct segment_rule *rule)
     enum { PIECES = 8, LEAST_PIECE = 200000 };
     struct replay *r = b->replay;
     struct moment until = {replay_now(r).event + rule->events, 0};
-    uint64_t piece = rule->icount / PIECES > LEAST_PIECE ? rule->icount / PIECES : LEAST_PIECE, start = replay_icount_total(r), done = 0;
+    uint64_t piece = rule->icount / PIECES > LEAST_PIECE ? rule->icount / PIECES : LEAST_PIECE,
+             start = replay_icount_total(r), done = 0;
     do {
         uint64_t next = done + piece < rule->icount ? done + piece : rule->icount;
         bool stopped;
@@ -472,8 +500,15 @@ static struct err *build(struct builder *b, const struct segment_rule *rule)
     b->last_total = out->icount_start;
     TRY(replay_save(r, &out->state));
     const struct replay_observer observer = {
-        .ctx = b, .event = on_event, .looks = looks, .wrote = on_wrote, .remapped = on_remapped, .sharing_changes = on_sharing,
-        .space_created = on_space_created, .space_ending = on_space_ending, .task_created = on_task_created,
+        .ctx = b,
+        .event = on_event,
+        .looks = looks,
+        .wrote = on_wrote,
+        .remapped = on_remapped,
+        .sharing_changes = on_sharing,
+        .space_created = on_space_created,
+        .space_ending = on_space_ending,
+        .task_created = on_task_created,
         .task_ended = on_task_ended,
     };
     TRY(replay_set_mode(r, ENGINE_INDEX, NULL));
@@ -482,7 +517,8 @@ static struct err *build(struct builder *b, const struct segment_rule *rule)
     const uint32_t *spaces = replay_spaces(r, &count);
     for (size_t i = 0; i < count; i++)
         TRY(system_calls_hook(r, spaces[i]));
-    // What was written for the first event before the segment begins is that event's, but it is the segment before that has the granules.
+    // What was written for the first event before the segment begins is that event's, but it is the
+    // segment before that has the granules.
     b->before = true;
     replay_tell_prepared(r);
     b->before = false;
@@ -492,7 +528,8 @@ static struct err *build(struct builder *b, const struct segment_rule *rule)
     return finish(b);
 }
 
-struct err *segment_build(struct replay *r, const struct segment_rule *rule, struct page_base *base, struct segment *out)
+struct err *segment_build(struct replay *r, const struct segment_rule *rule, struct page_base *base,
+                          struct segment *out)
 {
     struct builder b = {.replay = r, .out = out, .base = base};
     struct err *e = build(&b, rule);

@@ -1,5 +1,6 @@
-/* What the database keeps of system calls that have to do with descriptors, because the trace does not have it: arguments of the calls
- * which the recorder's library made itself, and paths and socket addresses that arguments point to. */
+/* What the database keeps of system calls that have to do with descriptors, because the trace does
+ * not have it: arguments of the calls which the recorder's library made itself, and paths and
+ * socket addresses that arguments point to. */
 #ifndef INDEX_SYSTEM_CALLS_H
 #define INDEX_SYSTEM_CALLS_H
 
@@ -17,7 +18,8 @@ struct err *system_calls_hook(struct replay *r, uint32_t space) nodiscard;
 /** Adds what was gathered in a space. */
 struct err *system_calls_take(struct replay *r, uint32_t space, struct segment *out) nodiscard;
 /** Adds what the arguments of a call that is entered point to. at: right before it. */
-struct err *system_calls_event(struct replay *r, const struct frame *f, uint32_t space, struct moment at, struct segment *out) nodiscard;
+struct err *system_calls_event(struct replay *r, const struct frame *f, uint32_t space,
+                               struct moment at, struct segment *out) nodiscard;
 /** Puts all into the order of time. */
 void system_calls_sort(struct segment *out);
 

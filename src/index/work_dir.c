@@ -16,14 +16,16 @@ void work_dir_deinit(struct work_dir *w)
 }
 
 /* Removes the files of a database's directory which `keep` does not want. */
-static void remove_files(const char *path, bool (*keep)(const char *name, size_t count), size_t count)
+static void remove_files(const char *path, bool (*keep)(const char *name, size_t count),
+                         size_t count)
 {
     DIR *d = opendir(path);
     if (!d)
         return;
     struct dirent *entry;
     while ((entry = readdir(d))) {
-        if (!str_eq(entry->d_name, ".") && !str_eq(entry->d_name, "..") && !(keep && keep(entry->d_name, count)))
+        if (!str_eq(entry->d_name, ".") && !str_eq(entry->d_name, "..") &&
+            !(keep && keep(entry->d_name, count)))
             unlinkat(dirfd(d), entry->d_name, 0);
     }
     closedir(d);
@@ -38,7 +40,8 @@ static void remove_dir(const char *path)
 static bool is_finished(const char *name, size_t count)
 {
     char *end;
-    return str_eq(name, "plan") || (name[0] >= '0' && name[0] <= '9' && strtoul(name, &end, 10) < count && !*end);
+    return str_eq(name, "plan") ||
+           (name[0] >= '0' && name[0] <= '9' && strtoul(name, &end, 10) < count && !*end);
 }
 
 void work_dir_trim(struct work_dir *w, size_t count)
@@ -47,7 +50,8 @@ void work_dir_trim(struct work_dir *w, size_t count)
     w->segments = count;
 }
 
-/* Opens and locks the directory; *lost_out: it was put in place by who had it, there is another one or none by now. */
+/* Opens and locks the directory; *lost_out: it was put in place by who had it, there is another one
+ * or none by now. */
 static struct err *lock_dir(struct work_dir *w, bool *lost_out)
 {
     *lost_out = false;
@@ -57,10 +61,12 @@ static struct err *lock_dir(struct work_dir *w, bool *lost_out)
     if (w->lock < 0)
         return err_os("cannot open %s", w->path);
     if (flock(w->lock, LOCK_EX | LOCK_NB) != 0)
-        return errno == EWOULDBLOCK ? err_new(ERR_LIMIT, "%s: another build of this trace is at work", w->path)
-                                    : err_os("cannot lock %s", w->path);
+        return errno == EWOULDBLOCK
+                   ? err_new(ERR_LIMIT, "%s: another build of this trace is at work", w->path)
+                   : err_os("cannot lock %s", w->path);
     struct stat ours, there;
-    *lost_out = fstat(w->lock, &ours) != 0 || stat(w->path, &there) != 0 || ours.st_ino != there.st_ino || ours.st_dev != there.st_dev;
+    *lost_out = fstat(w->lock, &ours) != 0 || stat(w->path, &there) != 0 ||
+                ours.st_ino != there.st_ino || ours.st_dev != there.st_dev;
     return NULL;
 }
 
@@ -82,9 +88,11 @@ static size_t find_segments(const struct work_dir *w, const struct history_plan 
     return e ? 0 : count;
 }
 
-struct err *work_dir_take(const char *trace_dir, const struct history_plan *plan, bool fresh, struct work_dir *out)
+struct err *work_dir_take(const char *trace_dir, const struct history_plan *plan, bool fresh,
+                          struct work_dir *out)
 {
-    cleanup(work_dir_deinit) struct work_dir w = {.lock = -1, .path = str_format("%s/db.new", trace_dir),
+    cleanup(work_dir_deinit) struct work_dir w = {.lock = -1,
+                                                  .path = str_format("%s/db.new", trace_dir),
                                                   .final = str_format("%s/db", trace_dir)};
     bool lost = true;
     while (lost) {

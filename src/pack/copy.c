@@ -17,7 +17,9 @@ static struct err *refuse_link(const char *path)
 
 struct err *refuse_links(const char *dir)
 {
-    static const char *const places[] = {"debug", "debug/.dwo", "debug/.build-id", "files.user", "files.system-debuginfo", "gdbinit"};
+    static const char *const places[] = {
+        "debug",  "debug/.dwo", "debug/.build-id", "files.user", "files.system-debuginfo",
+        "gdbinit"};
     for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
         cleanup(freep) char *path = str_format("%s/%s", dir, places[i]);
         TRY(refuse_link(path));
@@ -56,7 +58,8 @@ static struct err *copy_contents(int from, const char *from_path, int to, const 
     enum { CHUNK = 1 << 16 };
     cleanup(freep) uint8_t *data = xmalloc(CHUNK);
     for (;;) {
-        ssize_t copied = copy_file_range(from, NULL, to, NULL, 1 << 30, 0); // shares the blocks where the file system can
+        ssize_t copied = copy_file_range(from, NULL, to, NULL, 1 << 30,
+                                         0); // shares the blocks where the file system can
         if (copied > 0)
             continue;
         ssize_t n = read(from, data, CHUNK);

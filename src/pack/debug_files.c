@@ -45,7 +45,9 @@ static struct err *copy_or_link(struct copier *c, const char *from, const char *
     TRY(make_dirs_above(to));
     if (unlink(to) < 0 && errno != ENOENT)
         return err_os("cannot replace %s", to);
-    return link(first, to) == 0 ? NULL : copy_file_to(from, to, 0666); // not all file systems have hard links
+    return link(first, to) == 0
+               ? NULL
+               : copy_file_to(from, to, 0666); // not all file systems have hard links
 }
 
 static struct err *take_out(const struct sym_external *e, const char *to)
@@ -57,7 +59,8 @@ static struct err *take_out(const struct sym_external *e, const char *to)
 
 static void copy_external(void *arg, const struct sym_external *e)
 {
-    static const char *const extensions[] = {[SYM_DEBUG_LINK] = "debug", [SYM_DEBUG_ALT_LINK] = "sup", [SYM_DWP] = "dwp"};
+    static const char *const extensions[] = {
+        [SYM_DEBUG_LINK] = "debug", [SYM_DEBUG_ALT_LINK] = "sup", [SYM_DWP] = "dwp"};
     struct copier *c = arg;
     const char *id = sym_module_build_id(c->program->sym);
     if (c->failed)
@@ -70,13 +73,16 @@ static void copy_external(void *arg, const struct sym_external *e)
     if (e->is_missing)
         pack_warn(c->listener, "Can't find DWO file %s, skipping", e->path);
     else if (!to)
-        pack_warn(c->listener, "%s has no build id, by which its debug information %s could be found in the trace, skipping", c->program->name,
-                  e->path);
+        pack_warn(c->listener,
+                  "%s has no build id, by which its debug information %s could be found in the "
+                  "trace, skipping",
+                  c->program->name, e->path);
     else
         c->failed = e->dwp ? take_out(e, to) : copy_or_link(c, e->path, to);
 }
 
-struct err *pack_debug_files(const char *dir, const struct programs *programs, const struct pack_listener *listener)
+struct err *pack_debug_files(const char *dir, const struct programs *programs,
+                             const struct pack_listener *listener)
 {
     cleanup(copier_deinit) struct copier c = {.dir = dir, .listener = listener};
     vec_each (p, &programs->files) {
@@ -89,7 +95,8 @@ struct err *pack_debug_files(const char *dir, const struct programs *programs, c
 
 struct err *pack_thread_library(const char *dir, const struct pack_listener *listener)
 {
-    static const char *const places[] = {"/usr/lib64/libthread_db.so", "/usr/lib/x86_64-linux-gnu/libthread_db.so"};
+    static const char *const places[] = {"/usr/lib64/libthread_db.so",
+                                         "/usr/lib/x86_64-linux-gnu/libthread_db.so"};
     for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
         struct stat st;
         if (stat(places[i], &st) != 0 || !S_ISREG(st.st_mode))

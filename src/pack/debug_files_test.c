@@ -1,14 +1,16 @@
-/* Programs whose debug information is in other files, made here by the usual tools, and a trace of them. Each test moves the files away
- * after packing and reads from the trace. */
+/* Programs whose debug information is in other files, made here by the usual tools, and a trace of
+ * them. Each test moves the files away after packing and reads from the trace. */
 #include "base/buf.h"
 #include "pack/copy.h"
 #include "pack/debug_files.h"
 #include "pack/test_world.h"
 #include "sym/sym.h"
 
-static const char main_text[] = "struct point { int x, y; };\nint twice(struct point p);\nint main(void)\n{\n    struct point p = {1, 2};\n"
+static const char main_text[] = "struct point { int x, y; };\nint twice(struct point p);\nint "
+                                "main(void)\n{\n    struct point p = {1, 2};\n"
                                 "    return twice(p);\n}\n";
-static const char other_text[] = "struct point { int x, y; };\nint twice(struct point p)\n{\n    return 2 * p.x + p.y;\n}\n";
+static const char other_text[] =
+    "struct point { int x, y; };\nint twice(struct point p)\n{\n    return 2 * p.x + p.y;\n}\n";
 
 static struct world make_world(void)
 {
@@ -18,7 +20,8 @@ static struct world make_world(void)
     return w;
 }
 
-/* Packs the debug information of programs made in w->made, which lie in the trace as their copies. */
+/* Packs the debug information of programs made in w->made, which lie in the trace as their copies.
+ */
 static void pack(struct world *w, const char *const *names, size_t count)
 {
     world_map(w, names, count);
@@ -34,7 +37,8 @@ static struct sym_module *open_in_trace(struct world *w, const char *backing)
 {
     world_forget(w);
     struct sym_module *m;
-    cleanup(freep) char *path = str_format("%s/%s", w->trace, backing), *debug = str_format("%s/debug", w->trace);
+    cleanup(freep) char *path = str_format("%s/%s", w->trace, backing),
+                        *debug = str_format("%s/debug", w->trace);
     assert_ok(sym_module_open(path, debug, &m));
     return m;
 }
@@ -60,8 +64,9 @@ static void assert_whole(struct sym_module *m)
 TEST(a_debug_file_beside_the_program_goes_into_the_trace)
 {
     cleanup(world_deinit) struct world w = make_world();
-    world_run(&w, "gcc -g -Wl,--build-id -o prog main.c other.c && mkdir .debug && objcopy --only-keep-debug prog .debug/prog.dbg && "
-            "objcopy --strip-all --add-gnu-debuglink=.debug/prog.dbg prog");
+    world_run(&w, "gcc -g -Wl,--build-id -o prog main.c other.c && mkdir .debug && objcopy "
+                  "--only-keep-debug prog .debug/prog.dbg && "
+                  "objcopy --strip-all --add-gnu-debuglink=.debug/prog.dbg prog");
     pack(&w, (const char *const[]){"prog"}, 1);
     assert_null(w.said);
     cleanup(sym_module_closep) struct sym_module *m = open_in_trace(&w, "mmap_pack_0_prog");
@@ -71,8 +76,10 @@ TEST(a_debug_file_beside_the_program_goes_into_the_trace)
 TEST(a_debug_file_of_another_build_does_not)
 {
     cleanup(world_deinit) struct world w = make_world();
-    world_run(&w, "gcc -g -Wl,--build-id -o prog main.c other.c && gcc -g -O2 -Wl,--build-id -o later main.c other.c && "
-            "objcopy --only-keep-debug later prog.dbg && objcopy --strip-all --add-gnu-debuglink=prog.dbg prog");
+    world_run(&w, "gcc -g -Wl,--build-id -o prog main.c other.c && gcc -g -O2 -Wl,--build-id -o "
+                  "later main.c other.c && "
+                  "objcopy --only-keep-debug later prog.dbg && objcopy --strip-all "
+                  "--add-gnu-debuglink=prog.dbg prog");
     pack(&w, (const char *const[]){"prog"}, 1);
     cleanup(sym_module_closep) struct sym_module *m = open_in_trace(&w, "mmap_pack_0_prog");
     assert_non_null(sym_module_no_dwarf(m));
@@ -84,16 +91,22 @@ TEST(what_dwz_moved_out_is_one_file_for_all_that_share_it)
     if (!world_has("dwz"))
         skip();
     // Enough in common that dwz moves it out.
-    world_run(&w, "for i in $(seq 200); do echo \"struct common_$i { struct common_$i *next; long value_$i; };\"; "
-            "echo \"struct common_$i *get_$i(struct common_$i *p) { return p->next; }\"; done >common.h");
-    world_run(&w, "sed -i '1i #include \"common.h\"' other.c && echo 'struct point { int x, y; }; int twice(struct point p); int main(void) "
-            "{ return twice((struct point){3, 4}); }' >second.c");
-    world_run(&w, "gcc -gdwarf-4 -Wl,--build-id -o one main.c other.c && gcc -gdwarf-4 -O1 -Wl,--build-id -o two second.c other.c && "
-            "dwz -m common.dwz -r one two 2>/dev/null");
+    world_run(&w, "for i in $(seq 200); do echo \"struct common_$i { struct common_$i *next; long "
+                  "value_$i; };\"; "
+                  "echo \"struct common_$i *get_$i(struct common_$i *p) { return p->next; }\"; "
+                  "done >common.h");
+    world_run(&w, "sed -i '1i #include \"common.h\"' other.c && echo 'struct point { int x, y; }; "
+                  "int twice(struct point p); int main(void) "
+                  "{ return twice((struct point){3, 4}); }' >second.c");
+    world_run(&w, "gcc -gdwarf-4 -Wl,--build-id -o one main.c other.c && gcc -gdwarf-4 -O1 "
+                  "-Wl,--build-id -o two second.c other.c && "
+                  "dwz -m common.dwz -r one two 2>/dev/null");
     pack(&w, (const char *const[]){"one", "two"}, 2);
     assert_null(w.said);
-    world_check("ls -i %s/debug/.build-id/*/*.sup | cut -d' ' -f1 | uniq -c | grep -q ' 2 '", w.trace); // two names of one file
-    cleanup(sym_module_closep) struct sym_module *m = open_in_trace(&w, "mmap_pack_0_one"), *n = open_in_trace(&w, "mmap_pack_1_two");
+    world_check("ls -i %s/debug/.build-id/*/*.sup | cut -d' ' -f1 | uniq -c | grep -q ' 2 '",
+                w.trace); // two names of one file
+    cleanup(sym_module_closep) struct sym_module *m = open_in_trace(&w, "mmap_pack_0_one"),
+                                                 *n = open_in_trace(&w, "mmap_pack_1_two");
     const struct sym_function *f[1];
     size_t count;
     struct sym_variables v = {0};
@@ -109,8 +122,11 @@ TEST(what_dwz_moved_out_is_one_file_for_all_that_share_it)
 static void split(const char *options)
 {
     cleanup(world_deinit) struct world w = make_world();
-    world_run(&w, "mkdir out && gcc -g -gsplit-dwarf %s -c main.c -o out/main.o && gcc -g -gsplit-dwarf %s -c other.c -o $PWD/out/other.o && "
-            "gcc -o prog out/main.o out/other.o", options, options);
+    world_run(&w,
+              "mkdir out && gcc -g -gsplit-dwarf %s -c main.c -o out/main.o && gcc -g "
+              "-gsplit-dwarf %s -c other.c -o $PWD/out/other.o && "
+              "gcc -o prog out/main.o out/other.o",
+              options, options);
     pack(&w, (const char *const[]){"prog"}, 1);
     assert_null(w.said);
     cleanup(sym_module_closep) struct sym_module *m = open_in_trace(&w, "mmap_pack_0_prog");
@@ -129,8 +145,9 @@ TEST(split_debug_information_of_clang_is_read_from_the_trace)
     if (!world_has("clang"))
         skip();
     cleanup(world_deinit) struct world w = make_world();
-    world_run(&w, "clang -gdwarf-5 -gsplit-dwarf -c main.c -o main.o && clang -gdwarf-5 -gsplit-dwarf -c other.c -o other.o && "
-            "clang -o prog main.o other.o");
+    world_run(&w, "clang -gdwarf-5 -gsplit-dwarf -c main.c -o main.o && clang -gdwarf-5 "
+                  "-gsplit-dwarf -c other.c -o other.o && "
+                  "clang -o prog main.o other.o");
     pack(&w, (const char *const[]){"prog"}, 1);
     assert_null(w.said);
     cleanup(sym_module_closep) struct sym_module *m = open_in_trace(&w, "mmap_pack_0_prog");
@@ -140,8 +157,10 @@ TEST(split_debug_information_of_clang_is_read_from_the_trace)
 TEST(a_build_whose_directory_was_mapped_away_is_found_from_the_program_upwards)
 {
     cleanup(world_deinit) struct world w = make_world();
-    world_run(&w, "mkdir -p out/bin && gcc -gdwarf-5 -gsplit-dwarf -fdebug-prefix-map=$PWD=. -c main.c -o out/main.o && "
-            "gcc -gdwarf-5 -gsplit-dwarf -fdebug-prefix-map=$PWD=. -c other.c -o out/other.o && gcc -o out/bin/prog out/main.o out/other.o");
+    world_run(&w, "mkdir -p out/bin && gcc -gdwarf-5 -gsplit-dwarf -fdebug-prefix-map=$PWD=. -c "
+                  "main.c -o out/main.o && "
+                  "gcc -gdwarf-5 -gsplit-dwarf -fdebug-prefix-map=$PWD=. -c other.c -o out/other.o "
+                  "&& gcc -o out/bin/prog out/main.o out/other.o");
     char *inner = str_format("%s/out/bin", w.made), *outer = w.made;
     w.made = inner;
     pack(&w, (const char *const[]){"prog"}, 1);
@@ -155,10 +174,13 @@ TEST(a_build_whose_directory_was_mapped_away_is_found_from_the_program_upwards)
 TEST(a_dwo_file_that_is_missing_or_of_another_build_is_told_and_passed_over)
 {
     cleanup(world_deinit) struct world w = make_world();
-    world_run(&w, "gcc -gdwarf-5 -gsplit-dwarf -c main.c -o main.o && gcc -gdwarf-5 -gsplit-dwarf -c other.c -o other.o && "
-            "gcc -o prog main.o other.o && rm main.dwo && gcc -gdwarf-5 -gsplit-dwarf -O2 -c other.c -o other.o");
-    cleanup(freep) char *expected = str_format("Can't find DWO file %s/main.dwo, skipping\nCan't find DWO file %s/other.dwo, skipping\n",
-                                               w.made, w.made);
+    world_run(&w, "gcc -gdwarf-5 -gsplit-dwarf -c main.c -o main.o && gcc -gdwarf-5 -gsplit-dwarf "
+                  "-c other.c -o other.o && "
+                  "gcc -o prog main.o other.o && rm main.dwo && gcc -gdwarf-5 -gsplit-dwarf -O2 -c "
+                  "other.c -o other.o");
+    cleanup(freep) char *expected = str_format(
+        "Can't find DWO file %s/main.dwo, skipping\nCan't find DWO file %s/other.dwo, skipping\n",
+        w.made, w.made);
     pack(&w, (const char *const[]){"prog"}, 1);
     assert_string_equal(w.said, expected);
     cleanup(sym_module_closep) struct sym_module *m = open_in_trace(&w, "mmap_pack_0_prog");
@@ -174,14 +196,20 @@ TEST(a_dwp_file_is_taken_if_it_is_of_this_program)
     if (!world_has("dwp"))
         skip();
     // Of DWARF 4: the dwp of binutils 2.40 does not know DWARF 5.
-    world_run(&w, "gcc -gdwarf-4 -gsplit-dwarf -Wl,--build-id -c main.c -o main.o && gcc -gdwarf-4 -gsplit-dwarf -c other.c -o other.o && "
-            "gcc -Wl,--build-id -o prog main.o other.o && dwp -e prog -o prog.dwp && rm main.dwo other.dwo");
-    world_run(&w, "gcc -gdwarf-4 -gsplit-dwarf -O2 -c other.c -o third.o && gcc -Wl,--build-id -o stale main.o third.o && cp prog.dwp stale.dwp && "
-            "rm third.dwo && echo 'int nothing; int main(void) { return 0; }' >none.c && gcc -g -o none none.c && cp prog.dwp none.dwp");
-    cleanup(freep) char *missing = str_format("Can't find DWO file %s/third.dwo, skipping\n", w.made);
+    world_run(&w, "gcc -gdwarf-4 -gsplit-dwarf -Wl,--build-id -c main.c -o main.o && gcc -gdwarf-4 "
+                  "-gsplit-dwarf -c other.c -o other.o && "
+                  "gcc -Wl,--build-id -o prog main.o other.o && dwp -e prog -o prog.dwp && rm "
+                  "main.dwo other.dwo");
+    world_run(&w, "gcc -gdwarf-4 -gsplit-dwarf -O2 -c other.c -o third.o && gcc -Wl,--build-id -o "
+                  "stale main.o third.o && cp prog.dwp stale.dwp && "
+                  "rm third.dwo && echo 'int nothing; int main(void) { return 0; }' >none.c && gcc "
+                  "-g -o none none.c && cp prog.dwp none.dwp");
+    cleanup(freep) char *missing =
+        str_format("Can't find DWO file %s/third.dwo, skipping\n", w.made);
     pack(&w, (const char *const[]){"prog", "stale"}, 2);
     assert_string_equal(w.said, missing);
-    world_check("test $(ls %s/debug/.build-id/*/*.dwp | wc -l) = 2 && rm -r %s/debug", w.trace, w.trace);
+    world_check("test $(ls %s/debug/.build-id/*/*.dwp | wc -l) = 2 && rm -r %s/debug", w.trace,
+                w.trace);
     pack(&w, (const char *const[]){"none"}, 1);
     world_check("test ! -e %s/debug", w.trace);
 }
@@ -200,8 +228,10 @@ TEST(units_of_a_dwp_file_are_read_from_the_trace)
     cleanup(world_deinit) struct world w = make_world();
     if (!world_has("dwp"))
         skip();
-    world_run(&w, "gcc -gdwarf-4 -O1 -gsplit-dwarf -Wl,--build-id -c main.c -o main.o && gcc -gdwarf-4 -gsplit-dwarf -c other.c -o other.o && "
-                  "gcc -Wl,--build-id -o prog main.o other.o && dwp -e prog -o prog.dwp && rm main.dwo other.dwo");
+    world_run(&w, "gcc -gdwarf-4 -O1 -gsplit-dwarf -Wl,--build-id -c main.c -o main.o && gcc "
+                  "-gdwarf-4 -gsplit-dwarf -c other.c -o other.o && "
+                  "gcc -Wl,--build-id -o prog main.o other.o && dwp -e prog -o prog.dwp && rm "
+                  "main.dwo other.dwo");
     assert_taken_out(&w);
 }
 
@@ -210,8 +240,10 @@ TEST(units_of_a_dwp_file_of_dwarf_5_are_read_from_the_trace)
     cleanup(world_deinit) struct world w = make_world();
     if (!world_has("llvm-dwp") || !world_has("clang"))
         skip();
-    world_run(&w, "clang -gdwarf-5 -O1 -gsplit-dwarf -c main.c -o main.o && clang -gdwarf-5 -gsplit-dwarf -c other.c -o other.o && "
-                  "clang -Wl,--build-id -o prog main.o other.o && llvm-dwp -e prog -o prog.dwp && rm main.dwo other.dwo");
+    world_run(&w, "clang -gdwarf-5 -O1 -gsplit-dwarf -c main.c -o main.o && clang -gdwarf-5 "
+                  "-gsplit-dwarf -c other.c -o other.o && "
+                  "clang -Wl,--build-id -o prog main.o other.o && llvm-dwp -e prog -o prog.dwp && "
+                  "rm main.dwo other.dwo");
     assert_taken_out(&w);
 }
 
@@ -220,8 +252,10 @@ TEST(damaged_dwp_files_give_errors)
     cleanup(world_deinit) struct world w = make_world();
     if (!world_has("dwp"))
         skip();
-    world_run(&w, "gcc -gdwarf-4 -gsplit-dwarf -c main.c -o main.o && gcc -gdwarf-4 -gsplit-dwarf -c other.c -o other.o && "
-                  "gcc -o prog main.o other.o && dwp -e prog -o prog.dwp && readelf --debug-dump=info main.dwo 2>/dev/null | "
+    world_run(&w, "gcc -gdwarf-4 -gsplit-dwarf -c main.c -o main.o && gcc -gdwarf-4 -gsplit-dwarf "
+                  "-c other.c -o other.o && "
+                  "gcc -o prog main.o other.o && dwp -e prog -o prog.dwp && readelf "
+                  "--debug-dump=info main.dwo 2>/dev/null | "
                   "sed -n 's/.*DW_AT_GNU_dwo_id *: *0x//p' | head -1 | tr -d '\\n' >id");
     cleanup(buf_deinit) struct buf whole = {0}, id = {0};
     small_trace_read(w.made, "prog.dwp", &whole);
@@ -234,7 +268,8 @@ TEST(damaged_dwp_files_give_errors)
         cleanup(freep) uint8_t *copy = xmemdup(whole.data, whole.len);
         for (int k = 0; i >= 100 && k < 6; k++)
             copy[(size_t)nrand48(state48) % whole.len] = (uint8_t)nrand48(state48);
-        small_trace_write(w.made, "damaged.dwp", copy, i < 100 ? whole.len * (i + 1) / 100 : whole.len);
+        small_trace_write(w.made, "damaged.dwp", copy,
+                          i < 100 ? whole.len * (i + 1) / 100 : whole.len);
         cleanup(sym_dwp_closep) struct sym_dwp *d = NULL;
         cleanup(buf_deinit) struct buf out = {0};
         struct err *e = sym_dwp_open(path, &d);
@@ -249,13 +284,18 @@ TEST(damaged_dwp_files_give_errors)
 TEST(a_script_for_gdb_says_where_debug_files_are)
 {
     cleanup(world_deinit) struct world w = make_world();
-    world_run(&w, "gcc -g -Wl,--build-id -o prog main.c other.c && mkdir -p \"store$PWD\" && objcopy --only-keep-debug prog \"store$PWD/prog.dbg\" && "
+    world_run(&w, "gcc -g -Wl,--build-id -o prog main.c other.c && mkdir -p \"store$PWD\" && "
+                  "objcopy --only-keep-debug prog \"store$PWD/prog.dbg\" && "
                   "objcopy --strip-all --add-gnu-debuglink=\"store$PWD/prog.dbg\" prog");
-    world_run(&w, "printf '# ours\\nset  debug-file-directory /nowhere:%%s\\n\\npython print(1)\\n' $PWD/store >script");
-    cleanup(freep) char *script = str_format("%s/script", w.made), *none = str_format("%s/none", w.made);
-    cleanup(freep) char *said = str_format("%s:4: not understood, passed over: python print(1)\n", script);
+    world_run(&w, "printf '# ours\\nset  debug-file-directory /nowhere:%%s\\n\\npython "
+                  "print(1)\\n' $PWD/store >script");
+    cleanup(freep) char *script = str_format("%s/script", w.made),
+                        *none = str_format("%s/none", w.made);
+    cleanup(freep) char *said =
+        str_format("%s:4: not understood, passed over: python print(1)\n", script);
     world_map(&w, (const char *const[]){"prog"}, 1);
-    struct package_options o = {.skip_mapped_files = true, .gdb_script = none, .listener = world_listener(&w, false)};
+    struct package_options o = {
+        .skip_mapped_files = true, .gdb_script = none, .listener = world_listener(&w, false)};
     cleanup(err_freep) struct err *e = package_trace(w.trace, &o);
     assert_non_null(e);
     o.gdb_script = NULL;
@@ -271,7 +311,8 @@ TEST(a_script_for_gdb_says_where_debug_files_are)
 TEST(packing_again_replaces_files)
 {
     cleanup(world_deinit) struct world w = make_world();
-    world_run(&w, "gcc -gdwarf-5 -gsplit-dwarf -c main.c -o main.o && gcc -gdwarf-5 -gsplit-dwarf -c other.c -o other.o && gcc -o prog main.o other.o");
+    world_run(&w, "gcc -gdwarf-5 -gsplit-dwarf -c main.c -o main.o && gcc -gdwarf-5 -gsplit-dwarf "
+                  "-c other.c -o other.o && gcc -o prog main.o other.o");
     pack(&w, (const char *const[]){"prog"}, 1);
     world_run(&w, "for f in %s/debug/.dwo/*; do echo damaged >$f; done", w.trace);
     pack(&w, (const char *const[]){"prog"}, 1);
@@ -286,12 +327,15 @@ static void ignore(void *arg, const struct sym_external *e)
 TEST(damaged_programs_and_files_give_errors)
 {
     cleanup(world_deinit) struct world w = make_world();
-    world_run(&w, "gcc -gdwarf-5 -gsplit-dwarf -c main.c -o main.o && gcc -gdwarf-5 -gsplit-dwarf -c other.c -o other.o && gcc -o prog main.o other.o");
+    world_run(&w, "gcc -gdwarf-5 -gsplit-dwarf -c main.c -o main.o && gcc -gdwarf-5 -gsplit-dwarf "
+                  "-c other.c -o other.o && gcc -o prog main.o other.o");
     pack(&w, (const char *const[]){"prog"}, 1);
     cleanup(freep) char *debug = str_format("%s/debug", w.trace);
-    cleanup(freep) char *damaged = str_format("%s/damaged", w.trace), *prog = str_format("%s/prog", damaged);
+    cleanup(freep) char *damaged = str_format("%s/damaged", w.trace),
+                        *prog = str_format("%s/prog", damaged);
     cleanup(freep) char *debug_copy = str_format("%s/debug", damaged);
-    world_run(&w, "mkdir %s && cp -r %s %s && cp %s/mmap_pack_0_prog %s", damaged, debug, damaged, w.trace, prog);
+    world_run(&w, "mkdir %s && cp -r %s %s && cp %s/mmap_pack_0_prog %s", damaged, debug, damaged,
+              w.trace, prog);
     cleanup(buf_deinit) struct buf whole = {0};
     small_trace_read(damaged, "prog", &whole);
     unsigned short state48[3] = {1, 2, 3};
@@ -299,7 +343,8 @@ TEST(damaged_programs_and_files_give_errors)
         cleanup(freep) uint8_t *copy = xmemdup(whole.data, whole.len);
         for (int k = 0; k < 20; k++) { // the second half is debug information
             size_t at = whole.len / 2 + (size_t)nrand48(state48) % (whole.len / 2);
-            copy[at] = (uint8_t)(k % 2 ? nrand48(state48) : copy[at] ^ (1 << (nrand48(state48) % 8)));
+            copy[at] =
+                (uint8_t)(k % 2 ? nrand48(state48) : copy[at] ^ (1 << (nrand48(state48) % 8)));
         }
         assert_ok(write_file_at(prog, copy, whole.len));
         cleanup(sym_module_closep) struct sym_module *m = NULL;
@@ -316,11 +361,14 @@ TEST(damaged_programs_and_files_give_errors)
     world_run(&w, "rm -r %s", damaged);
 }
 
-TEST_MAIN(t(a_script_for_gdb_says_where_debug_files_are), t(damaged_programs_and_files_give_errors), t(units_of_a_dwp_file_are_read_from_the_trace),
-          t(units_of_a_dwp_file_of_dwarf_5_are_read_from_the_trace), t(damaged_dwp_files_give_errors),
-          t(a_debug_file_beside_the_program_goes_into_the_trace), t(a_debug_file_of_another_build_does_not),
-          t(what_dwz_moved_out_is_one_file_for_all_that_share_it), t(split_debug_information_is_read_from_the_trace),
+TEST_MAIN(t(a_script_for_gdb_says_where_debug_files_are), t(damaged_programs_and_files_give_errors),
+          t(units_of_a_dwp_file_are_read_from_the_trace),
+          t(units_of_a_dwp_file_of_dwarf_5_are_read_from_the_trace),
+          t(damaged_dwp_files_give_errors), t(a_debug_file_beside_the_program_goes_into_the_trace),
+          t(a_debug_file_of_another_build_does_not),
+          t(what_dwz_moved_out_is_one_file_for_all_that_share_it),
+          t(split_debug_information_is_read_from_the_trace),
           t(split_debug_information_of_clang_is_read_from_the_trace),
           t(a_build_whose_directory_was_mapped_away_is_found_from_the_program_upwards),
-          t(a_dwo_file_that_is_missing_or_of_another_build_is_told_and_passed_over), t(a_dwp_file_is_taken_if_it_is_of_this_program),
-          t(packing_again_replaces_files))
+          t(a_dwo_file_that_is_missing_or_of_another_build_is_told_and_passed_over),
+          t(a_dwp_file_is_taken_if_it_is_of_this_program), t(packing_again_replaces_files))

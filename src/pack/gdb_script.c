@@ -7,7 +7,8 @@
 
 enum { MOST_LINE = 1 << 16, MOST_TOLD = 10 };
 
-/* The rest of a line behind the words of `command`, which may have any blanks between them; NULL: it is another command. */
+/* The rest of a line behind the words of `command`, which may have any blanks between them; NULL:
+ * it is another command. */
 static const char *behind(const char *line, const char *command)
 {
     while (*command) {
@@ -20,7 +21,8 @@ static const char *behind(const char *line, const char *command)
     return line;
 }
 
-struct err *gdb_script_directories(const char *path, const struct pack_listener *listener, char **out)
+struct err *gdb_script_directories(const char *path, const struct pack_listener *listener,
+                                   char **out)
 {
     cleanup(fclosep) FILE *f = fopen(path, "re");
     if (!f)
@@ -30,17 +32,20 @@ struct err *gdb_script_directories(const char *path, const struct pack_listener 
     for (ssize_t len; (len = getline(&line, &cap, f)) > 0;) {
         number++;
         if (len > MOST_LINE)
-            return err_new(ERR_LIMIT, "%s: line %zu has more than %d bytes", path, number, MOST_LINE);
+            return err_new(ERR_LIMIT, "%s: line %zu has more than %d bytes", path, number,
+                           MOST_LINE);
         while (len && isspace((unsigned char)line[len - 1]))
             line[--len] = 0;
-        const char *command = line + strspn(line, " \t"), *value = behind(command, "set debug-file-directory");
+        const char *command = line + strspn(line, " \t"),
+                   *value = behind(command, "set debug-file-directory");
         if (!*command || *command == '#')
             continue;
         if (value) {
             free(dirs);
             dirs = xstrdup(value);
         } else if (++told <= MOST_TOLD) {
-            pack_warn(listener, "%s:%zu: not understood, passed over: %.80s", path, number, command);
+            pack_warn(listener, "%s:%zu: not understood, passed over: %.80s", path, number,
+                      command);
         }
     }
     if (ferror(f))

@@ -2,7 +2,8 @@
 
 #include "base/buf.h"
 
-static void tell(void (*hear)(void *ctx, const char *text), void *ctx, const char *format, va_list args)
+static void tell(void (*hear)(void *ctx, const char *text), void *ctx, const char *format,
+                 va_list args)
 {
     cleanup(freep) char *text = str_vformat(format, args);
     if (hear)

@@ -4,7 +4,9 @@
 
 #include "pack/package.h"
 
-void pack_say(const struct pack_listener *l, const char *format, ...) __attribute__((format(printf, 2, 3)));
-void pack_warn(const struct pack_listener *l, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void pack_say(const struct pack_listener *l, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+void pack_warn(const struct pack_listener *l, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 
 #endif

@@ -1,9 +1,11 @@
-/* An overlay is a tar archive from somewhere else, and its entries name paths. Each is unpacked below the trace's directory or not at all:
+/* An overlay is a tar archive from somewhere else, and its entries name paths. Each is unpacked
+ * below the trace's directory or not at all:
  *
  * (1) names are relative, without "..", and no file that the recorder wrote is replaced;
- * (2) the directory of an entry is opened without following symbolic links (openat2(2)), so it is where its name says;
- * (3) a symbolic link's target is relative and has ".." only at its start, at most as often as the link is deep. By (2) it starts inside, and
- *     from there only names lead on, of which links again lead inside. So reading never leaves the trace either. */
+ * (2) the directory of an entry is opened without following symbolic links (openat2(2)), so it is
+ * where its name says; (3) a symbolic link's target is relative and has ".." only at its start, at
+ * most as often as the link is deep. By (2) it starts inside, and from there only names lead on, of
+ * which links again lead inside. So reading never leaves the trace either. */
 #include "pack/overlays.h"
 
 #include "pack/listener.h"
@@ -44,7 +46,8 @@ static struct err *read_manifest(const char *path, json_t **out)
     archive_read_support_filter_xz(a);
     if (access(path, R_OK) != 0)
         return err_os("cannot open %s", path);
-    if (archive_read_open_filename(a, path, READ_SIZE) != ARCHIVE_OK || archive_read_next_header(a, &entry) != ARCHIVE_OK)
+    if (archive_read_open_filename(a, path, READ_SIZE) != ARCHIVE_OK ||
+        archive_read_next_header(a, &entry) != ARCHIVE_OK)
         return archive_error(a, path);
     cleanup(buf_deinit) struct buf text = {0};
     for (;;) {
@@ -68,7 +71,8 @@ static bool fits(const struct programs *programs, json_t *ids)
 {
     size_t i;
     json_t *id;
-    json_array_foreach (ids, i, id) {
+    json_array_foreach(ids, i, id)
+    {
         const char *text = json_string_value(id);
         vec_each (p, &programs->files) {
             const char *own = sym_module_build_id(p->sym);
@@ -83,7 +87,8 @@ static bool fits(const struct programs *programs, json_t *ids)
 
 static bool is_of_recording(const char *name)
 {
-    static const char *const files[] = {"events", "data", "mmaps", "tasks", "version", "incomplete"};
+    static const char *const files[] = {"events", "data",    "mmaps",
+                                        "tasks",  "version", "incomplete"};
     static const char *const starts[] = {"mmap_", "cloned_data_", "db"};
     size_t len = strcspn(name, "/");
     for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++)
@@ -142,7 +147,9 @@ static struct err *check_target(const char *name, const char *target, size_t dep
             is_inside = false;
         has_name |= !is_up;
     }
-    return is_inside ? NULL : err_new(ERR_FORMAT, "entry %.200s is a link that may lead out of the trace", name);
+    return is_inside
+               ? NULL
+               : err_new(ERR_FORMAT, "entry %.200s is a link that may lead out of the trace", name);
 }
 
 /* ---- Unpacking ---- */
@@ -162,7 +169,8 @@ static struct err *open_directory(const struct unpacking *u, const char *name, i
     size_t len;
     for (const char *part; dir >= 0 && (part = next_part(&at, &len));) {
         cleanup(freep) char *one = str_format("%.*s", (int)len, part);
-        const struct open_how how = {.flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC, .resolve = RESOLVE_NO_SYMLINKS | RESOLVE_BENEATH};
+        const struct open_how how = {.flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC,
+                                     .resolve = RESOLVE_NO_SYMLINKS | RESOLVE_BENEATH};
         if (mkdirat(dir, one, 0777) != 0 && errno != EEXIST)
             return err_os("cannot make directory %s", name);
         int next = (int)syscall(SYS_openat2, dir, one, &how, sizeof(how));
@@ -178,7 +186,8 @@ static struct err *open_directory(const struct unpacking *u, const char *name, i
 }
 
 /* Opens the directory of a name, and yields its last part. */
-static struct err *open_parent(const struct unpacking *u, const char *name, int *out, const char **base_out)
+static struct err *open_parent(const struct unpacking *u, const char *name, int *out,
+                               const char **base_out)
 {
     const char *slash = strrchr(name, '/');
     cleanup(freep) char *parent = str_format("%.*s", slash ? (int)(slash - name) : 0, name);
@@ -205,8 +214,10 @@ static struct err *write_data(struct unpacking *u, int fd, const char *name)
     return status == ARCHIVE_EOF ? NULL : archive_error(u->archive, u->path);
 }
 
-/* Makes a file, symbolic link or hard link `base` in `parent`, where nothing has that name any more. */
-static struct err *make_entry(struct unpacking *u, struct archive_entry *entry, int parent, const char *base, const char *name, size_t depth)
+/* Makes a file, symbolic link or hard link `base` in `parent`, where nothing has that name any
+ * more. */
+static struct err *make_entry(struct unpacking *u, struct archive_entry *entry, int parent,
+                              const char *base, const char *name, size_t depth)
 {
     const char *hard = archive_entry_hardlink(entry), *target = archive_entry_symlink(entry);
     if (hard) {
@@ -216,7 +227,9 @@ static struct err *make_entry(struct unpacking *u, struct archive_entry *entry, 
         size_t other_depth;
         TRY(plain_name(hard, &other, &other_depth));
         TRY(open_parent(u, other, &other_parent, &other_base));
-        return linkat(other_parent, other_base, parent, base, 0) == 0 ? NULL : err_os("cannot link %s to %s", name, hard);
+        return linkat(other_parent, other_base, parent, base, 0) == 0
+                   ? NULL
+                   : err_os("cannot link %s to %s", name, hard);
     }
     if (archive_entry_filetype(entry) == AE_IFLNK) {
         TRY(check_target(name, target ? target : "", depth));
@@ -285,11 +298,14 @@ static void json_freep(json_t **j)
     json_decref(*j);
 }
 
-struct err *pack_overlays(const char *dir, const struct programs *programs, const char *repository, const struct pack_listener *listener)
+struct err *pack_overlays(const char *dir, const struct programs *programs, const char *repository,
+                          const struct pack_listener *listener)
 {
     struct stat st;
     if (strstr(repository, "://") || stat(repository, &st) != 0 || !S_ISDIR(st.st_mode))
-        return err_new(ERR_USAGE, "cannot take debug information from %s: only directories are read", repository);
+        return err_new(ERR_USAGE,
+                       "cannot take debug information from %s: only directories are read",
+                       repository);
     cleanup(freep) char *path = str_format("%s/" MANIFEST, repository);
     cleanup(json_freep) json_t *manifest = NULL;
     TRY(read_manifest(path, &manifest));
@@ -298,16 +314,15 @@ struct err *pack_overlays(const char *dir, const struct programs *programs, cons
         return err_new(ERR_FORMAT, "%s: no overlays", path);
     VEC(const char *) names = {0};
     const char *name;
-    json_object_foreach (overlays, name, ids)
-        if (fits(programs, ids))
-            vec_push(&names, name);
+    json_object_foreach(overlays, name, ids) if (fits(programs, ids)) vec_push(&names, name);
     if (names.count)
         qsort(names.items, names.count, sizeof(*names.items), compare_names);
     struct err *e = NULL;
     for (size_t i = 0; i < names.count && !e; i++) {
         cleanup(freep) char *overlay = str_format("%s/%s", repository, names.items[i]);
         if (strchr(names.items[i], '/'))
-            e = err_new(ERR_FORMAT, "%s: overlay %.200s is not in that directory", path, names.items[i]);
+            e = err_new(ERR_FORMAT, "%s: overlay %.200s is not in that directory", path,
+                        names.items[i]);
         if (!e)
             pack_say(listener, "Unpacking %s into trace...", overlay);
         if (!e)

@@ -48,23 +48,33 @@ static void assert_fails(struct err *e, enum err_kind kind, const char *words)
 TEST(overlays_that_have_a_programs_build_id_are_unpacked_in_order)
 {
     cleanup(world_deinit) struct world w = make_world();
-    world_run(&w, "echo 'int twice(int x) { return 2 * x; } int main(void) { return twice(1); }' >a.c && "
-                  "gcc -g -Wl,--build-id -o prog a.c && cp prog whole && strip prog");
+    world_run(
+        &w, "echo 'int twice(int x) { return 2 * x; } int main(void) { return twice(1); }' >a.c && "
+            "gcc -g -Wl,--build-id -o prog a.c && cp prog whole && strip prog");
     world_map(&w, (const char *const[]){"prog"}, 1);
     cleanup(freep) char *id = build_id_of(&w);
-    world_run(&w, "mkdir -p in/debug/.build-id/%.2s && objcopy --only-keep-debug whole in/debug/.build-id/%.2s/%s.debug && "
-                  "echo first >in/debug/note && XZ_OPT=-0 tar -C in -cJf repo/one.tar.xz ./debug && echo second >in/debug/note && "
-                  "ln -s note in/debug/link && ln in/debug/note in/debug/same && XZ_OPT=-0 tar -C in -cJf repo/two.tar.xz debug && echo damaged >repo/other.tar.xz",
+    world_run(&w,
+              "mkdir -p in/debug/.build-id/%.2s && objcopy --only-keep-debug whole "
+              "in/debug/.build-id/%.2s/%s.debug && "
+              "echo first >in/debug/note && XZ_OPT=-0 tar -C in -cJf repo/one.tar.xz ./debug && "
+              "echo second >in/debug/note && "
+              "ln -s note in/debug/link && ln in/debug/note in/debug/same && XZ_OPT=-0 tar -C in "
+              "-cJf repo/two.tar.xz debug && echo damaged >repo/other.tar.xz",
               id, id, id + 2);
-    cleanup(freep) char *manifest = str_format("{\"overlays\": {\"two.tar.xz\": [\"00\", \"%s\"], \"other.tar.xz\": [\"0123\"], "
-                                               "\"one.tar.xz\": [\"%s\"]}}",
-                                               id, id);
+    cleanup(freep) char *manifest = str_format(
+        "{\"overlays\": {\"two.tar.xz\": [\"00\", \"%s\"], \"other.tar.xz\": [\"0123\"], "
+        "\"one.tar.xz\": [\"%s\"]}}",
+        id, id);
     write_manifest(&w, manifest);
     assert_ok(unpack(&w));
-    cleanup(freep) char *said = str_format("Unpacking %s/repo/one.tar.xz into trace...\nUnpacking %s/repo/two.tar.xz into trace...\n", w.made, w.made);
+    cleanup(freep) char *said = str_format(
+        "Unpacking %s/repo/one.tar.xz into trace...\nUnpacking %s/repo/two.tar.xz into trace...\n",
+        w.made, w.made);
     assert_string_equal(w.said, said);
-    world_check("test $(cat %s/debug/note %s/debug/link %s/debug/same | grep -c second) = 3", w.trace, w.trace, w.trace);
-    cleanup(freep) char *path = str_format("%s/mmap_pack_0_prog", w.trace), *debug = str_format("%s/debug", w.trace);
+    world_check("test $(cat %s/debug/note %s/debug/link %s/debug/same | grep -c second) = 3",
+                w.trace, w.trace, w.trace);
+    cleanup(freep) char *path = str_format("%s/mmap_pack_0_prog", w.trace),
+                        *debug = str_format("%s/debug", w.trace);
     cleanup(sym_module_closep) struct sym_module *m = NULL;
     assert_ok(sym_module_open(path, debug, &m));
     assert_null(sym_module_no_dwarf(m));
@@ -74,8 +84,9 @@ TEST(overlays_that_have_a_programs_build_id_are_unpacked_in_order)
 TEST(only_directories_are_read)
 {
     cleanup(world_deinit) struct world w = make_world();
-    const struct package_options o = {
-        .skip_mapped_files = true, .system_debuginfo = (const char *const[]){"s3://bucket/x"}, .system_debuginfo_count = 1};
+    const struct package_options o = {.skip_mapped_files = true,
+                                      .system_debuginfo = (const char *const[]){"s3://bucket/x"},
+                                      .system_debuginfo_count = 1};
     assert_fails(package_trace(w.trace, &o), ERR_USAGE, "s3://bucket/x: only directories are read");
 }
 
@@ -89,7 +100,9 @@ TEST(a_manifest_that_is_damaged_is_an_error)
     assert_fails(unpack(&w), ERR_FORMAT, "no overlays");
     world_run(&w, "truncate -s 40 repo/trace-overlay.manifest.xz");
     assert_fails(unpack(&w), ERR_FORMAT, "trace-overlay.manifest.xz");
-    cleanup(freep) char *id = build_id_of(&w), *outside = str_format("{\"overlays\": {\"../x.tar.xz\": [\"%s\"], \"y.tar.xz\": 1}}", id);
+    cleanup(freep) char *id = build_id_of(&w),
+                        *outside = str_format(
+                            "{\"overlays\": {\"../x.tar.xz\": [\"%s\"], \"y.tar.xz\": 1}}", id);
     write_manifest(&w, outside);
     assert_fails(unpack(&w), ERR_FORMAT, "is not in that directory");
     world_check("test ! -e %s/debug", w.trace);
@@ -99,7 +112,8 @@ TEST(a_manifest_that_is_damaged_is_an_error)
 
 struct entry {
     const char *name;
-    char type; /* tar(5): '0' a file, '1' a hard link, '2' a symbolic link, '3' a device, '5' a directory, '6' a FIFO */
+    char type; /* tar(5): '0' a file, '1' a hard link, '2' a symbolic link, '3' a device, '5' a
+                  directory, '6' a FIFO */
     const char *target;
 };
 
@@ -138,13 +152,17 @@ static void write_overlay(const struct world *w, const struct entry *entries, si
     world_run(w, "xz -0 -c x.tar >repo/x.tar.xz");
 }
 
-/* A world whose trace is in a directory, beside which nothing must appear or change; in the trace a link leads there. */
+/* A world whose trace is in a directory, beside which nothing must appear or change; in the trace a
+ * link leads there. */
 static struct world make_enclosed_world(void)
 {
     struct world w = make_world();
-    cleanup(freep) char *id = build_id_of(&w), *manifest = str_format("{\"overlays\": {\"x.tar.xz\": [\"%s\"]}}", id);
+    cleanup(freep) char *id = build_id_of(&w),
+                        *manifest = str_format("{\"overlays\": {\"x.tar.xz\": [\"%s\"]}}", id);
     write_manifest(&w, manifest);
-    world_run(&w, "mkdir outer && mv %s outer/trace && echo kept >outer/file && ln -s .. outer/trace/up", w.trace);
+    world_run(
+        &w, "mkdir outer && mv %s outer/trace && echo kept >outer/file && ln -s .. outer/trace/up",
+        w.trace);
     free(w.trace);
     w.trace = str_format("%s/outer/trace", w.made);
     return w;
@@ -161,13 +179,16 @@ static struct err *unpack_entries(struct world *w, const struct entry *entries, 
 {
     write_overlay(w, entries, count);
     struct err *e = unpack(w);
-    world_run(w, "test \"$(ls -A outer)\" = \"$(printf 'file\\ntrace')\" && test $(cat outer/file) = kept && "
-                 "test \"$(head -c 4 outer/trace/mmaps | tr -d '\\0')\" != evil && rm -rf outer/trace/debug outer/trace/p");
+    world_run(w, "test \"$(ls -A outer)\" = \"$(printf 'file\\ntrace')\" && test $(cat outer/file) "
+                 "= kept && "
+                 "test \"$(head -c 4 outer/trace/mmaps | tr -d '\\0')\" != evil && rm -rf "
+                 "outer/trace/debug outer/trace/p");
     return e;
 }
 
-#define UNPACK(...) \
-    unpack_entries(&w, (const struct entry[]){__VA_ARGS__}, sizeof((const struct entry[]){__VA_ARGS__}) / sizeof(struct entry))
+#define UNPACK(...)                                         \
+    unpack_entries(&w, (const struct entry[]){__VA_ARGS__}, \
+                   sizeof((const struct entry[]){__VA_ARGS__}) / sizeof(struct entry))
 
 TEST(entries_do_not_leave_the_trace)
 {
@@ -180,11 +201,14 @@ TEST(entries_do_not_leave_the_trace)
     assert_fails(UNPACK({"debug", '2', ".."}), ERR_FORMAT, "may lead out");
     assert_fails(UNPACK({"debug/a", '2', "/etc"}), ERR_FORMAT, "may lead out");
     assert_fails(UNPACK({"debug/a", '2', "../.."}), ERR_FORMAT, "may lead out");
-    assert_fails(UNPACK({"debug/r", '2', ".."}, {"p", '2', "debug/r/.."}), ERR_FORMAT, "may lead out");
-    assert_fails(UNPACK({"debug/r", '2', ".."}, {"debug/r/x", '0', NULL}), ERR_OS, "cannot open directory debug/r");
+    assert_fails(UNPACK({"debug/r", '2', ".."}, {"p", '2', "debug/r/.."}), ERR_FORMAT,
+                 "may lead out");
+    assert_fails(UNPACK({"debug/r", '2', ".."}, {"debug/r/x", '0', NULL}), ERR_OS,
+                 "cannot open directory debug/r");
     assert_fails(UNPACK({"debug/h", '1', "../file"}), ERR_FORMAT, "would lie outside");
     assert_fails(UNPACK({"debug/h", '1', "up/file"}), ERR_OS, "cannot open directory up");
-    assert_ok(UNPACK({"debug/.build-id/ab/c.debug", '0', NULL}, {"debug/.build-id/ab/d.debug", '2', "../ab/c.debug"}));
+    assert_ok(UNPACK({"debug/.build-id/ab/c.debug", '0', NULL},
+                     {"debug/.build-id/ab/d.debug", '2', "../ab/c.debug"}));
     assert_ok(UNPACK({"./", '5', NULL}, {"./debug//x", '0', NULL}));
 }
 
@@ -201,14 +225,17 @@ TEST(the_recording_itself_is_not_replaced)
 TEST(other_things_than_files_are_refused)
 {
     cleanup(enclosed_world_deinit) struct world w = make_enclosed_world();
-    assert_fails(UNPACK({"debug/fifo", '6', NULL}), ERR_FORMAT, "neither file nor directory nor link");
-    assert_fails(UNPACK({"debug/dev", '3', NULL}), ERR_FORMAT, "neither file nor directory nor link");
+    assert_fails(UNPACK({"debug/fifo", '6', NULL}), ERR_FORMAT,
+                 "neither file nor directory nor link");
+    assert_fails(UNPACK({"debug/dev", '3', NULL}), ERR_FORMAT,
+                 "neither file nor directory nor link");
 }
 
 TEST(damaged_overlays_give_errors)
 {
     cleanup(world_deinit) struct world w = make_world();
-    cleanup(freep) char *id = build_id_of(&w), *manifest = str_format("{\"overlays\": {\"x.tar.xz\": [\"%s\"]}}", id);
+    cleanup(freep) char *id = build_id_of(&w),
+                        *manifest = str_format("{\"overlays\": {\"x.tar.xz\": [\"%s\"]}}", id);
     cleanup(buf_deinit) struct buf whole = {0};
     cleanup(freep) char *repo = str_format("%s/repo", w.made);
     write_manifest(&w, manifest);
@@ -225,6 +252,7 @@ TEST(damaged_overlays_give_errors)
     assert_int_equal(failed, (whole.len + 8) / 9);
 }
 
-TEST_MAIN(t(overlays_that_have_a_programs_build_id_are_unpacked_in_order), t(only_directories_are_read),
-          t(a_manifest_that_is_damaged_is_an_error), t(entries_do_not_leave_the_trace), t(the_recording_itself_is_not_replaced),
+TEST_MAIN(t(overlays_that_have_a_programs_build_id_are_unpacked_in_order),
+          t(only_directories_are_read), t(a_manifest_that_is_damaged_is_an_error),
+          t(entries_do_not_leave_the_trace), t(the_recording_itself_is_not_replaced),
           t(other_things_than_files_are_refused), t(damaged_overlays_give_errors))

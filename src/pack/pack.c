@@ -1,12 +1,13 @@
 /* Packing: the trace directory becomes all that is needed.
  *
- * A trace's `mmaps` names a backing file for every file mapping. It may be the trace's own (mmap_copy_*, mmap_clone_*, and
- * mmap_pack_* which we make), a hard link to a file that somebody may still write to, or a file outside. The latter two are
- * copied; then `mmaps` is replaced by one with the new names; then files that no name leads to are removed.
+ * A trace's `mmaps` names a backing file for every file mapping. It may be the trace's own
+ * (mmap_copy_*, mmap_clone_*, and mmap_pack_* which we make), a hard link to a file that somebody
+ * may still write to, or a file outside. The latter two are copied; then `mmaps` is replaced by one
+ * with the new names; then files that no name leads to are removed.
  *
- * Invariants: (1) until the rename of the new `mmaps`, nothing that the old one refers to is touched; afterwards nothing
- * that the new one refers to is. So whenever it stops, the trace is whole, and packing again finishes the work. (2) New
- * files are on disk before the rename. */
+ * Invariants: (1) until the rename of the new `mmaps`, nothing that the old one refers to is
+ * touched; afterwards nothing that the new one refers to is. So whenever it stops, the trace is
+ * whole, and packing again finishes the work. (2) New files are on disk before the rename. */
 #include "pack/pack.h"
 
 #include <dirent.h>
@@ -28,9 +29,9 @@ struct backing {
     const char *name; /* borrowed from the trace */
     char *path;
     struct stat st;
-    bool own;         /* lies in the trace, under a name and an inode of its own */
-    size_t same_as;   /* index of an earlier one with the same contents, or its own */
-    char *packed;     /* the new name; NULL: keeps its name */
+    bool own;       /* lies in the trace, under a name and an inode of its own */
+    size_t same_as; /* index of an earlier one with the same contents, or its own */
+    char *packed;   /* the new name; NULL: keeps its name */
 };
 
 struct packer {
@@ -57,7 +58,8 @@ static void packer_deinit(struct packer *p)
 static bool is_own_name(const char *name)
 {
     return !strchr(name, '/') &&
-           (str_starts(name, "mmap_copy_") || str_starts(name, "mmap_clone_") || str_starts(name, "mmap_pack_"));
+           (str_starts(name, "mmap_copy_") || str_starts(name, "mmap_clone_") ||
+            str_starts(name, "mmap_pack_"));
 }
 
 static bool is_zeroed(const struct trace_mmap *m)
@@ -65,14 +67,16 @@ static bool is_zeroed(const struct trace_mmap *m)
     return !m->stat_mode && !m->stat_uid && !m->stat_gid && !m->stat_mtime;
 }
 
-/* The bytes must be those of the recording. The size tells most changes; another time alone is worth a warning. */
+/* The bytes must be those of the recording. The size tells most changes; another time alone is
+ * worth a warning. */
 static struct err *check_unchanged(const struct backing *f, const struct trace_mmap *m)
 {
     if (f->own)
         return NULL;
     if (f->st.st_size != m->stat_size)
-        return err_new(ERR_FORMAT, "%s: changed since the recording: %" PRId64 " bytes then, %" PRId64 " now", f->path,
-                       m->stat_size, (int64_t)f->st.st_size);
+        return err_new(ERR_FORMAT,
+                       "%s: changed since the recording: %" PRId64 " bytes then, %" PRId64 " now",
+                       f->path, m->stat_size, (int64_t)f->st.st_size);
     if (!is_zeroed(m) && f->st.st_mtime != m->stat_mtime)
         log_warn("%s: may have changed since the recording", f->path);
     return NULL;
@@ -105,7 +109,8 @@ static struct err *collect_files(struct packer *p)
         if (idx < p->files.count)
             continue;
         struct backing *f = vec_add(&p->files);
-        *f = (struct backing){.name = m->backing_file, .path = trace_backing_path(p->trace, m), .same_as = idx};
+        *f = (struct backing){
+            .name = m->backing_file, .path = trace_backing_path(p->trace, m), .same_as = idx};
         TRY(stat_backing(f));
         TRY(check_unchanged(f, m));
     }
@@ -227,7 +232,8 @@ static struct err *copy_file(struct packer *p, struct backing *f)
     if (from < 0)
         return err_os("cannot open %s", f->path);
     for (;;) {
-        cleanup(freep) char *name = str_format("mmap_pack_%u_%s", p->next_number++, base_name(f->name));
+        cleanup(freep) char *name =
+            str_format("mmap_pack_%u_%s", p->next_number++, base_name(f->name));
         cleanup(freep) char *path = str_format("%s/%s", trace_dir(p->trace), name);
         cleanup(closep) int to = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0700);
         if (to < 0 && errno == EEXIST)
@@ -295,8 +301,8 @@ static bool is_used(const struct packer *p, const char *name)
 
 static bool is_mapped_file_name(const char *name)
 {
-    return is_own_name(name) || str_starts(name, "mmap_hardlink_") || str_starts(name, "mmap_symlink_") ||
-           str_eq(name, TEMPORARY_MMAPS);
+    return is_own_name(name) || str_starts(name, "mmap_hardlink_") ||
+           str_starts(name, "mmap_symlink_") || str_eq(name, TEMPORARY_MMAPS);
 }
 
 static void closedirp(DIR **d)
@@ -343,7 +349,8 @@ static void remove_copies(const struct packer *p, const char *temporary)
 {
     unlink(temporary);
     vec_each (f, &p->files) {
-        cleanup(freep) char *path = f->packed ? str_format("%s/%s", trace_dir(p->trace), f->packed) : NULL;
+        cleanup(freep) char *path =
+            f->packed ? str_format("%s/%s", trace_dir(p->trace), f->packed) : NULL;
         if (path)
             unlink(path);
     }

@@ -90,7 +90,8 @@ TEST(links_become_copies_and_go_away)
     assert_false(exists(w.dir, "mmap_hardlink_2_some.so"));
     assert_false(exists(w.dir, "mmap_hardlink_3_some.so"));
     assert_false(exists(w.dir, "pack_mmaps"));
-    write_outside(&w, "some.so", 1, 9); // what happens to the original is no concern of the trace any more
+    write_outside(&w, "some.so", 1,
+                  9); // what happens to the original is no concern of the trace any more
     cleanup(buf_deinit) struct buf copy = {0};
     small_trace_read(w.dir, "mmap_pack_0_some.so", &copy);
     assert_int_equal(copy.len, SMALL_TRACE_FILE_LEN);
@@ -158,5 +159,6 @@ TEST(a_file_that_changed_or_went_is_refused_and_nothing_is_touched)
     assert_refused(&w, ERR_NOT_FOUND, "gone");
 }
 
-TEST_MAIN(t(links_become_copies_and_go_away), t(equal_files_are_kept_once), t(a_packed_trace_is_left_alone),
-          t(an_interrupted_run_is_finished_by_the_next), t(a_file_that_changed_or_went_is_refused_and_nothing_is_touched))
+TEST_MAIN(t(links_become_copies_and_go_away), t(equal_files_are_kept_once),
+          t(a_packed_trace_is_left_alone), t(an_interrupted_run_is_finished_by_the_next),
+          t(a_file_that_changed_or_went_is_refused_and_nothing_is_touched))

@@ -13,7 +13,8 @@ static bool is_known(const struct programs *p, const char *backing)
     return false;
 }
 
-static void add_program(struct programs *p, const struct trace_mmap *m, const char *debug_dir, const char *system_dirs)
+static void add_program(struct programs *p, const struct trace_mmap *m, const char *debug_dir,
+                        const char *system_dirs)
 {
     cleanup(freep) char *path = trace_backing_path(p->trace, m);
     struct sym_module *sym;
@@ -29,14 +30,16 @@ static void add_program(struct programs *p, const struct trace_mmap *m, const ch
     vec_push(&p->files, (struct program_file){m->name, m->backing_file, sym});
 }
 
-struct err *programs_open(const char *dir, const char *debug_dir, const char *system_dirs, struct programs **out)
+struct err *programs_open(const char *dir, const char *debug_dir, const char *system_dirs,
+                          struct programs **out)
 {
     cleanup(programs_closep) struct programs *p = xnew(struct programs);
     TRY(trace_open(dir, &p->trace));
     size_t count;
     const struct trace_mmap *maps = trace_mmaps(p->trace, &count);
     for (size_t i = 0; i < count; i++)
-        if (maps[i].source == MMAP_FILE && (maps[i].prot & PROT_EXEC) && maps[i].name[0] == '/' && !is_known(p, maps[i].backing_file))
+        if (maps[i].source == MMAP_FILE && (maps[i].prot & PROT_EXEC) && maps[i].name[0] == '/' &&
+            !is_known(p, maps[i].backing_file))
             add_program(p, &maps[i], debug_dir, system_dirs);
     *out = steal(p);
     return NULL;

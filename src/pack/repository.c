@@ -1,5 +1,6 @@
-/* Git is run as a program, with a list of words and no shell. The repository may be anybody's: what its configuration would have git start
- * for these commands is turned off, and git itself refuses other users' repositories. */
+/* Git is run as a program, with a list of words and no shell. The repository may be anybody's: what
+ * its configuration would have git start for these commands is turned off, and git itself refuses
+ * other users' repositories. */
 #include "pack/repository.h"
 
 #include "base/log.h"
@@ -17,7 +18,8 @@ char *repository_of(const char *file)
     cleanup(freep) char *dir = xstrdup(file);
     for (char *slash; (slash = strrchr(dir, '/')) && slash > dir;) {
         *slash = 0;
-        cleanup(freep) char *git = str_format("%s/.git", dir); // a file in submodules and work trees
+        cleanup(freep) char *git =
+            str_format("%s/.git", dir); // a file in submodules and work trees
         if (access(git, F_OK) == 0)
             return steal(dir);
     }
@@ -40,9 +42,18 @@ void repository_deinit(struct repository *r)
 /* What git prints, in parts that end in `delimiter`. */
 typedef bool part_visitor(void *arg, char *part); /* false: enough */
 
-static bool run_git(const struct repository *r, const char *const *words, int delimiter, part_visitor *visit, void *arg)
+static bool run_git(const struct repository *r, const char *const *words, int delimiter,
+                    part_visitor *visit, void *arg)
 {
-    const char *argv[20] = {"git", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "core.pager=cat", "-C", r->path};
+    const char *argv[20] = {"git",
+                            "-c",
+                            "core.fsmonitor=false",
+                            "-c",
+                            "core.hooksPath=/dev/null",
+                            "-c",
+                            "core.pager=cat",
+                            "-C",
+                            r->path};
     size_t count = 9;
     for (; *words; words++)
         argv[count++] = *words;
@@ -79,12 +90,15 @@ static bool run_git(const struct repository *r, const char *const *words, int de
 
 /* ---- Hosts ---- */
 
-/* Where a host shows the files of a revision: start, the project (part 2 of the match), middle, the revision, "/". */
+/* Where a host shows the files of a revision: start, the project (part 2 of the match), middle, the
+ * revision, "/". */
 static const struct host {
     const char *pattern, *start, *middle, *suffix;
 } hosts[] = {
-    {"^(https://github\\.com/|git@github\\.com:|ssh://git@github\\.com/)([^/]+/.+)$", "https://raw.githubusercontent.com/", "/", NULL},
-    {"^(https://gitlab\\.com/|git@gitlab\\.com:|ssh://git@gitlab\\.com/)([^/]+/.+)$", "https://gitlab.com/", "/raw/", NULL},
+    {"^(https://github\\.com/|git@github\\.com:|ssh://git@github\\.com/)([^/]+/.+)$",
+     "https://raw.githubusercontent.com/", "/", NULL},
+    {"^(https://gitlab\\.com/|git@gitlab\\.com:|ssh://git@gitlab\\.com/)([^/]+/.+)$",
+     "https://gitlab.com/", "/raw/", NULL},
     {"^(https://)([^./]+\\.googlesource\\.com/.+)$", "https://", "/+/", "?format=TEXT"},
 };
 
@@ -180,7 +194,9 @@ static bool add_difference(void *arg, char *name)
 {
     struct difference *d = arg;
     struct repository *r = d->r;
-    char **found = r->files.count ? bsearch(&name, r->files.items, r->files.count, sizeof(*r->files.items), compare_names) : NULL;
+    char **found = r->files.count ? bsearch(&name, r->files.items, r->files.count,
+                                            sizeof(*r->files.items), compare_names)
+                                  : NULL;
     size_t idx = found ? (size_t)(found - r->files.items) : 0;
     if (found && !d->differs[idx]) {
         d->differs[idx] = true;
@@ -205,23 +221,35 @@ static void take_all(struct repository *r)
 }
 
 /* False: git failed, and nothing is known. */
-static bool compare_with(struct repository *r, const struct revision *revision, const struct pack_listener *listener)
+static bool compare_with(struct repository *r, const struct revision *revision,
+                         const struct pack_listener *listener)
 {
     const struct host *host = revision->remote->host;
-    cleanup(freep) char *url = str_format("%s%s%s%s/", host->start, revision->remote->project, host->middle, revision->id);
-    cleanup(freep) bool *committed = xnew_array(bool, r->files.count + 1), *changed = xnew_array(bool, r->files.count + 1);
+    cleanup(freep) char *url =
+        str_format("%s%s%s%s/", host->start, revision->remote->project, host->middle, revision->id);
+    cleanup(freep) bool *committed = xnew_array(bool, r->files.count + 1),
+                        *changed = xnew_array(bool, r->files.count + 1);
     struct difference a = {.r = r, .differs = committed}, b = {.r = r, .differs = changed};
-    if (!run_git(r, (const char *const[]){"diff", "--no-ext-diff", "--no-renames", "--name-only", "-z", revision->id, "HEAD", NULL}, 0,
-                 add_difference, &a) ||
-        !run_git(r, (const char *const[]){"status", "--untracked-files=all", "--ignored", "--porcelain", "-z", NULL}, 0, add_status, &b))
+    if (!run_git(r,
+                 (const char *const[]){"diff", "--no-ext-diff", "--no-renames", "--name-only", "-z",
+                                       revision->id, "HEAD", NULL},
+                 0, add_difference, &a) ||
+        !run_git(r,
+                 (const char *const[]){"status", "--untracked-files=all", "--ignored",
+                                       "--porcelain", "-z", NULL},
+                 0, add_status, &b))
         return false;
     for (size_t i = 0; i < r->files.count; i++)
         if (committed[i] || changed[i])
             vec_push(&r->changed, i);
-    cleanup(freep) char *counts = str_format(" %zu files with committed changes, %zu files changed since HEAD, %zu overall", a.count, b.count,
-                                             r->changed.count);
-    pack_say(listener, "Git repo at %s: Checking for source files changed since revision %s in remote %s (access via %s)...%s", r->path,
-             revision->id, revision->remote->name, url, r->changed.count ? counts : " no changes");
+    cleanup(freep) char *counts =
+        str_format(" %zu files with committed changes, %zu files changed since HEAD, %zu overall",
+                   a.count, b.count, r->changed.count);
+    pack_say(listener,
+             "Git repo at %s: Checking for source files changed since revision %s in remote %s "
+             "(access via %s)...%s",
+             r->path, revision->id, revision->remote->name, url,
+             r->changed.count ? counts : " no changes");
     r->url = steal(url);
     r->suffix = host->suffix ? xstrdup(host->suffix) : NULL;
     return true;
@@ -231,15 +259,21 @@ void repository_compare(struct repository *r, const struct pack_listener *listen
 {
     struct remotes remotes = {0};
     struct revision revision = {.remotes = &remotes};
-    bool is_known = run_git(r, (const char *const[]){"remote", "--verbose", NULL}, '\n', add_remote, &remotes) && remotes.count;
+    bool is_known = run_git(r, (const char *const[]){"remote", "--verbose", NULL}, '\n', add_remote,
+                            &remotes) &&
+                    remotes.count;
     if (is_known)
-        run_git(r, (const char *const[]){"log", "--no-show-signature", "--decorate=full", "--format=%H %D", NULL}, '\n', find_revision,
-                &revision);
+        run_git(r,
+                (const char *const[]){"log", "--no-show-signature", "--decorate=full",
+                                      "--format=%H %D", NULL},
+                '\n', find_revision, &revision);
     if (!is_known)
         pack_say(listener, "No remotes found for Git repo %s, packaging files instead...", r->path);
     if (!is_known || !revision.id || !compare_with(r, &revision, listener)) {
         if (is_known)
-            pack_say(listener, "Can't find usable remote master for Git repo %s, packaging files instead...", r->path);
+            pack_say(listener,
+                     "Can't find usable remote master for Git repo %s, packaging files instead...",
+                     r->path);
         take_all(r);
     }
     free(revision.id);

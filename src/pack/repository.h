@@ -7,15 +7,18 @@
 #include "base/buf.h"
 
 struct repository {
-    char *path;          /* without a "/" at its end */
-    VEC(char *) files;   /* names of source files below, relative; sorted */
-    char *url, *suffix;  /* where its files are, or NULL; the suffix may be NULL */
-    VEC(size_t) changed; /* those of `files` that are not there as they are here; all if url is NULL */
+    char *path;         /* without a "/" at its end */
+    VEC(char *) files;  /* names of source files below, relative; sorted */
+    char *url, *suffix; /* where its files are, or NULL; the suffix may be NULL */
+    /* Those of `files` that are not there as they are here; all if url is NULL. */
+    VEC(size_t) changed;
 };
 
-/** The repository that a file (an absolute path) belongs to: the nearest directory above with .git in it. NULL: none. Heap string. */
+/** The repository that a file (an absolute path) belongs to: the nearest directory above with .git
+ * in it. NULL: none. Heap string. */
 char *repository_of(const char *file) nodiscard;
-/** Fills url, suffix and changed; tells what it finds. Without git, or if git fails, there is no url. */
+/** Fills url, suffix and changed; tells what it finds. Without git, or if git fails, there is no
+ * url. */
 void repository_compare(struct repository *r, const struct pack_listener *listener);
 void repository_deinit(struct repository *r);
 

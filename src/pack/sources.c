@@ -1,12 +1,14 @@
-/* Gathering sources. What the debug information names is a list of paths; each that exists is resolved, and symbolic links on the way are
- * noted as rules of their own. A resolved file belongs to a git repository or to none:
+/* Gathering sources. What the debug information names is a list of paths; each that exists is
+ * resolved, and symbolic links on the way are noted as rules of their own. A resolved file belongs
+ * to a git repository or to none:
  *
  *     in a repository below a directory to be copied        all its files are explicit
- *     in a repository that a known host has                 a URL, and what differs from it is explicit
- *     in another repository, or in none                     explicit
+ *     in a repository that a known host has                 a URL, and what differs from it is
+ * explicit in another repository, or in none                     explicit
  *
- * Explicit files below a directory to be copied go into the archive; for the others the archive of placeholders has a remark, so that a
- * reader sees why they are missing. Nothing leaves the machine that its owner has not allowed: the trace may be given to others. */
+ * Explicit files below a directory to be copied go into the archive; for the others the archive of
+ * placeholders has a remark, so that a reader sees why they are missing. Nothing leaves the machine
+ * that its owner has not allowed: the trace may be given to others. */
 #include "pack/sources.h"
 
 #include "base/log.h"
@@ -31,15 +33,15 @@ struct link {
 struct gathering {
     const char *dir;
     const struct package_options *options;
-    VEC(char *) allowed;   /* directories, resolved */
-    VEC(char *) named;     /* files as debug information names them */
-    VEC(char *) files;     /* those that exist, resolved; sorted, without repetitions */
+    VEC(char *) allowed; /* directories, resolved */
+    VEC(char *) named;   /* files as debug information names them */
+    VEC(char *) files;   /* those that exist, resolved; sorted, without repetitions */
     VEC(struct link) links;
     VEC(struct repository) repositories;
-    VEC(char *) explicit;  /* files to be packed, or to be told of */
-    size_t outside_count;  /* of them: not changed in a repository */
-    json_t *programs;      /* conditions: one of the programs with sources */
-    json_t *overrides;     /* rules: other directories in place of DW_AT_comp_dir */
+    VEC(char *) explicit; /* files to be packed, or to be told of */
+    size_t outside_count; /* of them: not changed in a repository */
+    json_t *programs;     /* conditions: one of the programs with sources */
+    json_t *overrides;    /* rules: other directories in place of DW_AT_comp_dir */
 };
 
 static void gathering_deinit(struct gathering *g)
@@ -96,7 +98,8 @@ static void substitute(struct gathering *g, const struct program_file *p)
             continue;
         const char *dir = g->options->substitutes[2 * i + 1];
         sym_module_set_comp_dir(p->sym, dir);
-        json_array_append_new(g->overrides, json_pack("{s:{s:s}, s:s}", "condition", "binary", p->backing, "overrideCompDir", dir));
+        json_array_append_new(g->overrides, json_pack("{s:{s:s}, s:s}", "condition", "binary",
+                                                      p->backing, "overrideCompDir", dir));
         return;
     }
 }
@@ -146,7 +149,8 @@ static void add_link(struct gathering *g, const char *at, const char *to)
     vec_push(&g->links, (struct link){xstrdup(at), xstrdup(to)});
 }
 
-/* Notes the links on the way to a file that exists: from left to right, each where it is once those before it are resolved. */
+/* Notes the links on the way to a file that exists: from left to right, each where it is once those
+ * before it are resolved. */
 static void note_links(struct gathering *g, const char *path)
 {
     cleanup(freep) char *at = xstrdup(path);
@@ -176,7 +180,8 @@ static void resolve_files(struct gathering *g)
     vec_each (name, &g->named) {
         char *real = realpath(*name, NULL);
         struct stat st;
-        json_t *text = real ? json_string(real) : NULL; // NULL: no UTF-8, which rules are written in
+        json_t *text =
+            real ? json_string(real) : NULL; // NULL: no UTF-8, which rules are written in
         if (!text || stat(real, &st) != 0 || !S_ISREG(st.st_mode)) {
             missing++;
             free(real);
@@ -245,7 +250,8 @@ static void choose_explicit(struct gathering *g)
             repository_compare(r, &g->options->listener);
         }
         for (size_t i = 0; i < (whole ? r->files.count : r->changed.count); i++)
-            vec_push(&g->explicit, str_format("%s/%s", r->path, r->files.items[whole ? i : r->changed.items[i]]));
+            vec_push(&g->explicit,
+                     str_format("%s/%s", r->path, r->files.items[whole ? i : r->changed.items[i]]));
     }
     sort_names(g->explicit.items, &g->explicit.count);
 }
@@ -261,7 +267,9 @@ static struct err *read_source(const char *path, struct buf *out)
     if (!S_ISREG(st.st_mode) || (size_t)st.st_size > SOURCES_MOST_BYTES)
         return err_new(ERR_LIMIT, "no file, or more than %zu bytes", SOURCES_MOST_BYTES);
     buf_reserve(out, (size_t)st.st_size);
-    for (ssize_t n; out->len < (size_t)st.st_size && (n = read(fd, out->data + out->len, (size_t)st.st_size - out->len)) != 0; out->len += (size_t)n)
+    for (ssize_t n; out->len < (size_t)st.st_size &&
+                    (n = read(fd, out->data + out->len, (size_t)st.st_size - out->len)) != 0;
+         out->len += (size_t)n)
         if (n < 0)
             return err_os("cannot read");
     return NULL;
@@ -279,7 +287,8 @@ static struct err *pack_allowed(const struct gathering *g)
             continue;
         cleanup(err_freep) struct err *e = read_source(*f, &text);
         if (e)
-            pack_warn(&g->options->listener, "Can't read source file %s, skipping: %s", *f, err_message(e));
+            pack_warn(&g->options->listener, "Can't read source file %s, skipping: %s", *f,
+                      err_message(e));
         else
             TRY(archive_add(w, *f, text.data, text.len));
     }
@@ -299,15 +308,20 @@ static struct err *pack_placeholders(const struct gathering *g)
     vec_each (f, &g->explicit) {
         if (is_allowed(g, *f))
             continue;
-        cleanup(freep) char *text = str_format(
-            "/* This file was not uploaded because the path %s is not under the allowed directories [%s] */", *f, buf_cstr(&dirs));
+        cleanup(freep) char *text = str_format("/* This file was not uploaded because the path %s "
+                                               "is not under the allowed directories [%s] */",
+                                               *f, buf_cstr(&dirs));
         TRY(archive_add(w, *f, text, strlen(text)));
         if (strstr(*f, "/.cargo/registry/src/"))
             continue;
         if (++warnings <= MOST_WARNINGS)
-            pack_say(&g->options->listener, "Not uploading source file %s (add an allowed source directory to the command line?)", *f);
+            pack_say(&g->options->listener,
+                     "Not uploading source file %s (add an allowed source directory to the command "
+                     "line?)",
+                     *f);
         else if (warnings == MOST_WARNINGS + 1)
-            pack_say(&g->options->listener, "(too many disallowed-source-file warnings, suppressing the rest)");
+            pack_say(&g->options->listener,
+                     "(too many disallowed-source-file warnings, suppressing the rest)");
     }
     return archive_finish(w);
 }
@@ -334,17 +348,20 @@ static json_t *mounts_of(const struct gathering *g)
 
 static struct err *write_rules(const char *dir, const char *name, json_t *rules)
 {
-    cleanup(freep) char *path = str_format("%s/%s", dir, name), *text = json_dumps(rules, JSON_INDENT(2));
-    struct err *e = text ? write_file_at(path, text, strlen(text)) : err_new(ERR_FORMAT, "%s: cannot be written as JSON", path);
+    cleanup(freep) char *path = str_format("%s/%s", dir, name),
+                        *text = json_dumps(rules, JSON_INDENT(2));
+    struct err *e = text ? write_file_at(path, text, strlen(text))
+                         : err_new(ERR_FORMAT, "%s: cannot be written as JSON", path);
     json_decref(rules);
     return e;
 }
 
 static struct err *write_user_rules(const struct gathering *g)
 {
-    json_t *rules = json_pack("[{s:{s:O}, s:o, s:s}, {s:{s:O}, s:[{s:s, s:s}], s:s, s:i}]", "condition", "or", g->programs, "files",
-                              mounts_of(g), "relevance", "Relevant", "condition", "or", g->programs, "files", "archive", PLACEHOLDERS, "at",
-                              "/", "relevance", "NotRelevant", "priority", 1000);
+    json_t *rules = json_pack(
+        "[{s:{s:O}, s:o, s:s}, {s:{s:O}, s:[{s:s, s:s}], s:s, s:i}]", "condition", "or",
+        g->programs, "files", mounts_of(g), "relevance", "Relevant", "condition", "or", g->programs,
+        "files", "archive", PLACEHOLDERS, "at", "/", "relevance", "NotRelevant", "priority", 1000);
     json_array_extend(rules, g->overrides);
     return write_rules(g->dir, "sources.user", rules);
 }
@@ -362,16 +379,18 @@ static struct err *pack_scripts(const struct gathering *g)
     return e;
 }
 
-struct err *pack_sources(const char *dir, struct programs *programs, const struct package_options *options)
+struct err *pack_sources(const char *dir, struct programs *programs,
+                         const struct package_options *options)
 {
-    cleanup(gathering_deinit) struct gathering g = {.dir = dir, .options = options, .programs = json_array(), .overrides = json_array()};
+    cleanup(gathering_deinit) struct gathering g = {
+        .dir = dir, .options = options, .programs = json_array(), .overrides = json_array()};
     TRY(resolve_allowed(&g));
     list_files(&g, programs);
     resolve_files(&g);
     sort_into_repositories(&g);
     choose_explicit(&g);
-    pack_say(&options->listener, "Packaging %zu modified and %zu non-repository files...", g.explicit.count - g.outside_count,
-             g.outside_count);
+    pack_say(&options->listener, "Packaging %zu modified and %zu non-repository files...",
+             g.explicit.count - g.outside_count, g.outside_count);
     TRY(pack_allowed(&g));
     TRY(pack_placeholders(&g));
     TRY(pack_scripts(&g));
@@ -383,5 +402,7 @@ struct err *pack_sources_fallback(const char *dir)
     cleanup(freep) char *path = str_format("%s/sources.fallback", dir);
     if (access(path, F_OK) == 0)
         return NULL;
-    return write_rules(dir, "sources.fallback", json_pack("[{s:i, s:[{s:s, s:s}]}]", "priority", -10, "files", "url", "/sources/", "at", "/"));
+    return write_rules(dir, "sources.fallback",
+                       json_pack("[{s:i, s:[{s:s, s:s}]}]", "priority", -10, "files", "url",
+                                 "/sources/", "at", "/"));
 }

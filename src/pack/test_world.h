@@ -14,7 +14,8 @@ struct world {
 struct world world_make(void);
 void world_deinit(struct world *w);
 /** Runs a command line in the directory `made`, which must succeed. */
-void world_run(const struct world *w, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void world_run(const struct world *w, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 /** Runs a command line, in any directory. */
 void world_check(const char *format, ...) __attribute__((format(printf, 1, 2)));
 bool world_has(const char *tool);

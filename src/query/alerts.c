@@ -1,10 +1,11 @@
-/* Where the program went wrong, by its own account or the kernel's: fatal signals, processes that ended abnormally, assertions and the like that failed. */
+/* Where the program went wrong, by its own account or the kernel's: fatal signals, processes that
+ * ended abnormally, assertions and the like that failed. */
 #include "query/query_int.h"
 
 #include <signal.h>
 
-/* Functions that are called when something is wrong, and what they are told: in `text`, $1s is the string that the first argument points to, $3u
- * the third as a number. */
+/* Functions that are called when something is wrong, and what they are told: in `text`, $1s is the
+ * string that the first argument points to, $3u the third as a number. */
 static const struct failure {
     const char *function, *kind, *text;
 } FAILURES[] = {
@@ -54,7 +55,8 @@ static void add_string(struct buf *out, struct replay *r, uint32_t space, gaddr 
         buf_printf(out, "…");
 }
 
-static json_t *failure_text(const struct failure *f, struct replay *r, uint32_t space, const struct regs *regs)
+static json_t *failure_text(const struct failure *f, struct replay *r, uint32_t space,
+                            const struct regs *regs)
 {
     cleanup(buf_deinit) struct buf text = {0};
     for (const char *p = f->text; *p; p++) {
@@ -88,7 +90,8 @@ struct alerts {
     struct buf places;                    /* struct hit_place */
 };
 
-static struct err *each_fatal(struct query_engine *q, const struct segment *s, const struct db_event *e, void *ctx, bool *is_row)
+static struct err *each_fatal(struct query_engine *q, const struct segment *s,
+                              const struct db_event *e, void *ctx, bool *is_row)
 {
     struct alerts *a = ctx;
     if (e->kind != FRAME_SIGNAL || e->disposition != SIGNAL_FATAL)
@@ -106,11 +109,13 @@ static void find_exits(struct alerts *a)
 {
     vec_each (t, &a->q->tasks) {
         int signal = t->exit_status & 0x7f, status = t->exit_status >> 8 & 0xff;
-        if (!t->ended || t->is_thread || !(signal == SIGKILL || (!signal && status)) || !window_holds(a->w, t->end))
+        if (!t->ended || t->is_thread || !(signal == SIGKILL || (!signal && status)) ||
+            !window_holds(a->w, t->end))
             continue;
-        cleanup(freep) char *text = signal ? xstrdup("killed by SIGKILL") : str_format("exit status %d", status);
-        json_t *row = json_pack("{so, so, ss, ss}", "focus", json_focus(a->q, t->end, t->serial, 0), "task", json_task(a->q, t->serial), "kind",
-                                "exit", "text", text);
+        cleanup(freep) char *text =
+            signal ? xstrdup("killed by SIGKILL") : str_format("exit status %d", status);
+        json_t *row = json_pack("{so, so, ss, ss}", "focus", json_focus(a->q, t->end, t->serial, 0),
+                                "task", json_task(a->q, t->serial), "kind", "exit", "text", text);
         vec_push(&a->items, (struct alert){.moment = t->end, .row = row});
     }
 }
@@ -143,7 +148,7 @@ static bool on_failure(void *ctx, const struct hit *h)
     struct alerts *a = ctx;
     const struct hit_place *places = (const void *)a->places.data;
     struct alert new = {.moment = h->moment, .task = h->task, .space = h->space, .regs = h->regs};
-    for (size_t i = 0; !new.failure && i < a->failures.count; i++) {
+    for (size_t i = 0; !new.failure &&i < a->failures.count; i++) {
         if (is_hit_of(&places[i], h))
             new.failure = a->failures.items[i];
     }
@@ -189,7 +194,8 @@ static struct err *find_alerts(struct alerts *a, bool *more_out)
     if (!a->failures.count)
         return NULL;
     bool more = false;
-    struct err *e = find_hits(a->q, (const void *)a->places.data, a->failures.count, a->w, NULL, on_failure, a, &more);
+    struct err *e = find_hits(a->q, (const void *)a->places.data, a->failures.count, a->w, NULL,
+                              on_failure, a, &more);
     *more_out |= more;
     return e;
 }

@@ -14,7 +14,8 @@ struct err *query_info(struct query_engine *q, json_t *params)
     for (size_t i = 0; i < records; i++) {
         if (record[i].kind != TASK_EXEC)
             continue;
-        json_object_set_new(row, "exe", json_text(record[i].file_name, strlen(record[i].file_name)));
+        json_object_set_new(row, "exe",
+                            json_text(record[i].file_name, strlen(record[i].file_name)));
         for (size_t k = 0; k < record[i].argc; k++)
             json_array_append_new(argv, json_text(record[i].argv[k], strlen(record[i].argv[k])));
         break;
@@ -23,7 +24,9 @@ struct err *query_info(struct query_engine *q, json_t *params)
     json_object_set_new(row, "trace", json_text(trace_dir(q->trace), strlen(trace_dir(q->trace))));
     json_object_set_new(row, "start", json_moment(s[0].start));
     json_object_set_new(row, "end", json_moment(end_of_recording(q)));
-    json_object_set_new(row, "instructions", json_integer((json_int_t)(s[segments - 1].icount_start + s[segments - 1].icount)));
+    json_object_set_new(
+        row, "instructions",
+        json_integer((json_int_t)(s[segments - 1].icount_start + s[segments - 1].icount)));
     json_object_set_new(row, "events", json_integer((json_int_t)q->last_event));
     json_object_set_new(row, "tasks", json_integer((json_int_t)q->tasks.count));
     json_object_set_new(row, "segments", json_integer((json_int_t)segments));
@@ -41,12 +44,15 @@ static struct err *refuse_32bit(struct replay *r, uint32_t task)
     const struct task_info *tasks = replay_tasks(r, &count);
     for (size_t i = 0; i < count; i++) {
         if (tasks[i].serial == task && tasks[i].is_32bit)
-            return err_new(ERR_UNSUPPORTED, "task %d executes a 32-bit program here, which is not replayed", tasks[i].tid);
+            return err_new(ERR_UNSUPPORTED,
+                           "task %d executes a 32-bit program here, which is not replayed",
+                           tasks[i].tid);
     }
     return NULL;
 }
 
-struct err *focus_state(struct query_engine *q, json_t *params, struct focus *f, struct replay **r, uint32_t *space)
+struct err *focus_state(struct query_engine *q, json_t *params, struct focus *f, struct replay **r,
+                        uint32_t *space)
 {
     TRY(param_focus(q, params, f));
     TRY(state_at(q, f->moment, r));
@@ -86,8 +92,9 @@ struct err *query_complete_frame(struct query_engine *q, json_t *params)
     const struct db_event *event;
     char name[64];
     if (!(e = event_at(q, f.moment.event + 1, &event, NULL)))
-        json_object_set_new(row, "event", json_pack("{sI, ss}", "number", (json_int_t)event->number, "name",
-                                                    event_name(q, event, name, sizeof(name))));
+        json_object_set_new(row, "event",
+                            json_pack("{sI, ss}", "number", (json_int_t)event->number, "name",
+                                      event_name(q, event, name, sizeof(name))));
     err_free(e);
     return give(q, row);
 }
@@ -119,7 +126,8 @@ struct err *query_memory(struct query_engine *q, json_t *params)
         uint64_t end = ((addr + at) | (PAGE_SIZE - 1)) + 1 - addr;
         if (end > len)
             end = len;
-        json_array_append_new(holes, json_pack("[o, o]", json_hex(addr + at), json_hex(addr + end)));
+        json_array_append_new(holes,
+                              json_pack("[o, o]", json_hex(addr + at), json_hex(addr + end)));
         at = end;
     }
     json_t *row = json_pack("{so, so}", "address", json_hex(addr), "bytes", json_bytes(data, len));
@@ -139,11 +147,12 @@ struct err *query_maps(struct query_engine *q, json_t *params)
     const struct mapping *maps = replay_mappings(r, space, &count);
     const struct trace_mmap *record = trace_mmaps(q->trace, &records);
     for (size_t i = 0; i < count; i++) {
-        char prot[5] = {maps[i].prot & 1 ? 'r' : '-', maps[i].prot & 2 ? 'w' : '-', maps[i].prot & 4 ? 'x' : '-',
-                        maps[i].object ? 's' : 'p', 0};
+        char prot[5] = {maps[i].prot & 1 ? 'r' : '-', maps[i].prot & 2 ? 'w' : '-',
+                        maps[i].prot & 4 ? 'x' : '-', maps[i].object ? 's' : 'p', 0};
         const char *name = maps[i].mmap_idx < records ? record[maps[i].mmap_idx].name : "";
-        json_t *row = json_pack("{so, so, ss, so}", "start", json_hex(maps[i].start), "end", json_hex(maps[i].end), "prot", prot,
-                                "name", json_text(name, strlen(name)));
+        json_t *row =
+            json_pack("{so, so, ss, so}", "start", json_hex(maps[i].start), "end",
+                      json_hex(maps[i].end), "prot", prot, "name", json_text(name, strlen(name)));
         if (maps[i].kind != MAPPING_ANON)
             json_object_set_new(row, "offset", json_hex(maps[i].offset));
         TRY(give(q, row));
@@ -158,7 +167,8 @@ struct err *query_siginfo(struct query_engine *q, json_t *params)
     struct replay *r;
     uint32_t space;
     TRY(focus_state(q, params, &f, &r, &space));
-    bool comes = replay_running(r) == f.task && moment_cmp(f.moment, moment_before_event(q, f.moment.event + 1)) == 0;
+    bool comes = replay_running(r) == f.task &&
+                 moment_cmp(f.moment, moment_before_event(q, f.moment.event + 1)) == 0;
     const uint8_t *siginfo = comes ? replay_next_siginfo(r) : NULL;
     if (!siginfo)
         return err_new(ERR_NOT_FOUND, "no signal comes at this moment");
@@ -168,7 +178,8 @@ struct err *query_siginfo(struct query_engine *q, json_t *params)
 /* --- stack --- */
 
 /* Entry of the frame's function: right behind the call that made it. */
-static struct err *entry_of(struct query_engine *q, const struct frame_info *f, uint32_t task, struct moment *out)
+static struct err *entry_of(struct query_engine *q, const struct frame_info *f, uint32_t task,
+                            struct moment *out)
 {
     if (!f->entry_sp)
         return err_new(ERR_NOT_FOUND, "the call is not known");
@@ -176,8 +187,8 @@ static struct err *entry_of(struct query_engine *q, const struct frame_info *f, 
 }
 
 /* What is known of a frame at the focus itself. */
-static json_t *frame_row(struct query_engine *q, struct replay *r, uint32_t space, const struct focus *focus, const struct frame_info *f,
-                         unsigned idx)
+static json_t *frame_row(struct query_engine *q, struct replay *r, uint32_t space,
+                         const struct focus *focus, const struct frame_info *f, unsigned idx)
 {
     json_t *row = json_object();
     json_object_set_new(row, "frame", json_integer(idx));
@@ -185,20 +196,26 @@ static json_t *frame_row(struct query_engine *q, struct replay *r, uint32_t spac
     json_object_set_new(row, "sp", json_hex(f->sp));
     json_object_set_new(row, "inline", json_false());
     json_object_set_new(row, "focus", json_focus(q, focus->moment, focus->task, idx));
-    json_object_set_new(row, "kind", json_string(!f->entry_sp ? "start" : f->by_signal ? "signal" : "call"));
+    json_object_set_new(row, "kind",
+                        json_string(!f->entry_sp   ? "start"
+                                    : f->by_signal ? "signal"
+                                                   : "call"));
     return row;
 }
 
 static const struct sym_function *function_in(const struct code_place *place)
 {
     const struct sym_function *fn = NULL;
-    struct err *e = place->module && place->module->sym ? sym_function_at(place->module->sym, place->link_addr, &fn) : NULL;
+    struct err *e = place->module && place->module->sym
+                        ? sym_function_at(place->module->sym, place->link_addr, &fn)
+                        : NULL;
     err_free(e);
     return fn && fn->source == SYM_DWARF ? fn : NULL;
 }
 
 /* The frame's function, with symbols that tell its parameters, in *place. NULL: none. */
-static const struct sym_function *function_of(struct query_engine *q, struct replay *r, uint32_t space, const struct frame_info *f,
+static const struct sym_function *function_of(struct query_engine *q, struct replay *r,
+                                              uint32_t space, const struct frame_info *f,
                                               struct code_place *place)
 {
     *place = place_of(q, r, space, f->pc - frame_returns(f));
@@ -258,7 +275,8 @@ static struct err *add_arguments(struct query_engine *q, uint32_t task, struct s
     struct code_place here = place_of(q, r, c.space, c.regs.r[UREG_RIP]);
     c.base.bias = s->place.bias;
     if (here.module == s->place.module && here.link_addr == s->fn->start)
-        json_object_set_new(s->row, "args", arguments_at(q, s->entry, s->place.module, s->fn, &c.base));
+        json_object_set_new(s->row, "args",
+                            arguments_at(q, s->entry, s->place.module, s->fn, &c.base));
     return NULL;
 }
 
@@ -277,10 +295,12 @@ static struct err *calls_before(struct query_engine *q, const struct focus *f, c
     return e;
 }
 
-/* Where there is no state yet, those at the entries of frames are begun beside that of the focus itself. Which they will be is a guess: a call
- * that lasted for more than a segment until the focus' own began has not returned in that either, as a rule, and what it called is where the next
+/* Where there is no state yet, those at the entries of frames are begun beside that of the focus
+ * itself. Which they will be is a guess: a call that lasted for more than a segment until the
+ * focus' own began has not returned in that either, as a rule, and what it called is where the next
  * call is. In a recursion there is no telling. */
-static struct err *begin_entries(struct query_engine *q, const struct focus *f, uint64_t limit, struct states_ahead *ahead)
+static struct err *begin_entries(struct query_engine *q, const struct focus *f, uint64_t limit,
+                                 struct states_ahead *ahead)
 {
     call_list calls = {0};
     if (has_state_in(q, ahead->here))
@@ -289,7 +309,8 @@ static struct err *begin_entries(struct query_engine *q, const struct focus *f, 
     for (size_t i = 0; !e && i + 1 < calls.count && calls.count <= limit / 2; i++) {
         if (history_segment_at(q->history, calls.items[i].at) + 1 >= ahead->here)
             break;
-        struct code_place place = place_by_records(q, f->moment, calls.items[i + 1].return_addr - 1);
+        struct code_place place =
+            place_by_records(q, f->moment, calls.items[i + 1].return_addr - 1);
         const struct sym_function *fn = function_in(&place);
         struct moment entry;
         if (!fn || !has_parameters(&place, fn))
@@ -304,7 +325,8 @@ static struct err *begin_entries(struct query_engine *q, const struct focus *f, 
 }
 
 /* The outermost was entered first: replays go forward from one entry to the next. */
-static struct err *add_all_arguments(struct query_engine *q, uint32_t task, struct stack_row *rows, size_t count, struct states_ahead *ahead)
+static struct err *add_all_arguments(struct query_engine *q, uint32_t task, struct stack_row *rows,
+                                     size_t count, struct states_ahead *ahead)
 {
     struct err *e = NULL;
     for (size_t i = count; i-- > 0;) {
@@ -323,7 +345,8 @@ static struct err *add_all_arguments(struct query_engine *q, uint32_t task, stru
 }
 
 /* Gives rows with their arguments, some at a time: whoever shows them has the innermost soon. */
-static struct err *give_frames(struct query_engine *q, uint32_t task, struct stack_row *rows, size_t count, struct states_ahead *ahead)
+static struct err *give_frames(struct query_engine *q, uint32_t task, struct stack_row *rows,
+                               size_t count, struct states_ahead *ahead)
 {
     enum { AT_ONCE = 64 };
     for (size_t first = 0; first < count; first += AT_ONCE) {
@@ -338,7 +361,8 @@ static struct err *give_frames(struct query_engine *q, uint32_t task, struct sta
     return NULL;
 }
 
-static struct err *give_stack(struct query_engine *q, json_t *params, uint64_t first, uint64_t limit, struct states_ahead *ahead)
+static struct err *give_stack(struct query_engine *q, json_t *params, uint64_t first,
+                              uint64_t limit, struct states_ahead *ahead)
 {
     struct focus f;
     struct replay *r;
@@ -348,7 +372,8 @@ static struct err *give_stack(struct query_engine *q, json_t *params, uint64_t f
     struct err *e = stack_at(q, f.moment, f.task, &frames);
     if (!e)
         e = state_at(q, f.moment, &r);
-    size_t left = e || first > frames.count ? 0 : frames.count - first, count = left < limit ? left : limit;
+    size_t left = e || first > frames.count ? 0 : frames.count - first,
+           count = left < limit ? left : limit;
     struct stack_row *rows = xnew_array(struct stack_row, count + 1);
     for (size_t i = 0; i < count; i++) {
         rows[i].frame = &frames.items[first + i];

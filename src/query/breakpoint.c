@@ -19,7 +19,8 @@ static bool take_hit(void *ctx, const struct hit *h)
 }
 
 /* Few at a time, since they are kept, and most executions are by the process that is debugged. */
-static struct err *search(struct query_engine *q, const struct query_breakpoint *b, struct moment from, bool forward, struct search *s)
+static struct err *search(struct query_engine *q, const struct query_breakpoint *b,
+                          struct moment from, bool forward, struct search *s)
 {
     enum { MOST = 256 };
     cleanup(buf_deinit) struct buf places = {0};
@@ -41,8 +42,9 @@ static struct err *search(struct query_engine *q, const struct query_breakpoint 
     return NULL;
 }
 
-struct err *query_find_execution(struct query_engine *q, const struct query_breakpoint *b, struct moment from, bool forward,
-                                 const atomic_bool *cancelled, struct moment *moment_out, uint32_t *task_out, bool *found_out)
+struct err *query_find_execution(struct query_engine *q, const struct query_breakpoint *b,
+                                 struct moment from, bool forward, const atomic_bool *cancelled,
+                                 struct moment *moment_out, uint32_t *task_out, bool *found_out)
 {
     struct query_sink sink = {.cancelled = cancelled};
     struct search s = {.b = b};

@@ -1,15 +1,17 @@
 /* Where a function was called, and where the calls returned.
  *
- * Forward both come from one run (follow_hits()): it stops behind an entry from an address that is new, and goes on with that address among the
- * places that are looked for, which stay until the call is over. Calls that were found otherwise (backward, under a condition) are
- * followed likewise, from the first of them on.
+ * Forward both come from one run (follow_hits()): it stops behind an entry from an address that is
+ * new, and goes on with that address among the places that are looked for, which stay until the
+ * call is over. Calls that were found otherwise (backward, under a condition) are followed
+ * likewise, from the first of them on.
  *
- * Where few calls lie in much code all of it has to be run. The index tells which segments that is; they are shared out, in parts of about the
- * same cost, to as many threads as there are processors:
+ * Where few calls lie in much code all of it has to be run. The index tells which segments that is;
+ * they are shared out, in parts of about the same cost, to as many threads as there are processors:
  *
  *     segments   | 3 |   | 1 | 2 |   |   | 4 | 1 |     calls in them; 10 are wanted
  *     parts      <------------------><----------->     each finds those that were entered in it ...
- *     runs       >-----------------------> >------->   ... and goes on until the last of them has returned */
+ *     runs       >-----------------------> >------->   ... and goes on until the last of them has
+ * returned */
 #include "query/call_search_int.h"
 
 #include "base/cpus.h"
@@ -30,8 +32,8 @@ struct part {
     struct moment from, until;
     size_t limit, open;
     found_list items;
-    bool more;      /* than the limit */
-    bool all_found; /* calls are not looked for any more, returns are */
+    bool more;         /* than the limit */
+    bool all_found;    /* calls are not looked for any more, returns are */
     struct buf places; /* struct hit_place */
     VEC(struct return_place) returns;
     VEC(struct program_op) ops; /* of the conditions of return places */
@@ -62,7 +64,8 @@ static void pieces_for_call(struct module *m, const struct sym_function *f, stru
         enum sym_type_kind kind = params.items[i].type->kind;
         if (kind == SYM_POINTER || kind == SYM_REFERENCE)
             add_piece(out, call_argument_registers[used], POINTED_LEN);
-        if (kind == SYM_ARRAY || kind == SYM_STRUCT || kind == SYM_UNION || kind == SYM_CLASS || kind == SYM_UNKNOWN_TYPE)
+        if (kind == SYM_ARRAY || kind == SYM_STRUCT || kind == SYM_UNION || kind == SYM_CLASS ||
+            kind == SYM_UNKNOWN_TYPE)
             break;
         used += kind != SYM_FLOAT && kind != SYM_COMPLEX;
     }
@@ -96,7 +99,8 @@ static void part_deinit(struct part *p)
 static bool collect_call(void *ctx, const struct hit *h)
 {
     struct part *p = ctx;
-    struct call_found f = {.hit = *h, .sp = h->regs.r[UREG_RSP], .bias = h->regs.r[UREG_RIP] - p->c->link_start};
+    struct call_found f = {
+        .hit = *h, .sp = h->regs.r[UREG_RSP], .bias = h->regs.r[UREG_RIP] - p->c->link_start};
     f.hit.memory = xmemdup(h->memory, h->memory_len);
     f.have_return_addr = f.open = !(h->unreadable & 1);
     f.return_addr = load_u64(h->memory);
@@ -115,17 +119,19 @@ static bool is_entry(const struct call_search *c, const struct hit *h)
     return false;
 }
 
-/* The first time that the return address is reached with the stack above, the call is over: as a rule by returning, but it might have been left by a longjmp
- * before, and another one have returned to the same place. */
+/* The first time that the return address is reached with the stack above, the call is over: as a
+ * rule by returning, but it might have been left by a longjmp before, and another one have returned
+ * to the same place. */
 static void match_return(struct part *p, const struct hit *h)
 {
     vec_each (f, &p->items) {
-        if (!f->open || f->hit.task != h->task || f->return_addr != h->regs.r[UREG_RIP] || h->regs.r[UREG_RSP] <= f->sp ||
-            moment_cmp(h->moment, f->hit.moment) <= 0)
+        if (!f->open || f->hit.task != h->task || f->return_addr != h->regs.r[UREG_RIP] ||
+            h->regs.r[UREG_RSP] <= f->sp || moment_cmp(h->moment, f->hit.moment) <= 0)
             continue;
         f->open = false;
         f->returned = true;
-        f->certain = h->returned.event + h->returned.icount && moment_cmp(f->hit.entered, h->returned) == 0;
+        f->certain =
+            h->returned.event + h->returned.icount && moment_cmp(f->hit.entered, h->returned) == 0;
         f->back = *h;
         f->back.memory = xmemdup(h->memory + p->c->at_call.len, p->c->at_return.len);
         f->back.unreadable = h->unreadable >> p->c->at_call.count;
@@ -149,7 +155,8 @@ static bool on_hit(void *ctx, const struct hit *h)
 
 /* --- what is still looked for --- */
 
-/* Gives up a call that has ended before the segment otherwise than by returning. first: lowered to the segment in which it may return. */
+/* Gives up a call that has ended before the segment otherwise than by returning. first: lowered to
+ * the segment in which it may return. */
 static struct err *look_ahead(struct part *p, struct call_found *f, size_t segment, size_t *first)
 {
     size_t count;
@@ -161,7 +168,8 @@ static struct err *look_ahead(struct part *p, struct call_found *f, size_t segme
         f->have_last = known;
     }
     // It may have returned to the very end of a segment, to go on in a later one.
-    if (f->have_last && f->last + 1 < segment && task_ran(q, f->hit.task, s[f->last + 1].start, s[segment].start)) {
+    if (f->have_last && f->last + 1 < segment &&
+        task_ran(q, f->hit.task, s[f->last + 1].start, s[segment].start)) {
         f->open = false;
         p->open--;
     } else {
@@ -196,7 +204,9 @@ static void set_conditions(struct part *p)
         vec_push(&p->ops, (struct program_op){.code = PROGRAM_END});
     }
     for (size_t i = 0; i < count; i++)
-        p->programs[i] = (struct hook_programs){.condition = {.ops = &p->ops.items[RETURN_OPS * i], .count = RETURN_OPS}, .prints = p->no_prints};
+        p->programs[i] = (struct hook_programs){
+            .condition = {.ops = &p->ops.items[RETURN_OPS * i], .count = RETURN_OPS},
+            .prints = p->no_prints};
 }
 
 static void list_places(struct part *p)
@@ -209,7 +219,8 @@ static void list_places(struct part *p)
         struct hit_place place = {.space = p->returns.items[i].space, .pc = p->returns.items[i].pc};
         bool both = false; // a place can be an entry and behind a call that does not return
         for (size_t k = 0; k < entries; k++) {
-            const struct hit_place *entry = (const struct hit_place *)(const void *)p->places.data + k;
+            const struct hit_place *entry =
+                (const struct hit_place *)(const void *)p->places.data + k;
             both |= entry->space == place.space && entry->pc == place.pc;
         }
         // As long as calls are looked for, those to come may be deeper.
@@ -219,12 +230,14 @@ static void list_places(struct part *p)
     }
 }
 
-static struct err *wanted_places(void *ctx, size_t *segment, const struct hit_place **out, size_t *count_out, size_t *batch_out)
+static struct err *wanted_places(void *ctx, size_t *segment, const struct hit_place **out,
+                                 size_t *count_out, size_t *batch_out)
 {
     enum { MOST_ROWS = 256 };
     struct part *p = ctx;
     size_t first = SIZE_MAX, segments;
-    if (*segment != SIZE_MAX && moment_cmp(history_segments(p->c->q->history, &segments)[*segment].start, p->until) >= 0)
+    if (*segment != SIZE_MAX &&
+        moment_cmp(history_segments(p->c->q->history, &segments)[*segment].start, p->until) >= 0)
         p->all_found = true;
     p->returns.count = 0;
     vec_each (f, &p->items) {
@@ -249,11 +262,15 @@ static struct err *wanted_places(void *ctx, size_t *segment, const struct hit_pl
 
 static struct hit_wants wants_of(const struct call_search *c)
 {
-    return (struct hit_wants){.memory = c->pieces.items, .memory_count = c->pieces.count, .print_lens = c->probes.print_lens,
-                              .print_count = c->probes.print_count, .calls = true};
+    return (struct hit_wants){.memory = c->pieces.items,
+                              .memory_count = c->pieces.count,
+                              .print_lens = c->probes.print_lens,
+                              .print_count = c->probes.print_count,
+                              .calls = true};
 }
 
-/* Finds where the calls return, and, unless they are known already, the calls themselves on the way. */
+/* Finds where the calls return, and, unless they are known already, the calls themselves on the
+ * way. */
 static struct err *follow_part(struct part *p)
 {
     const struct hit_source source = {p, wanted_places};
@@ -309,9 +326,11 @@ struct spread {
 };
 
 /* Of the first segment not all calls may be within the window: they do not count for the limit. */
-static struct spread spread_of(const struct query_engine *q, const uint64_t *buckets, const struct window *w)
+static struct spread spread_of(const struct query_engine *q, const uint64_t *buckets,
+                               const struct window *w)
 {
-    size_t segments, step = w->forward ? 1 : SIZE_MAX; // backward it ends below 0, which is a large number
+    size_t segments,
+        step = w->forward ? 1 : SIZE_MAX; // backward it ends below 0, which is a large number
     history_segments(q->history, &segments);
     size_t start = history_segment_at(q->history, w->from);
     struct spread s = {.first = start, .last = start, .calls = buckets[start]};
@@ -337,7 +356,8 @@ static size_t parts_for(const struct query_engine *q, uint64_t cost)
 }
 
 /* Shares the segments out. Returns the number of parts. */
-static size_t share_out(struct call_search *c, const struct spread *s, const uint64_t *buckets, const struct window *w, struct part *parts)
+static size_t share_out(struct call_search *c, const struct spread *s, const uint64_t *buckets,
+                        const struct window *w, struct part *parts)
 {
     size_t segments, count = parts_for(c->q, s->cost);
     const struct history_segment *segment = history_segments(c->q->history, &segments);
@@ -370,7 +390,8 @@ static struct err *find_in_parts(struct call_search *c, const struct window *w, 
     history_segments(c->q->history, &segments);
     cleanup(freep) uint64_t *buckets = xnew_array(uint64_t, segments);
     *done_out = false;
-    if (!count_hits(c->q, (const void *)c->entries.data, c->entries.len / sizeof(struct hit_place), buckets))
+    if (!count_hits(c->q, (const void *)c->entries.data, c->entries.len / sizeof(struct hit_place),
+                    buckets))
         return NULL;
     const struct spread s = spread_of(c->q, buckets, w);
     size_t count = s.calls > w->limit + MOST_SURPLUS ? 0 : share_out(c, &s, buckets, w, parts);
@@ -391,7 +412,9 @@ static struct err *find_then_follow(struct call_search *c, const struct window *
 {
     struct part p = {.c = c, .limit = w->limit, .from = MOMENT_END, .all_found = true};
     const struct hit_wants wants = wants_of(c);
-    struct err *e = find_hits(c->q, (const void *)c->entries.data, c->entries.len / sizeof(struct hit_place), w, &wants, collect_call, &p, &c->more);
+    struct err *e =
+        find_hits(c->q, (const void *)c->entries.data, c->entries.len / sizeof(struct hit_place), w,
+                  &wants, collect_call, &p, &c->more);
     vec_each (call, &p.items) {
         if (call->open && moment_cmp(call->hit.moment, p.from) < 0)
             p.from = call->hit.moment;
@@ -405,7 +428,8 @@ static struct err *find_then_follow(struct call_search *c, const struct window *
     return e;
 }
 
-struct err *call_search_run(struct call_search *c, struct module *m, const struct sym_function *f, const struct window *w)
+struct err *call_search_run(struct call_search *c, struct module *m, const struct sym_function *f,
+                            const struct window *w)
 {
     bool done = false;
     c->link_start = f->start;
@@ -426,7 +450,8 @@ struct err *call_search_run(struct call_search *c, struct module *m, const struc
     if (done)
         return NULL;
     if (w->forward)
-        return follow_alone(c, &(struct part){.c = c, .from = w->from, .until = MOMENT_END, .limit = w->limit});
+        return follow_alone(
+            c, &(struct part){.c = c, .from = w->from, .until = MOMENT_END, .limit = w->limit});
     return find_then_follow(c, w);
 }
 

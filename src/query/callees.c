@@ -1,9 +1,10 @@
 /* The calls that one frame makes itself.
  *
- * From a moment on, a stretch is run in steps, and rsp tells the rest: a call instruction at the frame's own level makes a callee; it has ended
- * when rsp is above its return address, on the same stack. A callee that lasts beyond the stretch is not gone through: its end is looked
- * for (call_find_end()), and the next stretch begins there. Backward likewise: from inside of a callee one goes on before its call, which
- * the stack of calls knows. */
+ * From a moment on, a stretch is run in steps, and rsp tells the rest: a call instruction at the
+ * frame's own level makes a callee; it has ended when rsp is above its return address, on the same
+ * stack. A callee that lasts beyond the stretch is not gone through: its end is looked for
+ * (call_find_end()), and the next stretch begins there. Backward likewise: from inside of a callee
+ * one goes on before its call, which the stack of calls knows. */
 #include "query/calls_int.h"
 #include "query/execution_int.h"
 
@@ -20,10 +21,10 @@ struct callee {
 struct callees {
     struct query_engine *q;
     struct made_call frame;
-    call_list calls;      /* the stack at the moment that was looked at last */
+    call_list calls;          /* the stack at the moment that was looked at last */
     VEC(struct callee) found; /* in the order in which they are given */
     struct window w;
-    bool over;            /* the frame has ended, or began */
+    bool over; /* the frame has ended, or began */
     struct insn_cache *cache;
 };
 
@@ -62,10 +63,10 @@ struct going {
     struct stretch stretch;
     struct addr_range region; /* the frame's stack */
     VEC(struct callee) found;
-    struct callee inner;      /* that is at work; call.sp 0: none */
-    size_t inner_idx;         /* in found; SIZE_MAX: made before the stretch */
-    size_t event;             /* the next one */
-    struct x86_insn last;     /* of the step before */
+    struct callee inner;  /* that is at work; call.sp 0: none */
+    size_t inner_idx;     /* in found; SIZE_MAX: made before the stretch */
+    size_t event;         /* the next one */
+    struct x86_insn last; /* of the step before */
     struct regs last_regs;
     bool have_last;
 };
@@ -95,11 +96,17 @@ static void end_inner(struct going *g, struct moment at, enum call_left left)
 /* Signals that were delivered up to the step: a handler is something like a callee. */
 static void take_signals(struct going *g, const struct stretch_step *st)
 {
-    for (; g->event < g->stretch.events.count && g->stretch.events.items[g->event].number <= st->at.event; g->event++) {
+    for (; g->event < g->stretch.events.count &&
+           g->stretch.events.items[g->event].number <= st->at.event;
+         g->event++) {
         const struct stretch_event *e = &g->stretch.events.items[g->event];
-        if (e->kind != FRAME_SIGNAL_HANDLER || e->task != g->c->frame.task || !e->have_after || g->inner.call.sp)
+        if (e->kind != FRAME_SIGNAL_HANDLER || e->task != g->c->frame.task || !e->have_after ||
+            g->inner.call.sp)
             continue;
-        struct made_call call = {.task = e->task, .entry = {e->number, 0}, .sp = e->after.r[UREG_RSP], .by_signal = true,
+        struct made_call call = {.task = e->task,
+                                 .entry = {e->number, 0},
+                                 .sp = e->after.r[UREG_RSP],
+                                 .by_signal = true,
                                  .call = moment_before_event(g->c->q, e->number)};
         make_inner(g, (struct callee){.call = call, .kind = BY_SIGNAL});
     }
@@ -109,12 +116,16 @@ static bool inner_ended(const struct going *g, gaddr sp)
 {
     const struct made_call *c = &g->inner.call;
     if (on_stack(g, sp))
-        return sp > c->sp || !on_stack(g, c->sp); // a handler on a stack of its own is over when this one is back in use
+        return sp > c->sp ||
+               !on_stack(
+                   g,
+                   c->sp); // a handler on a stack of its own is over when this one is back in use
     return c->by_signal && !on_stack(g, c->sp) && sp > c->sp && sp - c->sp == 8;
 }
 
 /* The function that begins at pc, if it is another than the one of `from`. */
-static bool is_other_function(const struct going *g, const struct stretch_step *st, gaddr from, gaddr pc)
+static bool is_other_function(const struct going *g, const struct stretch_step *st, gaddr from,
+                              gaddr pc)
 {
     struct query_engine *q = g->c->q;
     const struct sym_function *f[2] = {NULL, NULL};
@@ -122,7 +133,8 @@ static bool is_other_function(const struct going *g, const struct stretch_step *
     uint64_t link[2] = {0, 0};
     for (int i = 0; i < 2; i++) {
         const struct stretch_mapping *m = stretch_mapping_at(&g->stretch, st->space, at[i], st->at);
-        struct code_place p = m ? place_in(q, m->mmap_idx, m->start, m->offset, at[i]) : (struct code_place){0};
+        struct code_place p =
+            m ? place_in(q, m->mmap_idx, m->start, m->offset, at[i]) : (struct code_place){0};
         struct sym_module *sym;
         struct err *e = p.module ? module_sym(q, p.module, &sym) : NULL;
         if (!e && p.module)
@@ -144,17 +156,21 @@ static void take_instruction(struct going *g, size_t i)
     g->last = *in;
     g->last_regs = st->row->regs;
     const struct regs *before = &st->row->regs;
-    if (g->inner.call.sp || !on_stack(g, before->r[UREG_RSP]) || (in->class != X86_CALL && in->class != X86_JUMP) ||
-        stretch_repeated(&g->stretch, i))
+    if (g->inner.call.sp || !on_stack(g, before->r[UREG_RSP]) ||
+        (in->class != X86_CALL && in->class != X86_JUMP) || stretch_repeated(&g->stretch, i))
         return;
     const struct step_row *after = stretch_after(&g->stretch, i, &partial);
     if (!after)
         return;
-    struct made_call call = {.task = st->task, .call = st->at, .entry = {st->at.event, st->at.icount + 1},
-                             .sp = after->regs.r[UREG_RSP], .return_addr = in->pc + in->len};
+    struct made_call call = {.task = st->task,
+                             .call = st->at,
+                             .entry = {st->at.event, st->at.icount + 1},
+                             .sp = after->regs.r[UREG_RSP],
+                             .return_addr = in->pc + in->len};
     if (in->class == X86_CALL && call.sp == before->r[UREG_RSP] - 8)
         make_inner(g, (struct callee){.call = call, .kind = BY_CALL});
-    if (in->class == X86_JUMP && after->regs.r[UREG_RIP] != call.return_addr && is_other_function(g, st, in->pc, after->regs.r[UREG_RIP])) {
+    if (in->class == X86_JUMP && after->regs.r[UREG_RIP] != call.return_addr &&
+        is_other_function(g, st, in->pc, after->regs.r[UREG_RIP])) {
         call.sp = g->c->frame.sp;
         call.return_addr = g->c->frame.return_addr;
         vec_push(&g->found, ((struct callee){.call = call, .kind = BY_JUMP}));
@@ -167,7 +183,9 @@ static void take_step(struct going *g, size_t i)
     take_signals(g, st);
     gaddr sp = st->row->regs.r[UREG_RSP];
     if (g->inner.call.sp && inner_ended(g, sp)) {
-        bool returned = g->inner.kind == BY_SIGNAL || (g->have_last && g->last.class == X86_RETURN && g->last_regs.r[UREG_RSP] == g->inner.call.sp);
+        bool returned =
+            g->inner.kind == BY_SIGNAL || (g->have_last && g->last.class == X86_RETURN &&
+                                           g->last_regs.r[UREG_RSP] == g->inner.call.sp);
         end_inner(g, st->at, returned ? LEFT_RETURN : LEFT_UNWOUND);
     }
     if (g->c->frame.sp && on_stack(g, sp) && sp > g->c->frame.sp)
@@ -177,7 +195,8 @@ static void take_step(struct going *g, size_t i)
 }
 
 /* The callees of [from, until); `inner`: the one at work at `from`. */
-static struct err *go_through(struct callees *c, struct moment from, struct moment until, const struct made_call *inner, struct going *g)
+static struct err *go_through(struct callees *c, struct moment from, struct moment until,
+                              const struct made_call *inner, struct going *g)
 {
     struct replay *r;
     uint32_t space;
@@ -194,7 +213,9 @@ static struct err *go_through(struct callees *c, struct moment from, struct mome
     size_t count;
     if (replay_mappings(r, space, &count)) { // it may have grown
         struct addr_range later = stack_region(r, space, g->region.end - 1);
-        g->region.start = later.start < g->region.start && later.end == g->region.end ? later.start : g->region.start;
+        g->region.start = later.start < g->region.start && later.end == g->region.end
+                              ? later.start
+                              : g->region.start;
     }
     for (size_t i = 0; i < g->stretch.steps.count && !c->over; i++)
         take_step(g, i);
@@ -253,7 +274,8 @@ static struct err *search_forth(struct callees *c)
         if (c->over)
             return NULL;
         if (inner) {
-            struct callee f = {.call = *inner, .kind = inner->by_signal ? BY_SIGNAL : BY_CALL, .ended = true};
+            struct callee f = {
+                .call = *inner, .kind = inner->by_signal ? BY_SIGNAL : BY_CALL, .ended = true};
             TRY(call_find_end(c->q, &f.call, m, &f.end));
             if (!c->found.count || !same_call(&c->found.items[c->found.count - 1].call, &f.call))
                 keep(c, &f);
@@ -285,7 +307,8 @@ static struct err *search_back(struct callees *c)
     for (uint64_t window = SHORT_STRETCH; c->found.count <= c->w.limit;) {
         const struct made_call *inner;
         TRY(check_cancel(c->q));
-        if (task_running_at(c->q, m) != c->frame.task || !m.icount) { // to right behind its last instruction
+        if (task_running_at(c->q, m) != c->frame.task ||
+            !m.icount) { // to right behind its last instruction
             struct err *e = next_instruction(c->q, m, c->frame.task, false, &m);
             if (e && err_kind(e) == ERR_NOT_FOUND) {
                 err_free(e);
@@ -300,7 +323,8 @@ static struct err *search_back(struct callees *c)
         if (c->over)
             return NULL;
         if (inner) {
-            keep(c, &(struct callee){.call = *inner, .kind = inner->by_signal ? BY_SIGNAL : BY_CALL});
+            keep(c,
+                 &(struct callee){.call = *inner, .kind = inner->by_signal ? BY_SIGNAL : BY_CALL});
             m = inner->call;
             continue;
         }
@@ -325,7 +349,8 @@ static struct err *search_back(struct callees *c)
 
 static struct err *give_callee(struct callees *c, struct callee *f)
 {
-    static const char *const kinds[] = {[BY_CALL] = "call", [BY_SIGNAL] = "signal", [BY_JUMP] = "tail"};
+    static const char *const kinds[] = {
+        [BY_CALL] = "call", [BY_SIGNAL] = "signal", [BY_JUMP] = "tail"};
     struct query_engine *q = c->q;
     struct replay *r;
     uint32_t space;
@@ -334,7 +359,8 @@ static struct err *give_callee(struct callees *c, struct callee *f)
     const struct made_call *ending = f->kind == BY_JUMP ? &c->frame : &f->call;
     if (!f->ended)
         TRY(call_find_end(q, ending, f->call.entry, &f->end));
-    json_t *row = json_pack("{ss, so}", "kind", kinds[f->kind], "callFocus", json_focus(q, f->call.call, f->call.task, 0));
+    json_t *row = json_pack("{ss, so}", "kind", kinds[f->kind], "callFocus",
+                            json_focus(q, f->call.call, f->call.task, 0));
     struct err *e = call_describe(q, &f->call, &f->end, row);
     if (!e)
         e = state_at(q, f->call.call, &r);

@@ -15,13 +15,19 @@
 
 #include <signal.h>
 
-enum { STACK_LEN = 8 << 20, RETURN_ROOM = 64, SLICE = 20000000 /* instructions, after which somebody may have cancelled */, NEAR_STACK = 4096 };
+enum {
+    STACK_LEN = 8 << 20,
+    RETURN_ROOM = 64,
+    SLICE = 20000000 /* instructions, after which somebody may have cancelled */,
+    NEAR_STACK = 4096
+};
 
 /* --- memory --- */
 
 static struct err *read_diverted(struct caller *c, gaddr addr, void *buf, size_t len)
 {
-    struct err *e = replay_read(diversion_replay(c->diversion), c->frame->space, addr, buf, len, NULL);
+    struct err *e =
+        replay_read(diversion_replay(c->diversion), c->frame->space, addr, buf, len, NULL);
     if (!e || err_kind(e) != ERR_FAULT)
         return e;
     err_free(e);
@@ -31,7 +37,8 @@ static struct err *read_diverted(struct caller *c, gaddr addr, void *buf, size_t
 static struct err *read_memory(struct sym_context *base, gaddr addr, void *buf, size_t len)
 {
     struct caller *c = (struct caller *)base;
-    return c->diversion ? read_diverted(c, addr, buf, len) : c->frame->base.read_memory(&c->frame->base, addr, buf, len);
+    return c->diversion ? read_diverted(c, addr, buf, len)
+                        : c->frame->base.read_memory(&c->frame->base, addr, buf, len);
 }
 
 static struct err *read_register(struct sym_context *base, unsigned number, void *buf, size_t len)
@@ -103,8 +110,10 @@ static bool find_symbol(struct sym_caller *s, const char *linkage_name, gaddr *o
     for (size_t i = 0; i < count; i++) {
         const struct sym_function *f = NULL;
         size_t found = 0;
-        struct code_place p =
-            maps[i].prot & 4 ? place_in(c->frame->q, maps[i].mmap_idx, maps[i].start, maps[i].offset, maps[i].start) : (struct code_place){0};
+        struct code_place p = maps[i].prot & 4
+                                  ? place_in(c->frame->q, maps[i].mmap_idx, maps[i].start,
+                                             maps[i].offset, maps[i].start)
+                                  : (struct code_place){0};
         if (!p.module || p.module == last)
             continue;
         last = p.module;
@@ -132,7 +141,8 @@ static struct err *read_frame_memory(struct sym_context *base, gaddr addr, void 
     return read_diverted(((struct inner_frame *)base)->c, addr, buf, len);
 }
 
-static struct err *read_frame_register(struct sym_context *base, unsigned number, void *buf, size_t len)
+static struct err *read_frame_register(struct sym_context *base, unsigned number, void *buf,
+                                       size_t len)
 {
     const struct sym_registers *regs = &((struct inner_frame *)base)->regs;
     if (number > SYM_RIP || len > 8 || !(regs->known >> number & 1))
@@ -168,14 +178,15 @@ static bool go_out(struct inner_frame *f, bool innermost, const struct sym_funct
     return true;
 }
 
-/* " in NAME": the function where the task stands, and the innermost one of the called function's module that has debug information, for SIGABRT comes
- * from the C library's depths. Heap string. */
+/* " in NAME": the function where the task stands, and the innermost one of the called function's
+ * module that has debug information, for SIGABRT comes from the C library's depths. Heap string. */
 static char *where_it_is(struct caller *c)
 {
     enum { MOST_FRAMES = 64 };
     struct regs regs;
     const struct sym_function *f, *innermost = NULL;
-    struct inner_frame frame = {.base = {.read_memory = read_frame_memory, .read_register = read_frame_register}, .c = c};
+    struct inner_frame frame = {
+        .base = {.read_memory = read_frame_memory, .read_register = read_frame_register}, .c = c};
     struct err *e = replay_regs(diversion_replay(c->diversion), c->frame->task, &regs);
     bool more = !e;
     err_free(e);
@@ -186,9 +197,12 @@ static char *where_it_is(struct caller *c)
         more = go_out(&frame, i == 0, &f);
         innermost = innermost ? innermost : f;
         if (f && f->source == SYM_DWARF && frame.module == c->module)
-            return f == innermost ? str_format(" in %.200s", f->name) : str_format(" in %.200s, called by %.200s", innermost->name, f->name);
+            return f == innermost
+                       ? str_format(" in %.200s", f->name)
+                       : str_format(" in %.200s, called by %.200s", innermost->name, f->name);
     }
-    return innermost ? str_format(" in %.200s", innermost->name) : str_format(" at %#llx", (unsigned long long)regs.r[UREG_RIP]);
+    return innermost ? str_format(" in %.200s", innermost->name)
+                     : str_format(" at %#llx", (unsigned long long)regs.r[UREG_RIP]);
 }
 
 static void no_output(void *ctx, const void *data, size_t len)
@@ -202,7 +216,8 @@ static void note_refused(void *ctx, int64_t number)
         return;
     const char *name = trace_syscall_name(c->frame->q->trace, ARCH_X86_64, (int32_t)number);
     cleanup(freep) char *where = where_it_is(c);
-    c->refused = str_format("the system call %s%s cannot be made in a recording", name ? name : "that is unknown", where);
+    c->refused = str_format("the system call %s%s cannot be made in a recording",
+                            name ? name : "that is unknown", where);
 }
 
 static struct err *set_registers(struct caller *c, const struct sym_call_frame *f, gaddr sp)
@@ -240,13 +255,16 @@ static struct err *why_it_ended(struct caller *c, const struct diversion_stop *s
     cleanup(freep) char *where = where_it_is(c);
     switch (stop->why) {
     case DIVERSION_SIGNAL:
-        if (stop->signal == SIGSEGV && sp < c->stack + NEAR_STACK && sp > c->stack - DIVERSION_GUARD)
+        if (stop->signal == SIGSEGV && sp < c->stack + NEAR_STACK &&
+            sp > c->stack - DIVERSION_GUARD)
             return err_new(ERR_LIMIT, "its stack of %d MiB overflowed%s", STACK_LEN >> 20, where);
-        return err_new(ERR_UNSUPPORTED, "%s%s", signal_name(stop->signal, name, sizeof(name)), where);
+        return err_new(ERR_UNSUPPORTED, "%s%s", signal_name(stop->signal, name, sizeof(name)),
+                       where);
     case DIVERSION_ENDS:
         return err_new(ERR_UNSUPPORTED, "the program would end%s", where);
     case DIVERSION_WAITS:
-        return err_new(ERR_UNSUPPORTED, "it would wait%s, for something that does not happen in a recording", where);
+        return err_new(ERR_UNSUPPORTED,
+                       "it would wait%s, for something that does not happen in a recording", where);
     default:
         return err_new(ERR_LIMIT, "it did not come back within %llu million instructions; it was%s",
                        (unsigned long long)(CALLER_MOST_INSTRUCTIONS / 1000000), where);
@@ -256,8 +274,12 @@ static struct err *why_it_ended(struct caller *c, const struct diversion_stop *s
 /* Until the function is back at `end` with this stack pointer. */
 static struct err *run(struct caller *c, gaddr end, gaddr sp)
 {
-    struct diversion_request request = {
-        .task = c->frame->task, .breaks = &end, .break_count = 1, .ctx = c, .output = no_output, .refused = note_refused};
+    struct diversion_request request = {.task = c->frame->task,
+                                        .breaks = &end,
+                                        .break_count = 1,
+                                        .ctx = c,
+                                        .output = no_output,
+                                        .refused = note_refused};
     struct diversion_stop stop;
     struct regs regs;
     do {
@@ -271,7 +293,9 @@ static struct err *run(struct caller *c, gaddr end, gaddr sp)
     if (stop.why != DIVERSION_BREAK)
         return why_it_ended(c, &stop);
     TRY(replay_regs(diversion_replay(c->diversion), c->frame->task, &regs));
-    return regs.r[UREG_RSP] == sp ? NULL : err_new(ERR_UNSUPPORTED, "it came back with another stack pointer");
+    return regs.r[UREG_RSP] == sp
+               ? NULL
+               : err_new(ERR_UNSUPPORTED, "it came back with another stack pointer");
 }
 
 static struct err *take_results(struct caller *c, struct sym_call_frame *f)
@@ -291,8 +315,10 @@ static struct err *take_results(struct caller *c, struct sym_call_frame *f)
 static struct err *call_now(struct caller *c, struct sym_call_frame *f)
 {
     uint32_t task = c->frame->task;
-    gaddr end = c->stack_end - RETURN_ROOM / 2, args = (c->top - f->stack_len) & ~15ull, sp = args - sizeof(end);
-    c->module = place_of(c->frame->q, diversion_replay(c->diversion), c->frame->space, f->target).module;
+    gaddr end = c->stack_end - RETURN_ROOM / 2, args = (c->top - f->stack_len) & ~15ull,
+          sp = args - sizeof(end);
+    c->module =
+        place_of(c->frame->q, diversion_replay(c->diversion), c->frame->space, f->target).module;
     TRY(diversion_write(c->diversion, task, args, f->stack, f->stack_len));
     TRY(diversion_write(c->diversion, task, sp, &end, sizeof(end)));
     TRY(set_registers(c, f, sp));
@@ -311,11 +337,13 @@ static struct err *call(struct sym_caller *s, const char *name, struct sym_call_
 
 void caller_init(struct caller *c, struct frame_context *frame)
 {
-    *c = (struct caller){
-        .base = {.read_memory = read_memory, .read_register = read_register, .bias = frame->base.bias, .tls_offset = frame->base.tls_offset},
-        .caller = {.place = place, .call = call, .find = find_symbol},
-        .frame = frame,
-        .left = CALLER_MOST_INSTRUCTIONS};
+    *c = (struct caller){.base = {.read_memory = read_memory,
+                                  .read_register = read_register,
+                                  .bias = frame->base.bias,
+                                  .tls_offset = frame->base.tls_offset},
+                         .caller = {.place = place, .call = call, .find = find_symbol},
+                         .frame = frame,
+                         .left = CALLER_MOST_INSTRUCTIONS};
     c->caller.memory = &c->base;
 }
 
@@ -349,8 +377,9 @@ static bool look_at_vector(void *ctx, unsigned number, unsigned off, void *out, 
 {
     struct caller *c = ((struct looking *)ctx)->c;
     uint8_t low[16];
-    struct err *e = number < 16 && off + len <= sizeof(low) ? c->base.read_register(&c->base, SYM_XMM0 + number, low, sizeof(low))
-                                                            : err_new(ERR_NOT_FOUND, "not known");
+    struct err *e = number < 16 && off + len <= sizeof(low)
+                        ? c->base.read_register(&c->base, SYM_XMM0 + number, low, sizeof(low))
+                        : err_new(ERR_NOT_FOUND, "not known");
     bool ok = !e;
     if (ok)
         memcpy(out, low + off, len);
@@ -360,7 +389,8 @@ static bool look_at_vector(void *ctx, unsigned number, unsigned off, void *out, 
     return ok;
 }
 
-static bool call_number(void *ctx, uint64_t number, const uint64_t *args, size_t count, uint64_t *result)
+static bool call_number(void *ctx, uint64_t number, const uint64_t *args, size_t count,
+                        uint64_t *result)
 {
     struct looking *l = ctx;
     struct err *e = sym_expression_call(l->e, number, args, &l->c->caller, result);
@@ -371,11 +401,15 @@ static bool call_number(void *ctx, uint64_t number, const uint64_t *args, size_t
     return ok;
 }
 
-struct err *caller_evaluate(struct caller *c, struct sym_module *sym, const struct sym_expression *e, struct sym_value *out)
+struct err *caller_evaluate(struct caller *c, struct sym_module *sym,
+                            const struct sym_expression *e, struct sym_value *out)
 {
     struct looking l = {.c = c, .e = e};
-    const struct program_host host = {
-        .regs = &c->frame->regs, .read_memory = look_at_memory, .read_vector = look_at_vector, .call = call_number, .ctx = &l};
+    const struct program_host host = {.regs = &c->frame->regs,
+                                      .read_memory = look_at_memory,
+                                      .read_vector = look_at_vector,
+                                      .call = call_number,
+                                      .ctx = &l};
     cleanup(freep) uint8_t *output = xcalloc(1, e->program.out_len + 1);
     uint64_t result = 0;
     enum program_end end = program_run(&e->program, &host, output, &result);

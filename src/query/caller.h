@@ -22,7 +22,7 @@ struct caller {
     const struct module *module; /* of the function that was called last; or NULL */
     uint64_t left;               /* instructions */
     struct err *failed;          /* of the call that ended the run; owned */
-    char *refused;               /* a system call that failed for want of a kernel, and where it was made; heap */
+    char *refused; /* a system call that failed for want of a kernel, and where it was made; heap */
 };
 
 /** frame: at the moment, and its replay stands there until the first call, or longer; borrowed. */
@@ -30,9 +30,10 @@ void caller_init(struct caller *c, struct frame_context *frame);
 void caller_deinit(struct caller *c);
 /** Runs an expression compiled with c->caller. Errors: of sym_expression_value(); ERR_UNSUPPORTED
  * and ERR_LIMIT with what happened in which function; ERR_CANCELLED. */
-struct err *caller_evaluate(struct caller *c, struct sym_module *sym, const struct sym_expression *e, struct sym_value *out) nodiscard;
-/** Takes the address (of a value as json_value()) and the pointer out of `value` where the recording has something else or nothing there at the moment:
- * what a call has left. */
+struct err *caller_evaluate(struct caller *c, struct sym_module *sym,
+                            const struct sym_expression *e, struct sym_value *out) nodiscard;
+/** Takes the address (of a value as json_value()) and the pointer out of `value` where the
+ * recording has something else or nothing there at the moment: what a call has left. */
 void caller_forget_addresses(struct caller *c, const struct sym_value *v, json_t *value);
 
 #endif

@@ -1,6 +1,8 @@
-/* One call: where it was entered, how and when it was left, with what result. Calls are those of the stack of calls (stack.c), known by the
- * moment of the call instruction. A call that is on that stack at one moment and not at a later one has ended in between; where exactly is
- * found by halving. As a rule it returned, which is looked for first: its return address was reached with the stack above. */
+/* One call: where it was entered, how and when it was left, with what result. Calls are those of
+ * the stack of calls (stack.c), known by the moment of the call instruction. A call that is on that
+ * stack at one moment and not at a later one has ended in between; where exactly is found by
+ * halving. As a rule it returned, which is looked for first: its return address was reached with
+ * the stack above. */
 #include "query/calls_int.h"
 
 struct err *calls_at(struct query_engine *q, struct moment m, uint32_t task, call_list *out)
@@ -9,7 +11,10 @@ struct err *calls_at(struct query_engine *q, struct moment m, uint32_t task, cal
     struct err *e = stack_at(q, m, task, &frames);
     for (size_t i = 0; !e && i < frames.count; i++) {
         const struct frame_info *f = &frames.items[i];
-        struct made_call c = {.task = task, .call = f->call, .sp = f->entry_sp, .by_signal = f->by_signal,
+        struct made_call c = {.task = task,
+                              .call = f->call,
+                              .sp = f->entry_sp,
+                              .by_signal = f->by_signal,
                               .return_addr = i + 1 < frames.count ? frames.items[i + 1].pc : 0};
         if (!f->entry_sp)
             c.entry = known_task(q, task)->start;
@@ -23,7 +28,8 @@ struct err *calls_at(struct query_engine *q, struct moment m, uint32_t task, cal
 }
 
 /* Is the call on the task's stack at m? */
-static struct err *is_live(struct query_engine *q, const struct made_call *c, struct moment m, bool *out)
+static struct err *is_live(struct query_engine *q, const struct made_call *c, struct moment m,
+                           bool *out)
 {
     struct replay *r;
     uint32_t space;
@@ -51,7 +57,8 @@ static struct err *is_live(struct query_engine *q, const struct made_call *c, st
     return e;
 }
 
-struct err *instruction_at(struct query_engine *q, struct moment m, uint32_t task, struct x86_insn *out, struct regs *regs_out)
+struct err *instruction_at(struct query_engine *q, struct moment m, uint32_t task,
+                           struct x86_insn *out, struct regs *regs_out)
 {
     struct replay *r;
     uint32_t space;
@@ -62,14 +69,16 @@ struct err *instruction_at(struct query_engine *q, struct moment m, uint32_t tas
     TRY(replay_regs(r, task, regs_out));
     err_free(replay_read(r, space, regs_out->r[UREG_RIP], code, sizeof(code), &len));
     if (!x86_decode(code, len, regs_out->r[UREG_RIP], out))
-        return err_new(ERR_FAULT, "there is no instruction at %#llx", (unsigned long long)regs_out->r[UREG_RIP]);
+        return err_new(ERR_FAULT, "there is no instruction at %#llx",
+                       (unsigned long long)regs_out->r[UREG_RIP]);
     return NULL;
 }
 
 /* --- the end --- */
 
 /* Live at `low`, not at `high`: *high_out is the first moment at which it is not. */
-static struct err *narrow(struct query_engine *q, const struct made_call *c, struct moment low, struct moment high, struct moment *high_out)
+static struct err *narrow(struct query_engine *q, const struct made_call *c, struct moment low,
+                          struct moment high, struct moment *high_out)
 {
     bool live;
     // First the events, with growing strides, since states near by cost less.
@@ -111,7 +120,8 @@ static struct err *narrow(struct query_engine *q, const struct made_call *c, str
 }
 
 /* What the instruction or event right before `at` did, at which the call is no more. */
-static struct err *judge_end(struct query_engine *q, const struct made_call *c, struct moment at, struct call_end *out)
+static struct err *judge_end(struct query_engine *q, const struct made_call *c, struct moment at,
+                             struct call_end *out)
 {
     struct x86_insn in;
     struct regs before, after;
@@ -136,12 +146,13 @@ static struct err *judge_end(struct query_engine *q, const struct made_call *c, 
     else if (after.r[UREG_RSP] > c->sp)
         out->left = LEFT_UNWOUND;
     else
-        return err_new(ERR_UNSUPPORTED, "where the call made at %llu:%llu ended cannot be told", (unsigned long long)c->call.event,
-                       (unsigned long long)c->call.icount);
+        return err_new(ERR_UNSUPPORTED, "where the call made at %llu:%llu ended cannot be told",
+                       (unsigned long long)c->call.event, (unsigned long long)c->call.icount);
     return NULL;
 }
 
-struct err *call_find_end(struct query_engine *q, const struct made_call *c, struct moment from, struct call_end *out)
+struct err *call_find_end(struct query_engine *q, const struct made_call *c, struct moment from,
+                          struct call_end *out)
 {
     struct moment before, back, high = end_of_recording(q);
     bool live, returned = false;
@@ -171,9 +182,13 @@ struct err *call_find_end(struct query_engine *q, const struct made_call *c, str
 
 /* --- rows --- */
 
-static const char *const left_names[] = {[LEFT_RETURN] = "return", [LEFT_UNWOUND] = "unwound", [LEFT_EXIT] = "exit", [LEFT_EVENT] = "event"};
+static const char *const left_names[] = {[LEFT_RETURN] = "return",
+                                         [LEFT_UNWOUND] = "unwound",
+                                         [LEFT_EXIT] = "exit",
+                                         [LEFT_EVENT] = "event"};
 
-static struct err *describe_end(struct query_engine *q, const struct made_call *c, const struct call_end *end, struct module *m,
+static struct err *describe_end(struct query_engine *q, const struct made_call *c,
+                                const struct call_end *end, struct module *m,
                                 const struct sym_function *f, uint64_t bias, json_t *row)
 {
     struct replay *r;
@@ -188,7 +203,9 @@ static struct err *describe_end(struct query_engine *q, const struct made_call *
         const struct db_event *e;
         char name[64];
         TRY(event_at(q, end->event, &e, NULL));
-        json_object_set_new(row, "event", json_pack("{sI, ss}", "number", (json_int_t)end->event, "name", event_name(q, e, name, sizeof(name))));
+        json_object_set_new(row, "event",
+                            json_pack("{sI, ss}", "number", (json_int_t)end->event, "name",
+                                      event_name(q, e, name, sizeof(name))));
     }
     if (end->left != LEFT_RETURN || c->by_signal)
         return NULL;
@@ -210,7 +227,8 @@ static struct err *describe_end(struct query_engine *q, const struct made_call *
 }
 
 /* The function which the call was in at its end, if another: it was left by tail calls. */
-static struct err *describe_tail(struct query_engine *q, const struct made_call *c, const struct call_end *end, json_t *row)
+static struct err *describe_tail(struct query_engine *q, const struct made_call *c,
+                                 const struct call_end *end, json_t *row)
 {
     struct replay *r;
     uint32_t space;
@@ -229,7 +247,8 @@ static struct err *describe_tail(struct query_engine *q, const struct made_call 
     return NULL;
 }
 
-struct err *call_describe(struct query_engine *q, const struct made_call *c, const struct call_end *end, json_t *row)
+struct err *call_describe(struct query_engine *q, const struct made_call *c,
+                          const struct call_end *end, json_t *row)
 {
     struct replay *r;
     struct frame_context ctx;
@@ -248,7 +267,8 @@ struct err *call_describe(struct query_engine *q, const struct made_call *c, con
         f = NULL;
     ctx.base.bias = p.bias;
     bool at_start = f && f->start == p.link_addr && c->sp && !c->by_signal;
-    json_object_set_new(row, "args", at_start ? arguments_at(q, c->entry, p.module, f, &ctx.base) : json_array());
+    json_object_set_new(
+        row, "args", at_start ? arguments_at(q, c->entry, p.module, f, &ctx.base) : json_array());
     TRY(describe_end(q, c, end, p.module, f, p.bias, row));
     return describe_tail(q, c, end, row);
 }

@@ -19,8 +19,10 @@ static int compare_writes(const void *a, const void *b)
     return x->segment < y->segment ? -1 : x->segment > y->segment;
 }
 
-/* The first address at or behind `start` that lies in a block of the space; `end` if there is none before it. */
-static gaddr first_code(const struct history_block *blocks, const struct code_changes *c, gaddr start, gaddr end)
+/* The first address at or behind `start` that lies in a block of the space; `end` if there is none
+ * before it. */
+static gaddr first_code(const struct history_block *blocks, const struct code_changes *c,
+                        gaddr start, gaddr end)
 {
     size_t low = c->first, high = c->first + c->count;
     while (low < high) {
@@ -46,11 +48,13 @@ static void add_write(struct code_changes *c, uint32_t segment, gaddr start, gad
 }
 
 /* What is mapped anew is not among the written granules, but with the events. */
-static void add_event_writes(const struct segment *s, uint32_t segment, const struct history_block *blocks, struct code_changes *c)
+static void add_event_writes(const struct segment *s, uint32_t segment,
+                             const struct history_block *blocks, struct code_changes *c)
 {
     vec_each (w, &s->kernel_writes) {
         gaddr end = w->addr + w->len;
-        for (gaddr at = w->addr; w->space == c->space && !w->object && (at = first_code(blocks, c, at, end)) < end;) {
+        for (gaddr at = w->addr;
+             w->space == c->space && !w->object && (at = first_code(blocks, c, at, end)) < end;) {
             gaddr page_end = (at & ~(gaddr)(PAGE_SIZE - 1)) + PAGE_SIZE;
             gaddr start = page_end - PAGE_SIZE > w->addr ? page_end - PAGE_SIZE : w->addr;
             add_write(c, segment, start, page_end < end ? page_end : end);
@@ -73,8 +77,10 @@ struct err *code_changes_init(struct query_engine *q, uint32_t space, struct cod
         const struct segment *s;
         TRY(history_part(q->history, i, PART_WRITTEN, &s));
         vec_each (w, &s->written) {
-            // A shared object's pages may be code anywhere: who looks at code asks for them (register_writes.c: is_shared).
-            if (w->object || w->space != space || first_code(blocks, out, w->page, w->page + PAGE_SIZE) == w->page + PAGE_SIZE)
+            // A shared object's pages may be code anywhere: who looks at code asks for them
+            // (register_writes.c: is_shared).
+            if (w->object || w->space != space ||
+                first_code(blocks, out, w->page, w->page + PAGE_SIZE) == w->page + PAGE_SIZE)
                 continue;
             struct code_write *c = vec_add(&out->writes);
             *c = (struct code_write){.page = w->page, .segment = (uint32_t)i};
@@ -90,7 +96,8 @@ struct err *code_changes_init(struct query_engine *q, uint32_t space, struct cod
 
 static bool touches(const struct code_write *w, gaddr start, gaddr end)
 {
-    gaddr from = start > w->page ? start - w->page : 0, to = end - w->page < PAGE_SIZE ? end - w->page : PAGE_SIZE;
+    gaddr from = start > w->page ? start - w->page : 0,
+          to = end - w->page < PAGE_SIZE ? end - w->page : PAGE_SIZE;
     for (gaddr g = from / 8; g < (to + 7) / 8; g++) {
         if (w->granules[g / 64] >> g % 64 & 1)
             return true;
@@ -98,7 +105,8 @@ static bool touches(const struct code_write *w, gaddr start, gaddr end)
     return false;
 }
 
-void code_changed_around(const struct code_changes *c, gaddr start, gaddr end, uint32_t at, uint32_t *after_out, uint32_t *until_out)
+void code_changed_around(const struct code_changes *c, gaddr start, gaddr end, uint32_t at,
+                         uint32_t *after_out, uint32_t *until_out)
 {
     *after_out = UINT32_MAX; // none: counts as -1
     *until_out = UINT32_MAX;
@@ -125,7 +133,8 @@ void code_changed_around(const struct code_changes *c, gaddr start, gaddr end, u
 
 /* --- moment by moment --- */
 
-/* Does [start, end) share a byte with a block that ran in the segment? Its blocks come by space and pc. */
+/* Does [start, end) share a byte with a block that ran in the segment? Its blocks come by space and
+ * pc. */
 static bool ran_there(const struct segment *s, uint32_t space, gaddr start, gaddr end)
 {
     size_t low = 0, high = s->blocks.count;
@@ -137,7 +146,9 @@ static bool ran_there(const struct segment *s, uint32_t space, gaddr start, gadd
         else
             high = middle;
     }
-    for (; low < s->blocks.count && s->blocks.items[low].space == space && s->blocks.items[low].pc < end; low++) {
+    for (; low < s->blocks.count && s->blocks.items[low].space == space &&
+           s->blocks.items[low].pc < end;
+         low++) {
         if (s->blocks.items[low].pc + s->blocks.items[low].byte_len > start)
             return true;
     }
@@ -149,36 +160,48 @@ static int compare_changes(const void *a, const void *b)
     return moment_cmp(((const struct code_change *)a)->at, ((const struct code_change *)b)->at);
 }
 
-/* A buffered madvise(2) has its effect where it was called; the database has it with the event that has the buffer. */
-static void add_event_changes(const struct segment *events, const struct segment *blocks, uint32_t space, struct segment_changes *out)
+/* A buffered madvise(2) has its effect where it was called; the database has it with the event that
+ * has the buffer. */
+static void add_event_changes(const struct segment *events, const struct segment *blocks,
+                              uint32_t space, struct segment_changes *out)
 {
     vec_each (e, &events->events) {
         for (uint32_t i = 0; i < e->write_count; i++) {
             const struct db_kernel_write *w = &events->kernel_writes.items[e->write_idx + i];
-            if (!w->object && w->space == space && ran_there(blocks, space, w->addr, w->addr + w->len))
-                vec_push(&out->all, (struct code_change){w->addr, w->addr + w->len, {e->number, 0}, e->kind == FRAME_SYSCALLBUF_FLUSH});
+            if (!w->object && w->space == space &&
+                ran_there(blocks, space, w->addr, w->addr + w->len))
+                vec_push(&out->all, (struct code_change){w->addr,
+                                                         w->addr + w->len,
+                                                         {e->number, 0},
+                                                         e->kind == FRAME_SYSCALLBUF_FLUSH});
         }
     }
 }
 
-/* The pages of blocks that ran of which instructions may have written parts: what events did not write. */
-static void find_stored_pages(const struct code_changes *c, const struct segment *blocks, const struct segment_changes *by_events,
-                              struct buf *out)
+/* The pages of blocks that ran of which instructions may have written parts: what events did not
+ * write. */
+static void find_stored_pages(const struct code_changes *c, const struct segment *blocks,
+                              const struct segment_changes *by_events, struct buf *out)
 {
     vec_each (w, &c->writes) {
         struct code_write left = *w;
         if (w->segment != by_events->segment)
             continue;
         vec_each (e, &by_events->all) {
-            gaddr start = e->start > w->page ? e->start - w->page : 0, end = e->end > w->page ? e->end - w->page : 0;
+            gaddr start = e->start > w->page ? e->start - w->page : 0,
+                  end = e->end > w->page ? e->end - w->page : 0;
             for (gaddr g = start / 8; g < 512 && g < (end + 7) / 8; g++)
                 left.granules[g / 64] &= ~(1ull << g % 64);
         }
         bool stored = false;
         for (gaddr g = 0; g < 512 && !stored; g++)
-            stored = (left.granules[g / 64] >> g % 64 & 1) && ran_there(blocks, c->space, w->page + 8 * g, w->page + 8 * g + 8);
+            stored = (left.granules[g / 64] >> g % 64 & 1) &&
+                     ran_there(blocks, c->space, w->page + 8 * g, w->page + 8 * g + 8);
         if (stored)
-            buf_add(out, &(struct watch_range){.space = c->space, .start = w->page, .end = w->page + PAGE_SIZE}, sizeof(struct watch_range));
+            buf_add(out,
+                    &(struct watch_range){
+                        .space = c->space, .start = w->page, .end = w->page + PAGE_SIZE},
+                    sizeof(struct watch_range));
     }
 }
 
@@ -198,7 +221,8 @@ static struct err *take_stores(void *ctx, struct replay *r, uint32_t space)
     TRY(worker_take_rows(replay_worker(r, space), &rows, NULL, NULL));
     const struct access_row *row = (const void *)rows.data;
     for (size_t i = 0; i < rows.len / sizeof(*row); i++) {
-        struct code_change c = {row[i].addr, row[i].addr + row[i].size, {row[i].stamp, row[i].icount + 1}, false};
+        struct code_change c = {
+            row[i].addr, row[i].addr + row[i].size, {row[i].stamp, row[i].icount + 1}, false};
         if (row[i].kind == STORE_SCATTER) // anywhere
             c.start = 0, c.end = UINT64_MAX;
         if (ran_there(g->blocks, g->space, c.start, c.end))
@@ -207,7 +231,8 @@ static struct err *take_stores(void *ctx, struct replay *r, uint32_t space)
     return NULL;
 }
 
-static struct err *gather_stores(struct replay *r, const struct watch_range *ranges, size_t count, struct moment until, struct gathering *g)
+static struct err *gather_stores(struct replay *r, const struct watch_range *ranges, size_t count,
+                                 struct moment until, struct gathering *g)
 {
     enum { MOST_RANGES = 1000 };
     const struct replay_observer observer = {.ctx = g, .space_ending = take_stores};
@@ -228,15 +253,18 @@ static struct err *gather_stores(struct replay *r, const struct watch_range *ran
     return take_stores(g, r, g->space);
 }
 
-/* What changed in a segment, to code that ran in it. run: it may be run for that; else it is not known if instructions may have changed code. */
-static struct err *changes_in(struct query_engine *q, struct code_changes *c, size_t segment, bool run, const struct segment_changes **out)
+/* What changed in a segment, to code that ran in it. run: it may be run for that; else it is not
+ * known if instructions may have changed code. */
+static struct err *changes_in(struct query_engine *q, struct code_changes *c, size_t segment,
+                              bool run, const struct segment_changes **out)
 {
     for (size_t i = 0; i < sizeof(c->kept) / sizeof(c->kept[0]); i++) {
         *out = &c->kept[i];
         if (c->kept[i].made && c->kept[i].segment == segment && !(run && c->kept[i].not_run))
             return NULL;
     }
-    struct segment_changes *made = &c->kept[c->next_kept++ % (sizeof(c->kept) / sizeof(c->kept[0]))];
+    struct segment_changes *made =
+        &c->kept[c->next_kept++ % (sizeof(c->kept) / sizeof(c->kept[0]))];
     const struct segment *blocks, *events;
     size_t count;
     *out = made;
@@ -257,7 +285,8 @@ static struct err *changes_in(struct query_engine *q, struct code_changes *c, si
         struct gathering g = {blocks, c->space, made};
         struct lease lease;
         TRY(lend_instead(q, segment, s->start, &lease));
-        struct err *e = gather_stores(lease.replay, (const void *)ranges.data, ranges.len / sizeof(struct watch_range), s->end, &g);
+        struct err *e = gather_stores(lease.replay, (const void *)ranges.data,
+                                      ranges.len / sizeof(struct watch_range), s->end, &g);
         return_replay(q, &lease, !e);
         TRY(e);
     }
@@ -267,8 +296,8 @@ static struct err *changes_in(struct query_engine *q, struct code_changes *c, si
     return NULL;
 }
 
-struct err *code_same_since(struct query_engine *q, struct code_changes *c, size_t segment, struct moment at, struct moment *since,
-                            bool *known_out)
+struct err *code_same_since(struct query_engine *q, struct code_changes *c, size_t segment,
+                            struct moment at, struct moment *since, bool *known_out)
 {
     const struct segment_changes *changes;
     TRY(changes_in(q, c, segment, true, &changes));
@@ -281,8 +310,8 @@ struct err *code_same_since(struct query_engine *q, struct code_changes *c, size
     return NULL;
 }
 
-struct err *code_same_until(struct query_engine *q, struct code_changes *c, size_t segment, struct moment at, struct moment *until,
-                            bool *known_out)
+struct err *code_same_until(struct query_engine *q, struct code_changes *c, size_t segment,
+                            struct moment at, struct moment *until, bool *known_out)
 {
     const struct segment_changes *changes;
     TRY(changes_in(q, c, segment, false, &changes));

@@ -1,16 +1,17 @@
 /* Where the value of some bytes came from.
  *
- * The bytes are items: runs of bytes in memory or in a register, each at a moment. All items go back in time together. A stretch
- * before the latest of them is run in steps; going through it backwards, an instruction that wrote a byte of an item says what the
- * byte is (x86_origin_of()): a copy of another, which becomes the item; or a constant, a computation: that is a row. Items which
- * the stretch does not touch are searched for in the whole recording (last_write(), last_register_write()), and the next stretch ends
- * where the last of these writes is.
+ * The bytes are items: runs of bytes in memory or in a register, each at a moment. All items go
+ * back in time together. A stretch before the latest of them is run in steps; going through it
+ * backwards, an instruction that wrote a byte of an item says what the byte is (x86_origin_of()): a
+ * copy of another, which becomes the item; or a constant, a computation: that is a row. Items which
+ * the stretch does not touch are searched for in the whole recording (last_write(),
+ * last_register_write()), and the next stretch ends where the last of these writes is.
  *
- *     stretch:   ...  mov rax, [rbx]   mov [rsp+8], rax   call   push rbp ...   mov rdx, [rsp+16]    <- edx asked about
- *                     memory at rbx <- rax             <- memory at rsp+8                            <- rdx
+ *     stretch:   ...  mov rax, [rbx]   mov [rsp+8], rax   call   push rbp ...   mov rdx, [rsp+16]
+ * <- edx asked about memory at rbx <- rax             <- memory at rsp+8 <- rdx
  *
- * Invariants: 1. no write to an item lies between what has been gone through and its `before`. 2. rows are given in the order of time,
- * latest first; a row's parent comes before it. */
+ * Invariants: 1. no write to an item lies between what has been gone through and its `before`. 2.
+ * rows are given in the order of time, latest first; a row's parent comes before it. */
 #include "query/dataflow_int.h"
 
 enum { SHORT_STRETCH = 500, LONG_STRETCH = 8000, MOST_STRETCHES = 1000 };
@@ -62,7 +63,8 @@ json_t *flow_place(const struct flow_item *item)
 {
     char name[32];
     if (!item->memory)
-        return json_pack("{ss}", "register", x86_register_name((unsigned)item->at, item->len, name, sizeof(name)));
+        return json_pack("{ss}", "register",
+                         x86_register_name((unsigned)item->at, item->len, name, sizeof(name)));
     return json_pack("{so, sI}", "address", json_hex(item->at), "length", (json_int_t)item->len);
 }
 
@@ -102,7 +104,8 @@ static struct err *give_held(struct flow *f, struct flow_item *item)
     return give_now(f, item, row, &item->parent);
 }
 
-struct err *flow_give(struct flow *f, struct flow_item *item, struct moment at, uint32_t task, json_t *row, uint32_t *id_out)
+struct err *flow_give(struct flow *f, struct flow_item *item, struct moment at, uint32_t task,
+                      json_t *row, uint32_t *id_out)
 {
     struct err *e = give_held(f, item);
     if (e) {
@@ -128,7 +131,8 @@ static bool same_run(const struct x86_origin *a, const struct x86_origin *b, uns
     switch (a->kind) {
     case X86_COPY: {
         // A copy out of two registers is two copies.
-        bool same = a->from.memory || x86_unit((unsigned)a->from.at) == x86_unit((unsigned)b->from.at);
+        bool same =
+            a->from.memory || x86_unit((unsigned)a->from.at) == x86_unit((unsigned)b->from.at);
         return a->from.memory == b->from.memory && b->from.at == a->from.at + distance && same;
     }
     case X86_SIGN:
@@ -141,7 +145,8 @@ static bool same_run(const struct x86_origin *a, const struct x86_origin *b, uns
 }
 
 /* The item that a byte range of a source is. */
-static struct flow_item source_item(const struct execution *x, const struct flow_item *part, struct x86_place from)
+static struct flow_item source_item(const struct execution *x, const struct flow_item *part,
+                                    struct x86_place from)
 {
     const struct stretch_step *st = &x->stretch->steps.items[x->step];
     struct flow_item item = *part;
@@ -156,11 +161,13 @@ static struct flow_item source_item(const struct execution *x, const struct flow
     return item;
 }
 
-/* What is read from a general register must be the value that is followed: anything else is a mistake of ours. */
+/* What is read from a general register must be the value that is followed: anything else is a
+ * mistake of ours. */
 static bool value_agrees(const struct execution *x, const struct flow_item *item)
 {
     uint8_t v[MOST_BYTES];
-    return item->memory || !item->known || !x86_read_regs(x->run.before, (unsigned)item->at, item->len, v) ||
+    return item->memory || !item->known ||
+           !x86_read_regs(x->run.before, (unsigned)item->at, item->len, v) ||
            memcmp(v, item->value, item->len) == 0;
 }
 
@@ -175,7 +182,8 @@ static struct err *follow_copy(struct execution *x, struct flow_item *part, stru
     const struct stretch_step *st = &x->stretch->steps.items[x->step];
     struct flow_item source = source_item(x, part, from);
     // push and pop of one register, the value being the same all along: it was kept for the caller.
-    if (part->held && x->insn->class == X86_PUSH && is_whole_register(&source) && source.at == part->held_register) {
+    if (part->held && x->insn->class == X86_PUSH && is_whole_register(&source) &&
+        source.at == part->held_register) {
         json_decref(steal(part->held));
         source.saved = part->saved + 1;
         flow_add(f, x->stretch, source);
@@ -185,7 +193,8 @@ static struct err *follow_copy(struct execution *x, struct flow_item *part, stru
     json_object_set_new(row, "from", flow_place(&source));
     if (!value_agrees(x, &source)) {
         json_object_set_new(row, "kind", json_string("unknown"));
-        json_object_set_new(row, "why", json_string("the value read here is not the one that was followed"));
+        json_object_set_new(row, "why",
+                            json_string("the value read here is not the one that was followed"));
         return flow_give(f, part, st->at, st->task, row, NULL);
     }
     if (x->insn->class == X86_POP && !f->show_saves && is_whole_register(part) && !part->held) {
@@ -208,7 +217,8 @@ static struct err *follow_copy(struct execution *x, struct flow_item *part, stru
 }
 
 /* Goes on with what the bytes were computed from. */
-static struct err *follow_inputs(struct execution *x, struct flow_item *part, uint32_t id, gaddr base)
+static struct err *follow_inputs(struct execution *x, struct flow_item *part, uint32_t id,
+                                 gaddr base)
 {
     struct flow *f = x->owner;
     enum { MOST_INPUTS = 32 };
@@ -216,21 +226,26 @@ static struct err *follow_inputs(struct execution *x, struct flow_item *part, ui
     size_t n = 0;
     for (uint32_t i = 0; i < part->len; i++) {
         struct x86_input some[MOST_INPUTS];
-        struct x86_place to = part->memory ? (struct x86_place){true, base + i} : (struct x86_place){false, part->at + i};
+        struct x86_place to = part->memory ? (struct x86_place){true, base + i}
+                                           : (struct x86_place){false, part->at + i};
         size_t count = x86_inputs_of(x->insn, &x->run, to, some, MOST_INPUTS);
         for (size_t k = 0; k < count; k++) {
             size_t a = 0;
             // Neighbours and overlaps become one.
-            while (a < n && (all[a].from.memory != some[k].from.memory || some[k].from.at > all[a].from.at + all[a].len ||
+            while (a < n && (all[a].from.memory != some[k].from.memory ||
+                             some[k].from.at > all[a].from.at + all[a].len ||
                              some[k].from.at + some[k].len < all[a].from.at ||
-                             (!some[k].from.memory && x86_unit((unsigned)some[k].from.at) != x86_unit((unsigned)all[a].from.at))))
+                             (!some[k].from.memory && x86_unit((unsigned)some[k].from.at) !=
+                                                          x86_unit((unsigned)all[a].from.at))))
                 a++;
             if (a == n && n < MOST_INPUTS) {
                 all[n++] = some[k];
             } else if (a < n) {
-                uint64_t start = some[k].from.at < all[a].from.at ? some[k].from.at : all[a].from.at;
-                uint64_t end = some[k].from.at + some[k].len > all[a].from.at + all[a].len ? some[k].from.at + some[k].len
-                                                                                           : all[a].from.at + all[a].len;
+                uint64_t start =
+                    some[k].from.at < all[a].from.at ? some[k].from.at : all[a].from.at;
+                uint64_t end = some[k].from.at + some[k].len > all[a].from.at + all[a].len
+                                   ? some[k].from.at + some[k].len
+                                   : all[a].from.at + all[a].len;
                 all[a].from.at = start;
                 all[a].len = (uint32_t)(end - start);
             }
@@ -243,14 +258,16 @@ static struct err *follow_inputs(struct execution *x, struct flow_item *part, ui
         input.parent = id;
         input.depth = part->depth + 1;
         input.saved = 0;
-        input.known = !input.memory && x86_read_regs(x->run.before, (unsigned)input.at, input.len, input.value);
+        input.known = !input.memory &&
+                      x86_read_regs(x->run.before, (unsigned)input.at, input.len, input.value);
         flow_add(f, x->stretch, input);
     }
     return NULL;
 }
 
 /* Bytes [from, from + len) of the item with one kind of origin. */
-static struct err *follow_origin(struct execution *x, struct flow_item *part, const struct x86_origin *o, bool extends, gaddr base)
+static struct err *follow_origin(struct execution *x, struct flow_item *part,
+                                 const struct x86_origin *o, bool extends, gaddr base)
 {
     struct flow *f = x->owner;
     const struct stretch_step *st = &x->stretch->steps.items[x->step];
@@ -281,7 +298,8 @@ static struct err *follow_origin(struct execution *x, struct flow_item *part, co
     case X86_COMPUTED:
         row = execution_row(x, x->insn->class == X86_TRAP ? "instruction" : "arithmetic");
         TRY(flow_give(f, part, st->at, st->task, row, &id));
-        return f->arithmetic && part->depth < f->max_depth ? follow_inputs(x, part, id, base) : NULL;
+        return f->arithmetic && part->depth < f->max_depth ? follow_inputs(x, part, id, base)
+                                                           : NULL;
     default:
         row = execution_row(x, "unknown");
         json_object_set_new(row, "why", json_string(o->why));
@@ -297,7 +315,8 @@ static struct err *follow_item(struct execution *x, size_t idx, gaddr base)
     struct x86_origin origins[MOST_BYTES];
     bool touched = false, copies = false;
     for (uint32_t i = 0; i < item.len; i++) {
-        struct x86_place to = item.memory ? (struct x86_place){true, base + i} : (struct x86_place){false, item.at + i};
+        struct x86_place to = item.memory ? (struct x86_place){true, base + i}
+                                          : (struct x86_place){false, item.at + i};
         origins[i] = x86_origin_of(x->insn, &x->run, to);
         touched |= origins[i].kind != X86_UNTOUCHED;
         copies |= origins[i].kind == X86_COPY || origins[i].kind == X86_SIGN;
@@ -319,7 +338,8 @@ static struct err *follow_item(struct execution *x, size_t idx, gaddr base)
         if (first)
             part.held = steal(item.held);
         if (!e)
-            e = follow_origin(x, &part, &origins[from], copies && (!item.memory || len < item.len), base + from);
+            e = follow_origin(x, &part, &origins[from], copies && (!item.memory || len < item.len),
+                              base + from);
         json_decref(part.held);
         TRY(e);
         from += len;
@@ -362,12 +382,15 @@ static struct err *follow_step(struct flow *f, const struct stretch *s, size_t i
                 access_count = x86_accesses(in, &x.run, accesses);
             have_accesses = true;
             for (size_t a = 0; a < access_count && !hit; a++)
-                hit = accesses[a].writes && execution_touches(&x, &accesses[a], item->space, item->object, item->object ? item->object_at : item->at,
-                                                                    item->len, &base);
+                hit =
+                    accesses[a].writes &&
+                    execution_touches(&x, &accesses[a], item->space, item->object,
+                                      item->object ? item->object_at : item->at, item->len, &base);
             if (!hit)
                 continue;
         } else {
-            uint64_t units = x86_unit((unsigned)item->at) | x86_unit((unsigned)item->at + item->len - 1);
+            uint64_t units =
+                x86_unit((unsigned)item->at) | x86_unit((unsigned)item->at + item->len - 1);
             if (item->task != st->task || !(in->written & units))
                 continue;
         }
@@ -447,10 +470,12 @@ static struct err *search_item(struct flow *f, const struct stretch *s, struct f
     if (item->memory) {
         struct write_hit hit = {0};
         uint64_t start = item->object ? item->object_at : item->at;
-        TRY(last_write(q, item->space, item->object, start, start + item->len, item->before, &hit, &found));
+        TRY(last_write(q, item->space, item->object, start, start + item->len, item->before, &hit,
+                       &found));
         at = hit.event ? (struct moment){hit.moment.event + 1, 0} : behind(q, hit.moment);
     } else {
-        uint64_t units = x86_unit((unsigned)item->at) | x86_unit((unsigned)item->at + item->len - 1);
+        uint64_t units =
+            x86_unit((unsigned)item->at) | x86_unit((unsigned)item->at + item->len - 1);
         TRY(last_register_write(q, item->task, item->space, units, item->before, &at, &found));
         at = behind(q, at);
     }
@@ -475,18 +500,24 @@ static struct flow_item *latest(struct flow *f)
     return best;
 }
 
-/* Runs right before the moment that is asked about, which is where most values come from, so that the replay comes by what is read there. */
+/* Runs right before the moment that is asked about, which is where most values come from, so that
+ * the replay comes by what is read there. */
 static struct err *run_ahead(struct flow *f, struct moment until)
 {
     struct moment from = moment_back(f->q, until, SHORT_STRETCH);
-    bool beyond = until.event >= f->q->last_event || until.icount > f->q->event_icount.items[until.event + 1];
-    return beyond || moment_cmp(from, until) >= 0 ? NULL : stretch_run(f->q, from, until, 0, false, &f->ahead);
+    bool beyond =
+        until.event >= f->q->last_event || until.icount > f->q->event_icount.items[until.event + 1];
+    return beyond || moment_cmp(from, until) >= 0
+               ? NULL
+               : stretch_run(f->q, from, until, 0, false, &f->ahead);
 }
 
 /* A stretch, which may have been run already. */
-static struct err *next_stretch(struct flow *f, struct moment from, struct moment until, struct stretch *out)
+static struct err *next_stretch(struct flow *f, struct moment from, struct moment until,
+                                struct stretch *out)
 {
-    if (!f->ahead.steps.count || moment_cmp(f->ahead.from, from) != 0 || moment_cmp(f->ahead.until, until) != 0)
+    if (!f->ahead.steps.count || moment_cmp(f->ahead.from, from) != 0 ||
+        moment_cmp(f->ahead.until, until) != 0)
         return stretch_run(f->q, from, until, 0, false, out);
     *out = f->ahead;
     f->ahead = (struct stretch){0};
@@ -511,7 +542,8 @@ static struct err *follow(struct flow *f)
             reached = item->before; // things may go on right before the last pair
             continue;
         }
-        // Right before a stretch where things went on, they may go on; anywhere else it is only the write that is wanted.
+        // Right before a stretch where things went on, they may go on; anywhere else it is only the
+        // write that is wanted.
         bool adjacent = moment_cmp(item->before, reached) == 0;
         window = adjacent ? window * 4 : SHORT_STRETCH;
         if (window > LONG_STRETCH)
@@ -538,12 +570,18 @@ static struct err *follow(struct flow *f)
 
 /* --- the query --- */
 
-static struct err *first_item(struct query_engine *q, json_t *params, const struct focus *focus, struct flow_item *out)
+static struct err *first_item(struct query_engine *q, json_t *params, const struct focus *focus,
+                              struct flow_item *out)
 {
     struct asked_bytes asked;
     TRY(param_bytes(q, params, focus, &asked));
-    *out = (struct flow_item){.memory = asked.memory, .task = focus->task, .space = asked.space, .at = asked.at, .len = asked.len,
-                              .before = asked.moment, .known = true};
+    *out = (struct flow_item){.memory = asked.memory,
+                              .task = focus->task,
+                              .space = asked.space,
+                              .at = asked.at,
+                              .len = asked.len,
+                              .before = asked.moment,
+                              .known = true};
     memcpy(out->value, asked.value, asked.len);
     return NULL;
 }
@@ -559,7 +597,9 @@ struct err *query_dataflow(struct query_engine *q, json_t *params)
         TRY(param_u64(params, "depth", &depth));
     if (limit < 1 || limit > 10000 || depth > 64)
         return err_new(ERR_USAGE, "limit is 1 to 10000, depth 0 to 64");
-    struct flow f = {.q = q, .limit = limit, .max_depth = (unsigned)depth,
+    struct flow f = {.q = q,
+                     .limit = limit,
+                     .max_depth = (unsigned)depth,
                      .arithmetic = json_is_true(json_object_get(params, "arithmetic")),
                      .show_saves = json_is_true(json_object_get(params, "saves"))};
     struct flow_item item;

@@ -17,8 +17,9 @@ static struct err *read_memory(struct sym_context *base, gaddr addr, void *buf, 
 
 struct err *general_register(const struct regs *regs, unsigned number, void *buf, size_t len)
 {
-    static const uint8_t uregs[] = {UREG_RAX, UREG_RDX, UREG_RCX, UREG_RBX, UREG_RSI, UREG_RDI, UREG_RBP, UREG_RSP, UREG_R8,
-                                    UREG_R9, UREG_R10, UREG_R11, UREG_R12, UREG_R13, UREG_R14, UREG_R15, UREG_RIP};
+    static const uint8_t uregs[] = {UREG_RAX, UREG_RDX, UREG_RCX, UREG_RBX, UREG_RSI, UREG_RDI,
+                                    UREG_RBP, UREG_RSP, UREG_R8,  UREG_R9,  UREG_R10, UREG_R11,
+                                    UREG_R12, UREG_R13, UREG_R14, UREG_R15, UREG_RIP};
     if (number > SYM_RIP || len > 8)
         return err_new(ERR_NOT_FOUND, "register not known in this frame");
     memcpy(buf, &regs->r[uregs[number]], len);
@@ -49,14 +50,20 @@ static struct err *read_register(struct sym_context *base, unsigned number, void
     return err_new(ERR_NOT_FOUND, "register not known in this frame");
 }
 
-struct err *frame_context(struct query_engine *q, struct replay *r, uint32_t task, struct frame_context *out)
+struct err *frame_context(struct query_engine *q, struct replay *r, uint32_t task,
+                          struct frame_context *out)
 {
-    *out = (struct frame_context){.base = {.read_memory = read_memory, .read_register = read_register}, .q = q, .replay = r, .task = task};
+    *out =
+        (struct frame_context){.base = {.read_memory = read_memory, .read_register = read_register},
+                               .q = q,
+                               .replay = r,
+                               .task = task};
     TRY(space_of_task(r, task, &out->space));
     return replay_regs(r, task, &out->regs);
 }
 
-const uint8_t call_argument_registers[CALL_ARGUMENT_REGISTERS] = {UREG_RDI, UREG_RSI, UREG_RDX, UREG_RCX, UREG_R8, UREG_R9};
+const uint8_t call_argument_registers[CALL_ARGUMENT_REGISTERS] = {UREG_RDI, UREG_RSI, UREG_RDX,
+                                                                  UREG_RCX, UREG_R8,  UREG_R9};
 
 /* --- code --- */
 
@@ -80,7 +87,8 @@ void describe_place(struct query_engine *q, const struct code_place *p, json_t *
     err_free(e);
 }
 
-void describe_code(struct query_engine *q, struct replay *r, uint32_t space, gaddr pc, bool back, json_t *row)
+void describe_code(struct query_engine *q, struct replay *r, uint32_t space, gaddr pc, bool back,
+                   json_t *row)
 {
     json_object_set_new(row, "pc", json_hex(pc));
     struct code_place p = place_of(q, r, space, pc - (back ? 1 : 0));
@@ -89,8 +97,11 @@ void describe_code(struct query_engine *q, struct replay *r, uint32_t space, gad
         const struct mapping *maps = replay_mappings(r, space, &count);
         const struct trace_mmap *record = trace_mmaps(q->trace, &records);
         for (size_t i = 0; i < count; i++) {
-            if (pc >= maps[i].start && pc < maps[i].end && maps[i].mmap_idx < records && record[maps[i].mmap_idx].name[0])
-                json_object_set_new(row, "module", json_text(record[maps[i].mmap_idx].name, strlen(record[maps[i].mmap_idx].name)));
+            if (pc >= maps[i].start && pc < maps[i].end && maps[i].mmap_idx < records &&
+                record[maps[i].mmap_idx].name[0])
+                json_object_set_new(row, "module",
+                                    json_text(record[maps[i].mmap_idx].name,
+                                              strlen(record[maps[i].mmap_idx].name)));
         }
         return;
     }
@@ -99,7 +110,8 @@ void describe_code(struct query_engine *q, struct replay *r, uint32_t space, gad
 
 /* --- values --- */
 
-json_t *json_value(struct sym_module *m, const struct sym_type *type, struct sym_value *v, struct sym_context *c, struct err *e)
+json_t *json_value(struct sym_module *m, const struct sym_type *type, struct sym_value *v,
+                   struct sym_context *c, struct err *e)
 {
     json_t *o = json_object();
     char *text = NULL;
@@ -122,17 +134,21 @@ json_t *json_value(struct sym_module *m, const struct sym_type *type, struct sym
     return o;
 }
 
-json_t *json_arguments(struct module *m, const struct sym_function *f, const struct sym_inlined *call, struct sym_context *c)
+json_t *json_arguments(struct module *m, const struct sym_function *f,
+                       const struct sym_inlined *call, struct sym_context *c)
 {
     json_t *args = json_array();
     struct sym_variables params = {0};
-    struct err *e = call ? sym_inlined_parameters(m->sym, call, &params) : sym_function_parameters(m->sym, f, &params);
+    struct err *e = call ? sym_inlined_parameters(m->sym, call, &params)
+                         : sym_function_parameters(m->sym, f, &params);
     for (size_t i = 0; !e && i < params.count; i++) {
         struct sym_value v = {0};
-        struct err *why = call ? sym_read_variable(m->sym, &params.items[i], call->entry, c, &v) : sym_read_argument_at_entry(m->sym, f, i, c, &v);
+        struct err *why = call ? sym_read_variable(m->sym, &params.items[i], call->entry, c, &v)
+                               : sym_read_argument_at_entry(m->sym, f, i, c, &v);
         const char *name = params.items[i].name ? params.items[i].name : "";
-        json_array_append_new(args, json_pack("{so, so}", "name", json_text(name, strlen(name)), "value",
-                                              json_value(m->sym, params.items[i].type, &v, c, why)));
+        json_array_append_new(args,
+                              json_pack("{so, so}", "name", json_text(name, strlen(name)), "value",
+                                        json_value(m->sym, params.items[i].type, &v, c, why)));
         sym_value_deinit(&v);
     }
     err_free(e);
@@ -142,7 +158,8 @@ json_t *json_arguments(struct module *m, const struct sym_function *f, const str
 
 /* --- events --- */
 
-char *system_call_text(const struct query_engine *q, int32_t number, const uint64_t args[6], const uint64_t *result)
+char *system_call_text(const struct query_engine *q, int32_t number, const uint64_t args[6],
+                       const uint64_t *result)
 {
     const char *name = trace_syscall_name(q->trace, ARCH_X86_64, number);
     struct buf out = {0};
@@ -165,7 +182,8 @@ const char *signal_name(int signo, char *out, size_t len)
     return out;
 }
 
-const char *event_name(const struct query_engine *q, const struct db_event *e, char *out, size_t len)
+const char *event_name(const struct query_engine *q, const struct db_event *e, char *out,
+                       size_t len)
 {
     char signal[32];
     const char *call;
@@ -173,15 +191,19 @@ const char *event_name(const struct query_engine *q, const struct db_event *e, c
     case FRAME_SYSCALL:
         call = trace_syscall_name(q->trace, (enum trace_arch)e->syscall_arch, e->syscall_no);
         if (call)
-            snprintf(out, len, "%s %s", call, e->syscall_state == SYSCALL_EXITING ? "exit" : "entry");
+            snprintf(out, len, "%s %s", call,
+                     e->syscall_state == SYSCALL_EXITING ? "exit" : "entry");
         else
-            snprintf(out, len, "system call %d %s", e->syscall_no, e->syscall_state == SYSCALL_EXITING ? "exit" : "entry");
+            snprintf(out, len, "system call %d %s", e->syscall_no,
+                     e->syscall_state == SYSCALL_EXITING ? "exit" : "entry");
         return out;
     case FRAME_SIGNAL:
     case FRAME_SIGNAL_DELIVERY:
     case FRAME_SIGNAL_HANDLER:
         snprintf(out, len, "%s %s", signal_name(e->signo, signal, sizeof(signal)),
-                 e->kind == FRAME_SIGNAL ? "raised" : e->kind == FRAME_SIGNAL_HANDLER ? "handler" : "delivered");
+                 e->kind == FRAME_SIGNAL           ? "raised"
+                 : e->kind == FRAME_SIGNAL_HANDLER ? "handler"
+                                                   : "delivered");
         return out;
     default:
         snprintf(out, len, "%s", trace_frame_name((enum frame_kind)e->kind));
@@ -189,7 +211,8 @@ const char *event_name(const struct query_engine *q, const struct db_event *e, c
     }
 }
 
-struct err *event_at(struct query_engine *q, event_no number, const struct db_event **out, const struct segment **segment)
+struct err *event_at(struct query_engine *q, event_no number, const struct db_event **out,
+                     const struct segment **segment)
 {
     if (!number || number > q->last_event)
         return err_new(ERR_NOT_FOUND, "there is no event %llu", (unsigned long long)number);
@@ -214,7 +237,8 @@ struct err *event_at(struct query_engine *q, event_no number, const struct db_ev
 
 /* --- moments of a task --- */
 
-struct err *next_instruction(struct query_engine *q, struct moment m, uint32_t task, bool forward, struct moment *out)
+struct err *next_instruction(struct query_engine *q, struct moment m, uint32_t task, bool forward,
+                             struct moment *out)
 {
     if (forward) {
         if (task_running_at(q, m) == task && m.icount + 1 < q->event_icount.items[m.event + 1]) {

@@ -1,7 +1,8 @@
 /* Files: which one a path stands for, and where in it a read or write is.
  *
- * A path is taken as it is given, together with a number for the root or working directory, which fork passes on and chdir(2) changes. So
- * two paths that lead to one file by a symbolic link are two files here. */
+ * A path is taken as it is given, together with a number for the root or working directory, which
+ * fork passes on and chdir(2) changes. So two paths that lead to one file by a symbolic link are
+ * two files here. */
 #include "query/tracking_int.h"
 
 #include <fcntl.h>
@@ -15,22 +16,28 @@
 static bool has_offset(const struct io_call *c)
 {
     bool second = c->no == SYS_preadv2 || c->no == SYS_pwritev2;
-    return c->no == SYS_pread64 || c->no == SYS_pwrite64 || c->no == SYS_preadv || c->no == SYS_pwritev || (second && c->args[3] != UINT64_MAX);
+    return c->no == SYS_pread64 || c->no == SYS_pwrite64 || c->no == SYS_preadv ||
+           c->no == SYS_pwritev || (second && c->args[3] != UINT64_MAX);
 }
 
-uint32_t add_file_transfer(struct tracking *t, uint32_t number, uint32_t call, bool reads, uint64_t at, bool known, uint64_t len)
+uint32_t add_file_transfer(struct tracking *t, uint32_t number, uint32_t call, bool reads,
+                           uint64_t at, bool known, uint64_t len)
 {
     struct stream *s = &t->d->streams.items[number - 1];
     if (!reads && !known)
         give_up_stream(t, number, "it was written to at an offset that is not known");
-    vec_push(reads ? &s->reads : &s->writes, (struct transfer){
-        .call = call, .offset = at, .len = len, .why = known ? s->why : "at which offset it was read is not known"});
+    vec_push(reads ? &s->reads : &s->writes,
+             (struct transfer){.call = call,
+                               .offset = at,
+                               .len = len,
+                               .why = known ? s->why : "at which offset it was read is not known"});
     if (!reads && known && at + len > s->written)
         s->written = at + len;
     return (uint32_t)(reads ? s->reads.count : s->writes.count);
 }
 
-uint32_t add_file_transfer_here(struct tracking *t, struct description *d, uint32_t call, bool reads, uint64_t len)
+uint32_t add_file_transfer_here(struct tracking *t, struct description *d, uint32_t call,
+                                bool reads, uint64_t len)
 {
     uint32_t stream = d->in ? d->in : d->out;
     const struct stream *s = &t->d->streams.items[stream - 1];
@@ -53,7 +60,8 @@ void transfer_file(struct tracking *t, struct io_call *c, struct description *d)
     if (!has_offset(c))
         c->transfer = add_file_transfer_here(t, d, call_index(t, c), reads, len);
     else if (!reads && d->append) // pwrite(2), "BUGS"
-        c->transfer = add_file_transfer(t, number, call_index(t, c), reads, s->written, s->size_known, len);
+        c->transfer =
+            add_file_transfer(t, number, call_index(t, c), reads, s->written, s->size_known, len);
     else
         c->transfer = add_file_transfer(t, number, call_index(t, c), reads, c->args[3], true, len);
 }
@@ -73,7 +81,8 @@ void map_file(struct tracking *t, struct io_call *c)
 void cut_file(struct tracking *t, uint32_t number, uint32_t call, uint64_t size)
 {
     struct stream *s = &t->d->streams.items[number - 1];
-    vec_push(&s->writes, (struct transfer){.call = call, .offset = size, .len = UINT64_MAX - size, .cuts = true});
+    vec_push(&s->writes, (struct transfer){
+                             .call = call, .offset = size, .len = UINT64_MAX - size, .cuts = true});
     s->written = size;
     s->size_known = true;
 }
@@ -87,12 +96,14 @@ static struct task_place *place_of_task(struct tracking *t, uint32_t task)
     return &t->places.items[task];
 }
 
-/* What stands for the file that a call names; heap string; NULL: that cannot be told. Relative paths mean the same only in the same directory. */
+/* What stands for the file that a call names; heap string; NULL: that cannot be told. Relative
+ * paths mean the same only in the same directory. */
 static char *key_of(struct tracking *t, const struct io_call *c, unsigned idx)
 {
     const char *path = c->paths[idx];
-    bool at = c->no == SYS_openat || c->no == SYS_openat2 || c->no == SYS_mknodat || c->no == SYS_unlinkat || c->no == SYS_renameat ||
-              c->no == SYS_renameat2 || c->no == SYS_linkat;
+    bool at = c->no == SYS_openat || c->no == SYS_openat2 || c->no == SYS_mknodat ||
+              c->no == SYS_unlinkat || c->no == SYS_renameat || c->no == SYS_renameat2 ||
+              c->no == SYS_linkat;
     if (!path || !path[0])
         return NULL;
     if (path[0] == '/')
@@ -144,13 +155,14 @@ static bool ends_with(const char *s, const char *suffix)
 /* A path that stands for a descriptor of the task itself (proc(5)); negative: it does not. */
 static int64_t descriptor_named(const char *path)
 {
-    static const char *const prefixes[] = {"/dev/fd/", "/proc/self/fd/", "/proc/thread-self/fd/"}, *const standard[] = {
-        "/dev/stdin", "/dev/stdout", "/dev/stderr"};
+    static const char *const prefixes[] = {"/dev/fd/", "/proc/self/fd/", "/proc/thread-self/fd/"},
+                             *const standard[] = {"/dev/stdin", "/dev/stdout", "/dev/stderr"};
     for (int i = 0; i < 3; i++) {
         if (strcmp(path, standard[i]) == 0)
             return i;
         const char *digits = path + strlen(prefixes[i]);
-        if (begins_with(path, prefixes[i]) && digits[0] && digits[strspn(digits, "0123456789")] == 0)
+        if (begins_with(path, prefixes[i]) && digits[0] &&
+            digits[strspn(digits, "0123456789")] == 0)
             return strtol(digits, NULL, 10);
     }
     return -1;
@@ -172,9 +184,13 @@ static uint32_t new_file(struct tracking *t)
     return stream;
 }
 
-static void open_stream(struct tracking *t, const struct io_call *c, uint64_t flags, uint32_t stream)
+static void open_stream(struct tracking *t, const struct io_call *c, uint64_t flags,
+                        uint32_t stream)
 {
-    struct description n = {.in = stream, .out = stream, .position_known = true, .append = flags & O_APPEND,
+    struct description n = {.in = stream,
+                            .out = stream,
+                            .position_known = true,
+                            .append = flags & O_APPEND,
                             .writable = (flags & O_ACCMODE) != O_RDONLY};
     if (t->d->streams.items[stream - 1].kind != STREAM_FILE) {
         n.in = (flags & O_ACCMODE) == O_WRONLY ? 0 : stream;
@@ -183,15 +199,20 @@ static void open_stream(struct tracking *t, const struct io_call *c, uint64_t fl
     fd_assign(t, c->task, c->result, add_description(t, n), flags & O_CLOEXEC);
 }
 
-static void open_unknown(struct tracking *t, const struct io_call *c, uint64_t flags, const char *why)
+static void open_unknown(struct tracking *t, const struct io_call *c, uint64_t flags,
+                         const char *why)
 {
-    fd_assign(t, c->task, c->result, add_description(t, (struct description){.why = why}), flags & O_CLOEXEC);
+    fd_assign(t, c->task, c->result, add_description(t, (struct description){.why = why}),
+              flags & O_CLOEXEC);
 }
 
 void open_file(struct tracking *t, const struct io_call *c)
 {
     // openat2: flags are in memory; close-on-exec is the usual
-    uint64_t flags = c->no == SYS_open ? c->args[1] : c->no == SYS_openat ? c->args[2] : c->no == SYS_creat ? O_WRONLY | O_CREAT | O_TRUNC : 0;
+    uint64_t flags = c->no == SYS_open     ? c->args[1]
+                     : c->no == SYS_openat ? c->args[2]
+                     : c->no == SYS_creat  ? O_WRONLY | O_CREAT | O_TRUNC
+                                           : 0;
     cleanup(freep) char *key = key_of(t, c, 0);
     if (!key || c->no == SYS_openat2) {
         open_unknown(t, c, flags, "which file was opened is not known");
@@ -203,7 +224,8 @@ void open_file(struct tracking *t, const struct io_call *c)
     }
     const char *path = c->paths[0];
     int64_t fd = descriptor_named(path);
-    const struct description *same = fd >= 0 ? &t->d->descriptions.items[fd_at(t, c->task, (uint64_t)fd)] : NULL;
+    const struct description *same =
+        fd >= 0 ? &t->d->descriptions.items[fd_at(t, c->task, (uint64_t)fd)] : NULL;
     if (same && (same->in || same->out)) {
         open_stream(t, c, flags, same->in ? same->in : same->out);
         return;
@@ -215,7 +237,8 @@ void open_file(struct tracking *t, const struct io_call *c)
         return;
     }
     if (begins_with(path, "/dev/") || begins_with(path, "/proc/") || begins_with(path, "/sys/")) {
-        open_unknown(t, c, flags, same ? same->why : "it is a device, or a file that the kernel makes");
+        open_unknown(t, c, flags,
+                     same ? same->why : "it is a device, or a file that the kernel makes");
         return;
     }
     struct named *n = find_named(t, key);
@@ -246,7 +269,8 @@ void change_name(struct tracking *t, const struct io_call *c)
     if (!from || (!one && !to) || (c->no == SYS_renameat2 && c->args[4] & RENAME_EXCHANGE)) {
         // Some name stands for something else now: for which, is not known.
         vec_each (n, &t->names)
-            give_up_stream(t, n->stream, "files were renamed or removed, and it is not known which");
+            give_up_stream(t, n->stream,
+                           "files were renamed or removed, and it is not known which");
         return;
     }
     struct named *n = find_named(t, from), was = n ? *n : (struct named){0};
@@ -290,4 +314,3 @@ void inherit_place(struct tracking *t, uint32_t parent, uint32_t child)
     if (k && k->clone_flags & CLONE_NEWNS)
         change_place(t, child, true);
 }
-

@@ -1,8 +1,9 @@
 /* Sockets: pairs, connections between recorded tasks, and descriptors that are sent through them.
  *
- * Of connections over TCP the trace has both addresses (rr, record_syscall.cc: maybe_process_new_socket), from both ends; of those for which connect(2)
- * did not wait, from the end that accepts only. These, and those of AF_UNIX, are accepted in the order in which they were made; the one who connects
- * may write before that. */
+ * Of connections over TCP the trace has both addresses (rr, record_syscall.cc:
+ * maybe_process_new_socket), from both ends; of those for which connect(2) did not wait, from the
+ * end that accepts only. These, and those of AF_UNIX, are accepted in the order in which they were
+ * made; the one who connects may write before that. */
 #include "query/tracking_int.h"
 
 #include <sys/socket.h>
@@ -12,12 +13,17 @@
 static void make_socketpair(struct tracking *t, const struct io_call *c)
 {
     uint64_t type = c->args[1] & 0xf;
-    const char *why = c->args[0] == AF_UNIX && (type == SOCK_STREAM || type == SOCK_DGRAM || type == SOCK_SEQPACKET)
-                          ? NULL : "a pair of sockets of an unusual kind";
-    uint32_t there = add_stream(t, STREAM_SOCKET, type != SOCK_STREAM, why), back = add_stream(t, STREAM_SOCKET, type != SOCK_STREAM, why);
+    const char *why = c->args[0] == AF_UNIX &&
+                              (type == SOCK_STREAM || type == SOCK_DGRAM || type == SOCK_SEQPACKET)
+                          ? NULL
+                          : "a pair of sockets of an unusual kind";
+    uint32_t there = add_stream(t, STREAM_SOCKET, type != SOCK_STREAM, why),
+             back = add_stream(t, STREAM_SOCKET, type != SOCK_STREAM, why);
     bool cloexec = c->args[1] & SOCK_CLOEXEC;
-    fd_assign(t, c->task, c->fds[0], add_description(t, (struct description){.in = back, .out = there}), cloexec);
-    fd_assign(t, c->task, c->fds[1], add_description(t, (struct description){.in = there, .out = back}), cloexec);
+    fd_assign(t, c->task, c->fds[0],
+              add_description(t, (struct description){.in = back, .out = there}), cloexec);
+    fd_assign(t, c->task, c->fds[1],
+              add_description(t, (struct description){.in = there, .out = back}), cloexec);
 }
 
 /* --- descriptors in messages --- */
@@ -41,7 +47,8 @@ static void drop_parcel(struct tracking *t, size_t idx, bool lost)
 {
     struct parcel p = t->parcels.items[idx];
     t->parcels.count--;
-    memmove(&t->parcels.items[idx], &t->parcels.items[idx + 1], (t->parcels.count - idx) * sizeof(p));
+    memmove(&t->parcels.items[idx], &t->parcels.items[idx + 1],
+            (t->parcels.count - idx) * sizeof(p));
     for (size_t i = 0; lost && i < p.descriptions.count; i++)
         lose_description(t, p.descriptions.items[i]);
     vec_deinit(&p.descriptions);
@@ -72,8 +79,10 @@ void lose_message(struct tracking *t, uint32_t call)
         drop_parcel(t, i, true);
 }
 
-/* The descriptors in the control data of the message of a call (SCM_RIGHTS, unix(7)), as it is at a moment. */
-static struct err *read_rights(struct tracking *t, const struct io_call *c, struct moment m, uint32_t out[MOST_SENT], size_t *count_out)
+/* The descriptors in the control data of the message of a call (SCM_RIGHTS, unix(7)), as it is at a
+ * moment. */
+static struct err *read_rights(struct tracking *t, const struct io_call *c, struct moment m,
+                               uint32_t out[MOST_SENT], size_t *count_out)
 {
     struct replay *r;
     uint32_t space;
@@ -84,7 +93,9 @@ static struct err *read_rights(struct tracking *t, const struct io_call *c, stru
     TRY(state_at(t->q, m, &r));
     TRY(space_of_task(r, c->task, &space));
     struct err *e = replay_read(r, space, c->args[1], &h, sizeof(h), NULL);
-    size_t len = !e && h.msg_controllen < sizeof(control) ? h.msg_controllen : e ? 0 : sizeof(control);
+    size_t len = !e && h.msg_controllen < sizeof(control) ? h.msg_controllen
+                 : e                                      ? 0
+                                                          : sizeof(control);
     if (!e && len)
         e = replay_read(r, space, (gaddr)h.msg_control, control, len, NULL);
     for (size_t at = 0; !e && at < len && len - at >= sizeof(struct cmsghdr);) {
@@ -93,7 +104,8 @@ static struct err *read_rights(struct tracking *t, const struct io_call *c, stru
         if (head.cmsg_len < sizeof(head) || head.cmsg_len > len - at)
             break;
         bool rights = head.cmsg_level == SOL_SOCKET && head.cmsg_type == SCM_RIGHTS;
-        for (size_t i = at + sizeof(head); rights && i + 4 <= at + head.cmsg_len && *count_out < MOST_SENT; i += 4)
+        for (size_t i = at + sizeof(head);
+             rights && i + 4 <= at + head.cmsg_len && *count_out < MOST_SENT; i += 4)
             out[(*count_out)++] = load_u32(control + i);
         at += (head.cmsg_len + 7) & ~(size_t)7;
     }
@@ -108,7 +120,9 @@ static struct err *read_rights(struct tracking *t, const struct io_call *c, stru
 static bool is_written(const struct tracking *t, uint32_t stream, uint32_t task)
 {
     for (uint32_t other = 0; other < t->inside.count; other++) {
-        const struct io_call *c = t->inside.items[other] && other != task ? &t->d->io.calls.items[t->inside.items[other] - 1] : NULL;
+        const struct io_call *c = t->inside.items[other] && other != task
+                                      ? &t->d->io.calls.items[t->inside.items[other] - 1]
+                                      : NULL;
         if (c && io_call_writes(c->no) && t->d->descriptions.items[c->description].out == stream)
             return true;
     }
@@ -144,7 +158,8 @@ static struct err *unpack_descriptors(struct tracking *t, const struct io_call *
     TRY(read_rights(t, c, io_call_end(c), fds, &count));
     const struct parcel *p = &t->parcels.items[idx];
     for (size_t i = 0; i < count && i < p->descriptions.count; i++)
-        fd_assign(t, c->task, (int32_t)fds[i], p->descriptions.items[i], c->args[2] & MSG_CMSG_CLOEXEC);
+        fd_assign(t, c->task, (int32_t)fds[i], p->descriptions.items[i],
+                  c->args[2] & MSG_CMSG_CLOEXEC);
     if (!(c->args[2] & MSG_PEEK))
         drop_parcel(t, idx, false);
     return NULL;
@@ -157,7 +172,10 @@ struct err *end_message(struct tracking *t, const struct io_call *c)
         size_t idx = parcel_of(t, call_index(t, c));
         if (idx == t->parcels.count)
             return NULL;
-        const struct transfer *w = c->result >= 0 && c->transfer ? &t->d->streams.items[d->out - 1].writes.items[c->transfer - 1] : NULL;
+        const struct transfer *w =
+            c->result >= 0 && c->transfer
+                ? &t->d->streams.items[d->out - 1].writes.items[c->transfer - 1]
+                : NULL;
         if (!w || w->why || w->offset != t->parcels.items[idx].offset)
             drop_parcel(t, idx, c->result >= 0);
         return NULL;
@@ -185,7 +203,9 @@ static uint32_t new_streams(struct tracking *t, bool messages, uint32_t *back_ou
 
 static void make_socket(struct tracking *t, const struct io_call *c)
 {
-    struct description n = {.socket_type = c->args[1] & 0xf, .why = "the socket is not connected to a recorded task, as far as is known"};
+    struct description n = {
+        .socket_type = c->args[1] & 0xf,
+        .why = "the socket is not connected to a recorded task, as far as is known"};
     fd_assign(t, c->task, c->result, add_description(t, n), c->args[1] & SOCK_CLOEXEC);
 }
 
@@ -202,7 +222,8 @@ static struct listener *find_listener(struct tracking *t, const char *address)
 static void name_socket(struct tracking *t, const struct io_call *c)
 {
     if (c->paths[0] && c->description)
-        vec_push(&t->listeners, (struct listener){.description = c->description, .address = xstrdup(c->paths[0])});
+        vec_push(&t->listeners,
+                 (struct listener){.description = c->description, .address = xstrdup(c->paths[0])});
 }
 
 /* connect(2) begins: it will wait to be accepted, if somebody listens. */
@@ -220,7 +241,8 @@ static void ask_for_connection(struct tracking *t, const struct io_call *c)
     vec_push(&l->waiting, c->description);
 }
 
-/* A TCP connection that both ends know by their addresses. ends: as the one who accepts sees them; taken over. */
+/* A TCP connection that both ends know by their addresses. ends: as the one who accepts sees them;
+ * taken over. */
 static struct connection *connection_of(struct tracking *t, char *ends, bool accepting)
 {
     for (size_t i = t->connections.count; i-- > 0;) {
@@ -273,18 +295,21 @@ static uint32_t next_connecting(struct tracking *t, const char *ends)
         if (strncmp(ends, n.address, len) != 0 || ends[len] != ' ')
             continue;
         t->connecting.count--;
-        memmove(&t->connecting.items[i], &t->connecting.items[i + 1], (t->connecting.count - i) * sizeof(n));
+        memmove(&t->connecting.items[i], &t->connecting.items[i + 1],
+                (t->connecting.count - i) * sizeof(n));
         free(n.address);
         return n.description;
     }
     return 0;
 }
 
-/* Is one end known by its addresses already? Or may it become known, as a task has not come back from its connect(2) yet? */
+/* Is one end known by its addresses already? Or may it become known, as a task has not come back
+ * from its connect(2) yet? */
 static bool is_known(const struct tracking *t, const char *ends)
 {
     for (uint32_t task = 0; task < t->inside.count; task++) {
-        if (t->inside.items[task] && t->d->io.calls.items[t->inside.items[task] - 1].no == SYS_connect)
+        if (t->inside.items[task] &&
+            t->d->io.calls.items[t->inside.items[task] - 1].no == SYS_connect)
             return true;
     }
     vec_each (n, &t->connections) {
@@ -310,7 +335,8 @@ static void take_connection(struct tracking *t, const struct io_call *c)
         if (it->description == c->description && it->address)
             l = it;
     }
-    uint32_t client = c->paths[1] && !is_known(t, c->paths[1]) ? next_connecting(t, c->paths[1]) : 0;
+    uint32_t client =
+        c->paths[1] && !is_known(t, c->paths[1]) ? next_connecting(t, c->paths[1]) : 0;
     if (client) {
         join(&n, &t->d->descriptions.items[client]);
     } else if (c->paths[1]) {
@@ -319,14 +345,16 @@ static void take_connection(struct tracking *t, const struct io_call *c)
         n.out = found->out;
     } else if (l && l->waiting.count) {
         join(&n, &t->d->descriptions.items[l->waiting.items[0]]);
-        memmove(l->waiting.items, l->waiting.items + 1, --l->waiting.count * sizeof(l->waiting.items[0]));
+        memmove(l->waiting.items, l->waiting.items + 1,
+                --l->waiting.count * sizeof(l->waiting.items[0]));
         if (c->begin < l->accepted) {
             give_up_stream(t, n.in, "several tasks accepted connections at the same time");
             give_up_stream(t, n.out, "several tasks accepted connections at the same time");
         }
         l->accepted = c->end > l->accepted ? c->end : l->accepted;
     }
-    fd_assign(t, c->task, c->result, add_description(t, n), c->no == SYS_accept4 && c->args[3] & SOCK_CLOEXEC);
+    fd_assign(t, c->task, c->result, add_description(t, n),
+              c->no == SYS_accept4 && c->args[3] & SOCK_CLOEXEC);
 }
 
 struct err *begin_socket_call(struct tracking *t, const struct io_call *c)

@@ -1,5 +1,6 @@
-/* Tables of descriptors, as the kernel has them: a task's table maps numbers to descriptions; fork copies it, threads share it, exec
- * closes some. All system calls that change them are gone through once, in order of time:
+/* Tables of descriptors, as the kernel has them: a task's table maps numbers to descriptions; fork
+ * copies it, threads share it, exec closes some. All system calls that change them are gone through
+ * once, in order of time:
  *
  *     task 1: pipe() = {3, 4}      description 1 reads stream 1, description 2 writes it
  *     task 1: fork                 task 2's table: the same descriptions
@@ -7,8 +8,9 @@
  *     task 2: write(1) = 5         bytes 0 to 5 of stream 1
  *     task 1: read(3) = 2          bytes 0 to 2 of it
  *
- * What is not understood is never guessed at: a call that does more with a stream than read, write or move its bytes (tee(2), vmsplice(2),
- * fallocate(2), ...) leaves a reason with the stream, and all transfers from then on have it. */
+ * What is not understood is never guessed at: a call that does more with a stream than read, write
+ * or move its bytes (tee(2), vmsplice(2), fallocate(2), ...) leaves a reason with the stream, and
+ * all transfers from then on have it. */
 #include "query/tracking_int.h"
 
 #include <errno.h>
@@ -108,7 +110,8 @@ uint32_t add_description(struct tracking *t, struct description n)
 
 uint32_t add_stream(struct tracking *t, enum stream_kind kind, bool messages, const char *why)
 {
-    vec_push(&t->d->streams, (struct stream){.kind = (uint8_t)kind, .messages = messages, .why = why});
+    vec_push(&t->d->streams,
+             (struct stream){.kind = (uint8_t)kind, .messages = messages, .why = why});
     return (uint32_t)t->d->streams.count;
 }
 
@@ -201,9 +204,11 @@ static uint32_t flags_of(const struct io_call *c)
     }
 }
 
-/* Calls that are at work on one stream in the same direction at the same time: in which order is not known. Tells those of the first `count` of
- * the list, which are in the order of their ends, that ended after `call` began. */
-static bool find_overlaps(struct tracking *t, transfer_list *list, size_t count, const struct io_call *call, const char *why)
+/* Calls that are at work on one stream in the same direction at the same time: in which order is
+ * not known. Tells those of the first `count` of the list, which are in the order of their ends,
+ * that ended after `call` began. */
+static bool find_overlaps(struct tracking *t, transfer_list *list, size_t count,
+                          const struct io_call *call, const char *why)
 {
     const struct io_call *calls = t->d->io.calls.items;
     size_t i = count;
@@ -216,7 +221,8 @@ static bool find_overlaps(struct tracking *t, transfer_list *list, size_t count,
     return i < count;
 }
 
-uint32_t add_transfer(struct tracking *t, uint32_t number, uint32_t call, bool reads, uint64_t len, bool stays)
+uint32_t add_transfer(struct tracking *t, uint32_t number, uint32_t call, bool reads, uint64_t len,
+                      bool stays)
 {
     struct stream *s = &t->d->streams.items[number - 1];
     transfer_list *list = reads ? &s->reads : &s->writes;
@@ -224,7 +230,8 @@ uint32_t add_transfer(struct tracking *t, uint32_t number, uint32_t call, bool r
     vec_push(list, (struct transfer){.call = call, .offset = *position, .len = len, .why = s->why});
     if (!stays)
         *position += s->messages ? 1 : len;
-    const char *why = reads ? "several tasks read it at the same time" : "several tasks wrote to it at the same time";
+    const char *why = reads ? "several tasks read it at the same time"
+                            : "several tasks wrote to it at the same time";
     if (find_overlaps(t, list, list->count - 1, &t->d->io.calls.items[call], why))
         list->items[list->count - 1].why = why;
     return (uint32_t)list->count;
@@ -232,7 +239,8 @@ uint32_t add_transfer(struct tracking *t, uint32_t number, uint32_t call, bool r
 
 static void transfer(struct tracking *t, struct io_call *c, uint32_t number)
 {
-    static const uint32_t harmless = MSG_DONTWAIT | MSG_NOSIGNAL | MSG_WAITALL | MSG_CMSG_CLOEXEC | MSG_MORE | MSG_EOR | MSG_CONFIRM;
+    static const uint32_t harmless = MSG_DONTWAIT | MSG_NOSIGNAL | MSG_WAITALL | MSG_CMSG_CLOEXEC |
+                                     MSG_MORE | MSG_EOR | MSG_CONFIRM;
     bool reads = io_call_reads(c->no);
     uint64_t len = (uint64_t)c->result;
     uint32_t flags = flags_of(c);
@@ -249,10 +257,12 @@ static void transfer(struct tracking *t, struct io_call *c, uint32_t number)
     c->transfer = add_transfer(t, number, call_index(t, c), reads, len, reads && flags & MSG_PEEK);
 }
 
-/* recvmmsg(2), sendmmsg(2): as many messages as they returned. How long each was is in memory only: all that its pieces have room for, at most. */
+/* recvmmsg(2), sendmmsg(2): as many messages as they returned. How long each was is in memory only:
+ * all that its pieces have room for, at most. */
 static void transfer_many(struct tracking *t, struct io_call *c, uint32_t number)
 {
-    static const uint32_t harmless = MSG_DONTWAIT | MSG_NOSIGNAL | MSG_CMSG_CLOEXEC | MSG_WAITFORONE;
+    static const uint32_t harmless =
+        MSG_DONTWAIT | MSG_NOSIGNAL | MSG_CMSG_CLOEXEC | MSG_WAITFORONE;
     struct stream *s = number ? &t->d->streams.items[number - 1] : NULL;
     if (!s)
         return;
@@ -261,7 +271,8 @@ static void transfer_many(struct tracking *t, struct io_call *c, uint32_t number
         return;
     }
     for (int64_t i = 0; i < c->result; i++) {
-        uint32_t added = add_transfer(t, number, call_index(t, c), io_call_reads(c->no), UINT32_MAX, false);
+        uint32_t added =
+            add_transfer(t, number, call_index(t, c), io_call_reads(c->no), UINT32_MAX, false);
         c->transfer = i ? c->transfer : added;
     }
 }
@@ -293,14 +304,18 @@ static void end_inside(struct tracking *t, uint32_t task)
 static void make_pipe(struct tracking *t, const struct io_call *c)
 {
     uint64_t flags = c->no == SYS_pipe2 ? c->args[1] : 0;
-    uint32_t stream = add_stream(t, STREAM_PIPE, false, flags & O_DIRECT ? "a pipe with O_DIRECT" : NULL);
-    fd_assign(t, c->task, c->fds[0], add_description(t, (struct description){.in = stream}), flags & O_CLOEXEC);
-    fd_assign(t, c->task, c->fds[1], add_description(t, (struct description){.out = stream}), flags & O_CLOEXEC);
+    uint32_t stream =
+        add_stream(t, STREAM_PIPE, false, flags & O_DIRECT ? "a pipe with O_DIRECT" : NULL);
+    fd_assign(t, c->task, c->fds[0], add_description(t, (struct description){.in = stream}),
+              flags & O_CLOEXEC);
+    fd_assign(t, c->task, c->fds[1], add_description(t, (struct description){.out = stream}),
+              flags & O_CLOEXEC);
 }
 
 static void duplicate(struct tracking *t, const struct io_call *c)
 {
-    bool cloexec = (c->no == SYS_dup3 && c->args[2] & O_CLOEXEC) || (c->no == SYS_fcntl && c->args[1] == F_DUPFD_CLOEXEC);
+    bool cloexec = (c->no == SYS_dup3 && c->args[2] & O_CLOEXEC) ||
+                   (c->no == SYS_fcntl && c->args[1] == F_DUPFD_CLOEXEC);
     if (c->result == (int64_t)c->args[0] && c->no == SYS_dup2)
         return;
     fd_assign(t, c->task, c->result, fd_at(t, c->task, c->args[0]), cloexec);
@@ -336,8 +351,10 @@ static void control(struct tracking *t, const struct io_call *c)
 
 static void close_range_of(struct tracking *t, const struct io_call *c)
 {
-    struct fd_table *table = c->args[2] & CLOSE_RANGE_UNSHARE ? unshare_table(t, c->task) : table_of(t, c->task);
-    for (uint64_t fd = (uint32_t)c->args[0]; fd <= (uint32_t)c->args[1] && fd < table->slots.count; fd++) {
+    struct fd_table *table =
+        c->args[2] & CLOSE_RANGE_UNSHARE ? unshare_table(t, c->task) : table_of(t, c->task);
+    for (uint64_t fd = (uint32_t)c->args[0]; fd <= (uint32_t)c->args[1] && fd < table->slots.count;
+         fd++) {
         if (c->args[2] & CLOSE_RANGE_CLOEXEC)
             table->slots.items[fd].cloexec = true;
         else
@@ -486,10 +503,12 @@ static void exec_table(struct tracking *t, uint32_t task)
 
 static struct err *track(struct tracking *t)
 {
-    vec_push(&t->d->descriptions, (struct description){.why = "how the descriptor came about is not known"});
+    vec_push(&t->d->descriptions,
+             (struct description){.why = "how the descriptor came about is not known"});
     bool begun = false;
     vec_each (p, &t->d->io.points) {
-        struct io_call *c = p->kind == IO_BEGIN || p->kind == IO_END ? &t->d->io.calls.items[p->call] : NULL;
+        struct io_call *c =
+            p->kind == IO_BEGIN || p->kind == IO_END ? &t->d->io.calls.items[p->call] : NULL;
         while (t->inside.count <= p->task)
             vec_push(&t->inside, 0);
         if (!begun && p->kind == IO_EXEC)

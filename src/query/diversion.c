@@ -4,7 +4,10 @@
 #include "query/registers.h"
 #include "replay/diversion.h"
 
-enum { KNOWN_CALLS = 1024, SLICE = 20000000 /* instructions, after which somebody may have cancelled */ };
+enum {
+    KNOWN_CALLS = 1024,
+    SLICE = 20000000 /* instructions, after which somebody may have cancelled */
+};
 
 struct query_diversion {
     struct diversion *diversion;
@@ -39,7 +42,8 @@ void query_diversion_end(struct query_diversion *d)
     free(d);
 }
 
-static struct err *read_registers(struct query_diversion *d, uint32_t task, struct regs *regs, struct xstate *x)
+static struct err *read_registers(struct query_diversion *d, uint32_t task, struct regs *regs,
+                                  struct xstate *x)
 {
     TRY(replay_regs(diversion_replay(d->diversion), task, regs));
     return replay_xstate(diversion_replay(d->diversion), task, x);
@@ -54,7 +58,8 @@ struct err *query_diversion_registers(struct query_diversion *d, uint32_t task, 
     return NULL;
 }
 
-struct err *query_diversion_set_register(struct query_diversion *d, uint32_t task, const char *name, size_t offset, const void *data, size_t len)
+struct err *query_diversion_set_register(struct query_diversion *d, uint32_t task, const char *name,
+                                         size_t offset, const void *data, size_t len)
 {
     struct regs regs;
     struct xstate x;
@@ -65,7 +70,8 @@ struct err *query_diversion_set_register(struct query_diversion *d, uint32_t tas
     return diversion_set_xstate(d->diversion, task, &x);
 }
 
-struct err *query_diversion_read(struct query_diversion *d, uint32_t task, gaddr addr, void *out, size_t len, size_t *done_out)
+struct err *query_diversion_read(struct query_diversion *d, uint32_t task, gaddr addr, void *out,
+                                 size_t len, size_t *done_out)
 {
     struct replay *r = diversion_replay(d->diversion);
     uint32_t space;
@@ -76,7 +82,8 @@ struct err *query_diversion_read(struct query_diversion *d, uint32_t task, gaddr
     return e;
 }
 
-struct err *query_diversion_write(struct query_diversion *d, uint32_t task, gaddr addr, const void *data, size_t len)
+struct err *query_diversion_write(struct query_diversion *d, uint32_t task, gaddr addr,
+                                  const void *data, size_t len)
 {
     return diversion_write(d->diversion, task, addr, data, len);
 }
@@ -101,18 +108,26 @@ static void tell_refused(void *ctx, int64_t number)
 
 struct err *query_diversion_run(struct query_diversion *d, struct query_diversion_run *run)
 {
-    static const enum query_diversion_why why[] = {[DIVERSION_LIMIT] = DIVERTED_STEPPED, [DIVERSION_BREAK] = DIVERTED_BREAK,
-                                                   [DIVERSION_SIGNAL] = DIVERTED_SIGNAL, [DIVERSION_ENDS] = DIVERTED_ENDS,
+    static const enum query_diversion_why why[] = {[DIVERSION_LIMIT] = DIVERTED_STEPPED,
+                                                   [DIVERSION_BREAK] = DIVERTED_BREAK,
+                                                   [DIVERSION_SIGNAL] = DIVERTED_SIGNAL,
+                                                   [DIVERSION_ENDS] = DIVERTED_ENDS,
                                                    [DIVERSION_WAITS] = DIVERTED_WAITS};
-    struct diversion_request request = {.task = run->task, .breaks = run->breaks, .break_count = run->break_count,
-                                        .max_icount = run->step ? 1 : SLICE, .ctx = d, .output = tell_output, .refused = tell_refused};
+    struct diversion_request request = {.task = run->task,
+                                        .breaks = run->breaks,
+                                        .break_count = run->break_count,
+                                        .max_icount = run->step ? 1 : SLICE,
+                                        .ctx = d,
+                                        .output = tell_output,
+                                        .refused = tell_refused};
     struct diversion_stop stop;
     uint64_t done = 0;
     d->run = run;
     do {
         TRY(diversion_run(d->diversion, &request, &stop));
         done += stop.icount;
-        if (stop.why == DIVERSION_LIMIT && !run->step && run->cancelled && atomic_load(run->cancelled))
+        if (stop.why == DIVERSION_LIMIT && !run->step && run->cancelled &&
+            atomic_load(run->cancelled))
             return err_new(ERR_CANCELLED, "cancelled");
     } while (stop.why == DIVERSION_LIMIT && !run->step && done < QUERY_DIVERSION_MOST);
     run->why = stop.why == DIVERSION_LIMIT && !run->step ? DIVERTED_TOO_LONG : why[stop.why];

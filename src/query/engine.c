@@ -71,7 +71,8 @@ static struct err *read_tasks(struct query_engine *q)
         TRY(history_part(q->history, i, PART_EVENTS, &s));
         vec_each (e, &s->events) {
             if (e->number != q->runner.count || e->task > e->number || e->created_task > e->number)
-                return err_new(ERR_FORMAT, "segment %zu: event %llu is out of order", i, (unsigned long long)e->number);
+                return err_new(ERR_FORMAT, "segment %zu: event %llu is out of order", i,
+                               (unsigned long long)e->number);
             vec_push(&q->runner, e->task);
             vec_push(&q->event_icount, e->icount);
             const struct trace_task_event *clone = NULL, *exit = NULL, *exec = NULL;
@@ -173,8 +174,12 @@ static const char *program_build_id(void *ctx, size_t idx)
 
 static void open_sources(struct query_engine *q)
 {
-    const struct sources_programs programs = {.ctx = q, .count = q->modules.count, .binary = program_binary, .build_id = program_build_id};
-    q->sources = sources_open(trace_dir(q->trace), &programs, (const char *const *)q->source_maps.items, q->source_maps.count / 2);
+    const struct sources_programs programs = {.ctx = q,
+                                              .count = q->modules.count,
+                                              .binary = program_binary,
+                                              .build_id = program_build_id};
+    q->sources = sources_open(trace_dir(q->trace), &programs,
+                              (const char *const *)q->source_maps.items, q->source_maps.count / 2);
     vec_each (m, &q->modules) {
         const char *dir = sources_comp_dir(q->sources, (*m)->backing);
         (*m)->comp_dir = dir ? xstrdup(dir) : NULL;
@@ -183,16 +188,19 @@ static void open_sources(struct query_engine *q)
     }
 }
 
-struct err *query_engine_open(const char *dir, const struct query_options *options, struct query_engine **out)
+struct err *query_engine_open(const char *dir, const struct query_options *options,
+                              struct query_engine **out)
 {
     cleanup(query_engine_closep) struct query_engine *q = xnew(struct query_engine);
-    q->options.memory_bytes = options && options->memory_bytes ? options->memory_bytes : DEFAULT_MEMORY;
+    q->options.memory_bytes =
+        options && options->memory_bytes ? options->memory_bytes : DEFAULT_MEMORY;
     q->options.parts = options ? options->parts : 0;
     seats_open(q);
     recall_open(q);
     kept_rows_open(q);
     TRY(trace_open(dir, &q->trace));
-    err_free(replay_spare(q->trace, &q->spare)); // what is wrong will be told when a worker is needed
+    err_free(
+        replay_spare(q->trace, &q->spare)); // what is wrong will be told when a worker is needed
     for (size_t i = 0; options && i < 2 * options->source_map_count; i++)
         vec_push(&q->source_maps, xstrdup(options->source_maps[i]));
     TRY(open_history(q));
@@ -223,7 +231,8 @@ void query_engine_close(struct query_engine *q)
     free(q);
 }
 
-struct err *query_engine_confine(const struct query_engine *q, const char *const *more, size_t more_count)
+struct err *query_engine_confine(const struct query_engine *q, const char *const *more,
+                                 size_t more_count)
 {
     VEC(const char *) paths = {0};
     for (size_t i = 0; i < more_count; i++)
@@ -235,12 +244,14 @@ struct err *query_engine_confine(const struct query_engine *q, const char *const
     return e;
 }
 
-/* A database in the making is opened anew when there is more of it; seldom enough that this takes a small part of the time. */
+/* A database in the making is opened anew when there is more of it; seldom enough that this takes a
+ * small part of the time. */
 static struct err *follow_growth(struct query_engine *q)
 {
     enum { PAUSE_MS = 1000, SHARE = 20 };
     uint64_t start = now_ms();
-    if (q->history && (history_complete(q->history) || start < q->look_again_ms || !history_grew(q->history)))
+    if (q->history &&
+        (history_complete(q->history) || start < q->look_again_ms || !history_grew(q->history)))
         return NULL;
     seats_close(q);
     seats_open(q);
@@ -318,7 +329,8 @@ static const struct {
 struct err *query_lay_out_sources(const struct query_engine *q, const char *root, bool all)
 {
     static const char *const everything[] = {"/", "/"};
-    struct sources_beside beside = {(const char *const *)q->source_maps.items, q->source_maps.count / 2};
+    struct sources_beside beside = {(const char *const *)q->source_maps.items,
+                                    q->source_maps.count / 2};
     if (all && !beside.count)
         beside = (struct sources_beside){everything, 1};
     return sources_lay_out(q->sources, root, QUERY_RELATIVE_SOURCES, &beside);
@@ -337,7 +349,8 @@ void engine_end(struct query_engine *q)
     q->sink = NULL;
 }
 
-struct err *query_run(struct query_engine *q, const char *name, json_t *params, struct query_sink *sink)
+struct err *query_run(struct query_engine *q, const char *name, json_t *params,
+                      struct query_sink *sink)
 {
     if (params && !json_is_object(params) && !json_is_null(params))
         return err_new(ERR_USAGE, "params must be an object");

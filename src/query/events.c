@@ -1,7 +1,8 @@
 /* Queries answered from the events alone: output, signals, tasks, events. */
 #include "query/query_int.h"
 
-struct err *walk_events(struct query_engine *q, const struct window *w, event_visitor *each, void *ctx, bool *more_out)
+struct err *walk_events(struct query_engine *q, const struct window *w, event_visitor *each,
+                        void *ctx, bool *more_out)
 {
     size_t segments, at = history_segment_at(q->history, w->from), left = w->limit;
     history_segments(q->history, &segments);
@@ -30,11 +31,13 @@ struct err *walk_events(struct query_engine *q, const struct window *w, event_vi
 
 static json_t *event_row(const struct query_engine *q, const struct db_event *e)
 {
-    return json_pack("{so, so}", "focus", json_focus(q, (struct moment){e->number - 1, e->icount}, e->task, 0), "task",
+    return json_pack("{so, so}", "focus",
+                     json_focus(q, (struct moment){e->number - 1, e->icount}, e->task, 0), "task",
                      json_task(q, e->task));
 }
 
-static struct err *each_output(struct query_engine *q, const struct segment *s, const struct db_event *e, void *ctx, bool *is_row)
+static struct err *each_output(struct query_engine *q, const struct segment *s,
+                               const struct db_event *e, void *ctx, bool *is_row)
 {
     const bool *all = ctx;
     const struct known_task *t = known_task(q, e->task);
@@ -49,7 +52,8 @@ static struct err *each_output(struct query_engine *q, const struct segment *s, 
     // The focus is the entry of the system call: the bytes are still where they were made.
     json_t *row = event_row(q, e);
     json_object_set_new(row, "fd", json_integer(e->fd));
-    json_object_set_new(row, "text", json_text((const char *)s->output.data + e->output_off, e->output_len));
+    json_object_set_new(row, "text",
+                        json_text((const char *)s->output.data + e->output_off, e->output_len));
     return give(q, row);
 }
 
@@ -72,11 +76,13 @@ json_t *signal_row(const struct query_engine *q, const struct db_event *e)
     if (e->signo == 11 || e->signo == 7 || e->signo == 8 || e->signo == 4)
         json_object_set_new(row, "address", json_hex(e->fault_addr));
     json_object_set_new(row, "fatal", json_boolean(e->disposition == SIGNAL_FATAL));
-    json_object_set_new(row, "disposition", json_string(e->disposition < 3 ? dispositions[e->disposition] : "unknown"));
+    json_object_set_new(row, "disposition",
+                        json_string(e->disposition < 3 ? dispositions[e->disposition] : "unknown"));
     return row;
 }
 
-static struct err *each_signal(struct query_engine *q, const struct segment *s, const struct db_event *e, void *ctx, bool *is_row)
+static struct err *each_signal(struct query_engine *q, const struct segment *s,
+                               const struct db_event *e, void *ctx, bool *is_row)
 {
     if (e->kind != FRAME_SIGNAL)
         return NULL;
@@ -91,7 +97,8 @@ struct err *query_signals(struct query_engine *q, json_t *params)
     return walk_events(q, &w, each_signal, NULL, &q->sink->more);
 }
 
-static struct err *each_event(struct query_engine *q, const struct segment *s, const struct db_event *e, void *ctx, bool *is_row)
+static struct err *each_event(struct query_engine *q, const struct segment *s,
+                              const struct db_event *e, void *ctx, bool *is_row)
 {
     char name[64];
     *is_row = true;
@@ -100,7 +107,8 @@ static struct err *each_event(struct query_engine *q, const struct segment *s, c
     json_object_set_new(row, "name", json_string(event_name(q, e, name, sizeof(name))));
     if (e->kind == FRAME_SYSCALL && e->syscall_state == SYSCALL_EXITING) {
         char detail[64];
-        snprintf(detail, sizeof(detail), (int64_t)e->result < 0 && (int64_t)e->result > -4096 ? "= %lld" : "= %#llx",
+        snprintf(detail, sizeof(detail),
+                 (int64_t)e->result < 0 && (int64_t)e->result > -4096 ? "= %lld" : "= %#llx",
                  (long long)e->result);
         json_object_set_new(row, "detail", json_string(detail));
     }
@@ -121,7 +129,8 @@ const char *exe_of(const struct query_engine *q, const struct trace_task_event *
     size_t count;
     const struct trace_mmap *maps = trace_mmaps(q->trace, &count);
     for (size_t i = 0; i < count; i++) {
-        if (maps[i].event == exec->event && maps[i].start <= exec->exe_base && exec->exe_base < maps[i].end)
+        if (maps[i].event == exec->event && maps[i].start <= exec->exe_base &&
+            exec->exe_base < maps[i].end)
             return maps[i].name;
     }
     return NULL;
@@ -139,29 +148,37 @@ static struct err *give_task(struct query_engine *q, const struct known_task *t)
     json_object_set_new(row, "kind", json_string(t->is_thread ? "thread" : "process"));
     if (t->was_32bit)
         json_object_set_new(row, "bits", json_integer(32));
-    const char *how = !t->parent ? "initial" : t->is_thread ? "clone" : (t->clone_flags & 0x4000) ? "vfork" : "fork";
+    const char *how = !t->parent                  ? "initial"
+                      : t->is_thread              ? "clone"
+                      : (t->clone_flags & 0x4000) ? "vfork"
+                                                  : "fork";
     json_object_set_new(row, "how", json_string(how));
     json_object_set_new(row, "start", json_moment(t->start));
     for (size_t i = 0; i < records; i++) {
-        if (record[i].kind != TASK_EXEC || record[i].event >= q->runner.count || q->runner.items[record[i].event] != t->serial)
+        if (record[i].kind != TASK_EXEC || record[i].event >= q->runner.count ||
+            q->runner.items[record[i].event] != t->serial)
             continue;
         json_t *argv = json_array();
         for (size_t k = 0; k < record[i].argc; k++)
             json_array_append_new(argv, json_text(record[i].argv[k], strlen(record[i].argv[k])));
         const struct db_event *e;
         TRY(event_at(q, record[i].event, &e, NULL));
-        json_t *exec = json_pack("{so, so, si}", "moment", json_moment((struct moment){record[i].event, 0}), "argv", argv,
-                                 "bits", e->syscall_arch == ARCH_X86 ? 32 : 64);
+        json_t *exec =
+            json_pack("{so, so, si}", "moment", json_moment((struct moment){record[i].event, 0}),
+                      "argv", argv, "bits", e->syscall_arch == ARCH_X86 ? 32 : 64);
         const char *exe = exe_of(q, &record[i]);
         if (exe)
             json_object_set_new(exec, "exe", json_text(exe, strlen(exe)));
         json_array_append_new(execs, exec);
-        name = strrchr(record[i].file_name, '/') ? strrchr(record[i].file_name, '/') + 1 : record[i].file_name;
+        name = strrchr(record[i].file_name, '/') ? strrchr(record[i].file_name, '/') + 1
+                                                 : record[i].file_name;
     }
     for (const struct known_task *p = t; !name && p; p = known_task(q, p->parent)) {
         for (size_t i = 0; i < records && !name; i++) {
-            if (record[i].kind == TASK_EXEC && record[i].event < q->runner.count && q->runner.items[record[i].event] == p->serial)
-                name = strrchr(record[i].file_name, '/') ? strrchr(record[i].file_name, '/') + 1 : record[i].file_name;
+            if (record[i].kind == TASK_EXEC && record[i].event < q->runner.count &&
+                q->runner.items[record[i].event] == p->serial)
+                name = strrchr(record[i].file_name, '/') ? strrchr(record[i].file_name, '/') + 1
+                                                         : record[i].file_name;
         }
     }
     json_object_set_new(row, "execs", execs);
@@ -171,7 +188,9 @@ static struct err *give_task(struct query_engine *q, const struct known_task *t)
         json_t *exits = json_pack("{si}", "status", t->exit_status >> 8 & 0xff);
         if (t->exit_status & 0x7f) {
             char signal[32];
-            json_object_set_new(exits, "signal", json_string(signal_name(t->exit_status & 0x7f, signal, sizeof(signal))));
+            json_object_set_new(
+                exits, "signal",
+                json_string(signal_name(t->exit_status & 0x7f, signal, sizeof(signal))));
         }
         json_object_set_new(row, "exits", exits);
     }

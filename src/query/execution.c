@@ -19,7 +19,8 @@ const struct x86_insn *insn_cached(struct insn_cache *cache, const struct step_r
 {
     gaddr pc = row->regs.r[UREG_RIP];
     __typeof__(&cache->items[0]) c = &cache->items[(pc ^ pc >> 13) % CACHE_SIZE];
-    if (c->pc == pc && c->insn.len && memcmp(c->bytes, row->code, c->insn.len) == 0 && c->insn.len <= row->code_len)
+    if (c->pc == pc && c->insn.len && memcmp(c->bytes, row->code, c->insn.len) == 0 &&
+        c->insn.len <= row->code_len)
         return &c->insn;
     c->pc = pc;
     c->insn.len = 0;
@@ -58,8 +59,8 @@ static bool read_bytes(void *ctx, bool after, gaddr addr, unsigned len, uint8_t 
     return ok;
 }
 
-void execution_init(struct execution *x, struct query_engine *q, void *owner, const struct stretch *s, size_t i,
-                    const struct x86_insn *in)
+void execution_init(struct execution *x, struct query_engine *q, void *owner,
+                    const struct stretch *s, size_t i, const struct x86_insn *in)
 {
     x->q = q;
     x->owner = owner;
@@ -67,11 +68,14 @@ void execution_init(struct execution *x, struct query_engine *q, void *owner, co
     x->step = i;
     x->insn = in;
     x->loaded = false;
-    x->run = (struct x86_run){.before = &s->steps.items[i].row->regs, .ctx = x, .registers = read_vectors, .memory = read_bytes};
+    x->run = (struct x86_run){.before = &s->steps.items[i].row->regs,
+                              .ctx = x,
+                              .registers = read_vectors,
+                              .memory = read_bytes};
 }
 
-bool execution_touches(const struct execution *x, const struct x86_access *a, uint32_t space, uint32_t object, uint64_t at,
-                       uint32_t len, gaddr *out)
+bool execution_touches(const struct execution *x, const struct x86_access *a, uint32_t space,
+                       uint32_t object, uint64_t at, uint32_t len, gaddr *out)
 {
     const struct stretch_step *st = &x->stretch->steps.items[x->step];
     if (!object) {
@@ -90,16 +94,19 @@ json_t *execution_row(const struct execution *x, const char *kind)
     const struct stretch_step *st = &x->stretch->steps.items[x->step];
     gaddr pc = x->insn->pc;
     char text[128];
-    json_t *row = json_pack("{ss, ss, so}", "kind", kind, "text", x86_format(st->row->code, st->row->code_len, pc, text, sizeof(text)),
+    json_t *row = json_pack("{ss, ss, so}", "kind", kind, "text",
+                            x86_format(st->row->code, st->row->code_len, pc, text, sizeof(text)),
                             "pc", json_hex(pc));
     const struct stretch_mapping *m = stretch_mapping_at(x->stretch, st->space, pc, st->at);
-    struct code_place p = m ? place_in(x->q, m->mmap_idx, m->start, m->offset, pc) : (struct code_place){0};
+    struct code_place p =
+        m ? place_in(x->q, m->mmap_idx, m->start, m->offset, pc) : (struct code_place){0};
     if (p.module)
         describe_place(x->q, &p, row);
     return row;
 }
 
-struct err *param_bytes(struct query_engine *q, json_t *params, const struct focus *focus, struct asked_bytes *out)
+struct err *param_bytes(struct query_engine *q, json_t *params, const struct focus *focus,
+                        struct asked_bytes *out)
 {
     struct replay *r;
     *out = (struct asked_bytes){0};

@@ -1,8 +1,10 @@
-/* Queries for executions: of a function with arguments and result, of a line, of addresses; their counts. */
+/* Queries for executions: of a function with arguments and result, of a line, of addresses; their
+ * counts. */
 #include "query/call_search_int.h"
 #include "query/calls_int.h"
 
-/* The state at a hit: its registers and pieces of memory known from the hit, everything else fetched when first needed. */
+/* The state at a hit: its registers and pieces of memory known from the hit, everything else
+ * fetched when first needed. */
 struct lazy_context {
     struct sym_context base;
     struct query_engine *q;
@@ -57,9 +59,11 @@ static struct err *lazy_register(struct sym_context *base, unsigned number, void
     return general_register(&c->hit->regs, number, buf, len);
 }
 
-static void lazy_init(struct lazy_context *c, struct query_engine *q, const struct hit *h, const struct pieces *pieces, uint64_t bias)
+static void lazy_init(struct lazy_context *c, struct query_engine *q, const struct hit *h,
+                      const struct pieces *pieces, uint64_t bias)
 {
-    c->base = (struct sym_context){.read_memory = lazy_memory, .read_register = lazy_register, .bias = bias};
+    c->base = (struct sym_context){
+        .read_memory = lazy_memory, .read_register = lazy_register, .bias = bias};
     c->q = q;
     c->hit = h;
     c->pieces = pieces;
@@ -92,16 +96,19 @@ static struct err *confirm_return(struct query_engine *q, struct call_found *f)
     struct err *e = stack_at(q, f->hit.moment, f->hit.task, &entry);
     if (!e)
         e = stack_at(q, last, f->hit.task, &end);
-    // Of a function that was jumped to in other ways than from another's end the stack does not tell.
+    // Of a function that was jumped to in other ways than from another's end the stack does not
+    // tell.
     if (!e && entry.items[0].entry_sp == f->sp)
-        f->returned = end.items[0].entry_sp == f->sp && moment_cmp(entry.items[0].call, end.items[0].call) == 0;
+        f->returned = end.items[0].entry_sp == f->sp &&
+                      moment_cmp(entry.items[0].call, end.items[0].call) == 0;
     vec_deinit(&entry);
     vec_deinit(&end);
     return e;
 }
 
-static json_t *call_row(struct query_engine *q, struct module *m, const struct sym_function *f, const struct sym_type *result,
-                        const struct calls *calls, const struct call_found *call)
+static json_t *call_row(struct query_engine *q, struct module *m, const struct sym_function *f,
+                        const struct sym_type *result, const struct calls *calls,
+                        const struct call_found *call)
 {
     json_t *row = json_object();
     json_object_set_new(row, "focus", json_focus(q, call->hit.moment, call->hit.task, 0));
@@ -117,7 +124,8 @@ static json_t *call_row(struct query_engine *q, struct module *m, const struct s
     }
     lazy_init(&c, q, &call->hit, &calls->search.at_call, call->bias);
     json_object_set_new(row, "args", arguments_at(q, call->hit.moment, m, f, &c.base));
-    probes_add(q, &calls->search.probes, &call->hit, call->hit.memory + calls->search.pieces.len, &c.base, row);
+    probes_add(q, &calls->search.probes, &call->hit, call->hit.memory + calls->search.pieces.len,
+               &c.base, row);
     if (!call->returned) {
         json_object_set_new(row, "noReturn", json_true());
         return row;
@@ -152,7 +160,8 @@ static bool collect_inlined(void *ctx, const struct hit *h)
 }
 
 /* Where inlined calls begin. copies: by address. */
-static struct err *inlined_places(struct query_engine *q, struct module *m, const struct sym_inlined_list *copies, struct buf *out)
+static struct err *inlined_places(struct query_engine *q, struct module *m,
+                                  const struct sym_inlined_list *copies, struct buf *out)
 {
     for (size_t i = 0; i < copies->count; i++) {
         if (i == 0 || copies->items[i].entry != copies->items[i - 1].entry)
@@ -162,7 +171,9 @@ static struct err *inlined_places(struct query_engine *q, struct module *m, cons
 }
 
 /* The function's calls within the window that were compiled into their callers. */
-static struct err *find_inlined(struct query_engine *q, struct module *m, const struct sym_function *f, const struct window *w, struct calls *c)
+static struct err *find_inlined(struct query_engine *q, struct module *m,
+                                const struct sym_function *f, const struct window *w,
+                                struct calls *c)
 {
     TRY(prepare_symbols(q, m->sym, SYM_FOR_CALLS));
     TRY(sym_inlined_copies(m->sym, f, &c->copies));
@@ -172,7 +183,8 @@ static struct err *find_inlined(struct query_engine *q, struct module *m, const 
     if (!count)
         return NULL;
     TRY(probes_compile(q, &c->inlined_probes, (void *)c->inlined.data, count));
-    const struct hit_wants wants = {.print_lens = c->inlined_probes.print_lens, .print_count = c->inlined_probes.print_count};
+    const struct hit_wants wants = {.print_lens = c->inlined_probes.print_lens,
+                                    .print_count = c->inlined_probes.print_count};
     bool more = false;
     TRY(find_hits(q, (const void *)c->inlined.data, count, w, &wants, collect_inlined, c, &more));
     c->search.more |= more;
@@ -219,7 +231,8 @@ static struct err *give_calls(struct query_engine *q, const struct window *w, vo
     // What they need of other states is taken in order of time.
     if (!e && found->count)
         qsort(found->items, found->count, sizeof(found->items[0]), by_moment);
-    size_t wanted = found->count < w->limit ? found->count : w->limit, first = w->forward ? 0 : found->count - wanted;
+    size_t wanted = found->count < w->limit ? found->count : w->limit,
+           first = w->forward ? 0 : found->count - wanted;
     c.search.more |= wanted < found->count;
     for (size_t i = first; !e && i < first + wanted; i++) {
         struct call_found *call = &found->items[i];
@@ -269,14 +282,16 @@ static bool give_hit(void *ctx, const struct hit *h)
     return !g->failed;
 }
 
-static struct err *give_hits(struct query_engine *q, json_t *params, const struct window *w, const struct buf *places, json_t *location)
+static struct err *give_hits(struct query_engine *q, json_t *params, const struct window *w,
+                             const struct buf *places, json_t *location)
 {
     struct giving g = {.q = q, .location = location};
     size_t count = places->len / sizeof(struct hit_place);
     TRY(probes_take(params, &g.probes));
     bool more = false;
     struct err *e = probes_compile(q, &g.probes, (void *)places->data, count);
-    const struct hit_wants wants = {.print_lens = g.probes.print_lens, .print_count = g.probes.print_count};
+    const struct hit_wants wants = {.print_lens = g.probes.print_lens,
+                                    .print_count = g.probes.print_count};
     if (!e)
         e = find_hits(q, (const void *)places->data, count, w, &wants, give_hit, &g, &more);
     q->sink->more = more;
@@ -288,7 +303,8 @@ static struct err *give_hits(struct query_engine *q, json_t *params, const struc
     return g.failed;
 }
 
-struct err *places_of_line(struct query_engine *q, const char *file, uint64_t *line, struct buf *places, char **file_out)
+struct err *places_of_line(struct query_engine *q, const char *file, uint64_t *line,
+                           struct buf *places, char **file_out)
 {
     uint64_t wanted = *line;
     bool found = false;
@@ -311,11 +327,14 @@ struct err *places_of_line(struct query_engine *q, const char *file, uint64_t *l
         sym_places_deinit(&p);
         TRY(failed);
     }
-    return found ? NULL : err_new(ERR_NOT_FOUND, "no code for %.200s:%llu", file, (unsigned long long)wanted);
+    return found ? NULL
+                 : err_new(ERR_NOT_FOUND, "no code for %.200s:%llu", file,
+                           (unsigned long long)wanted);
 }
 
 /* Of a query's file and line. *line becomes the line that was found. */
-static struct err *line_places(struct query_engine *q, json_t *params, struct buf *places, const char **file, uint64_t *line)
+static struct err *line_places(struct query_engine *q, json_t *params, struct buf *places,
+                               const char **file, uint64_t *line)
 {
     cleanup(freep) char *found = NULL;
     TRY(param_string(params, "file", file));
@@ -343,7 +362,8 @@ struct err *query_breakpoint(struct query_engine *q, json_t *params)
 }
 
 /* What the address is at the focus, in its task's space. */
-static struct err *code_at_focus(struct query_engine *q, json_t *params, gaddr pc, struct code_place *out)
+static struct err *code_at_focus(struct query_engine *q, json_t *params, gaddr pc,
+                                 struct code_place *out)
 {
     struct focus f;
     struct replay *r;
@@ -382,8 +402,10 @@ struct err *query_address_execution(struct query_engine *q, json_t *params)
     return give_hits(q, params, &w, &places, NULL);
 }
 
-/* The function's, line's or addresses' places, and where there is a condition their programs. inlined: places of inlined calls of the function instead. */
-static struct err *counted_places(struct query_engine *q, json_t *params, bool inlined, struct sym_inlined_list *copies, struct probes *probes,
+/* The function's, line's or addresses' places, and where there is a condition their programs.
+ * inlined: places of inlined calls of the function instead. */
+static struct err *counted_places(struct query_engine *q, json_t *params, bool inlined,
+                                  struct sym_inlined_list *copies, struct probes *probes,
                                   struct buf *places)
 {
     if (json_object_get(params, "function")) {
@@ -414,7 +436,8 @@ struct err *query_counts(struct query_engine *q, json_t *params)
 {
     size_t segments;
     history_segments(q->history, &segments);
-    cleanup(freep) uint64_t *buckets = xnew_array(uint64_t, segments), *failed = xnew_array(uint64_t, segments);
+    cleanup(freep) uint64_t *buckets = xnew_array(uint64_t, segments),
+                            *failed = xnew_array(uint64_t, segments);
     uint64_t total = 0, failures = 0, executed;
     for (int inlined = 0; inlined < 2; inlined++) {
         cleanup(buf_deinit) struct buf places = {0};

@@ -1,11 +1,13 @@
-/* What a file held: its last write, or, where it is mapped to be shared, the last store to the mapping, whichever came later. Mappings of a file are
- * one object in the replay, whose bytes are the file's. */
+/* What a file held: its last write, or, where it is mapped to be shared, the last store to the
+ * mapping, whichever came later. Mappings of a file are one object in the replay, whose bytes are
+ * the file's. */
 #include "query/streams_int.h"
 
 #include <sys/syscall.h>
 
-const struct transfer *file_write_at(const struct descriptors *d, const struct stream *s, uint64_t offset, const struct io_call *reader,
-                                     uint32_t *len, const char **why_out)
+const struct transfer *file_write_at(const struct descriptors *d, const struct stream *s,
+                                     uint64_t offset, const struct io_call *reader, uint32_t *len,
+                                     const char **why_out)
 {
     for (size_t i = s->writes.count; i-- > 0;) {
         const struct transfer *w = &s->writes.items[i];
@@ -25,7 +27,8 @@ const struct transfer *file_write_at(const struct descriptors *d, const struct s
     return NULL;
 }
 
-bool place_of_object(struct replay *r, uint32_t task, uint32_t object, uint64_t offset, uint32_t *space_out, gaddr *addr_out)
+bool place_of_object(struct replay *r, uint32_t task, uint32_t object, uint64_t offset,
+                     uint32_t *space_out, gaddr *addr_out)
 {
     size_t count, maps;
     const uint32_t *spaces = replay_spaces(r, &count);
@@ -35,7 +38,8 @@ bool place_of_object(struct replay *r, uint32_t task, uint32_t object, uint64_t 
     for (size_t i = 0; i < count; i++) {
         const struct mapping *m = replay_mappings(r, spaces[i], &maps);
         for (size_t k = 0; k < maps; k++) {
-            if (!m[k].object || object_uid(m[k].object) != object || offset - m[k].offset >= m[k].end - m[k].start)
+            if (!m[k].object || object_uid(m[k].object) != object ||
+                offset - m[k].offset >= m[k].end - m[k].start)
                 continue;
             if (found && spaces[i] != own)
                 continue;
@@ -55,12 +59,15 @@ static struct err *is_told(struct query_engine *q, const struct write_hit *hit, 
     const struct db_event *e = NULL;
     if (hit->event)
         TRY(event_at(q, hit->event, &e, NULL));
-    *out = e && e->kind == FRAME_SYSCALL && (e->syscall_no == SYS_mmap || e->syscall_no == SYS_execve || e->syscall_no == SYS_execveat);
+    *out =
+        e && e->kind == FRAME_SYSCALL &&
+        (e->syscall_no == SYS_mmap || e->syscall_no == SYS_execve || e->syscall_no == SYS_execveat);
     return NULL;
 }
 
 /* The last store to any of the bytes of an object, later than `since`. */
-static struct err *last_store(struct query_engine *q, uint32_t object, uint64_t offset, uint32_t len, struct moment before, struct moment since,
+static struct err *last_store(struct query_engine *q, uint32_t object, uint64_t offset,
+                              uint32_t len, struct moment before, struct moment since,
                               struct write_hit *out, bool *found_out)
 {
     for (bool told = true; told; before = out->moment) {
@@ -74,9 +81,11 @@ static struct err *last_store(struct query_engine *q, uint32_t object, uint64_t 
     return NULL;
 }
 
-/* The latest store to the byte at offset in any of the file's mappings, if it is later than `since`. */
-static struct err *find_store(struct query_engine *q, const struct stream *s, uint64_t offset, struct moment before, struct moment since,
-                              uint32_t *len, struct file_origin *out)
+/* The latest store to the byte at offset in any of the file's mappings, if it is later than
+ * `since`. */
+static struct err *find_store(struct query_engine *q, const struct stream *s, uint64_t offset,
+                              struct moment before, struct moment since, uint32_t *len,
+                              struct file_origin *out)
 {
     uint32_t number = (uint32_t)(s - q->descriptors->streams.items), last = 0;
     for (size_t i = 0; i < s->mappings.count && s->stored_to; i++) {
@@ -107,8 +116,8 @@ static struct err *find_store(struct query_engine *q, const struct stream *s, ui
     return NULL;
 }
 
-struct err *file_origin_of(struct query_engine *q, const struct stream *s, uint64_t offset, const struct io_call *reader, uint32_t *len,
-                           struct file_origin *out)
+struct err *file_origin_of(struct query_engine *q, const struct stream *s, uint64_t offset,
+                           const struct io_call *reader, uint32_t *len, struct file_origin *out)
 {
     const struct io_call *calls = q->descriptors->io.calls.items;
     struct moment since = {0};
@@ -117,7 +126,9 @@ struct err *file_origin_of(struct query_engine *q, const struct stream *s, uint6
     if (out->why)
         return NULL;
     if (out->write) {
-        out->why = out->write->why ? out->write->why : out->write->cuts ? "the file was cut off here before, and not written to" : NULL;
+        out->why = out->write->why    ? out->write->why
+                   : out->write->cuts ? "the file was cut off here before, and not written to"
+                                      : NULL;
         since = io_call_end(&calls[out->write->call]);
     } else {
         out->why = s->why ? s->why : "no recorded task wrote this part of the file";

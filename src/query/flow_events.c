@@ -1,7 +1,8 @@
-/* Values that come from events: results and data of system calls, signal frames, mappings, new tasks and programs.
+/* Values that come from events: results and data of system calls, signal frames, mappings, new
+ * tasks and programs.
  *
- * An event's effects, seen backwards: what the next event wanted in memory beforehand, then its own writes, last first; then the
- * registers of its task. */
+ * An event's effects, seen backwards: what the next event wanted in memory beforehand, then its own
+ * writes, last first; then the registers of its task. */
 #include "query/dataflow_int.h"
 #include "query/exec_strings_int.h"
 #include "query/signal_frame_int.h"
@@ -25,10 +26,12 @@ static json_t *row_of_event(struct flow *f, const struct stretch_event *e, const
     char name[64];
     struct err *failed = event_at(q, e->number, &known, NULL);
     if (!failed)
-        json_object_set_new(row, "event", json_pack("{sI, ss}", "number", (json_int_t)e->number, "name",
-                                                    event_name(q, known, name, sizeof(name))));
+        json_object_set_new(row, "event",
+                            json_pack("{sI, ss}", "number", (json_int_t)e->number, "name",
+                                      event_name(q, known, name, sizeof(name))));
     err_free(failed);
-    if (e->kind == FRAME_SYSCALL && e->syscall_arch == ARCH_X86_64 && e->syscall_state == SYSCALL_EXITING && e->have_after) {
+    if (e->kind == FRAME_SYSCALL && e->syscall_arch == ARCH_X86_64 &&
+        e->syscall_state == SYSCALL_EXITING && e->have_after) {
         uint64_t args[6];
         system_call_args(&e->after, args);
         cleanup(freep) char *text = system_call_text(q, e->syscall_no, args, &e->after.r[UREG_RAX]);
@@ -38,15 +41,16 @@ static json_t *row_of_event(struct flow *f, const struct stretch_event *e, const
 }
 
 /* Ends a part of an item with a row about the event. */
-static struct err *end_part(struct flow *f, struct flow_item *part, const struct stretch_event *e, json_t *row)
+static struct err *end_part(struct flow *f, struct flow_item *part, const struct stretch_event *e,
+                            json_t *row)
 {
     f->moves++;
     return flow_give(f, part, moment_before_event(f->q, e->number), e->task, row, NULL);
 }
 
 /* Goes on with a part somewhere else, after a row. */
-static struct err *move_part(struct flow *f, const struct stretch *s, struct flow_item *part, const struct stretch_event *e,
-                             struct flow_item source, json_t *row)
+static struct err *move_part(struct flow *f, const struct stretch *s, struct flow_item *part,
+                             const struct stretch_event *e, struct flow_item source, json_t *row)
 {
     source.before = moment_before_event(f->q, e->number);
     source.held = NULL;
@@ -62,14 +66,16 @@ static struct err *move_part(struct flow *f, const struct stretch *s, struct flo
 /* --- mappings --- */
 
 /* What a fresh mapping holds at the item's place. */
-static void describe_mapping(struct flow *f, const struct stretch *s, const struct flow_item *item, struct moment m, json_t *row)
+static void describe_mapping(struct flow *f, const struct stretch *s, const struct flow_item *item,
+                             struct moment m, json_t *row)
 {
     const struct stretch_mapping *map = stretch_mapping_at(s, item->space, item->at, m);
     size_t records;
     const struct trace_mmap *record = trace_mmaps(f->q->trace, &records);
     const struct trace_mmap *from = map && map->mmap_idx < records ? &record[map->mmap_idx] : NULL;
     uint64_t offset = map ? map->offset + (item->at - map->start) : 0;
-    if (from && from->name[0] == '/' && from->source != MMAP_ZERO && (int64_t)offset < from->stat_size) {
+    if (from && from->name[0] == '/' && from->source != MMAP_ZERO &&
+        (int64_t)offset < from->stat_size) {
         json_object_set_new(row, "kind", json_string("file"));
         json_object_set_new(row, "path", json_text(from->name, strlen(from->name)));
         json_object_set_new(row, "fileOffset", json_integer((json_int_t)offset));
@@ -93,10 +99,12 @@ static uint64_t word_after(struct flow *f, event_no number, uint32_t space, uint
     return failed ? 0 : v;
 }
 
-static struct err *from_signal_frame(struct flow *f, const struct stretch *s, struct flow_item *part, const struct stretch_event *e)
+static struct err *from_signal_frame(struct flow *f, const struct stretch *s,
+                                     struct flow_item *part, const struct stretch_event *e)
 {
     uint64_t rsp = e->have_after ? e->after.r[UREG_RSP] : 0;
-    uint64_t fpstate = rsp ? word_after(f, e->number, part->space, frame_fpstate(frame_context_at(rsp))) : 0;
+    uint64_t fpstate =
+        rsp ? word_after(f, e->number, part->space, frame_fpstate(frame_context_at(rsp))) : 0;
     const struct regs *regs = stretch_before_event(s, e->number, e->task);
     struct flow_item rest = *part;
     part->held = NULL;
@@ -105,7 +113,8 @@ static struct err *from_signal_frame(struct flow *f, const struct stretch *s, st
         bool saved = rsp && frame_register(rsp, fpstate, rest.at, &reg, &len);
         if (!saved)
             len = 1;
-        while (!saved && len < rest.len && !frame_register(rsp, fpstate, rest.at + len, &reg, &(unsigned){0}))
+        while (!saved && len < rest.len &&
+               !frame_register(rsp, fpstate, rest.at + len, &reg, &(unsigned){0}))
             len++;
         if (len > rest.len)
             len = rest.len;
@@ -118,9 +127,11 @@ static struct err *from_signal_frame(struct flow *f, const struct stretch *s, st
         source.object = 0;
         source.at = reg;
         source.task = e->task;
-        // A system call that is restarted has other registers in its frame than the task had: these are the kernel's.
+        // A system call that is restarted has other registers in its frame than the task had: these
+        // are the kernel's.
         uint8_t v[8];
-        bool differs = saved && regs && piece.known && len <= 8 && x86_read_regs(regs, reg, len, v) && memcmp(v, piece.value, len);
+        bool differs = saved && regs && piece.known && len <= 8 &&
+                       x86_read_regs(regs, reg, len, v) && memcmp(v, piece.value, len);
         struct err *err;
         if (saved && !differs) {
             err = move_part(f, s, &piece, e, source, row);
@@ -138,7 +149,8 @@ static struct err *from_signal_frame(struct flow *f, const struct stretch *s, st
 }
 
 /* rt_sigreturn: registers come out of the frame that the stack pointer is in. */
-static struct err *from_sigreturn(struct flow *f, const struct stretch *s, struct flow_item *part, const struct stretch_event *e)
+static struct err *from_sigreturn(struct flow *f, const struct stretch *s, struct flow_item *part,
+                                  const struct stretch_event *e)
 {
     struct query_engine *q = f->q;
     struct replay *r;
@@ -169,7 +181,8 @@ static struct err *from_sigreturn(struct flow *f, const struct stretch *s, struc
 /* Is the event the recorder's snapshot of a shared mapping, which says nothing new? */
 static bool is_snapshot(struct flow *f, const struct stretch_event *e, const struct flow_item *part)
 {
-    bool maps = e->exec || (e->kind == FRAME_SYSCALL && (e->syscall_no == SYS_mmap || e->syscall_no == SYS_shmat));
+    bool maps = e->exec || (e->kind == FRAME_SYSCALL &&
+                            (e->syscall_no == SYS_mmap || e->syscall_no == SYS_shmat));
     if (!part->object || !maps || !part->known)
         return false;
     struct replay *r;
@@ -184,14 +197,17 @@ static bool is_snapshot(struct flow *f, const struct stretch_event *e, const str
 
 /* --- bytes from other tasks --- */
 
-/* A system call that the recorder's library performed: its record, which a flush puts into the buffer (rr, preload_interface.h: syscallbuf_record). */
+/* A system call that the recorder's library performed: its record, which a flush puts into the
+ * buffer (rr, preload_interface.h: syscallbuf_record). */
 struct buffered_record {
     int64_t result;
     int32_t no;
 };
 
-/* The record with the byte at addr, if there is one. w: what the flush puts into the buffer, record after record. */
-static struct err *find_record(struct flow *f, const struct stretch_effect *w, gaddr addr, struct buffered_record *out, bool *found_out)
+/* The record with the byte at addr, if there is one. w: what the flush puts into the buffer, record
+ * after record. */
+static struct err *find_record(struct flow *f, const struct stretch_effect *w, gaddr addr,
+                               struct buffered_record *out, bool *found_out)
 {
     enum { HEADER = 16 };
     struct replay *r;
@@ -211,7 +227,8 @@ static struct err *find_record(struct flow *f, const struct stretch_effect *w, g
 }
 
 /* Adds to a row where its bytes were before. */
-static void tell_source(struct flow *f, const struct stream_source *from, const struct flow_item *source, json_t *row)
+static void tell_source(struct flow *f, const struct stream_source *from,
+                        const struct flow_item *source, json_t *row)
 {
     if (!from->known) {
         if (from->why && !str_eq(json_string_value(json_object_get(row, "kind")), "zero"))
@@ -225,14 +242,16 @@ static void tell_source(struct flow *f, const struct stream_source *from, const 
         json_object_set_new(row, "streamOffset", json_integer((json_int_t)from->offset));
     if (from->move_count)
         json_object_set_new(row, "moves", stream_moves(f->q, from->moves, from->move_count));
-    json_object_set_new(row, "writer", from->write ? stream_writer(f->q, from->write) :
-                                       json_pack("{so, so}", "focus", json_focus(f->q, from->writer, from->task, 0), "task",
-                                                 json_task(f->q, from->task)));
+    json_object_set_new(row, "writer",
+                        from->write ? stream_writer(f->q, from->write)
+                                    : json_pack("{so, so}", "focus",
+                                                json_focus(f->q, from->writer, from->task, 0),
+                                                "task", json_task(f->q, from->task)));
 }
 
 /* The row that tells of bytes which a call put into memory, if it is not known where they were. */
-static json_t *row_of_call(struct flow *f, const struct stretch *s, const struct stretch_event *e, const struct io_call *call,
-                           const struct flow_item *part)
+static json_t *row_of_call(struct flow *f, const struct stretch *s, const struct stretch_event *e,
+                           const struct io_call *call, const struct flow_item *part)
 {
     json_t *row = row_of_event(f, e, "input");
     if (call->no == SYS_mmap) {
@@ -246,10 +265,11 @@ static json_t *row_of_call(struct flow *f, const struct stretch *s, const struct
     return row;
 }
 
-/* Bytes that a call put into memory: on to where they were before. at: as stream_source_of() has it, of the part; reached: how far back the sweep has
- * got; there: as there. */
-static struct err *from_call(struct flow *f, const struct stretch *s, struct flow_item *part, const struct stretch_event *e,
-                             const struct io_call *call, const struct moment *there, uint64_t at, struct moment reached)
+/* Bytes that a call put into memory: on to where they were before. at: as stream_source_of() has
+ * it, of the part; reached: how far back the sweep has got; there: as there. */
+static struct err *from_call(struct flow *f, const struct stretch *s, struct flow_item *part,
+                             const struct stretch_event *e, const struct io_call *call,
+                             const struct moment *there, uint64_t at, struct moment reached)
 {
     struct flow_item rest = *part;
     part->held = NULL;
@@ -286,20 +306,26 @@ static struct err *from_call(struct flow *f, const struct stretch *s, struct flo
 }
 
 /* Is it one of the bytes of a mapping that the event made? */
-static bool is_fresh(const struct stretch *s, const struct flow_item *part, const struct stretch_event *e)
+static bool is_fresh(const struct stretch *s, const struct flow_item *part,
+                     const struct stretch_event *e)
 {
     for (size_t i = 0; i < e->effect_count; i++) {
         const struct stretch_effect *m = &s->effects.items[e->first_effect + i];
-        if (m->remapped && m->space == part->space && part->at >= m->addr && part->at - m->addr < m->len)
+        if (m->remapped && m->space == part->space && part->at >= m->addr &&
+            part->at - m->addr < m->len)
             return true;
     }
     return false;
 }
 
-/* The call by which the event put bytes at addr, if it can be told where they were before; NULL: none. */
-static struct err *find_call(struct flow *f, const struct stretch_event *e, const struct buffered_record *record, gaddr addr, const struct io_call **out)
+/* The call by which the event put bytes at addr, if it can be told where they were before; NULL:
+ * none. */
+static struct err *find_call(struct flow *f, const struct stretch_event *e,
+                             const struct buffered_record *record, gaddr addr,
+                             const struct io_call **out)
 {
-    bool puts = e->kind == FRAME_SYSCALL && e->syscall_arch == ARCH_X86_64 && io_call_puts(e->syscall_no) &&
+    bool puts = e->kind == FRAME_SYSCALL && e->syscall_arch == ARCH_X86_64 &&
+                io_call_puts(e->syscall_no) &&
                 (e->syscall_state == SYSCALL_EXITING || e->syscall_no == SYS_ptrace);
     *out = NULL;
     if (record ? !io_call_puts(record->no) : !puts)
@@ -308,14 +334,15 @@ static struct err *find_call(struct flow *f, const struct stretch_event *e, cons
 }
 
 /* Ends a part of an item that an event wrote, or a call that the recorder's library made. */
-static struct err *end_unknown(struct flow *f, const struct stretch *s, struct flow_item *part, const struct stretch_event *e,
-                               const struct buffered_record *record)
+static struct err *end_unknown(struct flow *f, const struct stretch *s, struct flow_item *part,
+                               const struct stretch_event *e, const struct buffered_record *record)
 {
     struct moment after = {e->number, 0};
     json_t *row = row_of_event(f, e, record ? "input" : "kernel");
     if (record) {
         const char *name = trace_syscall_name(f->q->trace, ARCH_X86_64, record->no);
-        cleanup(freep) char *text = str_format("%s = %#llx", name ? name : "system call", (unsigned long long)record->result);
+        cleanup(freep) char *text = str_format("%s = %#llx", name ? name : "system call",
+                                               (unsigned long long)record->result);
         json_object_set_new(row, "text", json_text(text, strlen(text)));
     }
     bool fresh = is_fresh(s, part, e); // the event mapped it, too
@@ -332,7 +359,8 @@ static struct err *end_unknown(struct flow *f, const struct stretch *s, struct f
 }
 
 /* Bytes of arguments and environment come from the program that ran before. */
-static struct err *from_exec(struct flow *f, const struct stretch *s, struct flow_item *part, const struct stretch_event *e)
+static struct err *from_exec(struct flow *f, const struct stretch *s, struct flow_item *part,
+                             const struct stretch_event *e)
 {
     struct exec_strings strings;
     struct err *err = exec_strings_of(f->q, e->number, e->task, &strings);
@@ -357,7 +385,8 @@ static struct err *from_exec(struct flow *f, const struct stretch *s, struct flo
         rest = flow_part(&rest, (uint32_t)len, rest.len - (uint32_t)len);
         source.len = piece.len;
         source.space = strings.old_space;
-        err = found ? move_part(f, s, &piece, e, source, row_of_event(f, e, "copy")) : end_unknown(f, s, &piece, e, NULL);
+        err = found ? move_part(f, s, &piece, e, source, row_of_event(f, e, "copy"))
+                    : end_unknown(f, s, &piece, e, NULL);
         json_decref(piece.held);
     }
     json_decref(rest.held);
@@ -365,9 +394,11 @@ static struct err *from_exec(struct flow *f, const struct stretch *s, struct flo
     return err;
 }
 
-/* What the replayer wrote itself, in the midst of a run, to make the effect of a buffered call again. */
-static struct err *end_by_action(struct flow *f, const struct stretch *s, struct flow_item *part, const struct stretch_event *e,
-                                 const struct stretch_effect *w, gaddr base)
+/* What the replayer wrote itself, in the midst of a run, to make the effect of a buffered call
+ * again. */
+static struct err *end_by_action(struct flow *f, const struct stretch *s, struct flow_item *part,
+                                 const struct stretch_event *e, const struct stretch_effect *w,
+                                 gaddr base)
 {
     const struct io_call *call;
     const struct moment there = {w->at.event, w->at.icount + 1};
@@ -375,13 +406,14 @@ static struct err *end_by_action(struct flow *f, const struct stretch *s, struct
     if (call && io_call_writes(call->no))
         return from_call(f, s, part, e, call, &there, base, w->at);
     f->moves++;
-    json_t *row = json_pack("{ss, ss}", "kind", "kernel", "why",
-                            "a system call of the recorder's library, carried out in the course of a buffered one");
+    json_t *row = json_pack(
+        "{ss, ss}", "kind", "kernel", "why",
+        "a system call of the recorder's library, carried out in the course of a buffered one");
     return flow_give(f, part, w->at, e->task, row, NULL);
 }
 
-static struct err *end_by_write(struct flow *f, const struct stretch *s, struct flow_item *part, const struct stretch_event *e,
-                                const struct stretch_effect *w)
+static struct err *end_by_write(struct flow *f, const struct stretch *s, struct flow_item *part,
+                                const struct stretch_event *e, const struct stretch_effect *w)
 {
     gaddr base = w->addr + (part->object ? part->object_at - w->offset : part->at - w->addr);
     if (w->at.icount && !w->prepared)
@@ -406,15 +438,16 @@ static struct err *end_by_write(struct flow *f, const struct stretch *s, struct 
     const struct io_call *call;
     TRY(find_call(f, e, buffered ? &record : NULL, base, &call));
     if (call && !(call->no == SYS_mmap && !call->description))
-        return from_call(f, s, part, e, call, NULL, part->object && io_call_writes(call->no) ? part->object_at : base, w->at);
+        return from_call(f, s, part, e, call, NULL,
+                         part->object && io_call_writes(call->no) ? part->object_at : base, w->at);
     if (e->exec && !part->object)
         return from_exec(f, s, part, e);
     return end_unknown(f, s, part, e, buffered ? &record : NULL);
 }
 
 /* Deals with the part of an item that an effect covers; what it does not cover stays an item. */
-static struct err *apply_effect(struct flow *f, const struct stretch *s, size_t idx, const struct stretch_event *e,
-                                const struct stretch_effect *w)
+static struct err *apply_effect(struct flow *f, const struct stretch *s, size_t idx,
+                                const struct stretch_event *e, const struct stretch_effect *w)
 {
     struct flow_item item = f->items.items[idx];
     uint64_t start = w->addr, at = item.at;
@@ -426,7 +459,8 @@ static struct err *apply_effect(struct flow *f, const struct stretch *s, size_t 
     } else if (w->object || w->space != item.space) {
         return NULL;
     }
-    uint64_t from = start > at ? start - at : 0, to = start + w->len < at + item.len ? start + w->len - at : item.len;
+    uint64_t from = start > at ? start - at : 0,
+             to = start + w->len < at + item.len ? start + w->len - at : item.len;
     if (start >= at + item.len || start + w->len <= at)
         return NULL;
     f->items.items[idx].len = 0;
@@ -469,8 +503,8 @@ static struct err *take_item(struct flow *f, size_t idx, struct flow_item *out)
 }
 
 /* A new task begins with its parent's registers, but for a few. */
-static struct err *from_parent(struct flow *f, const struct stretch *s, size_t idx, const struct known_task *t,
-                               const struct stretch_event *e)
+static struct err *from_parent(struct flow *f, const struct stretch *s, size_t idx,
+                               const struct known_task *t, const struct stretch_event *e)
 {
     struct flow_item item;
     TRY(take_item(f, idx, &item));
@@ -481,7 +515,10 @@ static struct err *from_parent(struct flow *f, const struct stretch *s, size_t i
     struct err *err = NULL;
     // Which registers a clone takes from its arguments: clone(2).
     int argument = is_clone && reg == 4 && parent && parent->r[UREG_RSI] ? 6 : // rsp: the stack
-                   is_clone && item.at >= X86_FS_BASE && item.at < X86_GS_BASE && parent && parent->r[UREG_RDI] & 0x80000 ? 8 : -1;
+                       is_clone && item.at >= X86_FS_BASE && item.at < X86_GS_BASE && parent &&
+                           parent->r[UREG_RDI] & 0x80000
+                       ? 8
+                       : -1;
     if (item.at < X86_RIP && (reg == 0 || reg == 1 || reg == 11)) {
         err = end_part(f, &item, e, row_of_event(f, e, "kernel"));
     } else {
@@ -492,7 +529,8 @@ static struct err *from_parent(struct flow *f, const struct stretch *s, size_t i
         size_t count;
         const struct db_space *spaces = history_spaces(f->q->history, &count);
         for (size_t i = 0; i < count; i++) {
-            if (spaces[i].space == item.space && spaces[i].at.event == e->number && spaces[i].parent)
+            if (spaces[i].space == item.space && spaces[i].at.event == e->number &&
+                spaces[i].parent)
                 source.space = spaces[i].parent;
         }
         json_t *row = row_of_event(f, e, "copy");
@@ -503,7 +541,8 @@ static struct err *from_parent(struct flow *f, const struct stretch *s, size_t i
     return err;
 }
 
-static struct err *follow_register(struct flow *f, const struct stretch *s, size_t idx, const struct stretch_event *e)
+static struct err *follow_register(struct flow *f, const struct stretch *s, size_t idx,
+                                   const struct stretch_event *e)
 {
     struct flow_item *it = &f->items.items[idx];
     uint64_t units = x86_unit((unsigned)it->at) | x86_unit((unsigned)it->at + it->len - 1);
@@ -511,12 +550,13 @@ static struct err *follow_register(struct flow *f, const struct stretch *s, size
     bool sigreturn = exiting && e->syscall_arch == ARCH_X86_64 && e->syscall_no == SYS_rt_sigreturn;
     uint64_t written = 0;
     if (e->kind == FRAME_SYSCALL && !e->exec && !sigreturn)
-        written = exiting ? x86_unit(X86_GPR) : x86_unit(X86_GPR) | x86_unit(X86_GPR + 8) | x86_unit(X86_GPR + 88);
+        written = exiting ? x86_unit(X86_GPR)
+                          : x86_unit(X86_GPR) | x86_unit(X86_GPR + 8) | x86_unit(X86_GPR + 88);
     if (e->kind == FRAME_INSTRUCTION_TRAP)
         written = x86_unit(X86_GPR) | x86_unit(X86_GPR + 16);
     if (e->kind == FRAME_SIGNAL_HANDLER) // handlers begin with fresh vector state
-        written = x86_unit(X86_GPR) | x86_unit(X86_GPR + 16) | x86_unit(X86_GPR + 48) | x86_unit(X86_GPR + 56) |
-                  (it->at >= X86_VECTOR ? units : 0);
+        written = x86_unit(X86_GPR) | x86_unit(X86_GPR + 16) | x86_unit(X86_GPR + 48) |
+                  x86_unit(X86_GPR + 56) | (it->at >= X86_VECTOR ? units : 0);
     if (e->exec || sigreturn)
         written = units;
     bool hit = written & units;
@@ -525,7 +565,8 @@ static struct err *follow_register(struct flow *f, const struct stretch *s, size
         uint8_t now[MOST_BYTES], then[MOST_BYTES];
         const struct regs *regs = stretch_before_event(s, e->number, e->task);
         hit = regs && x86_read_regs(regs, (unsigned)it->at, it->len, then) &&
-              x86_read_regs(&e->after, (unsigned)it->at, it->len, now) && memcmp(then, now, it->len) != 0;
+              x86_read_regs(&e->after, (unsigned)it->at, it->len, now) &&
+              memcmp(then, now, it->len) != 0;
     }
     if (!hit)
         return NULL;
@@ -535,15 +576,21 @@ static struct err *follow_register(struct flow *f, const struct stretch *s, size
     if (sigreturn)
         err = from_sigreturn(f, s, &item, e);
     else
-        err = end_part(f, &item, e, row_of_event(f, e, e->exec ? "start" : e->kind == FRAME_INSTRUCTION_TRAP ? "instruction" :
-                                                       e->kind == FRAME_SIGNAL_HANDLER ? "signal" : exiting ? "input" : "kernel"));
+        err = end_part(f, &item, e,
+                       row_of_event(f, e,
+                                    e->exec                             ? "start"
+                                    : e->kind == FRAME_INSTRUCTION_TRAP ? "instruction"
+                                    : e->kind == FRAME_SIGNAL_HANDLER   ? "signal"
+                                    : exiting                           ? "input"
+                                                                        : "kernel"));
     json_decref(item.held);
     return err;
 }
 
 /* --- an event --- */
 
-static const struct stretch_event *next_event(const struct stretch *s, event_no number, struct stretch_event *made, struct flow *f)
+static const struct stretch_event *next_event(const struct stretch *s, event_no number,
+                                              struct stretch_event *made, struct flow *f)
 {
     const struct stretch_event *e = stretch_event(s, number);
     if (e)
@@ -552,8 +599,12 @@ static const struct stretch_event *next_event(const struct stretch *s, event_no 
     const struct db_event *known;
     struct err *err = event_at(f->q, number, &known, NULL);
     if (!err)
-        *made = (struct stretch_event){.number = number, .task = known->task, .kind = known->kind, .syscall_no = known->syscall_no,
-                                       .syscall_state = known->syscall_state, .syscall_arch = known->syscall_arch};
+        *made = (struct stretch_event){.number = number,
+                                       .task = known->task,
+                                       .kind = known->kind,
+                                       .syscall_no = known->syscall_no,
+                                       .syscall_state = known->syscall_state,
+                                       .syscall_arch = known->syscall_arch};
     err_free(err);
     return made;
 }
@@ -617,12 +668,15 @@ struct err *flow_event(struct flow *f, const struct stretch *s, event_no number)
 struct err *flow_acted(struct flow *f, const struct stretch *s, size_t i)
 {
     size_t first, acted = stretch_acted(s, i, &first);
-    const struct stretch_event e = {.number = s->steps.items[i].at.event + 1, .task = s->steps.items[i].task, .kind = FRAME_SYSCALLBUF_FLUSH};
+    const struct stretch_event e = {.number = s->steps.items[i].at.event + 1,
+                                    .task = s->steps.items[i].task,
+                                    .kind = FRAME_SYSCALLBUF_FLUSH};
     for (size_t w = first + acted; w-- > first;) {
         size_t count = f->items.count;
         for (size_t k = 0; k < count && !s->effects.items[w].remapped; k++) {
             const struct flow_item *item = &f->items.items[k];
-            if (item->len && item->memory && !item->ahead && moment_cmp(s->effects.items[w].at, item->before) < 0)
+            if (item->len && item->memory && !item->ahead &&
+                moment_cmp(s->effects.items[w].at, item->before) < 0)
                 TRY(apply_effect(f, s, k, &e, &s->effects.items[w]));
         }
     }
@@ -643,16 +697,17 @@ struct err *flow_carried_out(struct flow *f, const struct stretch *s, size_t i)
         bool hit = !it->memory && it->task == st->task && it->at < X86_GPR + 8;
         for (size_t w = 0; w < s->effects.count && it->memory && !it->object && !hit; w++) {
             const struct stretch_effect *m = &s->effects.items[w];
-            hit = moment_cmp(m->at, st->at) == 0 && m->at.icount && m->remapped && m->space == it->space &&
-                  m->addr < it->at + it->len && m->addr + m->len > it->at;
+            hit = moment_cmp(m->at, st->at) == 0 && m->at.icount && m->remapped &&
+                  m->space == it->space && m->addr < it->at + it->len && m->addr + m->len > it->at;
         }
         if (!hit)
             continue;
         struct flow_item item;
         TRY(take_item(f, k, &item));
         f->moves++;
-        json_t *row = json_pack("{ss, ss}", "kind", item.memory ? "zero" : "kernel", "why",
-                                "a system call of the recorder's library, carried out in the course of a buffered one");
+        json_t *row = json_pack(
+            "{ss, ss}", "kind", item.memory ? "zero" : "kernel", "why",
+            "a system call of the recorder's library, carried out in the course of a buffered one");
         if (item.memory)
             describe_mapping(f, s, &item, st->at, row);
         struct err *err = flow_give(f, &item, st->at, st->task, row, NULL);

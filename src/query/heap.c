@@ -72,8 +72,10 @@ static json_t *mapping_row(struct query_engine *q, const struct mapping *m)
     size_t records;
     const struct trace_mmap *record = trace_mmaps(q->trace, &records);
     const char *name = m->mmap_idx < records ? record[m->mmap_idx].name : "";
-    char prot[5] = {m->prot & 1 ? 'r' : '-', m->prot & 2 ? 'w' : '-', m->prot & 4 ? 'x' : '-', m->object ? 's' : 'p', 0};
-    return json_pack("{so, so, ss, so}", "start", json_hex(m->start), "end", json_hex(m->end), "prot", prot, "name", json_text(name, strlen(name)));
+    char prot[5] = {m->prot & 1 ? 'r' : '-', m->prot & 2 ? 'w' : '-', m->prot & 4 ? 'x' : '-',
+                    m->object ? 's' : 'p', 0};
+    return json_pack("{so, so, ss, so}", "start", json_hex(m->start), "end", json_hex(m->end),
+                     "prot", prot, "name", json_text(name, strlen(name)));
 }
 
 /* The task on whose stack the address is; 0: none. */
@@ -84,7 +86,8 @@ static uint32_t task_of_stack(struct replay *r, uint32_t space, const struct map
     for (size_t i = 0; i < count; i++) {
         struct regs regs;
         struct err *e = tasks[i].space == space ? replay_regs(r, tasks[i].serial, &regs) : NULL;
-        bool here = !e && tasks[i].space == space && regs.r[UREG_RSP] >= m->start && regs.r[UREG_RSP] < m->end;
+        bool here = !e && tasks[i].space == space && regs.r[UREG_RSP] >= m->start &&
+                    regs.r[UREG_RSP] < m->end;
         err_free(e);
         if (here)
             return tasks[i].serial;
@@ -144,7 +147,8 @@ static struct err *find_end(struct question *x, struct end_search *s, struct mom
     while (!s->ended && s->walk.at < segments && moment_cmp(segment[s->walk.at].start, until) < 0) {
         size_t at = s->walk.at;
         TRY(heap_walk_next(x->q, &s->walk, &log));
-        for (size_t i = first_call(log, s->alloc.back); i < log->count && !s->ended && moment_cmp(log->items[i].entry, until) < 0; i++) {
+        for (size_t i = first_call(log, s->alloc.back);
+             i < log->count && !s->ended && moment_cmp(log->items[i].entry, until) < 0; i++) {
             const struct heap_call *c = &log->items[i];
             s->ended = c->old == s->alloc.start && heap_call_frees(c) && belongs(&x->ancestors, c);
             s->end = *c;
@@ -157,19 +161,22 @@ static struct err *find_end(struct question *x, struct end_search *s, struct mom
     return NULL;
 }
 
-/* Did one of the log's calls return, after an allocation's end and not behind `until`, what that had? */
-static bool has_successor(const struct question *x, const struct end_search *first, const struct heap_log *log, struct moment until)
+/* Did one of the log's calls return, after an allocation's end and not behind `until`, what that
+ * had? */
+static bool has_successor(const struct question *x, const struct end_search *first,
+                          const struct heap_log *log, struct moment until)
 {
     for (size_t i = 0; i < log->count; i++) {
         const struct heap_call *c = &log->items[i];
-        if (c->start == first->alloc.start && moment_cmp(c->back, first->end.entry) > 0 && moment_cmp(c->back, until) <= 0 &&
-            belongs(&x->ancestors, c))
+        if (c->start == first->alloc.start && moment_cmp(c->back, first->end.entry) > 0 &&
+            moment_cmp(c->back, until) <= 0 && belongs(&x->ancestors, c))
             return true;
     }
     return false;
 }
 
-/* The moments of calls that had not returned at the segment's start, the innermost ones of each task: a call of an allocator is among these. */
+/* The moments of calls that had not returned at the segment's start, the innermost ones of each
+ * task: a call of an allocator is among these. */
 static struct err *list_begun(struct query_engine *q, size_t segment, moment_list *out)
 {
     enum { DEEPEST = 8 };
@@ -177,16 +184,18 @@ static struct err *list_begun(struct query_engine *q, size_t segment, moment_lis
     TRY(history_stacks(q->history, segment, &s));
     for (size_t i = 0; i < s->stacks.count; i++) {
         // Grouped by task, outermost first.
-        bool inner = i + DEEPEST >= s->stacks.count || s->stacks.items[i + DEEPEST].task != s->stacks.items[i].task;
+        bool inner = i + DEEPEST >= s->stacks.count ||
+                     s->stacks.items[i + DEEPEST].task != s->stacks.items[i].task;
         if (inner)
             vec_push(out, s->stacks.items[i].at);
     }
     return NULL;
 }
 
-/* Was the memory of an allocation that has ended allocated again by `until`? By a call that may have been entered before the end, even before the
- * allocation was made, and waited since. */
-static struct err *find_successor(struct question *x, const struct end_search *first, struct moment until, bool *out)
+/* Was the memory of an allocation that has ended allocated again by `until`? By a call that may
+ * have been entered before the end, even before the allocation was made, and waited since. */
+static struct err *find_successor(struct question *x, const struct end_search *first,
+                                  struct moment until, bool *out)
 {
     struct heap_walk w;
     const struct heap_log *log;
@@ -208,8 +217,10 @@ static struct err *find_successor(struct question *x, const struct end_search *f
     return e;
 }
 
-/* The next call before the focus that frees an allocation which has ended, if nothing was allocated there in between. *found_out false: none. */
-static struct err *find_second_end(struct question *x, const struct end_search *first, struct heap_call *out, bool *found_out)
+/* The next call before the focus that frees an allocation which has ended, if nothing was allocated
+ * there in between. *found_out false: none. */
+static struct err *find_second_end(struct question *x, const struct end_search *first,
+                                   struct heap_call *out, bool *found_out)
 {
     struct heap_walk w;
     const struct heap_log *log;
@@ -251,9 +262,13 @@ static uint64_t behind(const struct heap_call *c, gaddr address)
 static struct err *give_allocation(struct question *x, const struct heap_call *c, bool ended)
 {
     bool inside = covers(c, x->address);
-    json_t *row = json_pack("{ss, sI, ss, so, sI, ss}", "kind", "allocation", "id", (json_int_t)x->found, "state", ended ? "freed" : "alive", "start",
-                            json_hex(c->start), "size", (json_int_t)c->size, "call", c->function->name);
-    json_object_set_new(row, inside ? "offset" : "behind", json_integer((json_int_t)(inside ? x->address - c->start : behind(c, x->address))));
+    json_t *row =
+        json_pack("{ss, sI, ss, so, sI, ss}", "kind", "allocation", "id", (json_int_t)x->found,
+                  "state", ended ? "freed" : "alive", "start", json_hex(c->start), "size",
+                  (json_int_t)c->size, "call", c->function->name);
+    json_object_set_new(
+        row, inside ? "offset" : "behind",
+        json_integer((json_int_t)(inside ? x->address - c->start : behind(c, x->address))));
     struct err *e = add_own_frame(x->q, c->entry, c->task, row);
     json_object_set_new(row, "end", json_moment(c->back));
     if (!e)
@@ -264,11 +279,14 @@ static struct err *give_allocation(struct question *x, const struct heap_call *c
 
 static struct err *give_end(struct question *x, const struct heap_call *c, bool again)
 {
-    json_t *row = json_pack("{ss, sI, ss}", "kind", "free", "of", (json_int_t)x->found, "call", c->function->name);
+    json_t *row = json_pack("{ss, sI, ss}", "kind", "free", "of", (json_int_t)x->found, "call",
+                            c->function->name);
     if (again)
         json_object_set_new(row, "again", json_true());
     if (c->start)
-        json_object_set_new(row, "moved", json_pack("{so, sI}", "start", json_hex(c->start), "size", (json_int_t)c->size));
+        json_object_set_new(
+            row, "moved",
+            json_pack("{so, sI}", "start", json_hex(c->start), "size", (json_int_t)c->size));
     struct err *e = add_own_frame(x->q, c->entry, c->task, row);
     if (!e)
         return give(x->q, row);
@@ -298,7 +316,8 @@ static struct err *tell_allocation(struct question *x, const struct heap_call *c
 static struct err *consider_neighbour(struct question *x, const struct heap_call *c)
 {
     struct end_search s = {.alloc = *c};
-    if (x->live || (x->neighbour.start && behind(c, x->address) >= behind(&x->neighbour, x->address)))
+    if (x->live ||
+        (x->neighbour.start && behind(c, x->address) >= behind(&x->neighbour, x->address)))
         return NULL;
     TRY(find_end(x, &s, x->focus.moment));
     if (!s.ended)
@@ -310,7 +329,8 @@ static struct err *consider_neighbour(struct question *x, const struct heap_call
 static struct err *tell_some(struct question *x, const struct heap_call *near, size_t count)
 {
     for (size_t i = 0; i < count && x->found < x->limit; i++)
-        TRY(covers(&near[i], x->address) ? tell_allocation(x, &near[i]) : consider_neighbour(x, &near[i]));
+        TRY(covers(&near[i], x->address) ? tell_allocation(x, &near[i])
+                                         : consider_neighbour(x, &near[i]));
     return NULL;
 }
 
@@ -326,7 +346,8 @@ static struct err *tell_lives(struct question *x)
         TRY(heap_walk_next(x->q, &w, &log));
         for (size_t i = log ? log->count : 0; i-- > 0;) {
             const struct heap_call *c = &log->items[i];
-            if (is_made_by(&x->ancestors, c, x->focus.moment) && (covers(c, x->address) || behind(c, x->address) < NEAR))
+            if (is_made_by(&x->ancestors, c, x->focus.moment) &&
+                (covers(c, x->address) || behind(c, x->address) < NEAR))
                 vec_push(&near, *c);
         }
         struct err *e = tell_some(x, near.items, near.count);
@@ -435,7 +456,8 @@ static int by_time(const void *a, const void *b)
 }
 
 /* Adds the changes until m that the log's calls make. */
-static void list_changes(const ancestor_list *ancestors, const struct heap_log *log, struct moment m, change_list *out)
+static void list_changes(const ancestor_list *ancestors, const struct heap_log *log,
+                         struct moment m, change_list *out)
 {
     for (size_t i = 0; i < log->count; i++) {
         const struct heap_call *c = &log->items[i];
@@ -472,7 +494,8 @@ typedef VEC(struct group) group_list;
 
 static int by_caller(const void *a, const void *b)
 {
-    const struct heap_call *x = *(const struct heap_call *const *)a, *y = *(const struct heap_call *const *)b;
+    const struct heap_call *x = *(const struct heap_call *const *)a,
+                           *y = *(const struct heap_call *const *)b;
     if (x->return_addr != y->return_addr)
         return x->return_addr < y->return_addr ? -1 : 1;
     return moment_cmp(x->entry, y->entry);
@@ -508,18 +531,21 @@ static void make_groups(const struct live_table *t, group_list *out)
     vec_deinit(&calls);
 }
 
-static struct err *give_groups(struct query_engine *q, const struct live_table *t, const group_list *groups, size_t limit)
+static struct err *give_groups(struct query_engine *q, const struct live_table *t,
+                               const group_list *groups, size_t limit)
 {
     uint64_t bytes = 0;
     vec_each (g, groups)
         bytes += g->bytes;
-    TRY(give(q, json_pack("{ss, sI, sI, sI}", "kind", "total", "count", (json_int_t)t->count, "bytes", (json_int_t)bytes, "callers",
-                          (json_int_t)groups->count)));
+    TRY(give(q, json_pack("{ss, sI, sI, sI}", "kind", "total", "count", (json_int_t)t->count,
+                          "bytes", (json_int_t)bytes, "callers", (json_int_t)groups->count)));
     q->sink->more = groups->count > limit;
     for (size_t i = 0; i < groups->count && i < limit; i++) {
         const struct group *g = &groups->items[i];
-        json_t *row = json_pack("{ss, sI, sI, ss, so, sI}", "kind", "caller", "count", (json_int_t)g->count, "bytes", (json_int_t)g->bytes, "call",
-                                g->newest->function->name, "start", json_hex(g->newest->start), "size", (json_int_t)g->newest->size);
+        json_t *row =
+            json_pack("{ss, sI, sI, ss, so, sI}", "kind", "caller", "count", (json_int_t)g->count,
+                      "bytes", (json_int_t)g->bytes, "call", g->newest->function->name, "start",
+                      json_hex(g->newest->start), "size", (json_int_t)g->newest->size);
         struct err *e = check_cancel(q);
         if (!e)
             e = add_own_frame(q, g->newest->entry, g->newest->task, row);
@@ -532,7 +558,8 @@ static struct err *give_groups(struct query_engine *q, const struct live_table *
     return NULL;
 }
 
-static struct err *find_live(struct query_engine *q, const ancestor_list *ancestors, struct moment m, struct live_table *out)
+static struct err *find_live(struct query_engine *q, const ancestor_list *ancestors,
+                             struct moment m, struct live_table *out)
 {
     struct heap_walk w;
     const struct heap_log *log;

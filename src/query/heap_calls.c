@@ -1,19 +1,26 @@
-/* What the allocator was asked for: all calls of malloc, free and their like, with what they were given and what they returned.
+/* What the allocator was asked for: all calls of malloc, free and their like, with what they were
+ * given and what they returned.
  *
- * The index tells in which segments these functions ran. Those are run again with hooks at the functions' entries and at the addresses that they
- * return to; the latter are learned on the way (follow_hits()), and known to the passes that come after. A call ends where its return address is
+ * The index tells in which segments these functions ran. Those are run again with hooks at the
+ * functions' entries and at the addresses that they return to; the latter are learned on the way
+ * (follow_hits()), and known to the passes that come after. A call ends where its return address is
  * reached with the stack pointer right above it.
  *
  *     segments   | 3 |   | 1 | 2 |   |   | 4 | 1 |     a walk, backward from the end
  *     waves                                  <--->     one segment, for it may be enough
- *                        <-----------><----->          then stretches of them, one for each processor,
+ *                        <-----------><----->          then stretches of them, one for each
+ * processor,
  *                <--->                                 that get longer and longer
- *     runs               >------------->               each goes on until what was entered in it has returned
+ *     runs               >------------->               each goes on until what was entered in it
+ * has returned
  *
- * What was found is kept, for what a question about one address needs is what the next one needs, too.
+ * What was found is kept, for what a question about one address needs is what the next one needs,
+ * too.
  *
- * Calls within calls: operator new calls malloc, musl's aligned_alloc calls malloc for more than it returns of. Both are hooked; the inner one is
- * dropped if it is about the same memory. A C library's allocator calls itself in other ways that no symbol tells of: these are no calls here. */
+ * Calls within calls: operator new calls malloc, musl's aligned_alloc calls malloc for more than it
+ * returns of. Both are hooked; the inner one is dropped if it is about the same memory. A C
+ * library's allocator calls itself in other ways that no symbol tells of: these are no calls here.
+ */
 #include "query/heap_int.h"
 
 #include "base/cpus.h"
@@ -119,7 +126,8 @@ static bool is_symbol(const struct sym_function *f, const char *symbol)
     return f->range_count && str_eq(f->linkage_name ? f->linkage_name : f->name, symbol);
 }
 
-static struct err *add_entries(struct query_engine *q, struct module *m, const struct heap_function *f, struct heap_calls *h)
+static struct err *add_entries(struct query_engine *q, struct module *m,
+                               const struct heap_function *f, struct heap_calls *h)
 {
     enum { MOST_NAMESAKES = 16 };
     const struct sym_function *found[MOST_NAMESAKES];
@@ -248,7 +256,8 @@ static const struct heap_entry *first_entry(const struct heap_calls *h, uint32_t
 }
 
 /* What is entered at a hit; NULL: nothing. */
-static const struct heap_function *function_entered(const struct heap_calls *h, const struct hit *hit)
+static const struct heap_function *function_entered(const struct heap_calls *h,
+                                                    const struct hit *hit)
 {
     const struct heap_entry *end = h->entries.items + h->entries.count;
     for (const struct heap_entry *e = first_entry(h, hit->space, hit->regs.r[UREG_RIP]);
@@ -259,7 +268,8 @@ static const struct heap_function *function_entered(const struct heap_calls *h, 
     return NULL;
 }
 
-const struct heap_function *heap_function_at(const struct query_engine *q, uint32_t space, struct moment m, const struct regs *regs)
+const struct heap_function *heap_function_at(const struct query_engine *q, uint32_t space,
+                                             struct moment m, const struct regs *regs)
 {
     const struct hit hit = {.moment = m, .space = space, .regs = *regs};
     return function_entered(q->heap_calls, &hit);
@@ -273,7 +283,8 @@ static bool is_known(struct moment m)
 static void drop_open(struct pass *p, size_t at)
 {
     p->awaited -= is_awaited(&p->calls.items[p->open.items[at]]);
-    memmove(&p->open.items[at], &p->open.items[at + 1], (p->open.count - 1 - at) * sizeof(p->open.items[0]));
+    memmove(&p->open.items[at], &p->open.items[at + 1],
+            (p->open.count - 1 - at) * sizeof(p->open.items[0]));
     p->open.count--;
 }
 
@@ -282,7 +293,8 @@ static void close_returned(struct pass *p, const struct hit *h)
 {
     for (size_t i = p->open.count; i-- > 0;) {
         struct heap_call *c = &p->calls.items[p->open.items[i]];
-        if (c->task != h->task || c->return_addr != h->regs.r[UREG_RIP] || c->sp + 8 != h->regs.r[UREG_RSP] || moment_cmp(h->moment, c->entry) <= 0 ||
+        if (c->task != h->task || c->return_addr != h->regs.r[UREG_RIP] ||
+            c->sp + 8 != h->regs.r[UREG_RSP] || moment_cmp(h->moment, c->entry) <= 0 ||
             (is_known(c->made) && is_known(h->returned) && moment_cmp(c->made, h->returned) != 0))
             continue;
         c->back = h->moment;
@@ -298,7 +310,8 @@ static void close_left(struct pass *p, const struct heap_call *new)
 {
     for (size_t i = p->open.count; i-- > 0;) {
         const struct heap_call *c = &p->calls.items[p->open.items[i]];
-        if (c->task == new->task && c->sp == new->sp &&is_known(c->made) && is_known(new->made) && moment_cmp(c->made, new->made) != 0)
+        if (c->task == new->task && c->sp == new->sp &&is_known(c->made) && is_known(new->made) &&
+            moment_cmp(c->made, new->made) != 0)
             drop_open(p, i);
     }
 }
@@ -361,7 +374,8 @@ static struct err *look_ahead(struct pass *p, size_t segment, size_t *first)
         if (!gone) {
             TRY(last_live_segment(p->q, c->task, c->sp, c->entry, &last, &known));
             // It may have returned to the very end of a segment, to go on in a later one.
-            gone = known && last + 1 < segment && task_ran(p->q, c->task, s[last + 1].start, s[segment].start);
+            gone = known && last + 1 < segment &&
+                   task_ran(p->q, c->task, s[last + 1].start, s[segment].start);
             size_t from = known && last > segment ? last : segment;
             *first = !gone && from < *first ? from : *first;
         }
@@ -390,19 +404,23 @@ static void list_places(struct pass *p)
     vec_each (s, &p->sites) {
         // A place can be an entry and behind a call that does not return.
         const struct heap_entry *e = first_entry(p->known, s->space, s->pc);
-        bool both = e < end && e->place.space == s->space && e->place.pc == s->pc && !p->all_entered;
+        bool both =
+            e < end && e->place.space == s->space && e->place.pc == s->pc && !p->all_entered;
         struct hit_place place = {.space = s->space, .pc = s->pc};
         if (!both)
             buf_add(&p->places, &place, sizeof(place));
     }
 }
 
-static struct err *wanted_places(void *ctx, size_t *segment, const struct hit_place **out, size_t *count_out, size_t *batch_out)
+static struct err *wanted_places(void *ctx, size_t *segment, const struct hit_place **out,
+                                 size_t *count_out, size_t *batch_out)
 {
     struct pass *p = ctx;
     size_t segments, first = SIZE_MAX;
     bool at_start = *segment != SIZE_MAX;
-    p->all_entered |= at_start && moment_cmp(history_segments(p->q->history, &segments)[*segment].start, p->until) >= 0;
+    p->all_entered |=
+        at_start &&
+        moment_cmp(history_segments(p->q->history, &segments)[*segment].start, p->until) >= 0;
     if (at_start && p->all_entered)
         TRY(look_ahead(p, *segment, &first));
     if (p->all_entered) {
@@ -447,7 +465,8 @@ static struct err *read_results(struct query_engine *q, struct heap_call **calls
     cleanup(buf_deinit) struct buf memory = {0};
     cleanup(freep) struct step_capture *captures = xnew_array(struct step_capture, count);
     for (size_t i = 0; i < count; i++)
-        captures[i] = (struct step_capture){calls[i]->back.event, calls[i]->back.icount, calls[i]->old, 8};
+        captures[i] =
+            (struct step_capture){calls[i]->back.event, calls[i]->back.icount, calls[i]->old, 8};
     TRY(stretch_memory(q, calls[0]->space, captures, count, &memory));
     for (size_t i = 0; i < count && 16 * (i + 1) <= memory.len; i++) {
         bool ok = load_u64(memory.data + 16 * i) == 8;
@@ -473,7 +492,8 @@ static struct err *find_results(struct query_engine *q, struct pass *p)
         qsort(waiting.items, waiting.count, sizeof(waiting.items[0]), by_back);
     for (size_t i = 0, n; !e && i < waiting.count; i += n) {
         size_t segment = history_segment_at(q->history, waiting.items[i]->back);
-        for (n = 1; i + n < waiting.count && n < MOST_CAPTURES && waiting.items[i + n]->space == waiting.items[i]->space &&
+        for (n = 1; i + n < waiting.count && n < MOST_CAPTURES &&
+                    waiting.items[i + n]->space == waiting.items[i]->space &&
                     history_segment_at(q->history, waiting.items[i + n]->back) == segment;
              n++)
             ;
@@ -490,20 +510,25 @@ static bool is_part(const struct pass *p, const struct heap_call *c)
 {
     for (const struct heap_call *o = c; o->outer;) {
         o = &p->calls.items[o->outer - 1];
-        bool same_start = c->start && o->start - c->start < (c->size ? c->size : 1), same_old = c->old && c->old == o->old;
+        bool same_start = c->start && o->start - c->start < (c->size ? c->size : 1),
+             same_old = c->old && c->old == o->old;
         if (c->function->kind == HEAP_FREES ? same_old : same_start)
             return true;
     }
     return false;
 }
 
-static void keep_log(struct query_engine *q, size_t segment, const struct heap_call *calls, size_t count)
+static void keep_log(struct query_engine *q, size_t segment, const struct heap_call *calls,
+                     size_t count)
 {
     struct heap_calls *h = q->heap_calls;
     struct heap_log *l = &h->logs[segment];
     h->bytes += count * sizeof(*calls) - l->count * sizeof(*calls);
     free(l->items);
-    *l = (struct heap_log){.items = count ? xmemdup(calls, count * sizeof(*calls)) : NULL, .count = count, .made = true, .used = ++h->clock};
+    *l = (struct heap_log){.items = count ? xmemdup(calls, count * sizeof(*calls)) : NULL,
+                           .count = count,
+                           .made = true,
+                           .used = ++h->clock};
 }
 
 /* The pass' calls, each to the segment in which it was entered. */
@@ -513,7 +538,8 @@ static void keep_logs(struct query_engine *q, struct pass *p)
     const struct history_segment *s = history_segments(q->history, &segments);
     for (size_t i = p->first; i <= p->last; i++) {
         size_t first = at;
-        while (at < p->calls.count && (i == p->last || moment_cmp(p->calls.items[at].entry, s[i].end) < 0))
+        while (at < p->calls.count &&
+               (i == p->last || moment_cmp(p->calls.items[at].entry, s[i].end) < 0))
             at++;
         keep_log(q, i, p->calls.items + first, at - first);
     }
@@ -562,7 +588,8 @@ static void forget_logs(struct heap_calls *h, uint64_t since)
 
 /* The next segments from *at on whose logs are not there, up to `len` of them, with nothing but
  * such and segments without calls between them. False: there is none. */
-static bool next_stretch(const struct heap_calls *h, bool forward, size_t len, size_t *at, size_t *first, size_t *last)
+static bool next_stretch(const struct heap_calls *h, bool forward, size_t len, size_t *at,
+                         size_t *first, size_t *last)
 {
     size_t step = forward ? 1 : SIZE_MAX,
            found = 0; // backward it ends below 0, which is a large number
@@ -596,7 +623,12 @@ static struct err *run_wave(struct query_engine *q, struct heap_walk *w)
         struct pass *p = &passes[count];
         if (!next_stretch(h, w->forward, w->longest + !w->longest, &at, &p->first, &p->last))
             break;
-        *p = (struct pass){.q = q, .known = h, .first = p->first, .last = p->last, .from = s[p->first].start, .until = s[p->last].end};
+        *p = (struct pass){.q = q,
+                           .known = h,
+                           .first = p->first,
+                           .last = p->last,
+                           .from = s[p->first].start,
+                           .until = s[p->last].end};
         vec_each (site, &h->sites)
             vec_push(&p->sites, *site);
         count++;

@@ -12,13 +12,14 @@ enum heap_kind {
 };
 
 struct heap_function {
-    const char *symbol;  /* the linker's */
-    const char *name;    /* as programs say */
-    uint8_t kind;        /* enum heap_kind */
-    uint8_t old;         /* argument, from 1: what is freed; 0: none */
-    uint8_t size, count; /* arguments: their product (count 0: the first alone) is the size in bytes */
-    uint8_t indirect;    /* argument: where the result is put, if the call returns 0; 0: it returns the
-                            result */
+    const char *symbol; /* the linker's */
+    const char *name;   /* as programs say */
+    uint8_t kind;       /* enum heap_kind */
+    uint8_t old;        /* argument, from 1: what is freed; 0: none */
+    /* Arguments: their product (count 0: the first alone) is the size in bytes. */
+    uint8_t size, count;
+    uint8_t indirect; /* argument: where the result is put, if the call returns 0; 0: it returns the
+                         result */
 };
 
 /* A call. */
@@ -49,7 +50,9 @@ struct heap_log {
 /** Does the call end the life of what it was given? From its entry on. */
 static inline bool heap_call_frees(const struct heap_call *c)
 {
-    return c->old && (c->function->kind == HEAP_FREES || (c->function->kind == HEAP_MOVES && (c->start || (c->back.event && !c->size))));
+    return c->old &&
+           (c->function->kind == HEAP_FREES ||
+            (c->function->kind == HEAP_MOVES && (c->start || (c->back.event && !c->size))));
 }
 
 /* A walk through the logs of all segments, in order of time away from the one that it begins with.
@@ -64,8 +67,10 @@ struct heap_walk {
 /** Finds where the allocator's functions are. ERR_NOT_FOUND: no module with symbols of them ran. */
 struct err *heap_find_functions(struct query_engine *q) nodiscard;
 /** The function whose entry the registers are at; NULL: none. */
-const struct heap_function *heap_function_at(const struct query_engine *q, uint32_t space, struct moment m, const struct regs *regs);
-void heap_walk_init(struct query_engine *q, bool forward, struct moment from, struct heap_walk *out);
+const struct heap_function *heap_function_at(const struct query_engine *q, uint32_t space,
+                                             struct moment m, const struct regs *regs);
+void heap_walk_init(struct query_engine *q, bool forward, struct moment from,
+                    struct heap_walk *out);
 /**
  * The log of the next segment; borrowed until the next call of this function for any walk. NULL:
  * there is none.
@@ -73,6 +78,7 @@ void heap_walk_init(struct query_engine *q, bool forward, struct moment from, st
  * Cost: segments in which the functions ran are run again, more and more at a time, on all CPUs,
  * unless their log is kept.
  */
-struct err *heap_walk_next(struct query_engine *q, struct heap_walk *w, const struct heap_log **out) nodiscard;
+struct err *heap_walk_next(struct query_engine *q, struct heap_walk *w,
+                           const struct heap_log **out) nodiscard;
 
 #endif

@@ -1,15 +1,20 @@
-/* Executions of code addresses. The block index tells in which segments an address ran; those are run again with hooks at the
- * addresses, nearest segment first, until there are enough; whether there are more behind them is for the index to tell. Forward, rows
- * are looked at whenever some have been gathered; backward, the first segment is run in pieces between kept states, the last piece first, and
- * then more and more segments at a time, since to run through one costs much less than to open one.
+/* Executions of code addresses. The block index tells in which segments an address ran; those are
+ * run again with hooks at the addresses, nearest segment first, until there are enough; whether
+ * there are more behind them is for the index to tell. Forward, rows are looked at whenever some
+ * have been gathered; backward, the first segment is run in pieces between kept states, the last
+ * piece first, and then more and more segments at a time, since to run through one costs much less
+ * than to open one.
  *
- * Places can change while a search goes on forward (follow_hits()): of the calls of a function the return addresses are learned on the way.
+ * Places can change while a search goes on forward (follow_hits()): of the calls of a function the
+ * return addresses are learned on the way.
  *
- * A place may be of a module's code, which is at its address for a part of the time only (presence.c): its hook is there for that part, and a run
- * stops in between where one comes or goes.
+ * A place may be of a module's code, which is at its address for a part of the time only
+ * (presence.c): its hook is there for that part, and a run stops in between where one comes or
+ * goes.
  *
- * Where there is a condition it may take all segments to find one hit. Then they are run in waves: as many stretches of segments at a time as there
- * are processors, which are looked at in order. The first wave is a single segment, for it may be enough, and stretches get longer. */
+ * Where there is a condition it may take all segments to find one hit. Then they are run in waves:
+ * as many stretches of segments at a time as there are processors, which are looked at in order.
+ * The first wave is a single segment, for it may be enough, and stretches get longer. */
 #include "query/query_int.h"
 
 #include "base/cpus.h"
@@ -20,14 +25,15 @@
 enum { LONGEST_BLOCK = 64 * 15 };
 /* Segments. To run through one costs much less than to open one. */
 enum { MOST_AT_ONCE = 64 };
-/* What costs as much as so many instructions: to open a segment, and to restore, for whoever has not come from the segment before, what it is about
- * to change and what that is computed from, for each page that changes. */
+/* What costs as much as so many instructions: to open a segment, and to restore, for whoever has
+ * not come from the segment before, what it is about to change and what that is computed from, for
+ * each page that changes. */
 enum { OPENING = 32000000, RESTORING = 16000 };
 /* Instructions between two looks at whether the asker still wants it. */
 #define PIECE 20000000ull
 
-/* Does the block hold the address? Blocks are known by their extent; an address in the middle of an instruction would count, too,
- * but never gets a hit. */
+/* Does the block hold the address? Blocks are known by their extent; an address in the middle of an
+ * instruction would count, too, but never gets a hit. */
 static bool holds(const struct history_block *b, const struct hit_place *p)
 {
     return b->space == p->space && p->pc >= b->pc && p->pc < b->pc + b->byte_len;
@@ -40,7 +46,8 @@ static size_t first_block(const struct query_engine *q, uint32_t space, gaddr pc
     size_t high = count;
     while (low < high) {
         size_t middle = (low + high) / 2;
-        if (blocks[middle].space < space || (blocks[middle].space == space && blocks[middle].pc < pc))
+        if (blocks[middle].space < space ||
+            (blocks[middle].space == space && blocks[middle].pc < pc))
             low = middle + 1;
         else
             high = middle;
@@ -48,8 +55,10 @@ static size_t first_block(const struct query_engine *q, uint32_t space, gaddr pc
     return low;
 }
 
-/* The executions of a place by the index, in segments in which it is there for this share of the time, or more. */
-static uint64_t count_place(const struct query_engine *q, const struct hit_place *p, enum presence_share least, enum presence_share most, uint64_t *buckets)
+/* The executions of a place by the index, in segments in which it is there for this share of the
+ * time, or more. */
+static uint64_t count_place(const struct query_engine *q, const struct hit_place *p,
+                            enum presence_share least, enum presence_share most, uint64_t *buckets)
 {
     size_t block_count, segments;
     uint64_t total = 0;
@@ -57,10 +66,12 @@ static uint64_t count_place(const struct query_engine *q, const struct hit_place
     const struct history_run *runs = history_runs(q->history);
     const struct history_segment *segment = history_segments(q->history, &segments);
     gaddr from = p->pc > LONGEST_BLOCK ? p->pc - LONGEST_BLOCK : 0;
-    for (size_t k = first_block(q, p->space, from); k < block_count && blocks[k].space == p->space && blocks[k].pc <= p->pc; k++) {
+    for (size_t k = first_block(q, p->space, from);
+         k < block_count && blocks[k].space == p->space && blocks[k].pc <= p->pc; k++) {
         for (uint32_t r = 0; holds(&blocks[k], p) && r < blocks[k].run_count; r++) {
             const struct history_run *run = &runs[blocks[k].first_run + r];
-            enum presence_share share = presence_between(p->presence, segment[run->segment].start, segment[run->segment].end);
+            enum presence_share share = presence_between(p->presence, segment[run->segment].start,
+                                                         segment[run->segment].end);
             uint64_t count = share >= least && share <= most ? run->count : 0;
             total += count;
             if (buckets)
@@ -71,21 +82,26 @@ static uint64_t count_place(const struct query_engine *q, const struct hit_place
 }
 
 /* The same of one segment, whether it is there or not. */
-static uint64_t count_in_segment(const struct query_engine *q, const struct hit_place *p, size_t segment)
+static uint64_t count_in_segment(const struct query_engine *q, const struct hit_place *p,
+                                 size_t segment)
 {
     size_t block_count;
     uint64_t total = 0;
     const struct history_block *blocks = history_blocks(q->history, &block_count);
     const struct history_run *runs = history_runs(q->history);
     gaddr from = p->pc > LONGEST_BLOCK ? p->pc - LONGEST_BLOCK : 0;
-    for (size_t k = first_block(q, p->space, from); k < block_count && blocks[k].space == p->space && blocks[k].pc <= p->pc; k++) {
+    for (size_t k = first_block(q, p->space, from);
+         k < block_count && blocks[k].space == p->space && blocks[k].pc <= p->pc; k++) {
         for (uint32_t r = 0; holds(&blocks[k], p) && r < blocks[k].run_count; r++)
-            total += runs[blocks[k].first_run + r].segment == segment ? runs[blocks[k].first_run + r].count : 0;
+            total += runs[blocks[k].first_run + r].segment == segment
+                         ? runs[blocks[k].first_run + r].count
+                         : 0;
     }
     return total;
 }
 
-uint64_t count_hits(const struct query_engine *q, const struct hit_place *places, size_t count, uint64_t *buckets)
+uint64_t count_hits(const struct query_engine *q, const struct hit_place *places, size_t count,
+                    uint64_t *buckets)
 {
     uint64_t total = 0;
     for (size_t i = 0; i < count; i++)
@@ -95,7 +111,8 @@ uint64_t count_hits(const struct query_engine *q, const struct hit_place *places
 
 bool is_hit_of(const struct hit_place *p, const struct hit *h)
 {
-    return p->pc == h->regs.r[UREG_RIP] && p->space == h->space && is_present(p->presence, h->moment.event);
+    return p->pc == h->regs.r[UREG_RIP] && p->space == h->space &&
+           is_present(p->presence, h->moment.event);
 }
 
 static void add_place(const struct hit_place *p, struct buf *out)
@@ -108,7 +125,8 @@ static void add_place(const struct hit_place *p, struct buf *out)
     buf_add(out, p, sizeof(*p));
 }
 
-void places_at(const struct query_engine *q, gaddr pc, struct module *m, uint64_t bias, struct buf *out)
+void places_at(const struct query_engine *q, gaddr pc, struct module *m, uint64_t bias,
+               struct buf *out)
 {
     size_t spaces;
     const struct db_space *space = history_spaces(q->history, &spaces);
@@ -119,14 +137,18 @@ void places_at(const struct query_engine *q, gaddr pc, struct module *m, uint64_
     }
 }
 
-struct err *places_of(struct query_engine *q, struct module *m, const uint64_t *link_addrs, size_t count, struct buf *out)
+struct err *places_of(struct query_engine *q, struct module *m, const uint64_t *link_addrs,
+                      size_t count, struct buf *out)
 {
     size_t spaces;
     const struct db_space *space = history_spaces(q->history, &spaces);
     for (size_t i = 0; i < count; i++) {
         vec_each (bias, &m->biases) {
             for (size_t s = 0; s < spaces; s++) {
-                struct hit_place p = {.space = space[s].space, .pc = link_addrs[i] + *bias, .module = m, .bias = *bias};
+                struct hit_place p = {.space = space[s].space,
+                                      .pc = link_addrs[i] + *bias,
+                                      .module = m,
+                                      .bias = *bias};
                 if (!count_hits(q, &p, 1, NULL))
                     continue;
                 TRY(code_presence(q, m, *bias, p.pc, p.space, &p.presence));
@@ -147,8 +169,8 @@ struct hooking {
     bool calls; /* are wanted */
     VEC(gaddr) pcs;
     VEC(const struct hook_programs *) programs; /* of each of them */
-    struct buf rows;           /* their slots replaced by their spaces */
-    struct hook_counts counts; /* as far as they have been taken */
+    struct buf rows;                            /* their slots replaced by their spaces */
+    struct hook_counts counts;                  /* as far as they have been taken */
 };
 
 static void hooking_deinit(struct hooking *h)
@@ -224,11 +246,13 @@ struct run_watch {
 };
 
 /* Runs to `until`, or until there are rows enough, with the hooks as they are. */
-static struct err *run_piece(struct query_engine *q, struct hooking *h, struct replay *r, struct moment until, struct run_watch *watch, bool *full_out)
+static struct err *run_piece(struct query_engine *q, struct hooking *h, struct replay *r,
+                             struct moment until, struct run_watch *watch, bool *full_out)
 {
     size_t count;
     const uint32_t *list;
-    while (!*full_out && !replay_at_end(r) && moment_cmp(replay_now(r), until) < 0 && !(watch && atomic_load(&watch->unwanted))) {
+    while (!*full_out && !replay_at_end(r) && moment_cmp(replay_now(r), until) < 0 &&
+           !(watch && atomic_load(&watch->unwanted))) {
         uint64_t before = replay_icount_total(r);
         TRY(check_cancel(q));
         TRY(replay_run(r, until, PIECE, full_out));
@@ -256,8 +280,8 @@ static struct moment next_change(const struct hooking *h, event_no now)
 }
 
 /* Runs to `until`, or until there are rows enough. Hooks are set. watch: may be NULL. */
-static struct err *run_hooked(struct query_engine *q, struct hooking *h, struct replay *r, struct moment until, struct run_watch *watch,
-                              bool *full_out)
+static struct err *run_hooked(struct query_engine *q, struct hooking *h, struct replay *r,
+                              struct moment until, struct run_watch *watch, bool *full_out)
 {
     *full_out = false;
     for (;;) {
@@ -292,15 +316,23 @@ static void visit_rows(struct visiting *v, struct buf *rows)
     size_t n = rows->len / v->row_len;
     bool sorted = true; // as they are where one worker ran
     for (size_t i = 1; i < n && sorted; i++)
-        sorted = compare_rows(rows->data + (i - 1) * v->row_len, rows->data + i * v->row_len, NULL) <= 0;
+        sorted =
+            compare_rows(rows->data + (i - 1) * v->row_len, rows->data + i * v->row_len, NULL) <= 0;
     if (!sorted)
         qsort_r(rows->data, n, v->row_len, compare_rows, NULL);
     for (size_t k = 0; k < n && !v->stopped; k++) {
-        const struct hook_row *row = (const void *)(rows->data + v->row_len * (v->w->forward ? k : n - 1 - k));
-        struct hit hit = {.moment = {row->stamp, row->icount}, .space = row->slot, .regs = row->regs, .memory = (const uint8_t *)(row + 1),
+        const struct hook_row *row =
+            (const void *)(rows->data + v->row_len * (v->w->forward ? k : n - 1 - k));
+        struct hit hit = {.moment = {row->stamp, row->icount},
+                          .space = row->slot,
+                          .regs = row->regs,
+                          .memory = (const uint8_t *)(row + 1),
                           .memory_len = v->row_len - sizeof(*row),
-                          .unreadable = row->unreadable, .condition = row->condition, .condition_result = row->condition_result,
-                          .entered = {row->entered.stamp, row->entered.icount}, .returned = {row->returned.stamp, row->returned.icount}};
+                          .unreadable = row->unreadable,
+                          .condition = row->condition,
+                          .condition_result = row->condition_result,
+                          .entered = {row->entered.stamp, row->entered.icount},
+                          .returned = {row->returned.stamp, row->returned.icount}};
         if (!window_holds(v->w, hit.moment))
             continue;
         hit.task = task_running_at(v->q, hit.moment);
@@ -314,10 +346,12 @@ static void visit_rows(struct visiting *v, struct buf *rows)
     rows->len = 0;
 }
 
-static const struct replay_observer observer_of_hooks = {.space_created = on_created, .space_ending = on_ending};
+static const struct replay_observer observer_of_hooks = {.space_created = on_created,
+                                                         .space_ending = on_ending};
 
 /* Runs to `until`, and visits rows in batches, of which the first is small: often it is enough. */
-static struct err *visit_run(struct hooking *h, struct replay *r, struct moment until, struct visiting *v)
+static struct err *visit_run(struct hooking *h, struct replay *r, struct moment until,
+                             struct visiting *v)
 {
     enum { FIRST_BATCH = 128 };
     struct replay_observer observer = observer_of_hooks;
@@ -336,7 +370,8 @@ static struct err *visit_run(struct hooking *h, struct replay *r, struct moment 
     return NULL;
 }
 
-/* Behind the segment's end a replay cannot be used to go back: the program may have written other pages than the segment's. */
+/* Behind the segment's end a replay cannot be used to go back: the program may have written other
+ * pages than the segment's. */
 static void end_lease(struct query_engine *q, size_t segment, struct lease *lease, bool usable)
 {
     size_t count;
@@ -350,7 +385,8 @@ static struct err *set_mode(const struct hooking *h, struct replay *r)
 }
 
 /* Runs from `from` (or the segment's start) to `until`, which may be in a later segment. */
-static struct err *visit_segment(struct hooking *h, size_t segment, struct moment from, struct moment until, struct visiting *v)
+static struct err *visit_segment(struct hooking *h, size_t segment, struct moment from,
+                                 struct moment until, struct visiting *v)
 {
     struct lease lease;
     TRY(lend_instead(v->q, segment, from, &lease));
@@ -361,7 +397,8 @@ static struct err *visit_segment(struct hooking *h, size_t segment, struct momen
     return e;
 }
 
-/* All that were wanted have been found, and the segments up to `at` are done: whether there are more is for the index to tell. */
+/* All that were wanted have been found, and the segments up to `at` are done: whether there are
+ * more is for the index to tell. */
 static void end_at_limit(struct visiting *v, const uint64_t *buckets, size_t at, size_t segments)
 {
     size_t first = v->w->forward ? at + 1 : 0, end = v->w->forward ? segments : at;
@@ -404,10 +441,12 @@ static void waves_begin(struct waves *v)
 uint64_t segment_cost(const struct query_engine *q, size_t segment)
 {
     size_t segments;
-    return history_segments(q->history, &segments)[segment].icount + RESTORING * history_changed_pages(q->history, segment);
+    return history_segments(q->history, &segments)[segment].icount +
+           RESTORING * history_changed_pages(q->history, segment);
 }
 
-/* What it costs, in instructions, that the segment and up to `len` in all where something ran begin a stretch of their own. */
+/* What it costs, in instructions, that the segment and up to `len` in all where something ran begin
+ * a stretch of their own. */
 static uint64_t cost_of_opening(const struct waves *v, size_t segment, size_t len)
 {
     size_t segments, step = v->w->forward ? 1 : SIZE_MAX;
@@ -418,12 +457,14 @@ static uint64_t cost_of_opening(const struct waves *v, size_t segment, size_t le
     return cost;
 }
 
-/* The next stretch, of up to `len` segments where something ran, and those between them as far as it costs less to run through these. False: there
- * is none. */
+/* The next stretch, of up to `len` segments where something ran, and those between them as far as
+ * it costs less to run through these. False: there is none. */
 static bool next_stretch(struct waves *v, size_t len, size_t *first, size_t *last)
 {
-    size_t segments, found = 0, step = v->w->forward ? 1 : SIZE_MAX; // backward it ends below 0, which is a large number
-    uint64_t skipped = 0; // instructions
+    size_t segments,
+        found = 0,
+        step = v->w->forward ? 1 : SIZE_MAX; // backward it ends below 0, which is a large number
+    uint64_t skipped = 0;                    // instructions
     const struct history_segment *segment = history_segments(v->q->history, &segments);
     for (size_t at = v->next; at < segments && found < len; at += step) {
         if (!v->w->forward && moment_cmp(segment[at].end, v->w->since) <= 0)
@@ -443,7 +484,8 @@ static bool next_stretch(struct waves *v, size_t len, size_t *first, size_t *las
     return found > 0;
 }
 
-/* Segment by segment, or some at a time: forward as many as there are, for a run ends when there is enough; backward more and more. */
+/* Segment by segment, or some at a time: forward as many as there are, for a run ends when there is
+ * enough; backward more and more. */
 static struct err *visit_in_turn(struct hooking *h, const uint64_t *buckets, struct visiting *v)
 {
     const struct window *w = v->w;
@@ -451,7 +493,8 @@ static struct err *visit_in_turn(struct hooking *h, const uint64_t *buckets, str
     size_t segments, first, last, len = w->forward ? MOST_AT_ONCE : 1;
     const struct history_segment *segment = history_segments(v->q->history, &segments);
     waves_begin(&order);
-    for (; !v->stopped && next_stretch(&order, len, &first, &last); len = len < MOST_AT_ONCE ? 2 * len : len) {
+    for (; !v->stopped && next_stretch(&order, len, &first, &last);
+         len = len < MOST_AT_ONCE ? 2 * len : len) {
         struct moment until = segment[last].end;
         TRY(check_cancel(v->q));
         if (!w->forward && moment_cmp(w->from, until) < 0)
@@ -459,7 +502,9 @@ static struct err *visit_in_turn(struct hooking *h, const uint64_t *buckets, str
         if (!w->forward)
             release_state(v->q); // it is one of the kept states
         while (!v->stopped && moment_cmp(segment[first].start, until) < 0) {
-            struct moment from = w->forward ? w->from : first < last ? segment[first].start : lendable_before(v->q, first, until);
+            struct moment from = w->forward     ? w->from
+                                 : first < last ? segment[first].start
+                                                : lendable_before(v->q, first, until);
             TRY(visit_segment(h, first, from, until, v));
             until = w->forward ? segment[first].start : from;
         }
@@ -488,22 +533,26 @@ static uint64_t *count_met(met_list *list, uint32_t space, gaddr pc)
     return &list->items[list->count - 1].count;
 }
 
-/* How many executions of the places there are in the segment, by the index, but for those that have been met. SIZE_MAX where it takes long to tell. */
-static size_t count_unmet(const struct query_engine *q, const struct hooking *h, size_t segment, met_list *met)
+/* How many executions of the places there are in the segment, by the index, but for those that have
+ * been met. SIZE_MAX where it takes long to tell. */
+static size_t count_unmet(const struct query_engine *q, const struct hooking *h, size_t segment,
+                          met_list *met)
 {
     enum { FEW = 16 };
     uint64_t unmet = 0;
     if (h->count > FEW || met->count > FEW)
         return SIZE_MAX;
     for (size_t i = 0; i < h->count; i++) {
-        uint64_t all = count_in_segment(q, &h->places[i], segment), seen = *count_met(met, h->places[i].space, h->places[i].pc);
+        uint64_t all = count_in_segment(q, &h->places[i], segment),
+                 seen = *count_met(met, h->places[i].space, h->places[i].pc);
         unmet += all > seen ? all - seen : 0;
     }
     return unmet;
 }
 
 /* Runs through what is left of the segment, as far as something can be met. */
-static struct err *follow_run(struct hooking *h, struct replay *r, size_t segment, struct visiting *v, const struct hit_source *source, size_t batch,
+static struct err *follow_run(struct hooking *h, struct replay *r, size_t segment,
+                              struct visiting *v, const struct hit_source *source, size_t batch,
                               met_list *met)
 {
     size_t segments;
@@ -531,7 +580,8 @@ static struct err *follow_run(struct hooking *h, struct replay *r, size_t segmen
 }
 
 /* The first segment from *at on, and what to look for there. *more false: there is none. */
-static struct err *next_to_follow(struct query_engine *q, const struct hit_source *source, struct hooking *h, size_t *at, size_t *batch, bool *more)
+static struct err *next_to_follow(struct query_engine *q, const struct hit_source *source,
+                                  struct hooking *h, size_t *at, size_t *batch, bool *more)
 {
     size_t segments;
     history_segments(q->history, &segments);
@@ -553,21 +603,24 @@ static struct err *next_to_follow(struct query_engine *q, const struct hit_sourc
 }
 
 /* What it costs, in instructions, to run on to the start of a segment. */
-static uint64_t cost_of_running_to(const struct query_engine *q, const struct replay *r, size_t segment)
+static uint64_t cost_of_running_to(const struct query_engine *q, const struct replay *r,
+                                   size_t segment)
 {
     size_t segments;
     const struct history_segment *all = history_segments(q->history, &segments);
     uint64_t cost = 0, now = replay_icount_total(r);
     for (size_t at = history_segment_at(q->history, replay_now(r)); at < segment; at++) {
         uint64_t done = now > all[at].icount_start ? now - all[at].icount_start : 0;
-        double rest = done < all[at].icount ? (double)(all[at].icount - done) / (double)all[at].icount : 0;
+        double rest =
+            done < all[at].icount ? (double)(all[at].icount - done) / (double)all[at].icount : 0;
         cost += (uint64_t)(rest * (double)segment_cost(q, at));
     }
     return cost;
 }
 
 /* Runs on from one segment to the next where that costs less than to open it. */
-static struct err *follow(struct hooking *h, struct visiting *v, const struct hit_source *source, struct lease *lease, size_t *opened)
+static struct err *follow(struct hooking *h, struct visiting *v, const struct hit_source *source,
+                          struct lease *lease, size_t *opened)
 {
     size_t batch, at = history_segment_at(v->q->history, v->w->from);
     for (bool more = true; more && !v->stopped; at++) {
@@ -588,14 +641,23 @@ static struct err *follow(struct hooking *h, struct visiting *v, const struct hi
     return NULL;
 }
 
-struct err *follow_hits(struct query_engine *q, const struct hit_source *source, struct moment from, const struct hit_wants *wants,
-                        bool (*each)(void *ctx, const struct hit *h), void *ctx)
+struct err *follow_hits(struct query_engine *q, const struct hit_source *source, struct moment from,
+                        const struct hit_wants *wants, bool (*each)(void *ctx, const struct hit *h),
+                        void *ctx)
 {
     const struct window w = {.forward = true, .from = from, .limit = SIZE_MAX};
-    struct hooking h = {.request = {.memory = wants->memory, .memory_count = wants->memory_count, .print_lens = wants->print_lens,
-                                    .print_count = wants->print_count, .regs = true},
+    struct hooking h = {.request = {.memory = wants->memory,
+                                    .memory_count = wants->memory_count,
+                                    .print_lens = wants->print_lens,
+                                    .print_count = wants->print_count,
+                                    .regs = true},
                         .calls = wants->calls};
-    struct visiting v = {.q = q, .w = &w, .row_len = worker_hook_row_len(&h.request), .left = w.limit, .each = each, .ctx = ctx};
+    struct visiting v = {.q = q,
+                         .w = &w,
+                         .row_len = worker_hook_row_len(&h.request),
+                         .left = w.limit,
+                         .each = each,
+                         .ctx = ctx};
     struct lease lease = {0};
     size_t opened = 0;
     struct err *e = follow(&h, &v, source, &lease, &opened);
@@ -668,13 +730,16 @@ static void await(struct waves *v, pthread_t thread)
         if (pthread_timedjoin_np(thread, NULL, &until) != ETIMEDOUT)
             return;
         if (v->q->sink->progress && v->total)
-            v->q->sink->progress(v->q->sink->ctx, (double)atomic_load(&v->watch.ran) / (double)v->total);
+            v->q->sink->progress(v->q->sink->ctx,
+                                 (double)atomic_load(&v->watch.ran) / (double)v->total);
     }
 }
 
-/* Runs up to `most` stretches of `len` segments at a time. `each` gets them in order until it returns false. */
-static struct err *run_wave(struct waves *v, const struct hooking *like, size_t most, size_t len, bool (*each)(void *ctx, struct stretch_run *s),
-                            void *ctx, bool *go_on_out)
+/* Runs up to `most` stretches of `len` segments at a time. `each` gets them in order until it
+ * returns false. */
+static struct err *run_wave(struct waves *v, const struct hooking *like, size_t most, size_t len,
+                            bool (*each)(void *ctx, struct stretch_run *s), void *ctx,
+                            bool *go_on_out)
 {
     size_t segments, count = 0;
     const struct history_segment *segment = history_segments(v->q->history, &segments);
@@ -683,7 +748,10 @@ static struct err *run_wave(struct waves *v, const struct hooking *like, size_t 
         struct stretch_run *s = &runs[count++];
         struct moment end = segment[s->last].end;
         s->q = v->q;
-        s->hooking = (struct hooking){.places = like->places, .count = like->count, .request = like->request, .calls = like->calls};
+        s->hooking = (struct hooking){.places = like->places,
+                                      .count = like->count,
+                                      .request = like->request,
+                                      .calls = like->calls};
         s->from = v->w->forward ? v->w->from : segment[s->first].start;
         s->until = v->w->forward || moment_cmp(end, v->w->from) < 0 ? end : v->w->from;
         s->tally = v->tally;
@@ -753,8 +821,9 @@ static bool is_conditional(const struct hit_place *places, size_t count)
     return false;
 }
 
-struct err *find_hits(struct query_engine *q, const struct hit_place *places, size_t count, const struct window *w,
-                      const struct hit_wants *wants, bool (*each)(void *ctx, const struct hit *h), void *ctx, bool *more_out)
+struct err *find_hits(struct query_engine *q, const struct hit_place *places, size_t count,
+                      const struct window *w, const struct hit_wants *wants,
+                      bool (*each)(void *ctx, const struct hit *h), void *ctx, bool *more_out)
 {
     static const struct hit_wants nothing;
     *more_out = false;
@@ -765,12 +834,23 @@ struct err *find_hits(struct query_engine *q, const struct hit_place *places, si
         return NULL;
     if (!wants)
         wants = &nothing;
-    struct hooking h = {.places = places, .count = count,
-                        .request = {.memory = wants->memory, .memory_count = wants->memory_count, .print_lens = wants->print_lens,
-                                    .print_count = wants->print_count, .regs = true, .keep_last = !w->forward},
+    struct hooking h = {.places = places,
+                        .count = count,
+                        .request = {.memory = wants->memory,
+                                    .memory_count = wants->memory_count,
+                                    .print_lens = wants->print_lens,
+                                    .print_count = wants->print_count,
+                                    .regs = true,
+                                    .keep_last = !w->forward},
                         .calls = wants->calls};
-    struct visiting v = {.q = q, .w = w, .row_len = worker_hook_row_len(&h.request), .left = w->limit, .each = each, .ctx = ctx};
-    struct err *e = is_conditional(places, count) ? visit_in_waves(&h, buckets, &v) : visit_in_turn(&h, buckets, &v);
+    struct visiting v = {.q = q,
+                         .w = w,
+                         .row_len = worker_hook_row_len(&h.request),
+                         .left = w->limit,
+                         .each = each,
+                         .ctx = ctx};
+    struct err *e = is_conditional(places, count) ? visit_in_waves(&h, buckets, &v)
+                                                  : visit_in_turn(&h, buckets, &v);
     *more_out = v.more;
     hooking_deinit(&h);
     return e;
@@ -782,7 +862,8 @@ static bool go_on_always(void *ctx, struct stretch_run *s)
 }
 
 /* Runs the segments of which the bucket is not 0. */
-static struct err *tally_segments(struct query_engine *q, const struct hit_place *places, size_t count, const uint64_t *buckets, struct tally *tally)
+static struct err *tally_segments(struct query_engine *q, const struct hit_place *places,
+                                  size_t count, const uint64_t *buckets, struct tally *tally)
 {
     size_t segments;
     history_segments(q->history, &segments);
@@ -791,7 +872,8 @@ static struct err *tally_segments(struct query_engine *q, const struct hit_place
     struct waves waves = {.q = q, .buckets = buckets, .w = &all, .tally = tally};
     bool go_on = true;
     waves_begin(&waves);
-    // All of them are wanted: each processor opens one segment, and goes through its share. But what writes much is run through in one go.
+    // All of them are wanted: each processor opens one segment, and goes through its share. But
+    // what writes much is run through in one go.
     size_t share = 0;
     uint64_t pages = 0;
     for (size_t i = 0; i < segments; i++) {
@@ -805,7 +887,8 @@ static struct err *tally_segments(struct query_engine *q, const struct hit_place
     return NULL;
 }
 
-struct err *count_held(struct query_engine *q, const struct hit_place *places, size_t count, uint64_t *held, uint64_t *failed)
+struct err *count_held(struct query_engine *q, const struct hit_place *places, size_t count,
+                       uint64_t *held, uint64_t *failed)
 {
     size_t segments;
     history_segments(q->history, &segments);
@@ -815,7 +898,8 @@ struct err *count_held(struct query_engine *q, const struct hit_place *places, s
     return tally_segments(q, places, count, buckets, &(struct tally){held, failed});
 }
 
-struct err *count_executions(struct query_engine *q, const struct hit_place *places, size_t count, uint64_t *buckets, uint64_t *total_out)
+struct err *count_executions(struct query_engine *q, const struct hit_place *places, size_t count,
+                             uint64_t *buckets, uint64_t *total_out)
 {
     size_t segments;
     history_segments(q->history, &segments);
@@ -824,7 +908,9 @@ struct err *count_executions(struct query_engine *q, const struct hit_place *pla
         *total_out += count_place(q, &places[i], PRESENT_ALWAYS, PRESENT_ALWAYS, buckets);
         if (!places[i].presence)
             continue;
-        cleanup(freep) uint64_t *partly = xnew_array(uint64_t, segments), *held = xnew_array(uint64_t, segments), *failed = xnew_array(uint64_t, segments);
+        cleanup(freep) uint64_t *partly = xnew_array(uint64_t, segments),
+                                *held = xnew_array(uint64_t, segments),
+                                *failed = xnew_array(uint64_t, segments);
         if (!count_place(q, &places[i], PRESENT_PARTLY, PRESENT_PARTLY, partly))
             continue;
         struct hit_place plain = places[i];

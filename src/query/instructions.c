@@ -1,4 +1,5 @@
-/* The instruction view: what a task executed around a moment, with the registers and memory that each instruction used. */
+/* The instruction view: what a task executed around a moment, with the registers and memory that
+ * each instruction used. */
 #include "query/stretch_int.h"
 
 #include <signal.h>
@@ -58,12 +59,14 @@ static struct moment segment_end(const struct query_engine *q, struct moment m)
 }
 
 /* Pieces that hold the next `count` instructions and events of the task from `from` on. */
-static void pieces_forward(const struct query_engine *q, uint32_t task, struct moment from, uint64_t count, piece_list *out)
+static void pieces_forward(const struct query_engine *q, uint32_t task, struct moment from,
+                           uint64_t count, piece_list *out)
 {
     for (event_no e = from.event; e < q->last_event && count; e++) {
         if (q->runner.items[e + 1] != task)
             continue;
-        struct moment start = {e, e == from.event ? from.icount : 0}, until = {e, q->event_icount.items[e + 1]};
+        struct moment start = {e, e == from.event ? from.icount : 0},
+                      until = {e, q->event_icount.items[e + 1]};
         uint64_t here = until.icount > start.icount ? until.icount - start.icount : 0;
         if (here > count)
             until.icount = start.icount + count;
@@ -75,7 +78,8 @@ static void pieces_forward(const struct query_engine *q, uint32_t task, struct m
             rest = moment_cmp(end, until) < 0; // a boundary in the middle
             struct moment stop = rest ? end : until;
             struct piece *last = out->count ? &out->items[out->count - 1] : NULL;
-            if (last && last->until.event + 1 == e && moment_cmp(segment_end(q, last->from), end) == 0)
+            if (last && last->until.event + 1 == e &&
+                moment_cmp(segment_end(q, last->from), end) == 0)
                 last->until = stop;
             else
                 vec_push(out, (struct piece){start, stop});
@@ -84,12 +88,15 @@ static void pieces_forward(const struct query_engine *q, uint32_t task, struct m
     }
 }
 
-/* Pieces that hold the last `count` instructions and events of the task before `from`; latest first. */
-static void pieces_backward(const struct query_engine *q, uint32_t task, struct moment from, uint64_t count, piece_list *out)
+/* Pieces that hold the last `count` instructions and events of the task before `from`; latest
+ * first. */
+static void pieces_backward(const struct query_engine *q, uint32_t task, struct moment from,
+                            uint64_t count, piece_list *out)
 {
     size_t segments;
     const struct history_segment *segment = history_segments(q->history, &segments);
-    for (event_no e = from.event < q->last_event ? from.event + 1 : q->last_event; e-- > 0 && count;) {
+    for (event_no e = from.event < q->last_event ? from.event + 1 : q->last_event;
+         e-- > 0 && count;) {
         if (q->runner.items[e + 1] != task)
             continue;
         uint64_t end = q->event_icount.items[e + 1];
@@ -103,12 +110,14 @@ static void pieces_backward(const struct query_engine *q, uint32_t task, struct 
         struct moment boundary = segment[history_segment_at(q->history, until)].start;
         if (moment_cmp(boundary, until) == 0 && end) // just before a boundary
             boundary = segment[history_segment_at(q->history, until) - 1].start;
-        if (last && last->from.event == e + 1 && last->from.icount == 0 && moment_cmp(start, boundary) >= 0 &&
-            moment_cmp(last->from, boundary) > 0 && history_segment_at(q->history, last->from) == history_segment_at(q->history, start)) {
+        if (last && last->from.event == e + 1 && last->from.icount == 0 &&
+            moment_cmp(start, boundary) >= 0 && moment_cmp(last->from, boundary) > 0 &&
+            history_segment_at(q->history, last->from) == history_segment_at(q->history, start)) {
             last->from = start;
             continue;
         }
-        for (; moment_cmp(start, boundary) < 0; boundary = segment[history_segment_at(q->history, boundary) - 1].start) {
+        for (; moment_cmp(start, boundary) < 0;
+             boundary = segment[history_segment_at(q->history, boundary) - 1].start) {
             vec_push(out, (struct piece){boundary, until});
             until = boundary;
         }
@@ -130,15 +139,19 @@ static void decode_row(struct shown *s, size_t step)
     const struct step_row *after = stretch_after(&s->stretch, step, &partial);
     enum stop_reason reason = after ? STOP_LIMIT : stretch_stop(&s->stretch, step);
     // An instruction that a signal or a task switch came before is not shown until it is its turn.
-    if (stretch_repeated(&s->stretch, step) || (!after && reason != STOP_FAULT && reason != STOP_SYSCALL && reason != STOP_TRAP))
+    if (stretch_repeated(&s->stretch, step) ||
+        (!after && reason != STOP_FAULT && reason != STOP_SYSCALL && reason != STOP_TRAP))
         return;
     struct shown_row *row = vec_add(&s->rows);
     row->step = step;
-    row->decoded = x86_decode(st->row->code, st->row->code_len, st->row->regs.r[UREG_RIP], &row->insn);
+    row->decoded =
+        x86_decode(st->row->code, st->row->code_len, st->row->regs.r[UREG_RIP], &row->insn);
     if (!row->decoded)
         return;
-    struct x86_run run = {.before = &st->row->regs, .after = after ? &after->regs : NULL,
-                          .ctx = (void *)(uintptr_t)st->row, .registers = read_vectors};
+    struct x86_run run = {.before = &st->row->regs,
+                          .after = after ? &after->regs : NULL,
+                          .ctx = (void *)(uintptr_t)st->row,
+                          .registers = read_vectors};
     row->access_count = x86_accesses(&row->insn, &run, row->accesses);
     row->first_access = s->accesses.count;
     for (size_t i = 0; i < row->access_count; i++) {
@@ -156,7 +169,8 @@ struct wanted {
 static int by_capture_time(const void *a, const void *b)
 {
     const struct wanted *x = a, *y = b;
-    return moment_cmp((struct moment){x->capture.stamp, x->capture.icount}, (struct moment){y->capture.stamp, y->capture.icount});
+    return moment_cmp((struct moment){x->capture.stamp, x->capture.icount},
+                      (struct moment){y->capture.stamp, y->capture.icount});
 }
 
 /* Reads the bytes of all accesses, before and after, in one go. */
@@ -214,7 +228,8 @@ static json_t *register_value(const struct step_row *row, struct x86_span span)
     return json_hex(n);
 }
 
-static const struct x86_span *find_span(const struct x86_span *spans, size_t n, struct x86_span what)
+static const struct x86_span *find_span(const struct x86_span *spans, size_t n,
+                                        struct x86_span what)
 {
     for (size_t i = 0; i < n; i++) {
         if (x86_unit(spans[i].start) == x86_unit(what.start))
@@ -228,20 +243,24 @@ static bool is_flag(struct x86_span s)
     return s.start >= X86_FLAGS && s.start < X86_VECTOR;
 }
 
-static json_t *flags_row(const struct x86_insn *in, const struct step_row *before, const struct step_row *after)
+static json_t *flags_row(const struct x86_insn *in, const struct step_row *before,
+                         const struct step_row *after)
 {
-    json_t *o = json_pack("{ss, sb, sb, so}", "name", "eflags", "read", in->flags_read != 0, "written", in->flags_written != 0,
-                          "before", json_hex(before->regs.r[UREG_EFLAGS]));
+    json_t *o =
+        json_pack("{ss, sb, sb, so}", "name", "eflags", "read", in->flags_read != 0, "written",
+                  in->flags_written != 0, "before", json_hex(before->regs.r[UREG_EFLAGS]));
     if (after && in->flags_written)
         json_object_set_new(o, "after", json_hex(after->regs.r[UREG_EFLAGS]));
     return o;
 }
 
-static json_t *register_rows(const struct x86_insn *in, const struct step_row *before, const struct step_row *after)
+static json_t *register_rows(const struct x86_insn *in, const struct step_row *before,
+                             const struct step_row *after)
 {
     json_t *list = json_array();
     struct x86_span reads[X86_MAX_SPANS], writes[X86_MAX_SPANS];
-    size_t read_count = x86_registers_read(in, reads), write_count = x86_registers_written(in, writes);
+    size_t read_count = x86_registers_read(in, reads),
+           write_count = x86_registers_written(in, writes);
     char name[32];
     for (size_t i = 0; i < read_count + write_count; i++) {
         bool is_write = i >= read_count;
@@ -253,8 +272,9 @@ static json_t *register_rows(const struct x86_insn *in, const struct step_row *b
             continue; // shown with what was read
         if (written && written->len > span.len)
             span = *written;
-        json_t *o = json_pack("{ss, sb, sb, so}", "name", x86_register_name(span.start, span.len, name, sizeof(name)), "read",
-                              !is_write, "written", written != NULL, "before", register_value(before, span));
+        json_t *o = json_pack(
+            "{ss, sb, sb, so}", "name", x86_register_name(span.start, span.len, name, sizeof(name)),
+            "read", !is_write, "written", written != NULL, "before", register_value(before, span));
         if (written && after)
             json_object_set_new(o, "after", register_value(after, span));
         json_array_append_new(list, o);
@@ -271,8 +291,9 @@ static json_t *memory_rows(const struct shown *s, const struct shown_row *row)
         const struct shown_access *a = &s->accesses.items[row->first_access + i];
         if (!a->access.len)
             continue;
-        json_t *o = json_pack("{so, sI, sb, sb}", "address", json_hex(a->access.addr), "size", (json_int_t)a->access.len, "read",
-                              a->access.reads, "written", a->access.writes);
+        json_t *o = json_pack("{so, sI, sb, sb}", "address", json_hex(a->access.addr), "size",
+                              (json_int_t)a->access.len, "read", a->access.reads, "written",
+                              a->access.writes);
         if (a->access.maybe)
             json_object_set_new(o, "possible", json_true());
         if (a->before_len)
@@ -293,11 +314,13 @@ static json_t *instruction_row(struct shown *s, const struct shown_row *row)
     const struct step_row *after = stretch_after(&s->stretch, row->step, &partial);
     char text[128];
     unsigned len = row->decoded ? row->insn.len : st->row->code_len;
-    json_t *o = json_pack("{so, so, ss, so, so, ss}", "focus", json_focus(q, st->at, st->task, 0), "task", json_task(q, st->task),
-                          "kind", "instruction", "pc", json_hex(pc), "bytes", json_bytes(st->row->code, len), "text",
+    json_t *o = json_pack("{so, so, ss, so, so, ss}", "focus", json_focus(q, st->at, st->task, 0),
+                          "task", json_task(q, st->task), "kind", "instruction", "pc", json_hex(pc),
+                          "bytes", json_bytes(st->row->code, len), "text",
                           x86_format(st->row->code, st->row->code_len, pc, text, sizeof(text)));
     const struct stretch_mapping *m = stretch_mapping_at(&s->stretch, st->space, pc, st->at);
-    struct code_place p = m ? place_in(q, m->mmap_idx, m->start, m->offset, pc) : (struct code_place){0};
+    struct code_place p =
+        m ? place_in(q, m->mmap_idx, m->start, m->offset, pc) : (struct code_place){0};
     if (p.module)
         describe_place(q, &p, o);
     if (!after && stretch_stop(&s->stretch, row->step) == STOP_FAULT)
@@ -307,7 +330,8 @@ static json_t *instruction_row(struct shown *s, const struct shown_row *row)
     if (!row->decoded)
         return o;
     if (row->insn.class == X86_JUMP && row->insn.conditional && after)
-        json_object_set_new(o, "taken", json_boolean(after->regs.r[UREG_RIP] != pc + row->insn.len));
+        json_object_set_new(o, "taken",
+                            json_boolean(after->regs.r[UREG_RIP] != pc + row->insn.len));
     json_object_set_new(o, "registers", register_rows(&row->insn, st->row, after));
     json_object_set_new(o, "memory", memory_rows(s, row));
     return o;
@@ -316,9 +340,10 @@ static json_t *instruction_row(struct shown *s, const struct shown_row *row)
 static json_t *event_row(struct query_engine *q, const struct db_event *e)
 {
     char name[64];
-    json_t *o = json_pack("{so, so, ss, sI, ss}", "focus", json_focus(q, (struct moment){e->number - 1, e->icount}, e->task, 0),
-                          "task", json_task(q, e->task), "kind", "event", "number", (json_int_t)e->number, "name",
-                          event_name(q, e, name, sizeof(name)));
+    json_t *o = json_pack("{so, so, ss, sI, ss}", "focus",
+                          json_focus(q, (struct moment){e->number - 1, e->icount}, e->task, 0),
+                          "task", json_task(q, e->task), "kind", "event", "number",
+                          (json_int_t)e->number, "name", event_name(q, e, name, sizeof(name)));
     if (e->kind == FRAME_SYSCALL && e->syscall_state == SYSCALL_EXITING)
         json_object_set_new(o, "result", json_hex(e->result));
     return o;
@@ -326,10 +351,12 @@ static json_t *event_row(struct query_engine *q, const struct db_event *e)
 
 /* --- attempts --- */
 
-/* Is it a signal that the instruction itself made (rr, src/RecordTask.cc: is_deterministic_signal)? */
+/* Is it a signal that the instruction itself made (rr, src/RecordTask.cc: is_deterministic_signal)?
+ */
 static bool is_of_instruction(const struct db_event *e)
 {
-    bool fault = e->signo == SIGILL || e->signo == SIGTRAP || e->signo == SIGBUS || e->signo == SIGFPE || e->signo == SIGSEGV;
+    bool fault = e->signo == SIGILL || e->signo == SIGTRAP || e->signo == SIGBUS ||
+                 e->signo == SIGFPE || e->signo == SIGSEGV;
     return e->kind == FRAME_SIGNAL && fault && e->si_code > 0;
 }
 
@@ -341,13 +368,15 @@ static enum stop_reason reason_of(const struct db_event *e, const struct x86_ins
         return STOP_FAULT;
     if (!in)
         return STOP_LIMIT;
-    if (in->class == X86_SYSCALL && ((enters && e->rip == in->pc + in->len) || (e->kind == FRAME_PATCH_SYSCALL && e->rip == in->pc)))
+    if (in->class == X86_SYSCALL && ((enters && e->rip == in->pc + in->len) ||
+                                     (e->kind == FRAME_PATCH_SYSCALL && e->rip == in->pc)))
         return STOP_SYSCALL;
     return e->kind == FRAME_INSTRUCTION_TRAP && e->rip == in->pc + in->len ? STOP_TRAP : STOP_LIMIT;
 }
 
 /* The state of the task as a row. */
-static struct err *fill_row(struct query_engine *q, struct moment m, uint32_t task, uint8_t *out, uint32_t *space_out)
+static struct err *fill_row(struct query_engine *q, struct moment m, uint32_t task, uint8_t *out,
+                            uint32_t *space_out)
 {
     struct step_row *row = (void *)out;
     struct replay *r;
@@ -365,8 +394,9 @@ static struct err *fill_row(struct query_engine *q, struct moment m, uint32_t ta
     return NULL;
 }
 
-/* The instruction that led to the event right behind m: a replay that stands there has nothing to run until the event, and so does not attempt it
- * again, nor one that ends there. Its rows are made of the states before and behind it. */
+/* The instruction that led to the event right behind m: a replay that stands there has nothing to
+ * run until the event, and so does not attempt it again, nor one that ends there. Its rows are made
+ * of the states before and behind it. */
 static struct err *add_attempt(struct shown *s, struct moment m, struct attempt *a)
 {
     struct query_engine *q = s->q;
@@ -374,7 +404,8 @@ static struct err *add_attempt(struct shown *s, struct moment m, struct attempt 
     const struct db_event *e;
     struct stretch *st = &s->stretch;
     size_t at = 0;
-    if (next > q->last_event || q->runner.items[next] != s->task || m.icount < q->event_icount.items[next])
+    if (next > q->last_event || q->runner.items[next] != s->task ||
+        m.icount < q->event_icount.items[next])
         return NULL;
     while (at < st->steps.count && moment_cmp(st->steps.items[at].at, m) < 0)
         at++;
@@ -400,14 +431,17 @@ static struct err *add_attempt(struct shown *s, struct moment m, struct attempt 
     after->reason = (uint8_t)reason;
     for (unsigned i = 0; i < 2; i++) {
         vec_push(&st->steps, (struct stretch_step){0});
-        memmove(&st->steps.items[at + i + 1], &st->steps.items[at + i], (st->steps.count - 1 - at - i) * sizeof(st->steps.items[0]));
+        memmove(&st->steps.items[at + i + 1], &st->steps.items[at + i],
+                (st->steps.count - 1 - at - i) * sizeof(st->steps.items[0]));
         st->steps.items[at + i] = (struct stretch_step){m, s->task, space, i ? after : before};
     }
     return NULL;
 }
 
-/* Gives the rows of a piece, nearest first. ends: what is attempted at its end belongs to it, too. */
-static struct err *give_piece(struct query_engine *q, uint32_t task, const struct piece *p, bool ends, const struct window *w, size_t *left)
+/* Gives the rows of a piece, nearest first. ends: what is attempted at its end belongs to it, too.
+ */
+static struct err *give_piece(struct query_engine *q, uint32_t task, const struct piece *p,
+                              bool ends, const struct window *w, size_t *left)
 {
     bool forward = w->forward;
     cleanup(shown_deinit) struct shown s = {.q = q, .task = task};
@@ -418,19 +452,22 @@ static struct err *give_piece(struct query_engine *q, uint32_t task, const struc
     vec_each (st, &s.stretch.steps)
         s.space = st->space;
     for (size_t i = 0; i < s.stretch.steps.count; i++) {
-        if (!s.stretch.steps.items[i].row->end && moment_cmp(s.stretch.steps.items[i].at, p->from) >= 0)
+        if (!s.stretch.steps.items[i].row->end &&
+            moment_cmp(s.stretch.steps.items[i].at, p->from) >= 0)
             decode_row(&s, i);
     }
     TRY(read_accesses(&s));
-    // Rows and events between them, in order of time; an event comes behind the instructions that lead to it.
+    // Rows and events between them, in order of time; an event comes behind the instructions that
+    // lead to it.
     size_t row = forward ? 0 : s.rows.count;
     event_no first = p->from.event + 1, last = p->until.event + 1;
     for (event_no n = first; n <= last; n++) {
         event_no number = forward ? n : last - (n - first);
         const struct db_event *e = NULL;
-        struct moment at = {number - 1, number <= q->last_event ? q->event_icount.items[number] : 0};
-        if (number <= q->last_event && q->runner.items[number] == task && moment_cmp(at, p->until) <= 0 &&
-            (forward || moment_cmp(at, w->from) < 0))
+        struct moment at = {number - 1,
+                            number <= q->last_event ? q->event_icount.items[number] : 0};
+        if (number <= q->last_event && q->runner.items[number] == task &&
+            moment_cmp(at, p->until) <= 0 && (forward || moment_cmp(at, w->from) < 0))
             TRY(event_at(q, number, &e, NULL));
         for (int part = 0; part < 2; part++) {
             if ((part == 0) != forward) { // the event
@@ -478,8 +515,10 @@ struct err *query_instructions(struct query_engine *q, json_t *params)
     struct err *e = NULL;
     for (size_t i = 0; i < pieces.count && left && !e; i++) {
         const struct piece *p = &pieces.items[i], *next = w.forward ? p + 1 : p - 1; // in time
-        bool meets = (w.forward ? i + 1 < pieces.count : i > 0) && moment_cmp(next->from, p->until) == 0;
-        e = give_piece(q, f.task, p, !meets && (w.forward || moment_cmp(p->until, w.from) < 0), &w, &left);
+        bool meets =
+            (w.forward ? i + 1 < pieces.count : i > 0) && moment_cmp(next->from, p->until) == 0;
+        e = give_piece(q, f.task, p, !meets && (w.forward || moment_cmp(p->until, w.from) < 0), &w,
+                       &left);
     }
     q->sink->more = !e && !left;
     vec_deinit(&pieces);

@@ -1,5 +1,6 @@
-/* System calls from the trace's events, and those that the recorder's library made itself (index/system_calls.c): the database has their arguments
- * and where their records are, the trace has the records. */
+/* System calls from the trace's events, and those that the recorder's library made itself
+ * (index/system_calls.c): the database has their arguments and where their records are, the trace
+ * has the records. */
 #include "query/io_calls_int.h"
 
 #include "index/system_calls.h"
@@ -8,7 +9,11 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 
-enum { RECORD_RESULT = 0, RECORD_NUMBER = 8, RECORD_HEADER = 16 }; /* rr, src/preload/preload_interface.h: struct syscallbuf_record */
+enum {
+    RECORD_RESULT = 0,
+    RECORD_NUMBER = 8,
+    RECORD_HEADER = 16
+}; /* rr, src/preload/preload_interface.h: struct syscallbuf_record */
 
 /* What the database has, of all segments. */
 struct kept_calls {
@@ -21,17 +26,17 @@ struct kept_calls {
 
 /* A task's state while the events go by. */
 struct reading_task {
-    uint32_t call;            /* that it is in, plus 1; 0: none */
+    uint32_t call; /* that it is in, plus 1; 0: none */
     uint32_t space;
 };
 
 struct reading {
     struct query_engine *q;
     struct io_calls *out;
-    struct trace_cursor *data; /* another than that of the events, whose frames have to stay */
+    struct trace_cursor *data;      /* another than that of the events, whose frames have to stay */
     VEC(struct reading_task) tasks; /* by serial */
-    struct mem_write records;  /* of the next event, if it is a flush; else of no size */
-    size_t next_task;          /* of the engine's, that may begin next */
+    struct mem_write records;       /* of the next event, if it is a flush; else of no size */
+    size_t next_task;               /* of the engine's, that may begin next */
 };
 
 static struct reading_task *task_of(struct reading *g, uint32_t serial)
@@ -63,14 +68,24 @@ static struct err *read_buffered(struct reading *g, const struct db_buffered_cal
     if (load_u16(head + RECORD_NUMBER) != s->no)
         return NULL;
     event_no flush = s->at.event + 1;
-    struct io_call c = {.at = s->at, .begin = flush, .end = flush,
-                        .task = task, .space = s->space, .no = s->no,
-                        .buffered = true, .done = true, .result = (int64_t)load_u64(head + RECORD_RESULT), .fds = {-1, -1}, .offsets = {-1, -1}};
+    struct io_call c = {.at = s->at,
+                        .begin = flush,
+                        .end = flush,
+                        .task = task,
+                        .space = s->space,
+                        .no = s->no,
+                        .buffered = true,
+                        .done = true,
+                        .result = (int64_t)load_u64(head + RECORD_RESULT),
+                        .fds = {-1, -1},
+                        .offsets = {-1, -1}};
     memcpy(c.args, s->args, sizeof(c.args));
     uint64_t pair = pair_at(&c) - w->addr;
     if (makes_two(c.no) && c.result == 0 && pair < w->size && w->size - pair >= sizeof(c.fds))
         TRY(trace_read_data(g->data, w->data_offset + pair, c.fds, sizeof(c.fds)));
-    vec_push(&g->out->points, (struct io_point){.kind = IO_END, .task = task, .call = (uint32_t)g->out->calls.count});
+    vec_push(
+        &g->out->points,
+        (struct io_point){.kind = IO_END, .task = task, .call = (uint32_t)g->out->calls.count});
     vec_push(&g->out->calls, c);
     return NULL;
 }
@@ -97,16 +112,24 @@ static void read_entry(struct reading *g, const struct frame *f, uint32_t task)
     t->call = 0;
     if (!system_call_is_kept((uint64_t)f->syscall_no) || f->failed_during_preparation)
         return;
-    struct io_call c = {.at = moment_before_event(g->q, f->event), .begin = f->event, .task = task,
-                        .space = t->space, .no = f->syscall_no, .fds = {-1, -1}, .offsets = {-1, -1}};
+    struct io_call c = {.at = moment_before_event(g->q, f->event),
+                        .begin = f->event,
+                        .task = task,
+                        .space = t->space,
+                        .no = f->syscall_no,
+                        .fds = {-1, -1},
+                        .offsets = {-1, -1}};
     system_call_args(&f->regs, c.args);
-    vec_push(&g->out->points, (struct io_point){.kind = IO_BEGIN, .task = task, .call = (uint32_t)g->out->calls.count});
+    vec_push(
+        &g->out->points,
+        (struct io_point){.kind = IO_BEGIN, .task = task, .call = (uint32_t)g->out->calls.count});
     vec_push(&g->out->calls, c);
     t->call = (uint32_t)g->out->calls.count;
 }
 
-/* A socket's address as bytes in hexadecimal, so that equal ones are equal: of AF_UNIX the path up to its end, of IPv4 and IPv6 (also of one in the
- * other) port and address. NULL: there is none. told: by the recorder, which has ports in the machine's order (rr, util.cc:
+/* A socket's address as bytes in hexadecimal, so that equal ones are equal: of AF_UNIX the path up
+ * to its end, of IPv4 and IPv6 (also of one in the other) port and address. NULL: there is none.
+ * told: by the recorder, which has ports in the machine's order (rr, util.cc:
  * read_proc_net_socket_addresses). */
 static char *address_text(const uint8_t *p, size_t len, bool told)
 {
@@ -125,7 +148,9 @@ static char *address_text(const uint8_t *p, size_t len, bool told)
     if (family == AF_INET || family == AF_INET6) {
         uint8_t port[2] = {p[2], len > 3 ? p[3] : 0};
         buf_printf(&out, "%02x%02x:", port[told], port[!told]);
-        from = family == AF_INET ? 4 : len == 24 && memcmp(p + 8, mapped, sizeof(mapped)) == 0 ? 20 : 8;
+        from = family == AF_INET                                         ? 4
+               : len == 24 && memcmp(p + 8, mapped, sizeof(mapped)) == 0 ? 20
+                                                                         : 8;
     }
     for (size_t i = from; i < len; i++)
         buf_printf(&out, "%02x", p[i]);
@@ -143,11 +168,13 @@ static struct err *read_exit(struct reading *g, const struct frame *f, uint32_t 
     c->end = f->event;
     c->done = true;
     c->result = (int64_t)f->regs.r[UREG_RAX];
-    if (f->regs.r[UREG_ORIG_RAX] == (uint64_t)-2) // it was not made: what it gives is a filter's or a tracer's word (rr, ReplaySession.cc)
+    if (f->regs.r[UREG_ORIG_RAX] == (uint64_t)-2) // it was not made: what it gives is a filter's or
+                                                  // a tracer's word (rr, ReplaySession.cc)
         c->result = -1;
     if (f->socket_addrs[0] && f->socket_addrs[1] && !c->paths[1]) {
         cleanup(freep) char *local = address_text(f->socket_addrs[0], f->socket_addr_lens[0], true);
-        cleanup(freep) char *remote = address_text(f->socket_addrs[1], f->socket_addr_lens[1], true);
+        cleanup(freep) char *remote =
+            address_text(f->socket_addrs[1], f->socket_addr_lens[1], true);
         c->paths[1] = local && remote ? str_format("%s %s", local, remote) : NULL;
     }
     for (size_t i = 0; i < f->write_count && makes_two(c->no) && c->result == 0; i++) {
@@ -160,7 +187,8 @@ static struct err *read_exit(struct reading *g, const struct frame *f, uint32_t 
         const struct mem_write *w = &f->writes[i];
         for (unsigned k = 0; k < 2 && w->size == 8 && !w->hole_count; k++) {
             if (move.offsets[k] && w->addr == move.offsets[k])
-                TRY(trace_read_data(g->data, w->data_offset, &c->offsets[k], sizeof(c->offsets[k])));
+                TRY(trace_read_data(g->data, w->data_offset, &c->offsets[k],
+                                    sizeof(c->offsets[k])));
         }
     }
     vec_push(&g->out->points, (struct io_point){.kind = IO_END, .task = task, .call = t->call - 1});
@@ -183,12 +211,14 @@ static uint32_t space_begun(const struct reading *g, event_no number, bool has_p
 static void read_task_events(struct reading *g, const struct frame *f, uint32_t task)
 {
     const struct query_engine *q = g->q;
-    for (; g->next_task < q->tasks.count && q->tasks.items[g->next_task].start.event <= f->event; g->next_task++) {
+    for (; g->next_task < q->tasks.count && q->tasks.items[g->next_task].start.event <= f->event;
+         g->next_task++) {
         const struct known_task *t = &q->tasks.items[g->next_task];
         uint32_t space = t->parent ? space_begun(g, f->event, true) : 0;
         task_of(g, t->serial)->space = t->parent && !space ? task_of(g, t->parent)->space : space;
         if (t->parent)
-            vec_push(&g->out->points, (struct io_point){.kind = IO_CLONE, .task = t->parent, .child = t->serial});
+            vec_push(&g->out->points,
+                     (struct io_point){.kind = IO_CLONE, .task = t->parent, .child = t->serial});
     }
     for (size_t i = 0; i < f->task_count; i++) {
         if (f->tasks[i].kind == TASK_DETACH)
@@ -229,9 +259,12 @@ static struct err *read_all(struct reading *g, const struct kept_calls *kept)
     for (;;) {
         const struct frame *f;
         TRY(trace_cursor_next(c, &f));
-        bool flush = f && f->kind == FRAME_SYSCALLBUF_FLUSH && f->write_count && !f->writes[0].hole_count;
+        bool flush =
+            f && f->kind == FRAME_SYSCALLBUF_FLUSH && f->write_count && !f->writes[0].hole_count;
         g->records = flush ? f->writes[0] : (struct mem_write){0};
-        for (; next < kept->buffered.count && (!f || kept->buffered.items[next].at.event < f->event); next++)
+        for (;
+             next < kept->buffered.count && (!f || kept->buffered.items[next].at.event < f->event);
+             next++)
             TRY(read_buffered(g, &kept->buffered.items[next]));
         if (!f || f->event > g->q->last_event)
             return NULL;
@@ -272,10 +305,12 @@ static void add_texts(struct io_calls *out, const struct kept_calls *kept)
         struct io_call *c = &out->calls.items[i];
         const uint8_t *text = kept->text.data + t->off;
         bool asked = i < out->calls.count && c->no == SYS_connect && c->result == -EINPROGRESS;
-        if (i == out->calls.count || moment_cmp(c->at, t->at) != 0 || !c->done || (c->result < 0 && !asked) || t->idx > 1 || c->paths[t->idx])
+        if (i == out->calls.count || moment_cmp(c->at, t->at) != 0 || !c->done ||
+            (c->result < 0 && !asked) || t->idx > 1 || c->paths[t->idx])
             continue;
         bool address = c->no == SYS_bind || c->no == SYS_connect;
-        c->paths[t->idx] = address ? address_text(text, t->len, false) : str_format("%.*s", (int)t->len, (const char *)text);
+        c->paths[t->idx] = address ? address_text(text, t->len, false)
+                                   : str_format("%.*s", (int)t->len, (const char *)text);
     }
 }
 
@@ -328,7 +363,8 @@ size_t io_call_from(const struct io_calls *c, struct moment at)
 
 const struct io_call *io_call_at(const struct io_calls *c, struct moment at, uint32_t task)
 {
-    for (size_t i = io_call_from(c, at); i < c->calls.count && moment_cmp(c->calls.items[i].at, at) == 0; i++) {
+    for (size_t i = io_call_from(c, at);
+         i < c->calls.count && moment_cmp(c->calls.items[i].at, at) == 0; i++) {
         if (c->calls.items[i].task == task)
             return &c->calls.items[i];
     }
@@ -339,7 +375,8 @@ const struct io_call *io_call_ending(const struct io_calls *c, event_no end, uin
 {
     for (size_t i = io_call_from(c, (struct moment){end, 0}); i-- > 0;) {
         if (c->calls.items[i].task == task)
-            return c->calls.items[i].end == end && !c->calls.items[i].buffered ? &c->calls.items[i] : NULL;
+            return c->calls.items[i].end == end && !c->calls.items[i].buffered ? &c->calls.items[i]
+                                                                               : NULL;
     }
     return NULL;
 }

@@ -6,9 +6,15 @@ static const struct {
     const char *name;
     query_function *run;
 } joinable[] = {
-    {"execution", query_execution}, {"breakpoint", query_breakpoint}, {"address-execution", query_address_execution},
-    {"watchpoint", query_watchpoint}, {"stdouterr", query_stdouterr}, {"signals", query_signals},
-    {"alerts", query_alerts}, {"events", query_events}, {"callees", query_callees},
+    {"execution", query_execution},
+    {"breakpoint", query_breakpoint},
+    {"address-execution", query_address_execution},
+    {"watchpoint", query_watchpoint},
+    {"stdouterr", query_stdouterr},
+    {"signals", query_signals},
+    {"alerts", query_alerts},
+    {"events", query_events},
+    {"callees", query_callees},
 };
 
 struct joined {
@@ -33,11 +39,15 @@ static int compare_rows(const void *a, const void *b, void *ctx)
     const struct joined *x = a, *y = b;
     const struct join *j = ctx;
     int order = compare_away(j, x->moment, y->moment);
-    return order ? order : j->w->forward ? (x->of > y->of) - (x->of < y->of) : (x->of < y->of) - (x->of > y->of);
+    return order           ? order
+           : j->w->forward ? (x->of > y->of) - (x->of < y->of)
+                           : (x->of < y->of) - (x->of > y->of);
 }
 
-/* Runs a subquery (number `of`) over the window. *bound: how far from the window's start all rows are known, lowered if it has more. */
-static struct err *run_subquery(struct query_engine *q, json_t *sub, size_t of, struct join *j, struct moment *bound, bool *more)
+/* Runs a subquery (number `of`) over the window. *bound: how far from the window's start all rows
+ * are known, lowered if it has more. */
+static struct err *run_subquery(struct query_engine *q, json_t *sub, size_t of, struct join *j,
+                                struct moment *bound, bool *more)
 {
     const char *name;
     TRY(param_string(sub, "query", &name));
@@ -59,7 +69,8 @@ static struct err *run_subquery(struct query_engine *q, json_t *sub, size_t of, 
     struct err *e = collect_rows(q, run, params, rows, &has_more);
     size_t i;
     struct moment last = j->w->from;
-    json_array_foreach (rows, i, row) {
+    json_array_foreach(rows, i, row)
+    {
         last = moment_of_json(json_object_get(json_object_get(row, "focus"), "moment"));
         json_object_set_new(row, "of", json_integer((json_int_t)of));
         vec_push(&j->rows, (struct joined){json_incref(row), last, of});
@@ -101,7 +112,8 @@ struct err *query_join(struct query_engine *q, json_t *params)
     struct window w;
     TRY(param_window(q, params, 50, &w));
     json_t *subqueries = json_object_get(params, "subqueries");
-    if (!json_is_array(subqueries) || json_array_size(subqueries) < 1 || json_array_size(subqueries) > MOST)
+    if (!json_is_array(subqueries) || json_array_size(subqueries) < 1 ||
+        json_array_size(subqueries) > MOST)
         return err_new(ERR_USAGE, "subqueries is a list of 1 to %d", MOST);
     struct join j = {.w = &w};
     struct err *e = join_rows(q, subqueries, &j);

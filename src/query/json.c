@@ -83,7 +83,8 @@ json_t *json_location(const char *file, int line, int column)
     return l;
 }
 
-json_t *json_function(const struct query_engine *q, const struct module *m, const struct sym_function *f)
+json_t *json_function(const struct query_engine *q, const struct module *m,
+                      const struct sym_function *f)
 {
     char id[64];
     // One of which all calls were inlined has no start.
@@ -101,8 +102,8 @@ json_t *json_function(const struct query_engine *q, const struct module *m, cons
 static struct err *read_moment(json_t *o, const char *name, struct moment *out)
 {
     json_t *event = json_object_get(o, "event"), *instr = json_object_get(o, "instr");
-    if (!json_is_integer(event) || (instr && !json_is_integer(instr)) || json_integer_value(event) < 0 ||
-        json_integer_value(instr) < 0)
+    if (!json_is_integer(event) || (instr && !json_is_integer(instr)) ||
+        json_integer_value(event) < 0 || json_integer_value(instr) < 0)
         return err_new(ERR_USAGE, "%s: a moment is {\"event\": E, \"instr\": I}", name);
     out->event = (uint64_t)json_integer_value(event);
     out->icount = (uint64_t)json_integer_value(instr);
@@ -145,8 +146,8 @@ struct err *param_focus(struct query_engine *q, json_t *params, struct focus *ou
 
 struct err *param_window(struct query_engine *q, json_t *params, size_t limit, struct window *out)
 {
-    json_t *direction = json_object_get(params, "direction"), *from = json_object_get(params, "from"),
-           *wanted = json_object_get(params, "limit");
+    json_t *direction = json_object_get(params, "direction"),
+           *from = json_object_get(params, "from"), *wanted = json_object_get(params, "limit");
     *out = (struct window){.forward = true, .limit = limit};
     if (direction) {
         const char *text = json_string_value(direction);
@@ -155,7 +156,8 @@ struct err *param_window(struct query_engine *q, json_t *params, size_t limit, s
         out->forward = str_eq(text, "forward");
     }
     if (wanted) {
-        if (!json_is_integer(wanted) || json_integer_value(wanted) < 1 || json_integer_value(wanted) > 100000)
+        if (!json_is_integer(wanted) || json_integer_value(wanted) < 1 ||
+            json_integer_value(wanted) > 100000)
             return err_new(ERR_USAGE, "limit is 1 to 100000");
         out->limit = (size_t)json_integer_value(wanted);
     }
@@ -166,7 +168,8 @@ struct err *param_window(struct query_engine *q, json_t *params, size_t limit, s
         TRY(param_focus(q, params, &f));
         out->from = f.moment;
     } else {
-        out->from = out->forward ? (struct moment){0} : (struct moment){end_of_recording(q).event + 1, 0};
+        out->from =
+            out->forward ? (struct moment){0} : (struct moment){end_of_recording(q).event + 1, 0};
     }
     return NULL;
 }
@@ -192,7 +195,8 @@ struct err *param_u64(json_t *params, const char *name, uint64_t *out)
     return *end ? err_new(ERR_USAGE, "%s: want a number, or a string like \"0x1000\"", name) : NULL;
 }
 
-struct err *param_function(struct query_engine *q, json_t *params, struct module **module, const struct sym_function **out)
+struct err *param_function(struct query_engine *q, json_t *params, struct module **module,
+                           const struct sym_function **out)
 {
     const char *id;
     TRY(param_string(params, "function", &id));
@@ -205,7 +209,8 @@ struct err *param_function(struct query_engine *q, json_t *params, struct module
         struct sym_module *sym;
         TRY(module_sym(q, *module, &sym));
         if (!*end)
-            return inlined ? sym_inlined_function(sym, start, out) : sym_function_at(sym, start, out);
+            return inlined ? sym_inlined_function(sym, start, out)
+                           : sym_function_at(sym, start, out);
     }
     // A name will do as well.
     vec_each (m, &q->modules) {
@@ -235,7 +240,8 @@ static bool collect_row(void *ctx, json_t *row)
     return json_array_append_new(ctx, row) == 0;
 }
 
-struct err *collect_rows(struct query_engine *q, query_function *run, json_t *params, json_t *rows, bool *more_out)
+struct err *collect_rows(struct query_engine *q, query_function *run, json_t *params, json_t *rows,
+                         bool *more_out)
 {
     struct query_sink *outer = q->sink, sink = *outer;
     sink.ctx = rows;

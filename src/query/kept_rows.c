@@ -1,10 +1,13 @@
-/* Executions that were told before. The past does not change: once all executions between two moments have been told, another question of the same
- * function or line, from a moment in between, needs only those beyond. Each stretch that is kept grows at its ends:
+/* Executions that were told before. The past does not change: once all executions between two
+ * moments have been told, another question of the same function or line, from a moment in between,
+ * needs only those beyond. Each stretch that is kept grows at its ends:
  *
  *     asked from      a -->     limit      kept   [a ... b)
- *     then from         c -->                          rows from c on; if too few, those from b on are looked for
+ *     then from         c -->                          rows from c on; if too few, those from b on
+ * are looked for
  *
- * Kept are the rows themselves, as many as MOST_BYTES of text; those that were used least recently give way. */
+ * Kept are the rows themselves, as many as MOST_BYTES of text; those that were used least recently
+ * give way. */
 #include "query/query_int.h"
 
 enum { MOST_STRETCHES = 64, MOST_BYTES = 8 << 20 };
@@ -61,7 +64,8 @@ struct watching {
 static bool watch_row(void *ctx, json_t *row)
 {
     struct watching *w = ctx;
-    struct kept_row kept = {moment_of_json(json_object_get(json_object_get(row, "focus"), "moment")), NULL};
+    struct kept_row kept = {
+        moment_of_json(json_object_get(json_object_get(row, "focus"), "moment")), NULL};
     if (w->bytes <= MOST_BYTES) {
         kept.row = json_deep_copy(row); // who asked may change it
         w->bytes += json_dumpb(row, NULL, 0, JSON_COMPACT);
@@ -85,16 +89,21 @@ static void watching_deinit(struct watching *w)
 }
 
 /* True in *sure_out: the rows are good for ever. */
-static struct err *run_watched(struct query_engine *q, const struct window *w, window_query *run, void *ctx, struct watching *watch, bool *sure_out)
+static struct err *run_watched(struct query_engine *q, const struct window *w, window_query *run,
+                               void *ctx, struct watching *watch, bool *sure_out)
 {
-    struct query_sink sink = {.ctx = watch, .row = watch_row, .progress = watch_progress, .cancelled = q->sink->cancelled};
+    struct query_sink sink = {.ctx = watch,
+                              .row = watch_row,
+                              .progress = watch_progress,
+                              .cancelled = q->sink->cancelled};
     *watch = (struct watching){.asker = q->sink};
     recall_begin(q);
     q->sink = &sink;
     struct err *e = run(q, w, ctx);
     q->sink = watch->asker;
     q->sink->more = sink.more;
-    *sure_out = !e && !recall_has_failed(q) && watch->bytes <= MOST_BYTES && (watch->rows.count || !sink.more);
+    *sure_out = !e && !recall_has_failed(q) && watch->bytes <= MOST_BYTES &&
+                (watch->rows.count || !sink.more);
     return e;
 }
 
@@ -128,7 +137,8 @@ static struct kept_stretch *find_stretch(struct kept_rows *k, const char *key, s
 {
     for (size_t i = 0; i < MOST_STRETCHES; i++) {
         struct kept_stretch *s = &k->stretches[i];
-        if (s->key && str_eq(s->key, key) && moment_cmp(s->from, from) <= 0 && moment_cmp(from, s->until) <= 0)
+        if (s->key && str_eq(s->key, key) && moment_cmp(s->from, from) <= 0 &&
+            moment_cmp(from, s->until) <= 0)
             return s;
     }
     return NULL;
@@ -152,7 +162,8 @@ static void drop_covered(struct kept_rows *k, const struct kept_stretch *by)
 {
     for (size_t i = 0; i < MOST_STRETCHES; i++) {
         struct kept_stretch *s = &k->stretches[i];
-        if (s != by && s->key && str_eq(s->key, by->key) && moment_cmp(by->from, s->from) <= 0 && moment_cmp(s->until, by->until) <= 0)
+        if (s != by && s->key && str_eq(s->key, by->key) && moment_cmp(by->from, s->from) <= 0 &&
+            moment_cmp(s->until, by->until) <= 0)
             drop(s);
     }
 }
@@ -175,7 +186,8 @@ static void keep_within_bounds(struct kept_rows *k)
 }
 
 /* Gives what is kept of the window. */
-static struct err *give_kept(struct query_engine *q, const struct kept_stretch *s, const struct window *w, size_t *given_out, bool *rest_out)
+static struct err *give_kept(struct query_engine *q, const struct kept_stretch *s,
+                             const struct window *w, size_t *given_out, bool *rest_out)
 {
     size_t given = 0, i = 0;
     while (i < s->rows.count && moment_cmp(s->rows.items[i].at, w->from) < 0)
@@ -196,13 +208,15 @@ static char *key_of(const char *name, json_t *params)
     static const char *const window[] = {"focus", "from", "direction", "limit"};
     for (size_t i = 0; i < sizeof(window) / sizeof(window[0]); i++)
         json_object_del(rest, window[i]);
-    char *text = json_dumps(rest, JSON_COMPACT | JSON_SORT_KEYS), *key = str_format("%s %s", name, text);
+    char *text = json_dumps(rest, JSON_COMPACT | JSON_SORT_KEYS),
+         *key = str_format("%s %s", name, text);
     free(text);
     json_decref(rest);
     return key;
 }
 
-struct err *run_with_kept_rows(struct query_engine *q, const char *name, json_t *params, const struct window *w, window_query *run, void *ctx)
+struct err *run_with_kept_rows(struct query_engine *q, const char *name, json_t *params,
+                               const struct window *w, window_query *run, void *ctx)
 {
     struct kept_rows *k = q->kept_rows;
     cleanup(freep) char *key = key_of(name, params);
@@ -224,7 +238,12 @@ struct err *run_with_kept_rows(struct query_engine *q, const char *name, json_t 
     struct err *e = run_watched(q, &rest, run, ctx, &watch, &sure);
     if (sure && !s) {
         s = new_stretch(k);
-        *s = (struct kept_stretch){.key = steal(key), .from = w->from, .until = w->from, .more_before = true, .more_after = true, .used = ++k->clock};
+        *s = (struct kept_stretch){.key = steal(key),
+                                   .from = w->from,
+                                   .until = w->from,
+                                   .more_before = true,
+                                   .more_after = true,
+                                   .used = ++k->clock};
     }
     if (sure) {
         extend(s, &watch, w->forward, q->sink->more);

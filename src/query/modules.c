@@ -1,4 +1,5 @@
-/* Modules: the files with code in them that were mapped at any time, where they were, and their symbols. */
+/* Modules: the files with code in them that were mapped at any time, where they were, and their
+ * symbols. */
 #include "query/query_int.h"
 
 #include "base/files.h"
@@ -10,8 +11,8 @@
 bool module_is_mapped_by(const struct module *m, const struct trace_mmap *r)
 {
     const struct trace_mmap *own = m->record;
-    return str_eq(own->name, r->name) && own->device == r->device && own->inode == r->inode && own->stat_mtime == r->stat_mtime &&
-           own->stat_size == r->stat_size;
+    return str_eq(own->name, r->name) && own->device == r->device && own->inode == r->inode &&
+           own->stat_mtime == r->stat_mtime && own->stat_size == r->stat_size;
 }
 
 static struct module *find_by_name(const struct query_engine *q, const char *name)
@@ -23,7 +24,8 @@ static struct module *find_by_name(const struct query_engine *q, const char *nam
     return NULL;
 }
 
-/* A file has several records, the first with a file behind it tells which to read; a name may have several files, one after the other. */
+/* A file has several records, the first with a file behind it tells which to read; a name may have
+ * several files, one after the other. */
 static struct module *find_module(const struct query_engine *q, const struct trace_mmap *record)
 {
     vec_each (m, &q->modules) {
@@ -39,7 +41,8 @@ void modules_open(struct query_engine *q)
     const struct trace_mmap *maps = trace_mmaps(q->trace, &count);
     for (size_t i = 0; i < count; i++) {
         const struct trace_mmap *m = &maps[i];
-        if (m->source != MMAP_FILE || !(m->prot & PROT_EXEC) || m->name[0] != '/' || find_module(q, m))
+        if (m->source != MMAP_FILE || !(m->prot & PROT_EXEC) || m->name[0] != '/' ||
+            find_module(q, m))
             continue;
         struct module *module = xnew(struct module);
         module->name = xstrdup(m->name);
@@ -65,8 +68,9 @@ void modules_close(struct query_engine *q)
     vec_deinit(&q->modules);
 }
 
-/* The dynamic linker knows a library by a path that may lead over symbolic links (/lib/libz.so.1 is /usr/lib/libz.so.1.2.13): then it is the
- * one file of that base name, or of it with further numbers. */
+/* The dynamic linker knows a library by a path that may lead over symbolic links (/lib/libz.so.1 is
+ * /usr/lib/libz.so.1.2.13): then it is the one file of that base name, or of it with further
+ * numbers. */
 static const struct module *find_by_base_name(const struct query_engine *q, const char *path)
 {
     const struct module *found = NULL;
@@ -94,7 +98,8 @@ static struct err *lay_link(const char *root, const char *below, const char *nam
 }
 
 /* By "/libx.so.1.2", and by "/libx.so.1" and "/libx.so", as the dynamic linker may know it. */
-static struct err *lay_by_name(const struct query_engine *q, const char *root, const struct module *m, const char *to)
+static struct err *lay_by_name(const struct query_engine *q, const char *root,
+                               const struct module *m, const char *to)
 {
     cleanup(freep) char *base = xstrdup(strrchr(m->name, '/'));
     do {
@@ -110,13 +115,15 @@ static struct err *lay_by_name(const struct query_engine *q, const char *root, c
 
 static bool is_inside(const struct query_engine *q, const struct module *m)
 {
-    cleanup(freep) char *trace = realpath(trace_dir(q->trace), NULL), *real = m->path ? realpath(m->path, NULL) : NULL;
+    cleanup(freep) char *trace = realpath(trace_dir(q->trace), NULL),
+                        *real = m->path ? realpath(m->path, NULL) : NULL;
     return !real || (trace && str_starts(real, trace) && real[strlen(trace)] == '/');
 }
 
 struct err *query_lay_out_modules(const struct query_engine *q, const char *root, bool only_inside)
 {
-    cleanup(freep) char *debug = str_format("%s/debug", trace_dir(q->trace)), *real_debug = realpath(debug, NULL);
+    cleanup(freep) char *debug = str_format("%s/debug", trace_dir(q->trace)),
+                        *real_debug = realpath(debug, NULL);
     vec_each (m, &q->modules) {
         if (only_inside && !is_inside(q, *m))
             return NULL;
@@ -187,7 +194,8 @@ uint64_t module_tls_offset(struct query_engine *q, struct module *m)
     if (m->know_tls)
         return m->tls_offset;
     m->know_tls = true;
-    struct err *e = was_executed(q, m) ? module_sym(q, m, &sym) : err_new(ERR_NOT_FOUND, "a library");
+    struct err *e =
+        was_executed(q, m) ? module_sym(q, m, &sym) : err_new(ERR_NOT_FOUND, "a library");
     if (!e)
         e = sym_module_tls_offset(sym, &m->tls_offset);
     err_free(e);
@@ -218,7 +226,8 @@ struct err *module_sym(struct query_engine *q, struct module *m, struct sym_modu
             if (!(maps[i].prot & PROT_EXEC) || !module_is_mapped_by(m, &maps[i]))
                 continue;
             uint64_t bias;
-            struct err *e = sym_module_bias(m->sym, maps[i].start, (uint64_t)maps[i].file_offset, true, &bias);
+            struct err *e =
+                sym_module_bias(m->sym, maps[i].start, (uint64_t)maps[i].file_offset, true, &bias);
             bool known = e != NULL;
             vec_each (b, &m->biases)
                 known |= !e && *b == bias;
@@ -233,7 +242,8 @@ struct err *module_sym(struct query_engine *q, struct module *m, struct sym_modu
     return NULL;
 }
 
-struct err *prepare_symbols(struct query_engine *q, struct sym_module *sym, enum sym_purpose purpose)
+struct err *prepare_symbols(struct query_engine *q, struct sym_module *sym,
+                            enum sym_purpose purpose)
 {
     double share;
     while (sym_prepare(sym, purpose, &share)) {
@@ -258,7 +268,8 @@ bool query_work_ahead(struct query_engine *q, bool names)
     return false;
 }
 
-struct code_place place_in(struct query_engine *q, uint32_t mmap_idx, gaddr map_start, uint64_t map_offset, gaddr pc)
+struct code_place place_in(struct query_engine *q, uint32_t mmap_idx, gaddr map_start,
+                           uint64_t map_offset, gaddr pc)
 {
     struct code_place p = {0};
     size_t records;

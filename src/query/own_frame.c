@@ -4,8 +4,10 @@
 /* Is it a frame of the language's library, rather than of the program? */
 static bool is_runtime(const char *function, const char *file)
 {
-    static const char *const starts[] = {"std::",   "core::", "alloc::",     "rust_",       "__rust",       "__cxa_",         "__asan",
-                                         "__ubsan", "__tsan", "__sanitizer", "__gnu_cxx::", "operator new", "operator delete"};
+    static const char *const starts[] = {
+        "std::",       "core::",       "alloc::",        "rust_",  "__rust",
+        "__cxa_",      "__asan",       "__ubsan",        "__tsan", "__sanitizer",
+        "__gnu_cxx::", "operator new", "operator delete"};
     for (size_t i = 0; i < sizeof(starts) / sizeof(starts[0]); i++) {
         if (str_starts(function, starts[i]))
             return true;
@@ -28,9 +30,11 @@ static json_t *frame_to_show(json_t *frames)
     json_t *first = NULL, *known = NULL;
     for (int everywhere = 0; everywhere < 2 && !first; everywhere++) {
         for (size_t i = 1; i < json_array_size(frames) && !known; i++) {
-            json_t *frame = json_array_get(frames, i), *function = json_object_get(frame, "function");
+            json_t *frame = json_array_get(frames, i),
+                   *function = json_object_get(frame, "function");
             const char *name = json_string_value(json_object_get(function, "full")),
-                       *file = json_string_value(json_object_get(json_object_get(frame, "location"), "file"));
+                       *file = json_string_value(
+                           json_object_get(json_object_get(frame, "location"), "file"));
             if (!everywhere && str_eq(module_of(frame), library))
                 continue;
             first = first ? first : frame;
@@ -44,7 +48,8 @@ struct err *add_own_frame(struct query_engine *q, struct moment m, uint32_t task
 {
     enum { FRAMES = 32 };
     static const char *const parts[] = {"module", "function", "location"};
-    json_t *params = json_pack("{so, si}", "focus", json_focus(q, m, task, 0), "limit", FRAMES), *frames = json_array();
+    json_t *params = json_pack("{so, si}", "focus", json_focus(q, m, task, 0), "limit", FRAMES),
+           *frames = json_array();
     struct err *e = collect_rows(q, query_stack, params, frames, NULL);
     json_decref(params);
     json_t *frame = e ? NULL : frame_to_show(frames);

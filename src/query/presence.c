@@ -1,5 +1,5 @@
-/* When a file's code was where it was: addresses are used again, by a library that takes another's place, by the next program of a process, by memory
- * in which code is made. */
+/* When a file's code was where it was: addresses are used again, by a library that takes another's
+ * place, by the next program of a process, by memory in which code is made. */
 #include "query/query_int.h"
 
 #include <sys/mman.h>
@@ -15,14 +15,16 @@ static bool is_of(const struct trace_mmap *record, const struct module *m, uint6
     uint64_t its_bias = 0;
     if (!module_is_mapped_by(m, record) || !m->sym)
         return false;
-    struct err *e = sym_module_bias(m->sym, record->start, (uint64_t)record->file_offset, record->prot & PROT_EXEC, &its_bias);
+    struct err *e = sym_module_bias(m->sym, record->start, (uint64_t)record->file_offset,
+                                    record->prot & PROT_EXEC, &its_bias);
     bool same = !e && its_bias == bias;
     err_free(e);
     return same;
 }
 
 /* Was there ever anything else at the address? */
-static bool is_contested(const struct query_engine *q, const struct module *m, uint64_t bias, gaddr pc)
+static bool is_contested(const struct query_engine *q, const struct module *m, uint64_t bias,
+                         gaddr pc)
 {
     size_t count;
     const struct trace_mmap *records = trace_mmaps(q->trace, &count);
@@ -34,7 +36,8 @@ static bool is_contested(const struct query_engine *q, const struct module *m, u
 }
 
 /* Was the mapping made in this space? A new mapping is among what its event wrote. */
-static struct err *is_in_space(struct query_engine *q, const struct trace_mmap *record, uint32_t space, bool *out)
+static struct err *is_in_space(struct query_engine *q, const struct trace_mmap *record,
+                               uint32_t space, bool *out)
 {
     const struct db_event *e;
     const struct segment *s;
@@ -44,7 +47,8 @@ static struct err *is_in_space(struct query_engine *q, const struct trace_mmap *
     TRY(event_at(q, record->event, &e, &s));
     for (uint32_t i = 0; i < e->write_count && !*out; i++) {
         const struct db_kernel_write *w = &s->kernel_writes.items[e->write_idx + i];
-        *out = w->space == space && !w->object && w->addr < record->end && w->addr + w->len > record->start;
+        *out = w->space == space && !w->object && w->addr < record->end &&
+               w->addr + w->len > record->start;
     }
     return NULL;
 }
@@ -57,8 +61,10 @@ static void add_span(struct presence *p, event_no from, event_no until)
         vec_push(&p->spans, (struct event_span){from, until});
 }
 
-/* Adds when the code was at `pc` of a space before event `end`; what a fork's parent had mapped is the child's, too. */
-static struct err *gather(struct query_engine *q, const struct module *m, uint64_t bias, gaddr pc, uint32_t space, event_no end, struct presence *p)
+/* Adds when the code was at `pc` of a space before event `end`; what a fork's parent had mapped is
+ * the child's, too. */
+static struct err *gather(struct query_engine *q, const struct module *m, uint64_t bias, gaddr pc,
+                          uint32_t space, event_no end, struct presence *p)
 {
     size_t count, space_count;
     const struct trace_mmap *records = trace_mmaps(q->trace, &count);
@@ -96,7 +102,8 @@ static const struct presence *kept(struct query_engine *q, struct presence *p)
 {
     vec_each (have, &q->presences) {
         if ((*have)->spans.count == p->spans.count &&
-            memcmp((*have)->spans.items, p->spans.items, p->spans.count * sizeof(p->spans.items[0])) == 0) {
+            memcmp((*have)->spans.items, p->spans.items,
+                   p->spans.count * sizeof(p->spans.items[0])) == 0) {
             vec_deinit(&p->spans);
             return *have;
         }
@@ -107,7 +114,8 @@ static const struct presence *kept(struct query_engine *q, struct presence *p)
     return new;
 }
 
-struct err *code_presence(struct query_engine *q, const struct module *m, uint64_t bias, gaddr pc, uint32_t space, const struct presence **out)
+struct err *code_presence(struct query_engine *q, const struct module *m, uint64_t bias, gaddr pc,
+                          uint32_t space, const struct presence **out)
 {
     struct presence p = {0};
     *out = NULL;
@@ -132,7 +140,8 @@ bool is_present(const struct presence *p, event_no event)
     return false;
 }
 
-enum presence_share presence_between(const struct presence *p, struct moment from, struct moment until)
+enum presence_share presence_between(const struct presence *p, struct moment from,
+                                     struct moment until)
 {
     enum presence_share share = PRESENT_NEVER;
     if (!p)

@@ -1,29 +1,34 @@
-/* Conditions and print expressions of executions: compiled for each place, and what they gave in the user's terms. */
+/* Conditions and print expressions of executions: compiled for each place, and what they gave in
+ * the user's terms. */
 #include "query/probes.h"
 
 #include "query/caller.h"
 
-/* What was compiled for one place of the code: where the same module has the same bias, in all spaces. */
+/* What was compiled for one place of the code: where the same module has the same bias, in all
+ * spaces. */
 struct compiled {
     struct hook_programs programs;
-    const struct hit_place *place;  /* one of those for which it was compiled */
+    const struct hit_place *place; /* one of those for which it was compiled */
     struct module *module;
     struct program *print_programs; /* programs.prints; borrowed from `prints` */
     struct sym_expression condition, *prints;
     struct err *why_no_condition, **why_no_print;
-    bool *calls; /* of prints: it calls functions of the program, and is computed when a row is told */
+    bool *calls; /* of prints: it calls functions of the program, and is computed when a row is told
+                  */
 };
 
 struct err *probes_take(json_t *params, struct probes *out)
 {
     *out = (struct probes){0};
-    json_t *condition = json_object_get(params, "condition"), *print = json_object_get(params, "print"), *text;
+    json_t *condition = json_object_get(params, "condition"),
+           *print = json_object_get(params, "print"), *text;
     if (condition && !json_is_string(condition))
         return err_new(ERR_USAGE, "condition is a string");
     if (print && !json_is_array(print))
         return err_new(ERR_USAGE, "print is a list of expressions");
     if (json_array_size(print) > PROBES_MOST_PRINTS)
-        return err_new(ERR_LIMIT, "%zu expressions to print; at most %d", json_array_size(print), PROBES_MOST_PRINTS);
+        return err_new(ERR_LIMIT, "%zu expressions to print; at most %d", json_array_size(print),
+                       PROBES_MOST_PRINTS);
     size_t i;
     json_array_foreach(print, i, text)
     {
@@ -61,7 +66,8 @@ void probes_deinit(struct probes *p)
 
 /* --- compiling --- */
 
-/* The frame of source that is meant at an address: the innermost, at a function's entry the function's own. */
+/* The frame of source that is meant at an address: the innermost, at a function's entry the
+ * function's own. */
 static size_t frame_meant(struct sym_module *m, vaddr addr, bool at_entry)
 {
     struct sym_frames chain = {0};
@@ -72,7 +78,8 @@ static size_t frame_meant(struct sym_module *m, vaddr addr, bool at_entry)
     return idx;
 }
 
-struct err *module_for_expressions(struct query_engine *q, struct module *m, struct module **out, struct sym_expression_request *r)
+struct err *module_for_expressions(struct query_engine *q, struct module *m, struct module **out,
+                                   struct sym_expression_request *r)
 {
     if (!m && q->modules.count) {
         m = q->modules.items[0];
@@ -85,7 +92,9 @@ struct err *module_for_expressions(struct query_engine *q, struct module *m, str
     return NULL;
 }
 
-static struct err *compile(struct query_engine *q, struct module *m, const struct sym_expression_request *r, const char *what, struct sym_expression *out)
+static struct err *compile(struct query_engine *q, struct module *m,
+                           const struct sym_expression_request *r, const char *what,
+                           struct sym_expression *out)
 {
     struct sym_module *sym;
     TRY(module_sym(q, m, &sym));
@@ -94,11 +103,14 @@ static struct err *compile(struct query_engine *q, struct module *m, const struc
 }
 
 /* In place of a condition that does not compile: 0 / 0. It always fails. */
-static const struct program_op divide[] = {{.code = PROGRAM_PUSH}, {.code = PROGRAM_PUSH}, {.code = PROGRAM_DIV_U}, {.code = PROGRAM_END}};
-static const struct program never_told = {.ops = divide, .count = sizeof(divide) / sizeof(divide[0])};
+static const struct program_op divide[] = {
+    {.code = PROGRAM_PUSH}, {.code = PROGRAM_PUSH}, {.code = PROGRAM_DIV_U}, {.code = PROGRAM_END}};
+static const struct program never_told = {.ops = divide,
+                                          .count = sizeof(divide) / sizeof(divide[0])};
 
 /* What an expression is asked for at a place, but its text. */
-static struct err *request_at(struct query_engine *q, const struct probes *p, const struct hit_place *place, struct module **m,
+static struct err *request_at(struct query_engine *q, const struct probes *p,
+                              const struct hit_place *place, struct module **m,
                               struct sym_expression_request *r)
 {
     struct sym_module *sym;
@@ -119,8 +131,11 @@ static bool find_anything(struct sym_caller *c, const char *linkage_name, gaddr 
     return true;
 }
 
-/* *calls: it has a meaning, but calls functions, so that there is no program that can run within the worker. */
-static struct err *compile_print(struct query_engine *q, struct module *m, struct sym_expression_request *r, struct sym_expression *out, bool *calls)
+/* *calls: it has a meaning, but calls functions, so that there is no program that can run within
+ * the worker. */
+static struct err *compile_print(struct query_engine *q, struct module *m,
+                                 struct sym_expression_request *r, struct sym_expression *out,
+                                 bool *calls)
 {
     struct sym_caller nobody = {.find = find_anything};
     bool needs_caller = false;
@@ -139,7 +154,8 @@ static struct err *compile_print(struct query_engine *q, struct module *m, struc
     return e;
 }
 
-static struct err *compile_at(struct query_engine *q, struct probes *p, const struct hit_place *place, struct compiled **out)
+static struct err *compile_at(struct query_engine *q, struct probes *p,
+                              const struct hit_place *place, struct compiled **out)
 {
     struct module *m = NULL;
     struct sym_expression_request r;
@@ -182,7 +198,8 @@ static struct compiled *find_compiled(const struct probes *p, const struct hit_p
     return NULL;
 }
 
-/* An expression that means nothing anywhere is the asker's mistake. One that means something only here and there is not. */
+/* An expression that means nothing anywhere is the asker's mistake. One that means something only
+ * here and there is not. */
 static struct err *check_some(struct probes *p)
 {
     for (size_t i = 0; i < p->print_count + 1; i++) {
@@ -199,7 +216,8 @@ static struct err *check_some(struct probes *p)
     return NULL;
 }
 
-struct err *probes_compile(struct query_engine *q, struct probes *p, struct hit_place *places, size_t count)
+struct err *probes_compile(struct query_engine *q, struct probes *p, struct hit_place *places,
+                           size_t count)
 {
     if (!p->condition && !p->print_count)
         return NULL;
@@ -216,7 +234,8 @@ struct err *probes_compile(struct query_engine *q, struct probes *p, struct hit_
 
 /* --- what they gave --- */
 
-json_t *json_expression_value(struct sym_module *m, const struct sym_expression *e, enum program_end end, uint64_t result, const uint8_t *output,
+json_t *json_expression_value(struct sym_module *m, const struct sym_expression *e,
+                              enum program_end end, uint64_t result, const uint8_t *output,
                               struct sym_context *ctx)
 {
     struct sym_value v = {0};
@@ -229,7 +248,8 @@ json_t *json_expression_value(struct sym_module *m, const struct sym_expression 
 }
 
 /* The value of an expression that calls functions, at a hit. */
-static json_t *value_with_calls(struct query_engine *q, const struct probes *p, const struct compiled *c, const struct hit *h, const char *text)
+static json_t *value_with_calls(struct query_engine *q, const struct probes *p,
+                                const struct compiled *c, const struct hit *h, const char *text)
 {
     struct replay *r;
     struct frame_context frame;
@@ -265,7 +285,8 @@ static json_t *value_with_calls(struct query_engine *q, const struct probes *p, 
     return value;
 }
 
-void probes_add(struct query_engine *q, const struct probes *p, const struct hit *h, const uint8_t *prints, struct sym_context *ctx, json_t *row)
+void probes_add(struct query_engine *q, const struct probes *p, const struct hit *h,
+                const uint8_t *prints, struct sym_context *ctx, json_t *row)
 {
     const struct compiled *c = NULL;
     for (size_t i = 0; i < p->place_count && !c; i++) {
@@ -277,7 +298,9 @@ void probes_add(struct query_engine *q, const struct probes *p, const struct hit
     struct err *why = NULL;
     if (h->condition != PROGRAM_OK)
         why = sym_expression_failure((enum program_end)h->condition, h->condition_result);
-    const char *message = c->why_no_condition ? err_message(c->why_no_condition) : why ? err_message(why) : NULL;
+    const char *message = c->why_no_condition ? err_message(c->why_no_condition)
+                          : why               ? err_message(why)
+                                              : NULL;
     if (message)
         json_object_set_new(row, "conditionError", json_text(message, strlen(message)));
     err_free(why);
@@ -292,9 +315,12 @@ void probes_add(struct query_engine *q, const struct probes *p, const struct hit
         } else if (c->calls[i]) {
             value = value_with_calls(q, p, c, h, p->print[i]);
         } else {
-            value = json_expression_value(c->module->sym, &c->prints[i], (enum program_end)print->end, print->result, output, ctx);
+            value = json_expression_value(c->module->sym, &c->prints[i],
+                                          (enum program_end)print->end, print->result, output, ctx);
         }
-        json_array_append_new(list, json_pack("{so, so}", "name", json_text(p->print[i], strlen(p->print[i])), "value", value));
+        json_array_append_new(list, json_pack("{so, so}", "name",
+                                              json_text(p->print[i], strlen(p->print[i])), "value",
+                                              value));
         prints += sizeof(*print) + p->print_lens[i];
     }
     if (p->print_count)

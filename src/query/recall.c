@@ -1,5 +1,6 @@
-/* What was learned of moments: the past does not change, so an answer about a moment is good for ever. Stacks of neighbouring moments
- * share their outer frames, and formatting a string reads it byte by byte; here both are looked up instead of asked for.
+/* What was learned of moments: the past does not change, so an answer about a moment is good for
+ * ever. Stacks of neighbouring moments share their outer frames, and formatting a string reads it
+ * byte by byte; here both are looked up instead of asked for.
  *
  * Both tables are hashed by moment; an entry gives way to the next one with the same place. */
 #include "query/query_int.h"
@@ -39,7 +40,9 @@ void recall_close(struct query_engine *q)
 
 static uint64_t hash(struct moment m, uint64_t more)
 {
-    return ((m.event * 0x9e3779b97f4a7c15ull + m.icount) * 0x9e3779b97f4a7c15ull + more) * 0x9e3779b97f4a7c15ull >> 40;
+    return ((m.event * 0x9e3779b97f4a7c15ull + m.icount) * 0x9e3779b97f4a7c15ull + more) *
+               0x9e3779b97f4a7c15ull >>
+           40;
 }
 
 struct err *recall_failed(struct query_engine *q, struct err *e)
@@ -59,7 +62,8 @@ bool recall_has_failed(const struct query_engine *q)
     return q->recall->any_failed;
 }
 
-struct err *recall_memory(struct query_engine *q, struct replay *r, uint32_t space, gaddr addr, void *out, size_t len)
+struct err *recall_memory(struct query_engine *q, struct replay *r, uint32_t space, gaddr addr,
+                          void *out, size_t len)
 {
     struct moment now = replay_now(r);
     gaddr page = addr & ~(gaddr)(PAGE_SIZE - 1);
@@ -89,7 +93,8 @@ json_t *recall_arguments(struct query_engine *q, struct moment entry, const stru
     return c->args && c->function == f && moment_cmp(c->entry, entry) == 0 ? c->args : NULL;
 }
 
-json_t *arguments_at(struct query_engine *q, struct moment entry, struct module *m, const struct sym_function *f, struct sym_context *c)
+json_t *arguments_at(struct query_engine *q, struct moment entry, struct module *m,
+                     const struct sym_function *f, struct sym_context *c)
 {
     json_t *args = recall_arguments(q, entry, f);
     if (args)

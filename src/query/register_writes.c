@@ -1,10 +1,13 @@
 /* The last write to a register, found without looking at every instruction.
  *
- * Each code block that ever ran has a mask of the registers that it may write. The index tells which blocks ran in a segment, so segments
- * without a block that matters are passed over, and their files not read. The others are run again with a log of executed blocks, in pieces between kept states or in
- * stretches that grow, backwards; the worker keeps only the last of those that matter. Where the index tells that few of them ran in the segment,
- * the run ends behind the last one: what the program does then, it need not do again. What this finds is only a candidate; that there
- * is nothing behind it is certain: code that may have been different when it ran counts as writing everything. */
+ * Each code block that ever ran has a mask of the registers that it may write. The index tells
+ * which blocks ran in a segment, so segments without a block that matters are passed over, and
+ * their files not read. The others are run again with a log of executed blocks, in pieces between
+ * kept states or in stretches that grow, backwards; the worker keeps only the last of those that
+ * matter. Where the index tells that few of them ran in the segment, the run ends behind the last
+ * one: what the program does then, it need not do again. What this finds is only a candidate; that
+ * there is nothing behind it is certain: code that may have been different when it ran counts as
+ * writing everything. */
 #include "query/code_changes_int.h"
 #include "query/uses_int.h"
 
@@ -17,12 +20,12 @@ static const uint64_t DECODED = 1ull << 63; /* no register has this bit */
 struct block_masks {
     struct code_changes code;
     struct block_mask {
-        uint64_t mask;    /* 0: not decoded yet */
-        uint64_t touched; /* registers that it may write or read */
+        uint64_t mask;         /* 0: not decoded yet */
+        uint64_t touched;      /* registers that it may write or read */
         uint32_t after, until; /* good for segments in between */
-    } *masks; /* of the blocks from code.first on */
-    uint32_t *ran;       /* blocks, from code.first on, segment by segment */
-    size_t *first_ran;   /* by segment: where it begins in `ran`; one more for the end */
+    } * masks;                 /* of the blocks from code.first on */
+    uint32_t *ran;             /* blocks, from code.first on, segment by segment */
+    size_t *first_ran;         /* by segment: where it begins in `ran`; one more for the end */
 };
 
 struct register_index {
@@ -96,20 +99,23 @@ static struct err *masks_of(struct query_engine *q, uint32_t space, struct block
 
 uint64_t unlogged_registers(void)
 {
-    return x86_unit(X86_GPR) | x86_unit(X86_GPR + 8) | x86_unit(X86_GPR + 16) | x86_unit(X86_GPR + 24);
+    return x86_unit(X86_GPR) | x86_unit(X86_GPR + 8) | x86_unit(X86_GPR + 16) |
+           x86_unit(X86_GPR + 24);
 }
 
 /* What system calls take. */
 static uint64_t call_registers(void)
 {
-    return x86_unit(X86_GPR) | x86_unit(X86_GPR + 8 * 7) | x86_unit(X86_GPR + 8 * 6) | x86_unit(X86_GPR + 8 * 2) |
-           x86_unit(X86_GPR + 8 * 10) | x86_unit(X86_GPR + 8 * 8) | x86_unit(X86_GPR + 8 * 9);
+    return x86_unit(X86_GPR) | x86_unit(X86_GPR + 8 * 7) | x86_unit(X86_GPR + 8 * 6) |
+           x86_unit(X86_GPR + 8 * 2) | x86_unit(X86_GPR + 8 * 10) | x86_unit(X86_GPR + 8 * 8) |
+           x86_unit(X86_GPR + 8 * 9);
 }
 
 /* What a block may do with registers, as bits by x86_unit(). */
 struct block_effect {
-    uint64_t written, touched;  /* touched: written or read */
-    unsigned last_writer, first_toucher; /* indexes of instructions, with regard to the registers `wanted` */
+    uint64_t written, touched; /* touched: written or read */
+    /* Indexes of instructions, with regard to the registers `wanted`. */
+    unsigned last_writer, first_toucher;
 };
 
 /* The instructions of a block, one after the other. */
@@ -120,14 +126,16 @@ struct block_code {
 };
 
 /* As the block is in the replay now; false: it cannot be read. */
-static bool read_block(struct query_engine *q, struct replay *r, uint32_t space, gaddr pc, unsigned byte_len, struct block_code *out)
+static bool read_block(struct query_engine *q, struct replay *r, uint32_t space, gaddr pc,
+                       unsigned byte_len, struct block_code *out)
 {
     out->pc = pc;
     out->len = byte_len;
     out->at = 0;
     if (byte_len > sizeof(out->bytes))
         return false;
-    struct err *e = recall_memory(q, r, space, pc, out->bytes, byte_len); // many blocks are on one page
+    struct err *e =
+        recall_memory(q, r, space, pc, out->bytes, byte_len); // many blocks are on one page
     bool good = !e;
     err_free(e);
     return good;
@@ -142,19 +150,23 @@ static bool next_insn(struct block_code *c, struct x86_insn *out)
     return true;
 }
 
-/* Is the block in memory that other mappings may show, too? What is written there is not told as changes of code. */
+/* Is the block in memory that other mappings may show, too? What is written there is not told as
+ * changes of code. */
 static bool is_shared(struct replay *r, uint32_t space, gaddr pc, unsigned byte_len)
 {
     size_t count;
     const struct mapping *maps = replay_mappings(r, space, &count);
     bool shared = false;
-    for (size_t i = mappings_behind(maps, count, pc); i < count && maps[i].start < pc + byte_len; i++)
+    for (size_t i = mappings_behind(maps, count, pc); i < count && maps[i].start < pc + byte_len;
+         i++)
         shared |= maps[i].object != NULL;
     return shared;
 }
 
 /* As the block is in the replay now; everything if it cannot be read, or is in shared memory. */
-static struct block_effect block_effect(struct query_engine *q, struct replay *r, uint32_t space, gaddr pc, unsigned byte_len, unsigned insns, uint64_t wanted)
+static struct block_effect block_effect(struct query_engine *q, struct replay *r, uint32_t space,
+                                        gaddr pc, unsigned byte_len, unsigned insns,
+                                        uint64_t wanted)
 {
     struct block_code code;
     struct x86_insn in;
@@ -164,7 +176,8 @@ static struct block_effect block_effect(struct query_engine *q, struct replay *r
         good = next_insn(&code, &in);
         if (!good)
             break;
-        // Some system calls of the recorder's the replayer carries out itself: they have results. All take arguments.
+        // Some system calls of the recorder's the replayer carries out itself: they have results.
+        // All take arguments.
         uint64_t written = in.written | (in.class == X86_SYSCALL ? x86_unit(X86_GPR) : 0);
         uint64_t touched = written | in.read | (is_system_call(&in) ? call_registers() : 0);
         out.written |= written;
@@ -178,7 +191,8 @@ static struct block_effect block_effect(struct query_engine *q, struct replay *r
 }
 
 /* Index in history_blocks(), or SIZE_MAX. */
-static size_t find_block(const struct history_block *blocks, const struct block_masks *m, const struct db_block *b)
+static size_t find_block(const struct history_block *blocks, const struct block_masks *m,
+                         const struct db_block *b)
 {
     size_t low = m->code.first, end = low + m->code.count, high = end;
     while (low < high) {
@@ -199,12 +213,15 @@ typedef VEC(struct passed_block) block_list;
 
 /* What is known of the code that ran in a segment. */
 struct segment_code {
-    bool matters;     /* some of it might have written one of the registers (or, if asked for, read it) */
-    uint64_t in_gaps; /* registers that may be written (or read) by what the replayer carries out itself: bits by x86_unit() */
-    bool changing;    /* in the segment itself, nobody knows when: it has to be looked at where it ran */
+    bool matters; /* some of it might have written one of the registers (or, if asked for, read it)
+                   */
+    uint64_t in_gaps; /* registers that may be written (or read) by what the replayer carries out
+                         itself: bits by x86_unit() */
+    bool changing; /* in the segment itself, nobody knows when: it has to be looked at where it ran
+                    */
     struct moment since; /* else all of this holds from then on; before, code was different */
     struct moment until; /* if what is read is asked for: up to then */
-    block_list passed; /* the blocks that do not matter */
+    block_list passed;   /* the blocks that do not matter */
 };
 
 /* Is the code in the segment what the mask was made from? */
@@ -213,8 +230,10 @@ static bool is_good_for(const struct block_mask *known, size_t segment)
     return (known->after == UINT32_MAX || segment > known->after) && segment < known->until;
 }
 
-/* The mask of a block, an index in m->masks, decoded if it was not yet as it is at `before`; NULL: not for this segment. */
-static struct err *mask_of(struct query_engine *q, struct block_masks *m, size_t idx, struct moment before, size_t segment, struct block_mask **out)
+/* The mask of a block, an index in m->masks, decoded if it was not yet as it is at `before`; NULL:
+ * not for this segment. */
+static struct err *mask_of(struct query_engine *q, struct block_masks *m, size_t idx,
+                           struct moment before, size_t segment, struct block_mask **out)
 {
     size_t count;
     const struct history_block *b = &history_blocks(q->history, &count)[m->code.first + idx];
@@ -223,11 +242,13 @@ static struct err *mask_of(struct query_engine *q, struct block_masks *m, size_t
     if (!known->mask) {
         struct replay *r;
         uint32_t here = (uint32_t)history_segment_at(q->history, before);
-        code_changed_around(&m->code, b->pc, b->pc + b->byte_len, here, &known->after, &known->until);
+        code_changed_around(&m->code, b->pc, b->pc + b->byte_len, here, &known->after,
+                            &known->until);
         if (known->after == here) // before that moment, or behind it
             return NULL;
         TRY(plain_state_at(q, before, &r));
-        struct block_effect effect = block_effect(q, r, m->code.space, b->pc, b->byte_len, b->insn_count, 0);
+        struct block_effect effect =
+            block_effect(q, r, m->code.space, b->pc, b->byte_len, b->insn_count, 0);
         known->mask = effect.written;
         known->touched = effect.touched;
     }
@@ -236,16 +257,18 @@ static struct err *mask_of(struct query_engine *q, struct block_masks *m, size_t
     return NULL;
 }
 
-static struct err *mask_for(struct query_engine *q, struct block_masks *m, const struct db_block *b, struct moment before, size_t segment,
-                            struct block_mask **out)
+static struct err *mask_for(struct query_engine *q, struct block_masks *m, const struct db_block *b,
+                            struct moment before, size_t segment, struct block_mask **out)
 {
     size_t count, i = find_block(history_blocks(q->history, &count), m, b);
     *out = NULL;
     return i == SIZE_MAX ? NULL : mask_of(q, m, i - m->code.first, before, segment, out);
 }
 
-/* Does the index tell that nothing which ran in the segment writes one of the registers? before: a moment at which there is a state of the space. */
-static struct err *rules_out(struct query_engine *q, struct block_masks *m, struct moment before, size_t segment, uint64_t wanted, bool *out)
+/* Does the index tell that nothing which ran in the segment writes one of the registers? before: a
+ * moment at which there is a state of the space. */
+static struct err *rules_out(struct query_engine *q, struct block_masks *m, struct moment before,
+                             size_t segment, uint64_t wanted, bool *out)
 {
     struct block_mask *known;
     *out = !(wanted & unlogged_registers());
@@ -256,7 +279,8 @@ static struct err *rules_out(struct query_engine *q, struct block_masks *m, stru
     return NULL;
 }
 
-static void note_effect(const struct db_block *b, uint64_t effect, uint64_t wanted, struct segment_code *out)
+static void note_effect(const struct db_block *b, uint64_t effect, uint64_t wanted,
+                        struct segment_code *out)
 {
     if (b->end == END_STOP) // rdpid, lsl and lar have any register for their result
         out->in_gaps |= effect;
@@ -272,12 +296,16 @@ static struct moment before_end(const struct query_engine *q, size_t segment, st
     size_t count;
     if (moment_cmp(end, history_segments(q->history, &count)[segment].end) < 0)
         return end; // else that may be another segment's state
-    return end.icount ? (struct moment){end.event, end.icount - 1} : moment_before_event(q, end.event);
+    return end.icount ? (struct moment){end.event, end.icount - 1}
+                      : moment_before_event(q, end.event);
 }
 
-/* Blocks that are, or were at another time, different from what is known of them: as they are before `end`; reads: as they are at `end`. */
-static struct err *look_at_changed(struct query_engine *q, struct block_masks *m, const struct db_block *const *blocks, size_t count,
-                                   size_t segment, struct moment end, uint64_t wanted, bool reads, struct segment_code *out)
+/* Blocks that are, or were at another time, different from what is known of them: as they are
+ * before `end`; reads: as they are at `end`. */
+static struct err *look_at_changed(struct query_engine *q, struct block_masks *m,
+                                   const struct db_block *const *blocks, size_t count,
+                                   size_t segment, struct moment end, uint64_t wanted, bool reads,
+                                   struct segment_code *out)
 {
     struct replay *r;
     struct block_code code;
@@ -296,16 +324,19 @@ static struct err *look_at_changed(struct query_engine *q, struct block_masks *m
         // What is not there has not run since, or does not until there is a change.
         if (!read_block(q, r, b->space, b->pc, b->byte_len, &code))
             continue;
-        struct block_effect effect = block_effect(q, r, b->space, b->pc, b->byte_len, b->insn_count, wanted);
+        struct block_effect effect =
+            block_effect(q, r, b->space, b->pc, b->byte_len, b->insn_count, wanted);
         note_effect(b, reads ? effect.touched : effect.written, wanted, out);
     }
     return NULL;
 }
 
-/* What ran in the segment before `end`; or, if what it reads matters, too, from `end` on. before: a moment at which there is a state of the space.
- * out->changing: (reads) changed code is not to be looked at: it is read block by block. */
-static struct err *look_at_segment(struct query_engine *q, struct moment before, size_t segment, struct moment end, uint32_t space,
-                                   uint64_t wanted, bool reads, struct segment_code *out)
+/* What ran in the segment before `end`; or, if what it reads matters, too, from `end` on. before: a
+ * moment at which there is a state of the space. out->changing: (reads) changed code is not to be
+ * looked at: it is read block by block. */
+static struct err *look_at_segment(struct query_engine *q, struct moment before, size_t segment,
+                                   struct moment end, uint32_t space, uint64_t wanted, bool reads,
+                                   struct segment_code *out)
 {
     struct block_masks *m;
     const struct segment *s;
@@ -346,8 +377,10 @@ static int compare_users(const void *a, const void *b)
     return (x->pc > y->pc) - (x->pc < y->pc);
 }
 
-/* Adds the instructions of a block that may write the register or push it, as it is in the replay. */
-static void add_users(struct query_engine *q, struct replay *r, const struct db_block *b, uint64_t unit, register_users *out)
+/* Adds the instructions of a block that may write the register or push it, as it is in the replay.
+ */
+static void add_users(struct query_engine *q, struct replay *r, const struct db_block *b,
+                      uint64_t unit, register_users *out)
 {
     struct block_code code;
     struct register_user u;
@@ -360,8 +393,9 @@ static void add_users(struct query_engine *q, struct replay *r, const struct db_
     }
 }
 
-struct err *register_users_of(struct query_engine *q, uint32_t space, unsigned reg, size_t segment, struct moment at, size_t most,
-                              struct moment *since, register_users *out, bool *known_out)
+struct err *register_users_of(struct query_engine *q, uint32_t space, unsigned reg, size_t segment,
+                              struct moment at, size_t most, struct moment *since,
+                              register_users *out, bool *known_out)
 {
     struct block_masks *m;
     struct replay *r;
@@ -384,7 +418,9 @@ struct err *register_users_of(struct query_engine *q, uint32_t space, unsigned r
             continue;
         // The result of rdpid, lsl and lar is in no block of a log.
         *known_out = !is_shared(r, space, b->pc, b->byte_len);
-        *known_out &= b->end != END_STOP || !(block_effect(q, r, space, b->pc, b->byte_len, b->insn_count, 0).written & unit);
+        *known_out &=
+            b->end != END_STOP ||
+            !(block_effect(q, r, space, b->pc, b->byte_len, b->insn_count, 0).written & unit);
         add_users(q, r, b, unit, out);
     }
     size_t n = 0;
@@ -403,14 +439,17 @@ struct err *register_users_of(struct query_engine *q, uint32_t space, unsigned r
 
 uint64_t event_registers(const struct db_event *e)
 {
-    uint64_t all = UINT64_MAX, ax = x86_unit(X86_GPR), cx = x86_unit(X86_GPR + 8), dx = x86_unit(X86_GPR + 16),
-             bx = x86_unit(X86_GPR + 24), r11 = x86_unit(X86_GPR + 88), base = x86_unit(X86_FS_BASE);
+    uint64_t all = UINT64_MAX, ax = x86_unit(X86_GPR), cx = x86_unit(X86_GPR + 8),
+             dx = x86_unit(X86_GPR + 16), bx = x86_unit(X86_GPR + 24), r11 = x86_unit(X86_GPR + 88),
+             base = x86_unit(X86_FS_BASE);
     switch (e->kind) {
     case FRAME_SYSCALL:
-        if (e->syscall_arch != ARCH_X86_64 || e->syscall_no == SYS_rt_sigreturn || e->syscall_no == SYS_execve ||
-            e->syscall_no == SYS_execveat || e->ended_task || e->created_task)
+        if (e->syscall_arch != ARCH_X86_64 || e->syscall_no == SYS_rt_sigreturn ||
+            e->syscall_no == SYS_execve || e->syscall_no == SYS_execveat || e->ended_task ||
+            e->created_task)
             return all;
-        return ax | cx | r11 | dx | base | x86_unit(X86_FLAGS) | (e->syscall_no == SYS_pkey_alloc ? x86_unit(X86_CONTROL) : 0);
+        return ax | cx | r11 | dx | base | x86_unit(X86_FLAGS) |
+               (e->syscall_no == SYS_pkey_alloc ? x86_unit(X86_CONTROL) : 0);
     case FRAME_INSTRUCTION_TRAP:
         return ax | bx | cx | dx | x86_unit(X86_FLAGS);
     case FRAME_PATCH_SYSCALL:
@@ -423,8 +462,8 @@ uint64_t event_registers(const struct db_event *e)
     }
 }
 
-struct err *last_register_event(struct query_engine *q, uint32_t task, uint64_t wanted, struct moment after, struct moment before,
-                                event_no *out)
+struct err *last_register_event(struct query_engine *q, uint32_t task, uint64_t wanted,
+                                struct moment after, struct moment before, event_no *out)
 {
     *out = 0;
     for (event_no n = before.event; n > after.event; n--) {
@@ -450,7 +489,7 @@ struct logged {
         gaddr pc;
         uint16_t insns;
         struct block_effect effect;
-    } *effects;                     /* EFFECTS of them, hashed by pc */
+    } * effects;                    /* EFFECTS of them, hashed by pc */
     struct buf blocks;              /* struct block_row */
     struct buf stores;              /* struct access_row: into code, or near it */
     VEC(struct addr_range) changed; /* by events */
@@ -467,10 +506,13 @@ static void logged_deinit(struct logged *l)
 static struct err *on_ending(void *ctx, struct replay *r, uint32_t space)
 {
     struct logged *l = ctx;
-    return space == l->space ? worker_take_rows(replay_worker(r, space), &l->stores, NULL, &l->blocks) : NULL;
+    return space == l->space
+               ? worker_take_rows(replay_worker(r, space), &l->stores, NULL, &l->blocks)
+               : NULL;
 }
 
-static void on_wrote(void *ctx, struct replay *r, uint32_t space, gaddr addr, uint64_t len, uint32_t object, uint64_t offset)
+static void on_wrote(void *ctx, struct replay *r, uint32_t space, gaddr addr, uint64_t len,
+                     uint32_t object, uint64_t offset)
 {
     struct logged *l = ctx;
     if (space == l->space)
@@ -482,10 +524,12 @@ static void on_remapped(void *ctx, struct replay *r, uint32_t space, gaddr start
     on_wrote(ctx, r, space, start, end - start, 0, 0);
 }
 
-/* Logs the blocks up to `until`, but those passed over, and what becomes of code that is written in the segment. most: of the
- * last rows; or, if stopped_out is not NULL, of the first ones, with which the run may end; 0: all. */
-static struct err *log_blocks(struct replay *r, const struct block_masks *m, uint32_t segment, struct moment until, const block_list *passed,
-                              size_t most, bool *stopped_out, struct logged *log)
+/* Logs the blocks up to `until`, but those passed over, and what becomes of code that is written in
+ * the segment. most: of the last rows; or, if stopped_out is not NULL, of the first ones, with
+ * which the run may end; 0: all. */
+static struct err *log_blocks(struct replay *r, const struct block_masks *m, uint32_t segment,
+                              struct moment until, const block_list *passed, size_t most,
+                              bool *stopped_out, struct logged *log)
 {
     enum { MOST_RANGES = 1000 };
     VEC(struct watch_range) ranges = {0};
@@ -496,16 +540,25 @@ static struct err *log_blocks(struct replay *r, const struct block_masks *m, uin
         if (last && (last->end == w->page || ranges.count == MOST_RANGES))
             last->end = w->page + PAGE_SIZE;
         else
-            vec_push(&ranges, (struct watch_range){.space = log->space, .start = w->page, .end = w->page + PAGE_SIZE});
+            vec_push(&ranges, (struct watch_range){.space = log->space,
+                                                   .start = w->page,
+                                                   .end = w->page + PAGE_SIZE});
     }
-    const struct replay_observer observer = {.ctx = log, .space_ending = on_ending, .wrote = on_wrote, .remapped = on_remapped};
+    const struct replay_observer observer = {
+        .ctx = log, .space_ending = on_ending, .wrote = on_wrote, .remapped = on_remapped};
     replay_set_observer(r, &observer);
-    const struct consume_request consume = {.blocks = true, .passed = passed->items, .passed_count = passed->count, .max_rows = most, .keep_last = most && !stopped_out};
+    const struct consume_request consume = {.blocks = true,
+                                            .passed = passed->items,
+                                            .passed_count = passed->count,
+                                            .max_rows = most,
+                                            .keep_last = most && !stopped_out};
     struct err *e = replay_set_watch(r, ranges.items, ranges.count, &consume);
     vec_deinit(&ranges);
     TRY(e);
     TRY(replay_run(r, until, UINT64_MAX, stopped_out));
-    return replay_worker(r, log->space) ? worker_take_rows(replay_worker(r, log->space), &log->stores, NULL, &log->blocks) : NULL;
+    return replay_worker(r, log->space)
+               ? worker_take_rows(replay_worker(r, log->space), &log->stores, NULL, &log->blocks)
+               : NULL;
 }
 
 /* Was code of [start, end) changed while blocks were logged? */
@@ -524,8 +577,10 @@ static bool code_changed(const struct logged *l, gaddr start, gaddr end)
 }
 
 /* The effect of a block that was logged by a replay, which stands where the log ends. */
-static const struct block_effect *effect_of_row(struct query_engine *q, struct replay *r, const struct block_masks *m, uint32_t segment, struct logged *l,
-                                                const struct block_row *row, uint64_t wanted)
+static const struct block_effect *effect_of_row(struct query_engine *q, struct replay *r,
+                                                const struct block_masks *m, uint32_t segment,
+                                                struct logged *l, const struct block_row *row,
+                                                uint64_t wanted)
 {
     if (!l->effects)
         l->effects = xnew_array(struct known_effect, EFFECTS);
@@ -535,9 +590,11 @@ static const struct block_effect *effect_of_row(struct query_engine *q, struct r
     uint32_t after, end;
     gaddr row_end = row->pc + row->byte_len;
     code_changed_around(&m->code, row->pc, row_end, segment, &after, &end);
-    *known = (struct known_effect){row->pc, row->insn_count, {UINT64_MAX, UINT64_MAX, row->insn_count - 1u, 0}};
+    *known = (struct known_effect){
+        row->pc, row->insn_count, {UINT64_MAX, UINT64_MAX, row->insn_count - 1u, 0}};
     if (after != segment || !code_changed(l, row->pc, row_end))
-        known->effect = block_effect(q, r, l->space, row->pc, row->byte_len, row->insn_count, wanted);
+        known->effect =
+            block_effect(q, r, l->space, row->pc, row->byte_len, row->insn_count, wanted);
     return &known->effect;
 }
 
@@ -550,8 +607,9 @@ struct register_search {
     struct segment_code code; /* of the segment that is searched */
 };
 
-/* An instruction that writes one of the registers, and how often it ran in the segment by the index, but for what was met. Exact however runs cut
- * blocks: each execution of an instruction is in one block that was executed, whole or in part. */
+/* An instruction that writes one of the registers, and how often it ran in the segment by the
+ * index, but for what was met. Exact however runs cut blocks: each execution of an instruction is
+ * in one block that was executed, whole or in part. */
 struct writer {
     gaddr pc;
     uint64_t unmet;
@@ -581,16 +639,20 @@ static uint64_t count_unmet(const writer_list *writers)
 static bool is_harmless(const struct register_search *s, const struct db_block *b, size_t segment)
 {
     size_t count, i = find_block(history_blocks(s->q->history, &count), s->masks, b);
-    const struct block_mask *known = i == SIZE_MAX ? NULL : &s->masks->masks[i - s->masks->code.first];
+    const struct block_mask *known =
+        i == SIZE_MAX ? NULL : &s->masks->masks[i - s->masks->code.first];
     return known && known->mask && is_good_for(known, segment) && !(known->mask & s->wanted);
 }
 
-/* The instructions of a block that write one of the registers, as they are in the replay. False: not known. */
-static bool add_writers(const struct register_search *s, struct replay *r, const struct db_block *b, writer_list *out)
+/* The instructions of a block that write one of the registers, as they are in the replay. False:
+ * not known. */
+static bool add_writers(const struct register_search *s, struct replay *r, const struct db_block *b,
+                        writer_list *out)
 {
     struct block_code code;
     struct x86_insn in;
-    if (is_shared(r, b->space, b->pc, b->byte_len) || !read_block(s->q, r, b->space, b->pc, b->byte_len, &code))
+    if (is_shared(r, b->space, b->pc, b->byte_len) ||
+        !read_block(s->q, r, b->space, b->pc, b->byte_len, &code))
         return false;
     while (code.at < code.len) {
         gaddr pc = code.pc + code.at;
@@ -605,8 +667,10 @@ static bool add_writers(const struct register_search *s, struct replay *r, const
     return true;
 }
 
-/* Which instructions write one of the registers in the segment, and how often, if they are few. *few_out false: they are not, or it is not known. */
-static struct err *list_writers(const struct register_search *s, struct replay *r, size_t segment, writer_list *out, bool *few_out)
+/* Which instructions write one of the registers in the segment, and how often, if they are few.
+ * *few_out false: they are not, or it is not known. */
+static struct err *list_writers(const struct register_search *s, struct replay *r, size_t segment,
+                                writer_list *out, bool *few_out)
 {
     enum { MOST_WRITERS = 256, MOST_EXECUTIONS = 20000 };
     const struct segment *part;
@@ -626,27 +690,31 @@ static struct err *list_writers(const struct register_search *s, struct replay *
     return NULL;
 }
 
-/* Logs the blocks that matter from the segment's start on until all executions of the instructions which write one of the registers have been met, or to
- * `until`. */
-static struct err *log_until_met(const struct register_search *s, struct replay *r, size_t segment, struct moment until, writer_list *writers,
-                                 struct logged *log)
+/* Logs the blocks that matter from the segment's start on until all executions of the instructions
+ * which write one of the registers have been met, or to `until`. */
+static struct err *log_until_met(const struct register_search *s, struct replay *r, size_t segment,
+                                 struct moment until, writer_list *writers, struct logged *log)
 {
     bool stopped = true;
     size_t left;
-    // There may be rows of parts of blocks, too, and other processes stop with rows of their own: more and more at a time.
+    // There may be rows of parts of blocks, too, and other processes stop with rows of their own:
+    // more and more at a time.
     for (unsigned n = 0; stopped && (left = count_unmet(writers)); n++) {
         size_t had = log->blocks.len, most = left << (n < 16 ? n : 16);
         TRY(check_cancel(s->q));
-        TRY(log_blocks(r, s->masks, (uint32_t)segment, until, &s->code.passed, most, &stopped, log));
+        TRY(log_blocks(r, s->masks, (uint32_t)segment, until, &s->code.passed, most, &stopped,
+                       log));
         for (size_t at = had; at < log->blocks.len; at += sizeof(struct block_row))
             meet_block(writers, (const void *)(log->blocks.data + at));
     }
     return NULL;
 }
 
-/* The same for who wants the last row. *done_out false: those blocks are not few, and nothing was done. */
-static struct err *log_few(const struct register_search *s, struct replay *r, size_t segment, struct moment from, struct moment until,
-                           struct logged *log, bool *done_out)
+/* The same for who wants the last row. *done_out false: those blocks are not few, and nothing was
+ * done. */
+static struct err *log_few(const struct register_search *s, struct replay *r, size_t segment,
+                           struct moment from, struct moment until, struct logged *log,
+                           bool *done_out)
 {
     size_t segments;
     *done_out = false;
@@ -662,8 +730,8 @@ static struct err *log_few(const struct register_search *s, struct replay *r, si
 }
 
 /* Goes through logged blocks backwards. */
-static void last_of_rows(const struct register_search *s, struct replay *r, uint32_t segment, struct logged *l, struct moment until,
-                         struct moment *out, bool *found)
+static void last_of_rows(const struct register_search *s, struct replay *r, uint32_t segment,
+                         struct logged *l, struct moment until, struct moment *out, bool *found)
 {
     const struct block_row *row = (const void *)l->blocks.data;
     struct moment behind = until; // where the block after this one begins, or its run ends
@@ -679,7 +747,8 @@ static void last_of_rows(const struct register_search *s, struct replay *r, uint
             break;
         }
         behind = at;
-        const struct block_effect *effect = effect_of_row(s->q, r, s->masks, segment, l, &row[i], s->wanted);
+        const struct block_effect *effect =
+            effect_of_row(s->q, r, s->masks, segment, l, &row[i], s->wanted);
         if (!(effect->written & s->wanted))
             continue;
         *found = true;
@@ -687,10 +756,11 @@ static void last_of_rows(const struct register_search *s, struct replay *r, uint
     }
 }
 
-/* Looks for the last block of [from, until) that may write one of the registers; both in one segment. most: as log_blocks(). full: that many
- * were logged, and there may be others. */
-static struct err *search_stretch(const struct register_search *s, struct moment from, struct moment until, size_t most, struct moment *out,
-                                  bool *found, bool *full)
+/* Looks for the last block of [from, until) that may write one of the registers; both in one
+ * segment. most: as log_blocks(). full: that many were logged, and there may be others. */
+static struct err *search_stretch(const struct register_search *s, struct moment from,
+                                  struct moment until, size_t most, struct moment *out, bool *found,
+                                  bool *full)
 {
     static const block_list none;
     uint32_t segment = (uint32_t)history_segment_at(s->q->history, from);
@@ -700,7 +770,8 @@ static struct err *search_stretch(const struct register_search *s, struct moment
     bool done = false;
     struct err *e = most ? log_few(s, lease.replay, segment, from, until, &log, &done) : NULL;
     if (!e && !done)
-        e = log_blocks(lease.replay, s->masks, segment, until, most ? &s->code.passed : &none, most, NULL, &log);
+        e = log_blocks(lease.replay, s->masks, segment, until, most ? &s->code.passed : &none, most,
+                       NULL, &log);
     *found = false;
     if (!e)
         last_of_rows(s, lease.replay, segment, &log, until, out, found);
@@ -710,14 +781,17 @@ static struct err *search_stretch(const struct register_search *s, struct moment
     return e;
 }
 
-/* Are all rows wanted? What the replayer carries out shows by gaps between blocks, and changing code has to be looked at. */
+/* Are all rows wanted? What the replayer carries out shows by gaps between blocks, and changing
+ * code has to be looked at. */
 static bool takes_all_rows(const struct register_search *s)
 {
     return s->code.changing || s->wanted & s->code.in_gaps;
 }
 
-/* Where the n-th part of the segment's [start, until) begins that gets a run of its own: at a kept state, but if it takes all rows soon. */
-static struct moment part_before(const struct register_search *s, size_t segment, struct moment start, struct moment until, unsigned n)
+/* Where the n-th part of the segment's [start, until) begins that gets a run of its own: at a kept
+ * state, but if it takes all rows soon. */
+static struct moment part_before(const struct register_search *s, size_t segment,
+                                 struct moment start, struct moment until, unsigned n)
 {
     uint64_t len = FIRST_STRETCH;
     struct moment from = until;
@@ -731,9 +805,10 @@ static struct moment part_before(const struct register_search *s, size_t segment
     return moment_cmp(from, start) > 0 ? from : start;
 }
 
-/* Looks for the last instruction before *until in the segment which may write one of the registers. */
-static struct err *search_segment(struct register_search *s, size_t segment, struct moment start, struct moment until, struct moment *out,
-                                  bool *found)
+/* Looks for the last instruction before *until in the segment which may write one of the registers.
+ */
+static struct err *search_segment(struct register_search *s, size_t segment, struct moment start,
+                                  struct moment until, struct moment *out, bool *found)
 {
     const struct known_task *t = known_task(s->q, s->task);
     release_state(s->q); // it is one of the kept states
@@ -747,7 +822,8 @@ static struct err *search_segment(struct register_search *s, size_t segment, str
         if (full && !*found)
             TRY(search_stretch(s, from, until, 0, out, found, &full));
         TRY(last_register_event(s->q, s->task, s->wanted, *found ? *out : from, until, &event));
-        if (!event && t && moment_cmp(from, t->start) < 0 && (!*found || moment_cmp(*out, t->start) < 0))
+        if (!event && t && moment_cmp(from, t->start) < 0 &&
+            (!*found || moment_cmp(*out, t->start) < 0))
             event = t->start.event;
         if (event) {
             *out = moment_before_event(s->q, event);
@@ -758,8 +834,9 @@ static struct err *search_segment(struct register_search *s, size_t segment, str
     return NULL;
 }
 
-struct err *last_register_write(struct query_engine *q, uint32_t task, uint32_t space, uint64_t wanted, struct moment before,
-                                struct moment *out, bool *found)
+struct err *last_register_write(struct query_engine *q, uint32_t task, uint32_t space,
+                                uint64_t wanted, struct moment before, struct moment *out,
+                                bool *found)
 {
     struct register_search s = {.q = q, .task = task, .space = space, .wanted = wanted};
     size_t segments, at = history_segment_at(q->history, before);
@@ -789,17 +866,20 @@ struct err *last_register_write(struct query_engine *q, uint32_t task, uint32_t 
     return e;
 }
 
-/* Looks for the first block of [from, until) that may touch one of the registers; both in one segment. most: of blocks that matter are logged; with
- * these the run may end before `until` (full). 0: all blocks are. */
-static struct err *search_forth(const struct register_search *s, struct moment from, struct moment until, size_t most, struct moment *out,
-                                bool *found, bool *full)
+/* Looks for the first block of [from, until) that may touch one of the registers; both in one
+ * segment. most: of blocks that matter are logged; with these the run may end before `until`
+ * (full). 0: all blocks are. */
+static struct err *search_forth(const struct register_search *s, struct moment from,
+                                struct moment until, size_t most, struct moment *out, bool *found,
+                                bool *full)
 {
     static const block_list none;
     uint32_t segment = (uint32_t)history_segment_at(s->q->history, from);
     struct lease lease;
     TRY(lend_instead(s->q, segment, from, &lease));
     struct logged log = {.space = s->space};
-    struct err *e = log_blocks(lease.replay, s->masks, segment, until, most ? &s->code.passed : &none, most, full, &log);
+    struct err *e = log_blocks(lease.replay, s->masks, segment, until,
+                               most ? &s->code.passed : &none, most, full, &log);
     const struct block_row *row = (const void *)log.blocks.data;
     size_t count = log.blocks.len / sizeof(*row);
     bool gaps = s->wanted & s->code.in_gaps;
@@ -816,7 +896,8 @@ static struct err *search_forth(const struct register_search *s, struct moment f
             break;
         }
         reached = (struct moment){at.event, at.icount + row[i].insn_count};
-        const struct block_effect *effect = effect_of_row(s->q, lease.replay, s->masks, segment, &log, &row[i], s->wanted);
+        const struct block_effect *effect =
+            effect_of_row(s->q, lease.replay, s->masks, segment, &log, &row[i], s->wanted);
         if (!(effect->touched & s->wanted))
             continue;
         *found = true;
@@ -830,7 +911,8 @@ static struct err *search_forth(const struct register_search *s, struct moment f
 }
 
 /* In [from, until), in which code is what it is at `from`, or has to be looked at where it ran. */
-static struct err *next_in_version(const struct register_search *s, struct moment from, struct moment until, struct moment *out, bool *found)
+static struct err *next_in_version(const struct register_search *s, struct moment from,
+                                   struct moment until, struct moment *out, bool *found)
 {
     size_t most = takes_all_rows(s) ? 0 : FEW;
     for (uint64_t len = FIRST_STRETCH; !*found && moment_cmp(from, until) < 0; len *= GROWTH) {
@@ -852,8 +934,9 @@ static struct err *next_in_version(const struct register_search *s, struct momen
     return NULL;
 }
 
-struct err *next_register_use(struct query_engine *q, uint32_t task, uint32_t space, uint64_t wanted, struct moment from,
-                              struct moment until, struct moment *out, bool *found)
+struct err *next_register_use(struct query_engine *q, uint32_t task, uint32_t space,
+                              uint64_t wanted, struct moment from, struct moment until,
+                              struct moment *out, bool *found)
 {
     struct register_search s = {.q = q, .task = task, .space = space, .wanted = wanted};
     uint64_t len = FIRST_STRETCH;
@@ -863,12 +946,15 @@ struct err *next_register_use(struct query_engine *q, uint32_t task, uint32_t sp
     for (unsigned n = 0; !e && !*found && moment_cmp(from, until) < 0; n++) {
         struct moment near = moment_forth(q, from, len), end = until;
         s.code.changing = n == 0;
-        e = look_at_segment(q, from, history_segment_at(q->history, from), from, space, wanted, true, &s.code);
+        e = look_at_segment(q, from, history_segment_at(q->history, from), from, space, wanted,
+                            true, &s.code);
         if (moment_cmp(near, until) > 0)
             near = until;
         if (!s.code.changing && moment_cmp(s.code.until, until) < 0)
             end = s.code.until;
-        if ((n == 0 && s.code.changing) || moment_cmp(end, near) < 0) { // or versions of it are too short to be looked at one by one
+        if ((n == 0 && s.code.changing) ||
+            moment_cmp(end, near) <
+                0) { // or versions of it are too short to be looked at one by one
             s.code.changing = s.code.matters = true;
             end = near;
             len *= GROWTH;

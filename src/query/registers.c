@@ -13,20 +13,41 @@ static const struct {
     uint8_t idx; /* enum reg */
     bool few;    /* few ask for it */
 } general[] = {
-    {"rip", UREG_RIP, false}, {"rax", UREG_RAX, false}, {"rbx", UREG_RBX, false}, {"rcx", UREG_RCX, false}, {"rdx", UREG_RDX, false},
-    {"rsi", UREG_RSI, false}, {"rdi", UREG_RDI, false}, {"rbp", UREG_RBP, false}, {"rsp", UREG_RSP, false}, {"r8", UREG_R8, false},
-    {"r9", UREG_R9, false},   {"r10", UREG_R10, false}, {"r11", UREG_R11, false}, {"r12", UREG_R12, false}, {"r13", UREG_R13, false},
-    {"r14", UREG_R14, false}, {"r15", UREG_R15, false}, {"eflags", UREG_EFLAGS, false}, {"fs_base", UREG_FS_BASE, false},
+    {"rip", UREG_RIP, false},
+    {"rax", UREG_RAX, false},
+    {"rbx", UREG_RBX, false},
+    {"rcx", UREG_RCX, false},
+    {"rdx", UREG_RDX, false},
+    {"rsi", UREG_RSI, false},
+    {"rdi", UREG_RDI, false},
+    {"rbp", UREG_RBP, false},
+    {"rsp", UREG_RSP, false},
+    {"r8", UREG_R8, false},
+    {"r9", UREG_R9, false},
+    {"r10", UREG_R10, false},
+    {"r11", UREG_R11, false},
+    {"r12", UREG_R12, false},
+    {"r13", UREG_R13, false},
+    {"r14", UREG_R14, false},
+    {"r15", UREG_R15, false},
+    {"eflags", UREG_EFLAGS, false},
+    {"fs_base", UREG_FS_BASE, false},
     {"gs_base", UREG_GS_BASE, false},
-    {"orig_rax", UREG_ORIG_RAX, true}, {"cs", UREG_CS, true}, {"ss", UREG_SS, true}, {"ds", UREG_DS, true}, {"es", UREG_ES, true},
-    {"fs", UREG_FS, true}, {"gs", UREG_GS, true},
+    {"orig_rax", UREG_ORIG_RAX, true},
+    {"cs", UREG_CS, true},
+    {"ss", UREG_SS, true},
+    {"ds", UREG_DS, true},
+    {"es", UREG_ES, true},
+    {"fs", UREG_FS, true},
+    {"gs", UREG_GS, true},
 };
 
 /* Of an XSAVE image (SDM 1, 10.5.1). */
 static const struct {
     const char *name;
     uint8_t offset, len;
-} control[] = {{"fcw", 0, 2}, {"fsw", 2, 2}, {"ftw", 4, 1}, {"fop", 6, 2}, {"fip", 8, 8}, {"fdp", 16, 8}, {"mxcsr", 24, 4}};
+} control[] = {{"fcw", 0, 2}, {"fsw", 2, 2},  {"ftw", 4, 1},   {"fop", 6, 2},
+               {"fip", 8, 8}, {"fdp", 16, 8}, {"mxcsr", 24, 4}};
 
 static void add_value(json_t *rows, const char *name, json_t *value)
 {
@@ -93,7 +114,8 @@ struct err *query_registers(struct query_engine *q, json_t *params)
     struct err *e = NULL;
     size_t i;
     json_t *row;
-    json_array_foreach (rows, i, row) {
+    json_array_foreach(rows, i, row)
+    {
         if (!e)
             e = give(q, json_incref(row));
     }
@@ -128,16 +150,19 @@ static bool numbered(const char *name, const char *prefix, unsigned count, unsig
     return !*end && *out < count;
 }
 
-static bool set_vector(struct xstate *x, unsigned number, size_t offset, const void *data, size_t len)
+static bool set_vector(struct xstate *x, unsigned number, size_t offset, const void *data,
+                       size_t len)
 {
     uint32_t high = xstate_offset(XSTATE_AVX);
     size_t low = offset < 16 ? (len < 16 - offset ? len : 16 - offset) : 0;
     if (low && !put_state(x, XSTATE_SSE, XMM_OFFSET + 16 * number + offset, data, low))
         return false;
-    return low == len || (high && put_state(x, XSTATE_AVX, high + 16 * number + offset + low - 16, (const uint8_t *)data + low, len - low));
+    return low == len || (high && put_state(x, XSTATE_AVX, high + 16 * number + offset + low - 16,
+                                            (const uint8_t *)data + low, len - low));
 }
 
-bool registers_set(struct regs *regs, struct xstate *x, const char *name, size_t offset, const void *data, size_t len)
+bool registers_set(struct regs *regs, struct xstate *x, const char *name, size_t offset,
+                   const void *data, size_t len)
 {
     unsigned number;
     for (size_t i = 0; i < ARRAY_COUNT(general); i++) {
@@ -154,11 +179,14 @@ bool registers_set(struct regs *regs, struct xstate *x, const char *name, size_t
         if (!str_eq(control[i].name, name))
             continue;
         size_t most = control[i].len > offset ? control[i].len - offset : 0;
-        return put_state(x, str_eq(name, "mxcsr") ? XSTATE_SSE : XSTATE_X87, control[i].offset + offset, data, len < most ? len : most);
+        return put_state(x, str_eq(name, "mxcsr") ? XSTATE_SSE : XSTATE_X87,
+                         control[i].offset + offset, data, len < most ? len : most);
     }
     if (numbered(name, "st", 8, &number))
-        return offset + len <= 10 && put_state(x, XSTATE_X87, ST_OFFSET + 16 * number + offset, data, len);
+        return offset + len <= 10 &&
+               put_state(x, XSTATE_X87, ST_OFFSET + 16 * number + offset, data, len);
     if (numbered(name, "xmm", VECTORS, &number))
         return offset + len <= 16 && set_vector(x, number, offset, data, len);
-    return numbered(name, "ymm", VECTORS, &number) && offset + len <= 32 && set_vector(x, number, offset, data, len);
+    return numbered(name, "ymm", VECTORS, &number) && offset + len <= 32 &&
+           set_vector(x, number, offset, data, len);
 }

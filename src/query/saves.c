@@ -1,16 +1,25 @@
 /* A value that rests in a register which callees save and restore, over many calls at once.
  *
- * Each call may push the register and pop it again; instruction by instruction, that is slow to go through. Here, segment by segment,
- * the executions of all instructions which write the register or push it are gathered with their registers (find_hits()), and walked through
- * backwards: a pop is matched with the push to the same place. That nothing else wrote to these places between push and pop is then looked up
- * by the log of stores (find_private_writes()); pairs behind the first one of which that is not so are left to the slow way, as is a
- * pair of which only the pop is in the segment, or behind the last change of its code.
+ * Each call may push the register and pop it again; instruction by instruction, that is slow to go
+ * through. Here, segment by segment, the executions of all instructions which write the register or
+ * push it are gathered with their registers (find_hits()), and walked through backwards: a pop is
+ * matched with the push to the same place. That nothing else wrote to these places between push and
+ * pop is then looked up by the log of stores (find_private_writes()); pairs behind the first one of
+ * which that is not so are left to the slow way, as is a pair of which only the pop is in the
+ * segment, or behind the last change of its code.
  *
  *     push r13   ...   pop r13     push r13  ...  pop r13     <- r13 wanted here
  *     [a]: no other write           [b]: no other write */
 #include "query/dataflow_int.h"
 
-enum { MOST_HITS = 100000, MOST_WRITES = 1000000, MOST_SLOTS = 64, MOST_USERS = 2048, FEW_PAIRS = 8, PAUSE = 64 };
+enum {
+    MOST_HITS = 100000,
+    MOST_WRITES = 1000000,
+    MOST_SLOTS = 64,
+    MOST_USERS = 2048,
+    FEW_PAIRS = 8,
+    PAUSE = 64
+};
 
 struct saved_pair {
     struct moment push, pop;
@@ -45,12 +54,14 @@ static const struct x86_insn *user_at(const register_users *users, gaddr pc)
 }
 
 /* Does it take the whole register from memory, popping? */
-static bool is_restore(const struct saves *s, const struct x86_insn *in, const struct regs *regs, gaddr *slot)
+static bool is_restore(const struct saves *s, const struct x86_insn *in, const struct regs *regs,
+                       gaddr *slot)
 {
     const struct x86_run run = {.before = regs, .after = regs};
     for (unsigned i = 0; i < 8; i++) {
         struct x86_origin o = x86_origin_of(in, &run, (struct x86_place){false, s->reg + i});
-        if (in->class != X86_POP || o.kind != X86_COPY || !o.from.memory || (i && o.from.at != *slot + i))
+        if (in->class != X86_POP || o.kind != X86_COPY || !o.from.memory ||
+            (i && o.from.at != *slot + i))
             return false;
         *slot = i ? *slot : o.from.at;
     }
@@ -62,7 +73,8 @@ static bool is_save(const struct saves *s, const struct x86_insn *in, const stru
 {
     const struct x86_run run = {.before = regs, .after = regs};
     uint8_t value[8];
-    if (in->class != X86_PUSH || !x86_read_regs(regs, s->reg, 8, value) || memcmp(value, s->value, 8) != 0)
+    if (in->class != X86_PUSH || !x86_read_regs(regs, s->reg, 8, value) ||
+        memcmp(value, s->value, 8) != 0)
         return false;
     for (unsigned i = 0; i < 8; i++) {
         struct x86_origin o = x86_origin_of(in, &run, (struct x86_place){true, s->slot + i});
@@ -130,14 +142,16 @@ static bool contradicts(void *ctx, const struct write_hit *w)
             low = middle + 1;
     }
     const struct saved_pair *pair = &p->s->pairs.items[low];
-    if (low == p->good || moment_cmp(w->moment, pair->pop) >= 0 || w->addr >= pair->slot + 8 || w->addr + w->size <= pair->slot)
+    if (low == p->good || moment_cmp(w->moment, pair->pop) >= 0 || w->addr >= pair->slot + 8 ||
+        w->addr + w->size <= pair->slot)
         return true;
     p->good = low;
     return false; // writes come latest first
 }
 
 /* Is all of the memory private? */
-static struct err *are_private(struct query_engine *q, const struct saves *s, uint32_t space, struct moment at, bool *out)
+static struct err *are_private(struct query_engine *q, const struct saves *s, uint32_t space,
+                               struct moment at, bool *out)
 {
     struct replay *r;
     TRY(plain_state_at(q, at, &r));
@@ -151,7 +165,8 @@ static struct err *are_private(struct query_engine *q, const struct saves *s, ui
     return NULL;
 }
 
-static struct err *prove(struct query_engine *q, const struct saves *s, uint32_t space, size_t *good)
+static struct err *prove(struct query_engine *q, const struct saves *s, uint32_t space,
+                         size_t *good)
 {
     struct proof p = {.s = s, .good = s->pairs.count};
     struct addr_range ranges[MOST_SLOTS];
@@ -163,14 +178,16 @@ static struct err *prove(struct query_engine *q, const struct saves *s, uint32_t
     for (size_t i = 0; i < s->slots.count; i++)
         ranges[i] = (struct addr_range){s->slots.items[i], s->slots.items[i] + 8};
     const struct window w = {.from = s->pairs.items[0].pop, .limit = MOST_WRITES};
-    TRY(find_private_writes(q, space, ranges, s->slots.count, s->pairs.items[p.good - 1].push, &w, contradicts, &p, &more));
+    TRY(find_private_writes(q, space, ranges, s->slots.count, s->pairs.items[p.good - 1].push, &w,
+                            contradicts, &p, &more));
     while (more && p.good && moment_cmp(s->pairs.items[p.good - 1].push, p.last) < 0)
         p.good--;
     *good = p.good;
     return NULL;
 }
 
-static struct err *walk(struct query_engine *q, struct saves *s, uint32_t space, struct moment before)
+static struct err *walk(struct query_engine *q, struct saves *s, uint32_t space,
+                        struct moment before)
 {
     VEC(struct hit_place) places = {0};
     bool more;
@@ -183,7 +200,8 @@ static struct err *walk(struct query_engine *q, struct saves *s, uint32_t space,
     return e;
 }
 
-static struct err *skip(struct query_engine *q, struct flow_item *item, struct saves *s, register_users *users)
+static struct err *skip(struct query_engine *q, struct flow_item *item, struct saves *s,
+                        register_users *users)
 {
     size_t segments, good = 0, at = history_segment_at(q->history, item->before);
     const struct history_segment *segment = history_segments(q->history, &segments);
@@ -195,7 +213,8 @@ static struct err *skip(struct query_engine *q, struct flow_item *item, struct s
     if (!t || moment_cmp(t->start, item->before) >= 0)
         return NULL;
     s->from = moment_cmp(segment[at].start, t->start) > 0 ? segment[at].start : t->start;
-    TRY(register_users_of(q, item->space, s->reg, at, item->before, MOST_USERS, &s->from, users, &known));
+    TRY(register_users_of(q, item->space, s->reg, at, item->before, MOST_USERS, &s->from, users,
+                          &known));
     if (!known)
         return NULL;
     TRY(last_register_event(q, item->task, x86_unit(s->reg), s->from, item->before, &event));
@@ -212,7 +231,8 @@ static struct err *skip(struct query_engine *q, struct flow_item *item, struct s
     item->searched = false;
     if (good < s->pairs.count || s->broken)
         return NULL;
-    // Nothing happened to the register from s->from on, or it was popped by the last of them, of which the push is before.
+    // Nothing happened to the register from s->from on, or it was popped by the last of them, of
+    // which the push is before.
     item->skip_at = item->saved + s->in_memory;
     if (!s->in_memory)
         item->before = s->from;
@@ -224,12 +244,13 @@ struct err *flow_skip_saves(struct flow *f, struct flow_item *item, bool *skippe
     struct saves s = {.reg = (unsigned)item->at, .task = item->task};
     struct moment before = item->before;
     *skipped_out = false;
-    if (f->show_saves || item->memory || item->at >= X86_RIP || item->at % 8 || item->len != 8 || !item->known || item->saved < FEW_PAIRS ||
-        item->saved < item->skip_at)
+    if (f->show_saves || item->memory || item->at >= X86_RIP || item->at % 8 || item->len != 8 ||
+        !item->known || item->saved < FEW_PAIRS || item->saved < item->skip_at)
         return NULL;
     memcpy(s.value, item->value, 8);
     // What CPUID leaves in RBX is in no block; its upper half is zero then.
-    if (x86_unit(s.reg) & unlogged_registers() && !(s.value[4] | s.value[5] | s.value[6] | s.value[7]))
+    if (x86_unit(s.reg) & unlogged_registers() &&
+        !(s.value[4] | s.value[5] | s.value[6] | s.value[7]))
         return NULL;
     register_users users = {0};
     s.users = &users;

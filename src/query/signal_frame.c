@@ -2,10 +2,12 @@
 
 #include "x86/x86.h"
 
-/* Where the kernel keeps registers in a signal frame on x86-64 (arch/x86: struct rt_sigframe, sigcontext_64): offsets from the stack
- * pointer with which a handler begins, behind its return address. The area for vector registers is found through a pointer. */
+/* Where the kernel keeps registers in a signal frame on x86-64 (arch/x86: struct rt_sigframe,
+ * sigcontext_64): offsets from the stack pointer with which a handler begins, behind its return
+ * address. The area for vector registers is found through a pointer. */
 enum { FRAME_UCONTEXT = 8, UCONTEXT_REGS = 40, UCONTEXT_FPSTATE = 224 };
-static const uint8_t registers[] = {8, 9, 10, 11, 12, 13, 14, 15, 7 /* rdi */, 6, 5, 3, 2, 0, 1, 4 /* rsp */};
+static const uint8_t registers[] = {8,           9, 10, 11, 12, 13, 14, 15,
+                                    7 /* rdi */, 6, 5,  3,  2,  0,  1,  4 /* rsp */};
 enum { FRAME_REGISTERS = 16, FPSTATE_XMM = 160, FPSTATE_YMM = 576 };
 
 gaddr frame_context_at(uint64_t rsp)
@@ -55,6 +57,7 @@ bool frame_place(gaddr context, gaddr fpstate, unsigned reg, unsigned len, gaddr
     if (reg < X86_VECTOR || reg >= X86_VECTOR + 16 * 64 || !fpstate)
         return false;
     unsigned number = (reg - X86_VECTOR) / 64, byte = (reg - X86_VECTOR) % 64;
-    *out = fpstate + (byte < 16 ? FPSTATE_XMM + 16 * number + byte : FPSTATE_YMM + 16 * number + byte - 16);
+    *out = fpstate +
+           (byte < 16 ? FPSTATE_XMM + 16 * number + byte : FPSTATE_YMM + 16 * number + byte - 16);
     return byte + len <= 16 || (byte >= 16 && byte + len <= 32);
 }

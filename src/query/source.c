@@ -1,4 +1,5 @@
-/* Queries about sources: search, files, functions in a file, the lines that the present call executed. */
+/* Queries about sources: search, files, functions in a file, the lines that the present call
+ * executed. */
 #include "query/query_int.h"
 #include "x86/x86.h"
 
@@ -21,8 +22,9 @@ struct err *query_source(struct query_engine *q, json_t *params)
     else if (address)
         why = xstrdup("this file is on the web, from where the server fetches nothing");
     err_free(e);
-    json_t *row = json_pack("{so, so, sb, sb}", "file", json_text(file, strlen(file)), "url", json_text(url, strlen(url)), "found", !why,
-                            "relevant", place.is_relevant);
+    json_t *row =
+        json_pack("{so, so, sb, sb}", "file", json_text(file, strlen(file)), "url",
+                  json_text(url, strlen(url)), "found", !why, "relevant", place.is_relevant);
     if (why)
         json_object_set_new(row, "why", json_text(why, strlen(why)));
     if (address)
@@ -90,8 +92,8 @@ struct err *query_functions_in_file(struct query_engine *q, json_t *params)
         e = NULL;
         keep_first(&f);
         for (size_t i = 0; i < f.seen.count && !e; i++)
-            e = give(q, json_pack("{so, si}", "function", json_function(q, *m, f.seen.items[i].f), "line",
-                                  (int)f.seen.items[i].f->decl_line));
+            e = give(q, json_pack("{so, si}", "function", json_function(q, *m, f.seen.items[i].f),
+                                  "line", (int)f.seen.items[i].f->decl_line));
         vec_deinit(&f.seen);
         TRY(e);
     }
@@ -123,33 +125,41 @@ static bool visit_hit(void *arg, const struct sym_hit *hit)
         const char *slash = strrchr(s->m->name, '/');
         struct sym_line entry = {.file = f->decl_file, .line = f->decl_line};
         bool inlined = f->range_count == 0; // everywhere
-        struct err *no_line = !inlined        ? sym_line_at(s->m->sym, f->start, &entry)
+        struct err *no_line = !inlined     ? sym_line_at(s->m->sym, f->start, &entry)
                               : entry.file ? NULL
                                            : err_new(ERR_NOT_FOUND, "no place");
-        cleanup(freep) char *detail = !no_line ? str_format("%s:%u", entry.file, entry.line) : xstrdup(slash ? slash + 1 : s->m->name);
+        cleanup(freep) char *detail = !no_line ? str_format("%s:%u", entry.file, entry.line)
+                                               : xstrdup(slash ? slash + 1 : s->m->name);
         json_t *function = json_function(s->q, s->m, f);
         json_object_set_new(row, "kind", json_string("function"));
         json_object_set_new(row, "title", json_text(f->name, strlen(f->name)));
         json_object_set_new(row, "detail", json_text(detail, strlen(detail)));
         if (inlined) {
-            json_object_set_new(row, "inlined", json_true()); // to find where would take too long here
+            json_object_set_new(row, "inlined",
+                                json_true()); // to find where would take too long here
         } else {
             uint64_t count = 0;
             s->failed = places_of(s->q, s->m, &f->start, 1, &places);
             if (!s->failed)
-                s->failed = count_executions(s->q, (const void *)places.data, places.len / sizeof(struct hit_place), NULL, &count);
+                s->failed = count_executions(s->q, (const void *)places.data,
+                                             places.len / sizeof(struct hit_place), NULL, &count);
             json_object_set_new(row, "count", json_integer((json_int_t)count));
         }
-        json_object_set_new(row, "action", json_pack("{ss, so}", "view", "execution", "function", function));
+        json_object_set_new(row, "action",
+                            json_pack("{ss, so}", "view", "execution", "function", function));
         if (!no_line)
             json_object_set_new(row, "location", json_location(entry.file, (int)entry.line, 0));
         err_free(no_line);
     } else {
         const char *slash = strrchr(hit->file, '/');
         json_object_set_new(row, "kind", json_string("file"));
-        json_object_set_new(row, "title", json_text(slash ? slash + 1 : hit->file, strlen(slash ? slash + 1 : hit->file)));
+        json_object_set_new(
+            row, "title",
+            json_text(slash ? slash + 1 : hit->file, strlen(slash ? slash + 1 : hit->file)));
         json_object_set_new(row, "detail", json_text(hit->file, strlen(hit->file)));
-        json_object_set_new(row, "action", json_pack("{ss, so}", "view", "source", "location", json_location(hit->file, 1, 0)));
+        json_object_set_new(
+            row, "action",
+            json_pack("{ss, so}", "view", "source", "location", json_location(hit->file, 1, 0)));
         if (!sources_is_relevant(s->q->sources, hit->file)) {
             json_array_append_new(s->later, row);
             return json_array_size(s->later) < s->left;
@@ -166,16 +176,17 @@ static bool visit_hit(void *arg, const struct sym_hit *hit)
 static struct err *search_views(struct query_engine *q, const char *input, size_t *left)
 {
     static const char *const views[][2] = {
-        {"notebook", "Notebook"}, {"stack", "Stack"}, {"stdouterr", "Output"}, {"task-tree", "Task tree"},
-        {"variables", "Variables"}, {"registers", "Registers"}, {"signals", "Signals"}, {"alerts", "Alerts"},
-        {"events", "Events"}, {"source", "Source"}, {"toolbox", "Toolbox"},
+        {"notebook", "Notebook"},   {"stack", "Stack"},         {"stdouterr", "Output"},
+        {"task-tree", "Task tree"}, {"variables", "Variables"}, {"registers", "Registers"},
+        {"signals", "Signals"},     {"alerts", "Alerts"},       {"events", "Events"},
+        {"source", "Source"},       {"toolbox", "Toolbox"},
     };
     for (size_t i = 0; i < sizeof(views) / sizeof(views[0]) && *left; i++) {
         if (!strcasestr(views[i][0], input) && !strcasestr(views[i][1], input))
             continue;
         --*left;
-        TRY(give(q, json_pack("{ss, ss, ss, s{ss}}", "kind", "view", "title", views[i][1], "detail", "view", "action", "view",
-                              views[i][0])));
+        TRY(give(q, json_pack("{ss, ss, ss, s{ss}}", "kind", "view", "title", views[i][1], "detail",
+                              "view", "action", "view", views[i][0])));
     }
     return NULL;
 }
@@ -195,13 +206,15 @@ static struct err *search_line(struct query_engine *q, const char *input, size_t
     err_free(e);
     if (!found)
         return NULL;
-    TRY(count_executions(q, (const void *)places.data, places.len / sizeof(struct hit_place), NULL, &count));
+    TRY(count_executions(q, (const void *)places.data, places.len / sizeof(struct hit_place), NULL,
+                         &count));
     const char *slash = strrchr(found, '/');
     cleanup(freep) char *title = str_format("%s:%u", slash ? slash + 1 : found, (unsigned)line);
     --*left;
-    return give(q, json_pack("{ss, so, so, sI, s{ss, so}}", "kind", "line", "title", json_text(title, strlen(title)), "detail",
-                             json_text(found, strlen(found)), "count", (json_int_t)count, "action", "view", "breakpoint",
-                             "location", json_location(found, (int)line, 0)));
+    return give(q, json_pack("{ss, so, so, sI, s{ss, so}}", "kind", "line", "title",
+                             json_text(title, strlen(title)), "detail",
+                             json_text(found, strlen(found)), "count", (json_int_t)count, "action",
+                             "view", "breakpoint", "location", json_location(found, (int)line, 0)));
 }
 
 /* By rank, and within a rank by module. */
@@ -216,7 +229,8 @@ static struct err *search_modules(struct searching *s, const char *input)
         err_free(e);
     }
     for (s->rank = 0; s->rank <= 3; s->rank++) {
-        if (s->rank == 1) // a view whose name begins so comes before functions that merely contain it
+        if (s->rank ==
+            1) // a view whose name begins so comes before functions that merely contain it
             TRY(search_views(q, input, &s->left));
         vec_each (m, &q->modules) {
             struct sym_module *sym;
@@ -248,9 +262,7 @@ struct err *query_search(struct query_engine *q, json_t *params)
     struct err *e = search_modules(&s, input);
     json_t *row;
     size_t i;
-    json_array_foreach (s.later, i, row)
-        if (!e && s.left-- > 0)
-            e = give(q, json_incref(row));
+    json_array_foreach(s.later, i, row) if (!e && s.left-- > 0) e = give(q, json_incref(row));
     json_decref(s.later);
     return e;
 }
@@ -291,10 +303,12 @@ static bool in_function(const struct sym_function *f, uint64_t link_addr)
     return false;
 }
 
-/* Reads off the blocks that the call itself ran: those of its function while its own frame is the innermost. Whether a block
- * belongs to this call and not to a deeper one of the same function is told by the calls in between. */
-static void gather_runs(struct annotating *a, const struct block_row *blocks, size_t block_count, const struct call_row *calls,
-                        size_t call_count, uint32_t task, gaddr frame_sp, struct moment now)
+/* Reads off the blocks that the call itself ran: those of its function while its own frame is the
+ * innermost. Whether a block belongs to this call and not to a deeper one of the same function is
+ * told by the calls in between. */
+static void gather_runs(struct annotating *a, const struct block_row *blocks, size_t block_count,
+                        const struct call_row *calls, size_t call_count, uint32_t task,
+                        gaddr frame_sp, struct moment now)
 {
     size_t next_call = 0;
     struct {
@@ -321,9 +335,11 @@ static void gather_runs(struct annotating *a, const struct block_row *blocks, si
                     break;
                 }
                 if (line_in_file(a, addr, &line)) {
-                    struct line_run *last = a->runs.count ? &a->runs.items[a->runs.count - 1] : NULL;
+                    struct line_run *last =
+                        a->runs.count ? &a->runs.items[a->runs.count - 1] : NULL;
                     if (!last || last->line != line)
-                        vec_push(&a->runs, (struct line_run){at, b->pc, addr + a->place.bias, line});
+                        vec_push(&a->runs,
+                                 (struct line_run){at, b->pc, addr + a->place.bias, line});
                 }
                 addr = l.end > addr ? l.end : addr + 1;
             }
@@ -333,7 +349,8 @@ static void gather_runs(struct annotating *a, const struct block_row *blocks, si
                moment_cmp((struct moment){calls[next_call].stamp, calls[next_call].icount},
                           (struct moment){b->stamp, b->icount + b->insn_count}) < 0) {
             const struct call_row *c = &calls[next_call++];
-            if (task_running_at(a->q, (struct moment){c->stamp, c->icount}) == task && depth < 256 && c->sp < frame_sp) {
+            if (task_running_at(a->q, (struct moment){c->stamp, c->icount}) == task &&
+                depth < 256 && c->sp < frame_sp) {
                 open[depth].return_addr = c->return_addr;
                 open[depth++].sp = c->sp;
             }
@@ -350,11 +367,14 @@ struct stretch {
 static struct err *take_stretch(void *ctx, struct replay *r, uint32_t space)
 {
     struct stretch *s = ctx;
-    return space == s->space ? worker_take_rows(replay_worker(r, space), NULL, &s->calls, &s->blocks) : NULL;
+    return space == s->space
+               ? worker_take_rows(replay_worker(r, space), NULL, &s->calls, &s->blocks)
+               : NULL;
 }
 
-static struct err *run_stretch(struct query_engine *q, struct annotating *a, struct moment from, struct moment until, uint32_t task,
-                               uint32_t space, gaddr frame_sp, struct moment now)
+static struct err *run_stretch(struct query_engine *q, struct annotating *a, struct moment from,
+                               struct moment until, uint32_t task, uint32_t space, gaddr frame_sp,
+                               struct moment now)
 {
     enum { MOST_ROWS = 400000 };
     struct lease lease;
@@ -372,16 +392,19 @@ static struct err *run_stretch(struct query_engine *q, struct annotating *a, str
         e = take_stretch(&rows, r, space);
     return_replay(q, &lease, !e);
     if (!e)
-        gather_runs(a, (const void *)rows.blocks.data, rows.blocks.len / sizeof(struct block_row), (const void *)rows.calls.data,
-                    rows.calls.len / sizeof(struct call_row), task, frame_sp, now);
+        gather_runs(a, (const void *)rows.blocks.data, rows.blocks.len / sizeof(struct block_row),
+                    (const void *)rows.calls.data, rows.calls.len / sizeof(struct call_row), task,
+                    frame_sp, now);
     buf_deinit(&rows.blocks);
     buf_deinit(&rows.calls);
     return e;
 }
 
-/* The present iteration: from the last time before now that a line was entered by jumping back to it, to the next such time. A run
- * sequence goes back where a line number falls below the one before it. */
-static void present_iteration(const struct annotating *a, struct moment now, size_t *first, size_t *end)
+/* The present iteration: from the last time before now that a line was entered by jumping back to
+ * it, to the next such time. A run sequence goes back where a line number falls below the one
+ * before it. */
+static void present_iteration(const struct annotating *a, struct moment now, size_t *first,
+                              size_t *end)
 {
     size_t n = a->runs.count, at = 0;
     while (at + 1 < n && moment_cmp(a->runs.items[at + 1].at, now) <= 0)
@@ -395,15 +418,18 @@ static void present_iteration(const struct annotating *a, struct moment now, siz
         }
     }
     for (size_t i = at + 1; i < n; i++) {
-        if (a->runs.items[i].line < a->runs.items[i - 1].line && a->runs.items[i].line <= a->runs.items[*first].line) {
+        if (a->runs.items[i].line < a->runs.items[i - 1].line &&
+            a->runs.items[i].line <= a->runs.items[*first].line) {
             *end = i;
             break;
         }
     }
 }
 
-/* The moment of a run's first instruction: as many instructions behind the block's start as lie between in the code. */
-static struct err *exact_moment(struct query_engine *q, struct moment now, uint32_t space, const struct line_run *run, struct moment *out)
+/* The moment of a run's first instruction: as many instructions behind the block's start as lie
+ * between in the code. */
+static struct err *exact_moment(struct query_engine *q, struct moment now, uint32_t space,
+                                const struct line_run *run, struct moment *out)
 {
     uint8_t code[4096];
     struct replay *r;
@@ -418,7 +444,8 @@ static struct err *exact_moment(struct query_engine *q, struct moment now, uint3
     for (size_t off = 0; off < len; out->icount++) {
         struct x86_insn insn;
         if (!x86_decode(code + off, len - off, run->block + off, &insn))
-            return err_new(ERR_FORMAT, "no instruction at 0x%llx", (unsigned long long)(run->block + off));
+            return err_new(ERR_FORMAT, "no instruction at 0x%llx",
+                           (unsigned long long)(run->block + off));
         off += insn.len;
     }
     return NULL;
@@ -461,7 +488,8 @@ struct err *query_annotations(struct query_engine *q, json_t *params)
     else if (frame.entry_sp)
         TRY(next_instruction(q, start, f.task, true, &from));
     struct moment now = frame.innermost ? f.moment : frame.callee_call;
-    e = run_stretch(q, &a, from, s[segment].end, f.task, space, frame.entry_sp ? frame.entry_sp : UINT64_MAX, now);
+    e = run_stretch(q, &a, from, s[segment].end, f.task, space,
+                    frame.entry_sp ? frame.entry_sp : UINT64_MAX, now);
     size_t first = 0, last = 0;
     if (!e && a.runs.count)
         present_iteration(&a, now, &first, &last);
@@ -484,8 +512,9 @@ struct err *query_annotations(struct query_engine *q, json_t *params)
         struct moment at;
         e = exact_moment(q, f.moment, space, &a.runs.items[nearest], &at);
         if (!e)
-            e = give(q, json_pack("{si, ss, so, si}", "line", (int)line, "strength", strong ? "strong" : "weak", "focus",
-                                  json_focus(q, at, f.task, 0), "count", (int)total));
+            e = give(q, json_pack("{si, ss, so, si}", "line", (int)line, "strength",
+                                  strong ? "strong" : "weak", "focus", json_focus(q, at, f.task, 0),
+                                  "count", (int)total));
     }
     vec_deinit(&a.runs);
     return e;

@@ -1,4 +1,5 @@
-/* Stacks from history: the calls that a task has made and not returned from, not what happens to lie on its stack. */
+/* Stacks from history: the calls that a task has made and not returned from, not what happens to
+ * lie on its stack. */
 #include "query/query_int.h"
 
 #include <sys/mman.h>
@@ -12,9 +13,11 @@ struct addr_range stack_region(struct replay *r, uint32_t space, gaddr addr)
         if (addr < maps[i].start || addr >= maps[i].end)
             continue;
         size_t first = i, last = i;
-        while (first && maps[first - 1].end == maps[first].start && (maps[first - 1].prot & PROT_WRITE))
+        while (first && maps[first - 1].end == maps[first].start &&
+               (maps[first - 1].prot & PROT_WRITE))
             first--;
-        while (last + 1 < count && maps[last].end == maps[last + 1].start && (maps[last + 1].prot & PROT_WRITE))
+        while (last + 1 < count && maps[last].end == maps[last + 1].start &&
+               (maps[last + 1].prot & PROT_WRITE))
             last++;
         return (struct addr_range){maps[first].start, maps[last].end};
     }
@@ -52,8 +55,9 @@ struct err *stack_at(struct query_engine *q, struct moment m, uint32_t task, fra
     }
     if (calls.count)
         qsort(calls.items, calls.count, sizeof(calls.items[0]), compare_times);
-    // The calls on the stack that RSP is on; then those on the stack from which this one was entered, as they were then: a
-    // signal's handler or the system call hook may run on a stack of its own, and so do coroutines.
+    // The calls on the stack that RSP is on; then those on the stack from which this one was
+    // entered, as they were then: a signal's handler or the system call hook may run on a stack of
+    // its own, and so do coroutines.
     struct addr_range here = stack_region(r, space, regs.r[UREG_RSP]);
     gaddr lowest = regs.r[UREG_RSP];
     struct frame_info f = {.pc = regs.r[UREG_RIP], .sp = lowest, .innermost = true};
@@ -67,11 +71,14 @@ struct err *stack_at(struct query_engine *q, struct moment m, uint32_t task, fra
             f.entry_sp = call->sp;
             f.by_signal = call->pc == 0;
             vec_push(out, f);
-            f = (struct frame_info){.pc = call->return_addr, .sp = call->sp + 8, .interrupted = f.by_signal,
+            f = (struct frame_info){.pc = call->return_addr,
+                                    .sp = call->sp + 8,
+                                    .interrupted = f.by_signal,
                                     .callee_call = f.call};
         }
         size_t other = oldest;
-        while (other && calls.items[other - 1].sp >= here.start && calls.items[other - 1].sp < here.end)
+        while (other && calls.items[other - 1].sp >= here.start &&
+               calls.items[other - 1].sp < here.end)
             other--;
         if (!other)
             break;
@@ -85,9 +92,12 @@ struct err *stack_at(struct query_engine *q, struct moment m, uint32_t task, fra
 }
 
 /* Is the call on the stack of calls that the database has for the segment's start? */
-static struct err *is_on_stack(struct query_engine *q, size_t segment, uint32_t task, gaddr sp, struct moment before, bool *out, bool *known)
+static struct err *is_on_stack(struct query_engine *q, size_t segment, uint32_t task, gaddr sp,
+                               struct moment before, bool *out, bool *known)
 {
-    enum { MOST_KEPT = 1 << 14 }; // the worker drops the outer half of twice as many (worker/calls.h)
+    enum {
+        MOST_KEPT = 1 << 14
+    }; // the worker drops the outer half of twice as many (worker/calls.h)
     static const struct segment nothing;
     const struct segment *s = &nothing;
     size_t count = 0;
@@ -103,7 +113,8 @@ static struct err *is_on_stack(struct query_engine *q, size_t segment, uint32_t 
     return e;
 }
 
-struct err *last_live_segment(struct query_engine *q, uint32_t task, gaddr sp, struct moment from, size_t *out, bool *known_out)
+struct err *last_live_segment(struct query_engine *q, uint32_t task, gaddr sp, struct moment from,
+                              size_t *out, bool *known_out)
 {
     size_t segments, high, step = 1, low = history_segment_at(q->history, from);
     history_segments(q->history, &segments);

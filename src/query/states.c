@@ -1,17 +1,21 @@
-/* States at moments. Replays are kept in seats, each for one segment of the recording, and go back and forth within it by snapshots
- * (replay.h): from a kept state to any later one costs only the run between them.
+/* States at moments. Replays are kept in seats, each for one segment of the recording, and go back
+ * and forth within it by snapshots (replay.h): from a kept state to any later one costs only the
+ * run between them.
  *
- *   open: restore the segment's boundary, from a seat of another segment if there is one ---> snapshots are taken on the way of every run,
- *         evenly spread over the segment
- *   use:  nearest kept state at or before the moment (or where the seat stands) ---> run to the moment
+ *   open: restore the segment's boundary, from a seat of another segment if there is one --->
+ * snapshots are taken on the way of every run, evenly spread over the segment use:  nearest kept
+ * state at or before the moment (or where the seat stands) ---> run to the moment
  *
- * Where too much memory comes and goes for snapshots, the seat also holds an origin, a copy that stays at the segment's start and is
- * cloned. Seats that were used least recently are given up when memory gets short.
+ * Where too much memory comes and goes for snapshots, the seat also holds an origin, a copy that
+ * stays at the segment's start and is cloned. Seats that were used least recently are given up when
+ * memory gets short.
  *
- * Searches go back over a segment more than once, and need no stacks of calls: they run faster without, and have memory kept as it comes.
+ * Searches go back over a segment more than once, and need no stacks of calls: they run faster
+ * without, and have memory kept as it comes.
  *
- * Invariants: 1. A seat that is `busy` belongs to the thread that took it; the others and the list are guarded by seats_lock. 2. From a
- * snapshot that was taken without stacks of calls no state is made that has them. The one at the segment's start has them. */
+ * Invariants: 1. A seat that is `busy` belongs to the thread that took it; the others and the list
+ * are guarded by seats_lock. 2. From a snapshot that was taken without stacks of calls no state is
+ * made that has them. The one at the segment's start has them. */
 #include "query/query_int.h"
 
 #include "base/log.h"
@@ -19,21 +23,27 @@
 
 #include <stdio.h>
 
-enum { EVENT_COST = 200000 /* of replaying an event, in instructions */, LEAST_PIECE = 800000,
-       FIRST_PIECE = 5 * LEAST_PIECE, PAGE_COST = 3000 /* of a page in a snapshot, likewise */, MOST_SEATS = 64, LEAST_SEATS = 2,
-       MEASURE_EVERY = 16 /* times that a seat is used */ };
+enum {
+    EVENT_COST = 200000 /* of replaying an event, in instructions */,
+    LEAST_PIECE = 800000,
+    FIRST_PIECE = 5 * LEAST_PIECE,
+    PAGE_COST = 3000 /* of a page in a snapshot, likewise */,
+    MOST_SEATS = 64,
+    LEAST_SEATS = 2,
+    MEASURE_EVERY = 16 /* times that a seat is used */
+};
 
 struct seat {
     struct replay *replay;
     struct replay *origin; /* may be NULL */
     size_t segment;
     bool busy;
-    bool tracked; /* the stacks of calls are right where the replay stands */
-    bool full;    /* no more snapshots can be taken */
-    bool came_back; /* it was put back to an earlier moment: it is worth while to keep states */
+    bool tracked;      /* the stacks of calls are right where the replay stands */
+    bool full;         /* no more snapshots can be taken */
+    bool came_back;    /* it was put back to an earlier moment: it is worth while to keep states */
     bool keeps_memory; /* that comes: replay_snapshot_fetched() */
-    size_t written; /* pages that the segment writes */
-    unsigned uses; /* since its memory was measured */
+    size_t written;    /* pages that the segment writes */
+    unsigned uses;     /* since its memory was measured */
     uint64_t used;
     uint64_t bytes;
     uint32_t kept; /* bit per snapshot */
@@ -56,7 +66,8 @@ static void give_up(struct query_engine *q, struct seat *seat);
 
 /* --- opening a segment --- */
 
-/* The idle seat with the nearest segment, at the start of which it can be put again; NULL: none. It is busy then. */
+/* The idle seat with the nearest segment, at the start of which it can be put again; NULL: none. It
+ * is busy then. */
 static struct seat *take_neighbour(struct query_engine *q, size_t segment)
 {
     struct seat *best = NULL;
@@ -64,7 +75,8 @@ static struct seat *take_neighbour(struct query_engine *q, size_t segment)
     pthread_mutex_lock(&q->seats_lock);
     for (size_t i = 0; i < MOST_SEATS; i++) {
         struct seat *seat = &q->seats[i];
-        size_t distance = seat->segment < segment ? segment - seat->segment : seat->segment - segment;
+        size_t distance =
+            seat->segment < segment ? segment - seat->segment : seat->segment - segment;
         // Before segment 0 nothing is there.
         if (seat->busy || !seat->replay || !seat->segment || !(seat->kept & 1) || distance >= least)
             continue;
@@ -77,7 +89,8 @@ static struct seat *take_neighbour(struct query_engine *q, size_t segment)
     return best;
 }
 
-/* After going back: spaces which are not yet will be made anew, by workers of which no pages have been named. */
+/* After going back: spaces which are not yet will be made anew, by workers of which no pages have
+ * been named. */
 static void forget_later_spaces(struct seat *seat)
 {
     size_t count, kept = 0;
@@ -92,7 +105,8 @@ static void forget_later_spaces(struct seat *seat)
     seat->named.count = kept;
 }
 
-/* A replay at a segment's start: from a neighbour, of which only what differs has to be changed, or else from nothing. */
+/* A replay at a segment's start: from a neighbour, of which only what differs has to be changed, or
+ * else from nothing. */
 static struct err *restore(struct query_engine *q, size_t segment, struct replay **out)
 {
     struct seat *near = segment ? take_neighbour(q, segment) : NULL;
@@ -131,18 +145,24 @@ static struct err *begin_tracking(struct query_engine *q, struct replay *r, size
         entries.count = 0;
         vec_each (c, &s->stacks) {
             if (c->task == tasks[i].serial)
-                vec_push(&entries, (struct stack_entry){.stamp = c->at.event, .icount = c->at.icount, .pc = c->block,
-                                                        .return_addr = c->return_addr, .sp = c->sp, .slot = tasks[i].slot});
+                vec_push(&entries, (struct stack_entry){.stamp = c->at.event,
+                                                        .icount = c->at.icount,
+                                                        .pc = c->block,
+                                                        .return_addr = c->return_addr,
+                                                        .sp = c->sp,
+                                                        .slot = tasks[i].slot});
         }
         if (entries.count)
-            e = worker_set_stack(replay_worker(r, tasks[i].space), tasks[i].slot, entries.items, entries.count);
+            e = worker_set_stack(replay_worker(r, tasks[i].space), tasks[i].slot, entries.items,
+                                 entries.count);
     }
     pthread_mutex_unlock(&q->history_lock);
     vec_deinit(&entries);
     return e;
 }
 
-/* Names the pages which the segment's program writes, of spaces of which they have not been named: a space may be new. */
+/* Names the pages which the segment's program writes, of spaces of which they have not been named:
+ * a space may be new. */
 static struct err *name_pages(struct query_engine *q, struct seat *seat)
 {
     size_t count;
@@ -164,9 +184,12 @@ static struct err *name_pages(struct query_engine *q, struct seat *seat)
     for (size_t i = 0; !e && i < s->written.count;) {
         const struct db_written *first = &s->written.items[i];
         pages.count = 0;
-        for (; i < s->written.count && s->written.items[i].object == first->object && s->written.items[i].space == first->space; i++)
+        for (; i < s->written.count && s->written.items[i].object == first->object &&
+               s->written.items[i].space == first->space;
+             i++)
             vec_push(&pages, s->written.items[i].page);
-        e = replay_snapshot_pages(seat->replay, first->space, first->object, pages.items, pages.count);
+        e = replay_snapshot_pages(seat->replay, first->space, first->object, pages.items,
+                                  pages.count);
     }
     pthread_mutex_unlock(&q->history_lock);
     vec_deinit(&pages);
@@ -266,13 +289,16 @@ static void shrink_locked(struct query_engine *q)
 
 /* --- taking and giving back --- */
 
-/* The last kept state of a seat at or before m, its index; WORKER_SNAPSHOTS: none. tracked: one with stacks of calls. */
+/* The last kept state of a seat at or before m, its index; WORKER_SNAPSHOTS: none. tracked: one
+ * with stacks of calls. */
 static unsigned last_kept(const struct seat *seat, struct moment m, bool tracked)
 {
     unsigned best = WORKER_SNAPSHOTS;
     for (unsigned i = 0; i < WORKER_SNAPSHOTS; i++) {
-        if ((seat->kept >> i & 1) && (seat->snapshots[i].tracked || !tracked) && moment_cmp(seat->snapshots[i].at, m) <= 0 &&
-            (best == WORKER_SNAPSHOTS || moment_cmp(seat->snapshots[i].at, seat->snapshots[best].at) > 0))
+        if ((seat->kept >> i & 1) && (seat->snapshots[i].tracked || !tracked) &&
+            moment_cmp(seat->snapshots[i].at, m) <= 0 &&
+            (best == WORKER_SNAPSHOTS ||
+             moment_cmp(seat->snapshots[i].at, seat->snapshots[best].at) > 0))
             best = i;
     }
     return best;
@@ -284,10 +310,13 @@ static struct moment start_for(const struct seat *seat, struct moment m, bool tr
     unsigned kept = last_kept(seat, m, tracked);
     struct moment start = kept < WORKER_SNAPSHOTS ? seat->snapshots[kept].at : (struct moment){0};
     struct moment now = replay_now(seat->replay);
-    return (seat->tracked || !tracked) && moment_cmp(now, m) <= 0 && moment_cmp(now, start) > 0 ? now : start;
+    return (seat->tracked || !tracked) && moment_cmp(now, m) <= 0 && moment_cmp(now, start) > 0
+               ? now
+               : start;
 }
 
-static struct seat *find_seat_locked(struct query_engine *q, size_t segment, struct moment m, bool tracked)
+static struct seat *find_seat_locked(struct query_engine *q, size_t segment, struct moment m,
+                                     bool tracked)
 {
     struct seat *best = NULL, *spare = NULL;
     for (size_t i = 0; i < MOST_SEATS; i++) {
@@ -332,7 +361,8 @@ static void give_up(struct query_engine *q, struct seat *seat)
     pthread_mutex_unlock(&q->seats_lock);
 }
 
-/* Brings a seat to the nearest state at or before m that costs no run. tracked: the stacks are to be right. */
+/* Brings a seat to the nearest state at or before m that costs no run. tracked: the stacks are to
+ * be right. */
 static struct err *prepare(struct query_engine *q, struct seat *seat, struct moment m, bool tracked)
 {
     if (!seat->replay)
@@ -365,21 +395,24 @@ static bool is_empty(struct replay *r)
     return count == 0;
 }
 
-/* How far apart states are kept, as cost_of() counts. Before anybody came back to the segment, only where to run there again would cost more
- * than to keep them: whoever has just come may have one question. */
+/* How far apart states are kept, as cost_of() counts. Before anybody came back to the segment, only
+ * where to run there again would cost more than to keep them: whoever has just come may have one
+ * question. */
 static uint64_t piece_of(const struct query_engine *q, const struct seat *seat)
 {
     size_t count;
     const struct history_segment *s = &history_segments(q->history, &count)[seat->segment];
-    uint64_t piece = (s->icount + EVENT_COST * (s->end.event - s->start.event)) / (WORKER_SNAPSHOTS - 2) + 1;
-    uint64_t least = seat->came_back || seat->keeps_memory ? LEAST_PIECE : FIRST_PIECE, pages = (uint64_t)PAGE_COST * seat->written;
+    uint64_t piece =
+        (s->icount + EVENT_COST * (s->end.event - s->start.event)) / (WORKER_SNAPSHOTS - 2) + 1;
+    uint64_t least = seat->came_back || seat->keeps_memory ? LEAST_PIECE : FIRST_PIECE,
+             pages = (uint64_t)PAGE_COST * seat->written;
     if ((!seat->came_back || !seat->tracked) && least < pages) // without stacks to run is cheap
         least = pages;
     return piece < least ? least : piece;
 }
 
-/* As what the present state is to be kept, if none near by is: a new snapshot, or one near by that has no stacks of calls where this one has.
- * WORKER_SNAPSHOTS: not at all. */
+/* As what the present state is to be kept, if none near by is: a new snapshot, or one near by that
+ * has no stacks of calls where this one has. WORKER_SNAPSHOTS: not at all. */
 static unsigned place_to_keep(const struct seat *seat, uint64_t near)
 {
     uint64_t now = cost_of(seat->replay);
@@ -406,7 +439,8 @@ static struct err *advance(struct query_engine *q, struct seat *seat, struct mom
     while (!replay_at_end(r) && moment_cmp(replay_now(r), m) < 0) {
         // The first program's start is worth a state of its own: it makes a worker.
         bool starts = is_empty(r);
-        struct moment before = replay_now(r), until = {before.event + (starts ? 1 : piece / EVENT_COST + 1), 0};
+        struct moment before = replay_now(r),
+                      until = {before.event + (starts ? 1 : piece / EVENT_COST + 1), 0};
         bool last = moment_cmp(m, until) <= 0;
         uint64_t icount = replay_icount_total(r);
         TRY(check_cancel(q));
@@ -437,7 +471,8 @@ static struct err *keep_memory(struct seat *seat)
     return replay_snapshot_fetched(seat->replay);
 }
 
-static struct err *take_seat(struct query_engine *q, size_t segment, struct moment m, enum seat_use use, struct seat **out)
+static struct err *take_seat(struct query_engine *q, size_t segment, struct moment m,
+                             enum seat_use use, struct seat **out)
 {
     bool tracked = use == USE_STATE || use == USE_CALLS;
     pthread_mutex_lock(&q->seats_lock);
@@ -462,12 +497,14 @@ static struct err *take_seat(struct query_engine *q, size_t segment, struct mome
     return NULL;
 }
 
-static struct err *borrow(struct query_engine *q, struct moment m, enum seat_use use, struct replay **out)
+static struct err *borrow(struct query_engine *q, struct moment m, enum seat_use use,
+                          struct replay **out)
 {
     TRY(check_cancel(q));
     size_t segment = history_segment_at(q->history, m);
     struct seat *seat = q->borrowed;
-    bool good = seat && seat->segment == segment && moment_cmp(replay_now(seat->replay), m) == 0 && (seat->tracked || use != USE_STATE);
+    bool good = seat && seat->segment == segment && moment_cmp(replay_now(seat->replay), m) == 0 &&
+                (seat->tracked || use != USE_STATE);
     if (!good) {
         release_state(q);
         TRY(take_seat(q, segment, m, use, &seat));
@@ -512,7 +549,8 @@ void release_state(struct query_engine *q)
     q->borrowed = NULL;
 }
 
-static struct err *lend(struct query_engine *q, size_t segment, struct moment from, enum seat_use use, struct lease *out)
+static struct err *lend(struct query_engine *q, size_t segment, struct moment from,
+                        enum seat_use use, struct lease *out)
 {
     size_t count;
     const struct history_segment *s = history_segments(q->history, &count);
@@ -525,17 +563,20 @@ static struct err *lend(struct query_engine *q, size_t segment, struct moment fr
     return NULL;
 }
 
-struct err *lend_replay(struct query_engine *q, size_t segment, struct moment from, struct lease *out)
+struct err *lend_replay(struct query_engine *q, size_t segment, struct moment from,
+                        struct lease *out)
 {
     return lend(q, segment, from, USE_ONCE, out);
 }
 
-struct err *lend_with_stacks(struct query_engine *q, size_t segment, struct moment from, struct lease *out)
+struct err *lend_with_stacks(struct query_engine *q, size_t segment, struct moment from,
+                             struct lease *out)
 {
     return lend(q, segment, from, USE_CALLS, out);
 }
 
-struct err *lend_instead(struct query_engine *q, size_t segment, struct moment from, struct lease *out)
+struct err *lend_instead(struct query_engine *q, size_t segment, struct moment from,
+                         struct lease *out)
 {
     release_state(q);
     return lend(q, segment, from, USE_AGAIN, out);
@@ -548,7 +589,8 @@ struct moment lendable_before(struct query_engine *q, size_t segment, struct mom
     pthread_mutex_lock(&q->seats_lock);
     for (size_t i = 0; i < MOST_SEATS; i++) {
         const struct seat *seat = &q->seats[i];
-        for (unsigned k = 0; !seat->busy && seat->replay && seat->segment == segment && k < WORKER_SNAPSHOTS; k++) {
+        for (unsigned k = 0;
+             !seat->busy && seat->replay && seat->segment == segment && k < WORKER_SNAPSHOTS; k++) {
             struct moment at = seat->snapshots[k].at;
             if ((seat->kept >> k & 1) && moment_cmp(at, m) < 0 && moment_cmp(at, best) > 0)
                 best = at;

@@ -19,7 +19,8 @@ static bool line_of(struct here *h, gaddr pc, struct sym_line *out)
     return ok;
 }
 
-static struct err *regs_at(struct query_engine *q, struct moment m, uint32_t task, struct here *h, struct regs *out)
+static struct err *regs_at(struct query_engine *q, struct moment m, uint32_t task, struct here *h,
+                           struct regs *out)
 {
     h->q = q;
     h->task = task;
@@ -54,13 +55,14 @@ static bool is_return(void *ctx, const struct hit *h)
 }
 
 /* The return address, until the task has gone on behind the segment in which the call ends. */
-static struct err *return_places(void *ctx, size_t *segment, const struct hit_place **out, size_t *count_out, size_t *batch_out)
+static struct err *return_places(void *ctx, size_t *segment, const struct hit_place **out,
+                                 size_t *count_out, size_t *batch_out)
 {
     enum { MOST_ROWS = 64 };
     struct return_search *s = ctx;
     size_t count;
     const struct history_segment *all = history_segments(s->q->history, &count);
-    bool over = *segment != SIZE_MAX && s->last < count && *segment > s->last + 1 &&
+    bool over = *segment != SIZE_MAX && s->last<count && * segment> s->last + 1 &&
                 task_ran(s->q, s->task, all[s->last + 1].start, all[*segment].start);
     *out = (const void *)s->places.data;
     *count_out = over ? 0 : s->places.len / sizeof(struct hit_place);
@@ -68,7 +70,8 @@ static struct err *return_places(void *ctx, size_t *segment, const struct hit_pl
     return NULL;
 }
 
-struct err *find_return(struct query_engine *q, struct moment from, uint32_t task, gaddr return_addr, gaddr sp, struct moment *out, bool *found_out)
+struct err *find_return(struct query_engine *q, struct moment from, uint32_t task,
+                        gaddr return_addr, gaddr sp, struct moment *out, bool *found_out)
 {
     static const struct hit_wants nothing;
     struct return_search s = {.q = q, .task = task, .sp = sp};
@@ -83,9 +86,12 @@ struct err *find_return(struct query_engine *q, struct moment from, uint32_t tas
         s.last = SIZE_MAX;
     places_at(q, return_addr, NULL, 0, &s.places);
     // Only above the call is of interest.
-    const struct program_op ops[] = {{.code = PROGRAM_PUSH, .imm = sp}, {.code = PROGRAM_REGISTER, .arg = UREG_RSP}, {.code = PROGRAM_LT_U},
+    const struct program_op ops[] = {{.code = PROGRAM_PUSH, .imm = sp},
+                                     {.code = PROGRAM_REGISTER, .arg = UREG_RSP},
+                                     {.code = PROGRAM_LT_U},
                                      {.code = PROGRAM_END}};
-    const struct hook_programs above = {.condition = {.ops = ops, .count = sizeof(ops) / sizeof(ops[0])}};
+    const struct hook_programs above = {
+        .condition = {.ops = ops, .count = sizeof(ops) / sizeof(ops[0])}};
     for (size_t i = 0; i < s.places.len / sizeof(struct hit_place); i++)
         ((struct hit_place *)(void *)s.places.data)[i].programs = &above;
     release_state(q);
@@ -98,16 +104,18 @@ struct err *find_return(struct query_engine *q, struct moment from, uint32_t tas
 }
 
 /* Forward to where the call with its return address at `sp` has returned. */
-static struct err *skip_callee(struct query_engine *q, struct moment m, uint32_t task, gaddr return_addr, gaddr sp,
-                               struct moment *out)
+static struct err *skip_callee(struct query_engine *q, struct moment m, uint32_t task,
+                               gaddr return_addr, gaddr sp, struct moment *out)
 {
     bool found;
     TRY(find_return(q, m, task, return_addr, sp, out, &found));
     return found ? NULL : err_new(ERR_NOT_FOUND, "the call does not return within the recording");
 }
 
-/* Steps by lines: to the next moment whose line is another one. over: calls made on the way are passed in one go. */
-static struct err *step_line(struct query_engine *q, const struct focus *f, bool over, bool forward, struct moment *out)
+/* Steps by lines: to the next moment whose line is another one. over: calls made on the way are
+ * passed in one go. */
+static struct err *step_line(struct query_engine *q, const struct focus *f, bool over, bool forward,
+                             struct moment *out)
 {
     struct here h;
     struct regs regs;
@@ -132,7 +140,8 @@ static struct err *step_line(struct query_engine *q, const struct focus *f, bool
             // Was that a call? Then the pushed word is an address behind the instruction before.
             uint64_t pushed;
             e = replay_read(h.r, h.space, regs.r[UREG_RSP], &pushed, 8, NULL);
-            if (!e && pushed > pc_before && pushed <= pc_before + 15 && regs.r[UREG_RIP] != pushed) {
+            if (!e && pushed > pc_before && pushed <= pc_before + 15 &&
+                regs.r[UREG_RIP] != pushed) {
                 TRY(skip_callee(q, m, f->task, pushed, regs.r[UREG_RSP], &m));
                 TRY(regs_at(q, m, f->task, &h, &regs));
             }
@@ -154,7 +163,8 @@ static struct err *step_line(struct query_engine *q, const struct focus *f, bool
         if (!line_of(&h, regs.r[UREG_RIP], &line))
             continue;
         bool same = had_line && line.line == start.line && str_eq(line.file, start.file);
-        if (forward && !same && line.start == regs.r[UREG_RIP] - place_of(q, h.r, h.space, regs.r[UREG_RIP]).bias) {
+        if (forward && !same &&
+            line.start == regs.r[UREG_RIP] - place_of(q, h.r, h.space, regs.r[UREG_RIP]).bias) {
             *out = m;
             return NULL;
         }
@@ -181,7 +191,8 @@ static struct err *step_line(struct query_engine *q, const struct focus *f, bool
     return NULL;
 }
 
-static struct err *step_frame(struct query_engine *q, const struct focus *f, enum kind kind, bool forward, struct moment *out)
+static struct err *step_frame(struct query_engine *q, const struct focus *f, enum kind kind,
+                              bool forward, struct moment *out)
 {
     frame_list frames = {0};
     struct err *e = stack_at(q, f->moment, f->task, &frames);

@@ -2,7 +2,6 @@
 
 #include "x86/xstate.h"
 
-
 /* A stretch in the making. */
 struct maker {
     struct query_engine *q;
@@ -10,7 +9,8 @@ struct maker {
     struct step_request request;
     uint32_t task;
     uint32_t armed_space, armed_slot; /* where `task` is recorded */
-    bool event_told; /* the event of the replay's moment has been told: what changes now is for the next one */
+    bool event_told; /* the event of the replay's moment has been told: what changes now is for the
+                        next one */
     struct err *failed; /* in a callback that cannot fail */
 };
 
@@ -27,7 +27,9 @@ static struct err *take_rows(struct maker *m, struct replay *r, uint32_t space)
         if (!buf_try_reserve(&s->rows, s->row_len))
             return err_new(ERR_LIMIT, "no memory for so many instructions");
         // Rows move while the buffer grows: the offset stands for the pointer until all are there.
-        vec_push(&s->steps, (struct stretch_step){{row->stamp, row->icount}, task, space, (const void *)(uintptr_t)s->rows.len});
+        vec_push(&s->steps,
+                 (struct stretch_step){
+                     {row->stamp, row->icount}, task, space, (const void *)(uintptr_t)s->rows.len});
         buf_add(&s->rows, row, s->row_len);
     }
     return NULL;
@@ -43,8 +45,10 @@ static void keep_maps(struct maker *m, struct replay *r, uint32_t space)
     size_t count;
     const struct mapping *maps = replay_mappings(r, space, &count);
     for (size_t i = 0; i < count; i++)
-        vec_push(&kept->maps, (struct stretch_mapping){maps[i].start, maps[i].end, maps[i].object ? object_uid(maps[i].object) : 0,
-                                                       maps[i].offset, maps[i].mmap_idx, (uint8_t)maps[i].kind});
+        vec_push(&kept->maps,
+                 (struct stretch_mapping){maps[i].start, maps[i].end,
+                                          maps[i].object ? object_uid(maps[i].object) : 0,
+                                          maps[i].offset, maps[i].mmap_idx, (uint8_t)maps[i].kind});
 }
 
 static void on_sharing(void *ctx, struct replay *r, uint32_t space)
@@ -59,14 +63,19 @@ static void add_effect(struct maker *m, struct replay *r, struct stretch_effect 
     vec_push(&m->out->effects, e);
 }
 
-static void on_wrote(void *ctx, struct replay *r, uint32_t space, gaddr addr, uint64_t len, uint32_t object, uint64_t offset)
+static void on_wrote(void *ctx, struct replay *r, uint32_t space, gaddr addr, uint64_t len,
+                     uint32_t object, uint64_t offset)
 {
-    add_effect(ctx, r, (struct stretch_effect){.space = space, .object = object, .addr = addr, .len = len, .offset = offset});
+    add_effect(ctx, r,
+               (struct stretch_effect){
+                   .space = space, .object = object, .addr = addr, .len = len, .offset = offset});
 }
 
 static void on_remapped(void *ctx, struct replay *r, uint32_t space, gaddr start, gaddr end)
 {
-    add_effect(ctx, r, (struct stretch_effect){.remapped = true, .space = space, .addr = start, .len = end - start});
+    add_effect(ctx, r,
+               (struct stretch_effect){
+                   .remapped = true, .space = space, .addr = start, .len = end - start});
 }
 
 static struct err *on_event(void *ctx, struct replay *r, const struct frame *f)
@@ -76,8 +85,11 @@ static struct err *on_event(void *ctx, struct replay *r, const struct frame *f)
     if (m->failed)
         return steal(m->failed);
     struct stretch_event *e = vec_add(&s->events);
-    *e = (struct stretch_event){.number = f->event, .kind = (uint8_t)f->kind, .syscall_state = (uint8_t)f->syscall_state,
-                                .syscall_arch = (uint8_t)f->syscall_arch, .syscall_no = f->syscall_no,
+    *e = (struct stretch_event){.number = f->event,
+                                .kind = (uint8_t)f->kind,
+                                .syscall_state = (uint8_t)f->syscall_state,
+                                .syscall_arch = (uint8_t)f->syscall_arch,
+                                .syscall_no = f->syscall_no,
                                 .first_effect = s->effects.count};
     e->task = f->event < m->q->runner.count ? m->q->runner.items[f->event] : 0;
     for (size_t i = 0; i < f->task_count; i++)
@@ -114,7 +126,8 @@ static struct err *follow_task(struct maker *m, struct replay *r)
     size_t count;
     const struct task_info *tasks = replay_tasks(r, &count);
     for (size_t i = 0; m->task && i < count; i++) {
-        if (tasks[i].serial != m->task || (tasks[i].space == m->armed_space && tasks[i].slot == m->armed_slot))
+        if (tasks[i].serial != m->task ||
+            (tasks[i].space == m->armed_space && tasks[i].slot == m->armed_slot))
             continue;
         if (m->armed_space) {
             TRY(take_rows(m, r, m->armed_space));
@@ -160,8 +173,12 @@ static struct err *keep_initial(struct maker *m, struct replay *r)
 static struct err *run(struct maker *m, struct replay *r, struct moment from, struct moment until)
 {
     TRY(keep_initial(m, r));
-    const struct replay_observer observer = {.ctx = m, .event = on_event, .wrote = on_wrote, .remapped = on_remapped,
-                                             .sharing_changes = on_sharing, .space_created = on_space_created,
+    const struct replay_observer observer = {.ctx = m,
+                                             .event = on_event,
+                                             .wrote = on_wrote,
+                                             .remapped = on_remapped,
+                                             .sharing_changes = on_sharing,
+                                             .space_created = on_space_created,
                                              .space_ending = on_space_ending};
     replay_set_observer(r, &observer);
     m->event_told = true; // the event of `from` is over
@@ -176,7 +193,8 @@ static struct err *run(struct maker *m, struct replay *r, struct moment from, st
         TRY(follow_task(m, r));
         m->event_told = false;
         TRY(replay_run(r, next, UINT64_MAX, NULL));
-        if (moment_cmp(replay_now(r), now) == 0 || (now.event == until.event && moment_cmp(replay_now(r), until) < 0))
+        if (moment_cmp(replay_now(r), now) == 0 ||
+            (now.event == until.event && moment_cmp(replay_now(r), until) < 0))
             break; // the recording ends, or there is nothing more before the next event
         now = replay_now(r);
     }
@@ -189,11 +207,12 @@ static struct err *run(struct maker *m, struct replay *r, struct moment from, st
     return m->failed ? steal(m->failed) : NULL;
 }
 
-struct err *stretch_run(struct query_engine *q, struct moment from, struct moment until, uint32_t task, bool vectors,
-                        struct stretch *out)
+struct err *stretch_run(struct query_engine *q, struct moment from, struct moment until,
+                        uint32_t task, bool vectors, struct stretch *out)
 {
     memset(out, 0, sizeof(*out));
-    struct maker m = {.q = q, .out = out, .task = task, .request = {.record = true, .vectors = vectors}};
+    struct maker m = {
+        .q = q, .out = out, .task = task, .request = {.record = true, .vectors = vectors}};
     out->from = from;
     out->until = until;
     out->row_len = sizeof(struct step_row) + (vectors ? XSTATE_MAX : 0);
@@ -236,8 +255,8 @@ void stretch_of_state(struct query_engine *q, struct replay *r, struct stretch *
 }
 
 /* Runs to the last of the moments and reads on the way. */
-static struct err *capture(struct replay *r, uint32_t space, const struct step_capture *captures, size_t count, struct moment until,
-                           struct buf *out)
+static struct err *capture(struct replay *r, uint32_t space, const struct step_capture *captures,
+                           size_t count, struct moment until, struct buf *out)
 {
     const struct replay_observer observer = {.space_created = on_other_space};
     replay_set_observer(r, &observer); // so that workers are told the time
@@ -255,7 +274,8 @@ static struct err *capture(struct replay *r, uint32_t space, const struct step_c
     TRY(worker_take_steps(w, NULL, out));
     for (size_t i = 0, at = had; i < count; i++) {
         bool there = at + 8 <= out->len;
-        uint64_t len = captures[i].len, room = 8 + ((len + 7) & ~7ull), done = there ? load_u64(out->data + at) : 0;
+        uint64_t len = captures[i].len, room = 8 + ((len + 7) & ~7ull),
+                 done = there ? load_u64(out->data + at) : 0;
         if (!there)
             buf_zeros(out, room);
         if (!done && captures[i].stamp == until.event && captures[i].icount == until.icount) {
@@ -269,11 +289,13 @@ static struct err *capture(struct replay *r, uint32_t space, const struct step_c
     return NULL;
 }
 
-struct err *stretch_memory(struct query_engine *q, uint32_t space, const struct step_capture *captures, size_t count, struct buf *out)
+struct err *stretch_memory(struct query_engine *q, uint32_t space,
+                           const struct step_capture *captures, size_t count, struct buf *out)
 {
     if (!count)
         return NULL;
-    struct moment from = {captures[0].stamp, captures[0].icount}, until = {captures[count - 1].stamp, captures[count - 1].icount};
+    struct moment from = {captures[0].stamp, captures[0].icount},
+                  until = {captures[count - 1].stamp, captures[count - 1].icount};
     struct lease lease;
     TRY(lend_instead(q, history_segment_at(q->history, from), from, &lease));
     struct err *e = capture(lease.replay, space, captures, count, until, out);
@@ -300,7 +322,8 @@ const struct step_row *stretch_after(const struct stretch *s, size_t i, bool *pa
     const struct stretch_step *step = &s->steps.items[i], *end = s->steps.items + s->steps.count;
     const struct step_row *cut = NULL;
     *partial = false;
-    for (const struct stretch_step *next = step + 1; next < end && next->at.event == step->at.event; next++) {
+    for (const struct stretch_step *next = step + 1; next < end && next->at.event == step->at.event;
+         next++) {
         if (next->task != step->task)
             continue;
         if (next->at.icount > step->at.icount)
@@ -320,7 +343,8 @@ const struct step_row *stretch_after(const struct stretch *s, size_t i, bool *pa
 bool stretch_repeated(const struct stretch *s, size_t i)
 {
     const struct stretch_step *step = &s->steps.items[i];
-    for (size_t k = i + 1; k < s->steps.count && moment_cmp(s->steps.items[k].at, step->at) == 0; k++) {
+    for (size_t k = i + 1; k < s->steps.count && moment_cmp(s->steps.items[k].at, step->at) == 0;
+         k++) {
         if (!s->steps.items[k].row->end)
             return true;
     }
@@ -330,7 +354,8 @@ bool stretch_repeated(const struct stretch *s, size_t i)
 enum stop_reason stretch_stop(const struct stretch *s, size_t i)
 {
     const struct stretch_step *step = &s->steps.items[i];
-    for (size_t k = i + 1; k < s->steps.count && moment_cmp(s->steps.items[k].at, step->at) == 0; k++) {
+    for (size_t k = i + 1; k < s->steps.count && moment_cmp(s->steps.items[k].at, step->at) == 0;
+         k++) {
         if (s->steps.items[k].row->end)
             return (enum stop_reason)s->steps.items[k].row->reason;
     }
@@ -371,7 +396,8 @@ const struct regs *stretch_before_event(const struct stretch *s, event_no number
 
 const struct stretch_event *stretch_event(const struct stretch *s, event_no number)
 {
-    if (!s->events.count || number < s->events.items[0].number || number - s->events.items[0].number >= s->events.count)
+    if (!s->events.count || number < s->events.items[0].number ||
+        number - s->events.items[0].number >= s->events.count)
         return NULL;
     return &s->events.items[number - s->events.items[0].number];
 }
@@ -388,12 +414,14 @@ size_t stretch_acted(const struct stretch *s, size_t i, size_t *first_out)
             high = middle;
     }
     *first_out = low;
-    while (at.icount && low + count < s->effects.count && moment_cmp(s->effects.items[low + count].at, at) == 0)
+    while (at.icount && low + count < s->effects.count &&
+           moment_cmp(s->effects.items[low + count].at, at) == 0)
         count++;
     return count;
 }
 
-const struct stretch_mapping *stretch_mapping_at(const struct stretch *s, uint32_t space, gaddr addr, struct moment m)
+const struct stretch_mapping *stretch_mapping_at(const struct stretch *s, uint32_t space,
+                                                 gaddr addr, struct moment m)
 {
     vec_each (kept, &s->maps) {
         if (kept->space != space || moment_cmp(kept->until, m) < 0)
@@ -406,7 +434,9 @@ const struct stretch_mapping *stretch_mapping_at(const struct stretch *s, uint32
             else
                 low = middle + 1;
         }
-        return low < kept->maps.count && kept->maps.items[low].start <= addr ? &kept->maps.items[low] : NULL;
+        return low < kept->maps.count && kept->maps.items[low].start <= addr
+                   ? &kept->maps.items[low]
+                   : NULL;
     }
     return NULL;
 }
@@ -429,9 +459,11 @@ struct moment moment_back(const struct query_engine *q, struct moment m, uint64_
 struct moment moment_forth(const struct query_engine *q, struct moment m, uint64_t count)
 {
     size_t segments;
-    struct moment end = history_segments(q->history, &segments)[history_segment_at(q->history, m)].end;
+    struct moment end =
+        history_segments(q->history, &segments)[history_segment_at(q->history, m)].end;
     while (m.event < end.event) {
-        uint64_t last = m.event + 1 < q->event_icount.count ? q->event_icount.items[m.event + 1] : m.icount;
+        uint64_t last =
+            m.event + 1 < q->event_icount.count ? q->event_icount.items[m.event + 1] : m.icount;
         uint64_t left = last > m.icount ? last - m.icount : 0;
         if (left > count)
             break;
@@ -460,7 +492,7 @@ bool read_xstate(const uint8_t *xstate, unsigned start, unsigned len, uint8_t *o
         if (at >= X86_VECTOR && at < X86_MASK) {
             unsigned reg = (at - X86_VECTOR) / 64, byte = (at - X86_VECTOR) % 64;
             component = reg >= 16 ? 7 : byte < 16 ? 1 : byte < 32 ? 2 : 6;
-            offset = reg >= 16    ? offsets[7] + 64 * (reg - 16) + byte
+            offset = reg >= 16   ? offsets[7] + 64 * (reg - 16) + byte
                      : byte < 16 ? 160 + 16 * reg + byte
                      : byte < 32 ? offsets[2] + 16 * reg + byte - 16
                                  : offsets[6] + 32 * reg + byte - 32;
@@ -469,7 +501,8 @@ bool read_xstate(const uint8_t *xstate, unsigned start, unsigned len, uint8_t *o
             offset = offsets[5] + at - X86_MASK;
         } else if (at >= X86_X87 && at < X86_MXCSR) {
             component = 0;
-            offset = 32 + 16 * (((at - X86_X87) / 10 - (xstate[3] >> 3 & 7)) & 7) + (at - X86_X87) % 10;
+            offset =
+                32 + 16 * (((at - X86_X87) / 10 - (xstate[3] >> 3 & 7)) & 7) + (at - X86_X87) % 10;
         } else if (at >= X86_MXCSR && at < X86_CONTROL) {
             component = 1;
             offset = 24 + at - X86_MXCSR;

@@ -1,7 +1,9 @@
 /*
- * Where a thread's copies of the thread-local variables of a library lie, by what glibc's dynamic linker holds in the program's memory. The
- * layouts are told by glibc itself, in the descriptors which it exports for debuggers (nptl_db/structs.def; each is three numbers: size in
- * bits, count, offset). The method is that of td_thr_tlsbase() in nptl_db; that of a static block is the x86-64 psABI's.
+ * Where a thread's copies of the thread-local variables of a library lie, by what glibc's dynamic
+ * linker holds in the program's memory. The layouts are told by glibc itself, in the descriptors
+ * which it exports for debuggers (nptl_db/structs.def; each is three numbers: size in bits, count,
+ * offset). The method is that of td_thr_tlsbase() in nptl_db; that of a static block is the x86-64
+ * psABI's.
  */
 #include "query/query_int.h"
 
@@ -14,7 +16,8 @@ struct loader {
 static uint64_t word(struct loader *l, gaddr at)
 {
     uint64_t value = 0;
-    struct err *e = l->failed ? NULL : replay_read(l->c->replay, l->c->space, at, &value, sizeof(value), NULL);
+    struct err *e =
+        l->failed ? NULL : replay_read(l->c->replay, l->c->space, at, &value, sizeof(value), NULL);
     l->failed |= e != NULL;
     err_free(e);
     return value;
@@ -36,10 +39,12 @@ static gaddr exported(struct loader *l, const char *symbol)
             is_glibc |= slash && str_starts(slash + 1, files[k]);
         if (!is_glibc)
             continue;
-        struct code_place place = place_in(l->c->q, maps[i].mmap_idx, maps[i].start, maps[i].offset, maps[i].start);
+        struct code_place place =
+            place_in(l->c->q, maps[i].mmap_idx, maps[i].start, maps[i].offset, maps[i].start);
         struct sym_module *sym;
         vaddr addr;
-        struct err *e = place.module ? module_sym(l->c->q, place.module, &sym) : err_new(ERR_NOT_FOUND, "no file");
+        struct err *e = place.module ? module_sym(l->c->q, place.module, &sym)
+                                     : err_new(ERR_NOT_FOUND, "no file");
         if (!e)
             e = sym_exported_object(sym, symbol, &addr);
         bool found = !e;
@@ -70,14 +75,19 @@ static gaddr link_map_of(struct loader *l, uint64_t bias)
     return 0;
 }
 
-/* Has the thread's vector of blocks been brought up to date since the library was loaded? Else its entry is another, unloaded one's. */
+/* Has the thread's vector of blocks been brought up to date since the library was loaded? Else its
+ * entry is another, unloaded one's. */
 static bool is_up_to_date(struct loader *l, gaddr vector, gaddr map, uint64_t id)
 {
     enum { MOST = 1000 };
-    gaddr list = word(l, exported(l, "_rtld_global") + offset_of(l, "_thread_db_rtld_global__dl_tls_dtv_slotinfo_list"));
-    uint64_t first = offset_of(l, "_thread_db_dtv_slotinfo_list_slotinfo"), next = offset_of(l, "_thread_db_dtv_slotinfo_list_next"),
-             len_at = offset_of(l, "_thread_db_dtv_slotinfo_list_len"), map_at = offset_of(l, "_thread_db_dtv_slotinfo_map"),
-             gen_at = offset_of(l, "_thread_db_dtv_slotinfo_gen"), size = word(l, exported(l, "_thread_db_sizeof_dtv_slotinfo")) & UINT32_MAX;
+    gaddr list = word(l, exported(l, "_rtld_global") +
+                             offset_of(l, "_thread_db_rtld_global__dl_tls_dtv_slotinfo_list"));
+    uint64_t first = offset_of(l, "_thread_db_dtv_slotinfo_list_slotinfo"),
+             next = offset_of(l, "_thread_db_dtv_slotinfo_list_next"),
+             len_at = offset_of(l, "_thread_db_dtv_slotinfo_list_len"),
+             map_at = offset_of(l, "_thread_db_dtv_slotinfo_map"),
+             gen_at = offset_of(l, "_thread_db_dtv_slotinfo_gen"),
+             size = word(l, exported(l, "_thread_db_sizeof_dtv_slotinfo")) & UINT32_MAX;
     for (size_t i = 0; list && !l->failed && i < MOST; i++) {
         uint64_t len = word(l, list + len_at);
         if (id >= len) {
@@ -86,7 +96,10 @@ static bool is_up_to_date(struct loader *l, gaddr vector, gaddr map, uint64_t id
             continue;
         }
         gaddr slot = list + first + id * size;
-        return word(l, slot + map_at) == map && word(l, slot + gen_at) <= word(l, vector + offset_of(l, "_thread_db_dtv_t_counter")) && !l->failed;
+        return word(l, slot + map_at) == map &&
+               word(l, slot + gen_at) <=
+                   word(l, vector + offset_of(l, "_thread_db_dtv_t_counter")) &&
+               !l->failed;
     }
     return false;
 }

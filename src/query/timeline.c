@@ -1,5 +1,6 @@
-/* The query "timeline": what a drawing of the whole recording, or of a part of it, needs. The axis is instructions executed, cut into
- * columns of equal length; from the events alone, so it costs the same however long the recording's code ran. */
+/* The query "timeline": what a drawing of the whole recording, or of a part of it, needs. The axis
+ * is instructions executed, cut into columns of equal length; from the events alone, so it costs
+ * the same however long the recording's code ran. */
 #include "query/query_int.h"
 
 enum { MAX_COLUMNS = 4096, MAX_LANES = 64, OTHERS = MAX_LANES };
@@ -117,7 +118,8 @@ static json_t *segment_starts(const struct axis *a)
     const struct history_segment *s = history_segments(a->q->history, &count);
     for (size_t i = 0; i < count; i++) {
         double off = (double)s[i].icount_start - (double)a->start;
-        json_array_append_new(list, json_real(a->length ? off * (double)a->columns / (double)a->length : 0));
+        json_array_append_new(
+            list, json_real(a->length ? off * (double)a->columns / (double)a->length : 0));
     }
     return list;
 }
@@ -142,7 +144,8 @@ struct err *query_timeline(struct query_engine *q, json_t *params)
     a.start = instructions_before(q, a.from);
     uint64_t end = instructions_before(q, a.to);
     a.length = end > a.start ? end - a.start : 0;
-    return give(q, json_pack("{so, so, sI, so, so, so}", "from", json_moment(a.from), "to", json_moment(a.to), "instructions",
-                             (json_int_t)a.length, "columns", column_moments(&a), "lanes", lanes_of(&a), "segments",
+    return give(q, json_pack("{so, so, sI, so, so, so}", "from", json_moment(a.from), "to",
+                             json_moment(a.to), "instructions", (json_int_t)a.length, "columns",
+                             column_moments(&a), "lanes", lanes_of(&a), "segments",
                              segment_starts(&a)));
 }

@@ -1,4 +1,5 @@
-/* Going through the calls with descriptors: what descriptors.c, descriptor_files.c, descriptor_moves.c and descriptor_sockets.c share. */
+/* Going through the calls with descriptors: what descriptors.c, descriptor_files.c,
+ * descriptor_moves.c and descriptor_sockets.c share. */
 #ifndef QUERY_TRACKING_INT_H
 #define QUERY_TRACKING_INT_H
 
@@ -10,13 +11,14 @@ struct fd_slot {
 };
 /* A file that is known by a path. */
 struct named {
-    char *path;      /* owned */
+    char *path; /* owned */
     uint64_t hash;
     uint32_t stream; /* plus 1 */
     bool fifo;
 };
 
-/* Where a task's paths begin. Numbers stand for directories: the same number, the same directory. */
+/* Where a task's paths begin. Numbers stand for directories: the same number, the same directory.
+ */
 struct task_place {
     uint32_t root, directory;
 };
@@ -24,29 +26,31 @@ struct task_place {
 /* A socket that takes connections. */
 struct listener {
     uint32_t description;
-    char *address;           /* owned */
-    VEC(uint32_t) waiting;   /* descriptions that are connected, or about to be, and were not accepted yet */
+    char *address; /* owned */
+    /* Descriptions that are connected, or about to be, and were not accepted yet. */
+    VEC(uint32_t) waiting;
     event_no connected, accepted; /* the last events with which such calls ended */
 };
 
-/* A socket that connects over TCP while its task does not wait for it: the recorder does not say from which address. */
+/* A socket that connects over TCP while its task does not wait for it: the recorder does not say
+ * from which address. */
 struct connecting {
     uint32_t description;
-    char *address;           /* to which; owned */
+    char *address; /* to which; owned */
 };
 
 /* One between two addresses. */
 struct connection {
-    char *ends;              /* of who accepts: local, remote; owned */
-    uint32_t in, out;        /* streams of who accepts, plus 1 */
-    bool made, taken;        /* which of the two ends has been seen */
+    char *ends;       /* of who accepts: local, remote; owned */
+    uint32_t in, out; /* streams of who accepts, plus 1 */
+    bool made, taken; /* which of the two ends has been seen */
 };
 
 /* Descriptors that were sent with a message. */
 struct parcel {
-    uint32_t call;           /* sendmsg(2) */
-    uint32_t stream;         /* plus 1 */
-    uint64_t offset;         /* of the first byte of the message in the stream; or its number */
+    uint32_t call;   /* sendmsg(2) */
+    uint32_t stream; /* plus 1 */
+    uint64_t offset; /* of the first byte of the message in the stream; or its number */
     VEC(uint32_t) descriptions;
 };
 
@@ -58,14 +62,15 @@ struct fd_table {
 struct tracking {
     struct query_engine *q;
     struct descriptors *d;
-    VEC(struct fd_table *) tables;   /* by task serial; NULL: none. Shared ones are there more than once */
-    VEC(uint32_t) inside;         /* by task serial: the call it is in, plus 1; 0: none */
+    /* By task serial; NULL: none. Shared ones are there more than once. */
+    VEC(struct fd_table *) tables;
+    VEC(uint32_t) inside;          /* by task serial: the call it is in, plus 1; 0: none */
     VEC(struct task_place) places; /* by task serial */
     uint32_t last_place;
     VEC(struct named) names;
     VEC(struct listener) listeners;
     VEC(struct connecting) connecting;
-    event_no connected;            /* the last event with which such a call ended */
+    event_no connected; /* the last event with which such a call ended */
     VEC(struct connection) connections;
     VEC(struct parcel) parcels; /* that nobody has received */
 };
@@ -86,9 +91,10 @@ static inline uint32_t call_index(const struct tracking *t, const struct io_call
     return (uint32_t)(c - t->d->io.calls.items);
 }
 
-/** Puts a read or write at the end of a stream that is no file (number plus 1): its number in the list, plus 1. len 0: of an empty message.
- * stays: what was read can be read again. */
-uint32_t add_transfer(struct tracking *t, uint32_t number, uint32_t call, bool reads, uint64_t len, bool stays);
+/** Puts a read or write at the end of a stream that is no file (number plus 1): its number in the
+ * list, plus 1. len 0: of an empty message. stays: what was read can be read again. */
+uint32_t add_transfer(struct tracking *t, uint32_t number, uint32_t call, bool reads, uint64_t len,
+                      bool stays);
 
 /* --- descriptor_moves.c --- */
 
@@ -101,10 +107,13 @@ void transfer_count(struct tracking *t, struct io_call *c, uint32_t number);
 
 /* --- descriptor_files.c --- */
 
-/** A read or write of a file at an offset: its number in the list, plus 1. number: of the file's stream, plus 1. */
-uint32_t add_file_transfer(struct tracking *t, uint32_t number, uint32_t call, bool reads, uint64_t at, bool known, uint64_t len);
+/** A read or write of a file at an offset: its number in the list, plus 1. number: of the file's
+ * stream, plus 1. */
+uint32_t add_file_transfer(struct tracking *t, uint32_t number, uint32_t call, bool reads,
+                           uint64_t at, bool known, uint64_t len);
 /** The same where the descriptor's position is, which moves on. */
-uint32_t add_file_transfer_here(struct tracking *t, struct description *d, uint32_t call, bool reads, uint64_t len);
+uint32_t add_file_transfer_here(struct tracking *t, struct description *d, uint32_t call,
+                                bool reads, uint64_t len);
 /** mmap(2) that has succeeded. */
 void map_file(struct tracking *t, struct io_call *c);
 
@@ -119,7 +128,8 @@ void cut_file(struct tracking *t, uint32_t number, uint32_t call, uint64_t size)
 void make_node(struct tracking *t, const struct io_call *c);
 /** rename(2), link(2), unlink(2), truncate(2): what a path stands for changes. */
 void change_name(struct tracking *t, const struct io_call *c);
-/** chdir(2) of all threads of the process; root: chroot(2), mount(2) and the like, by which absolute paths lead elsewhere, too. */
+/** chdir(2) of all threads of the process; root: chroot(2), mount(2) and the like, by which
+ * absolute paths lead elsewhere, too. */
 void change_place(struct tracking *t, uint32_t task, bool root);
 void inherit_place(struct tracking *t, uint32_t parent, uint32_t child);
 
@@ -127,9 +137,11 @@ void inherit_place(struct tracking *t, uint32_t parent, uint32_t child);
 
 /** Any call that begins. */
 struct err *begin_socket_call(struct tracking *t, const struct io_call *c) nodiscard;
-/** sendmsg(2), recvmsg(2) that have ended, also those that failed: what descriptors they sent or received. */
+/** sendmsg(2), recvmsg(2) that have ended, also those that failed: what descriptors they sent or
+ * received. */
 struct err *end_message(struct tracking *t, const struct io_call *c) nodiscard;
-/** Nothing is known of the stream (number plus 1) any more: nor of descriptors on their way through it. */
+/** Nothing is known of the stream (number plus 1) any more: nor of descriptors on their way through
+ * it. */
 void give_up_parcels(struct tracking *t, uint32_t stream);
 /** The task will not end the call. */
 void lose_message(struct tracking *t, uint32_t call);

@@ -1,15 +1,23 @@
 /* Where a value is used.
  *
- * The value's bytes are items: runs of bytes in memory or in a register that hold it now. All go forward in time together. A stretch is run
- * in steps; an instruction that reads bytes of an item copies them, which makes another item, or computes something else from
- * them, compares them, uses them as an address: that is a row. An instruction that writes a byte of an item ends it. After a
+ * The value's bytes are items: runs of bytes in memory or in a register that hold it now. All go
+ * forward in time together. A stretch is run in steps; an instruction that reads bytes of an item
+ * copies them, which makes another item, or computes something else from them, compares them, uses
+ * them as an address: that is a row. An instruction that writes a byte of an item ends it. After a
  * stretch in which nothing happened, use_search() looks for the next moment at which something may.
  *
- * Invariants: 1. items do not overlap. 2. all items are as of one moment, that which the sweep has reached. 3. rows are given in the order of
- * time, but for those of a register that was first taken to be only kept for a caller (struct use_saving). */
+ * Invariants: 1. items do not overlap. 2. all items are as of one moment, that which the sweep has
+ * reached. 3. rows are given in the order of time, but for those of a register that was first taken
+ * to be only kept for a caller (struct use_saving). */
 #include "query/uses_int.h"
 
-enum { MOST_ITEMS = 1024, SHORT_STRETCH = 1000, LONG_STRETCH = 8000, LARGE_WRITE = 4096, MOST_PIECES = 64 };
+enum {
+    MOST_ITEMS = 1024,
+    SHORT_STRETCH = 1000,
+    LONG_STRETCH = 8000,
+    LARGE_WRITE = 4096,
+    MOST_PIECES = 64
+};
 
 /* --- items --- */
 
@@ -33,8 +41,11 @@ struct err *use_add(struct uses *u, const struct stretch *s, struct moment m, st
             u->cut = true;
             return err_new(ERR_LIMIT, "too many copies");
         }
-        const struct stretch_mapping *map = item.memory ? stretch_mapping_at(s, item.space, item.at, m) : NULL;
-        uint64_t here = !item.memory ? item.len : map ? map->end - item.at : PAGE_SIZE - item.at % PAGE_SIZE;
+        const struct stretch_mapping *map =
+            item.memory ? stretch_mapping_at(s, item.space, item.at, m) : NULL;
+        uint64_t here = !item.memory ? item.len
+                        : map        ? map->end - item.at
+                                     : PAGE_SIZE - item.at % PAGE_SIZE;
         uint32_t len = here < item.len ? (uint32_t)here : item.len;
         struct use_item part = use_part(&item, 0, len);
         part.object = map ? map->object : 0;
@@ -57,7 +68,8 @@ json_t *use_place(bool memory, uint64_t at, uint64_t len)
 {
     char name[32];
     if (!memory)
-        return json_pack("{ss}", "register", x86_register_name((unsigned)at, (unsigned)len, name, sizeof(name)));
+        return json_pack("{ss}", "register",
+                         x86_register_name((unsigned)at, (unsigned)len, name, sizeof(name)));
     return json_pack("{so, sI}", "address", json_hex(at), "length", (json_int_t)len);
 }
 
@@ -84,7 +96,8 @@ struct err *use_tell(struct uses *u, struct use_item *item)
     for (size_t i = 0; saving && !e && i < json_array_size(saving->rows); i++) {
         json_t *entry = json_array_get(saving->rows, i);
         uint32_t id = 0;
-        e = give_row(u, json_incref(json_object_get(entry, "row")), (uint32_t)json_integer_value(json_object_get(entry, "parent")), &id);
+        e = give_row(u, json_incref(json_object_get(entry, "row")),
+                     (uint32_t)json_integer_value(json_object_get(entry, "parent")), &id);
         if (i == 0)
             item->parent = id;
     }
@@ -95,8 +108,8 @@ struct err *use_tell(struct uses *u, struct use_item *item)
 }
 
 /* Fills in what all rows have. */
-static void complete_row(struct uses *u, const struct use_item *item, uint32_t from, uint32_t len, struct moment at, uint32_t task,
-                         json_t *row)
+static void complete_row(struct uses *u, const struct use_item *item, uint32_t from, uint32_t len,
+                         struct moment at, uint32_t task, json_t *row)
 {
     json_object_set_new(row, "focus", json_focus(u->q, at, task, 0));
     json_object_set_new(row, "task", json_task(u->q, task));
@@ -111,8 +124,8 @@ static void complete_row(struct uses *u, const struct use_item *item, uint32_t f
         json_object_set_new(row, "saved", json_integer(item->saved));
 }
 
-struct err *use_give(struct uses *u, size_t idx, uint32_t from, uint32_t len, struct moment at, uint32_t task, json_t *row,
-                     uint32_t *id_out)
+struct err *use_give(struct uses *u, size_t idx, uint32_t from, uint32_t len, struct moment at,
+                     uint32_t task, json_t *row, uint32_t *id_out)
 {
     struct use_item *item = &u->items.items[idx];
     u->moves++;
@@ -126,7 +139,8 @@ struct err *use_give(struct uses *u, size_t idx, uint32_t from, uint32_t len, st
     return give_row(u, row, item->parent, id_out);
 }
 
-struct err *use_arrive(struct uses *u, const struct stretch *s, struct moment m, struct use_item item, struct moment at, json_t *row)
+struct err *use_arrive(struct uses *u, const struct stretch *s, struct moment m,
+                       struct use_item item, struct moment at, json_t *row)
 {
     u->moves++;
     complete_row(u, &item, 0, item.len, at, item.task, row);
@@ -138,14 +152,17 @@ struct err *use_arrive(struct uses *u, const struct stretch *s, struct moment m,
 
 struct moment use_arrival_time(const struct uses *u, const struct use_arrival *a)
 {
-    return a->acted ? a->at : a->prepared ? (struct moment){a->event, 0} : moment_before_event(u->q, a->event);
+    return a->acted      ? a->at
+           : a->prepared ? (struct moment){a->event, 0}
+                         : moment_before_event(u->q, a->event);
 }
 
 static struct use_item *saved_copy(struct uses *u, const struct use_item *item)
 {
     vec_each (it, &u->items) {
-        if (it->len && it->saving && !item->memory && it->saving->task == item->task && it->saving->reg / 8 == item->at / 8 &&
-            item->at < X86_RIP && it->saving->parent == item->parent)
+        if (it->len && it->saving && !item->memory && it->saving->task == item->task &&
+            it->saving->reg / 8 == item->at / 8 && item->at < X86_RIP &&
+            it->saving->parent == item->parent)
             return it;
     }
     return NULL;
@@ -165,7 +182,8 @@ struct err *use_kill(struct uses *u, size_t idx, uint32_t from, uint32_t len)
     return e;
 }
 
-struct err *use_overwritten(struct uses *u, size_t idx, uint32_t from, uint32_t len, struct moment at, uint32_t task, json_t *row)
+struct err *use_overwritten(struct uses *u, size_t idx, uint32_t from, uint32_t len,
+                            struct moment at, uint32_t task, json_t *row)
 {
     struct use_item *item = &u->items.items[idx], *copy = saved_copy(u, item);
     json_object_set_new(row, "kind", json_string("overwritten"));
@@ -173,7 +191,8 @@ struct err *use_overwritten(struct uses *u, size_t idx, uint32_t from, uint32_t 
         json_decref(row);
     } else if (copy) {
         complete_row(u, item, from, len, at, task, row);
-        json_array_append_new(copy->saving->rows, json_pack("{so, sI}", "row", row, "parent", (json_int_t)item->parent));
+        json_array_append_new(copy->saving->rows, json_pack("{so, sI}", "row", row, "parent",
+                                                            (json_int_t)item->parent));
         copy->saving->lost = true;
     } else {
         TRY(use_give(u, idx, from, len, at, task, row, NULL));
@@ -181,7 +200,8 @@ struct err *use_overwritten(struct uses *u, size_t idx, uint32_t from, uint32_t 
     return use_kill(u, idx, from, len);
 }
 
-struct err *use_save(struct uses *u, const struct stretch *s, size_t idx, struct use_item to, struct moment at, uint32_t task, json_t *row)
+struct err *use_save(struct uses *u, const struct stretch *s, size_t idx, struct use_item to,
+                     struct moment at, uint32_t task, json_t *row)
 {
     const struct use_item *item = &u->items.items[idx];
     uint32_t from = to.offset - item->offset;
@@ -190,12 +210,15 @@ struct err *use_save(struct uses *u, const struct stretch *s, size_t idx, struct
     complete_row(u, item, from, to.len, at, task, row);
     to.parent = item->parent;
     to.saving = xnew(struct use_saving);
-    *to.saving = (struct use_saving){.rows = json_array(), .reg = item->at + from, .task = item->task, .parent = item->parent};
-    json_array_append_new(to.saving->rows, json_pack("{so, sI}", "row", row, "parent", (json_int_t)item->parent));
+    *to.saving = (struct use_saving){
+        .rows = json_array(), .reg = item->at + from, .task = item->task, .parent = item->parent};
+    json_array_append_new(to.saving->rows,
+                          json_pack("{so, sI}", "row", row, "parent", (json_int_t)item->parent));
     return use_add(u, s, at, to);
 }
 
-struct err *use_restore(struct uses *u, const struct stretch *s, size_t idx, uint32_t task, struct moment at)
+struct err *use_restore(struct uses *u, const struct stretch *s, size_t idx, uint32_t task,
+                        struct moment at)
 {
     struct use_item *item = &u->items.items[idx];
     struct use_saving *saving = item->saving;
@@ -228,10 +251,10 @@ typedef VEC(struct edge) edge_list;
 /* What an instruction has to do with an item. */
 struct use_hit {
     size_t item;
-    gaddr base;       /* of memory: where the instruction's space has its first byte */
+    gaddr base; /* of memory: where the instruction's space has its first byte */
     bool reads, writes;
     bool told;
-    uint64_t killed;  /* bytes */
+    uint64_t killed;   /* bytes */
     uint64_t constant; /* of these: by constants */
 };
 typedef VEC(struct use_hit) hit_list;
@@ -240,7 +263,8 @@ typedef VEC(struct use_hit) hit_list;
 static struct x86_place hit_place(const struct uses *u, const struct use_hit *h, uint32_t i)
 {
     const struct use_item *item = &u->items.items[h->item];
-    return item->memory ? (struct x86_place){true, h->base + i} : (struct x86_place){false, item->at + i};
+    return item->memory ? (struct x86_place){true, h->base + i}
+                        : (struct x86_place){false, item->at + i};
 }
 
 static bool same_place(struct x86_place a, struct x86_place b)
@@ -249,20 +273,23 @@ static bool same_place(struct x86_place a, struct x86_place b)
 }
 
 /* The part of an item that a place of `len` bytes overlaps; false: none. */
-static bool overlap(const struct uses *u, const struct use_hit *h, struct x86_place p, uint64_t len, uint32_t *from_out, uint32_t *len_out)
+static bool overlap(const struct uses *u, const struct use_hit *h, struct x86_place p, uint64_t len,
+                    uint32_t *from_out, uint32_t *len_out)
 {
     const struct use_item *item = &u->items.items[h->item];
     uint64_t at = hit_place(u, h, 0).at;
     if (p.memory != item->memory || p.at >= at + item->len || p.at + len <= at)
         return false;
-    uint64_t start = p.at > at ? p.at - at : 0, end = p.at + len < at + item->len ? p.at + len - at : item->len;
+    uint64_t start = p.at > at ? p.at - at : 0,
+             end = p.at + len < at + item->len ? p.at + len - at : item->len;
     *from_out = (uint32_t)start;
     *len_out = (uint32_t)(end - start);
     return true;
 }
 
 /* What a written byte has of the items. */
-static void add_edges(const struct execution *x, const hit_list *hits, struct x86_place to, edge_list *out)
+static void add_edges(const struct execution *x, const hit_list *hits, struct x86_place to,
+                      edge_list *out)
 {
     const struct uses *u = x->owner;
     enum { MOST_INPUTS = 32 };
@@ -275,8 +302,12 @@ static void add_edges(const struct execution *x, const hit_list *hits, struct x8
         n = x86_inputs_of(x->insn, &x->run, to, inputs, MOST_INPUTS);
     for (size_t i = 0; i < n; i++) {
         vec_each (h, hits) {
-            struct edge e = {.to = to, .item = h->item, .parent = u->items.items[h->item].parent,
-                             .kind = o.kind == X86_COPY ? EDGE_COPY : o.kind == X86_SIGN ? EDGE_SIGN : EDGE_COMPUTED};
+            struct edge e = {.to = to,
+                             .item = h->item,
+                             .parent = u->items.items[h->item].parent,
+                             .kind = o.kind == X86_COPY   ? EDGE_COPY
+                                     : o.kind == X86_SIGN ? EDGE_SIGN
+                                                          : EDGE_COMPUTED};
             if (overlap(u, h, inputs[i].from, inputs[i].len, &e.from, &e.len))
                 vec_push(out, e);
         }
@@ -309,7 +340,8 @@ static bool one_run(const struct edge *a, const struct edge *b)
 {
     if (is_flag(a->to) && is_flag(b->to))
         return a->parent == b->parent;
-    return a->kind == b->kind && a->parent == b->parent && a->to.memory == b->to.memory && b->to.at - a->to.at <= 1 &&
+    return a->kind == b->kind && a->parent == b->parent && a->to.memory == b->to.memory &&
+           b->to.at - a->to.at <= 1 &&
            (a->to.memory || x86_unit((unsigned)a->to.at) == x86_unit((unsigned)b->to.at));
 }
 
@@ -321,7 +353,8 @@ static void mark_told(hit_list *hits, size_t item)
     }
 }
 
-/* The conditional instruction that goes by a comparison's flags, if it is the next one that looks at them. */
+/* The conditional instruction that goes by a comparison's flags, if it is the next one that looks
+ * at them. */
 static void add_decision(const struct execution *x, struct insn_cache *cache, json_t *row)
 {
     enum { MOST_AHEAD = 16 };
@@ -330,17 +363,21 @@ static void add_decision(const struct execution *x, struct insn_cache *cache, js
         const struct stretch_step *next = &x->stretch->steps.items[i];
         if (next->task != st->task || next->row->end)
             continue;
-        const struct x86_insn *in = next->at.event == st->at.event ? insn_cached(cache, next->row) : NULL;
+        const struct x86_insn *in =
+            next->at.event == st->at.event ? insn_cached(cache, next->row) : NULL;
         bool partial;
         if (!in)
             return;
         if (in->flags_read && in->conditional) {
             const struct step_row *after = stretch_after(x->stretch, i, &partial);
             char text[128];
-            json_t *o = json_pack("{ss, so}", "text", x86_format(next->row->code, next->row->code_len, in->pc, text, sizeof(text)),
-                                  "pc", json_hex(in->pc));
+            json_t *o = json_pack(
+                "{ss, so}", "text",
+                x86_format(next->row->code, next->row->code_len, in->pc, text, sizeof(text)), "pc",
+                json_hex(in->pc));
             if (in->class == X86_JUMP && after)
-                json_object_set_new(o, "taken", json_boolean(after->regs.r[UREG_RIP] != in->pc + in->len));
+                json_object_set_new(o, "taken",
+                                    json_boolean(after->regs.r[UREG_RIP] != in->pc + in->len));
             json_object_set_new(row, "decides", o);
             return;
         }
@@ -354,12 +391,14 @@ static size_t count_pieces(const struct edge *run, size_t count)
 {
     size_t n = 1;
     for (size_t i = 1; i < count; i++)
-        n += run[i].item != run[i - 1].item || run[i].from != run[i - 1].from + 1 || run[i].to.at != run[i - 1].to.at + 1;
+        n += run[i].item != run[i - 1].item || run[i].from != run[i - 1].from + 1 ||
+             run[i].to.at != run[i - 1].to.at + 1;
     return n;
 }
 
 /* Gives the row of a run of edges; *id_out: its id. */
-static struct err *give_run(struct execution *x, hit_list *hits, const struct edge *run, size_t count, uint32_t *id_out)
+static struct err *give_run(struct execution *x, hit_list *hits, const struct edge *run,
+                            size_t count, uint32_t *id_out)
 {
     struct uses *u = x->owner;
     const struct stretch_step *st = &x->stretch->steps.items[x->step];
@@ -384,11 +423,16 @@ static struct err *give_run(struct execution *x, hit_list *hits, const struct ed
         }
         mark_told(hits, run[i].item);
     }
-    static const char *const kinds[] = {[EDGE_COPY] = "copy", [EDGE_SIGN] = "extension", [EDGE_COMPUTED] = "arithmetic"};
+    static const char *const kinds[] = {
+        [EDGE_COPY] = "copy", [EDGE_SIGN] = "extension", [EDGE_COMPUTED] = "arithmetic"};
     bool flags = is_flag(run[0].to);
-    json_t *row = execution_row(x, is_rip(run[0].to) ? "jump" : flags ? "comparison" : kinds[run[0].kind]);
+    json_t *row = execution_row(x, is_rip(run[0].to) ? "jump"
+                                   : flags           ? "comparison"
+                                                     : kinds[run[0].kind]);
     if (!flags)
-        json_object_set_new(row, "to", use_place(run[0].to.memory, run[0].to.at, run[count - 1].to.at + 1 - run[0].to.at));
+        json_object_set_new(
+            row, "to",
+            use_place(run[0].to.memory, run[0].to.at, run[count - 1].to.at + 1 - run[0].to.at));
     if (run[0].kind == EDGE_COPY && count_pieces(run, count) > MOST_PIECES)
         json_object_set_new(row, "why", json_string("these are too many copies to follow"));
     if (flags)
@@ -402,13 +446,13 @@ static struct err *give_run(struct execution *x, hit_list *hits, const struct ed
     return use_give(u, run[0].item, run[0].from, run[0].len, st->at, st->task, row, id_out);
 }
 
-
 /* Does the run bring the whole item, which was only kept for its register, back there? */
-static bool restores(const struct uses *u, const struct x86_insn *in, const struct edge *run, size_t count)
+static bool restores(const struct uses *u, const struct x86_insn *in, const struct edge *run,
+                     size_t count)
 {
     const struct use_item *item = &u->items.items[run[0].item];
-    if (in->class != X86_POP || !item->saving || count != item->len || run[0].kind != EDGE_COPY || run[0].from || run[0].to.memory ||
-        run[0].to.at != item->saving->reg)
+    if (in->class != X86_POP || !item->saving || count != item->len || run[0].kind != EDGE_COPY ||
+        run[0].from || run[0].to.memory || run[0].to.at != item->saving->reg)
         return false;
     for (size_t i = 0; i < count; i++) {
         if (run[i].item != run[0].item || run[i].from != i)
@@ -417,10 +461,12 @@ static bool restores(const struct uses *u, const struct x86_insn *in, const stru
     return true;
 }
 
-static bool saves(const struct uses *u, const struct x86_insn *in, const struct edge *run, size_t count)
+static bool saves(const struct uses *u, const struct x86_insn *in, const struct edge *run,
+                  size_t count)
 {
     const struct use_item *item = &u->items.items[run[0].item];
-    if (u->show_saves || in->class != X86_PUSH || item->memory || item->at >= X86_RIP || item->at / 8 == 4 /* rsp */)
+    if (u->show_saves || in->class != X86_PUSH || item->memory || item->at >= X86_RIP ||
+        item->at / 8 == 4 /* rsp */)
         return false;
     for (size_t i = 0; i < count; i++) {
         if (run[i].item != run[0].item || run[i].kind != EDGE_COPY)
@@ -432,13 +478,14 @@ static bool saves(const struct uses *u, const struct x86_insn *in, const struct 
 /* An item to come, once it is known what is no more. */
 struct coming {
     struct use_item item;
-    json_t *save;     /* the row of a push; owned */
+    json_t *save; /* the row of a push; owned */
     bool restore;
     size_t source;
 };
 typedef VEC(struct coming) coming_list;
 
-static struct use_item target_item(const struct execution *x, const struct use_item *source, const struct edge *e, uint32_t parent)
+static struct use_item target_item(const struct execution *x, const struct use_item *source,
+                                   const struct edge *e, uint32_t parent)
 {
     const struct stretch_step *st = &x->stretch->steps.items[x->step];
     struct use_item item = use_part(source, e->from, 1);
@@ -452,7 +499,8 @@ static struct use_item target_item(const struct execution *x, const struct use_i
 }
 
 /* The rows and copies of a run of edges. */
-static struct err *take_run(struct execution *x, hit_list *hits, const struct edge *run, size_t count, coming_list *coming)
+static struct err *take_run(struct execution *x, hit_list *hits, const struct edge *run,
+                            size_t count, coming_list *coming)
 {
     struct uses *u = x->owner;
     uint32_t id = 0;
@@ -466,13 +514,16 @@ static struct err *take_run(struct execution *x, hit_list *hits, const struct ed
         mark_told(hits, run[0].item);
     else
         TRY(give_run(x, hits, run, count, &id));
-    if (run[0].kind != EDGE_COPY || is_rip(run[0].to) || (!u->follow && !save) || count_pieces(run, count) > MOST_PIECES)
+    if (run[0].kind != EDGE_COPY || is_rip(run[0].to) || (!u->follow && !save) ||
+        count_pieces(run, count) > MOST_PIECES)
         return NULL;
     struct coming *last = NULL;
     for (size_t i = 0; i < count; i++) {
         const struct use_item *source = &u->items.items[run[i].item];
-        bool joins = last && last->item.at + last->item.len == run[i].to.at && last->item.len < MOST_BYTES &&
-                     last->item.offset + last->item.len == source->offset + run[i].from && last->source == run[i].item;
+        bool joins = last && last->item.at + last->item.len == run[i].to.at &&
+                     last->item.len < MOST_BYTES &&
+                     last->item.offset + last->item.len == source->offset + run[i].from &&
+                     last->source == run[i].item;
         if (joins) {
             last->item.value[last->item.len++] = source->value[run[i].from];
             continue;
@@ -486,7 +537,8 @@ static struct err *take_run(struct execution *x, hit_list *hits, const struct ed
 }
 
 /* Uses as (part of) an address. */
-static struct err *give_addresses(struct execution *x, hit_list *hits, const struct x86_access *accesses, size_t count, bool faulted)
+static struct err *give_addresses(struct execution *x, hit_list *hits,
+                                  const struct x86_access *accesses, size_t count, bool faulted)
 {
     struct uses *u = x->owner;
     const struct stretch_step *st = &x->stretch->steps.items[x->step];
@@ -501,15 +553,20 @@ static struct err *give_addresses(struct execution *x, hit_list *hits, const str
             const struct x86_mem *m = &op->mem;
             unsigned part = m->address32 ? 4 : 8;
             bool vector = m->how == X86_AT_VECTOR;
-            bool base = m->base != X86_NONE && overlap(u, h, (struct x86_place){false, 8u * m->base}, part, &from, &len);
+            bool base = m->base != X86_NONE &&
+                        overlap(u, h, (struct x86_place){false, 8u * m->base}, part, &from, &len);
             bool index = !base && m->index != X86_NONE &&
-                         overlap(u, h, (struct x86_place){false, vector ? X86_VECTOR + 64u * m->index : 8u * m->index},
+                         overlap(u, h,
+                                 (struct x86_place){false, vector ? X86_VECTOR + 64u * m->index
+                                                                  : 8u * m->index},
                                  vector ? x->insn->vector_len : m->index_len, &from, &len);
             if (!base && !index)
                 continue;
             json_t *row = execution_row(x, "address");
             json_object_set_new(row, "to", use_place(true, accesses[i].addr, accesses[i].len));
-            json_object_set_new(row, "access", json_string(accesses[i].writes ? accesses[i].reads ? "update" : "write" : "read"));
+            json_object_set_new(
+                row, "access",
+                json_string(accesses[i].writes ? accesses[i].reads ? "update" : "write" : "read"));
             if (faulted)
                 json_object_set_new(row, "faulted", json_true());
             h->told = true;
@@ -536,9 +593,11 @@ static struct err *give_others(struct execution *x, hit_list *hits, bool faulted
     return NULL;
 }
 
-/* What a long write has of the items. A string move takes only those bytes that items hold along. */
-static void add_large(const struct execution *x, const hit_list *hits, const struct x86_access *accesses, size_t count,
-                      const struct x86_access *w, edge_list *out)
+/* What a long write has of the items. A string move takes only those bytes that items hold along.
+ */
+static void add_large(const struct execution *x, const hit_list *hits,
+                      const struct x86_access *accesses, size_t count, const struct x86_access *w,
+                      edge_list *out)
 {
     const struct uses *u = x->owner;
     const struct x86_access *source = NULL;
@@ -552,15 +611,19 @@ static void add_large(const struct execution *x, const hit_list *hits, const str
         add_edges(x, hits, (struct x86_place){true, w->addr + k}, out);
     vec_each (h, hits) {
         uint32_t from, part;
-        if (!apart || !overlap(u, h, (struct x86_place){true, source->addr}, source->len, &from, &part))
+        if (!apart ||
+            !overlap(u, h, (struct x86_place){true, source->addr}, source->len, &from, &part))
             continue;
         for (uint32_t k = from; k < from + part; k++)
-            add_edges(x, hits, (struct x86_place){true, hit_place(u, h, k).at - source->addr + w->addr}, out);
+            add_edges(x, hits,
+                      (struct x86_place){true, hit_place(u, h, k).at - source->addr + w->addr},
+                      out);
     }
 }
 
 /* All that an instruction wrote has of the items. */
-static void gather_edges(const struct execution *x, const hit_list *hits, const struct x86_access *accesses, size_t count, edge_list *out)
+static void gather_edges(const struct execution *x, const hit_list *hits,
+                         const struct x86_access *accesses, size_t count, edge_list *out)
 {
     struct x86_span spans[X86_MAX_SPANS];
     size_t span_count = x86_registers_written(x->insn, spans);
@@ -572,20 +635,23 @@ static void gather_edges(const struct execution *x, const hit_list *hits, const 
         const struct x86_access *a = &accesses[i];
         if (a->writes && a->len > LARGE_WRITE && x->insn->repeats)
             add_large(x, hits, accesses, count, a, out);
-        for (uint64_t k = 0; a->writes && k < a->len && (a->len <= LARGE_WRITE || !x->insn->repeats); k++)
+        for (uint64_t k = 0;
+             a->writes && k < a->len && (a->len <= LARGE_WRITE || !x->insn->repeats); k++)
             add_edges(x, hits, (struct x86_place){true, a->addr + k}, out);
     }
     if (out->count)
         qsort(out->items, out->count, sizeof(out->items[0]), by_target);
 }
 
-static struct err *take_edges(struct execution *x, hit_list *hits, const edge_list *edges, coming_list *coming)
+static struct err *take_edges(struct execution *x, hit_list *hits, const edge_list *edges,
+                              coming_list *coming)
 {
     for (size_t i = 0, n; i < edges->count; i += n) {
         const struct edge *run = &edges->items[i];
         for (n = 1; i + n < edges->count && one_run(&run[n - 1], &run[n]);)
             n++;
-        bool otherwise = false; // flags come along with nearly every result: these alone make no row
+        bool otherwise =
+            false; // flags come along with nearly every result: these alone make no row
         vec_each (e, edges)
             otherwise |= is_flag(run[0].to) && !is_flag(e->to) && e->parent == run[0].parent;
         if (otherwise)
@@ -614,7 +680,8 @@ static struct err *kill_items(struct execution *x, const hit_list *hits)
     struct uses *u = x->owner;
     const struct stretch_step *st = &x->stretch->steps.items[x->step];
     vec_each (h, hits) {
-        for (uint32_t end = u->items.items[h->item].len, from; end > 0; end = from) { // from behind: the front keeps its place
+        for (uint32_t end = u->items.items[h->item].len, from; end > 0;
+             end = from) { // from behind: the front keeps its place
             from = end - 1;
             if (!(h->killed >> from & 1))
                 continue;
@@ -623,7 +690,8 @@ static struct err *kill_items(struct execution *x, const hit_list *hits)
             if (h->told)
                 TRY(use_kill(u, h->item, from, end - from));
             else
-                TRY(use_overwritten(u, h->item, from, end - from, st->at, st->task, execution_row(x, "overwritten")));
+                TRY(use_overwritten(u, h->item, from, end - from, st->at, st->task,
+                                    execution_row(x, "overwritten")));
         }
     }
     return NULL;
@@ -646,7 +714,8 @@ static struct err *add_coming(struct execution *x, coming_list *coming)
 }
 
 /* What a completed instruction did with the items that it touches. */
-static struct err *take_step(struct execution *x, hit_list *hits, const struct x86_access *accesses, size_t count)
+static struct err *take_step(struct execution *x, hit_list *hits, const struct x86_access *accesses,
+                             size_t count)
 {
     edge_list edges = {0};
     coming_list coming = {0};
@@ -674,7 +743,8 @@ static struct err *take_step(struct execution *x, hit_list *hits, const struct x
 }
 
 /* Which items the instruction may read or write. */
-static void find_hits_of(struct execution *x, const struct x86_access *accesses, size_t count, hit_list *out)
+static void find_hits_of(struct execution *x, const struct x86_access *accesses, size_t count,
+                         hit_list *out)
 {
     const struct uses *u = x->owner;
     const struct stretch_step *st = &x->stretch->steps.items[x->step];
@@ -689,34 +759,40 @@ static void find_hits_of(struct execution *x, const struct x86_access *accesses,
         if (item->memory) {
             for (size_t a = 0; a < count; a++) {
                 gaddr base;
-                if (!execution_touches(x, &accesses[a], item->space, item->object, item->object ? item->object_at : item->at, item->len,
-                                       &base))
+                if (!execution_touches(x, &accesses[a], item->space, item->object,
+                                       item->object ? item->object_at : item->at, item->len, &base))
                     continue;
                 h.base = base;
                 h.reads |= accesses[a].reads && !accesses[a].maybe;
                 h.writes |= accesses[a].writes;
                 if (accesses[a].reads && accesses[a].maybe)
-                    h.reads = h.told = true; // perhaps not a use at all: only what comes of it tells
+                    h.reads = h.told =
+                        true; // perhaps not a use at all: only what comes of it tells
             }
         } else if (item->task == st->task) {
-            uint64_t units = x86_unit((unsigned)item->at) | x86_unit((unsigned)item->at + item->len - 1);
+            uint64_t units =
+                x86_unit((unsigned)item->at) | x86_unit((unsigned)item->at + item->len - 1);
             h.writes = x->insn->written & units;
             for (size_t i = 0; i < span_count && !h.reads; i++)
-                h.reads = overlap(u, &h, (struct x86_place){false, spans[i].start}, spans[i].len, &from, &len);
+                h.reads = overlap(u, &h, (struct x86_place){false, spans[i].start}, spans[i].len,
+                                  &from, &len);
         }
         if (h.reads || h.writes)
             vec_push(out, h);
     }
 }
 
-static bool touches_any(const struct uses *u, const struct x86_insn *in, const struct stretch_step *st)
+static bool touches_any(const struct uses *u, const struct x86_insn *in,
+                        const struct stretch_step *st)
 {
     vec_each (item, &u->items) {
         if (!item->len)
             continue;
-        if (item->memory ? in->reads_memory || in->writes_memory
-                         : item->task == st->task && (in->read | in->written) & (x86_unit((unsigned)item->at) |
-                                                                                x86_unit((unsigned)item->at + item->len - 1)))
+        if (item->memory
+                ? in->reads_memory || in->writes_memory
+                : item->task == st->task &&
+                      (in->read | in->written) & (x86_unit((unsigned)item->at) |
+                                                  x86_unit((unsigned)item->at + item->len - 1)))
             return true;
     }
     return false;
@@ -824,7 +900,11 @@ static struct err *add_first(struct uses *u, const struct asked_bytes *asked, ui
     cleanup(stretch_deinit) struct stretch s = {0};
     TRY(plain_state_at(u->q, asked->moment, &r));
     stretch_of_state(u->q, r, &s);
-    struct use_item item = {.memory = asked->memory, .task = task, .space = asked->space, .at = asked->at, .len = asked->len};
+    struct use_item item = {.memory = asked->memory,
+                            .task = task,
+                            .space = asked->space,
+                            .at = asked->at,
+                            .len = asked->len};
     memcpy(item.value, asked->value, asked->len);
     TRY(use_add(u, &s, asked->moment, item));
     return use_follow_files(u, &s, 0, asked->moment);
@@ -841,7 +921,9 @@ struct err *query_uses(struct query_engine *q, json_t *params)
     if (limit < 1 || limit > 10000)
         return err_new(ERR_USAGE, "limit is 1 to 10000");
     TRY(param_bytes(q, params, &focus, &asked));
-    struct uses u = {.q = q, .limit = limit, .show_saves = json_is_true(json_object_get(params, "saves")),
+    struct uses u = {.q = q,
+                     .limit = limit,
+                     .show_saves = json_is_true(json_object_get(params, "saves")),
                      .follow = !json_is_false(json_object_get(params, "copies"))};
     u.cache = insn_cache_create();
     struct err *e = add_first(&u, &asked, focus.task);

@@ -1,5 +1,5 @@
-/* What events do with values that are followed forwards: system calls that take them, memory and registers that the kernel writes, tasks
- * and processes that are copied, signals. */
+/* What events do with values that are followed forwards: system calls that take them, memory and
+ * registers that the kernel writes, tasks and processes that are copied, signals. */
 #include "query/exec_strings_int.h"
 #include "query/signal_frame_int.h"
 #include "query/streams_int.h"
@@ -9,7 +9,8 @@
 
 #include <sys/syscall.h>
 
-/* System call instructions of the recorder's library that are recorded, and do nothing when replayed (rr's page of stubs). */
+/* System call instructions of the recorder's library that are recorded, and do nothing when
+ * replayed (rr's page of stubs). */
 enum { RECORD_ONLY = 0x7000000c, RECORD_ONLY_PRIVILEGED = 0x70000015, WITH_HELP = 0x70000018 };
 
 static const uint8_t argument_registers[] = {7 /* rdi */, 6, 2, 10, 8, 9};
@@ -17,7 +18,8 @@ enum { ARGUMENTS = 6 };
 
 bool is_system_call(const struct x86_insn *in)
 {
-    return in->class == X86_SYSCALL || in->pc == RECORD_ONLY || in->pc == RECORD_ONLY_PRIVILEGED || in->pc == WITH_HELP;
+    return in->class == X86_SYSCALL || in->pc == RECORD_ONLY || in->pc == RECORD_ONLY_PRIVILEGED ||
+           in->pc == WITH_HELP;
 }
 
 static json_t *row_of_event(struct uses *u, const struct stretch_event *e, const char *kind)
@@ -27,8 +29,9 @@ static json_t *row_of_event(struct uses *u, const struct stretch_event *e, const
     char name[64];
     struct err *failed = event_at(u->q, e->number, &known, NULL);
     if (!failed)
-        json_object_set_new(row, "event", json_pack("{sI, ss}", "number", (json_int_t)e->number, "name",
-                                                    event_name(u->q, known, name, sizeof(name))));
+        json_object_set_new(row, "event",
+                            json_pack("{sI, ss}", "number", (json_int_t)e->number, "name",
+                                      event_name(u->q, known, name, sizeof(name))));
     err_free(failed);
     return row;
 }
@@ -42,7 +45,8 @@ struct output {
 };
 enum { MOST_OUTPUTS = 64 };
 
-static size_t read_vector(const struct execution *x, gaddr at, uint64_t count, struct output *out, size_t n)
+static size_t read_vector(const struct execution *x, gaddr at, uint64_t count, struct output *out,
+                          size_t n)
 {
     for (uint64_t i = 0; i < count && n < MOST_OUTPUTS; i++) {
         uint64_t v[2];
@@ -53,8 +57,10 @@ static size_t read_vector(const struct execution *x, gaddr at, uint64_t count, s
     return n;
 }
 
-/* What it sends out (write(2), writev(2), send(2)); of other system calls it is not known which memory they read. */
-static size_t outputs_of(const struct execution *x, const struct regs *r, struct output out[MOST_OUTPUTS])
+/* What it sends out (write(2), writev(2), send(2)); of other system calls it is not known which
+ * memory they read. */
+static size_t outputs_of(const struct execution *x, const struct regs *r,
+                         struct output out[MOST_OUTPUTS])
 {
     uint64_t v[2];
     size_t n = 0;
@@ -68,9 +74,11 @@ static size_t outputs_of(const struct execution *x, const struct regs *r, struct
     case SYS_pwritev:
     case SYS_process_vm_writev:
         return read_vector(x, r->r[UREG_RSI], r->r[UREG_RDX], out, 0);
-    case SYS_sendmsg: // struct msghdr: iov and iovlen; struct mmsghdr has one of 56 bytes, and a length
+    case SYS_sendmsg: // struct msghdr: iov and iovlen; struct mmsghdr has one of 56 bytes, and a
+                      // length
     case SYS_sendmmsg:
-        for (uint64_t i = 0; i < (r->r[UREG_RAX] == SYS_sendmsg ? 1 : r->r[UREG_RDX]) && n < MOST_OUTPUTS; i++) {
+        for (uint64_t i = 0;
+             i < (r->r[UREG_RAX] == SYS_sendmsg ? 1 : r->r[UREG_RDX]) && n < MOST_OUTPUTS; i++) {
             if (!x->run.memory(x->run.ctx, false, r->r[UREG_RSI] + 64 * i + 16, 16, (uint8_t *)v))
                 break;
             n = read_vector(x, v[0], v[1], out, n);
@@ -92,28 +100,34 @@ static json_t *call_row(const struct execution *x, const struct regs *r, const c
 }
 
 /* The part of a memory item within [addr, addr + len) of the space, and where the space has it. */
-static bool within(const struct execution *x, const struct use_item *item, gaddr addr, uint64_t len, uint32_t *from, uint32_t *part,
-                   gaddr *at)
+static bool within(const struct execution *x, const struct use_item *item, gaddr addr, uint64_t len,
+                   uint32_t *from, uint32_t *part, gaddr *at)
 {
     const struct x86_access a = {.addr = addr, .len = len, .reads = true};
     gaddr base;
     if (!len || addr + len < addr ||
-        !execution_touches(x, &a, item->space, item->object, item->object ? item->object_at : item->at, item->len, &base))
+        !execution_touches(x, &a, item->space, item->object,
+                           item->object ? item->object_at : item->at, item->len, &base))
         return false;
-    uint64_t start = addr > base ? addr - base : 0, end = addr + len < base + item->len ? addr + len - base : item->len;
+    uint64_t start = addr > base ? addr - base : 0,
+             end = addr + len < base + item->len ? addr + len - base : item->len;
     *from = (uint32_t)start;
     *part = (uint32_t)(end - start);
     *at = base + start;
     return true;
 }
 
-/* Copies that calls make, or will have made, of bytes of an item, which lie at `at`. parent: id of the row that led there; writer: the protocol's,
- * borrowed; NULL: the item is where it was stored or handed over, at `now`. */
-static struct err *add_copies(struct uses *u, const struct stretch *s, struct moment now, const struct use_item *item, gaddr at, uint32_t parent,
+/* Copies that calls make, or will have made, of bytes of an item, which lie at `at`. parent: id of
+ * the row that led there; writer: the protocol's, borrowed; NULL: the item is where it was stored
+ * or handed over, at `now`. */
+static struct err *add_copies(struct uses *u, const struct stretch *s, struct moment now,
+                              const struct use_item *item, gaddr at, uint32_t parent,
                               json_t *writer, const stream_copy_list *copies)
 {
     vec_each (c, copies) {
-        struct use_arrival a = {.item = use_part(item, c->from, c->len), .prepared = c->call->buffered && !c->acted, .acted = c->acted};
+        struct use_arrival a = {.item = use_part(item, c->from, c->len),
+                                .prepared = c->call->buffered && !c->acted,
+                                .acted = c->acted};
         a.event = a.prepared ? c->call->end - 1 : c->call->end;
         a.at = c->call->buffered ? c->call->at : moment_before_event(u->q, a.event);
         a.item.memory = true;
@@ -123,17 +137,22 @@ static struct err *add_copies(struct uses *u, const struct stretch *s, struct mo
         a.item.parent = parent;
         a.item.saved = 0;
         cleanup(freep) char *text = io_call_text(u->q, c->call);
-        a.row = json_pack("{ss, ss, ss, so, so}", "kind", "transfer", "text", text, "through", c->through, "from",
-                          use_place(true, at + c->from, c->len), "to", use_place(true, c->addr, c->len));
+        a.row = json_pack("{ss, ss, ss, so, so}", "kind", "transfer", "text", text, "through",
+                          c->through, "from", use_place(true, at + c->from, c->len), "to",
+                          use_place(true, c->addr, c->len));
         if (c->has_offset)
             json_object_set_new(a.row, "streamOffset", json_integer((json_int_t)c->offset));
         if (io_call_reads(c->call->no) || io_call_writes(c->call->no))
             json_object_set_new(a.row, "fd", json_integer((int32_t)c->call->args[0]));
         if (c->move_count)
             json_object_set_new(a.row, "moves", stream_moves(u->q, c->moves, c->move_count));
-        json_object_set_new(a.row, "writer", writer ? json_incref(writer) : json_pack("{so, so}", "focus", json_focus(u->q, now, item->task, 0),
-                                                                                      "task", json_task(u->q, item->task)));
-        if (!a.acted && moment_cmp(use_arrival_time(u, &a), now) <= 0) // its own reader, of a buffer that is filled beforehand
+        json_object_set_new(a.row, "writer",
+                            writer ? json_incref(writer)
+                                   : json_pack("{so, so}", "focus",
+                                               json_focus(u->q, now, item->task, 0), "task",
+                                               json_task(u->q, item->task)));
+        if (!a.acted && moment_cmp(use_arrival_time(u, &a), now) <=
+                            0) // its own reader, of a buffer that is filled beforehand
             TRY(use_arrive(u, s, now, a.item, a.at, a.row));
         else
             vec_push(&u->arrivals, a);
@@ -141,9 +160,10 @@ static struct err *add_copies(struct uses *u, const struct stretch *s, struct mo
     return NULL;
 }
 
-/* Bytes that a system call gives out, of item idx from byte `from` on: whoever reads them has a copy. row: of the system call, to which
- * is added why that is not known; taken over. */
-static struct err *send_copies(struct uses *u, const struct execution *x, size_t idx, uint32_t from, uint32_t len, gaddr at, json_t *row)
+/* Bytes that a system call gives out, of item idx from byte `from` on: whoever reads them has a
+ * copy. row: of the system call, to which is added why that is not known; taken over. */
+static struct err *send_copies(struct uses *u, const struct execution *x, size_t idx, uint32_t from,
+                               uint32_t len, gaddr at, json_t *row)
 {
     const struct stretch_step *st = &x->stretch->steps.items[x->step];
     stream_copy_list copies = {0};
@@ -194,7 +214,8 @@ static struct err *take_copies(struct uses *u, const struct execution *x, size_t
     return e;
 }
 
-struct err *use_follow_files(struct uses *u, const struct stretch *s, size_t first, struct moment since)
+struct err *use_follow_files(struct uses *u, const struct stretch *s, size_t first,
+                             struct moment since)
 {
     size_t count = u->items.count; // those that this adds are dealt with when they are added
     for (size_t i = first; i < count && u->follow; i++) {
@@ -203,7 +224,8 @@ struct err *use_follow_files(struct uses *u, const struct stretch *s, size_t fir
         const char *why;
         if (!item.len || !item.memory || !item.object)
             continue;
-        struct err *e = stream_copies_of_stored(u->q, item.object, item.object_at, item.value, item.len, since, &copies, &why);
+        struct err *e = stream_copies_of_stored(u->q, item.object, item.object_at, item.value,
+                                                item.len, since, &copies, &why);
         if (!e)
             e = add_copies(u, s, since, &item, item.at, item.parent, NULL, &copies);
         vec_deinit(&copies);
@@ -212,7 +234,8 @@ struct err *use_follow_files(struct uses *u, const struct stretch *s, size_t fir
     return NULL;
 }
 
-/* What the replayer did in the course of a system call that it carried out itself: it has a result, and may map. */
+/* What the replayer did in the course of a system call that it carried out itself: it has a result,
+ * and may map. */
 static struct err *carried_out(struct uses *u, const struct execution *x)
 {
     const struct stretch_step *st = &x->stretch->steps.items[x->step];
@@ -222,24 +245,29 @@ static struct err *carried_out(struct uses *u, const struct execution *x)
     for (size_t k = u->items.count; k-- > 0;) {
         struct use_item *item = &u->items.items[k];
         bool hit = item->len && !item->memory && item->task == st->task && item->at < X86_GPR + 8;
-        for (size_t i = 0; i < x->stretch->effects.count && item->memory && !item->object && !hit; i++) {
+        for (size_t i = 0; i < x->stretch->effects.count && item->memory && !item->object && !hit;
+             i++) {
             const struct stretch_effect *m = &x->stretch->effects.items[i];
-            hit = moment_cmp(m->at, st->at) == 0 && m->at.icount && m->remapped && m->space == item->space &&
-                  m->addr < item->at + item->len && m->addr + m->len > item->at;
+            hit = moment_cmp(m->at, st->at) == 0 && m->at.icount && m->remapped &&
+                  m->space == item->space && m->addr < item->at + item->len &&
+                  m->addr + m->len > item->at;
         }
         if (hit)
-            TRY(use_overwritten(u, k, 0, item->len, st->at, st->task, execution_row(x, "overwritten")));
+            TRY(use_overwritten(u, k, 0, item->len, st->at, st->task,
+                                execution_row(x, "overwritten")));
     }
     return NULL;
 }
 
-/* Is the instruction about to be replaced by a jump to the recorder's library? Then no call is made here. */
+/* Is the instruction about to be replaced by a jump to the recorder's library? Then no call is made
+ * here. */
 static bool is_patched(const struct execution *x)
 {
     const struct stretch_step *st = &x->stretch->steps.items[x->step];
     const struct db_event *next = NULL;
     err_free(event_at(x->q, st->at.event + 1, &next, NULL));
-    return next && next->kind == FRAME_PATCH_SYSCALL && next->task == st->task && next->rip == x->insn->pc;
+    return next && next->kind == FRAME_PATCH_SYSCALL && next->task == st->task &&
+           next->rip == x->insn->pc;
 }
 
 struct err *use_system_call(struct uses *u, const struct execution *x)
@@ -289,10 +317,13 @@ struct err *use_system_call(struct uses *u, const struct execution *x)
 
 /* --- memory --- */
 
-/* Is what was written the same bytes? The recorder's snapshot of a shared mapping says nothing new. */
-static bool is_snapshot(struct uses *u, const struct stretch_event *e, const struct use_item *item, uint32_t from, uint32_t len)
+/* Is what was written the same bytes? The recorder's snapshot of a shared mapping says nothing new.
+ */
+static bool is_snapshot(struct uses *u, const struct stretch_event *e, const struct use_item *item,
+                        uint32_t from, uint32_t len)
 {
-    bool maps = e->exec || (e->kind == FRAME_SYSCALL && (e->syscall_no == SYS_mmap || e->syscall_no == SYS_shmat));
+    bool maps = e->exec || (e->kind == FRAME_SYSCALL &&
+                            (e->syscall_no == SYS_mmap || e->syscall_no == SYS_shmat));
     if (!item->object || !maps)
         return false;
     struct replay *r;
@@ -305,7 +336,8 @@ static bool is_snapshot(struct uses *u, const struct stretch_event *e, const str
     return same;
 }
 
-static struct err *apply_effect(struct uses *u, size_t idx, const struct stretch_event *e, const struct stretch_effect *w)
+static struct err *apply_effect(struct uses *u, size_t idx, const struct stretch_event *e,
+                                const struct stretch_effect *w)
 {
     const struct use_item *item = &u->items.items[idx];
     uint64_t start = w->addr, at = item->at;
@@ -325,12 +357,15 @@ static struct err *apply_effect(struct uses *u, size_t idx, const struct stretch
     uint32_t to = (uint32_t)(start + w->len < at + item->len ? start + w->len - at : item->len);
     if (is_snapshot(u, e, item, from, to - from))
         return NULL;
-    struct moment told = w->at.icount && !w->prepared ? w->at : moment_before_event(u->q, e->number);
-    return use_overwritten(u, idx, from, to - from, told, e->task, row_of_event(u, e, "overwritten"));
+    struct moment told =
+        w->at.icount && !w->prepared ? w->at : moment_before_event(u->q, e->number);
+    return use_overwritten(u, idx, from, to - from, told, e->task,
+                           row_of_event(u, e, "overwritten"));
 }
 
 /* An event, also one beyond the stretch, of which the database knows what matters here. */
-static const struct stretch_event *event_of(struct uses *u, const struct stretch *s, event_no number, struct stretch_event *made)
+static const struct stretch_event *event_of(struct uses *u, const struct stretch *s,
+                                            event_no number, struct stretch_event *made)
 {
     const struct stretch_event *e = stretch_event(s, number);
     if (e)
@@ -339,14 +374,19 @@ static const struct stretch_event *event_of(struct uses *u, const struct stretch
     *made = (struct stretch_event){.number = number};
     struct err *err = event_at(u->q, number, &known, NULL);
     if (!err)
-        *made = (struct stretch_event){.number = number, .task = known->task, .kind = known->kind, .syscall_no = known->syscall_no,
-                                       .syscall_state = known->syscall_state, .syscall_arch = known->syscall_arch};
+        *made = (struct stretch_event){.number = number,
+                                       .task = known->task,
+                                       .kind = known->kind,
+                                       .syscall_no = known->syscall_no,
+                                       .syscall_state = known->syscall_state,
+                                       .syscall_arch = known->syscall_arch};
     err_free(err);
     return made;
 }
 
 /* Tells arrivals, which make others: takes over the list. */
-static struct err *arrive(struct uses *u, const struct stretch *s, struct moment m, arrival_list *list)
+static struct err *arrive(struct uses *u, const struct stretch *s, struct moment m,
+                          arrival_list *list)
 {
     struct err *e = NULL;
     vec_each (a, list) {
@@ -360,7 +400,8 @@ static struct err *arrive(struct uses *u, const struct stretch *s, struct moment
 }
 
 /* Bytes that come now. */
-static struct err *take_arrivals(struct uses *u, const struct stretch *s, event_no number, bool prepared)
+static struct err *take_arrivals(struct uses *u, const struct stretch *s, event_no number,
+                                 bool prepared)
 {
     arrival_list now = {0};
     size_t left = 0;
@@ -391,7 +432,8 @@ struct err *use_acted(struct uses *u, const struct stretch *s, size_t i)
     const struct stretch_step *st = &s->steps.items[i];
     size_t first, acted = stretch_acted(s, i, &first), left = 0;
     struct moment there = {st->at.event, st->at.icount + 1};
-    const struct stretch_event e = {.number = st->at.event + 1, .task = st->task, .kind = FRAME_SYSCALLBUF_FLUSH};
+    const struct stretch_event e = {
+        .number = st->at.event + 1, .task = st->task, .kind = FRAME_SYSCALLBUF_FLUSH};
     arrival_list now = {0};
     if (acted && stretch_repeated(s, i))
         return NULL; // it is told with the last attempt
@@ -405,7 +447,8 @@ struct err *use_acted(struct uses *u, const struct stretch *s, size_t i)
         bool comes = false, same = false;
         for (size_t w = first; w < first + acted && a->acted; w++) {
             const struct stretch_effect *m = &s->effects.items[w];
-            comes |= m->space == a->item.space && a->item.at >= m->addr && a->item.at + a->item.len <= m->addr + m->len;
+            comes |= m->space == a->item.space && a->item.at >= m->addr &&
+                     a->item.at + a->item.len <= m->addr + m->len;
         }
         if (comes)
             TRY(has_come(u, a, there, &same));
@@ -436,7 +479,8 @@ struct err *use_prepared(struct uses *u, const struct stretch *s, event_no numbe
 }
 
 /* Adds a copy of an item that an event made. */
-static struct err *copy_item(struct uses *u, const struct stretch *s, size_t idx, const struct stretch_event *e, struct use_item copy)
+static struct err *copy_item(struct uses *u, const struct stretch *s, size_t idx,
+                             const struct stretch_event *e, struct use_item copy)
 {
     json_t *row = row_of_event(u, e, "copy");
     json_object_set_new(row, "to", use_place(copy.memory, copy.at, copy.len));
@@ -444,12 +488,14 @@ static struct err *copy_item(struct uses *u, const struct stretch *s, size_t idx
         json_object_set_new(row, "toTask", json_task(u->q, copy.task));
     copy.saving = NULL;
     copy.saved = 0;
-    TRY(use_give(u, idx, 0, copy.len, moment_before_event(u->q, e->number), e->task, row, &copy.parent));
+    TRY(use_give(u, idx, 0, copy.len, moment_before_event(u->q, e->number), e->task, row,
+                 &copy.parent));
     return use_add(u, s, (struct moment){e->number, 0}, copy);
 }
 
 /* A new program has copies of the strings that it was given. */
-static struct err *copy_strings(struct uses *u, const struct stretch *s, const struct stretch_event *e)
+static struct err *copy_strings(struct uses *u, const struct stretch *s,
+                                const struct stretch_event *e)
 {
     struct exec_strings strings;
     struct err *err = exec_strings_of(u->q, e->number, e->task, &strings);
@@ -463,13 +509,15 @@ static struct err *copy_strings(struct uses *u, const struct stretch *s, const s
             end = end < item.at + item.len ? end : item.at + item.len;
             if (start >= end)
                 continue;
-            struct use_item copy = use_part(&item, (uint32_t)(start - item.at), (uint32_t)(end - start));
+            struct use_item copy =
+                use_part(&item, (uint32_t)(start - item.at), (uint32_t)(end - start));
             copy.space = strings.new_space;
             copy.task = e->task;
             copy.at = x->to + (start - x->from);
             json_t *row = row_of_event(u, e, "copy");
             json_object_set_new(row, "to", use_place(true, copy.at, copy.len));
-            err = use_give(u, k, (uint32_t)(start - item.at), copy.len, moment_before_event(u->q, e->number), e->task, row, &copy.parent);
+            err = use_give(u, k, (uint32_t)(start - item.at), copy.len,
+                           moment_before_event(u->q, e->number), e->task, row, &copy.parent);
             copy.saved = 0;
             if (!err)
                 err = use_add(u, s, (struct moment){e->number, 0}, copy);
@@ -480,7 +528,8 @@ static struct err *copy_strings(struct uses *u, const struct stretch *s, const s
 }
 
 /* A new process has a copy of all private memory, a new task of most registers. */
-static struct err *copy_to_new(struct uses *u, const struct stretch *s, const struct stretch_event *e)
+static struct err *copy_to_new(struct uses *u, const struct stretch *s,
+                               const struct stretch_event *e)
 {
     size_t count, items = u->items.count;
     const struct db_space *spaces = history_spaces(u->q->history, &count);
@@ -505,8 +554,10 @@ static struct err *copy_to_new(struct uses *u, const struct stretch *s, const st
     for (size_t k = 0; t && k < items; k++) {
         struct use_item copy = u->items.items[k];
         uint64_t reg = copy.at / 8;
-        // rax, rcx, r11 are the kernel's, rsp and the base of thread-locals may be arguments (clone(2)): what is not the same is no copy.
-        if (!copy.len || copy.memory || copy.task != t->parent || (copy.at < X86_RIP && (reg == 0 || reg == 1 || reg == 11)) ||
+        // rax, rcx, r11 are the kernel's, rsp and the base of thread-locals may be arguments
+        // (clone(2)): what is not the same is no copy.
+        if (!copy.len || copy.memory || copy.task != t->parent ||
+            (copy.at < X86_RIP && (reg == 0 || reg == 1 || reg == 11)) ||
             (copy.at >= X86_RIP && copy.at < X86_VECTOR))
             continue;
         struct replay *r;
@@ -514,7 +565,8 @@ static struct err *copy_to_new(struct uses *u, const struct stretch *s, const st
         uint8_t v[MOST_BYTES];
         TRY(plain_state_at(u->q, (struct moment){e->number, 0}, &r));
         TRY(replay_regs(r, child, &regs));
-        if (x86_read_regs(&regs, (unsigned)copy.at, copy.len, v) && memcmp(v, copy.value, copy.len) != 0)
+        if (x86_read_regs(&regs, (unsigned)copy.at, copy.len, v) &&
+            memcmp(v, copy.value, copy.len) != 0)
             continue;
         copy.task = child;
         TRY(copy_item(u, s, k, e, copy));
@@ -523,9 +575,11 @@ static struct err *copy_to_new(struct uses *u, const struct stretch *s, const st
 }
 
 /* mremap(2) takes private memory along. */
-static struct err *move_memory(struct uses *u, const struct stretch *s, const struct stretch_event *e)
+static struct err *move_memory(struct uses *u, const struct stretch *s,
+                               const struct stretch_event *e)
 {
-    bool exiting = e->kind == FRAME_SYSCALL && e->syscall_state == SYSCALL_EXITING && e->syscall_no == SYS_mremap;
+    bool exiting = e->kind == FRAME_SYSCALL && e->syscall_state == SYSCALL_EXITING &&
+                   e->syscall_no == SYS_mremap;
     uint64_t result = e->after.r[UREG_RAX], old = e->after.r[UREG_RDI];
     if (!exiting || !e->have_after || result > UINT64_MAX - PAGE_SIZE || result == old)
         return NULL;
@@ -533,11 +587,13 @@ static struct err *move_memory(struct uses *u, const struct stretch *s, const st
     uint32_t space;
     TRY(plain_state_at(u->q, (struct moment){e->number, 0}, &r));
     TRY(space_of_task(r, e->task, &space));
-    uint64_t old_len = e->after.r[UREG_RSI], new_len = e->after.r[UREG_RDX], len = old_len < new_len ? old_len : new_len;
+    uint64_t old_len = e->after.r[UREG_RSI], new_len = e->after.r[UREG_RDX],
+             len = old_len < new_len ? old_len : new_len;
     size_t items = u->items.count;
     for (size_t k = 0; k < items; k++) {
         struct use_item copy = u->items.items[k];
-        if (!copy.len || !copy.memory || copy.object || copy.space != space || copy.at < old || copy.at + copy.len > old + len)
+        if (!copy.len || !copy.memory || copy.object || copy.space != space || copy.at < old ||
+            copy.at + copy.len > old + len)
             continue;
         copy.at += result - old;
         TRY(copy_item(u, s, k, e, copy));
@@ -550,7 +606,8 @@ static struct err *move_memory(struct uses *u, const struct stretch *s, const st
 /* The registers of its task that the event sets, whatever they were: as bits by x86_unit(). */
 static uint64_t written_by(const struct stretch_event *e)
 {
-    uint64_t ax = x86_unit(X86_GPR), cx = x86_unit(X86_GPR + 8), dx = x86_unit(X86_GPR + 16), r11 = x86_unit(X86_GPR + 88);
+    uint64_t ax = x86_unit(X86_GPR), cx = x86_unit(X86_GPR + 8), dx = x86_unit(X86_GPR + 16),
+             r11 = x86_unit(X86_GPR + 88);
     bool exiting = e->kind == FRAME_SYSCALL && e->syscall_state == SYSCALL_EXITING;
     if (e->exec || (exiting && e->syscall_arch == ARCH_X86_64 && e->syscall_no == SYS_rt_sigreturn))
         return UINT64_MAX;
@@ -561,7 +618,8 @@ static uint64_t written_by(const struct stretch_event *e)
         return ax | dx;
     case FRAME_SIGNAL_HANDLER: {
         uint64_t all = ax | dx | x86_unit(X86_GPR + 48) | x86_unit(X86_GPR + 56);
-        for (unsigned i = X86_VECTOR; i < X86_REGISTER_BYTES; i++) // handlers begin with fresh vector state
+        for (unsigned i = X86_VECTOR; i < X86_REGISTER_BYTES;
+             i++) // handlers begin with fresh vector state
             all |= x86_unit(i);
         return all;
     }
@@ -573,16 +631,19 @@ static uint64_t written_by(const struct stretch_event *e)
 static struct err *set_register(struct uses *u, size_t idx, const struct stretch_event *e)
 {
     const struct use_item *item = &u->items.items[idx];
-    bool hit = written_by(e) & (x86_unit((unsigned)item->at) | x86_unit((unsigned)item->at + item->len - 1));
+    bool hit = written_by(e) &
+               (x86_unit((unsigned)item->at) | x86_unit((unsigned)item->at + item->len - 1));
     uint8_t now[MOST_BYTES];
     if (!hit && e->have_after && x86_read_regs(&e->after, (unsigned)item->at, item->len, now))
         hit = memcmp(item->value, now, item->len) != 0;
     if (!hit)
         return NULL;
-    return use_overwritten(u, idx, 0, item->len, moment_before_event(u->q, e->number), e->task, row_of_event(u, e, "overwritten"));
+    return use_overwritten(u, idx, 0, item->len, moment_before_event(u->q, e->number), e->task,
+                           row_of_event(u, e, "overwritten"));
 }
 
-static bool read_after(struct uses *u, event_no number, uint32_t space, gaddr at, void *out, size_t len)
+static bool read_after(struct uses *u, event_no number, uint32_t space, gaddr at, void *out,
+                       size_t len)
 {
     struct replay *r;
     struct err *e = plain_state_at(u->q, (struct moment){number, 0}, &r);
@@ -594,7 +655,8 @@ static bool read_after(struct uses *u, event_no number, uint32_t space, gaddr at
 }
 
 /* A handler begins: the registers are kept in its frame. */
-static struct err *keep_in_frame(struct uses *u, const struct stretch *s, const struct stretch_event *e)
+static struct err *keep_in_frame(struct uses *u, const struct stretch *s,
+                                 const struct stretch_event *e)
 {
     struct replay *r;
     uint32_t space;
@@ -608,7 +670,8 @@ static struct err *keep_in_frame(struct uses *u, const struct stretch *s, const 
     size_t items = u->items.count;
     for (size_t k = 0; k < items; k++) {
         struct use_item item = u->items.items[k];
-        for (uint32_t from = 0, len; item.len && !item.memory && item.task == e->task && from < item.len; from += len) {
+        for (uint32_t from = 0, len;
+             item.len && !item.memory && item.task == e->task && from < item.len; from += len) {
             uint64_t reg = item.at + from;
             uint32_t unit = reg < X86_RIP ? 8 : 16;
             len = unit - (uint32_t)(reg % unit);
@@ -617,17 +680,20 @@ static struct err *keep_in_frame(struct uses *u, const struct stretch *s, const 
             uint8_t v[MOST_BYTES];
             copy.memory = true;
             copy.space = space;
-            if (!frame_place(context, fpstate, (unsigned)reg, len, &copy.at) || !read_after(u, e->number, space, copy.at, v, len) ||
+            if (!frame_place(context, fpstate, (unsigned)reg, len, &copy.at) ||
+                !read_after(u, e->number, space, copy.at, v, len) ||
                 memcmp(v, copy.value, len) != 0)
                 continue;
-            TRY(use_save(u, s, k, copy, moment_before_event(u->q, e->number), e->task, row_of_event(u, e, "copy")));
+            TRY(use_save(u, s, k, copy, moment_before_event(u->q, e->number), e->task,
+                         row_of_event(u, e, "copy")));
         }
     }
     return NULL;
 }
 
 /* rt_sigreturn: registers come out of the frame that the stack pointer is in. */
-static struct err *take_from_frame(struct uses *u, const struct stretch *s, const struct stretch_event *e)
+static struct err *take_from_frame(struct uses *u, const struct stretch *s,
+                                   const struct stretch_event *e)
 {
     struct replay *r;
     struct regs regs;
@@ -642,13 +708,15 @@ static struct err *take_from_frame(struct uses *u, const struct stretch *s, cons
     size_t items = u->items.count;
     for (size_t k = 0; k < items; k++) {
         struct use_item item = u->items.items[k];
-        for (uint32_t from = 0, len = 1; item.len && item.memory && item.space == space && from < item.len; from += len) {
+        for (uint32_t from = 0, len = 1;
+             item.len && item.memory && item.space == space && from < item.len; from += len) {
             unsigned reg, most;
             len = 1;
             if (!frame_register(handler_rsp, fpstate, item.at + from, &reg, &most))
                 continue;
             len = most < item.len - from ? most : item.len - from;
-            if (item.saving && from == 0 && len == item.len && reg == item.saving->reg && item.saving->task == e->task) {
+            if (item.saving && from == 0 && len == item.len && reg == item.saving->reg &&
+                item.saving->task == e->task) {
                 TRY(use_restore(u, s, k, e->task, (struct moment){e->number, 0}));
                 continue;
             }
@@ -658,11 +726,13 @@ static struct err *take_from_frame(struct uses *u, const struct stretch *s, cons
             copy.at = reg;
             copy.task = e->task;
             uint8_t v[MOST_BYTES];
-            if (e->have_after && x86_read_regs(&e->after, reg, len, v) && memcmp(v, copy.value, len) != 0)
+            if (e->have_after && x86_read_regs(&e->after, reg, len, v) &&
+                memcmp(v, copy.value, len) != 0)
                 continue;
             json_t *row = row_of_event(u, e, "copy");
             json_object_set_new(row, "to", use_place(false, copy.at, len));
-            TRY(use_give(u, k, from, len, moment_before_event(u->q, e->number), e->task, row, &copy.parent));
+            TRY(use_give(u, k, from, len, moment_before_event(u->q, e->number), e->task, row,
+                         &copy.parent));
             TRY(use_add(u, s, (struct moment){e->number, 0}, copy));
         }
     }
@@ -671,7 +741,8 @@ static struct err *take_from_frame(struct uses *u, const struct stretch *s, cons
 
 /* --- an event --- */
 
-/* A task that ended has no registers any more; a space without tasks no memory: of these nothing more is to be told. */
+/* A task that ended has no registers any more; a space without tasks no memory: of these nothing
+ * more is to be told. */
 static void drop_ended(struct uses *u, const struct stretch_event *e)
 {
     vec_each (item, &u->items) {
@@ -690,9 +761,10 @@ struct err *use_event(struct uses *u, const struct stretch *s, event_no number)
         TRY(take_arrivals(u, s, number, false));
         return use_prepared(u, s, number);
     }
-    bool sigreturn = e->kind == FRAME_SYSCALL && e->syscall_state == SYSCALL_EXITING && e->syscall_arch == ARCH_X86_64 &&
-                     e->syscall_no == SYS_rt_sigreturn;
-    // Registers first: what comes back from a frame takes their place. What the event moves itself, it does not overwrite.
+    bool sigreturn = e->kind == FRAME_SYSCALL && e->syscall_state == SYSCALL_EXITING &&
+                     e->syscall_arch == ARCH_X86_64 && e->syscall_no == SYS_rt_sigreturn;
+    // Registers first: what comes back from a frame takes their place. What the event moves itself,
+    // it does not overwrite.
     size_t count = u->items.count;
     for (size_t k = 0; k < count && sigreturn; k++) {
         if (u->items.items[k].len && !u->items.items[k].memory && u->items.items[k].task == e->task)

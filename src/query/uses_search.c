@@ -1,6 +1,8 @@
-/* The next moment at which something may happen to a value that is followed forwards: segment by segment, what the events say; then
- * the instructions before that, by running the segment with its accesses to the bytes in memory watched, and with the code blocks logged that
- * touch the registers. Reads are in no index, so a value that rests in memory costs a run of all that lies between. */
+/* The next moment at which something may happen to a value that is followed forwards: segment by
+ * segment, what the events say; then the instructions before that, by running the segment with its
+ * accesses to the bytes in memory watched, and with the code blocks logged that touch the
+ * registers. Reads are in no index, so a value that rests in memory costs a run of all that lies
+ * between. */
 #include "query/streams_int.h"
 #include "query/uses_int.h"
 
@@ -36,33 +38,42 @@ static bool is_argument(const struct use_item *item)
     return item->at < X86_RIP && (reg == 0 || reg == 2 || (reg >= 6 && reg <= 10));
 }
 
-static bool written_at(const struct segment *s, const struct db_event *e, const struct use_item *item)
+static bool written_at(const struct segment *s, const struct db_event *e,
+                       const struct use_item *item)
 {
     uint64_t at = item->object ? item->object_at : item->at;
     for (uint32_t i = 0; item->memory && i < e->write_count; i++) {
         const struct db_kernel_write *w = &s->kernel_writes.items[e->write_idx + i];
-        if (w->object == item->object && (item->object || w->space == item->space) && w->addr < at + item->len && w->addr + w->len > at)
+        if (w->object == item->object && (item->object || w->space == item->space) &&
+            w->addr < at + item->len && w->addr + w->len > at)
             return true;
     }
     return false;
 }
 
-static bool concerns(const struct uses *u, const struct segment *s, const struct db_event *e, const struct use_item *item)
+static bool concerns(const struct uses *u, const struct segment *s, const struct db_event *e,
+                     const struct use_item *item)
 {
     bool call = e->kind == FRAME_SYSCALL, entering = call && e->syscall_state != SYSCALL_EXITING;
     if (!item->len)
         return false;
-    if (e->created_task && (item->memory || known_task(u->q, e->created_task)->parent == item->task))
+    if (e->created_task &&
+        (item->memory || known_task(u->q, e->created_task)->parent == item->task))
         return true;
-    bool execs = call && !entering && e->syscall_arch == ARCH_X86_64 && (e->syscall_no == SYS_execve || e->syscall_no == SYS_execveat);
+    bool execs = call && !entering && e->syscall_arch == ARCH_X86_64 &&
+                 (e->syscall_no == SYS_execve || e->syscall_no == SYS_execveat);
     if (item->memory)
         return execs || written_at(s, e, item) ||
-               (item->saving && call && e->syscall_no == SYS_rt_sigreturn && e->task == item->saving->task);
-    return e->task == item->task && ((event_registers(e) & units_of(item)) || e->ended_task || (entering && is_argument(item)));
+               (item->saving && call && e->syscall_no == SYS_rt_sigreturn &&
+                e->task == item->saving->task);
+    return e->task == item->task && ((event_registers(e) & units_of(item)) || e->ended_task ||
+                                     (entering && is_argument(item)));
 }
 
-/* The first event of the segment after `from` that concerns an item: right before it, or its preparation. */
-static struct err *search_events(struct uses *u, size_t segment, struct moment from, struct moment *best)
+/* The first event of the segment after `from` that concerns an item: right before it, or its
+ * preparation. */
+static struct err *search_events(struct uses *u, size_t segment, struct moment from,
+                                 struct moment *best)
 {
     const struct segment *s;
     TRY(history_part(u->q->history, segment, PART_EVENTS, &s));
@@ -75,7 +86,8 @@ static struct err *search_events(struct uses *u, size_t segment, struct moment f
         vec_each (item, &u->items) {
             if (!concerns(u, s, e, item))
                 continue;
-            // What the event wants in memory is there right behind the one before; its system call is one instruction earlier.
+            // What the event wants in memory is there right behind the one before; its system call
+            // is one instruction earlier.
             if (item->memory && written_at(s, e, item))
                 at.icount = 0;
             else if (at.icount)
@@ -89,7 +101,8 @@ static struct err *search_events(struct uses *u, size_t segment, struct moment f
 
 /* --- memory --- */
 
-static struct err *take_rows(struct replay *r, uint32_t space, struct moment from, struct moment *best)
+static struct err *take_rows(struct replay *r, uint32_t space, struct moment from,
+                             struct moment *best)
 {
     cleanup(buf_deinit) struct buf rows = {0};
     TRY(worker_take_rows(replay_worker(r, space), &rows, NULL, NULL));
@@ -118,7 +131,8 @@ static struct err *watch(struct uses *u, struct replay *r, struct moment from, s
     vec_each (item, &u->items) {
         uint64_t at = item->object ? item->object_at : item->at;
         if (item->len && item->memory)
-            vec_push(&ranges, (struct watch_range){item->object ? 0 : item->space, item->object, at, at + item->len});
+            vec_push(&ranges, (struct watch_range){item->object ? 0 : item->space, item->object, at,
+                                                   at + item->len});
     }
     struct moment until = *best;
     struct taking t = {from, best};
@@ -137,7 +151,8 @@ static struct err *watch(struct uses *u, struct replay *r, struct moment from, s
     return NULL;
 }
 
-static struct err *search_memory(struct uses *u, size_t segment, struct moment from, struct moment *best)
+static struct err *search_memory(struct uses *u, size_t segment, struct moment from,
+                                 struct moment *best)
 {
     struct lease lease;
     if (!has_memory(u) || moment_cmp(from, *best) >= 0)
@@ -149,15 +164,18 @@ static struct err *search_memory(struct uses *u, size_t segment, struct moment f
 }
 
 /* May the system call give out bytes of the item, or take them from another process' memory? */
-static bool may_send(const struct descriptors *d, const struct io_call *c, const struct use_item *item)
+static bool may_send(const struct descriptors *d, const struct io_call *c,
+                     const struct use_item *item)
 {
     if (c->no == SYS_process_vm_readv || c->no == SYS_ptrace || is_of_memory(d, c))
         return item->len && item->memory;
     bool simple = c->no == SYS_write || c->no == SYS_pwrite64 || c->no == SYS_sendto;
     bool sends = io_call_writes(c->no) || c->no == SYS_process_vm_writev;
-    if (!item->len || !item->memory || !sends || (!item->object && c->space && c->space != item->space))
+    if (!item->len || !item->memory || !sends ||
+        (!item->object && c->space && c->space != item->space))
         return false;
-    return !simple || item->object || (c->args[1] < item->at + item->len && item->at < c->args[1] + c->args[2]);
+    return !simple || item->object ||
+           (c->args[1] < item->at + item->len && item->at < c->args[1] + c->args[2]);
 }
 
 /* System calls that give memory out or take it, events and buffered ones. */
@@ -167,7 +185,8 @@ static struct err *search_sends(struct uses *u, struct moment from, struct momen
     if (!has_memory(u))
         return NULL;
     TRY(descriptors_of(u->q, &d));
-    for (size_t i = io_call_from(&d->io, from); i < d->io.calls.count && moment_cmp(d->io.calls.items[i].at, *best) < 0; i++) {
+    for (size_t i = io_call_from(&d->io, from);
+         i < d->io.calls.count && moment_cmp(d->io.calls.items[i].at, *best) < 0; i++) {
         vec_each (item, &u->items) {
             if (may_send(d, &d->io.calls.items[i], item)) {
                 lower(d->io.calls.items[i].at, best);

@@ -44,16 +44,20 @@ static struct err *take_frame(struct query_engine *q, json_t *params, struct fra
     out->focus = f;
     out->place = place_of(q, r, space, pc);
     c->base.bias = out->place.bias;
-    c->base.tls_offset = out->place.module ? thread_locals_of(c, out->place.module, out->place.bias) : 0;
+    c->base.tls_offset =
+        out->place.module ? thread_locals_of(c, out->place.module, out->place.bias) : 0;
     return NULL;
 }
 
-/* {name, value, expression?, unfolds?}. expression: what names the value; NULL: nothing does. Takes over why. */
-static json_t *value_row(struct sym_module *sym, const char *name, const struct sym_type *type, struct sym_value *v, struct sym_context *c,
-                         struct err *why, const char *expression)
+/* {name, value, expression?, unfolds?}. expression: what names the value; NULL: nothing does. Takes
+ * over why. */
+static json_t *value_row(struct sym_module *sym, const char *name, const struct sym_type *type,
+                         struct sym_value *v, struct sym_context *c, struct err *why,
+                         const char *expression)
 {
     bool parts = !why && sym_value_has_children(sym, v, c);
-    json_t *row = json_pack("{so, so}", "name", json_text(name, strlen(name)), "value", json_value(sym, type, v, c, why));
+    json_t *row = json_pack("{so, so}", "name", json_text(name, strlen(name)), "value",
+                            json_value(sym, type, v, c, why));
     if (expression)
         json_object_set_new(row, "expression", json_text(expression, strlen(expression)));
     if (expression && parts)
@@ -93,7 +97,8 @@ struct err *query_variables(struct query_engine *q, json_t *params)
         struct sym_value v = {0};
         struct err *why = sym_read_variable(sym, var, f.place.link_addr, &f.c.base, &v);
         const char *name = var->name ? var->name : "";
-        json_t *row = value_row(sym, name, var->type, &v, &f.c.base, why, is_visible(&vars, i) ? name : NULL);
+        json_t *row =
+            value_row(sym, name, var->type, &v, &f.c.base, why, is_visible(&vars, i) ? name : NULL);
         json_object_set_new(row, "kind", json_string(var->is_parameter ? "parameter" : "local"));
         e = give(q, row);
         sym_value_deinit(&v);
@@ -104,14 +109,16 @@ struct err *query_variables(struct query_engine *q, json_t *params)
 
 /* --- expressions --- */
 
-/* Does the expression of a part name it by its address, which is that of another thing without the call? */
+/* Does the expression of a part name it by its address, which is that of another thing without the
+ * call? */
 static bool needs_call(const struct caller *caller, const struct sym_child *part)
 {
     return caller->diversion && part->access && !strchr(part->access, '$');
 }
 
-static struct err *give_parts(struct query_engine *q, struct sym_module *sym, const char *text, const struct sym_value *v, struct caller *caller,
-                              uint64_t first, size_t max)
+static struct err *give_parts(struct query_engine *q, struct sym_module *sym, const char *text,
+                              const struct sym_value *v, struct caller *caller, uint64_t first,
+                              size_t max)
 {
     struct sym_children parts = {0};
     TRY(sym_value_children(sym, v, &caller->base, first, max + 1, &parts));
@@ -119,10 +126,12 @@ static struct err *give_parts(struct query_engine *q, struct sym_module *sym, co
     q->sink->more = parts.count > max;
     for (size_t i = 0; i < parts.count && i < max && !e; i++) {
         struct sym_child *p = &parts.items[i];
-        cleanup(freep) char *expression = needs_call(caller, p) ? NULL : sym_child_expression(p, text);
+        cleanup(freep) char *expression =
+            needs_call(caller, p) ? NULL : sym_child_expression(p, text);
         static const struct sym_type unknown = {.kind = SYM_UNKNOWN_TYPE, .name = ""};
         const struct sym_type *type = p->value.type ? p->value.type : &unknown;
-        json_t *row = value_row(sym, p->name, type, &p->value, &caller->base, steal(p->reason), expression);
+        json_t *row =
+            value_row(sym, p->name, type, &p->value, &caller->base, steal(p->reason), expression);
         caller_forget_addresses(caller, &p->value, json_object_get(row, "value"));
         e = give(q, row);
     }
@@ -134,7 +143,8 @@ static struct err *give_parts(struct query_engine *q, struct sym_module *sym, co
 static bool is_reason(const struct err *e)
 {
     enum err_kind kind = err_kind(e);
-    return kind == ERR_FAULT || kind == ERR_NOT_FOUND || kind == ERR_UNSUPPORTED || kind == ERR_LIMIT;
+    return kind == ERR_FAULT || kind == ERR_NOT_FOUND || kind == ERR_UNSUPPORTED ||
+           kind == ERR_LIMIT;
 }
 
 struct wanted_parts {
@@ -142,8 +152,9 @@ struct wanted_parts {
     uint64_t first, max;
 };
 
-static struct err *give_value(struct query_engine *q, struct sym_module *sym, const struct sym_expression *e, const char *text, struct caller *caller,
-                              const struct wanted_parts *wanted)
+static struct err *give_value(struct query_engine *q, struct sym_module *sym,
+                              const struct sym_expression *e, const char *text,
+                              struct caller *caller, const struct wanted_parts *wanted)
 {
     struct sym_value v = {0};
     struct err *why = caller_evaluate(caller, sym, e, &v), *failed = NULL;
@@ -166,7 +177,8 @@ struct err *query_evaluate(struct query_engine *q, json_t *params)
 {
     enum { MOST_PARTS = 1000 };
     struct frame_at_focus f;
-    struct wanted_parts wanted = {.parts = json_is_true(json_object_get(params, "children")), .max = 100};
+    struct wanted_parts wanted = {.parts = json_is_true(json_object_get(params, "children")),
+                                  .max = 100};
     const char *text;
     TRY(param_string(params, "expression", &text));
     if (json_object_get(params, "first"))
@@ -179,8 +191,11 @@ struct err *query_evaluate(struct query_engine *q, json_t *params)
     struct module *m;
     struct sym_module *sym;
     struct caller caller;
-    struct sym_expression_request request = {
-        .text = text, .addr = f.place.link_addr, .bias = f.place.bias, .now = &f.c.base, .caller = &caller.caller};
+    struct sym_expression_request request = {.text = text,
+                                             .addr = f.place.link_addr,
+                                             .bias = f.place.bias,
+                                             .now = &f.c.base,
+                                             .caller = &caller.caller};
     TRY(module_for_expressions(q, f.place.module, &m, &request));
     TRY(module_sym(q, m, &sym));
     f.c.base.bias = request.bias;

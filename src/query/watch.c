@@ -13,7 +13,8 @@ static bool collect(void *ctx, const struct write_hit *h)
 }
 
 /* The bytes asked about, as they are at a moment. */
-static json_t *bytes_at(struct query_engine *q, struct moment m, uint32_t task, gaddr addr, uint64_t len)
+static json_t *bytes_at(struct query_engine *q, struct moment m, uint32_t task, gaddr addr,
+                        uint64_t len)
 {
     struct replay *r;
     uint32_t space;
@@ -28,7 +29,8 @@ static json_t *bytes_at(struct query_engine *q, struct moment m, uint32_t task, 
     return result;
 }
 
-static struct err *give_access(struct query_engine *q, const struct write_hit *h, uint32_t task, gaddr addr, uint64_t len)
+static struct err *give_access(struct query_engine *q, const struct write_hit *h, uint32_t task,
+                               gaddr addr, uint64_t len)
 {
     struct replay *r;
     uint32_t space;
@@ -50,7 +52,8 @@ static struct err *give_access(struct query_engine *q, const struct write_hit *h
     if (!e)
         describe_code(q, r, space, regs.r[UREG_RIP], false, row);
     err_free(e);
-    struct moment next = h->event ? (struct moment){h->moment.event + 1, 0} : (struct moment){h->moment.event, h->moment.icount + 1};
+    struct moment next = h->event ? (struct moment){h->moment.event + 1, 0}
+                                  : (struct moment){h->moment.event, h->moment.icount + 1};
     json_t *after = h->read ? NULL : bytes_at(q, next, task, addr, len);
     if (h->possible && (h->read || json_equal(before, after)))
         json_object_set_new(row, "possible", json_true());
@@ -62,8 +65,9 @@ static struct err *give_access(struct query_engine *q, const struct write_hit *h
         char name[64];
         e = event_at(q, h->event, &event, NULL);
         if (!e)
-            json_object_set_new(row, "event", json_pack("{sI, ss}", "number", (json_int_t)h->event, "name",
-                                                        event_name(q, event, name, sizeof(name))));
+            json_object_set_new(row, "event",
+                                json_pack("{sI, ss}", "number", (json_int_t)h->event, "name",
+                                          event_name(q, event, name, sizeof(name))));
         err_free(e);
     }
     return give(q, row);
@@ -81,8 +85,10 @@ struct err *query_watchpoint(struct query_engine *q, json_t *params)
     TRY(param_focus(q, params, &f));
     TRY(param_window(q, params, 50, &w));
     const char *access = json_string_value(json_object_get(params, "access"));
-    unsigned what = !access || str_eq(access, "write") ? WATCH_STORES : str_eq(access, "read") ? WATCH_LOADS :
-                    str_eq(access, "both") ? WATCH_STORES | WATCH_LOADS : 0;
+    unsigned what = !access || str_eq(access, "write") ? WATCH_STORES
+                    : str_eq(access, "read")           ? WATCH_LOADS
+                    : str_eq(access, "both")           ? WATCH_STORES | WATCH_LOADS
+                                                       : 0;
     if (!what)
         return err_new(ERR_USAGE, "access is read, write or both");
     json_t *space = json_object_get(params, "space");

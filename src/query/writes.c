@@ -1,6 +1,8 @@
-/* Writes to memory: by instructions, found by running again the segments in which the coarse index has the bytes written (backward in
- * pieces between kept states, the last piece first), and by recorded kernel effects, from the events. Reads: by running all segments. Memory
- * is followed to where it came from: a shared object through all its mappings, a forked process' memory into its parent. */
+/* Writes to memory: by instructions, found by running again the segments in which the coarse index
+ * has the bytes written (backward in pieces between kept states, the last piece first), and by
+ * recorded kernel effects, from the events. Reads: by running all segments. Memory is followed to
+ * where it came from: a shared object through all its mappings, a forked process' memory into its
+ * parent. */
 #include "query/stretch_int.h"
 
 #include <sys/mman.h>
@@ -9,23 +11,29 @@
 struct physical {
     uint32_t space, object;
     uint64_t start, end;
-    gaddr view;       /* the address asked about that `start` stands for */
+    gaddr view;                /* the address asked about that `start` stands for */
     struct moment from, until; /* this is where the bytes were between these */
 };
 
 typedef VEC(struct physical) physical_list;
 
-static void add_private(const struct query_engine *q, uint32_t space, gaddr addr, uint64_t len, physical_list *out);
+static void add_private(const struct query_engine *q, uint32_t space, gaddr addr, uint64_t len,
+                        physical_list *out);
 
 /* The first moment of m's segment with the same mappings: they come and go with events. */
 static struct moment with_same_mappings(const struct query_engine *q, struct moment m)
 {
     size_t count;
-    struct moment start = history_segments(q->history, &count)[history_segment_at(q->history, m)].start, event = {m.event, 0};
-    return !m.event ? m : moment_cmp(start, event) > 0 ? start : event; // before the first event there is nothing
+    struct moment start =
+                      history_segments(q->history, &count)[history_segment_at(q->history, m)].start,
+                  event = {m.event, 0};
+    return !m.event                       ? m
+           : moment_cmp(start, event) > 0 ? start
+                                          : event; // before the first event there is nothing
 }
 
-static struct err *resolve(struct query_engine *q, struct moment m, uint32_t task, gaddr addr, uint64_t len, physical_list *out)
+static struct err *resolve(struct query_engine *q, struct moment m, uint32_t task, gaddr addr,
+                           uint64_t len, physical_list *out)
 {
     struct replay *r;
     uint32_t space;
@@ -36,25 +44,31 @@ static struct err *resolve(struct query_engine *q, struct moment m, uint32_t tas
     struct moment end = {UINT64_MAX, UINT64_MAX};
     bool mapped = false;
     for (size_t i = 0; i < count; i++) {
-        gaddr start = maps[i].start > addr ? maps[i].start : addr, stop = maps[i].end < addr + len ? maps[i].end : addr + len;
+        gaddr start = maps[i].start > addr ? maps[i].start : addr,
+              stop = maps[i].end < addr + len ? maps[i].end : addr + len;
         if (start >= stop)
             continue;
         mapped = true;
         if (!maps[i].object)
             continue;
         uint64_t at = maps[i].offset + (start - maps[i].start);
-        vec_push(out, (struct physical){0, object_uid(maps[i].object), at, at + (stop - start), start, {0, 0}, end});
+        vec_push(out,
+                 (struct physical){
+                     0, object_uid(maps[i].object), at, at + (stop - start), start, {0, 0}, end});
     }
     if (!mapped)
-        return err_new(ERR_FAULT, "nothing is mapped at %#llx at this moment", (unsigned long long)addr);
+        return err_new(ERR_FAULT, "nothing is mapped at %#llx at this moment",
+                       (unsigned long long)addr);
     add_private(q, space, addr, len, out);
     return NULL;
 }
 
 /* Private memory of a space. If fork made it: before that, the bytes were the parent's. */
-static void add_private(const struct query_engine *q, uint32_t space, gaddr addr, uint64_t len, physical_list *out)
+static void add_private(const struct query_engine *q, uint32_t space, gaddr addr, uint64_t len,
+                        physical_list *out)
 {
-    vec_push(out, (struct physical){space, 0, addr, addr + len, addr, {0, 0}, {UINT64_MAX, UINT64_MAX}});
+    vec_push(out,
+             (struct physical){space, 0, addr, addr + len, addr, {0, 0}, {UINT64_MAX, UINT64_MAX}});
     size_t spaces;
     const struct db_space *known = history_spaces(q->history, &spaces);
     for (unsigned depth = 0; depth < 64; depth++) {
@@ -77,34 +91,42 @@ static void add_private(const struct query_engine *q, uint32_t space, gaddr addr
 /* An access that may be one of those wanted. */
 struct candidate {
     struct write_hit hit;
-    bool placed;    /* no: hit.addr is an address in `space`; place() is to say whether it is in one of the places */
+    bool placed; /* no: hit.addr is an address in `space`; place() is to say whether it is in one of
+                    the places */
     bool elements;  /* a gather or scatter: hit.addr says nothing */
     uint32_t space; /* not placed */
 };
 
 static int compare_hits(const void *a, const void *b)
 {
-    const struct write_hit *x = &((const struct candidate *)a)->hit, *y = &((const struct candidate *)b)->hit;
+    const struct write_hit *x = &((const struct candidate *)a)->hit,
+                           *y = &((const struct candidate *)b)->hit;
     int order = moment_cmp(x->moment, y->moment);
     if (!order)
         order = (x->event > y->event) - (x->event < y->event);
-    return order ? order : (y->read > x->read) - (y->read < x->read); // an instruction reads before it writes
+    return order
+               ? order
+               : (y->read > x->read) - (y->read < x->read); // an instruction reads before it writes
 }
 
-/* What an event wants in memory before the program runs towards it is written right behind the event before: the records of a
- * syscall buffer, and the flag for a hook's exit (replay: prepare_frame). It is the first write of the event. */
-static bool is_prepared(const struct query_engine *q, const struct db_event *e, uint32_t idx, const struct db_kernel_write *w)
+/* What an event wants in memory before the program runs towards it is written right behind the
+ * event before: the records of a syscall buffer, and the flag for a hook's exit (replay:
+ * prepare_frame). It is the first write of the event. */
+static bool is_prepared(const struct query_engine *q, const struct db_event *e, uint32_t idx,
+                        const struct db_kernel_write *w)
 {
     if (idx || e->number < 2)
         return false;
     if (e->kind == FRAME_SYSCALLBUF_FLUSH)
-        return w->object || w->addr < 0x70001000 || w->addr >= 0x70002000; // not the thread's page: that comes with the event
+        return w->object || w->addr < 0x70001000 ||
+               w->addr >= 0x70002000; // not the thread's page: that comes with the event
     return e->kind == FRAME_SYSCALL && e->syscall_state != SYSCALL_EXITING && w->len == 1 &&
            e->syscall_no == trace_header(q->trace)->rrcall_base + 2;
 }
 
 /* Those of an event, of segment s, in [from, until). */
-static void add_event_writes(const struct query_engine *q, const struct segment *s, const struct db_event *e, const physical_list *places,
+static void add_event_writes(const struct query_engine *q, const struct segment *s,
+                             const struct db_event *e, const physical_list *places,
                              struct moment from, struct moment until, struct buf *hits)
 {
     for (uint32_t i = 0; i < e->write_count; i++) {
@@ -113,17 +135,24 @@ static void add_event_writes(const struct query_engine *q, const struct segment 
             struct moment at = {e->number - 1, e->icount};
             if (is_prepared(q, e, i, w))
                 at = moment_before_event(q, e->number - 1);
-            // A space's first bytes come with the event that makes it; what that does to the parent comes behind the copying.
-            if (w->space != p->space || w->object != p->object || w->addr >= p->end || w->addr + w->len <= p->start ||
-                e->number >= p->until.event || moment_cmp(at, from) < 0 || moment_cmp(at, until) >= 0)
+            // A space's first bytes come with the event that makes it; what that does to the parent
+            // comes behind the copying.
+            if (w->space != p->space || w->object != p->object || w->addr >= p->end ||
+                w->addr + w->len <= p->start || e->number >= p->until.event ||
+                moment_cmp(at, from) < 0 || moment_cmp(at, until) >= 0)
                 continue;
             uint64_t start = w->addr > p->start ? w->addr : p->start;
             uint64_t end = w->addr + w->len < p->end ? w->addr + w->len : p->end;
-            struct write_hit h = {.moment = at, .task = e->task, .addr = p->view + (start - p->start),
-                                  .size = end - start, .event = e->number};
+            struct write_hit h = {.moment = at,
+                                  .task = e->task,
+                                  .addr = p->view + (start - p->start),
+                                  .size = end - start,
+                                  .event = e->number};
             // One row for all pieces of an event that touch one range.
-            struct write_hit *last = hits->len ? &((struct candidate *)(void *)(hits->data + hits->len) - 1)->hit : NULL;
-            if (last && last->event == h.event && last->addr <= h.addr && h.addr + h.size <= last->addr + last->size)
+            struct write_hit *last =
+                hits->len ? &((struct candidate *)(void *)(hits->data + hits->len) - 1)->hit : NULL;
+            if (last && last->event == h.event && last->addr <= h.addr &&
+                h.addr + h.size <= last->addr + last->size)
                 continue;
             buf_add(hits, &(struct candidate){.hit = h, .placed = true}, sizeof(struct candidate));
         }
@@ -131,7 +160,8 @@ static void add_event_writes(const struct query_engine *q, const struct segment 
 }
 
 /* Those of [from, until) in a segment. */
-static struct err *add_kernel_writes(struct query_engine *q, size_t segment, const physical_list *places, struct moment from,
+static struct err *add_kernel_writes(struct query_engine *q, size_t segment,
+                                     const physical_list *places, struct moment from,
                                      struct moment until, struct buf *hits)
 {
     const struct segment *s;
@@ -149,8 +179,10 @@ static struct err *add_kernel_writes(struct query_engine *q, size_t segment, con
     return NULL;
 }
 
-/* Is [addr, addr + size) of a space in one of the places, with the mappings as they are in the replay? Fills in addr and size. */
-static bool in_places(struct replay *r, const physical_list *places, uint32_t space, gaddr addr, uint64_t size, struct write_hit *h)
+/* Is [addr, addr + size) of a space in one of the places, with the mappings as they are in the
+ * replay? Fills in addr and size. */
+static bool in_places(struct replay *r, const physical_list *places, uint32_t space, gaddr addr,
+                      uint64_t size, struct write_hit *h)
 {
     size_t count;
     const struct mapping *maps = replay_mappings(r, space, &count);
@@ -159,8 +191,9 @@ static bool in_places(struct replay *r, const physical_list *places, uint32_t sp
             continue;
         vec_each (p, places) {
             uint64_t start = addr;
-            if (p->object != (maps[i].object ? object_uid(maps[i].object) : 0) || (!p->object && p->space != space) ||
-                moment_cmp(h->moment, p->from) < 0 || moment_cmp(h->moment, p->until) >= 0)
+            if (p->object != (maps[i].object ? object_uid(maps[i].object) : 0) ||
+                (!p->object && p->space != space) || moment_cmp(h->moment, p->from) < 0 ||
+                moment_cmp(h->moment, p->until) >= 0)
                 continue;
             if (p->object)
                 start = addr - maps[i].start + maps[i].offset;
@@ -180,7 +213,8 @@ static bool vector_registers(void *ctx, unsigned start, unsigned len, uint8_t *o
 }
 
 /* Is an element of a gather or scatter in one of the places? */
-static struct err *place_elements(struct replay *r, const physical_list *places, uint32_t space, struct write_hit *h, bool *hit_out)
+static struct err *place_elements(struct replay *r, const physical_list *places, uint32_t space,
+                                  struct write_hit *h, bool *hit_out)
 {
     struct regs regs;
     struct xstate xstate;
@@ -192,17 +226,20 @@ static struct err *place_elements(struct replay *r, const physical_list *places,
     err_free(replay_read(r, space, regs.r[UREG_RIP], code, sizeof(code), &len));
     if (!x86_decode(code, len, regs.r[UREG_RIP], &in))
         return NULL;
-    const struct x86_run run = {.before = &regs, .after = &regs, .ctx = xstate.data, .registers = vector_registers};
+    const struct x86_run run = {
+        .before = &regs, .after = &regs, .ctx = xstate.data, .registers = vector_registers};
     struct x86_access all[X86_MAX_ACCESSES];
     size_t count = x86_accesses(&in, &run, all);
     for (size_t i = 0; i < count && !*hit_out; i++) {
         h->possible = all[i].maybe;
-        *hit_out = (h->read ? all[i].reads : all[i].writes) && in_places(r, places, space, all[i].addr, all[i].len, h);
+        *hit_out = (h->read ? all[i].reads : all[i].writes) &&
+                   in_places(r, places, space, all[i].addr, all[i].len, h);
     }
     return NULL;
 }
 
-static struct err *place(struct query_engine *q, const physical_list *places, struct candidate *c, bool *hit_out)
+static struct err *place(struct query_engine *q, const physical_list *places, struct candidate *c,
+                         bool *hit_out)
 {
     struct replay *r;
     *hit_out = c->placed;
@@ -218,24 +255,29 @@ static struct err *place(struct query_engine *q, const physical_list *places, st
 /* What is gathered from a segment. */
 struct taking {
     const physical_list *places;
-    bool shared;          /* some are in shared objects */
+    bool shared; /* some are in shared objects */
     bool forward;
-    size_t max_rows;      /* for each space; 0: all */
-    bool full;            /* rows may be missing at `whole` and beyond */
+    size_t max_rows; /* for each space; 0: all */
+    bool full;       /* rows may be missing at `whole` and beyond */
     struct moment whole;
-    struct buf *hits;     /* struct candidate */
+    struct buf *hits; /* struct candidate */
 };
 
 static void take_row(struct taking *t, uint32_t space, const struct access_row *row)
 {
-    struct candidate c = {.elements = row->kind == STORE_SCATTER || row->kind == LOAD_GATHER, .space = space};
-    c.hit = (struct write_hit){.moment = {row->stamp, row->icount}, .addr = row->addr, .size = row->size, .read = row->kind >= LOAD_PLAIN,
-                               .possible = row->kind == STORE_MASKED || row->kind == STORE_STATE || row->kind == LOAD_MASKED ||
-                                           row->kind == LOAD_STATE};
+    struct candidate c = {.elements = row->kind == STORE_SCATTER || row->kind == LOAD_GATHER,
+                          .space = space};
+    c.hit = (struct write_hit){.moment = {row->stamp, row->icount},
+                               .addr = row->addr,
+                               .size = row->size,
+                               .read = row->kind >= LOAD_PLAIN,
+                               .possible = row->kind == STORE_MASKED || row->kind == STORE_STATE ||
+                                           row->kind == LOAD_MASKED || row->kind == LOAD_STATE};
     // Private memory needs no mappings to be placed: only rows of it come.
     vec_each (p, t->places) {
-        c.placed |= !t->shared && !c.elements && p->space == space && row->addr < p->end && row->addr + row->size > p->start &&
-                    moment_cmp(c.hit.moment, p->from) >= 0 && moment_cmp(c.hit.moment, p->until) < 0;
+        c.placed |= !t->shared && !c.elements && p->space == space && row->addr < p->end &&
+                    row->addr + row->size > p->start && moment_cmp(c.hit.moment, p->from) >= 0 &&
+                    moment_cmp(c.hit.moment, p->until) < 0;
     }
     if (c.placed || c.elements || t->shared)
         buf_add(t->hits, &c, sizeof(c));
@@ -264,7 +306,8 @@ static struct err *on_ending(void *ctx, struct replay *r, uint32_t space)
     return take_rows(ctx, r, space);
 }
 
-static struct err *gather_rows(struct replay *r, unsigned what, struct moment until, struct taking *t)
+static struct err *gather_rows(struct replay *r, unsigned what, struct moment until,
+                               struct taking *t)
 {
     VEC(struct watch_range) ranges = {0};
     vec_each (p, t->places) {
@@ -273,7 +316,9 @@ static struct err *gather_rows(struct replay *r, unsigned what, struct moment un
     }
     const struct replay_observer observer = {.ctx = t, .space_ending = on_ending};
     replay_set_observer(r, &observer);
-    const struct consume_request consume = {.loads = what & WATCH_LOADS, .no_stores = !(what & WATCH_STORES), .max_rows = t->max_rows,
+    const struct consume_request consume = {.loads = what & WATCH_LOADS,
+                                            .no_stores = !(what & WATCH_STORES),
+                                            .max_rows = t->max_rows,
                                             .keep_last = !t->forward};
     struct err *e = replay_set_watch(r, ranges.items, ranges.count, &consume);
     vec_deinit(&ranges);
@@ -291,16 +336,17 @@ static struct err *gather_rows(struct replay *r, unsigned what, struct moment un
 struct search {
     unsigned what;
     const physical_list *places;
-    struct window w;          /* `from` moves on; limit: what is left */
-    struct moment since;      /* backward: what is before is not wanted */
+    struct window w;     /* `from` moves on; limit: what is left */
+    struct moment since; /* backward: what is before is not wanted */
     bool (*each)(void *ctx, const struct write_hit *h);
     void *ctx;
     bool done, more;
-    size_t given;             /* of the piece */
-    struct moment last;       /* given */
+    size_t given;       /* of the piece */
+    struct moment last; /* given */
 };
 
-static struct err *run_piece(struct query_engine *q, struct search *s, size_t segment, struct moment from, struct moment until, struct taking *t)
+static struct err *run_piece(struct query_engine *q, struct search *s, size_t segment,
+                             struct moment from, struct moment until, struct taking *t)
 {
     struct lease lease;
     TRY(lend_instead(q, segment, from, &lease));
@@ -346,7 +392,8 @@ static struct err *give_hits(struct query_engine *q, struct search *s, const str
 }
 
 /* May the segment have an access to one of the places? */
-static struct err *may_hold(struct query_engine *q, const struct search *s, size_t segment, bool *out)
+static struct err *may_hold(struct query_engine *q, const struct search *s, size_t segment,
+                            bool *out)
 {
     *out = s->what & WATCH_LOADS;
     for (size_t i = 0; i < s->places->count && !*out; i++) {
@@ -357,10 +404,11 @@ static struct err *may_hold(struct query_engine *q, const struct search *s, size
 }
 
 /* Accesses in [from, until) of a segment. */
-static struct err *search_piece(struct query_engine *q, struct search *s, size_t segment, bool run, struct moment from, struct moment until)
+static struct err *search_piece(struct query_engine *q, struct search *s, size_t segment, bool run,
+                                struct moment from, struct moment until)
 {
-    // First no more rows than are wanted: one more tells that there are more, and the last one may be half of an instruction's. If then
-    // some are missing, all.
+    // First no more rows than are wanted: one more tells that there are more, and the last one may
+    // be half of an instruction's. If then some are missing, all.
     struct taking t = {.places = s->places, .forward = s->w.forward, .max_rows = s->w.limit + 2};
     s->given = 0;
     for (bool again = true; again && !s->done; t.max_rows = 0) {
@@ -377,7 +425,8 @@ static struct err *search_piece(struct query_engine *q, struct search *s, size_t
     return NULL;
 }
 
-/* The limit is reached and no row beyond it was seen: the search ends. Whether there are more is for the index to tell. */
+/* The limit is reached and no row beyond it was seen: the search ends. Whether there are more is
+ * for the index to tell. */
 static struct err *end_at_limit(struct query_engine *q, struct search *s, size_t segment, bool rest)
 {
     size_t segments;
@@ -430,14 +479,17 @@ static struct err *search(struct query_engine *q, struct search *s)
         if (q->sink->progress && s->what & WATCH_LOADS)
             q->sink->progress(q->sink->ctx, (double)done / (double)segments);
         TRY(search_segment(q, s, at));
-        if (s->done || (s->w.forward ? at + 1 >= segments : at == 0 || moment_cmp(segment[at].start, s->since) <= 0))
+        if (s->done || (s->w.forward ? at + 1 >= segments
+                                     : at == 0 || moment_cmp(segment[at].start, s->since) <= 0))
             return NULL;
         at = s->w.forward ? at + 1 : at - 1;
     }
 }
 
-struct err *find_accesses(struct query_engine *q, unsigned what, const struct focus *f, gaddr addr, uint64_t len, const struct window *w,
-                          bool (*each)(void *ctx, const struct write_hit *h), void *ctx, bool *more_out)
+struct err *find_accesses(struct query_engine *q, unsigned what, const struct focus *f, gaddr addr,
+                          uint64_t len, const struct window *w,
+                          bool (*each)(void *ctx, const struct write_hit *h), void *ctx,
+                          bool *more_out)
 {
     *more_out = false;
     physical_list places = {0};
@@ -456,16 +508,21 @@ static bool keep_hit(void *ctx, const struct write_hit *h)
     return false; // the first is the last
 }
 
-struct err *last_write(struct query_engine *q, uint32_t space, uint32_t object, uint64_t start, uint64_t end, struct moment before,
-                       struct write_hit *out, bool *found_out)
+struct err *last_write(struct query_engine *q, uint32_t space, uint32_t object, uint64_t start,
+                       uint64_t end, struct moment before, struct write_hit *out, bool *found_out)
 {
     physical_list places = {0};
     if (object)
-        vec_push(&places, (struct physical){0, object, start, end, start, {0, 0}, {UINT64_MAX, UINT64_MAX}});
+        vec_push(&places,
+                 (struct physical){0, object, start, end, start, {0, 0}, {UINT64_MAX, UINT64_MAX}});
     else
         add_private(q, space, start, end - start, &places);
     struct write_hit hit = {.size = UINT64_MAX};
-    struct search s = {.what = WATCH_STORES, .places = &places, .w = {.from = before, .limit = 1}, .each = keep_hit, .ctx = &hit};
+    struct search s = {.what = WATCH_STORES,
+                       .places = &places,
+                       .w = {.from = before, .limit = 1},
+                       .each = keep_hit,
+                       .ctx = &hit};
     struct err *e = search(q, &s);
     vec_deinit(&places);
     TRY(e);
@@ -475,13 +532,23 @@ struct err *last_write(struct query_engine *q, uint32_t space, uint32_t object, 
     return NULL;
 }
 
-struct err *find_private_writes(struct query_engine *q, uint32_t space, const struct addr_range *ranges, size_t count, struct moment since,
-                                const struct window *w, bool (*each)(void *ctx, const struct write_hit *h), void *ctx, bool *more_out)
+struct err *find_private_writes(struct query_engine *q, uint32_t space,
+                                const struct addr_range *ranges, size_t count, struct moment since,
+                                const struct window *w,
+                                bool (*each)(void *ctx, const struct write_hit *h), void *ctx,
+                                bool *more_out)
 {
     physical_list places = {0};
     for (size_t i = 0; i < count; i++)
-        vec_push(&places, (struct physical){space, 0, ranges[i].start, ranges[i].end, ranges[i].start, since, {UINT64_MAX, UINT64_MAX}});
-    struct search s = {.what = WATCH_STORES, .places = &places, .w = *w, .since = since, .each = each, .ctx = ctx};
+        vec_push(&places, (struct physical){space,
+                                            0,
+                                            ranges[i].start,
+                                            ranges[i].end,
+                                            ranges[i].start,
+                                            since,
+                                            {UINT64_MAX, UINT64_MAX}});
+    struct search s = {
+        .what = WATCH_STORES, .places = &places, .w = *w, .since = since, .each = each, .ctx = ctx};
     struct err *e = search(q, &s);
     *more_out = s.more;
     vec_deinit(&places);

@@ -1,18 +1,23 @@
-/* In which segments memory may have been written. The database has a list of granules for each segment, which takes a file to open and a table to
- * unpack, and a search may go through all segments again and again, most of which have nothing. So of each list that was read a filter stays: a bit
- * for each hash of a page that is on it. */
+/* In which segments memory may have been written. The database has a list of granules for each
+ * segment, which takes a file to open and a table to unpack, and a search may go through all
+ * segments again and again, most of which have nothing. So of each list that was read a filter
+ * stays: a bit for each hash of a page that is on it. */
 #include "query/query_int.h"
 
-enum { LEAST_BITS = 512, MOST_BITS = 1 << 19, MOST_PAGES = 64 /* of a range that is looked up by filter */ };
+enum {
+    LEAST_BITS = 512,
+    MOST_BITS = 1 << 19,
+    MOST_PAGES = 64 /* of a range that is looked up by filter */
+};
 #define MOST_BYTES (32ull << 20) /* of all filters */
 
 struct written_filters {
-    size_t count;     /* segments */
+    size_t count; /* segments */
     uint64_t bytes;
     struct written_filter {
         uint64_t *bits; /* NULL: none yet */
         uint64_t mask;
-    } *of;
+    } * of;
 };
 
 void written_filters_free(struct written_filters *f)
@@ -26,7 +31,8 @@ void written_filters_free(struct written_filters *f)
 
 static uint64_t hash(uint32_t space, uint32_t object, uint64_t page)
 {
-    uint64_t h = (page / PAGE_SIZE + ((uint64_t)space << 40) + ((uint64_t)object << 52)) * 0x9e3779b97f4a7c15ull;
+    uint64_t h = (page / PAGE_SIZE + ((uint64_t)space << 40) + ((uint64_t)object << 52)) *
+                 0x9e3779b97f4a7c15ull;
     return h ^ h >> 29;
 }
 
@@ -52,7 +58,8 @@ static struct err *make_filter(struct query_engine *q, size_t segment)
     return NULL;
 }
 
-struct err *may_be_written(struct query_engine *q, size_t segment, uint32_t space, uint32_t object, uint64_t start, uint64_t end, bool *out)
+struct err *may_be_written(struct query_engine *q, size_t segment, uint32_t space, uint32_t object,
+                           uint64_t start, uint64_t end, bool *out)
 {
     size_t count;
     history_segments(q->history, &count);

@@ -1,5 +1,5 @@
-/* What each kind of frame does to the recorded state, once the program has got there. First comes the proof
- * that it got there as recorded: ticks and registers. */
+/* What each kind of frame does to the recorded state, once the program has got there. First comes
+ * the proof that it got there as recorded: ticks and registers. */
 #include "replay/replay_int.h"
 
 #include "base/log.h"
@@ -11,7 +11,12 @@
 #include <sys/syscall.h>
 
 /* Offsets in struct syscallbuf_hdr, the same in every release (rr preload_interface.h). */
-enum { HDR_NUM_REC_BYTES = 0, HDR_MPROTECT_COUNTS = 4, HDR_ABORT_COMMIT = 12, HDR_SIGS_GENERATION = 24 };
+enum {
+    HDR_NUM_REC_BYTES = 0,
+    HDR_MPROTECT_COUNTS = 4,
+    HDR_ABORT_COMMIT = 12,
+    HDR_SIGS_GENERATION = 24
+};
 enum { TL_RSEQ = 128 }; /* in struct preload_thread_locals, rr 5.7 and later */
 enum { ENOSYS_RESULT = -38, SYSCALL_FLAGS = 0x246 };
 
@@ -21,45 +26,55 @@ struct err *diverged(const struct replay *r, const struct frame *f, const char *
     va_start(args, format);
     cleanup(freep) char *what = str_vformat(format, args);
     va_end(args);
-    const char *call = f->kind == FRAME_SYSCALL ? trace_syscall_name(r->trace, f->syscall_arch, f->syscall_no) : NULL;
-    return err_new(ERR_DIVERGED, "replay diverged at event %llu (%s%s%s%s), task %d: %s; last good event %llu",
-                   (unsigned long long)f->event, trace_frame_name(f->kind), call ? " " : "", call ? call : "",
-                   f->kind != FRAME_SYSCALL                      ? ""
-                   : f->syscall_state == SYSCALL_EXITING ? " exit"
-                                                         : " entry",
-                   f->tid, what, (unsigned long long)f->event - 1);
+    const char *call = f->kind == FRAME_SYSCALL
+                           ? trace_syscall_name(r->trace, f->syscall_arch, f->syscall_no)
+                           : NULL;
+    return err_new(
+        ERR_DIVERGED, "replay diverged at event %llu (%s%s%s%s), task %d: %s; last good event %llu",
+        (unsigned long long)f->event, trace_frame_name(f->kind), call ? " " : "", call ? call : "",
+        f->kind != FRAME_SYSCALL              ? ""
+        : f->syscall_state == SYSCALL_EXITING ? " exit"
+                                              : " entry",
+        f->tid, what, (unsigned long long)f->event - 1);
 }
 
 static const char *const reg_names[UREG_COUNT] = {
-    "r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8", "rax", "rcx", "rdx", "rsi", "rdi",
-    "orig_rax", "rip", "cs", "eflags", "rsp", "ss", "fs_base", "gs_base", "ds", "es", "fs", "gs",
+    "r15",    "r14", "r13", "r12",     "rbp",     "rbx", "r11",      "r10", "r9",
+    "r8",     "rax", "rcx", "rdx",     "rsi",     "rdi", "orig_rax", "rip", "cs",
+    "eflags", "rsp", "ss",  "fs_base", "gs_base", "ds",  "es",       "fs",  "gs",
 };
 
-/* Compares as rr does (Registers.cc:compare_register_files), and rsp as well, which has always agreed. `skip`: SKIP() bits. */
-struct err *compare_regs(const struct replay *r, const struct frame *f, const struct regs *have, uint32_t skip)
+/* Compares as rr does (Registers.cc:compare_register_files), and rsp as well, which has always
+ * agreed. `skip`: SKIP() bits. */
+struct err *compare_regs(const struct replay *r, const struct frame *f, const struct regs *have,
+                         uint32_t skip)
 {
     skip |= SKIP(UREG_EFLAGS) | SKIP(UREG_CS) | SKIP(UREG_SS) | SKIP(UREG_DS) | SKIP(UREG_ES);
     if ((int64_t)have->r[UREG_ORIG_RAX] < 0 || (int64_t)f->regs.r[UREG_ORIG_RAX] < 0)
         skip |= SKIP(UREG_ORIG_RAX);
     for (uint32_t i = 0; i < UREG_COUNT; i++) {
         if (!(skip & SKIP(i)) && have->r[i] != f->regs.r[i])
-            return diverged(r, f, "%s is %#llx, the recording has %#llx (rip %#llx, ticks %lld)", reg_names[i],
-                            (unsigned long long)have->r[i], (unsigned long long)f->regs.r[i],
-                            (unsigned long long)have->r[UREG_RIP], (long long)f->ticks);
+            return diverged(r, f, "%s is %#llx, the recording has %#llx (rip %#llx, ticks %lld)",
+                            reg_names[i], (unsigned long long)have->r[i],
+                            (unsigned long long)f->regs.r[i], (unsigned long long)have->r[UREG_RIP],
+                            (long long)f->ticks);
     }
     return NULL;
 }
 
-static struct err *check_ticks(const struct replay *r, const struct frame *f, const struct task *task)
+static struct err *check_ticks(const struct replay *r, const struct frame *f,
+                               const struct task *task)
 {
     if (task->info.ticks != f->ticks)
-        return diverged(r, f, "ticks are %lld, the recording has %lld (rip %#llx)", (long long)task->info.ticks,
-                        (long long)f->ticks, (unsigned long long)task->regs.r[UREG_RIP]);
+        return diverged(r, f, "ticks are %lld, the recording has %lld (rip %#llx)",
+                        (long long)task->info.ticks, (long long)f->ticks,
+                        (unsigned long long)task->regs.r[UREG_RIP]);
     return NULL;
 }
 
 /* Bytes which lie in more than one block of the trace's data. */
-static struct err *apply_bytes(struct replay *r, struct space *s, gaddr addr, uint64_t data_offset, uint64_t size)
+static struct err *apply_bytes(struct replay *r, struct space *s, gaddr addr, uint64_t data_offset,
+                               uint64_t size)
 {
     static const size_t step = 1 << 20;
     cleanup(freep) uint8_t *data = xmalloc(size < step ? (size_t)size : step);
@@ -73,7 +88,8 @@ static struct err *apply_bytes(struct replay *r, struct space *s, gaddr addr, ui
 }
 
 /* The first `len` bytes of a write. It may be large, and its holes larger than memory. */
-static struct err *apply_write(struct replay *r, struct space *s, const struct mem_write *w, uint64_t len)
+static struct err *apply_write(struct replay *r, struct space *s, const struct mem_write *w,
+                               uint64_t len)
 {
     struct write_piece piece;
     for (size_t i = 0; mem_write_piece(w, i, &piece) && piece.offset < len; i++) {
@@ -104,8 +120,8 @@ struct err *apply_writes(struct replay *r, const struct frame *f, size_t first)
             continue;
         struct task *task = task_by_tid(r, w->tid);
         if (!task)
-            return err_new(ERR_FORMAT, "event %llu: write %zu is for unknown task %d", (unsigned long long)f->event, i,
-                           w->tid);
+            return err_new(ERR_FORMAT, "event %llu: write %zu is for unknown task %d",
+                           (unsigned long long)f->event, i, w->tid);
         if (task->space->is_32bit) {
             TRY(passed_over_write(r, f, task, w));
             continue;
@@ -122,7 +138,8 @@ struct err *apply_writes(struct replay *r, const struct frame *f, size_t first)
             if (end - w->addr < len)
                 len = end - w->addr;
         }
-        TRY(err_prefix(apply_write(r, task->space, w, len), "event %llu: write %zu", (unsigned long long)f->event, i));
+        TRY(err_prefix(apply_write(r, task->space, w, len), "event %llu: write %zu",
+                       (unsigned long long)f->event, i));
     }
     return NULL;
 }
@@ -136,7 +153,8 @@ static struct err *map_all(struct replay *r, struct space *s, const struct frame
 
 /* --- clone, fork, vfork --- */
 
-struct err *create_child(struct replay *r, const struct frame *f, struct task *parent, struct task **out, uint32_t *flags_out)
+struct err *create_child(struct replay *r, const struct frame *f, struct task *parent,
+                         struct task **out, uint32_t *flags_out)
 {
     const struct trace_task_event *event = NULL;
     for (size_t i = 0; i < f->task_count; i++) {
@@ -144,7 +162,8 @@ struct err *create_child(struct replay *r, const struct frame *f, struct task *p
             event = &f->tasks[i];
     }
     if (!event)
-        return err_new(ERR_FORMAT, "event %llu: no record of the task that clone made", (unsigned long long)f->event);
+        return err_new(ERR_FORMAT, "event %llu: no record of the task that clone made",
+                       (unsigned long long)f->event);
     uint32_t flags = event->clone_flags;
     bool shares = flags & CLONE_VM;
     struct space *s = parent->space;
@@ -184,7 +203,8 @@ struct err *create_child(struct replay *r, const struct frame *f, struct task *p
 static struct err *apply_clone(struct replay *r, const struct frame *f, struct task *parent)
 {
     if (f->mmap_count == 0)
-        return err_new(ERR_FORMAT, "event %llu: clone without scratch memory", (unsigned long long)f->event);
+        return err_new(ERR_FORMAT, "event %llu: clone without scratch memory",
+                       (unsigned long long)f->event);
     TRY(task_install_thread_locals(r, parent));
     struct task *child;
     uint32_t flags;
@@ -214,7 +234,8 @@ static struct err *apply_clone(struct replay *r, const struct frame *f, struct t
         TRY(space_drop_dontfork(r, s));
     }
     for (size_t i = 0; i < f->mmap_count; i++)
-        TRY(space_map_record(r, s, &f->mmaps[i], 0, i == f->mmap_count - 1 || f->mmaps[i].start == RR_THREAD_LOCALS));
+        TRY(space_map_record(r, s, &f->mmaps[i], 0,
+                             i == f->mmap_count - 1 || f->mmaps[i].start == RR_THREAD_LOCALS));
     child->scratch_start = f->mmaps[f->mmap_count - 1].start;
     child->scratch_end = f->mmaps[f->mmap_count - 1].end;
     TRY(task_init_thread_locals(r, child, parent));
@@ -258,9 +279,10 @@ static struct err *apply_enter(struct replay *r, const struct frame *f, struct t
     if (!restart && !r->skip_next_stop && !already_entered(r, f, task)) {
         uint64_t *reg = task->regs.r;
         reg[UREG_RIP] = f->regs.r[UREG_RIP];
-        reg[UREG_ORIG_RAX] = f->regs.r[UREG_RIP] == RR_STUB_RECORD_ONLY + 2 || f->regs.r[UREG_RIP] == RR_STUB_P_RECORD + 2
-                                ? f->regs.r[UREG_ORIG_RAX]
-                                : reg[UREG_RAX];
+        reg[UREG_ORIG_RAX] = f->regs.r[UREG_RIP] == RR_STUB_RECORD_ONLY + 2 ||
+                                     f->regs.r[UREG_RIP] == RR_STUB_P_RECORD + 2
+                                 ? f->regs.r[UREG_ORIG_RAX]
+                                 : reg[UREG_RAX];
         reg[UREG_RAX] = (uint64_t)ENOSYS_RESULT;
         if (f->syscall_arch == ARCH_X86_64) {
             reg[UREG_RCX] = UINT64_MAX;
@@ -278,7 +300,8 @@ static struct err *apply_enter(struct replay *r, const struct frame *f, struct t
     if (is_clone(f) && !f->failed_during_preparation) {
         TRY(apply_clone(r, f, task));
     } else if (f->syscall_arch == ARCH_X86_64 &&
-               (f->syscall_no == SYS_exit || (f->syscall_no == SYS_exit_group && last_of_group(r, task)))) {
+               (f->syscall_no == SYS_exit ||
+                (f->syscall_no == SYS_exit_group && last_of_group(r, task)))) {
         TRY(apply_writes(r, f, 0));
         return task_free_buffers(r, task);
     } else {
@@ -295,7 +318,8 @@ static struct err *apply_mremap(struct replay *r, const struct frame *f, struct 
     uint64_t round = PAGE_SIZE - 1;
     uint64_t old_len = (reg[UREG_RSI] + round) & ~round, new_len = (reg[UREG_RDX] + round) & ~round;
     if (old_len < reg[UREG_RSI] || new_len < reg[UREG_RDX])
-        return err_new(ERR_FORMAT, "event %llu: mremap sizes make no sense", (unsigned long long)f->event);
+        return err_new(ERR_FORMAT, "event %llu: mremap sizes make no sense",
+                       (unsigned long long)f->event);
     bool keep = reg[UREG_R10] & 4; // MREMAP_DONTUNMAP
     TRY(space_move(r, task->space, reg[UREG_RDI], old_len, reg[UREG_RAX], new_len, keep));
     // The first record describes what moved, a second one what was added.
@@ -322,11 +346,15 @@ static struct err *apply_madvise(struct replay *r, const struct frame *f, struct
 {
     const uint64_t *reg = f->regs.r;
     for (size_t i = 0; i < f->madvise_range_count; i++)
-        TRY(space_discard(r, task->space, f->madvise_ranges[i].start, f->madvise_ranges[i].end, (int)reg[UREG_RDX]));
-    // ENOMEM: there are gaps, and the rest was done (madvise(2)). rr 5.8 and later say what was done if a call failed.
-    if (f->extra == EXTRA_MADVISE_RANGES || ((int64_t)reg[UREG_RAX] < 0 && (int64_t)reg[UREG_RAX] != -ENOMEM))
+        TRY(space_discard(r, task->space, f->madvise_ranges[i].start, f->madvise_ranges[i].end,
+                          (int)reg[UREG_RDX]));
+    // ENOMEM: there are gaps, and the rest was done (madvise(2)). rr 5.8 and later say what was
+    // done if a call failed.
+    if (f->extra == EXTRA_MADVISE_RANGES ||
+        ((int64_t)reg[UREG_RAX] < 0 && (int64_t)reg[UREG_RAX] != -ENOMEM))
         return NULL;
-    return space_discard(r, task->space, reg[UREG_RDI], reg[UREG_RDI] + reg[UREG_RSI], (int)reg[UREG_RDX]);
+    return space_discard(r, task->space, reg[UREG_RDI], reg[UREG_RDI] + reg[UREG_RSI],
+                         (int)reg[UREG_RDX]);
 }
 
 /* Unmaps the attachment that begins at the address. */
@@ -367,7 +395,8 @@ static struct err *apply_init_buffers(struct replay *r, const struct frame *f, s
 }
 
 /* Effects on memory mappings and rr's own structures. */
-static struct err *apply_special(struct replay *r, const struct frame *f, struct task *task, bool *writes_done)
+static struct err *apply_special(struct replay *r, const struct frame *f, struct task *task,
+                                 bool *writes_done)
 {
     const uint64_t *reg = f->regs.r;
     bool failed = (int64_t)reg[UREG_RAX] < 0 && (int64_t)reg[UREG_RAX] >= -4095;
@@ -381,8 +410,8 @@ static struct err *apply_special(struct replay *r, const struct frame *f, struct
     switch (f->syscall_no) {
     case SYS_mprotect:
     case SYS_pkey_mprotect:
-        return space_protect(r, task->space, reg[UREG_RDI], reg[UREG_RDI] + reg[UREG_RSI], (int)reg[UREG_RDX],
-                             (int64_t)reg[UREG_RAX]);
+        return space_protect(r, task->space, reg[UREG_RDI], reg[UREG_RDI] + reg[UREG_RSI],
+                             (int)reg[UREG_RDX], (int64_t)reg[UREG_RAX]);
     case SYS_madvise:
         return apply_madvise(r, f, task);
     case SYS_brk:
@@ -393,7 +422,8 @@ static struct err *apply_special(struct replay *r, const struct frame *f, struct
     switch (f->syscall_no) {
     case SYS_munmap:
         return space_unmap(r, task->space, reg[UREG_RDI],
-                           (reg[UREG_RDI] + reg[UREG_RSI] + PAGE_SIZE - 1) & ~(uint64_t)(PAGE_SIZE - 1));
+                           (reg[UREG_RDI] + reg[UREG_RSI] + PAGE_SIZE - 1) &
+                               ~(uint64_t)(PAGE_SIZE - 1));
     case SYS_mremap:
         return apply_mremap(r, f, task);
     case SYS_shmdt:
@@ -416,13 +446,15 @@ static struct err *apply_special(struct replay *r, const struct frame *f, struct
 static struct err *apply_exit_of_syscall(struct replay *r, const struct frame *f)
 {
     int64_t result = (int64_t)f->regs.r[UREG_RAX];
-    bool exec = (f->syscall_arch == ARCH_X86_64 && (f->syscall_no == SYS_execve || f->syscall_no == SYS_execveat)) ||
+    bool exec = (f->syscall_arch == ARCH_X86_64 &&
+                 (f->syscall_no == SYS_execve || f->syscall_no == SYS_execveat)) ||
                 (f->syscall_arch == ARCH_X86 && (f->syscall_no == 11 || f->syscall_no == 358));
     if (exec && result == 0)
         return apply_exec(r, f);
     struct task *task = task_by_tid(r, f->tid);
     if (!task)
-        return err_new(ERR_FORMAT, "event %llu: unknown task %d", (unsigned long long)f->event, f->tid);
+        return err_new(ERR_FORMAT, "event %llu: unknown task %d", (unsigned long long)f->event,
+                       f->tid);
     if (task->space->is_32bit)
         return apply_passed_over(r, f, task);
     task->info.in_syscall = false;
@@ -434,11 +466,14 @@ static struct err *apply_exit_of_syscall(struct replay *r, const struct frame *f
         TRY(check_ticks(r, f, task));
     if (!sigreturn && !vetoed && !task->dying)
         TRY(compare_regs(r, f, &task->regs,
-                         SKIP(UREG_RAX) | SKIP(UREG_ORIG_RAX) | SKIP(UREG_RDX) | SKIP(UREG_FS_BASE) | SKIP(UREG_GS_BASE)));
-    bool interrupted = !sigreturn && (result == -512 || result == -513 || result == -514 || result == -516);
+                         SKIP(UREG_RAX) | SKIP(UREG_ORIG_RAX) | SKIP(UREG_RDX) |
+                             SKIP(UREG_FS_BASE) | SKIP(UREG_GS_BASE)));
+    bool interrupted =
+        !sigreturn && (result == -512 || result == -513 || result == -514 || result == -516);
     bool writes_done = false;
     if (!interrupted && !sigreturn && !vetoed)
-        TRY(err_prefix(apply_special(r, f, task, &writes_done), "event %llu", (unsigned long long)f->event));
+        TRY(err_prefix(apply_special(r, f, task, &writes_done), "event %llu",
+                       (unsigned long long)f->event));
     if (!interrupted && !vetoed)
         TRY(fds_exit_of_syscall(r, f, task));
     if (!writes_done)
@@ -449,7 +484,8 @@ static struct err *apply_exit_of_syscall(struct replay *r, const struct frame *f
 
 /* --- the rest --- */
 
-/* A restartable sequence that was interrupted goes to its abort handler (rr Task.cc:should_apply_rseq_abort). */
+/* A restartable sequence that was interrupted goes to its abort handler (rr
+ * Task.cc:should_apply_rseq_abort). */
 static struct err *abort_rseq(struct replay *r, struct task *task, bool by_signal)
 {
     if (!task->rseq)
@@ -467,9 +503,11 @@ static struct err *abort_rseq(struct replay *r, struct task *task, bool by_signa
         err_free(e); // no such sequence
         return NULL;
     }
-    uint64_t start = load_u64(descriptor + 8), len = load_u64(descriptor + 16), rip = task->regs.r[UREG_RIP];
+    uint64_t start = load_u64(descriptor + 8), len = load_u64(descriptor + 16),
+             rip = task->regs.r[UREG_RIP];
     uint32_t inhibited = load_u32(descriptor + 4) | load_u32(area + 16);
-    if (load_u32(descriptor) != 0 || start + len < start || abort_ip - start < len || rip - start >= len || (inhibited & (by_signal ? 2 : 1)) ||
+    if (load_u32(descriptor) != 0 || start + len < start || abort_ip - start < len ||
+        rip - start >= len || (inhibited & (by_signal ? 2 : 1)) ||
         load_u32(signature) != task->rseq_sig)
         return NULL;
     task->regs.r[UREG_RIP] = abort_ip;
@@ -530,16 +568,19 @@ static struct err *apply_trap(struct replay *r, const struct frame *f, struct ta
 {
     TRY(check_ticks(r, f, task));
     TRY(compare_regs(r, f, &task->regs,
-                     SKIP(UREG_RIP) | SKIP(UREG_RAX) | SKIP(UREG_RBX) | SKIP(UREG_RCX) | SKIP(UREG_RDX)));
+                     SKIP(UREG_RIP) | SKIP(UREG_RAX) | SKIP(UREG_RBX) | SKIP(UREG_RCX) |
+                         SKIP(UREG_RDX)));
     task_load_regs(task, &f->regs);
     return apply_writes(r, f, 0);
 }
 
-/* From rr 5.7 on rseq(2) is buffered, and the preload library tells of it in the thread-locals page. */
+/* From rr 5.7 on rseq(2) is buffered, and the preload library tells of it in the thread-locals
+ * page. */
 static struct err *take_rseq(struct replay *r, struct task *task)
 {
     uint8_t told[16];
-    if (trace_header(r->trace)->uses_globals_in_replay || !space_mapping_at(task->space, RR_THREAD_LOCALS))
+    if (trace_header(r->trace)->uses_globals_in_replay ||
+        !space_mapping_at(task->space, RR_THREAD_LOCALS))
         return NULL;
     TRY(task_install_thread_locals(r, task));
     TRY(space_read(task->space, RR_THREAD_LOCALS + TL_RSEQ, told, sizeof(told)));
@@ -553,8 +594,8 @@ static struct err *take_rseq(struct replay *r, struct task *task)
 
 static struct err *apply_flush(struct replay *r, const struct frame *f, struct task *task)
 {
-    // A flush that happened no later than this point was caused by the task's death within the hook; the next stop
-    // is then not executed.
+    // A flush that happened no later than this point was caused by the task's death within the
+    // hook; the next stop is then not executed.
     if (trace_header(r->trace)->buffered_syscall_forced_tick && task->space->breakpoint_insn &&
         task->regs.r[UREG_RIP] == task->space->breakpoint_insn && f->ticks <= task->info.ticks)
         r->skip_next_stop = true;
@@ -562,11 +603,15 @@ static struct err *apply_flush(struct replay *r, const struct frame *f, struct t
     return apply_writes(r, f, 1);
 }
 
-/* Puts a signal handler on the task's stack of calls: its return address is where the new RSP points. */
+/* Puts a signal handler on the task's stack of calls: its return address is where the new RSP
+ * points. */
 static struct err *push_handler(struct replay *r, const struct frame *f, const struct task *task)
 {
-    const struct stack_entry entry = {.stamp = r->now.event, .icount = r->now.icount, .return_addr = task->regs.r[UREG_RIP],
-                                      .sp = f->regs.r[UREG_RSP], .slot = task->info.slot};
+    const struct stack_entry entry = {.stamp = r->now.event,
+                                      .icount = r->now.icount,
+                                      .return_addr = task->regs.r[UREG_RIP],
+                                      .sp = f->regs.r[UREG_RSP],
+                                      .slot = task->info.slot};
     return worker_push_call(task->space->worker, &entry);
 }
 
@@ -576,8 +621,9 @@ static struct err *apply(struct replay *r, const struct frame *f)
         // Before the first exec there is nothing to apply to: rr's own child is not recorded.
         bool first_exec = f->kind == FRAME_SYSCALL && f->syscall_state == SYSCALL_EXITING &&
                           f->regs.r[UREG_RAX] == 0 &&
-                          (f->syscall_arch == ARCH_X86_64 ? f->syscall_no == SYS_execve || f->syscall_no == SYS_execveat
-                                                          : f->syscall_no == 11 || f->syscall_no == 358);
+                          (f->syscall_arch == ARCH_X86_64
+                               ? f->syscall_no == SYS_execve || f->syscall_no == SYS_execveat
+                               : f->syscall_no == 11 || f->syscall_no == 358);
         if (r->tasks.count == 0 && (!first_exec || r->last_task > 0))
             return NULL;
         return apply_exit_of_syscall(r, f);
@@ -586,7 +632,8 @@ static struct err *apply(struct replay *r, const struct frame *f)
     if (!task) {
         if (f->kind == FRAME_SYSCALLBUF_RESET)
             return NULL;
-        return err_new(ERR_FORMAT, "event %llu: unknown task %d", (unsigned long long)f->event, f->tid);
+        return err_new(ERR_FORMAT, "event %llu: unknown task %d", (unsigned long long)f->event,
+                       f->tid);
     }
     if (task->space->is_32bit && f->kind != FRAME_EXIT)
         return apply_passed_over(r, f, task);

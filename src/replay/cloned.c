@@ -1,7 +1,8 @@
-/* Reads served from the trace's own files. Where the recording lay on a file system that clones ranges (FICLONERANGE), the preload
- * library keeps what large reads returned not in its buffer but in a file of the trace, cloned_data_TID_SERIAL, one per task; the
- * data of its reads follow each other there (rr syscallbuf.c:sys_read). In replay the library makes these calls, of which
- * only replay knows: dup3(cloned, fd), then read(fd) as any buffered call, then close(fd). */
+/* Reads served from the trace's own files. Where the recording lay on a file system that clones
+ * ranges (FICLONERANGE), the preload library keeps what large reads returned not in its buffer but
+ * in a file of the trace, cloned_data_TID_SERIAL, one per task; the data of its reads follow each
+ * other there (rr syscallbuf.c:sys_read). In replay the library makes these calls, of which only
+ * replay knows: dup3(cloned, fd), then read(fd) as any buffered call, then close(fd). */
 #include "replay/replay_int.h"
 
 #include <fcntl.h>
@@ -22,7 +23,8 @@ struct err *cloned_init(struct task *task, gaddr args)
 void cloned_replay_only_call(struct task *task)
 {
     const uint64_t *reg = task->regs.r;
-    if (reg[UREG_RAX] == SYS_dup3 && task->cloned_fd >= 0 && (int32_t)reg[UREG_RDI] == task->cloned_fd)
+    if (reg[UREG_RAX] == SYS_dup3 && task->cloned_fd >= 0 &&
+        (int32_t)reg[UREG_RDI] == task->cloned_fd)
         task->cloned_twin = (int32_t)reg[UREG_RSI];
     else if (reg[UREG_RAX] == SYS_close && (int32_t)reg[UREG_RDI] == task->cloned_twin)
         task->cloned_twin = -1;
@@ -31,11 +33,13 @@ void cloned_replay_only_call(struct task *task)
 struct err *cloned_read(struct replay *r, struct task *task, int64_t result)
 {
     const uint64_t *reg = task->regs.r;
-    uint64_t len = result < 0 ? 0 : (uint64_t)result < reg[UREG_RDX] ? (uint64_t)result : reg[UREG_RDX];
+    uint64_t len = result < 0                         ? 0
+                   : (uint64_t)result < reg[UREG_RDX] ? (uint64_t)result
+                                                      : reg[UREG_RDX];
     if ((int32_t)reg[UREG_RDI] != task->cloned_twin || task->cloned_twin < 0)
         return err_new(ERR_FORMAT, "an untraced read of a file that is not the trace's");
-    cleanup(freep) char *path =
-        str_format("%s/cloned_data_%d_%u", trace_dir(r->trace), task->info.tid, task->recorder_serial);
+    cleanup(freep) char *path = str_format("%s/cloned_data_%d_%u", trace_dir(r->trace),
+                                           task->info.tid, task->recorder_serial);
     cleanup(closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return err_os("cannot open %s", path);
@@ -57,7 +61,8 @@ struct err *cloned_read(struct replay *r, struct task *task, int64_t result)
 
 void cloned_traced_read(struct task *task, const struct regs *regs)
 {
-    if (task->cloned_twin < 0 || (int32_t)regs->r[UREG_RDI] != task->cloned_twin || (int64_t)regs->r[UREG_RAX] < 0)
+    if (task->cloned_twin < 0 || (int32_t)regs->r[UREG_RDI] != task->cloned_twin ||
+        (int64_t)regs->r[UREG_RAX] < 0)
         return;
     task->cloned_offset += regs->r[UREG_RAX];
     task->cloned_twin = -1;

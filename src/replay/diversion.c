@@ -3,7 +3,8 @@
 #include <signal.h>
 #include <sys/mman.h>
 
-/* Offsets of preload_globals.in_diversion and syscallbuf_hdr.locked with the bit of the tracer (rr preload_interface.h; the same since rr 5.0). */
+/* Offsets of preload_globals.in_diversion and syscallbuf_hdr.locked with the bit of the tracer (rr
+ * preload_interface.h; the same since rr 5.0). */
 enum { GLOBALS_IN_DIVERSION = 1, BUFFER_LOCKED = 14, LOCKED_BY_TRACER = 2, SYSCALL_LEN = 2 };
 
 bool diversion_covers(const struct space *s, gaddr addr, uint64_t len)
@@ -26,8 +27,9 @@ struct err *diversion_store(const struct space *s, gaddr addr, const void *data,
     return len ? worker_write(s->worker, addr, data, len) : NULL;
 }
 
-/* The recorder's library would take the results of system calls from its buffers, as it did when it was recorded. It makes all of them in plain
- * sight when it finds the buffer locked, and begins none in a diversion. */
+/* The recorder's library would take the results of system calls from its buffers, as it did when it
+ * was recorded. It makes all of them in plain sight when it finds the buffer locked, and begins
+ * none in a diversion. */
 static struct err *stop_buffering(struct replay *r)
 {
     static const uint8_t yes = 1;
@@ -74,7 +76,8 @@ static struct err *find_task(struct diversion *d, uint32_t serial, struct task *
     if (!t)
         return err_new(ERR_NOT_FOUND, "task %u does not exist at this moment", serial);
     if (t->space->is_32bit)
-        return err_new(ERR_UNSUPPORTED, "task %d executes a 32-bit program here, which is not run", t->info.tid);
+        return err_new(ERR_UNSUPPORTED, "task %d executes a 32-bit program here, which is not run",
+                       t->info.tid);
     *out = t;
     return NULL;
 }
@@ -95,7 +98,8 @@ struct err *diversion_set_xstate(struct diversion *d, uint32_t task, const struc
     return worker_set_xstate(t->space->worker, t->info.slot, x);
 }
 
-struct err *diversion_write(struct diversion *d, uint32_t task, gaddr addr, const void *data, size_t len)
+struct err *diversion_write(struct diversion *d, uint32_t task, gaddr addr, const void *data,
+                            size_t len)
 {
     struct task *t = NULL;
     TRY(find_task(d, task, &t));
@@ -108,11 +112,13 @@ struct err *diversion_map(struct diversion *d, uint32_t task, uint64_t len, gadd
     TRY(find_task(d, task, &t));
     len = (len + PAGE_SIZE - 1) & ~(uint64_t)(PAGE_SIZE - 1);
     uint64_t total = len + DIVERSION_GUARD;
-    gaddr start = total <= DIVERSION_MOST_MAPPED - d->mapped ? diversion_find_room(t->space, total) : 0;
+    gaddr start =
+        total <= DIVERSION_MOST_MAPPED - d->mapped ? diversion_find_room(t->space, total) : 0;
     if (!start)
         return err_new(ERR_LIMIT, "no room for %llu bytes more", (unsigned long long)len);
     TRY(space_map_zero(d->replay, t->space, start, start + DIVERSION_GUARD, 0, UINT32_MAX));
-    TRY(space_map_zero(d->replay, t->space, start + DIVERSION_GUARD, start + total, PROT_READ | PROT_WRITE, UINT32_MAX));
+    TRY(space_map_zero(d->replay, t->space, start + DIVERSION_GUARD, start + total,
+                       PROT_READ | PROT_WRITE, UINT32_MAX));
     d->mapped += total;
     *out = start + DIVERSION_GUARD;
     return NULL;
@@ -127,7 +133,8 @@ static bool is_break(const struct diversion_request *q, gaddr pc)
     return false;
 }
 
-/* A trapped instruction is carried out. The time stamp counter goes on from nothing that is known: it counts instructions. */
+/* A trapped instruction is carried out. The time stamp counter goes on from nothing that is known:
+ * it counts instructions. */
 static struct err *pass_trap(struct diversion *d, struct task *t, const struct engine_result *stop)
 {
     char text[100];
@@ -143,13 +150,15 @@ static struct err *pass_trap(struct diversion *d, struct task *t, const struct e
     }
     TRY(answer_trap(d->replay, t, stop, &answered));
     if (!answered)
-        return err_new(ERR_UNSUPPORTED, "`%s` at 0x%llx: what it would give is not known", describe_insn(t, text, sizeof(text)),
+        return err_new(ERR_UNSUPPORTED, "`%s` at 0x%llx: what it would give is not known",
+                       describe_insn(t, text, sizeof(text)),
                        (unsigned long long)t->regs.r[UREG_RIP]);
     return NULL;
 }
 
 /* *stopped: the run is over. */
-static struct err *pass_call(struct diversion *d, struct task *t, const struct diversion_request *q, struct diversion_stop *out, bool *stopped)
+static struct err *pass_call(struct diversion *d, struct task *t, const struct diversion_request *q,
+                             struct diversion_stop *out, bool *stopped)
 {
     static const uint8_t syscall_insn[SYSCALL_LEN] = {0x0f, 0x05};
     uint8_t insn[SYSCALL_LEN];
@@ -157,7 +166,8 @@ static struct err *pass_call(struct diversion *d, struct task *t, const struct d
     int64_t result;
     TRY(space_read(t->space, t->regs.r[UREG_RIP], insn, sizeof(insn)));
     if (memcmp(insn, syscall_insn, sizeof(insn)) != 0)
-        return err_new(ERR_UNSUPPORTED, "a 32-bit system call at 0x%llx", (unsigned long long)t->regs.r[UREG_RIP]);
+        return err_new(ERR_UNSUPPORTED, "a 32-bit system call at 0x%llx",
+                       (unsigned long long)t->regs.r[UREG_RIP]);
     TRY(diversion_call(d, t, q, &end, &result, &out->signal));
     *stopped = end != CALL_ANSWERED;
     if (end == CALL_ENDS || end == CALL_WAITS) {
@@ -174,8 +184,9 @@ static struct err *pass_call(struct diversion *d, struct task *t, const struct d
 }
 
 /* Goes on from where the engine has stopped. */
-static struct err *judge(struct diversion *d, struct task *t, const struct diversion_request *q, const struct engine_result *stop,
-                         struct diversion_stop *out, bool *stopped)
+static struct err *judge(struct diversion *d, struct task *t, const struct diversion_request *q,
+                         const struct engine_result *stop, struct diversion_stop *out,
+                         bool *stopped)
 {
     char text[100];
     *stopped = true;
@@ -186,7 +197,8 @@ static struct err *judge(struct diversion *d, struct task *t, const struct diver
     case STOP_BREAK:
         out->why = DIVERSION_BREAK;
         return NULL;
-    case STOP_FAULT: // a break where nothing can be executed, as debuggers have them on the stack, is met first
+    case STOP_FAULT: // a break where nothing can be executed, as debuggers have them on the stack,
+                     // is met first
         out->why = is_break(q, t->regs.r[UREG_RIP]) ? DIVERSION_BREAK : DIVERSION_SIGNAL;
         out->signal = stop->signo;
         return NULL;
@@ -198,8 +210,10 @@ static struct err *judge(struct diversion *d, struct task *t, const struct diver
         TRY(pass_trap(d, t, stop));
         break;
     case STOP_UNSUPPORTED:
-        return err_new(ERR_UNSUPPORTED, "`%s` at 0x%llx cannot be executed here%s%s", describe_insn(t, text, sizeof(text)),
-                       (unsigned long long)t->regs.r[UREG_RIP], *stop->error ? ": " : "", stop->error);
+        return err_new(ERR_UNSUPPORTED, "`%s` at 0x%llx cannot be executed here%s%s",
+                       describe_insn(t, text, sizeof(text)),
+                       (unsigned long long)t->regs.r[UREG_RIP], *stop->error ? ": " : "",
+                       stop->error);
     default:
         return err_new(ERR_OS, "engine: %s", stop->error);
     }
@@ -214,20 +228,24 @@ static struct err *judge(struct diversion *d, struct task *t, const struct diver
     return NULL;
 }
 
-struct err *diversion_run(struct diversion *d, const struct diversion_request *q, struct diversion_stop *out)
+struct err *diversion_run(struct diversion *d, const struct diversion_request *q,
+                          struct diversion_stop *out)
 {
     struct replay *r = d->replay;
     struct task *t = NULL;
     TRY(find_task(d, q->task, &t));
     struct space *s = t->space;
     if (q->break_count > DIVERSION_MOST_BREAKS)
-        return err_new(ERR_LIMIT, "%zu breakpoints; at most %d where the program is changed", q->break_count, DIVERSION_MOST_BREAKS);
+        return err_new(ERR_LIMIT, "%zu breakpoints; at most %d where the program is changed",
+                       q->break_count, DIVERSION_MOST_BREAKS);
     TRY(task_install_thread_locals(r, t));
     TRY(space_recheck_code(r, s));
     TRY(worker_set_breaks(s->worker, q->breaks, q->break_count, NULL));
     *out = (struct diversion_stop){0};
     while (out->icount < q->max_icount) {
-        struct engine_request request = {.mode = ENGINE_COUNT, .max_icount = q->max_icount - out->icount, .answer_cpuid = true,
+        struct engine_request request = {.mode = ENGINE_COUNT,
+                                         .max_icount = q->max_icount - out->icount,
+                                         .answer_cpuid = true,
                                          .clear_x87 = t->x87_cleared};
         struct engine_result stop;
         bool stopped;

@@ -1,5 +1,6 @@
-/* System calls in a diversion. Those are answered that concern its own memory only, or that say what is known; the kernel's part is played as
- * far as a C library needs it to allocate memory, to print, and to take locks that nobody holds. All others fail with ENOSYS.
+/* System calls in a diversion. Those are answered that concern its own memory only, or that say
+ * what is known; the kernel's part is played as far as a C library needs it to allocate memory, to
+ * print, and to take locks that nobody holds. All others fail with ENOSYS.
  *
  * Numbers and results: Linux' x86-64 ABI (the manual pages of section 2). */
 #include "replay/diversion_int.h"
@@ -12,7 +13,12 @@
 #include <sys/uio.h>
 #include <time.h>
 
-enum { MOST_WRITTEN = 1 << 20, MOST_PIECES = 1024, FIRST_RRCALL = 1000, LAST_RRCALL = 1099 /* rr preload_interface.h */ };
+enum {
+    MOST_WRITTEN = 1 << 20,
+    MOST_PIECES = 1024,
+    FIRST_RRCALL = 1000,
+    LAST_RRCALL = 1099 /* rr preload_interface.h */
+};
 
 struct call {
     struct diversion *d;
@@ -121,16 +127,20 @@ static struct err *call_mmap(struct call *c)
     if (!(flags & MAP_ANONYMOUS) || !(flags & MAP_PRIVATE))
         return NULL;
     c->result = -ENOMEM;
-    if (!c->arg[1] || len < c->arg[1] || (fixed && (addr % PAGE_SIZE || addr > USER_MEMORY_END || len > USER_MEMORY_END - addr)))
+    if (!c->arg[1] || len < c->arg[1] ||
+        (fixed && (addr % PAGE_SIZE || addr > USER_MEMORY_END || len > USER_MEMORY_END - addr)))
         c->result = -EINVAL;
-    else if ((flags & MAP_FIXED_NOREPLACE) == MAP_FIXED_NOREPLACE && in_the_way(c->space, addr, addr + len))
+    else if ((flags & MAP_FIXED_NOREPLACE) == MAP_FIXED_NOREPLACE &&
+             in_the_way(c->space, addr, addr + len))
         c->result = -EEXIST;
-    else if (len <= DIVERSION_MOST_MAPPED - c->d->mapped && !(fixed && worker_own_range(c->space->worker, addr, addr + len))) {
+    else if (len <= DIVERSION_MOST_MAPPED - c->d->mapped &&
+             !(fixed && worker_own_range(c->space->worker, addr, addr + len))) {
         if (!fixed)
             addr = diversion_find_room(c->space, len);
         if (!addr)
             return NULL;
-        TRY(space_map_zero(c->d->replay, c->space, addr, addr + len, (int)c->arg[2] & 7, UINT32_MAX));
+        TRY(space_map_zero(c->d->replay, c->space, addr, addr + len, (int)c->arg[2] & 7,
+                           UINT32_MAX));
         c->d->mapped += len;
         c->result = (int64_t)addr;
     }
@@ -143,11 +153,13 @@ static bool check_range(struct call *c, bool mapped)
     gaddr start = c->arg[0];
     uint64_t len = page_up(c->arg[1]);
     c->result = -EINVAL;
-    if (start % PAGE_SIZE || len < c->arg[1] || len > USER_MEMORY_END || start > USER_MEMORY_END - len)
+    if (start % PAGE_SIZE || len < c->arg[1] || len > USER_MEMORY_END ||
+        start > USER_MEMORY_END - len)
         return false;
     if (mapped)
         c->result = -ENOMEM;
-    if (worker_own_range(c->space->worker, start, start + len) || (mapped && !diversion_covers(c->space, start, len)))
+    if (worker_own_range(c->space->worker, start, start + len) ||
+        (mapped && !diversion_covers(c->space, start, len)))
         return false;
     c->result = 0;
     return len != 0;
@@ -155,21 +167,25 @@ static bool check_range(struct call *c, bool mapped)
 
 static struct err *call_munmap(struct call *c)
 {
-    return check_range(c, false) ? space_unmap(c->d->replay, c->space, c->arg[0], page_up(c->arg[0] + c->arg[1])) : NULL;
+    return check_range(c, false)
+               ? space_unmap(c->d->replay, c->space, c->arg[0], page_up(c->arg[0] + c->arg[1]))
+               : NULL;
 }
 
 static struct err *call_mprotect(struct call *c)
 {
     if (!check_range(c, true))
         return NULL;
-    return space_protect(c->d->replay, c->space, c->arg[0], page_up(c->arg[0] + c->arg[1]), (int)c->arg[2] & 7, 0);
+    return space_protect(c->d->replay, c->space, c->arg[0], page_up(c->arg[0] + c->arg[1]),
+                         (int)c->arg[2] & 7, 0);
 }
 
 static struct err *call_madvise(struct call *c)
 {
     if (!check_range(c, true) || c->arg[2] != MADV_DONTNEED)
         return NULL;
-    return space_discard(c->d->replay, c->space, c->arg[0], page_up(c->arg[0] + c->arg[1]), MADV_DONTNEED);
+    return space_discard(c->d->replay, c->space, c->arg[0], page_up(c->arg[0] + c->arg[1]),
+                         MADV_DONTNEED);
 }
 
 /* A copy is made by who asks for it. */
@@ -179,7 +195,8 @@ static struct err *call_mremap(struct call *c)
     return NULL;
 }
 
-/* The heap's end; its mapping in *heap, NULL: there is none. Where the break itself was within its last page is not known. */
+/* The heap's end; its mapping in *heap, NULL: there is none. Where the break itself was within its
+ * last page is not known. */
 static gaddr find_heap(const struct call *c, const struct mapping **heap)
 {
     size_t count;
@@ -218,7 +235,8 @@ static struct err *call_brk(struct call *c)
 static struct err *call_clock(struct call *c)
 {
     const struct frame *f = c->d->replay->next;
-    if (!f || !(c->arg[0] == CLOCK_MONOTONIC || c->arg[0] == CLOCK_MONOTONIC_RAW || c->arg[0] == CLOCK_MONOTONIC_COARSE))
+    if (!f || !(c->arg[0] == CLOCK_MONOTONIC || c->arg[0] == CLOCK_MONOTONIC_RAW ||
+                c->arg[0] == CLOCK_MONOTONIC_COARSE))
         return NULL; // the recording tells no other one
     double seconds = f->monotonic_sec > 0 && f->monotonic_sec < 1e15 ? f->monotonic_sec : 0;
     struct timespec now = {.tv_sec = (time_t)seconds};
@@ -280,7 +298,8 @@ static struct err *call_kill(struct call *c)
 {
     uint64_t to = c->task->regs.r[UREG_RAX] == SYS_tgkill ? c->arg[1] : c->arg[0];
     uint64_t signal = c->task->regs.r[UREG_RAX] == SYS_tgkill ? c->arg[2] : c->arg[1];
-    if (signal > 64 || ((int32_t)to != own_number(c, c->task->info.tid) && (int32_t)to != own_number(c, c->task->info.tgid)))
+    if (signal > 64 || ((int32_t)to != own_number(c, c->task->info.tid) &&
+                        (int32_t)to != own_number(c, c->task->info.tgid)))
         return NULL;
     c->result = 0;
     c->signal = (int)signal;
@@ -288,12 +307,14 @@ static struct err *call_kill(struct call *c)
     return NULL;
 }
 
-/* No signal will come, so that it is all the same which are blocked. That none were is a guess that nothing depends on. */
+/* No signal will come, so that it is all the same which are blocked. That none were is a guess that
+ * nothing depends on. */
 static struct err *call_sigprocmask(struct call *c)
 {
     static const uint64_t none;
     c->result = 0;
-    return c->arg[2] ? fault_is_result(c, diversion_store(c->space, c->arg[2], &none, sizeof(none))) : NULL;
+    return c->arg[2] ? fault_is_result(c, diversion_store(c->space, c->arg[2], &none, sizeof(none)))
+                     : NULL;
 }
 
 static struct err *call_nothing(struct call *c)
@@ -347,12 +368,19 @@ static const struct {
     {SYS_rt_sigsuspend, call_wait},
 };
 
-struct err *diversion_call(struct diversion *d, struct task *task, const struct diversion_request *request, enum call_end *end, int64_t *result,
-                           int *signal)
+struct err *diversion_call(struct diversion *d, struct task *task,
+                           const struct diversion_request *request, enum call_end *end,
+                           int64_t *result, int *signal)
 {
     const uint64_t *reg = task->regs.r;
-    struct call c = {.d = d, .task = task, .space = task->space, .request = request, .end = CALL_ANSWERED, .result = -ENOSYS,
-                     .arg = {reg[UREG_RDI], reg[UREG_RSI], reg[UREG_RDX], reg[UREG_R10], reg[UREG_R8], reg[UREG_R9]}};
+    struct call c = {.d = d,
+                     .task = task,
+                     .space = task->space,
+                     .request = request,
+                     .end = CALL_ANSWERED,
+                     .result = -ENOSYS,
+                     .arg = {reg[UREG_RDI], reg[UREG_RSI], reg[UREG_RDX], reg[UREG_R10],
+                             reg[UREG_R8], reg[UREG_R9]}};
     int64_t number = (int64_t)reg[UREG_RAX];
     for (size_t i = 0; i < ARRAY_COUNT(answers); i++) {
         if (answers[i].number == number)

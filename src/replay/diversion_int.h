@@ -14,7 +14,8 @@ struct diversion {
 /** Is all of the range mapped? */
 bool diversion_covers(const struct space *s, gaddr addr, uint64_t len);
 /** Writes to a task's memory, all or ERR_FAULT. */
-struct err *diversion_store(const struct space *s, gaddr addr, const void *data, size_t len) nodiscard;
+struct err *diversion_store(const struct space *s, gaddr addr, const void *data,
+                            size_t len) nodiscard;
 
 /** Where so many bytes can be mapped; 0: nowhere. diversion_calls.c */
 gaddr diversion_find_room(const struct space *s, uint64_t len);
@@ -22,8 +23,10 @@ gaddr diversion_find_room(const struct space *s, uint64_t len);
 
 /* What a system call comes to. */
 enum call_end { CALL_ANSWERED, CALL_SIGNALS, CALL_ENDS, CALL_WAITS };
-/** Answers the system call at which the task stands: *result is to be what it returns, unless it ends or waits. CALL_SIGNALS: *signal, too. */
-struct err *diversion_call(struct diversion *d, struct task *task, const struct diversion_request *request, enum call_end *end, int64_t *result,
-                           int *signal) nodiscard;
+/** Answers the system call at which the task stands: *result is to be what it returns, unless it
+ * ends or waits. CALL_SIGNALS: *signal, too. */
+struct err *diversion_call(struct diversion *d, struct task *task,
+                           const struct diversion_request *request, enum call_end *end,
+                           int64_t *result, int *signal) nodiscard;
 
 #endif

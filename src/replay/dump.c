@@ -1,11 +1,14 @@
-/* Translated blocks as text: on the left the recorded program's instructions, on the right what the engine made of each. docs/replay.md
- * has an example. */
+/* Translated blocks as text: on the left the recorded program's instructions, on the right what the
+ * engine made of each. docs/replay.md has an example. */
 #include "replay/replay_int.h"
 
 #include "x86/x86.h"
 
-static const char *const mode_names[] = {[ENGINE_COUNT] = "count", [ENGINE_CALLS] = "calls", [ENGINE_INDEX] = "index",
-                                         [ENGINE_LOG] = "log", [ENGINE_LOG_LOADS] = "log and loads"};
+static const char *const mode_names[] = {[ENGINE_COUNT] = "count",
+                                         [ENGINE_CALLS] = "calls",
+                                         [ENGINE_INDEX] = "index",
+                                         [ENGINE_LOG] = "log",
+                                         [ENGINE_LOG_LOADS] = "log and loads"};
 
 /* What a block's row holds, by place in it. */
 struct dumped {
@@ -46,7 +49,8 @@ static bool is_constant(const address_list *constants, uint64_t address)
     return false;
 }
 
-static void find_constants(const struct dumped *d, const uint8_t *code, uint64_t address, uint32_t len, address_list *out)
+static void find_constants(const struct dumped *d, const uint8_t *code, uint64_t address,
+                           uint32_t len, address_list *out)
 {
     struct x86_insn in;
     for (uint32_t at = 0; at < len;) {
@@ -62,8 +66,8 @@ static void find_constants(const struct dumped *d, const uint8_t *code, uint64_t
 }
 
 /* Host code from `from` to `to`, `left` beside its first line. */
-static void print_host(struct buf *out, const char *left, const uint8_t *code, uint64_t address, uint32_t from, uint32_t to,
-                       const address_list *constants)
+static void print_host(struct buf *out, const char *left, const uint8_t *code, uint64_t address,
+                       uint32_t from, uint32_t to, const address_list *constants)
 {
     char text[200];
     if (from >= to)
@@ -73,22 +77,28 @@ static void print_host(struct buf *out, const char *left, const uint8_t *code, u
         uint32_t len = to - from;
         unsigned long long at = address + from;
         if (len >= 8 && is_constant(constants, at)) {
-            buf_printf(out, "  %-60s | %#llx constant %#llx\n", left, at, (unsigned long long)load_u64(code + from));
+            buf_printf(out, "  %-60s | %#llx constant %#llx\n", left, at,
+                       (unsigned long long)load_u64(code + from));
             from += 8;
         } else {
-            buf_printf(out, "  %-60s | %#llx %s\n", left, at, x86_format(code + from, len, at, text, sizeof(text)));
+            buf_printf(out, "  %-60s | %#llx %s\n", left, at,
+                       x86_format(code + from, len, at, text, sizeof(text)));
             from += x86_decode(code + from, len, at, &in) ? in.len : 1;
         }
         left = "";
     }
 }
 
-static struct err *print_block(const struct dumped *d, const struct space *s, address_list *constants, struct buf *out)
+static struct err *print_block(const struct dumped *d, const struct space *s,
+                               address_list *constants, struct buf *out)
 {
     const struct block_dump *b = &d->block;
-    buf_printf(out, "block %#llx of space %u, %s%s: %u instructions, %u bytes; %u bytes at %#llx, %u bytes of stubs at %#llx\n",
-               (unsigned long long)b->pc, s->uid, mode_names[b->mode], b->exact ? ", exact" : "", b->insn_count, b->guest_len,
-               b->host_len, (unsigned long long)b->host, b->stubs_len, (unsigned long long)b->stubs);
+    buf_printf(out,
+               "block %#llx of space %u, %s%s: %u instructions, %u bytes; %u bytes at %#llx, %u "
+               "bytes of stubs at %#llx\n",
+               (unsigned long long)b->pc, s->uid, mode_names[b->mode], b->exact ? ", exact" : "",
+               b->insn_count, b->guest_len, b->host_len, (unsigned long long)b->host, b->stubs_len,
+               (unsigned long long)b->stubs);
     uint32_t begun = 0;
     find_constants(d, d->host, b->host, b->host_len, constants);
     find_constants(d, d->stubs, b->stubs, b->stubs_len, constants);
@@ -101,7 +111,8 @@ static struct err *print_block(const struct dumped *d, const struct space *s, ad
             uint32_t at = insn_of(d, i - 1).guest;
             size_t len = at < b->guest_len ? b->guest_len - at : 0;
             snprintf(left, sizeof(left), "%#llx %s", (unsigned long long)(b->pc + at),
-                     x86_format(d->guest + (len ? at : 0), len < X86_MAX_LEN ? len : X86_MAX_LEN, b->pc + at, text, sizeof(text)));
+                     x86_format(d->guest + (len ? at : 0), len < X86_MAX_LEN ? len : X86_MAX_LEN,
+                                b->pc + at, text, sizeof(text)));
         }
         if (i || next)
             print_host(out, left, d->host, b->host, begun, next, constants);

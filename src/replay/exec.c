@@ -11,7 +11,8 @@ enum { REPLAY_PAGE_OFFSET = 0x4000 }; /* in librrpage.so */
 /* What the rr page holds in replay, for traces without a librrpage.so to take it from. */
 static void synthesise_rr_page(const struct trace_header *h, uint8_t page[PAGE_SIZE])
 {
-    static const uint8_t call[] = {0x0f, 0x05, 0xc3}, zero[] = {0x31, 0xc0, 0xc3}, assist[] = {0x90, 0xcc, 0xc3};
+    static const uint8_t call[] = {0x0f, 0x05, 0xc3}, zero[] = {0x31, 0xc0, 0xc3},
+                         assist[] = {0x90, 0xcc, 0xc3};
     static const uint8_t *const stubs[] = {call, call, call, call, zero, call, call, zero, assist};
     for (size_t i = 0; i < 9; i++)
         memcpy(page + 3 * i, stubs[i], 3);
@@ -41,8 +42,8 @@ static struct err *read_rr_page(struct replay *r, const struct frame *f, uint8_t
     return NULL;
 }
 
-/* The task which execs. When a thread other than the leader did, the leader has ended by now and the last thread of the group
- * takes over its tid. */
+/* The task which execs. When a thread other than the leader did, the leader has ended by now and
+ * the last thread of the group takes over its tid. */
 static struct err *find_execing(struct replay *r, const struct frame *f, struct task **out)
 {
     struct task *task = task_by_tid(r, f->tid);
@@ -51,7 +52,8 @@ static struct err *find_execing(struct replay *r, const struct frame *f, struct 
             task = *it;
     }
     if (!task && r->tasks.count)
-        return err_new(ERR_FORMAT, "event %llu: exec by unknown task %d", (unsigned long long)f->event, f->tid);
+        return err_new(ERR_FORMAT, "event %llu: exec by unknown task %d",
+                       (unsigned long long)f->event, f->tid);
     if (task && task->info.tid != f->tid) {
         task->info.tid = f->tid;
         task->recorder_serial = r->last_task + ++r->renamed_tasks;
@@ -100,13 +102,15 @@ struct err *apply_exec(struct replay *r, const struct frame *f)
     if (s->is_32bit)
         return passed_over_exec(r, f, task);
 
-    // Roles of the mappings are told by address (rr page, thread-locals page) and position (scratch memory is last).
+    // Roles of the mappings are told by address (rr page, thread-locals page) and position (scratch
+    // memory is last).
     for (size_t i = 0; i < f->mmap_count; i++) {
         const struct trace_mmap *m = &f->mmaps[i];
         if (m->start == RR_PAGE) {
             uint8_t page[PAGE_SIZE];
             TRY(read_rr_page(r, f, page));
-            TRY(space_map_zero(r, s, RR_PAGE, RR_PAGE + PAGE_SIZE, PROT_READ | PROT_EXEC, UINT32_MAX));
+            TRY(space_map_zero(r, s, RR_PAGE, RR_PAGE + PAGE_SIZE, PROT_READ | PROT_EXEC,
+                               UINT32_MAX));
             TRY(space_write(r, s, RR_PAGE, page, PAGE_SIZE));
         } else if (i == f->mmap_count - 1) {
             task->scratch_start = m->start;

@@ -1,13 +1,17 @@
-/* How a replay that failed got there: a second one runs to shortly before the failure and goes on by single instructions. */
+/* How a replay that failed got there: a second one runs to shortly before the failure and goes on
+ * by single instructions. */
 #include "replay/replay_int.h"
 
 #include "x86/x86.h"
 
 static const char *const names[] = {
-    [UREG_RAX] = "rax", [UREG_RBX] = "rbx", [UREG_RCX] = "rcx", [UREG_RDX] = "rdx", [UREG_RSI] = "rsi", [UREG_RDI] = "rdi",
-    [UREG_RBP] = "rbp", [UREG_RSP] = "rsp", [UREG_R8] = "r8",   [UREG_R9] = "r9",   [UREG_R10] = "r10", [UREG_R11] = "r11",
-    [UREG_R12] = "r12", [UREG_R13] = "r13", [UREG_R14] = "r14", [UREG_R15] = "r15", [UREG_EFLAGS] = "eflags",
-    [UREG_FS_BASE] = "fs_base", [UREG_GS_BASE] = "gs_base",
+    [UREG_RAX] = "rax",         [UREG_RBX] = "rbx",       [UREG_RCX] = "rcx",
+    [UREG_RDX] = "rdx",         [UREG_RSI] = "rsi",       [UREG_RDI] = "rdi",
+    [UREG_RBP] = "rbp",         [UREG_RSP] = "rsp",       [UREG_R8] = "r8",
+    [UREG_R9] = "r9",           [UREG_R10] = "r10",       [UREG_R11] = "r11",
+    [UREG_R12] = "r12",         [UREG_R13] = "r13",       [UREG_R14] = "r14",
+    [UREG_R15] = "r15",         [UREG_EFLAGS] = "eflags", [UREG_FS_BASE] = "fs_base",
+    [UREG_GS_BASE] = "gs_base",
 };
 enum { NAME_COUNT = sizeof(names) / sizeof(names[0]) };
 
@@ -30,19 +34,23 @@ void replay_describe_place(struct replay *r, uint32_t space, gaddr addr, struct 
     }
     size_t count;
     const struct trace_mmap *records = trace_mmaps(r->trace, &count);
-    const char *name = m->mmap_idx < count && *records[m->mmap_idx].name ? records[m->mmap_idx].name : "anonymous";
+    const char *name =
+        m->mmap_idx < count && *records[m->mmap_idx].name ? records[m->mmap_idx].name : "anonymous";
     buf_printf(out, "%#llx (%s+%#llx, mapped %#llx-%#llx %c%c%c)", (unsigned long long)addr, name,
-               (unsigned long long)(m->offset + (addr - m->start)), (unsigned long long)m->start, (unsigned long long)m->end,
-               m->prot & 1 ? 'r' : '-', m->prot & 2 ? 'w' : '-', m->prot & 4 ? 'x' : '-');
+               (unsigned long long)(m->offset + (addr - m->start)), (unsigned long long)m->start,
+               (unsigned long long)m->end, m->prot & 1 ? 'r' : '-', m->prot & 2 ? 'w' : '-',
+               m->prot & 4 ? 'x' : '-');
 }
 
-static void print_insn(struct replay *r, const struct space *s, const struct regs *regs, struct buf *out)
+static void print_insn(struct replay *r, const struct space *s, const struct regs *regs,
+                       struct buf *out)
 {
     uint8_t code[X86_MAX_LEN] = {0};
     char text[200];
     size_t done = 0;
     err_free(worker_read(s->worker, regs->r[UREG_RIP], code, sizeof(code), &done));
-    buf_printf(out, "%8llu  %#llx  %-40s", (unsigned long long)r->now.icount, (unsigned long long)regs->r[UREG_RIP],
+    buf_printf(out, "%8llu  %#llx  %-40s", (unsigned long long)r->now.icount,
+               (unsigned long long)regs->r[UREG_RIP],
                x86_format(code, done, regs->r[UREG_RIP], text, sizeof(text)));
 }
 
@@ -53,7 +61,9 @@ static void print_steps(struct replay *r, uint64_t until, struct buf *out)
     if (!task)
         return;
     struct regs old = task->regs;
-    buf_printf(out, "instructions of task %d after event %llu, and the registers each changed; before:\n         ",
+    buf_printf(out,
+               "instructions of task %d after event %llu, and the registers each changed; "
+               "before:\n         ",
                task->info.tid, (unsigned long long)r->now.event);
     print_regs(out, &old, NULL);
     buf_printf(out, "\n");
@@ -80,7 +90,8 @@ struct err *replay_explain(const struct replay *failed, uint64_t count, struct b
     cleanup(replay_closep) struct replay *r = NULL;
     uint64_t end = failed->now.icount;
     TRY(replay_open(failed->trace, &r));
-    TRY(replay_run(r, (struct moment){failed->now.event, end > count ? end - count : 0}, UINT64_MAX, NULL));
+    TRY(replay_run(r, (struct moment){failed->now.event, end > count ? end - count : 0}, UINT64_MAX,
+                   NULL));
     print_steps(r, end, out);
     return NULL;
 }

@@ -1,7 +1,9 @@
-/* Descriptors of /proc/PID/mem. What a recorded program writes to one of them goes into the memory of another (or of itself);
- * the recorder does not store such writes, so they are done again here (rr ProcMemMonitor.cc). To know which descriptor is one,
- * tables of descriptors are kept as the kernel keeps them: shared by CLONE_FILES, copied by fork, filtered by exec. They hold
- * nothing else. Targets are spaces by uid; an exec of the target makes the descriptor useless, as it does in the kernel. */
+/* Descriptors of /proc/PID/mem. What a recorded program writes to one of them goes into the memory
+ * of another (or of itself); the recorder does not store such writes, so they are done again here
+ * (rr ProcMemMonitor.cc). To know which descriptor is one, tables of descriptors are kept as the
+ * kernel keeps them: shared by CLONE_FILES, copied by fork, filtered by exec. They hold nothing
+ * else. Targets are spaces by uid; an exec of the target makes the descriptor useless, as it does
+ * in the kernel. */
 #include "replay/replay_int.h"
 
 #include <errno.h>
@@ -88,7 +90,8 @@ uint32_t space_of_path(struct replay *r, const char *path)
 }
 
 /* Copies what the task wrote into the target, from its `offset` on, which moves on. */
-static struct err *copy_range(struct replay *r, struct task *task, uint32_t target, gaddr from, uint64_t len, gaddr *offset)
+static struct err *copy_range(struct replay *r, struct task *task, uint32_t target, gaddr from,
+                              uint64_t len, gaddr *offset)
 {
     struct space *s = space_by_uid(r, target);
     if (!s || s->is_32bit)
@@ -104,8 +107,8 @@ static struct err *copy_range(struct replay *r, struct task *task, uint32_t targ
     return NULL;
 }
 
-static struct err *copy_vector(struct replay *r, struct task *task, uint32_t target, gaddr iov, uint64_t count, uint64_t len,
-                               gaddr offset)
+static struct err *copy_vector(struct replay *r, struct task *task, uint32_t target, gaddr iov,
+                               uint64_t count, uint64_t len, gaddr offset)
 {
     for (uint64_t i = 0; i < count && len; i++) {
         uint8_t entry[16];
@@ -117,17 +120,19 @@ static struct err *copy_vector(struct replay *r, struct task *task, uint32_t tar
     return NULL;
 }
 
-struct err *fds_write(struct replay *r, struct task *task, int64_t number, const struct regs *regs, int64_t result,
-                      int64_t file_offset)
+struct err *fds_write(struct replay *r, struct task *task, int64_t number, const struct regs *regs,
+                      int64_t result, int64_t file_offset)
 {
     const uint64_t *reg = regs->r;
     bool is_vector = number == SYS_writev || number == SYS_pwritev;
     uint32_t target = target_of(task->fds, (int32_t)reg[UREG_RDI]);
     if (!is_vector && number != SYS_write && number != SYS_pwrite64)
-        return NULL; // rr 5.7 and later have another call that asks for assistance: prctl(PR_SET_NAME)
+        return NULL; // rr 5.7 and later have another call that asks for assistance:
+                     // prctl(PR_SET_NAME)
     if (!target || result <= 0 || trace_header(r->trace)->explicit_proc_mem)
         return NULL;
-    gaddr offset = number == SYS_pwrite64 || number == SYS_pwritev ? reg[UREG_R10] : (gaddr)file_offset;
+    gaddr offset =
+        number == SYS_pwrite64 || number == SYS_pwritev ? reg[UREG_R10] : (gaddr)file_offset;
     if (!is_vector)
         return copy_range(r, task, target, reg[UREG_RSI], (uint64_t)result, &offset);
     return copy_vector(r, task, target, reg[UREG_RSI], reg[UREG_RDX], (uint64_t)result, offset);
@@ -162,7 +167,8 @@ struct err *fds_exit_of_syscall(struct replay *r, const struct frame *f, struct 
     case SYS_pwrite64:
     case SYS_writev:
     case SYS_pwritev:
-        return fds_write(r, task, f->syscall_no, &f->regs, result, f->extra == EXTRA_WRITE_OFFSET ? f->write_offset : 0);
+        return fds_write(r, task, f->syscall_no, &f->regs, result,
+                         f->extra == EXTRA_WRITE_OFFSET ? f->write_offset : 0);
     default:
         return NULL;
     }

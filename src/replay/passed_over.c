@@ -1,14 +1,15 @@
-/* Tasks of 32-bit programs. The engine runs 64-bit code only, so these are passed over: their frames keep the tree of tasks, registers at
- * events and the table of descriptors right, and nothing else. Their spaces have a worker, as all have, but no mappings, so nobody
- * can read what is not known.
+/* Tasks of 32-bit programs. The engine runs 64-bit code only, so these are passed over: their
+ * frames keep the tree of tasks, registers at events and the table of descriptors right, and
+ * nothing else. Their spaces have a worker, as all have, but no mappings, so nobody can read what
+ * is not known.
  *
- * All other tasks stay exact, as rr records what comes into a task from outside. It does not where a program acts on
- * another task's memory or registers directly:
+ * All other tasks stay exact, as rr records what comes into a task from outside. It does not where
+ * a program acts on another task's memory or registers directly:
  *
- *   shared memory      r->outside lists what 32-bit tasks have mapped shared. If one may write to what a 64-bit task has mapped, too,
- *                      that is refused, from when both have it
- *   /proc/PID/mem      refused when a 32-bit task has a descriptor of a 64-bit task's
- *   ptrace             of a 64-bit task by a 32-bit one: refused
+ *   shared memory      r->outside lists what 32-bit tasks have mapped shared. If one may write to
+ * what a 64-bit task has mapped, too, that is refused, from when both have it /proc/PID/mem refused
+ * when a 32-bit task has a descriptor of a 64-bit task's ptrace             of a 64-bit task by a
+ * 32-bit one: refused
  *
  * Each refusal is an ERR_UNSUPPORTED with event, task and reason. */
 #include "replay/replay_int.h"
@@ -19,16 +20,26 @@
 #include <unistd.h>
 
 /* Numbers of system calls of i386 (Linux arch/x86/entry/syscalls/syscall_32.tbl). */
-enum { X86_FORK = 2, X86_PTRACE = 26, X86_MUNMAP = 91, X86_CLONE = 120, X86_MPROTECT = 125, X86_VFORK = 190, X86_PKEY_MPROTECT = 380 };
+enum {
+    X86_FORK = 2,
+    X86_PTRACE = 26,
+    X86_MUNMAP = 91,
+    X86_CLONE = 120,
+    X86_MPROTECT = 125,
+    X86_VFORK = 190,
+    X86_PKEY_MPROTECT = 380
+};
 
-static struct err *refused(const struct frame *f, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static struct err *refused(const struct frame *f, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 static struct err *refused(const struct frame *f, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
     cleanup(freep) char *why = str_vformat(format, args);
     va_end(args);
-    return err_new(ERR_UNSUPPORTED, "event %llu, task %d: a 32-bit program %s", (unsigned long long)f->event, f->tid, why);
+    return err_new(ERR_UNSUPPORTED, "event %llu, task %d: a 32-bit program %s",
+                   (unsigned long long)f->event, f->tid, why);
 }
 
 /* --- shared memory --- */
@@ -50,7 +61,8 @@ void outside_forget(struct replay *r, uint32_t space)
 }
 
 /* Is the mapping of a 64-bit space memory of this kind? */
-static bool is_same_memory(const struct replay *r, const struct mapping *m, const struct shared_outside *o)
+static bool is_same_memory(const struct replay *r, const struct mapping *m,
+                           const struct shared_outside *o)
 {
     if (m->object)
         return m->object->device == o->device && m->object->inode == o->inode;
@@ -79,9 +91,12 @@ struct err *check_outside(const struct replay *r, const struct frame *f)
     vec_each (o, &r->outside) {
         const struct task *other = o->writable ? task_that_maps(r, o) : NULL;
         if (other)
-            return err_new(ERR_UNSUPPORTED, "event %llu, task %d: a 32-bit program can write to memory at %#llx that task %d has mapped, "
-                           "too: what it writes is not in the recording", (unsigned long long)f->event, f->tid,
-                           (unsigned long long)o->start, other->info.tid);
+            return err_new(ERR_UNSUPPORTED,
+                           "event %llu, task %d: a 32-bit program can write to memory at %#llx "
+                           "that task %d has mapped, "
+                           "too: what it writes is not in the recording",
+                           (unsigned long long)f->event, f->tid, (unsigned long long)o->start,
+                           other->info.tid);
     }
     return NULL;
 }
@@ -92,8 +107,13 @@ static void outside_map(struct replay *r, const struct frame *f, uint32_t space)
         const struct trace_mmap *m = &f->mmaps[i];
         outside_unmap(r, space, m->start, m->end);
         if ((m->flags & MAP_SHARED) && m->start != RR_THREAD_LOCALS && m->start < m->end)
-            vec_push(&r->outside, (struct shared_outside){.space = space, .writable = m->prot & PROT_WRITE, .device = m->device,
-                                                          .inode = m->inode, .offset = (uint64_t)m->file_offset, .start = m->start, .end = m->end});
+            vec_push(&r->outside, (struct shared_outside){.space = space,
+                                                          .writable = m->prot & PROT_WRITE,
+                                                          .device = m->device,
+                                                          .inode = m->inode,
+                                                          .offset = (uint64_t)m->file_offset,
+                                                          .start = m->start,
+                                                          .end = m->end});
     }
 }
 
@@ -123,7 +143,8 @@ static bool holds(const struct object *o, uint64_t offset, const uint8_t *data, 
     return true;
 }
 
-struct err *passed_over_write(struct replay *r, const struct frame *f, const struct task *task, const struct mem_write *w)
+struct err *passed_over_write(struct replay *r, const struct frame *f, const struct task *task,
+                              const struct mem_write *w)
 {
     vec_each (it, &r->outside) {
         const struct shared_outside *o = it;
@@ -138,11 +159,14 @@ struct err *passed_over_write(struct replay *r, const struct frame *f, const str
         TRY(trace_read_write(r->cursor, w, &data));
         bool same = w->addr >= o->start && w->size <= o->end - w->addr;
         vec_each (object, &r->objects) {
-            if ((*object)->mapping_count && (*object)->device == o->device && (*object)->inode == o->inode)
-                same = same && holds(*object, o->offset + (w->addr - o->start), data.data, data.len);
+            if ((*object)->mapping_count && (*object)->device == o->device &&
+                (*object)->inode == o->inode)
+                same =
+                    same && holds(*object, o->offset + (w->addr - o->start), data.data, data.len);
         }
         if (!same)
-            return refused(f, "gets data into memory at %#llx that task %d has mapped, too", (unsigned long long)w->addr, other->info.tid);
+            return refused(f, "gets data into memory at %#llx that task %d has mapped, too",
+                           (unsigned long long)w->addr, other->info.tid);
     }
     return NULL;
 }
@@ -178,7 +202,10 @@ struct err *passed_over_exec(struct replay *r, const struct frame *f, struct tas
     vec_each (e, &task->fds->entries) {
         const struct space *s = space_by_uid(r, e->space);
         if (s && !s->is_32bit && !trace_header(r->trace)->explicit_proc_mem)
-            return refused(f, "has descriptor %d of another task's memory: what it writes there is not in the recording", e->fd);
+            return refused(f,
+                           "has descriptor %d of another task's memory: what it writes there is "
+                           "not in the recording",
+                           e->fd);
     }
     outside_map(r, f, task->space->uid);
     TRY(apply_writes(r, f, 0));
@@ -194,7 +221,8 @@ static struct err *clone_child(struct replay *r, const struct frame *f, struct t
     if (child->space != parent->space) {
         outside_copy(r, parent->space->uid, child->space->uid);
         if (r->observer.space_created)
-            TRY(r->observer.space_created(r->observer.ctx, r, child->space->uid, parent->space->uid));
+            TRY(r->observer.space_created(r->observer.ctx, r, child->space->uid,
+                                          parent->space->uid));
     }
     if (r->observer.task_created)
         r->observer.task_created(r->observer.ctx, r, child->info.serial, parent->info.serial);
@@ -205,13 +233,15 @@ static struct err *enter(struct replay *r, const struct frame *f, struct task *t
 {
     bool is_call = f->syscall_arch == ARCH_X86 && f->syscall_state == SYSCALL_ENTERING;
     task->info.in_syscall = true;
-    if (is_call && (f->syscall_no == X86_FORK || f->syscall_no == X86_CLONE || f->syscall_no == X86_VFORK) &&
+    if (is_call &&
+        (f->syscall_no == X86_FORK || f->syscall_no == X86_CLONE || f->syscall_no == X86_VFORK) &&
         !f->failed_during_preparation)
         return clone_child(r, f, task);
     if (is_call && f->syscall_no == X86_PTRACE && f->regs.r[UREG_RBX]) {
         const struct task *target = traced_task(r, task, (int32_t)f->regs.r[UREG_RCX]);
         if (target && !target->space->is_32bit)
-            return refused(f, "traces task %d: what it sets there is not in the recording", target->info.tid);
+            return refused(f, "traces task %d: what it sets there is not in the recording",
+                           target->info.tid);
     }
     return NULL;
 }
@@ -219,19 +249,22 @@ static struct err *enter(struct replay *r, const struct frame *f, struct task *t
 static struct err *leave(struct replay *r, const struct frame *f, struct task *task)
 {
     uint32_t space = task->space->uid;
-    gaddr start = f->regs.r[UREG_RBX], end = start + ((f->regs.r[UREG_RCX] + PAGE_SIZE - 1) & ~(uint64_t)(PAGE_SIZE - 1));
+    gaddr start = f->regs.r[UREG_RBX],
+          end = start + ((f->regs.r[UREG_RCX] + PAGE_SIZE - 1) & ~(uint64_t)(PAGE_SIZE - 1));
     int32_t result = (int32_t)f->regs.r[UREG_RAX];
     task->info.in_syscall = false;
     for (size_t i = 0; i < f->opened_fd_count; i++) {
         const struct space *s = space_by_uid(r, space_of_path(r, f->opened_fds[i].path));
         if (s && !s->is_32bit && !trace_header(r->trace)->explicit_proc_mem)
-            return refused(f, "opens %s: what it writes there is not in the recording", f->opened_fds[i].path);
+            return refused(f, "opens %s: what it writes there is not in the recording",
+                           f->opened_fds[i].path);
     }
     if (f->syscall_arch != ARCH_X86)
         return NULL;
     if (f->syscall_no == X86_MUNMAP && result == 0)
         outside_unmap(r, space, start, end);
-    if ((f->syscall_no == X86_MPROTECT || f->syscall_no == X86_PKEY_MPROTECT) && (f->regs.r[UREG_RDX] & PROT_WRITE)) {
+    if ((f->syscall_no == X86_MPROTECT || f->syscall_no == X86_PKEY_MPROTECT) &&
+        (f->regs.r[UREG_RDX] & PROT_WRITE)) {
         vec_each (o, &r->outside)
             o->writable |= o->space == space && start < o->end && o->start < end;
         return check_outside(r, f);
@@ -242,8 +275,10 @@ static struct err *leave(struct replay *r, const struct frame *f, struct task *t
 struct err *apply_passed_over(struct replay *r, const struct frame *f, struct task *task)
 {
     if (f->has_regs && f->arch != ARCH_X86)
-        return err_new(ERR_FORMAT, "event %llu: task %d, which executes a 32-bit program, has registers of a 64-bit one",
-                       (unsigned long long)f->event, f->tid);
+        return err_new(
+            ERR_FORMAT,
+            "event %llu: task %d, which executes a 32-bit program, has registers of a 64-bit one",
+            (unsigned long long)f->event, f->tid);
     task->info.ticks = f->ticks;
     if (f->has_regs)
         task_load_regs(task, &f->regs);
@@ -258,6 +293,7 @@ void replay_warn_32bit(const struct frame *f)
 {
     for (size_t i = 0; i < f->task_count; i++) {
         if (f->tasks[i].kind == TASK_EXEC && f->arch == ARCH_X86)
-            log_warn("event %llu: task %d executes a 32-bit program, which is not replayed", (unsigned long long)f->event, f->tid);
+            log_warn("event %llu: task %d executes a 32-bit program, which is not replayed",
+                     (unsigned long long)f->event, f->tid);
     }
 }

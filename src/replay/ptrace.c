@@ -1,15 +1,20 @@
-/* Recorded programs that trace others. What a tracer reads is data in the trace, and what it writes to memory too; but when it sets
- * registers of another task, that has to be done again here (rr Task.cc:on_syscall_exit_arch). */
+/* Recorded programs that trace others. What a tracer reads is data in the trace, and what it writes
+ * to memory too; but when it sets registers of another task, that has to be done again here (rr
+ * Task.cc:on_syscall_exit_arch). */
 #include "replay/replay_int.h"
 
 #include <elf.h>
 #include <sched.h>
 #include <sys/ptrace.h>
 
-enum { PTRACE_SYSEMU_NO = 31, PTRACE_SYSEMU_SINGLESTEP_NO = 32, PTRACE_ARCH_PRCTL_NO = 30 }; /* asm/ptrace-abi.h */
-enum { ARCH_SET_GS_CODE = 0x1001, ARCH_SET_FS_CODE = 0x1002 };                              /* asm/prctl.h */
-enum { HDR_LOCKED = 14, LOCKED_BY_TRACER = 2 };                                            /* rr preload_interface.h */
-enum { LEGACY_LEN = 512, IMAGE_MAX = 1 << 16 };                                             /* of XSAVE images */
+enum {
+    PTRACE_SYSEMU_NO = 31,
+    PTRACE_SYSEMU_SINGLESTEP_NO = 32,
+    PTRACE_ARCH_PRCTL_NO = 30
+};                                                             /* asm/ptrace-abi.h */
+enum { ARCH_SET_GS_CODE = 0x1001, ARCH_SET_FS_CODE = 0x1002 }; /* asm/prctl.h */
+enum { HDR_LOCKED = 14, LOCKED_BY_TRACER = 2 };                /* rr preload_interface.h */
+enum { LEGACY_LEN = 512, IMAGE_MAX = 1 << 16 };                /* of XSAVE images */
 
 struct task *traced_task(struct replay *r, const struct task *tracer, int32_t pid)
 {
@@ -44,10 +49,13 @@ struct err *ptrace_enter(struct replay *r, const struct frame *f, struct task *t
     uint8_t before;
     TRY(space_read(target->space, target->syscallbuf + HDR_LOCKED, &before, 1));
     uint8_t after = (uint8_t)(lock ? before | LOCKED_BY_TRACER : before & ~LOCKED_BY_TRACER);
-    return before == after ? NULL : space_write(r, target->space, target->syscallbuf + HDR_LOCKED, &after, 1);
+    return before == after
+               ? NULL
+               : space_write(r, target->space, target->syscallbuf + HDR_LOCKED, &after, 1);
 }
 
-/* The kernel lets only these flags be set (arch/x86/kernel/ptrace.c:FLAG_MASK), and TF and RF are never in our registers. */
+/* The kernel lets only these flags be set (arch/x86/kernel/ptrace.c:FLAG_MASK), and TF and RF are
+ * never in our registers. */
 static void set_flags(struct task *target, uint64_t value)
 {
     const uint64_t settable = 0x44cd5; // CF PF AF ZF SF DF OF NT AC
@@ -75,7 +83,8 @@ static struct err *set_legacy_state(struct task *tracer, struct task *target, ga
     return worker_set_xstate(target->space->worker, target->info.slot, &x);
 }
 
-static struct err *set_regset(struct replay *r, struct task *tracer, struct task *target, uint64_t type, gaddr iovec)
+static struct err *set_regset(struct replay *r, struct task *tracer, struct task *target,
+                              uint64_t type, gaddr iovec)
 {
     uint8_t iov[16];
     TRY(space_read(tracer->space, iovec, iov, sizeof(iov)));

@@ -1,9 +1,9 @@
 /* Running the program to the point where the next frame happened.
  *
- * What stops it there depends on the frame: nothing, a system call instruction, a trapped instruction, a fault, a
- * code address, or a count of ticks and a set of registers. On the way the program may execute instructions which the
- * engine does not: cpuid and the like are answered from the recording, and the preload library's untraced system calls
- * are carried out or skipped. */
+ * What stops it there depends on the frame: nothing, a system call instruction, a trapped
+ * instruction, a fault, a code address, or a count of ticks and a set of registers. On the way the
+ * program may execute instructions which the engine does not: cpuid and the like are answered from
+ * the recording, and the preload library's untraced system calls are carried out or skipped. */
 #include "replay/replay_int.h"
 
 #include "base/log.h"
@@ -20,12 +20,13 @@ static bool is_restart(const struct frame *f)
     return f->syscall_no == (f->syscall_arch == ARCH_X86_64 ? 219 : 0);
 }
 
-/* Events whose instruction faults by itself, as against those that rr finds by ticks and registers (rr
- * ReplaySession.cc:treat_signal_event_as_deterministic). */
+/* Events whose instruction faults by itself, as against those that rr finds by ticks and registers
+ * (rr ReplaySession.cc:treat_signal_event_as_deterministic). */
 static bool faults_by_itself(const struct frame *f)
 {
     int signo = (int32_t)load_u32(f->siginfo), code = (int32_t)load_u32(f->siginfo + 8);
-    if (!f->signal_deterministic || signo == SIGBUS || (signo == SIGSEGV && code == 4 /* SEGV_PKUERR */))
+    if (!f->signal_deterministic || signo == SIGBUS ||
+        (signo == SIGSEGV && code == 4 /* SEGV_PKUERR */))
         return false;
     return signo != SIGTRAP || code == SI_KERNEL;
 }
@@ -53,15 +54,18 @@ static enum how how_reached(const struct replay *r, const struct frame *f)
     }
 }
 
-static uint32_t record_bytes(struct replay *r, const struct frame *f, struct buf *data, struct err **e)
+static uint32_t record_bytes(struct replay *r, const struct frame *f, struct buf *data,
+                             struct err **e)
 {
     *e = f->write_count ? trace_read_write(r->cursor, &f->writes[0], data) : NULL;
     return !*e && data->len >= 4 ? load_u32(data->data) : 0;
 }
 
-/* What the frame wants in memory before its task runs towards it: the records of a syscall buffer, which the program makes again (it keeps the
- * header itself), or the flag notify_on_syscall_hook_exit. False: nothing. */
-static bool prepared_range(const struct replay *r, const struct task *task, const struct frame *f, gaddr *addr_out, uint64_t *len_out)
+/* What the frame wants in memory before its task runs towards it: the records of a syscall buffer,
+ * which the program makes again (it keeps the header itself), or the flag
+ * notify_on_syscall_hook_exit. False: nothing. */
+static bool prepared_range(const struct replay *r, const struct task *task, const struct frame *f,
+                           gaddr *addr_out, uint64_t *len_out)
 {
     size_t header = trace_header(r->trace)->syscallbuf_hdr_size;
     if (f->kind == FRAME_SYSCALLBUF_FLUSH && f->write_count && f->writes[0].size > header) {
@@ -110,8 +114,9 @@ static struct err *set_break(struct space *s, gaddr pc, uint64_t rax)
     return worker_set_breaks(s->worker, &pc, pc ? 1 : 0, rax ? &rax : NULL);
 }
 
-/* What is looked at after a run, as a rule: the page of thread-locals if it may have to make room for another thread's, the header of the
- * buffer, the area of restartable sequences. Memory that others share may change without us. */
+/* What is looked at after a run, as a rule: the page of thread-locals if it may have to make room
+ * for another thread's, the header of the buffer, the area of restartable sequences. Memory that
+ * others share may change without us. */
 static void peek_at(struct space *s, const struct task *task)
 {
     enum { HEADER_LEN = 32, RSEQ_LEN = 20 };
@@ -123,14 +128,16 @@ static void peek_at(struct space *s, const struct task *task)
     struct addr_range ranges[WORKER_PEEKS];
     size_t count = 0;
     for (size_t i = 0; i < WORKER_PEEKS; i++) {
-        const struct mapping *m = likely[i].start < likely[i].end ? space_mapping_at(s, likely[i].start) : NULL;
+        const struct mapping *m =
+            likely[i].start < likely[i].end ? space_mapping_at(s, likely[i].start) : NULL;
         if (m && !m->object && likely[i].end <= m->end)
             ranges[count++] = likely[i];
     }
     worker_peek(s->worker, ranges, count);
 }
 
-/* A system call instruction in the rr page that is no event of the trace. Returns false if it is none of these. */
+/* A system call instruction in the rr page that is no event of the trace. Returns false if it is
+ * none of these. */
 static struct err *untraced_syscall(struct replay *r, struct task *task, bool *handled)
 {
     uint64_t *reg = task->regs.r;
@@ -146,13 +153,16 @@ static struct err *untraced_syscall(struct replay *r, struct task *task, bool *h
     case RR_STUB_P_UNTRACED:
         TRY(task_pending_record(r, task, &number, &result));
         if (reg[UREG_RAX] == SYS_mprotect)
-            TRY(space_protect(r, task->space, reg[UREG_RDI], reg[UREG_RDI] + reg[UREG_RSI], (int)reg[UREG_RDX], result));
+            TRY(space_protect(r, task->space, reg[UREG_RDI], reg[UREG_RDI] + reg[UREG_RSI],
+                              (int)reg[UREG_RDX], result));
         else if (reg[UREG_RAX] == SYS_madvise && (result >= 0 || result == -ENOMEM))
-            TRY(space_discard(r, task->space, reg[UREG_RDI], reg[UREG_RDI] + reg[UREG_RSI], (int)reg[UREG_RDX]));
+            TRY(space_discard(r, task->space, reg[UREG_RDI], reg[UREG_RDI] + reg[UREG_RSI],
+                              (int)reg[UREG_RDX]));
         else if (reg[UREG_RAX] == SYS_read)
             TRY(cloned_read(r, task, result));
         else if (reg[UREG_RAX] != SYS_madvise)
-            return err_new(ERR_UNSUPPORTED, "an untraced system call %lld", (long long)reg[UREG_RAX]);
+            return err_new(ERR_UNSUPPORTED, "an untraced system call %lld",
+                           (long long)reg[UREG_RAX]);
         break;
     default:
         *handled = false;
@@ -163,7 +173,8 @@ static struct err *untraced_syscall(struct replay *r, struct task *task, bool *h
     return NULL;
 }
 
-/* A buffered call whose effect has to be made again: a write to /proc/PID/mem (rr ReplaySession.cc:do_replay_assist). */
+/* A buffered call whose effect has to be made again: a write to /proc/PID/mem (rr
+ * ReplaySession.cc:do_replay_assist). */
 static struct err *assist(struct replay *r, struct task *task)
 {
     uint16_t number;
@@ -178,23 +189,31 @@ static bool is_foreign_call(const struct task *task, const struct engine_result 
     uint8_t insn[2] = {0};
     struct err *e = space_read(task->space, task->regs.r[UREG_RIP], insn, sizeof(insn));
     err_free(e);
-    return stop->insn_len == 2 && ((insn[0] == 0xcd && insn[1] == 0x80) || (insn[0] == 0x0f && insn[1] == 0x34));
+    return stop->insn_len == 2 &&
+           ((insn[0] == 0xcd && insn[1] == 0x80) || (insn[0] == 0x0f && insn[1] == 0x34));
 }
 
-/* Does the frame's signal come of a fault that raises `signo`? Where the kernel cannot write the frame of its handler, it sends SIGSEGV
- * instead (Linux kernel/signal.c:signal_setup_done). */
+/* Does the frame's signal come of a fault that raises `signo`? Where the kernel cannot write the
+ * frame of its handler, it sends SIGSEGV instead (Linux kernel/signal.c:signal_setup_done). */
 static bool is_signal_of_fault(const struct frame *f, int32_t signo)
 {
     int32_t recorded = (int32_t)load_u32(f->siginfo);
-    return recorded == signo || (recorded == SIGSEGV && (int32_t)load_u32(f->siginfo + 8) == SI_KERNEL);
+    return recorded == signo ||
+           (recorded == SIGSEGV && (int32_t)load_u32(f->siginfo + 8) == SI_KERNEL);
 }
 
 static const char *stop_name(enum stop_reason reason)
 {
     static const char *const names[] = {
-        [STOP_LIMIT] = "the instruction limit", [STOP_TICKS] = "the tick count",    [STOP_MATCH] = "the registers",
-        [STOP_SYSCALL] = "a system call",       [STOP_TRAP] = "a trapped instruction", [STOP_FAULT] = "a fault",
-        [STOP_BREAK] = "a code address",        [STOP_CONSUMER] = "a consumer",     [STOP_UNSUPPORTED] = "an unsupported instruction",
+        [STOP_LIMIT] = "the instruction limit",
+        [STOP_TICKS] = "the tick count",
+        [STOP_MATCH] = "the registers",
+        [STOP_SYSCALL] = "a system call",
+        [STOP_TRAP] = "a trapped instruction",
+        [STOP_FAULT] = "a fault",
+        [STOP_BREAK] = "a code address",
+        [STOP_CONSUMER] = "a consumer",
+        [STOP_UNSUPPORTED] = "an unsupported instruction",
         [STOP_ERROR] = "an engine error",
     };
     return names[reason];
@@ -209,63 +228,80 @@ static struct err *unexpected_stop(const struct replay *r, const struct frame *f
         TRY(compare_regs(r, f, &task->regs, 0)); // names the register
     switch (stop->reason) {
     case STOP_FAULT:
-        return diverged(r, f, "signal %d code %d at address %#llx raised at rip %#llx, ticks %lld", stop->signo,
-                        stop->si_code, (unsigned long long)stop->fault_addr, rip, (long long)task->info.ticks);
+        return diverged(r, f, "signal %d code %d at address %#llx raised at rip %#llx, ticks %lld",
+                        stop->signo, stop->si_code, (unsigned long long)stop->fault_addr, rip,
+                        (long long)task->info.ticks);
     case STOP_TRAP:
-        if (stop->trap == TRAP_RDRAND || stop->trap == TRAP_RDSEED || (stop->trap >= TRAP_LSL && stop->trap <= TRAP_OTHER))
-            return err_new(ERR_UNSUPPORTED, "event %llu, task %d: `%s` at %#llx: what it gave is not in the recording",
-                           (unsigned long long)f->event, f->tid, describe_insn(task, text, sizeof(text)), rip);
+        if (stop->trap == TRAP_RDRAND || stop->trap == TRAP_RDSEED ||
+            (stop->trap >= TRAP_LSL && stop->trap <= TRAP_OTHER))
+            return err_new(
+                ERR_UNSUPPORTED,
+                "event %llu, task %d: `%s` at %#llx: what it gave is not in the recording",
+                (unsigned long long)f->event, f->tid, describe_insn(task, text, sizeof(text)), rip);
         if (stop->trap == TRAP_RDTSC || stop->trap == TRAP_RDTSCP)
-            return diverged(r, f, "`%s` at rip %#llx, ticks %lld was executed and is not recorded: the recording machine did not "
-                            "trap the TSC, or replay went astray before (want rip %#llx, ticks %lld)",
-                            describe_insn(task, text, sizeof(text)), rip, (long long)task->info.ticks,
-                            (unsigned long long)f->regs.r[UREG_RIP], (long long)f->ticks);
+            return diverged(
+                r, f,
+                "`%s` at rip %#llx, ticks %lld was executed and is not recorded: the recording "
+                "machine did not "
+                "trap the TSC, or replay went astray before (want rip %#llx, ticks %lld)",
+                describe_insn(task, text, sizeof(text)), rip, (long long)task->info.ticks,
+                (unsigned long long)f->regs.r[UREG_RIP], (long long)f->ticks);
         return diverged(r, f, "`%s` at rip %#llx, ticks %lld (want rip %#llx, ticks %lld)",
                         describe_insn(task, text, sizeof(text)), rip, (long long)task->info.ticks,
                         (unsigned long long)f->regs.r[UREG_RIP], (long long)f->ticks);
     case STOP_UNSUPPORTED:
         if (lacking_feature(r, task))
-            return err_new(ERR_UNSUPPORTED, "event %llu, task %d: `%s` at %#llx needs %s, which the recording's CPU had and this one lacks",
-                           (unsigned long long)f->event, f->tid, describe_insn(task, text, sizeof(text)), rip,
-                           lacking_feature(r, task));
-        return err_new(ERR_UNSUPPORTED, "event %llu, task %d: `%s` at %#llx%s%s", (unsigned long long)f->event, f->tid,
-                       describe_insn(task, text, sizeof(text)), rip, *stop->error ? ": " : "", stop->error);
+            return err_new(ERR_UNSUPPORTED,
+                           "event %llu, task %d: `%s` at %#llx needs %s, which the recording's CPU "
+                           "had and this one lacks",
+                           (unsigned long long)f->event, f->tid,
+                           describe_insn(task, text, sizeof(text)), rip, lacking_feature(r, task));
+        return err_new(ERR_UNSUPPORTED, "event %llu, task %d: `%s` at %#llx%s%s",
+                       (unsigned long long)f->event, f->tid,
+                       describe_insn(task, text, sizeof(text)), rip, *stop->error ? ": " : "",
+                       stop->error);
     case STOP_ERROR:
         return err_new(ERR_OS, "event %llu: engine: %s", (unsigned long long)f->event, stop->error);
     default:
-        return diverged(r, f, "stopped by %s at rip %#llx, ticks %lld (want rip %#llx, ticks %lld)", stop_name(stop->reason),
-                        rip, (long long)task->info.ticks, (unsigned long long)f->regs.r[UREG_RIP], (long long)f->ticks);
+        return diverged(r, f, "stopped by %s at rip %#llx, ticks %lld (want rip %#llx, ticks %lld)",
+                        stop_name(stop->reason), rip, (long long)task->info.ticks,
+                        (unsigned long long)f->regs.r[UREG_RIP], (long long)f->ticks);
     }
 }
 
 /* Is this stop the frame? If it is none but may happen on the way, *passed is set instead. */
-static struct err *judge_stop(struct replay *r, const struct frame *f, struct task *task, enum how how, uint64_t flush_value,
-                              const struct engine_result *stop, bool *arrived, bool *passed)
+static struct err *judge_stop(struct replay *r, const struct frame *f, struct task *task,
+                              enum how how, uint64_t flush_value, const struct engine_result *stop,
+                              bool *arrived, bool *passed)
 {
     uint64_t rip = task->regs.r[UREG_RIP];
     *arrived = *passed = false;
     switch (stop->reason) {
     case STOP_SYSCALL:
-        if (how == HOW_SYSCALL && rip + (f->kind == FRAME_PATCH_SYSCALL ? 0 : stop->insn_len) == f->regs.r[UREG_RIP] &&
+        if (how == HOW_SYSCALL &&
+            rip + (f->kind == FRAME_PATCH_SYSCALL ? 0 : stop->insn_len) == f->regs.r[UREG_RIP] &&
             task->info.ticks == f->ticks) {
             *arrived = true;
             return NULL;
         }
-        if (how == HOW_FAULT && rip == f->regs.r[UREG_RIP] && task->info.ticks == f->ticks && is_foreign_call(task, stop)) {
+        if (how == HOW_FAULT && rip == f->regs.r[UREG_RIP] && task->info.ticks == f->ticks &&
+            is_foreign_call(task, stop)) {
             *arrived = true;
             return NULL;
         }
         return untraced_syscall(r, task, passed);
     case STOP_TRAP:
-        if (how == HOW_TRAP && (stop->trap == TRAP_RDTSC || stop->trap == TRAP_RDTSCP ||
-                                (stop->trap == TRAP_CPUID && trace_header(r->trace)->has_cpuid_faulting))) {
+        if (how == HOW_TRAP &&
+            (stop->trap == TRAP_RDTSC || stop->trap == TRAP_RDTSCP ||
+             (stop->trap == TRAP_CPUID && trace_header(r->trace)->has_cpuid_faulting))) {
             if (rip + stop->insn_len != f->regs.r[UREG_RIP])
                 return unexpected_stop(r, f, task, stop);
             *arrived = true;
             return NULL;
         }
         if (how == HOW_FAULT && rip == f->regs.r[UREG_RIP] && task->info.ticks == f->ticks) {
-            *arrived = true; // the program itself had asked for the fault: prctl(PR_SET_TSC), arch_prctl(ARCH_SET_CPUID)
+            *arrived = true; // the program itself had asked for the fault: prctl(PR_SET_TSC),
+                             // arch_prctl(ARCH_SET_CPUID)
             return NULL;
         }
         return answer_trap(r, task, stop, passed);
@@ -296,14 +332,16 @@ static struct err *judge_stop(struct replay *r, const struct frame *f, struct ta
     }
 }
 
-/* Does the task stand at the break address because a limit ended the run just there? Then that run did not report it, and the next
- * one would pass it. Right after an event it stands there only if that event was reached by this very address. */
-static bool stands_at_break(const struct replay *r, const struct frame *f, const struct task *task, enum how how, gaddr address,
-                            uint64_t flush_value)
+/* Does the task stand at the break address because a limit ended the run just there? Then that run
+ * did not report it, and the next one would pass it. Right after an event it stands there only if
+ * that event was reached by this very address. */
+static bool stands_at_break(const struct replay *r, const struct frame *f, const struct task *task,
+                            enum how how, gaddr address, uint64_t flush_value)
 {
     if (!address || r->now.icount == 0 || task->regs.r[UREG_RIP] != address)
         return false;
-    return how == HOW_FLUSH ? task->regs.r[UREG_RAX] == flush_value : how == HOW_MATCH || task->info.ticks == f->ticks;
+    return how == HOW_FLUSH ? task->regs.r[UREG_RAX] == flush_value
+                            : how == HOW_MATCH || task->info.ticks == f->ticks;
 }
 
 /* The address to stop at, if the frame wants one. */
@@ -316,8 +354,10 @@ static gaddr break_address(const struct frame *f, const struct task *task, enum 
         return task->space->breakpoint_insn;
     case HOW_MATCH:
         return f->kind == FRAME_SCHED ? f->in_syscallbuf_hook : 0;
-    case HOW_SYSCALL: // a buffered call that blocked: the instruction in the replay page is no system call
-        if (f->regs.r[UREG_RIP] == RR_STUB_RECORD_ONLY + 2 || f->regs.r[UREG_RIP] == RR_STUB_P_RECORD + 2)
+    case HOW_SYSCALL: // a buffered call that blocked: the instruction in the replay page is no
+                      // system call
+        if (f->regs.r[UREG_RIP] == RR_STUB_RECORD_ONLY + 2 ||
+            f->regs.r[UREG_RIP] == RR_STUB_P_RECORD + 2)
             return f->regs.r[UREG_RIP] - 2;
         return 0;
     default:
@@ -327,12 +367,14 @@ static gaddr break_address(const struct frame *f, const struct task *task, enum 
 
 static bool same_state(const struct replay *r, const struct frame *f, const struct task *task)
 {
-    struct err *e = task->info.ticks == f->ticks ? compare_regs(r, f, &task->regs, 0) : err_new(ERR_DIVERGED, "ticks");
+    struct err *e = task->info.ticks == f->ticks ? compare_regs(r, f, &task->regs, 0)
+                                                 : err_new(ERR_DIVERGED, "ticks");
     err_free(e);
     return !e;
 }
 
-struct err *reach_frame(struct replay *r, const struct frame *f, uint64_t max_icount, enum reached *out)
+struct err *reach_frame(struct replay *r, const struct frame *f, uint64_t max_icount,
+                        enum reached *out)
 {
     *out = REACHED;
     enum how how = how_reached(r, f);
@@ -340,12 +382,14 @@ struct err *reach_frame(struct replay *r, const struct frame *f, uint64_t max_ic
         return NULL;
     struct task *task = task_by_tid(r, f->tid);
     if (!task)
-        return err_new(ERR_FORMAT, "event %llu: unknown task %d", (unsigned long long)f->event, f->tid);
+        return err_new(ERR_FORMAT, "event %llu: unknown task %d", (unsigned long long)f->event,
+                       f->tid);
     if (task->space->is_32bit || already_entered(r, f, task))
         return NULL;
     if (r->skip_next_stop)
         return NULL;
-    if (how == HOW_ADDRESS && task->info.ticks == f->ticks && task->regs.r[UREG_RIP] == f->regs.r[UREG_RIP])
+    if (how == HOW_ADDRESS && task->info.ticks == f->ticks &&
+        task->regs.r[UREG_RIP] == f->regs.r[UREG_RIP])
         return NULL;
     if ((how == HOW_MATCH || how == HOW_FAULT) && same_state(r, f, task))
         return NULL; // e.g. at a system call's exit; or a second signal in the same place
@@ -375,12 +419,14 @@ struct err *reach_frame(struct replay *r, const struct frame *f, uint64_t max_ic
         if (r->instrumented)
             TRY(worker_set_icount(s->worker, r->now.event, r->now.icount));
         // A CPUID that faulted was the program's own wish.
-        struct engine_request request = {.mode = r->mode, .max_icount = left, .answer_cpuid = how != HOW_FAULT,
+        struct engine_request request = {.mode = r->mode,
+                                         .max_icount = left,
+                                         .answer_cpuid = how != HOW_FAULT,
                                          .clear_x87 = task->x87_cleared};
         if (how == HOW_MATCH) {
             if (f->ticks < task->info.ticks)
-                return diverged(r, f, "ticks are %lld, the recording has %lld", (long long)task->info.ticks,
-                                (long long)f->ticks);
+                return diverged(r, f, "ticks are %lld, the recording has %lld",
+                                (long long)task->info.ticks, (long long)f->ticks);
             request.use_match = true;
             request.stop_ticks = (uint64_t)(f->ticks - task->info.ticks);
             request.match = f->regs;
@@ -403,11 +449,14 @@ struct err *reach_frame(struct replay *r, const struct frame *f, uint64_t max_ic
         }
         bool arrived, passed;
         struct regs before = task->regs;
-        if (stop.reason != STOP_BREAK && stop.reason != STOP_MATCH && left == 0 && max_icount != UINT64_MAX) {
-            // At the limit: an instruction that is carried out here would be one too many, but arriving is not.
-            bool may_pass = (stop.reason == STOP_TRAP && how != HOW_TRAP) ||
-                            (stop.reason == STOP_SYSCALL && before.r[UREG_RIP] >= RR_STUB_UNTRACED &&
-                             before.r[UREG_RIP] < RR_PAGE + PAGE_SIZE);
+        if (stop.reason != STOP_BREAK && stop.reason != STOP_MATCH && left == 0 &&
+            max_icount != UINT64_MAX) {
+            // At the limit: an instruction that is carried out here would be one too many, but
+            // arriving is not.
+            bool may_pass =
+                (stop.reason == STOP_TRAP && how != HOW_TRAP) ||
+                (stop.reason == STOP_SYSCALL && before.r[UREG_RIP] >= RR_STUB_UNTRACED &&
+                 before.r[UREG_RIP] < RR_PAGE + PAGE_SIZE);
             if (may_pass) {
                 *out = REACH_LIMIT;
                 return NULL;

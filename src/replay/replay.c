@@ -1,4 +1,5 @@
-/* The main loop: run the task of the next frame to where it happened, apply its effects, go on; stop at a moment. */
+/* The main loop: run the task of the next frame to where it happened, apply its effects, go on;
+ * stop at a moment. */
 #include "replay/replay_int.h"
 
 #include "base/log.h"
@@ -20,7 +21,8 @@ static void collect_used(struct replay *r)
     const struct trace_mmap *maps = trace_mmaps(r->trace, &count);
     VEC(struct addr_range) all = {0};
     for (size_t i = 0; i < count; i++) {
-        if (maps[i].start < maps[i].end && maps[i].end <= USER_MEMORY_END) // others are refused when they are to be mapped
+        if (maps[i].start < maps[i].end &&
+            maps[i].end <= USER_MEMORY_END) // others are refused when they are to be mapped
             vec_push(&all, (struct addr_range){maps[i].start, maps[i].end});
     }
     vec_push(&all, (struct addr_range){RR_LIBRRPAGE, RR_THREAD_LOCALS + PAGE_SIZE});
@@ -47,7 +49,8 @@ struct err *replay_peek(struct replay *r)
 struct err *replay_begin(struct trace *t, struct trace_position position, struct replay **out)
 {
     if (trace_header(t)->ticks_semantics)
-        return err_new(ERR_UNSUPPORTED, "the recording's ticks are taken branches, as AMD's family 15h counts them; they cannot be counted here");
+        return err_new(ERR_UNSUPPORTED, "the recording's ticks are taken branches, as AMD's family "
+                                        "15h counts them; they cannot be counted here");
     struct replay *r = xnew(struct replay);
     r->trace = t;
     compare_cpus(r);
@@ -154,7 +157,8 @@ static struct err *run(struct replay *r, struct moment until, uint64_t max_icoun
         }
         if (reached == REACH_LIMIT)
             continue;
-        // Arriving at the frame while `until` lies behind the last instruction before it: stay here.
+        // Arriving at the frame while `until` lies behind the last instruction before it: stay
+        // here.
         if (r->now.event == until.event)
             break;
         const struct frame *f = r->next;
@@ -175,7 +179,8 @@ static struct err *run(struct replay *r, struct moment until, uint64_t max_icoun
     return NULL;
 }
 
-struct err *replay_run(struct replay *r, struct moment until, uint64_t max_icount, bool *stopped_out)
+struct err *replay_run(struct replay *r, struct moment until, uint64_t max_icount,
+                       bool *stopped_out)
 {
     bool stopped = false;
     if (r->dead)
@@ -191,9 +196,10 @@ struct err *replay_run(struct replay *r, struct moment until, uint64_t max_icoun
 bool frame_is_output(const struct frame *f)
 {
     const uint64_t *reg = f->regs.r;
-    return f->kind == FRAME_SYSCALL && f->syscall_arch == ARCH_X86_64 && f->syscall_state == SYSCALL_EXITING &&
-           (f->syscall_no == SYS_write || f->syscall_no == SYS_writev) && (reg[UREG_RDI] == 1 || reg[UREG_RDI] == 2) &&
-           (int64_t)reg[UREG_RAX] > 0;
+    return f->kind == FRAME_SYSCALL && f->syscall_arch == ARCH_X86_64 &&
+           f->syscall_state == SYSCALL_EXITING &&
+           (f->syscall_no == SYS_write || f->syscall_no == SYS_writev) &&
+           (reg[UREG_RDI] == 1 || reg[UREG_RDI] == 2) && (int64_t)reg[UREG_RAX] > 0;
 }
 
 /* --- looking --- */
@@ -292,11 +298,13 @@ const uint32_t *replay_objects(struct replay *r, size_t *count_out)
     return r->object_uids.items;
 }
 
-struct err *replay_read_object(struct replay *r, uint32_t object, uint64_t offset, void *out, size_t len)
+struct err *replay_read_object(struct replay *r, uint32_t object, uint64_t offset, void *out,
+                               size_t len)
 {
     struct object *o = object_by_uid(r, object);
     if (!o || !o->mapping_count)
-        return err_new(ERR_NOT_FOUND, "shared memory object %u does not exist at this moment", object);
+        return err_new(ERR_NOT_FOUND, "shared memory object %u does not exist at this moment",
+                       object);
     if (offset > o->size || len > o->size - offset)
         return err_new(ERR_FAULT, "offset %#llx is behind the end of shared memory object %u",
                        (unsigned long long)(offset + len), object);
@@ -306,7 +314,8 @@ struct err *replay_read_object(struct replay *r, uint32_t object, uint64_t offse
     return NULL;
 }
 
-struct err *replay_read(struct replay *r, uint32_t space, gaddr addr, void *out, size_t len, size_t *done_out)
+struct err *replay_read(struct replay *r, uint32_t space, gaddr addr, void *out, size_t len,
+                        size_t *done_out)
 {
     struct space *s = space_by_uid(r, space);
     if (!s)
@@ -362,10 +371,12 @@ struct worker *replay_worker(struct replay *r, uint32_t space)
 void replay_set_observer(struct replay *r, const struct replay_observer *observer)
 {
     r->observer = observer ? *observer : (struct replay_observer){0};
-    r->instrumented = r->mode != ENGINE_COUNT || r->observer.space_created || r->observer.code_mapped;
+    r->instrumented =
+        r->mode != ENGINE_COUNT || r->observer.space_created || r->observer.code_mapped;
 }
 
-struct err *replay_set_mode(struct replay *r, enum engine_mode mode, const struct consume_request *consume)
+struct err *replay_set_mode(struct replay *r, enum engine_mode mode,
+                            const struct consume_request *consume)
 {
     r->mode = mode;
     r->consume = consume ? *consume : (struct consume_request){0};
@@ -373,13 +384,16 @@ struct err *replay_set_mode(struct replay *r, enum engine_mode mode, const struc
     r->consume.watch_count = 0;
     r->watching = false;
     r->watches.count = 0;
-    r->instrumented = r->mode != ENGINE_COUNT || r->observer.space_created || r->observer.code_mapped;
+    r->instrumented =
+        r->mode != ENGINE_COUNT || r->observer.space_created || r->observer.code_mapped;
     vec_each (s, &r->spaces)
-        TRY(engine_keeps_calls(mode) ? worker_reset_index((*s)->worker, true) : space_instrument(r, *s));
+        TRY(engine_keeps_calls(mode) ? worker_reset_index((*s)->worker, true)
+                                     : space_instrument(r, *s));
     return NULL;
 }
 
-struct err *replay_set_watch(struct replay *r, const struct watch_range *ranges, size_t count, const struct consume_request *consume)
+struct err *replay_set_watch(struct replay *r, const struct watch_range *ranges, size_t count,
+                             const struct consume_request *consume)
 {
     TRY(replay_set_mode(r, consume->loads ? ENGINE_LOG_LOADS : ENGINE_LOG, consume));
     for (size_t i = 0; i < count; i++)

@@ -1,8 +1,8 @@
-/* Saving a replay's state as bytes, rebuilding it, and cloning a live one. Memory contents are not in the bytes: whoever
- * restores brings the pages (see struct page_source).
+/* Saving a replay's state as bytes, rebuilding it, and cloning a live one. Memory contents are not
+ * in the bytes: whoever restores brings the pages (see struct page_source).
  *
- * The layout is part of the database's format: docs/format.md, "replay state". All integers are unsigned LEB128 unless
- * said; SAVE_VERSION changes with it. */
+ * The layout is part of the database's format: docs/format.md, "replay state". All integers are
+ * unsigned LEB128 unless said; SAVE_VERSION changes with it. */
 #include "replay/replay_int.h"
 
 #include <sys/mman.h>
@@ -27,7 +27,8 @@ static void save_fds(struct buf *out, const struct replay *r, const struct task 
     }
 }
 
-static void save_task(struct buf *out, const struct replay *r, const struct task *task, const struct xstate *x)
+static void save_task(struct buf *out, const struct replay *r, const struct task *task,
+                      const struct xstate *x)
 {
     const struct task_info *i = &task->info;
     buf_uleb(out, i->serial);
@@ -37,8 +38,8 @@ static void save_task(struct buf *out, const struct replay *r, const struct task
     buf_uleb(out, (uint32_t)i->tgid);
     buf_uleb(out, i->parent);
     buf_uleb(out, (uint64_t)i->ticks);
-    buf_u8(out, (uint8_t)(i->in_syscall | task->dying << 1 | task->ptrace_entered << 2 | task->buffers_freed << 3 |
-                         task->x87_cleared << 4));
+    buf_u8(out, (uint8_t)(i->in_syscall | task->dying << 1 | task->ptrace_entered << 2 |
+                          task->buffers_freed << 3 | task->x87_cleared << 4));
     buf_uleb(out, task->scratch_start);
     buf_uleb(out, task->scratch_end);
     buf_uleb(out, task->syscallbuf);
@@ -145,7 +146,7 @@ static struct err *bad_state(const char *what)
 struct restoring {
     const struct page_source *pages;
     struct restore_help help;
-    VEC(struct buf) anew;   /* of each space: what was mapped anew in a copy of the near one's */
+    VEC(struct buf) anew; /* of each space: what was mapped anew in a copy of the near one's */
     VEC(bool) copied;
 };
 
@@ -215,8 +216,10 @@ static struct err *restore_space(struct replay *r, struct bytes *b, struct resto
         m.end = page * PAGE_SIZE;
         m.object = object_by_uid(r, object);
         if (m.kind > MAPPING_SHARED || (m.kind == MAPPING_SHARED) != (m.object != NULL) ||
-            (m.object && (m.offset > m.object->size || m.end - m.start > m.object->size - m.offset)) ||
-            (m.kind == MAPPING_FILE && (m.mmap_idx >= record_count || records[m.mmap_idx].source != MMAP_FILE)))
+            (m.object &&
+             (m.offset > m.object->size || m.end - m.start > m.object->size - m.offset)) ||
+            (m.kind == MAPPING_FILE &&
+             (m.mmap_idx >= record_count || records[m.mmap_idx].source != MMAP_FILE)))
             return bad_state("a mapping");
         if (m.object)
             m.object->mapping_count++;
@@ -298,7 +301,8 @@ static struct err *restore_task(struct replay *r, struct bytes *b)
     if (b->failed || len > XSTATE_MAX)
         return bad_state("a task's vector state");
     if (len != xstate_size())
-        return err_new(ERR_UNSUPPORTED, "the database was built on a CPU with other vector registers");
+        return err_new(ERR_UNSUPPORTED,
+                       "the database was built on a CPU with other vector registers");
     struct xstate x = {.len = (uint32_t)len};
     memcpy(x.data, image, len);
     return worker_set_xstate(s->worker, i.slot, &x);
@@ -309,7 +313,7 @@ struct put_ctx {
     struct space *space;
     struct object *object;
     VEC(struct addr_range) later; /* pages whose contents come when they are touched */
-    int file;          /* the file that was read last, by its record; -1: none */
+    int file;                     /* the file that was read last, by its record; -1: none */
     uint32_t mmap_idx;
 };
 
@@ -342,7 +346,8 @@ static struct err *put_pages(void *ctx, uint64_t addr, const uint8_t *pages, siz
     return NULL;
 }
 
-struct err *replay_read_files(struct replay *r, uint32_t space, gaddr addr, size_t count, uint8_t *out, size_t *done_out)
+struct err *replay_read_files(struct replay *r, uint32_t space, gaddr addr, size_t count,
+                              uint8_t *out, size_t *done_out)
 {
     const struct mapping *m = replay_mapping_at(r, space, addr);
     *done_out = 0;
@@ -394,12 +399,14 @@ static struct err *reset_pages(void *ctx, gaddr start, gaddr end)
 }
 
 /* anew: NULL, or what was mapped anew in a copy of another state's space. */
-static struct err *restore_space_memory(struct replay *r, struct space *s, const struct buf *anew, const struct page_source *pages)
+static struct err *restore_space_memory(struct replay *r, struct space *s, const struct buf *anew,
+                                        const struct page_source *pages)
 {
     struct put_ctx put = {.replay = r, .space = s, .file = -1};
     const struct page_taker taker = {&put, put_pages, fresh_page, reset_pages, comes_later};
-    struct err *e = anew ? pages->changes(pages->ctx, s->uid, (const void *)anew->data, anew->len / sizeof(struct addr_range), &taker) :
-                           pages->pages(pages->ctx, s->uid, 0, &taker);
+    struct err *e = anew ? pages->changes(pages->ctx, s->uid, (const void *)anew->data,
+                                          anew->len / sizeof(struct addr_range), &taker)
+                         : pages->pages(pages->ctx, s->uid, 0, &taker);
     if (!e && put.later.count) {
         struct worker_contents *c = pages->contents(pages->ctx, s->uid);
         e = worker_set_absent(s->worker, c, put.later.items, put.later.count);
@@ -428,7 +435,8 @@ static struct err *restore_memory(struct replay *r, const struct restoring *how)
         TRY(pages->pages(pages->ctx, 0, (*o)->uid, &taker));
     }
     for (size_t i = 0; i < r->spaces.count; i++)
-        TRY(restore_space_memory(r, r->spaces.items[i], how->copied.items[i] ? &how->anew.items[i] : NULL, pages));
+        TRY(restore_space_memory(r, r->spaces.items[i],
+                                 how->copied.items[i] ? &how->anew.items[i] : NULL, pages));
     return NULL;
 }
 
@@ -479,8 +487,8 @@ static struct err *restore_body(struct replay *r, struct bytes *b, struct restor
     return restore_memory(r, how);
 }
 
-struct err *replay_restore(struct trace *t, struct bytes *b, const struct page_source *pages, const struct restore_help *help,
-                           struct replay **out)
+struct err *replay_restore(struct trace *t, struct bytes *b, const struct page_source *pages,
+                           const struct restore_help *help, struct replay **out)
 {
     if (bytes_uleb(b) != SAVE_VERSION)
         return err_new(ERR_FORMAT, "saved state: unknown version");
@@ -519,7 +527,8 @@ static struct err *clone_object(struct replay *copy, const struct object *from)
         off_t end = lseek(from->fd, at, SEEK_HOLE);
         while (at < end) {
             size_t len = (size_t)(end - at) < piece ? (size_t)(end - at) : piece;
-            if (pread(from->fd, data, len, at) != (ssize_t)len || pwrite(o->fd, data, len, at) != (ssize_t)len)
+            if (pread(from->fd, data, len, at) != (ssize_t)len ||
+                pwrite(o->fd, data, len, at) != (ssize_t)len)
                 return err_os("cannot copy shared memory");
             at += (off_t)len;
         }
@@ -548,7 +557,8 @@ static struct err *clone_space(struct replay *copy, const struct space *from)
     TRY(worker_fork(from->worker, &s->worker));
     vec_each (m, &s->maps) {
         if (m->object)
-            TRY(worker_map(s->worker, m->start, m->end, m->prot, MAP_KIND_SHARED, m->object->fd, m->offset));
+            TRY(worker_map(s->worker, m->start, m->end, m->prot, MAP_KIND_SHARED, m->object->fd,
+                           m->offset));
     }
     struct consume_request none = {0};
     struct hook_request no_hooks = {0};

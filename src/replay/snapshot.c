@@ -1,8 +1,10 @@
-/* Snapshots of a replay, to go back to (replay.h). The worker keeps pages and vector state (worker.h); here is everything else: tasks,
- * mapping tables, the position in the trace, and the contents of shared memory.
+/* Snapshots of a replay, to go back to (replay.h). The worker keeps pages and vector state
+ * (worker.h); here is everything else: tasks, mapping tables, the position in the trace, and the
+ * contents of shared memory.
  *
- * Going back puts mappings back first, only where they differ; then each worker restores its pages; then shared memory is written.
- * A space that ends, or that is not yet at the time that is gone back to, is parked with its worker as long as a snapshot has it. */
+ * Going back puts mappings back first, only where they differ; then each worker restores its pages;
+ * then shared memory is written. A space that ends, or that is not yet at the time that is gone
+ * back to, is parked with its worker as long as a snapshot has it. */
 #include "replay/replay_int.h"
 
 #include <sys/mman.h>
@@ -23,7 +25,8 @@ struct replay_snapshot {
     task_list tasks; /* copies */
     VEC(struct saved_space) spaces;
     VEC(struct shared_outside) outside;
-    VEC(uint8_t *) object_pages; /* contents, by index in replay.object_pages; NULL: there was no such page */
+    /* Contents, by index in replay.object_pages; NULL: there was no such page. */
+    VEC(uint8_t *) object_pages;
 };
 
 static void free_snapshot(struct replay *r, struct replay_snapshot *s)
@@ -72,7 +75,8 @@ static struct saved_space *find_saved(const struct replay_snapshot *s, uint64_t 
     return NULL;
 }
 
-/* Leaves nothing in the worker that belongs to this moment. Shared mappings go: a space that is not now keeps no object alive. */
+/* Leaves nothing in the worker that belongs to this moment. Shared mappings go: a space that is not
+ * now keeps no object alive. */
 static struct err *park(struct replay *r, struct space *s)
 {
     struct hook_request no_hooks = {0};
@@ -100,7 +104,8 @@ static void take_off(struct replay *r, const struct space *s)
     size_t i = 0;
     while (r->spaces.items[i] != s)
         i++;
-    memmove(&r->spaces.items[i], &r->spaces.items[i + 1], (r->spaces.count - i - 1) * sizeof(r->spaces.items[0]));
+    memmove(&r->spaces.items[i], &r->spaces.items[i + 1],
+            (r->spaces.count - i - 1) * sizeof(r->spaces.items[0]));
     r->spaces.count--;
 }
 
@@ -118,8 +123,8 @@ struct err *space_retire(struct replay *r, struct space *s)
     return park(r, s);
 }
 
-/* Takes the spaces of the snapshot that are parked back, and makes the list what it was, but for spaces which are too many. False:
- * one is gone. */
+/* Takes the spaces of the snapshot that are parked back, and makes the list what it was, but for
+ * spaces which are too many. False: one is gone. */
 static bool unpark(struct replay *r, const struct replay_snapshot *s)
 {
     for (size_t k = 0; k < s->spaces.count; k++) {
@@ -139,7 +144,8 @@ static bool unpark(struct replay *r, const struct replay_snapshot *s)
         // Into the place it had.
         take_off(r, found);
         vec_push(&r->spaces, found);
-        memmove(&r->spaces.items[k + 1], &r->spaces.items[k], (r->spaces.count - k - 1) * sizeof(r->spaces.items[0]));
+        memmove(&r->spaces.items[k + 1], &r->spaces.items[k],
+                (r->spaces.count - k - 1) * sizeof(r->spaces.items[0]));
         r->spaces.items[k] = found;
     }
     return true;
@@ -178,12 +184,14 @@ static struct err *keep_object_page(struct replay *r, uint32_t object, uint64_t 
     return NULL;
 }
 
-void snapshots_before_shared_write(struct replay *r, struct object *o, uint64_t offset, uint64_t len)
+void snapshots_before_shared_write(struct replay *r, struct object *o, uint64_t offset,
+                                   uint64_t len)
 {
     bool any = false;
     for (unsigned i = 0; i < WORKER_SNAPSHOTS; i++)
         any |= r->snapshots[i] != NULL;
-    for (uint64_t at = offset & ~(uint64_t)(PAGE_SIZE - 1); any && !r->snapshots_broken && at < offset + len; at += PAGE_SIZE) {
+    for (uint64_t at = offset & ~(uint64_t)(PAGE_SIZE - 1);
+         any && !r->snapshots_broken && at < offset + len; at += PAGE_SIZE) {
         struct err *e = keep_object_page(r, o->uid, at);
         r->snapshots_broken = e != NULL;
         err_free(e);
@@ -191,7 +199,8 @@ void snapshots_before_shared_write(struct replay *r, struct object *o, uint64_t 
 }
 
 /* Writes an object's page through all mappings, so that translations of it go. */
-static struct err *write_object_page(struct replay *r, const struct object_page *p, const uint8_t *bytes)
+static struct err *write_object_page(struct replay *r, const struct object_page *p,
+                                     const uint8_t *bytes)
 {
     uint8_t now[PAGE_SIZE];
     struct object *o = object_by_uid(r, p->object);
@@ -205,8 +214,10 @@ static struct err *write_object_page(struct replay *r, const struct object_page 
         return err_os("cannot write shared memory");
     vec_each (s, &r->spaces) {
         vec_each (m, &(*s)->maps) {
-            if (m->object == o && p->offset >= m->offset && p->offset - m->offset < m->end - m->start)
-                TRY(worker_write((*s)->worker, m->start + (p->offset - m->offset), bytes, PAGE_SIZE));
+            if (m->object == o && p->offset >= m->offset &&
+                p->offset - m->offset < m->end - m->start)
+                TRY(worker_write((*s)->worker, m->start + (p->offset - m->offset), bytes,
+                                 PAGE_SIZE));
         }
     }
     return NULL;
@@ -214,7 +225,8 @@ static struct err *write_object_page(struct replay *r, const struct object_page 
 
 /* --- taking --- */
 
-struct err *replay_snapshot_pages(struct replay *r, uint32_t space, uint32_t object, const uint64_t *pages, size_t count)
+struct err *replay_snapshot_pages(struct replay *r, uint32_t space, uint32_t object,
+                                  const uint64_t *pages, size_t count)
 {
     if (object) {
         for (size_t i = 0; i < count; i++)
@@ -222,10 +234,12 @@ struct err *replay_snapshot_pages(struct replay *r, uint32_t space, uint32_t obj
         return NULL;
     }
     struct space *s = space_by_uid(r, space);
-    return s ? worker_snapshot_pages(s->worker, pages, count) : NULL; // one that is made later needs nothing
+    return s ? worker_snapshot_pages(s->worker, pages, count)
+             : NULL; // one that is made later needs nothing
 }
 
-static struct err *save_space(struct replay *r, const struct space *s, unsigned idx, struct replay_snapshot *out)
+static struct err *save_space(struct replay *r, const struct space *s, unsigned idx,
+                              struct replay_snapshot *out)
 {
     struct saved_space saved = {.state = *s};
     saved.state.maps.items = xmemdup(s->maps.items, s->maps.count * sizeof(s->maps.items[0]));
@@ -287,7 +301,9 @@ struct err *replay_snapshot_fetched(struct replay *r)
 static bool same_mapping(const struct mapping *a, const struct mapping *b, gaddr at)
 {
     return a->kind == b->kind && a->object == b->object &&
-           (a->kind == MAPPING_ANON || (a->offset + (at - a->start) == b->offset + (at - b->start) && a->mmap_idx == b->mmap_idx));
+           (a->kind == MAPPING_ANON ||
+            (a->offset + (at - a->start) == b->offset + (at - b->start) &&
+             a->mmap_idx == b->mmap_idx));
 }
 
 static const struct mapping *mapping_in(const struct space *s, size_t *next, gaddr at)
@@ -308,8 +324,8 @@ static gaddr next_border(const struct space *s, size_t next, gaddr at, gaddr lim
 }
 
 /* Makes [start, end) be mapped as in `want`, which may be NULL. */
-static struct err *put_mapping(struct replay *r, struct space *s, const struct mapping *have, const struct mapping *want, gaddr start,
-                               gaddr end, struct buf *anew)
+static struct err *put_mapping(struct replay *r, struct space *s, const struct mapping *have,
+                               const struct mapping *want, gaddr start, gaddr end, struct buf *anew)
 {
     if (!want)
         return have ? worker_unmap(s->worker, start, end) : NULL;
@@ -320,7 +336,8 @@ static struct err *put_mapping(struct replay *r, struct space *s, const struct m
     return space_realise_part(r, s, want, start, end);
 }
 
-struct err *space_switch_mappings(struct replay *r, struct space *s, const struct space *have, const struct space *want, struct buf *anew)
+struct err *space_switch_mappings(struct replay *r, struct space *s, const struct space *have,
+                                  const struct space *want, struct buf *anew)
 {
     static const gaddr top = 0x800000000000;
     size_t i = 0, k = 0;
@@ -333,11 +350,14 @@ struct err *space_switch_mappings(struct replay *r, struct space *s, const struc
     return NULL;
 }
 
-static struct err *restore_space(struct replay *r, struct space *s, const struct saved_space *saved, unsigned idx)
+static struct err *restore_space(struct replay *r, struct space *s, const struct saved_space *saved,
+                                 unsigned idx)
 {
     const struct space *old = &saved->state;
     TRY(worker_snapshot_restoring(s->worker));
-    TRY(space_switch_mappings(r, s, s, old, NULL)); // of what was unmapped or mapped anew since the worker holds all pages
+    TRY(space_switch_mappings(
+        r, s, s, old,
+        NULL)); // of what was unmapped or mapped anew since the worker holds all pages
     TRY(worker_snapshot_restore(s->worker, idx));
     struct space was = *s;
     *s = *old;
@@ -403,7 +423,8 @@ static struct err *restore_stacks(struct replay *r, const struct replay_snapshot
             if (e[i].slot == t->info.slot)
                 vec_push(&entries, e[i]);
         }
-        struct err *failed = worker_set_stack(space_by_uid(r, t->info.space)->worker, t->info.slot, entries.items, entries.count);
+        struct err *failed = worker_set_stack(space_by_uid(r, t->info.space)->worker, t->info.slot,
+                                              entries.items, entries.count);
         vec_deinit(&entries);
         TRY(failed);
     }

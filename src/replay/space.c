@@ -1,6 +1,6 @@
-/* Address spaces: the table of mappings, and the worker which holds them for real. The table is the truth; every change
- * goes through here and is told to the worker and the observer. Shared memory lives in
- * objects, memfds that all spaces map; they exist as long as any mapping of them. */
+/* Address spaces: the table of mappings, and the worker which holds them for real. The table is the
+ * truth; every change goes through here and is told to the worker and the observer. Shared memory
+ * lives in objects, memfds that all spaces map; they exist as long as any mapping of them. */
 #include "replay/replay_int.h"
 
 #include "base/log.h"
@@ -19,7 +19,8 @@ static gaddr page_up(gaddr a)
 
 /* --- objects --- */
 
-struct err *object_create(struct replay *r, uint64_t device, uint64_t inode, uint64_t size, struct object **out)
+struct err *object_create(struct replay *r, uint64_t device, uint64_t inode, uint64_t size,
+                          struct object **out)
 {
     cleanup(closep) int fd = memfd_create("pernosco-shared", MFD_CLOEXEC);
     if (fd < 0)
@@ -27,7 +28,11 @@ struct err *object_create(struct replay *r, uint64_t device, uint64_t inode, uin
     if (ftruncate(fd, (off_t)size) != 0)
         return err_os("cannot size a shared memory object to %llu bytes", (unsigned long long)size);
     struct object *o = xnew(struct object);
-    *o = (struct object){.uid = ++r->last_object, .device = device, .inode = inode, .fd = steal_fd(&fd), .size = size};
+    *o = (struct object){.uid = ++r->last_object,
+                         .device = device,
+                         .inode = inode,
+                         .fd = steal_fd(&fd),
+                         .size = size};
     vec_push(&r->objects, o);
     *out = o;
     return NULL;
@@ -39,7 +44,8 @@ void object_free(struct object *o)
     free(o);
 }
 
-static struct err *object_find(struct replay *r, uint64_t device, uint64_t inode, uint64_t size, struct object **out)
+static struct err *object_find(struct replay *r, uint64_t device, uint64_t inode, uint64_t size,
+                               struct object **out)
 {
     vec_each (it, &r->objects) {
         struct object *o = *it;
@@ -47,7 +53,8 @@ static struct err *object_find(struct replay *r, uint64_t device, uint64_t inode
             continue;
         if (size > o->size) {
             if (ftruncate(o->fd, (off_t)size) != 0)
-                return err_os("cannot grow a shared memory object to %llu bytes", (unsigned long long)size);
+                return err_os("cannot grow a shared memory object to %llu bytes",
+                              (unsigned long long)size);
             o->size = size;
         }
         *out = o;
@@ -165,7 +172,8 @@ static void table_remove(struct replay *r, struct space *s, gaddr start, gaddr e
             object_release(r, s->maps.items[last].object);
         last++;
     }
-    memmove(&s->maps.items[first], &s->maps.items[last], (s->maps.count - last) * sizeof(s->maps.items[0]));
+    memmove(&s->maps.items[first], &s->maps.items[last],
+            (s->maps.count - last) * sizeof(s->maps.items[0]));
     s->maps.count -= last - first;
     s->watch_stale = true;
 }
@@ -246,8 +254,8 @@ struct err *space_open_file(struct replay *r, uint32_t mmap_idx, int *fd_out)
     if (fstat(fd, &st) != 0)
         return err_os("cannot stat %s", path);
     if (st.st_size != records[mmap_idx].stat_size)
-        return err_new(ERR_FORMAT, "%s: has %lld bytes, had %lld when it was recorded", path, (long long)st.st_size,
-                       (long long)records[mmap_idx].stat_size);
+        return err_new(ERR_FORMAT, "%s: has %lld bytes, had %lld when it was recorded", path,
+                       (long long)st.st_size, (long long)records[mmap_idx].stat_size);
     *fd_out = steal_fd(&fd);
     return NULL;
 }
@@ -258,17 +266,20 @@ struct err *space_realise_one(struct replay *r, struct space *s, const struct ma
     case MAPPING_ANON:
         return worker_map(s->worker, m->start, m->end, m->prot, MAP_KIND_ANON, -1, 0);
     case MAPPING_SHARED:
-        return worker_map(s->worker, m->start, m->end, m->prot, MAP_KIND_SHARED, m->object->fd, m->offset);
+        return worker_map(s->worker, m->start, m->end, m->prot, MAP_KIND_SHARED, m->object->fd,
+                          m->offset);
     case MAPPING_FILE: {
         cleanup(closep) int fd = -1;
         TRY(space_open_file(r, m->mmap_idx, &fd));
-        return worker_map(s->worker, m->start, m->end, m->prot, MAP_KIND_PRIVATE_FILE, fd, m->offset);
+        return worker_map(s->worker, m->start, m->end, m->prot, MAP_KIND_PRIVATE_FILE, fd,
+                          m->offset);
     }
     }
     return NULL;
 }
 
-struct err *space_realise_part(struct replay *r, struct space *s, const struct mapping *m, gaddr start, gaddr end)
+struct err *space_realise_part(struct replay *r, struct space *s, const struct mapping *m,
+                               gaddr start, gaddr end)
 {
     struct mapping part = *m;
     part.offset += start - m->start;
@@ -308,25 +319,36 @@ static struct err *check_range(gaddr start, gaddr end)
     return NULL;
 }
 
-struct err *space_map_zero(struct replay *r, struct space *s, gaddr start, gaddr end, int prot, uint32_t mmap_idx)
+struct err *space_map_zero(struct replay *r, struct space *s, gaddr start, gaddr end, int prot,
+                           uint32_t mmap_idx)
 {
     TRY(check_range(start, end));
-    TRY(map_one(r, s, (struct mapping){.start = start, .end = end, .prot = prot, .flags = MAP_PRIVATE | MAP_ANONYMOUS,
-                                       .kind = MAPPING_ANON, .mmap_idx = mmap_idx}));
+    TRY(map_one(r, s,
+                (struct mapping){.start = start,
+                                 .end = end,
+                                 .prot = prot,
+                                 .flags = MAP_PRIVATE | MAP_ANONYMOUS,
+                                 .kind = MAPPING_ANON,
+                                 .mmap_idx = mmap_idx}));
     return tell_code(r, s, prot);
 }
 
-/* Maps what an `mmaps` record describes, or its part from `delta` bytes on. force_private: rr's own buffers, which are
- * MAP_SHARED only between rr and the program. Content from the trace comes later, as the frame's writes. */
-struct err *space_map_record(struct replay *r, struct space *s, const struct trace_mmap *m, uint64_t delta,
-                             bool force_private)
+/* Maps what an `mmaps` record describes, or its part from `delta` bytes on. force_private: rr's own
+ * buffers, which are MAP_SHARED only between rr and the program. Content from the trace comes
+ * later, as the frame's writes. */
+struct err *space_map_record(struct replay *r, struct space *s, const struct trace_mmap *m,
+                             uint64_t delta, bool force_private)
 {
     TRY(check_range(m->start, m->end));
     size_t count;
     uint32_t idx = (uint32_t)(m - trace_mmaps(r->trace, &count));
-    struct mapping whole = {.start = m->start + delta, .end = m->end, .prot = m->prot & 7,
-                            .flags = m->flags & ~(MAP_GROWSDOWN | MAP_FIXED), .kind = MAPPING_ANON,
-                            .offset = (uint64_t)m->file_offset + delta, .mmap_idx = idx};
+    struct mapping whole = {.start = m->start + delta,
+                            .end = m->end,
+                            .prot = m->prot & 7,
+                            .flags = m->flags & ~(MAP_GROWSDOWN | MAP_FIXED),
+                            .kind = MAPPING_ANON,
+                            .offset = (uint64_t)m->file_offset + delta,
+                            .mmap_idx = idx};
     gaddr file_end = whole.start;
     if (m->source == MMAP_FILE && m->stat_size > m->file_offset) {
         uint64_t file_len = page_up((uint64_t)(m->stat_size - m->file_offset));
@@ -343,10 +365,12 @@ struct err *space_map_record(struct replay *r, struct space *s, const struct tra
     rest.start = file_end;
     if (rest.start < rest.end && (m->flags & MAP_SHARED) && !force_private) {
         uint64_t need = rest.offset + (rest.end - rest.start);
-        if (m->stat_size > 0 && (uint64_t)m->stat_size < (1ull << 46) && page_up((uint64_t)m->stat_size) > need)
+        if (m->stat_size > 0 && (uint64_t)m->stat_size < (1ull << 46) &&
+            page_up((uint64_t)m->stat_size) > need)
             need = page_up((uint64_t)m->stat_size);
         if (need > 1ull << 46 || rest.offset > need)
-            return err_new(ERR_FORMAT, "shared mapping at %#llx: offset makes no sense", (unsigned long long)m->start);
+            return err_new(ERR_FORMAT, "shared mapping at %#llx: offset makes no sense",
+                           (unsigned long long)m->start);
         rest.kind = MAPPING_SHARED;
         TRY(object_find(r, m->device, m->inode, need, &rest.object));
     }
@@ -373,16 +397,19 @@ static gaddr clamp_end(gaddr start, gaddr end)
     return page_up(end);
 }
 
-/* Did the kernel refuse to give this mapping what it lacks? EACCES: a shared mapping of a file opened for reading, or a file on
- * a noexec mount (mprotect(2)). */
+/* Did the kernel refuse to give this mapping what it lacks? EACCES: a shared mapping of a file
+ * opened for reading, or a file on a noexec mount (mprotect(2)). */
 static bool refuses(const struct mapping *m, int prot, int64_t result)
 {
     bool is_file = m->kind != MAPPING_ANON || m->mmap_idx != UINT32_MAX;
-    return result == -EACCES && is_file && (prot & ~m->prot & ((m->flags & MAP_SHARED) ? PROT_WRITE | PROT_EXEC : PROT_EXEC));
+    return result == -EACCES && is_file &&
+           (prot & ~m->prot & ((m->flags & MAP_SHARED) ? PROT_WRITE | PROT_EXEC : PROT_EXEC));
 }
 
-/* mprotect(2), which returned `result`: a failed call has changed what lies before the place where it failed. */
-struct err *space_protect(struct replay *r, struct space *s, gaddr start, gaddr end, int prot, int64_t result)
+/* mprotect(2), which returned `result`: a failed call has changed what lies before the place where
+ * it failed. */
+struct err *space_protect(struct replay *r, struct space *s, gaddr start, gaddr end, int prot,
+                          int64_t result)
 {
     if (result == -EINVAL || start % PAGE_SIZE)
         return NULL;
@@ -412,8 +439,8 @@ struct err *space_protect(struct replay *r, struct space *s, gaddr start, gaddr 
     return tell_code(r, s, prot);
 }
 
-struct err *space_move(struct replay *r, struct space *s, gaddr from, uint64_t from_len, gaddr to, uint64_t to_len,
-                       bool keep)
+struct err *space_move(struct replay *r, struct space *s, gaddr from, uint64_t from_len, gaddr to,
+                       uint64_t to_len, bool keep)
 {
     uint64_t moved = from_len < to_len ? from_len : to_len;
     TRY(check_range(from, from + from_len));
@@ -433,7 +460,8 @@ struct err *space_move(struct replay *r, struct space *s, gaddr from, uint64_t f
         VEC(struct mapping) pieces = {0};
         split_at(s, from);
         split_at(s, from + moved);
-        for (size_t i = first_behind(s, from); i < s->maps.count && s->maps.items[i].start < from + moved; i++) {
+        for (size_t i = first_behind(s, from);
+             i < s->maps.count && s->maps.items[i].start < from + moved; i++) {
             struct mapping m = s->maps.items[i];
             m.start = m.start - from + to;
             m.end = m.end - from + to;
@@ -470,7 +498,8 @@ struct err *space_discard(struct replay *r, struct space *s, gaddr start, gaddr 
     case MADV_DOFORK:
         split_at(s, start);
         split_at(s, end);
-        for (size_t i = first_behind(s, start); i < s->maps.count && s->maps.items[i].start < end; i++)
+        for (size_t i = first_behind(s, start); i < s->maps.count && s->maps.items[i].start < end;
+             i++)
             s->maps.items[i].dontfork = advice == MADV_DONTFORK;
         return NULL;
     case MADV_DONTNEED:
@@ -480,7 +509,8 @@ struct err *space_discard(struct replay *r, struct space *s, gaddr start, gaddr 
     default:
         return NULL;
     }
-    for (size_t i = first_behind(s, start); i < s->maps.count && s->maps.items[i].start < end; i++) {
+    for (size_t i = first_behind(s, start); i < s->maps.count && s->maps.items[i].start < end;
+         i++) {
         const struct mapping *m = &s->maps.items[i];
         gaddr from = m->start > start ? m->start : start, to = m->end < end ? m->end : end;
         if (m->kind == MAPPING_SHARED) {
@@ -493,7 +523,8 @@ struct err *space_discard(struct replay *r, struct space *s, gaddr start, gaddr 
                           (off_t)(to - from)) != 0)
                 return err_os("cannot punch a hole into shared memory");
             if (r->observer.wrote)
-                r->observer.wrote(r->observer.ctx, r, s->uid, from, to - from, m->object->uid, offset);
+                r->observer.wrote(r->observer.ctx, r, s->uid, from, to - from, m->object->uid,
+                                  offset);
             continue;
         }
         TRY(worker_dontneed(s->worker, from, to));
@@ -502,18 +533,21 @@ struct err *space_discard(struct replay *r, struct space *s, gaddr start, gaddr 
     return NULL;
 }
 
-struct err *space_write(struct replay *r, struct space *s, gaddr addr, const void *data, uint64_t len)
+struct err *space_write(struct replay *r, struct space *s, gaddr addr, const void *data,
+                        uint64_t len)
 {
     const uint8_t *bytes = data;
     if (!len)
         return NULL;
     if (addr + len < addr)
-        return err_new(ERR_FORMAT, "a write of %llu bytes at %#llx wraps around", (unsigned long long)len,
-                       (unsigned long long)addr);
+        return err_new(ERR_FORMAT, "a write of %llu bytes at %#llx wraps around",
+                       (unsigned long long)len, (unsigned long long)addr);
     gaddr known = addr; // up to here nobody else has this memory
-    for (size_t i = first_behind(s, addr); i < s->maps.count && s->maps.items[i].start < addr + len; i++) {
+    for (size_t i = first_behind(s, addr); i < s->maps.count && s->maps.items[i].start < addr + len;
+         i++) {
         const struct mapping *m = &s->maps.items[i];
-        gaddr from = m->start > addr ? m->start : addr, to = m->end < addr + len ? m->end : addr + len;
+        gaddr from = m->start > addr ? m->start : addr,
+              to = m->end < addr + len ? m->end : addr + len;
         if (m->object) {
             snapshots_before_shared_write(r, m->object, m->offset + (from - m->start), to - from);
             r->code_space = r->code_space == s->uid ? s->uid : 0;
@@ -532,15 +566,18 @@ void space_tell_written(struct replay *r, const struct space *s, gaddr addr, uin
         const struct mapping *m = space_mapping_at(s, at);
         gaddr end = m && m->end < addr + len ? m->end : addr + len;
         if (m && m->object)
-            r->observer.wrote(r->observer.ctx, r, s->uid, at, end - at, m->object->uid, m->offset + (at - m->start));
+            r->observer.wrote(r->observer.ctx, r, s->uid, at, end - at, m->object->uid,
+                              m->offset + (at - m->start));
         else
             r->observer.wrote(r->observer.ctx, r, s->uid, at, end - at, 0, 0);
         at = end;
     }
 }
 
-/* Makes zeros of a range of an object which `s` maps at `addr`. What was never written reads as zeros already. */
-static struct err *zero_object(struct replay *r, struct space *s, struct object *o, gaddr addr, uint64_t offset, uint64_t len)
+/* Makes zeros of a range of an object which `s` maps at `addr`. What was never written reads as
+ * zeros already. */
+static struct err *zero_object(struct replay *r, struct space *s, struct object *o, gaddr addr,
+                               uint64_t offset, uint64_t len)
 {
     uint64_t end = offset + len;
     r->code_space = 0;
@@ -551,8 +588,8 @@ static struct err *zero_object(struct replay *r, struct space *s, struct object 
         if (fallocate(o->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, at, data_end - at) != 0)
             return err_os("cannot punch a hole into shared memory");
         if (r->observer.wrote)
-            r->observer.wrote(r->observer.ctx, r, s->uid, addr + ((uint64_t)at - offset), (uint64_t)(data_end - at), o->uid,
-                              (uint64_t)at);
+            r->observer.wrote(r->observer.ctx, r, s->uid, addr + ((uint64_t)at - offset),
+                              (uint64_t)(data_end - at), o->uid, (uint64_t)at);
         at = lseek(o->fd, data_end, SEEK_DATA);
     }
     return worker_dontneed(s->worker, addr, addr + len); // which drops translations
@@ -634,7 +671,8 @@ struct err *space_recheck_code(struct replay *r, struct space *s)
     r->code_space = s->uid;
     vec_each (m, &s->maps) {
         if (m->kind == MAPPING_SHARED && (m->prot & PROT_EXEC))
-            TRY(worker_protect(s->worker, m->start, m->end, m->prot)); // no change, but translations go
+            TRY(worker_protect(s->worker, m->start, m->end,
+                               m->prot)); // no change, but translations go
     }
     return NULL;
 }
@@ -657,12 +695,15 @@ struct err *space_refresh_watch(struct replay *r, struct space *s)
             if (!m->object || m->object->uid != w->object)
                 continue;
             uint64_t end = m->offset + (m->end - m->start);
-            uint64_t from = w->start > m->offset ? w->start : m->offset, to = w->end < end ? w->end : end;
+            uint64_t from = w->start > m->offset ? w->start : m->offset,
+                     to = w->end < end ? w->end : end;
             if (from < to)
-                vec_push(&ranges, (struct addr_range){m->start + (from - m->offset), m->start + (to - m->offset)});
+                vec_push(&ranges, (struct addr_range){m->start + (from - m->offset),
+                                                      m->start + (to - m->offset)});
         }
     }
-    // Rows gathered so far have to survive a change of the ranges: the worker keeps them when only `watch` differs.
+    // Rows gathered so far have to survive a change of the ranges: the worker keeps them when only
+    // `watch` differs.
     struct consume_request request = r->consume;
     request.watch = ranges.items;
     request.watch_count = ranges.count;

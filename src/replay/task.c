@@ -1,7 +1,8 @@
-/* Recorded threads: registers while they do not run, the buffers rr gave them, and the thread-locals page.
+/* Recorded threads: registers while they do not run, the buffers rr gave them, and the
+ * thread-locals page.
  *
- * The page at 0x70001000 is one virtual page whose contents belong to the running thread. It is in memory for the thread
- * that ran last in the space, and put aside for the others. */
+ * The page at 0x70001000 is one virtual page whose contents belong to the running thread. It is in
+ * memory for the thread that ran last in the space, and put aside for the others. */
 #include "replay/replay_int.h"
 
 #include "base/log.h"
@@ -18,18 +19,26 @@ static bool slot_is_free(const struct replay *r, const struct space *s, unsigned
     return true;
 }
 
-/* The new task has its own table of descriptors and pid namespace; the caller may give it its parent's. */
-struct err *task_create(struct replay *r, int32_t tid, struct space *s, uint32_t parent, struct task **out)
+/* The new task has its own table of descriptors and pid namespace; the caller may give it its
+ * parent's. */
+struct err *task_create(struct replay *r, int32_t tid, struct space *s, uint32_t parent,
+                        struct task **out)
 {
     if (s->task_count >= WORKER_MAX_TASKS)
-        return err_new(ERR_LIMIT, "more than %d threads at a time in one process", WORKER_MAX_TASKS);
+        return err_new(ERR_LIMIT, "more than %d threads at a time in one process",
+                       WORKER_MAX_TASKS);
     unsigned slot = s->next_slot % WORKER_MAX_TASKS;
     while (!slot_is_free(r, s, slot))
         slot = (slot + 1) % WORKER_MAX_TASKS;
     s->next_slot = slot + 1;
     struct task *task = xnew(struct task);
-    task->info = (struct task_info){.serial = ++r->last_task, .tid = tid, .tgid = tid, .space = s->uid, .parent = parent,
-                                    .slot = slot, .is_32bit = s->is_32bit};
+    task->info = (struct task_info){.serial = ++r->last_task,
+                                    .tid = tid,
+                                    .tgid = tid,
+                                    .space = s->uid,
+                                    .parent = parent,
+                                    .slot = slot,
+                                    .is_32bit = s->is_32bit};
     task->recorder_serial = task->info.serial + r->renamed_tasks;
     task->cloned_fd = task->cloned_twin = -1;
     task->own_ns_tid = tid;
@@ -72,7 +81,8 @@ void tasks_copy(const task_list *from, task_list *to)
         size_t same = 0;
         while (from->items[same]->fds != task->fds)
             same++;
-        task->fds = same < i ? fd_table_share(to->items[before + same]->fds) : fd_table_copy(task->fds);
+        task->fds =
+            same < i ? fd_table_share(to->items[before + same]->fds) : fd_table_copy(task->fds);
         vec_push(to, task);
     }
 }
@@ -116,19 +126,22 @@ struct err *task_install_thread_locals(struct replay *r, struct task *task)
         TRY(space_read(s, RR_THREAD_LOCALS, owner->thread_locals, PAGE_SIZE));
     }
     static const uint8_t zeros[PAGE_SIZE];
-    TRY(space_write(r, s, RR_THREAD_LOCALS, task->thread_locals ? task->thread_locals : zeros, PAGE_SIZE));
+    TRY(space_write(r, s, RR_THREAD_LOCALS, task->thread_locals ? task->thread_locals : zeros,
+                    PAGE_SIZE));
     s->thread_locals_of = task->info.serial;
     return NULL;
 }
 
-/* The page of a new thread or process: zeros but for the stack its syscall hook uses, and what it inherits. */
+/* The page of a new thread or process: zeros but for the stack its syscall hook uses, and what it
+ * inherits. */
 struct err *task_init_thread_locals(struct replay *r, struct task *task, const struct task *parent)
 {
     uint8_t *page = xcalloc(1, PAGE_SIZE);
     if (parent) {
         // The parent just ran, so in its space the page in memory is its own.
         uint8_t inherited[8];
-        TRY(space_read(parent->space, RR_THREAD_LOCALS + TL_NESTING_LEVEL, inherited, sizeof(inherited)));
+        TRY(space_read(parent->space, RR_THREAD_LOCALS + TL_NESTING_LEVEL, inherited,
+                       sizeof(inherited)));
         memcpy(page + TL_NESTING_LEVEL, inherited, sizeof(inherited));
     }
     memcpy(page + TL_ALT_STACK, &task->scratch_end, sizeof(task->scratch_end));
@@ -138,7 +151,8 @@ struct err *task_init_thread_locals(struct replay *r, struct task *task, const s
 }
 
 /* It stands behind those records that the buffer's header counts. */
-struct err *task_pending_record(struct replay *r, struct task *task, uint16_t *number_out, int64_t *result_out)
+struct err *task_pending_record(struct replay *r, struct task *task, uint16_t *number_out,
+                                int64_t *result_out)
 {
     uint32_t bytes, header = trace_header(r->trace)->syscallbuf_hdr_size;
     uint8_t record[16];

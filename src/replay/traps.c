@@ -1,26 +1,33 @@
-/* Instructions whose answers depend on the machine: they are given as the recording machine gave them. */
+/* Instructions whose answers depend on the machine: they are given as the recording machine gave
+ * them. */
 #include "replay/replay_int.h"
 
 #include "x86/x86.h"
 #include "x86/xstate.h"
 
-enum { CPU_NODE_SELECTOR = 0x7b, FLAG_ZF = 0x40 }; /* Linux arch/x86/include/asm/segment.h:__CPUNODE_SEG */
-enum { XINUSE_OFFSET = 512 };                      /* XSTATE_BV in an XSAVE image */
+enum {
+    CPU_NODE_SELECTOR = 0x7b,
+    FLAG_ZF = 0x40
+};                            /* Linux arch/x86/include/asm/segment.h:__CPUNODE_SEG */
+enum { XINUSE_OFFSET = 512 }; /* XSTATE_BV in an XSAVE image */
 
 /* General registers in the order of machine code. */
-static const uint8_t ureg_of[16] = {UREG_RAX, UREG_RCX, UREG_RDX, UREG_RBX, UREG_RSP, UREG_RBP, UREG_RSI, UREG_RDI,
-                                    UREG_R8,  UREG_R9,  UREG_R10, UREG_R11, UREG_R12, UREG_R13, UREG_R14, UREG_R15};
+static const uint8_t ureg_of[16] = {UREG_RAX, UREG_RCX, UREG_RDX, UREG_RBX, UREG_RSP, UREG_RBP,
+                                    UREG_RSI, UREG_RDI, UREG_R8,  UREG_R9,  UREG_R10, UREG_R11,
+                                    UREG_R12, UREG_R13, UREG_R14, UREG_R15};
 
 static struct err *fetch(struct task *task, uint8_t code[X86_MAX_LEN], size_t *len_out)
 {
-    struct err *e = worker_read(task->space->worker, task->regs.r[UREG_RIP], code, X86_MAX_LEN, len_out);
+    struct err *e =
+        worker_read(task->space->worker, task->regs.r[UREG_RIP], code, X86_MAX_LEN, len_out);
     if (e && err_kind(e) != ERR_FAULT)
         return e;
     err_free(e);
     return NULL;
 }
 
-/* Writes a register operand; 32-bit writes clear the upper half, 16-bit writes leave the rest alone. */
+/* Writes a register operand; 32-bit writes clear the upper half, 16-bit writes leave the rest
+ * alone. */
 static void set_operand(struct task *task, const struct x86_operand *op, uint64_t value)
 {
     uint64_t *reg = &task->regs.r[ureg_of[op->start / 8 % 16]];
@@ -31,14 +38,16 @@ static void set_operand(struct task *task, const struct x86_operand *op, uint64_
     *reg = value;
 }
 
-/* The number of the CPU, as TSC_AUX and the limit of a segment tell it: the node, which Linux puts above it, is not recorded
- * and taken for 0. */
+/* The number of the CPU, as TSC_AUX and the limit of a segment tell it: the node, which Linux puts
+ * above it, is not recorded and taken for 0. */
 static struct err *cpu_number(const struct replay *r, const struct task *task, uint64_t *out)
 {
     int32_t cpu = trace_header(r->trace)->bind_to_cpu;
     if (cpu < 0)
-        return err_new(ERR_UNSUPPORTED, "the instruction at %#llx asks which CPU it runs on, and the recording does not tell",
-                       (unsigned long long)task->regs.r[UREG_RIP]);
+        return err_new(
+            ERR_UNSUPPORTED,
+            "the instruction at %#llx asks which CPU it runs on, and the recording does not tell",
+            (unsigned long long)task->regs.r[UREG_RIP]);
     *out = (uint64_t)cpu;
     return NULL;
 }
@@ -48,7 +57,8 @@ static struct err *decode(struct task *task, struct x86_insn *in, bool *decoded)
     uint8_t code[X86_MAX_LEN];
     size_t len;
     TRY(fetch(task, code, &len));
-    *decoded = x86_decode(code, len, task->regs.r[UREG_RIP], in) && in->operand_count >= 1 && in->operands[0].kind == X86_REGISTER;
+    *decoded = x86_decode(code, len, task->regs.r[UREG_RIP], in) && in->operand_count >= 1 &&
+               in->operands[0].kind == X86_REGISTER;
     return NULL;
 }
 
@@ -64,7 +74,8 @@ static struct err *answer_rdpid(struct replay *r, struct task *task, bool *answe
     return NULL;
 }
 
-static struct err *read_selector(struct task *task, const struct x86_insn *in, unsigned operand, uint16_t *out)
+static struct err *read_selector(struct task *task, const struct x86_insn *in, unsigned operand,
+                                 uint16_t *out)
 {
     const struct x86_operand *op = &in->operands[operand];
     if (op->kind == X86_REGISTER) {
@@ -98,15 +109,16 @@ static struct err *answer_lsl(struct replay *r, struct task *task, bool *answere
     return NULL;
 }
 
-/* Is the descriptor one that the program makes itself, by modify_ldt(2) or set_thread_area(2)? Workers have none of these, and not all
- * kernels load them. */
+/* Is the descriptor one that the program makes itself, by modify_ldt(2) or set_thread_area(2)?
+ * Workers have none of these, and not all kernels load them. */
 static bool is_own_descriptor(uint16_t selector)
 {
     enum { LOCAL = 4, FIRST_TLS = 12, LAST_TLS = 14 }; // Linux arch/x86/include/asm/segment.h
     return selector & LOCAL || (selector >> 3 >= FIRST_TLS && selector >> 3 <= LAST_TLS);
 }
 
-/* lar, verr, verw: of the kernel's segments this machine's own answer, since those of Linux are the same everywhere. */
+/* lar, verr, verw: of the kernel's segments this machine's own answer, since those of Linux are the
+ * same everywhere. */
 static struct err *answer_rights(struct task *task, enum trap_insn which, bool *answered)
 {
     uint8_t code[X86_MAX_LEN];
@@ -116,7 +128,8 @@ static struct err *answer_rights(struct task *task, enum trap_insn which, bool *
     uint32_t rights = 0;
     bool good;
     TRY(fetch(task, code, &len));
-    if (!x86_decode(code, len, task->regs.r[UREG_RIP], &in) || in.operand_count <= (which == TRAP_LAR))
+    if (!x86_decode(code, len, task->regs.r[UREG_RIP], &in) ||
+        in.operand_count <= (which == TRAP_LAR))
         return NULL;
     TRY(read_selector(task, &in, which == TRAP_LAR, &selector));
     if (is_own_descriptor(selector))
@@ -129,7 +142,8 @@ static struct err *answer_rights(struct task *task, enum trap_insn which, bool *
         __asm__("verw %1" : "=@ccz"(good) : "r"(selector));
     if (which == TRAP_LAR && good)
         set_operand(task, &in.operands[0], rights);
-    task->regs.r[UREG_EFLAGS] = (task->regs.r[UREG_EFLAGS] & ~(uint64_t)FLAG_ZF) | (good ? FLAG_ZF : 0);
+    task->regs.r[UREG_EFLAGS] =
+        (task->regs.r[UREG_EFLAGS] & ~(uint64_t)FLAG_ZF) | (good ? FLAG_ZF : 0);
     *answered = true;
     return NULL;
 }
@@ -178,7 +192,8 @@ static struct err *answer_cpuid(struct replay *r, struct task *task, bool *answe
     return NULL;
 }
 
-struct err *answer_trap(struct replay *r, struct task *task, const struct engine_result *stop, bool *answered)
+struct err *answer_trap(struct replay *r, struct task *task, const struct engine_result *stop,
+                        bool *answered)
 {
     *answered = false;
     switch (stop->trap) {
@@ -233,7 +248,8 @@ static void compare_xsave(struct replay *r)
         if (!(xcr0 >> i & 1))
             continue;
         trace_cpuid(r->trace, 0xd, i, leaf);
-        r->isa.components[i] = (struct engine_component){.size = leaf[0], .offset = leaf[1], .aligned = leaf[2] >> 1 & 1};
+        r->isa.components[i] = (struct engine_component){
+            .size = leaf[0], .offset = leaf[1], .aligned = leaf[2] >> 1 & 1};
         r->isa.emulates_xsave |= leaf[0] != xstate_component_len(i) || leaf[1] != xstate_offset(i);
     }
 }
@@ -250,7 +266,8 @@ static void compare_isa(struct replay *r, const struct x86_isa *here)
         r->isa.emulates_avx512 = true;
     }
     memcpy(r->isa.lacking, r->lacking.bits, sizeof(r->isa.lacking));
-    // With CPUID faulting the recorder may have hidden what the CPU has: then nothing is known to be undefined.
+    // With CPUID faulting the recorder may have hidden what the CPU has: then nothing is known to
+    // be undefined.
     struct x86_isa undefined = {0};
     if (!trace_header(r->trace)->has_cpuid_faulting && trace_header(r->trace)->cpuid_count)
         undefined = x86_isa_without(here, &recorded);
@@ -266,7 +283,8 @@ static void tell_images(struct replay *r)
     trace_cpuid(r->trace, 0x80000001, 0, leaf);
     if (trace_header(r->trace)->cpuid_count)
         r->isa.mxcsr_mask = 0xffff | (leaf[2] >> 7 & 1) << 17; // MM goes with misaligned SSE: AMD
-    r->isa.x87_saves_pending = trace_header(r->trace)->clear_fip_fdp; // rr clears where a CPU does so
+    r->isa.x87_saves_pending =
+        trace_header(r->trace)->clear_fip_fdp; // rr clears where a CPU does so
 }
 
 void compare_cpus(struct replay *r)
@@ -306,7 +324,8 @@ struct err *tell_machine(const struct replay *r, struct worker *w)
     VEC(struct worker_cpuid) table = {0};
     for (size_t i = 0; i < h->cpuid_count; i++) {
         const struct cpuid_record *c = &h->cpuid[i];
-        vec_push(&table, (struct worker_cpuid){c->eax_in, c->ecx_in, c->eax, c->ebx, c->ecx, c->edx});
+        vec_push(&table,
+                 (struct worker_cpuid){c->eax_in, c->ecx_in, c->eax, c->ebx, c->ecx, c->edx});
     }
     struct err *e = worker_set_cpuid(w, table.items, table.count);
     vec_deinit(&table);

@@ -1,17 +1,27 @@
-/* XSAVE images. A trace holds the standard (non-compacted) image in the layout of the recording CPU; workers want the layout
- * of this one. Components are found by CPUID leaf 0xD of either machine (SDM 1, 13.4.3). */
+/* XSAVE images. A trace holds the standard (non-compacted) image in the layout of the recording
+ * CPU; workers want the layout of this one. Components are found by CPUID leaf 0xD of either
+ * machine (SDM 1, 13.4.3). */
 #include "replay/replay_int.h"
 
 #include "x86/xstate.h"
 
-enum { LEGACY_LEN = 512, HEADER_LEN = 64, MXCSR_OFFSET = 24, FOP_OFFSET = 6, FIP_OFFSET = 8, XMM_OFFSET = 160, ST_OFFSET = 32 };
+enum {
+    LEGACY_LEN = 512,
+    HEADER_LEN = 64,
+    MXCSR_OFFSET = 24,
+    FOP_OFFSET = 6,
+    FIP_OFFSET = 8,
+    XMM_OFFSET = 160,
+    ST_OFFSET = 32
+};
 
 uint32_t xstate_size(void)
 {
     return xstate_len() < XSTATE_MAX ? xstate_len() : XSTATE_MAX;
 }
 
-/* Those that workers keep: the CPU's, and those of AVX-512, which is emulated where the CPU lacks it. */
+/* Those that workers keep: the CPU's, and those of AVX-512, which is emulated where the CPU lacks
+ * it. */
 static uint64_t kept_components(void)
 {
     return (xstate_xcr0() & XSTATE_KEPT) | XSTATE_AVX512;
@@ -23,7 +33,8 @@ void xstate_clear_x87(struct xstate *x)
     memset(x->data + FIP_OFFSET, 0, 16);
 }
 
-struct err *xstate_convert(const struct trace *t, const uint8_t *image, size_t len, struct xstate *out)
+struct err *xstate_convert(const struct trace *t, const uint8_t *image, size_t len,
+                           struct xstate *out)
 {
     if (len < LEGACY_LEN)
         return err_new(ERR_FORMAT, "extra registers: only %zu bytes", len);
@@ -59,8 +70,10 @@ struct err *xstate_convert(const struct trace *t, const uint8_t *image, size_t l
         if (i == XSTATE_PKRU)
             continue; // rr does not replay it either
         if (!(here >> i & 1))
-            return err_new(ERR_UNSUPPORTED, "the recording uses XSAVE component %u, which this CPU lacks", i);
-        if (offset > len || size > len - offset || to > out->len || size > out->len - to || size != xstate_component_len(i))
+            return err_new(ERR_UNSUPPORTED,
+                           "the recording uses XSAVE component %u, which this CPU lacks", i);
+        if (offset > len || size > len - offset || to > out->len || size > out->len - to ||
+            size != xstate_component_len(i))
             return err_new(ERR_FORMAT, "extra registers: component %u does not fit", i);
         memcpy(out->data + to, image + offset, size);
         kept |= 1ull << i;

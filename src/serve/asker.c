@@ -1,9 +1,10 @@
-/* Two lanes, each a thread with an engine and a queue of its own: questions about now, and searches through time. So a search that takes
- * long never holds up a window that moves on. While nobody asks anything, after the first question, they prepare for what has not been asked.
+/* Two lanes, each a thread with an engine and a queue of its own: questions about now, and searches
+ * through time. So a search that takes long never holds up a window that moves on. While nobody
+ * asks anything, after the first question, they prepare for what has not been asked.
  *
- * States of a query: queued --run()--> running --answer()--> ended; cancel_locked() ends a queued one at once, and tells a running
- * one to end, which it does with its own last message. Every query that began ends with exactly one `done` or `error`, unless its
- * client has gone. */
+ * States of a query: queued --run()--> running --answer()--> ended; cancel_locked() ends a queued
+ * one at once, and tells a running one to end, which it does with its own last message. Every query
+ * that began ends with exactly one `done` or `error`, unless its client has gone. */
 #include "serve/asker.h"
 
 #include "base/buf.h"
@@ -12,8 +13,14 @@
 #include <signal.h>
 #include <time.h>
 
-enum { MAX_AT_WORK = 64, ROWS_PER_MESSAGE = 50, ROWS_EVERY_MS = 30, PROGRESS_AFTER_MS = 200, PROGRESS_EVERY_MS = 100,
-       MAX_ANSWER_BYTES = 64 << 20 };
+enum {
+    MAX_AT_WORK = 64,
+    ROWS_PER_MESSAGE = 50,
+    ROWS_EVERY_MS = 30,
+    PROGRESS_AFTER_MS = 200,
+    PROGRESS_EVERY_MS = 100,
+    MAX_ANSWER_BYTES = 64 << 20
+};
 
 struct job {
     struct job *next;
@@ -29,13 +36,15 @@ enum { NOW, SEARCHES, LANES };
 
 /* The searches; all others are about now. */
 static const char *const searches[] = {
-    "address-execution", "breakpoint", "callees", "dataflow", "execution", "instructions", "watchpoint",
+    "address-execution", "breakpoint",   "callees",    "dataflow",
+    "execution",         "instructions", "watchpoint",
 };
 
-/* Answered from the indexes alone, in milliseconds: what a window needs first must not wait behind a stack that is being found. */
+/* Answered from the indexes alone, in milliseconds: what a window needs first must not wait behind
+ * a stack that is being found. */
 static const char *const quick_queries[] = {
-    "alerts", "complete-frame", "counts", "events", "functions-in-file", "info", "search", "signals", "source", "stdouterr",
-    "task-tree", "timeline",
+    "alerts", "complete-frame", "counts", "events",    "functions-in-file", "info",
+    "search", "signals",        "source", "stdouterr", "task-tree",         "timeline",
 };
 
 struct lane {
@@ -89,7 +98,8 @@ static void push(struct asker *a, uint32_t client, char *text)
 
 static char *cancelled_text(int64_t id)
 {
-    return str_format("{\"id\":%lld,\"done\":true,\"more\":false,\"cancelled\":true}", (long long)id);
+    return str_format("{\"id\":%lld,\"done\":true,\"more\":false,\"cancelled\":true}",
+                      (long long)id);
 }
 
 static double elapsed_ms(const struct timespec *t)
@@ -124,7 +134,8 @@ static void take_progress(void *ctx, double share)
     struct gathering *g = ctx;
     if (elapsed_ms(&g->sent) > ROWS_EVERY_MS)
         flush_rows(g); // a row need not wait for the next one
-    if (elapsed_ms(&g->started) < PROGRESS_AFTER_MS || elapsed_ms(&g->progressed) < PROGRESS_EVERY_MS)
+    if (elapsed_ms(&g->started) < PROGRESS_AFTER_MS ||
+        elapsed_ms(&g->progressed) < PROGRESS_EVERY_MS)
         return;
     clock_gettime(CLOCK_MONOTONIC, &g->progressed);
     push(g->a, g->job->client,
@@ -133,10 +144,11 @@ static void take_progress(void *ctx, double share)
 
 char *asker_error_text(int64_t id, const struct err *e)
 {
-    json_t *message = json_pack("{sI, s{ss, ss}}", "id", (json_int_t)id, "error", "kind", err_kind_name(err_kind(e)), "message",
-                                err_message(e));
+    json_t *message = json_pack("{sI, s{ss, ss}}", "id", (json_int_t)id, "error", "kind",
+                                err_kind_name(err_kind(e)), "message", err_message(e));
     if (!message) // not UTF-8
-        message = json_pack("{sI, s{ss, ss}}", "id", (json_int_t)id, "error", "kind", err_kind_name(err_kind(e)), "message", "failed");
+        message = json_pack("{sI, s{ss, ss}}", "id", (json_int_t)id, "error", "kind",
+                            err_kind_name(err_kind(e)), "message", "failed");
     char *text = json_dumps(message, JSON_COMPACT);
     json_decref(message);
     return text;
@@ -147,9 +159,11 @@ static void answer(struct asker *a, struct query_engine *q, struct job *job)
     struct gathering g = {.a = a, .job = job, .rows = json_array()};
     clock_gettime(CLOCK_MONOTONIC, &g.started);
     g.sent = g.progressed = g.started;
-    struct query_sink sink = {.ctx = &g, .row = take_row, .progress = take_progress, .cancelled = &job->cancelled};
-    cleanup(err_freep) struct err *e = atomic_load(&job->cancelled) ? err_new(ERR_CANCELLED, "cancelled")
-                                                                    : query_run(q, job->name, job->params, &sink);
+    struct query_sink sink = {
+        .ctx = &g, .row = take_row, .progress = take_progress, .cancelled = &job->cancelled};
+    cleanup(err_freep) struct err *e = atomic_load(&job->cancelled)
+                                           ? err_new(ERR_CANCELLED, "cancelled")
+                                           : query_run(q, job->name, job->params, &sink);
     if (!e || err_kind(e) != ERR_CANCELLED)
         flush_rows(&g);
     json_decref(g.rows);
@@ -159,7 +173,8 @@ static void answer(struct asker *a, struct query_engine *q, struct job *job)
     else if (e)
         text = asker_error_text(job->id, e);
     else
-        text = str_format("{\"id\":%lld,\"done\":true,\"more\":%s}", (long long)job->id, sink.more ? "true" : "false");
+        text = str_format("{\"id\":%lld,\"done\":true,\"more\":%s}", (long long)job->id,
+                          sink.more ? "true" : "false");
     push(a, job->client, text);
 }
 
@@ -219,8 +234,8 @@ static void *run(void *arg)
     return NULL;
 }
 
-struct err *asker_start(struct query_engine *now, struct query_engine *for_searches, void (*wake)(void *ctx), void *ctx,
-                        struct asker **out)
+struct err *asker_start(struct query_engine *now, struct query_engine *for_searches,
+                        void (*wake)(void *ctx), void *ctx, struct asker **out)
 {
     struct asker *a = xnew(struct asker);
     struct query_engine *engines[LANES] = {[NOW] = now, [SEARCHES] = for_searches};
@@ -254,7 +269,8 @@ struct err *asker_start(struct query_engine *now, struct query_engine *for_searc
     return NULL;
 }
 
-/* Takes queued jobs out, and stops the running one. client 0: everybody's; any: whatever their id. */
+/* Takes queued jobs out, and stops the running one. client 0: everybody's; any: whatever their id.
+ */
 static void cancel_in_lane(struct lane *l, uint32_t client, int64_t id, bool any)
 {
     struct job **link = &l->queue;

@@ -15,9 +15,10 @@ struct answer {
     char *text;
 };
 
-/** wake is called (from a query thread) when there are answers. The engines, of one recording, are borrowed: one answers about moments,
- * the other searches through time meanwhile. */
-struct err *asker_start(struct query_engine *now, struct query_engine *for_searches, void (*wake)(void *ctx), void *ctx, struct asker **out) nodiscard;
+/** wake is called (from a query thread) when there are answers. The engines, of one recording, are
+ * borrowed: one answers about moments, the other searches through time meanwhile. */
+struct err *asker_start(struct query_engine *now, struct query_engine *for_searches,
+                        void (*wake)(void *ctx), void *ctx, struct asker **out) nodiscard;
 /** Cancels everything and joins the threads. */
 void asker_stop(struct asker *a);
 /** Queues a query; takes over params. False: the client has too many at work. */

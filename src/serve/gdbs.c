@@ -8,7 +8,8 @@
 /* A gdb takes some 100 MB, and its engine what it keeps of the past. */
 enum { MOST_GDBS = 8, ENGINE_MEMORY = 64 << 20 };
 
-/* The view's functions are called on its threads; `ended` is guarded by the lock of gdbs, the rest does not change. */
+/* The view's functions are called on its threads; `ended` is guarded by the lock of gdbs, the rest
+ * does not change. */
 struct session {
     struct gdbs *all;
     uint32_t client;
@@ -27,7 +28,8 @@ struct gdbs {
 
 /* --- messages to clients, from threads of views --- */
 
-/* A view says so much only as the client takes, so that what waits here is bounded. Takes over message. */
+/* A view says so much only as the client takes, so that what waits here is bounded. Takes over
+ * message. */
 static void tell(struct session *s, json_t *message, bool last)
 {
     struct gdbs *g = s->all;
@@ -54,8 +56,10 @@ static void tell_output(void *ctx, const void *bytes, size_t len)
 
 static void tell_moved(void *ctx, const struct gdb_position *p, unsigned frame)
 {
-    tell(ctx, json_pack("{s{so, s{si, si}, si}}", "focus", "moment", json_moment(p->moment), "task", "tid", (int)p->tid, "serial",
-                        (int)p->task, "frame", (int)frame), false);
+    tell(ctx,
+         json_pack("{s{so, s{si, si}, si}}", "focus", "moment", json_moment(p->moment), "task",
+                   "tid", (int)p->tid, "serial", (int)p->task, "frame", (int)frame),
+         false);
 }
 
 static void tell_ended(void *ctx, const char *why)
@@ -96,7 +100,8 @@ static void drop_ended(struct gdbs *g)
 
 static struct err *read_size(const json_t *size, unsigned *columns, unsigned *rows)
 {
-    json_int_t c = json_integer_value(json_array_get(size, 0)), r = json_integer_value(json_array_get(size, 1));
+    json_int_t c = json_integer_value(json_array_get(size, 0)),
+               r = json_integer_value(json_array_get(size, 1));
     if (c < 1 || c > GDB_MOST_COLUMNS || r < 1 || r > GDB_MOST_ROWS)
         return err_new(ERR_USAGE, "a size is [columns, rows], 1 to %d each", GDB_MOST_COLUMNS);
     *columns = (unsigned)c;
@@ -106,21 +111,31 @@ static struct err *read_size(const json_t *size, unsigned *columns, unsigned *ro
 
 static struct err *read_place(const json_t *focus, struct pilot_place *out)
 {
-    const json_t *moment = json_object_get(focus, "moment"), *event = json_object_get(moment, "event"),
-                 *instr = json_object_get(moment, "instr"), *serial = json_object_get(json_object_get(focus, "task"), "serial");
+    const json_t *moment = json_object_get(focus, "moment"),
+                 *event = json_object_get(moment, "event"),
+                 *instr = json_object_get(moment, "instr"),
+                 *serial = json_object_get(json_object_get(focus, "task"), "serial");
     json_int_t frame = json_integer_value(json_object_get(focus, "frame"));
-    if (!json_is_integer(event) || json_integer_value(event) < 0 || (instr && (!json_is_integer(instr) || json_integer_value(instr) < 0)) ||
-        frame < 0 || frame > INT32_MAX || json_integer_value(serial) < 0 || json_integer_value(serial) > UINT32_MAX)
+    if (!json_is_integer(event) || json_integer_value(event) < 0 ||
+        (instr && (!json_is_integer(instr) || json_integer_value(instr) < 0)) || frame < 0 ||
+        frame > INT32_MAX || json_integer_value(serial) < 0 ||
+        json_integer_value(serial) > UINT32_MAX)
         return err_new(ERR_USAGE, "this is no focus");
-    *out = (struct pilot_place){.moment = {(event_no)json_integer_value(event), (uint64_t)json_integer_value(instr)},
-                                .task = (uint32_t)json_integer_value(serial), .frame = (unsigned)frame};
+    *out = (struct pilot_place){
+        .moment = {(event_no)json_integer_value(event), (uint64_t)json_integer_value(instr)},
+        .task = (uint32_t)json_integer_value(serial),
+        .frame = (unsigned)frame};
     return NULL;
 }
 
 static struct err *open_view(struct gdbs *g, uint32_t client, int64_t id, const json_t *how)
 {
-    struct gdb_view_options o = {.launcher = g->o.launcher, .trace_dir = g->o.trace_dir, .query = g->o.query,
-                                 .output = tell_output, .moved = tell_moved, .ended = tell_ended};
+    struct gdb_view_options o = {.launcher = g->o.launcher,
+                                 .trace_dir = g->o.trace_dir,
+                                 .query = g->o.query,
+                                 .output = tell_output,
+                                 .moved = tell_moved,
+                                 .ended = tell_ended};
     o.query.memory_bytes = ENGINE_MEMORY;
     if (find(g, client, id))
         return err_new(ERR_USAGE, "there is a gdb %lld already", (long long)id);
@@ -142,8 +157,8 @@ static struct err *open_view(struct gdbs *g, uint32_t client, int64_t id, const 
 
 static struct err *handle(struct session *s, const json_t *m)
 {
-    const json_t *input = json_object_get(m, "input"), *taken = json_object_get(m, "taken"), *size = json_object_get(m, "size"),
-                 *focus = json_object_get(m, "focus");
+    const json_t *input = json_object_get(m, "input"), *taken = json_object_get(m, "taken"),
+                 *size = json_object_get(m, "size"), *focus = json_object_get(m, "focus");
     if (json_is_string(input)) {
         if (!gdb_view_input(s->view, json_string_value(input), json_string_length(input)))
             return err_new(ERR_LIMIT, "gdb does not read what is typed");

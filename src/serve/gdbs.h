@@ -1,4 +1,5 @@
-/* The gdbs in the views of clients' pages: messages about them, both ways (docs/protocol.md, "gdb"). */
+/* The gdbs in the views of clients' pages: messages about them, both ways (docs/protocol.md,
+ * "gdb"). */
 #ifndef SERVE_GDBS_H
 #define SERVE_GDBS_H
 
@@ -24,7 +25,8 @@ void gdbs_destroy(struct gdbs *g);
 /* On one thread: */
 
 /** A client's message about its gdb `id`. Errors: those of what it asks for; ERR_USAGE. */
-struct err *gdbs_handle(struct gdbs *g, uint32_t client, int64_t id, const json_t *message) nodiscard;
+struct err *gdbs_handle(struct gdbs *g, uint32_t client, int64_t id,
+                        const json_t *message) nodiscard;
 /** Ends all of a client, without a word. */
 void gdbs_forget(struct gdbs *g, uint32_t client);
 /** Takes all messages there are; the caller frees them. */

@@ -10,7 +10,8 @@ enum { MAX_SOURCE = 16 << 20, MAX_URI = 4000 };
 
 const struct lws_protocol_vhost_options http_security_headers[] = {
     {&http_security_headers[1], NULL, "content-security-policy:",
-     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; font-src 'self'; "
+     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' "
+     "data:; font-src 'self'; "
      "frame-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"},
     {&http_security_headers[2], NULL, "x-content-type-options:", "nosniff"},
     {&http_security_headers[3], NULL, "referrer-policy:", "no-referrer"},
@@ -46,8 +47,8 @@ bool http_host_is_ours(struct lws *wsi)
         return false;
     strip_port(host);
     gethostname(own, sizeof(own) - 1);
-    return strcasecmp(host, "localhost") == 0 || (*own && strcasecmp(host, own) == 0) || inet_pton(AF_INET, host, &four) == 1 ||
-           inet_pton(AF_INET6, host, &six) == 1;
+    return strcasecmp(host, "localhost") == 0 || (*own && strcasecmp(host, own) == 0) ||
+           inet_pton(AF_INET, host, &four) == 1 || inet_pton(AF_INET6, host, &six) == 1;
 }
 
 bool http_origin_is_ours(struct lws *wsi)
@@ -55,7 +56,8 @@ bool http_origin_is_ours(struct lws *wsi)
     char origin[300], host[256];
     if (!lws_hdr_total_length(wsi, WSI_TOKEN_ORIGIN))
         return true;
-    if (!header(wsi, WSI_TOKEN_ORIGIN, origin, sizeof(origin)) || !header(wsi, WSI_TOKEN_HOST, host, sizeof(host)))
+    if (!header(wsi, WSI_TOKEN_ORIGIN, origin, sizeof(origin)) ||
+        !header(wsi, WSI_TOKEN_HOST, host, sizeof(host)))
         return false;
     return str_starts(origin, "http://") && strcasecmp(origin + strlen("http://"), host) == 0;
 }
@@ -64,7 +66,8 @@ bool http_origin_is_ours(struct lws *wsi)
 
 int http_answer(struct lws *wsi, unsigned status, const char *text)
 {
-    uint8_t room[LWS_PRE + 1024], *start = room + LWS_PRE, *p = start, *end = room + sizeof(room) - 1;
+    uint8_t room[LWS_PRE + 1024], *start = room + LWS_PRE, *p = start,
+                                  *end = room + sizeof(room) - 1;
     size_t len = strlen(text);
     if (lws_add_http_common_headers(wsi, status, "text/plain; charset=utf-8", len, &p, end) ||
         lws_finalize_write_http_header(wsi, start, &p, end))
@@ -80,8 +83,13 @@ int http_answer(struct lws *wsi, unsigned status, const char *text)
 static const char *mime_of(const char *path)
 {
     static const char *const types[][2] = {
-        {".html", "text/html; charset=utf-8"}, {".js", "text/javascript; charset=utf-8"}, {".css", "text/css; charset=utf-8"},
-        {".svg", "image/svg+xml"}, {".png", "image/png"}, {".woff2", "font/woff2"}, {".json", "application/json"},
+        {".html", "text/html; charset=utf-8"},
+        {".js", "text/javascript; charset=utf-8"},
+        {".css", "text/css; charset=utf-8"},
+        {".svg", "image/svg+xml"},
+        {".png", "image/png"},
+        {".woff2", "font/woff2"},
+        {".json", "application/json"},
         {".map", "application/json"},
     };
     const char *dot = strrchr(path, '.');
@@ -111,7 +119,8 @@ static int serve_source(struct lws *wsi, const struct query_engine *q, const cha
     if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))
         return http_answer(wsi, HTTP_STATUS_NOT_FOUND, "no such source\n");
     if (st.st_size > MAX_SOURCE)
-        return http_answer(wsi, HTTP_STATUS_REQ_ENTITY_TOO_LARGE, "this source is too large to be shown\n");
+        return http_answer(wsi, HTTP_STATUS_REQ_ENTITY_TOO_LARGE,
+                           "this source is too large to be shown\n");
     // libwebsockets opens by name; this is the very file that was judged.
     cleanup(freep) char *path = str_format("/proc/self/fd/%d", fd);
     return send_file(wsi, path, "text/plain; charset=utf-8", NULL);
@@ -122,10 +131,14 @@ static int serve_client_file(struct lws *wsi, const char *web_dir, const char *n
     bool index = str_eq(name, "/index.html");
     cleanup(freep) char *path = str_format("%s%s", web_dir, name);
     struct stat st;
-    if ((!index && !str_starts(name, "/assets/")) || stat(path, &st) != 0 || !S_ISREG(st.st_mode) || access(path, R_OK) != 0)
-        return http_answer(wsi, HTTP_STATUS_NOT_FOUND, index ? "the web client is not built\n" : "not found\n");
-    // The names of assets hold a hash of their contents: what is in a browser's cache is right for good.
-    return send_file(wsi, path, mime_of(name), index ? NULL : "cache-control: public, max-age=31536000, immutable\r\n");
+    if ((!index && !str_starts(name, "/assets/")) || stat(path, &st) != 0 || !S_ISREG(st.st_mode) ||
+        access(path, R_OK) != 0)
+        return http_answer(wsi, HTTP_STATUS_NOT_FOUND,
+                           index ? "the web client is not built\n" : "not found\n");
+    // The names of assets hold a hash of their contents: what is in a browser's cache is right for
+    // good.
+    return send_file(wsi, path, mime_of(name),
+                     index ? NULL : "cache-control: public, max-age=31536000, immutable\r\n");
 }
 
 /* Parts "..", which libwebsockets resolves before this; here nothing depends on that. */
@@ -142,7 +155,8 @@ int http_serve(struct lws *wsi, const char *uri, const struct query_engine *q, c
 {
     if (!http_host_is_ours(wsi))
         return http_answer(wsi, HTTP_STATUS_FORBIDDEN, "this name is not a name of this server\n");
-    if (!lws_hdr_total_length(wsi, WSI_TOKEN_GET_URI) && !lws_hdr_total_length(wsi, WSI_TOKEN_HEAD_URI))
+    if (!lws_hdr_total_length(wsi, WSI_TOKEN_GET_URI) &&
+        !lws_hdr_total_length(wsi, WSI_TOKEN_HEAD_URI))
         return http_answer(wsi, HTTP_STATUS_METHOD_NOT_ALLOWED, "only GET and HEAD\n");
     if (climbs(uri) || strlen(uri) > MAX_URI)
         return http_answer(wsi, HTTP_STATUS_NOT_FOUND, "not found\n");
@@ -164,7 +178,8 @@ char *http_find_web_dir(void)
     ssize_t n = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
     exe[n > 0 ? n : 0] = 0;
     const char *slash = strrchr(exe, '/');
-    static const char *const places[] = {"../web/dist", "../../../web/dist", "../share/pernosco/web"};
+    static const char *const places[] = {"../web/dist", "../../../web/dist",
+                                         "../share/pernosco/web"};
     for (size_t i = 0; slash && i < ARRAY_COUNT(places); i++) {
         char *dir = str_format("%.*s/%s", (int)(slash - exe), exe, places[i]);
         cleanup(freep) char *index = str_format("%s/index.html", dir);

@@ -10,8 +10,8 @@
 extern const struct lws_protocol_vhost_options http_security_headers[];
 
 /**
- * A page of another site whose name was made to resolve to this address (DNS rebinding) must get nothing: only addresses,
- * "localhost" and this machine's name are hosts of ours.
+ * A page of another site whose name was made to resolve to this address (DNS rebinding) must get
+ * nothing: only addresses, "localhost" and this machine's name are hosts of ours.
  */
 bool http_host_is_ours(struct lws *wsi);
 /** True also without an Origin: no browser asks then. */
@@ -20,7 +20,8 @@ bool http_origin_is_ours(struct lws *wsi);
 int http_answer(struct lws *wsi, unsigned status, const char *text);
 /** Answers a request for `uri` (decoded, without its query part). */
 int http_serve(struct lws *wsi, const char *uri, const struct query_engine *q, const char *web_dir);
-/** The directory of the client's files: $PERNOSCO_WEB, else beside the program as built or installed. Heap string. */
+/** The directory of the client's files: $PERNOSCO_WEB, else beside the program as built or
+ * installed. Heap string. */
 char *http_find_web_dir(void) nodiscard;
 
 #endif

@@ -18,7 +18,8 @@ struct query_engine {
     unsigned ahead; /* calls of query_work_ahead() that have something to do */
 };
 
-struct err *query_engine_open(const char *dir, const struct query_options *options, struct query_engine **out)
+struct err *query_engine_open(const char *dir, const struct query_options *options,
+                              struct query_engine **out)
 {
     *out = xnew(struct query_engine);
     (*out)->dir = xstrdup(dir);
@@ -40,7 +41,8 @@ void query_engine_close(struct query_engine *q)
     free(q);
 }
 
-struct err *query_engine_confine(const struct query_engine *q, const char *const *more, size_t more_count)
+struct err *query_engine_confine(const struct query_engine *q, const char *const *more,
+                                 size_t more_count)
 {
     return NULL;
 }
@@ -80,8 +82,9 @@ struct err *query_open_debug(const struct query_engine *q, const char *name, int
     return err_new(ERR_NOT_FOUND, "%s: none", name);
 }
 
-struct err *query_find_execution(struct query_engine *q, const struct query_breakpoint *b, struct moment from, bool forward,
-                                 const atomic_bool *cancelled, struct moment *moment_out, uint32_t *task_out, bool *found_out)
+struct err *query_find_execution(struct query_engine *q, const struct query_breakpoint *b,
+                                 struct moment from, bool forward, const atomic_bool *cancelled,
+                                 struct moment *moment_out, uint32_t *task_out, bool *found_out)
 {
     *found_out = false;
     return NULL;
@@ -101,17 +104,20 @@ struct err *query_diversion_registers(struct query_diversion *d, uint32_t task, 
     return err_new(ERR_UNSUPPORTED, "no diversions");
 }
 
-struct err *query_diversion_set_register(struct query_diversion *d, uint32_t task, const char *name, size_t offset, const void *data, size_t len)
+struct err *query_diversion_set_register(struct query_diversion *d, uint32_t task, const char *name,
+                                         size_t offset, const void *data, size_t len)
 {
     return err_new(ERR_UNSUPPORTED, "no diversions");
 }
 
-struct err *query_diversion_read(struct query_diversion *d, uint32_t task, gaddr addr, void *out, size_t len, size_t *done_out)
+struct err *query_diversion_read(struct query_diversion *d, uint32_t task, gaddr addr, void *out,
+                                 size_t len, size_t *done_out)
 {
     return err_new(ERR_UNSUPPORTED, "no diversions");
 }
 
-struct err *query_diversion_write(struct query_diversion *d, uint32_t task, gaddr addr, const void *data, size_t len)
+struct err *query_diversion_write(struct query_diversion *d, uint32_t task, gaddr addr,
+                                  const void *data, size_t len)
 {
     return err_new(ERR_UNSUPPORTED, "no diversions");
 }
@@ -137,7 +143,8 @@ static struct err *cancelled(void)
     return err_new(ERR_CANCELLED, "cancelled");
 }
 
-struct err *query_run(struct query_engine *q, const char *name, json_t *params, struct query_sink *sink)
+struct err *query_run(struct query_engine *q, const char *name, json_t *params,
+                      struct query_sink *sink)
 {
     if (str_eq(name, "count") || str_eq(name, "search")) {
         json_int_t n = json_integer_value(json_object_get(params, "n"));

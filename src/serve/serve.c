@@ -1,4 +1,5 @@
-/* HTTP and WebSocket. One thread runs libwebsockets; queries run in the asker's threads and come back by waking this one. */
+/* HTTP and WebSocket. One thread runs libwebsockets; queries run in the asker's threads and come
+ * back by waking this one. */
 #include "serve/serve.h"
 
 #include "base/buf.h"
@@ -25,8 +26,8 @@ struct message {
     char text[]; /* LWS_PRE bytes of room first */
 };
 
-/* A window. in: the request so far. doomed: its connection is about to be closed, nothing more is sent. too_large: the rest of the
- * request that is coming in is thrown away. */
+/* A window. in: the request so far. doomed: its connection is about to be closed, nothing more is
+ * sent. too_large: the rest of the request that is coming in is thrown away. */
 struct client {
     struct server *server;
     struct lws *wsi;
@@ -109,7 +110,8 @@ static void broadcast(struct server *s, json_t *message)
 static json_t *stored_message(const char *key, const char *value, int64_t created)
 {
     json_t *v = json_loads(value, JSON_DECODE_ANY, NULL);
-    return json_pack("{s{ss, so, sI}}", "stored", "key", key, "value", v ? v : json_null(), "created", (json_int_t)created);
+    return json_pack("{s{ss, so, sI}}", "stored", "key", key, "value", v ? v : json_null(),
+                     "created", (json_int_t)created);
 }
 
 static void send_stored(void *ctx, const char *key, const char *value, int64_t created)
@@ -119,8 +121,8 @@ static void send_stored(void *ctx, const char *key, const char *value, int64_t c
 
 static void greet(struct server *s, struct client *c)
 {
-    send_json(c, json_pack("{s{si, ss, sb}}", "hello", "version", PROTOCOL_VERSION, "title", query_title(s->q), "persistent",
-                           s->options->storage_dir != NULL));
+    send_json(c, json_pack("{s{si, ss, sb}}", "hello", "version", PROTOCOL_VERSION, "title",
+                           query_title(s->q), "persistent", s->options->storage_dir != NULL));
     struct err *e = storage_each(s->storage, send_stored, c);
     if (e)
         log_error("%s", err_message(e));
@@ -180,7 +182,8 @@ static void ask_gdb(struct server *s, struct client *c, int64_t id, const json_t
     if (e && json_object_get(message, "open"))
         send_json(c, json_pack("{sI, ss}", "gdb", (json_int_t)id, "closed", err_message(e)));
     else if (e)
-        send_json(c, json_pack("{sI, s{ss, ss}}", "gdb", (json_int_t)id, "error", "kind", err_kind_name(err_kind(e)), "message", err_message(e)));
+        send_json(c, json_pack("{sI, s{ss, ss}}", "gdb", (json_int_t)id, "error", "kind",
+                               err_kind_name(err_kind(e)), "message", err_message(e)));
 }
 
 static void handle_request(struct server *s, struct client *c, const char *text, size_t len)
@@ -188,14 +191,17 @@ static void handle_request(struct server *s, struct client *c, const char *text,
     json_error_t why;
     json_t *r = json_loadb(text, len, JSON_REJECT_DUPLICATES, &why);
     if (!json_is_object(r)) {
-        cleanup(freep) char *message = r ? xstrdup("a request is a JSON object") : str_format("no JSON: byte %d: %s", why.position, why.text);
+        cleanup(freep) char *message =
+            r ? xstrdup("a request is a JSON object")
+              : str_format("no JSON: byte %d: %s", why.position, why.text);
         refuse(c, 0, ERR_USAGE, message);
         json_decref(r);
         return;
     }
-    json_t *id = json_object_get(r, "id"), *cancel = json_object_get(r, "cancel"), *value = json_object_get(r, "value"),
-           *gdb = json_object_get(r, "gdb");
-    const char *query = json_string_value(json_object_get(r, "query")), *key = json_string_value(json_object_get(r, "put")),
+    json_t *id = json_object_get(r, "id"), *cancel = json_object_get(r, "cancel"),
+           *value = json_object_get(r, "value"), *gdb = json_object_get(r, "gdb");
+    const char *query = json_string_value(json_object_get(r, "query")),
+               *key = json_string_value(json_object_get(r, "put")),
                *gone = json_string_value(json_object_get(r, "delete"));
     if (query && json_is_integer(id))
         ask(s, c, json_integer_value(id), query, json_object_get(r, "params"));
@@ -208,7 +214,8 @@ static void handle_request(struct server *s, struct client *c, const char *text,
     else if (gone)
         take_away(s, c, gone);
     else
-        refuse(c, json_is_integer(id) ? json_integer_value(id) : 0, ERR_USAGE, "request not understood");
+        refuse(c, json_is_integer(id) ? json_integer_value(id) : 0, ERR_USAGE,
+               "request not understood");
     json_decref(r);
 }
 
@@ -295,14 +302,17 @@ static void receive(struct server *s, struct client *c, const void *in, size_t l
 static int confirm_upgrade(struct lws *wsi, const char *kind)
 {
     char uri[8];
-    if (!str_eq(kind, "websocket") || lws_hdr_copy(wsi, uri, sizeof(uri), WSI_TOKEN_GET_URI) <= 0 || !str_eq(uri, "/ws"))
+    if (!str_eq(kind, "websocket") || lws_hdr_copy(wsi, uri, sizeof(uri), WSI_TOKEN_GET_URI) <= 0 ||
+        !str_eq(uri, "/ws"))
         return http_answer(wsi, HTTP_STATUS_NOT_FOUND, "the WebSocket is at /ws\n");
     if (!http_host_is_ours(wsi) || !http_origin_is_ours(wsi))
-        return http_answer(wsi, HTTP_STATUS_FORBIDDEN, "refused: this request comes from another site\n");
+        return http_answer(wsi, HTTP_STATUS_FORBIDDEN,
+                           "refused: this request comes from another site\n");
     return 0;
 }
 
-static int on_lws(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in, size_t len)
+static int on_lws(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in,
+                  size_t len)
 {
     struct server *s = lws_context_user(lws_get_context(wsi));
     switch (reason) {
@@ -376,8 +386,14 @@ static struct err *listen_on(struct server *s, const char *address, int port, in
 {
     TRY(probe_port(address, port));
     struct lws_context_creation_info info = {
-        .port = port, .iface = address, .protocols = protocols, .headers = http_security_headers, .vhost_name = address,
-        .options = LWS_SERVER_OPTION_FAIL_UPON_UNABLE_TO_BIND, .keepalive_timeout = 60, .timeout_secs = 20,
+        .port = port,
+        .iface = address,
+        .protocols = protocols,
+        .headers = http_security_headers,
+        .vhost_name = address,
+        .options = LWS_SERVER_OPTION_FAIL_UPON_UNABLE_TO_BIND,
+        .keepalive_timeout = 60,
+        .timeout_secs = 20,
     };
     struct lws_vhost *v = lws_create_vhost(s->context, &info);
     if (!v)
@@ -397,7 +413,8 @@ static struct err *listen_everywhere(struct server *s, struct places *out)
     *out = (struct places){-1, -1};
     if (!o->tunnel_address) {
         cleanup(err_freep) struct err *e = listen_on(s, o->address, o->port, &out->port);
-        return e ? err_new(err_kind(e), "%s (choose another port with --tunnel)", err_message(e)) : NULL;
+        return e ? err_new(err_kind(e), "%s (choose another port with --tunnel)", err_message(e))
+                 : NULL;
     }
     TRY(listen_on(s, o->tunnel_address, o->tunnel_port, &out->tunnel_port));
     if (o->port < 0)
@@ -418,7 +435,8 @@ static void announce(const struct serve_options *o, const struct places *p)
     if (p->port >= 0)
         printf("Appserver launched at http://%s:%d/index.html\n", o->address, p->port);
     if (p->tunnel_port >= 0)
-        printf("Appserver %s http://%s:%d/index.html\n", p->port >= 0 ? "tunneled to" : "launched at", o->tunnel_address, p->tunnel_port);
+        printf("Appserver %s http://%s:%d/index.html\n",
+               p->port >= 0 ? "tunneled to" : "launched at", o->tunnel_address, p->tunnel_port);
     fflush(stdout);
 }
 
@@ -456,7 +474,8 @@ static struct err *open_recording(struct server *s)
     TRY(gdb_launcher_start(&gdb, &s->launcher));
     const char *const writable[] = {gdb_launcher_source_dir(s->launcher), o->storage_dir};
     TRY(confine(writable, ARRAY_COUNT(writable)));
-    struct query_options query = {.source_maps = o->source_maps, .source_map_count = o->source_map_count};
+    struct query_options query = {.source_maps = o->source_maps,
+                                  .source_map_count = o->source_map_count};
     TRY(query_engine_open(o->trace_dir, &query, &s->q));
     const char *const own_dirs[] = {s->web_dir, o->storage_dir, writable[0]};
     TRY(query_engine_confine(s->q, own_dirs, ARRAY_COUNT(own_dirs)));
@@ -476,8 +495,12 @@ static struct err *serve(struct server *s)
     sigaction(SIGTERM, &stop, NULL);
     signal(SIGPIPE, SIG_IGN);
     running = s->context;
-    const struct gdbs_options gdbs = {.launcher = s->launcher, .trace_dir = s->options->trace_dir, .wake = wake, .ctx = s,
-                                      .query = {.source_maps = s->options->source_maps, .source_map_count = s->options->source_map_count}};
+    const struct gdbs_options gdbs = {.launcher = s->launcher,
+                                      .trace_dir = s->options->trace_dir,
+                                      .wake = wake,
+                                      .ctx = s,
+                                      .query = {.source_maps = s->options->source_maps,
+                                                .source_map_count = s->options->source_map_count}};
     s->gdbs = gdbs_create(&gdbs);
     TRY(asker_start(s->q, s->for_searches, wake, s, &s->asker));
     announce(s->options, &places);
@@ -493,8 +516,12 @@ struct err *serve_run(const struct serve_options *o)
     s.web_dir = web_dir;
     lws_set_log_level(LLL_ERR | LLL_WARN, log_lws);
     struct lws_context_creation_info info = {
-        .options = LWS_SERVER_OPTION_EXPLICIT_VHOSTS | LWS_SERVER_OPTION_DISABLE_IPV6, .user = &s, .pt_serv_buf_size = 32768,
-        .ka_time = 60, .ka_interval = 10, .ka_probes = 3,
+        .options = LWS_SERVER_OPTION_EXPLICIT_VHOSTS | LWS_SERVER_OPTION_DISABLE_IPV6,
+        .user = &s,
+        .pt_serv_buf_size = 32768,
+        .ka_time = 60,
+        .ka_interval = 10,
+        .ka_probes = 3,
     };
     s.context = lws_create_context(&info);
     if (!s.context)

@@ -1,5 +1,6 @@
-/* The server as its clients see it: a child process serves a stub engine (query_stub.c); the tests speak HTTP and WebSocket to it
- * over plain sockets, so that they can also say what no browser would. */
+/* The server as its clients see it: a child process serves a stub engine (query_stub.c); the tests
+ * speak HTTP and WebSocket to it over plain sockets, so that they can also say what no browser
+ * would. */
 #include "serve/serve.h"
 
 #include "base/buf.h"
@@ -44,7 +45,10 @@ static void start(struct server *s)
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         dup2(out[1], 1);
         close(out[0]);
-        const struct serve_options o = {.trace_dir = s->trace, .storage_dir = s->storage, .port = -1, .tunnel_address = "127.0.0.1",
+        const struct serve_options o = {.trace_dir = s->trace,
+                                        .storage_dir = s->storage,
+                                        .port = -1,
+                                        .tunnel_address = "127.0.0.1",
                                         .web_dir = s->trace};
         struct err *e = serve_run(&o);
         if (e)
@@ -53,7 +57,8 @@ static void start(struct server *s)
     }
     close(out[1]);
     cleanup(fclosep) FILE *f = fdopen(out[0], "r");
-    assert_int_equal(fscanf(f, "Appserver launched at http://127.0.0.1:%d/index.html", &s->port), 1);
+    assert_int_equal(fscanf(f, "Appserver launched at http://127.0.0.1:%d/index.html", &s->port),
+                     1);
 }
 
 static void stop(struct server *s, int signo)
@@ -84,7 +89,8 @@ static int tear_down(void **state)
 {
     struct server *s = *state;
     stop(s, SIGTERM);
-    cleanup(freep) char *remove_assets = str_format("rm -rf '%s/assets' '%s/storage'", s->trace, s->trace);
+    cleanup(freep) char *remove_assets =
+        str_format("rm -rf '%s/assets' '%s/storage'", s->trace, s->trace);
     assert_int_equal(system(remove_assets), 0);
     small_trace_destroy(s->trace);
     free(s->storage);
@@ -97,7 +103,9 @@ static int tear_down(void **state)
 static int connect_to(const struct server *s)
 {
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((uint16_t)s->port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in a = {.sin_family = AF_INET,
+                            .sin_port = htons((uint16_t)s->port),
+                            .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     struct timeval patience = {.tv_sec = PATIENCE_SECONDS};
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
     assert_int_equal(connect(fd, (struct sockaddr *)&a, sizeof(a)), 0);
@@ -130,8 +138,8 @@ static char *raw_request(const struct server *s, const char *request, size_t len
 
 static char *get(const struct server *s, const char *path)
 {
-    cleanup(freep) char *request =
-        str_format("GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nConnection: close\r\n\r\n", path, s->port);
+    cleanup(freep) char *request = str_format(
+        "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nConnection: close\r\n\r\n", path, s->port);
     return raw_request(s, request, strlen(request));
 }
 
@@ -153,8 +161,8 @@ static void assert_status(const char *answer, int status)
 
 TEST(files_of_the_client_are_served)
 {
-    cleanup(freep) char *root = get(*state, "/"), *script = get(*state, "/assets/a.js?v=1"), *secret = get(*state, "/secret"),
-                        *folder = get(*state, "/assets/");
+    cleanup(freep) char *root = get(*state, "/"), *script = get(*state, "/assets/a.js?v=1"),
+                        *secret = get(*state, "/secret"), *folder = get(*state, "/assets/");
     assert_status(root, 200);
     assert_contains(root, "the page");
     assert_contains(root, "cache-control: no-store");
@@ -177,9 +185,20 @@ TEST(offered_sources_are_plain_text)
 TEST(paths_do_not_lead_out)
 {
     static const char *const paths[] = {
-        "/assets/../secret", "/assets/%2e%2e/secret", "/assets/..%2fsecret", "/assets//../secret", "/..%2f..%2fetc/passwd",
-        "/sources/etc/passwd", "/sources/offered/../../etc/passwd", "/sources/offered/%2e%2e/%2e%2e/etc/passwd", "/sources//etc/passwd",
-        "/sources/", "/sources", "/sources/offered/", "/ws/../secret", "/sources/offered/..",
+        "/assets/../secret",
+        "/assets/%2e%2e/secret",
+        "/assets/..%2fsecret",
+        "/assets//../secret",
+        "/..%2f..%2fetc/passwd",
+        "/sources/etc/passwd",
+        "/sources/offered/../../etc/passwd",
+        "/sources/offered/%2e%2e/%2e%2e/etc/passwd",
+        "/sources//etc/passwd",
+        "/sources/",
+        "/sources",
+        "/sources/offered/",
+        "/ws/../secret",
+        "/sources/offered/..",
     };
     for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++) {
         cleanup(freep) char *answer = get(*state, paths[i]);
@@ -201,7 +220,8 @@ TEST(a_source_that_is_too_large_is_refused)
 
 TEST(a_foreign_host_name_gets_nothing)
 {
-    static const char request[] = "GET / HTTP/1.1\r\nHost: rebound.example:3000\r\nConnection: close\r\n\r\n";
+    static const char request[] =
+        "GET / HTTP/1.1\r\nHost: rebound.example:3000\r\nConnection: close\r\n\r\n";
     cleanup(freep) char *answer = raw_request(*state, request, strlen(request));
     assert_status(answer, 403);
     static const char no_host[] = "GET / HTTP/1.0\r\n\r\n";
@@ -212,7 +232,8 @@ TEST(a_foreign_host_name_gets_nothing)
 
 TEST(only_get_and_head)
 {
-    static const char request[] = "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\nConnection: close\r\n\r\nabc";
+    static const char request[] =
+        "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\nConnection: close\r\n\r\nabc";
     cleanup(freep) char *answer = raw_request(*state, request, strlen(request));
     assert_status(answer, 405);
 }
@@ -246,9 +267,11 @@ TEST(noise_does_no_harm)
 
 static char *handshake_text(const struct server *s, const char *path, const char *origin)
 {
-    return str_format("GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nOrigin: %s\r\n"
-                      "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
-                      path, s->port, origin);
+    return str_format(
+        "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUpgrade: websocket\r\nConnection: "
+        "Upgrade\r\nOrigin: %s\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
+        path, s->port, origin);
 }
 
 static int ws_open(const struct server *s)
@@ -344,8 +367,9 @@ static void expect(int fd, const char *wanted)
 static int open_window(const struct server *s)
 {
     int fd = ws_open(s);
-    expect(fd, s->storage ? "{\"hello\": {\"version\": 1, \"title\": \"a stub\", \"persistent\": true}}"
-                          : "{\"hello\": {\"version\": 1, \"title\": \"a stub\", \"persistent\": false}}");
+    expect(fd, s->storage
+                   ? "{\"hello\": {\"version\": 1, \"title\": \"a stub\", \"persistent\": true}}"
+                   : "{\"hello\": {\"version\": 1, \"title\": \"a stub\", \"persistent\": false}}");
     expect(fd, "{\"storedAll\": true}");
     return fd;
 }
@@ -358,7 +382,8 @@ TEST(a_connection_begins_with_hello_and_all_that_is_stored)
 TEST(a_foreign_origin_is_refused)
 {
     const struct server *s = *state;
-    static const char *const origins[] = {"http://evil.example", "null", "https://127.0.0.1", "http://127.0.0.1.evil.example"};
+    static const char *const origins[] = {"http://evil.example", "null", "https://127.0.0.1",
+                                          "http://127.0.0.1.evil.example"};
     for (size_t i = 0; i < sizeof(origins) / sizeof(origins[0]); i++) {
         cleanup(freep) char *request = handshake_text(s, "/ws", origins[i]);
         cleanup(freep) char *answer = raw_request(s, request, strlen(request));
@@ -405,10 +430,13 @@ TEST(bad_requests_are_answered_and_harm_nothing)
         {"{\"id\": 1}", "{\"id\": 1, \"error\": {\"kind\": \"usage\"}}"},
         {"{\"id\": \"1\", \"query\": \"count\"}", "{\"error\": {\"kind\": \"usage\"}}"},
         {"{\"id\": 1.5, \"query\": \"count\"}", "{\"error\": {\"kind\": \"usage\"}}"},
-        {"{\"id\": 99999999999999999999, \"query\": \"count\"}", "{\"error\": {\"kind\": \"usage\"}}"},
+        {"{\"id\": 99999999999999999999, \"query\": \"count\"}",
+         "{\"error\": {\"kind\": \"usage\"}}"},
         {"{\"id\": 2, \"query\": 5}", "{\"id\": 2, \"error\": {\"kind\": \"usage\"}}"},
-        {"{\"id\": 3, \"query\": \"frob\"}", "{\"id\": 3, \"error\": {\"kind\": \"usage\", \"message\": \"there is no query frob\"}}"},
-        {"{\"id\": 4, \"query\": \"count\", \"params\": []}", "{\"id\": 4, \"error\": {\"kind\": \"usage\"}}"},
+        {"{\"id\": 3, \"query\": \"frob\"}",
+         "{\"id\": 3, \"error\": {\"kind\": \"usage\", \"message\": \"there is no query frob\"}}"},
+        {"{\"id\": 4, \"query\": \"count\", \"params\": []}",
+         "{\"id\": 4, \"error\": {\"kind\": \"usage\"}}"},
         {"{\"id\": 4, \"id\": 5, \"query\": \"count\"}", "{\"error\": {\"kind\": \"usage\"}}"},
         {"{\"put\": \"k\"}", "{\"error\": {\"kind\": \"usage\"}}"},
         {"{\"put\": \"\", \"value\": 1}", "{\"error\": {\"kind\": \"limit\"}}"},
@@ -459,15 +487,19 @@ TEST(damaged_frames_end_only_their_own_connection)
         size_t len;
         uint8_t bytes[16];
     } frames[] = {
-        {14, {0x81, 0xff, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0}}, // longer than anything
-        {14, {0x81, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0}}, // a length that is negative
-        {6, {0x81, 0x04, '{', '}', ' ', ' '}},                                          // not masked
-        {6, {0x83, 0x80, 0, 0, 0, 0}},                                                  // reserved opcodes and bits
+        {14,
+         {0x81, 0xff, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0,
+          0}}, // longer than anything
+        {14,
+         {0x81, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0,
+          0}},                                 // a length that is negative
+        {6, {0x81, 0x04, '{', '}', ' ', ' '}}, // not masked
+        {6, {0x83, 0x80, 0, 0, 0, 0}},         // reserved opcodes and bits
         {6, {0xff, 0x80, 0, 0, 0, 0}},
-        {6, {0x80, 0x80, 0, 0, 0, 0}},                                                  // goes on with nothing
-        {8, {0x89, 0xfe, 0x01, 0x00, 0, 0, 0, 0}},                                      // a ping that is too long
-        {6, {0x08, 0x80, 0, 0, 0, 0}},                                                  // a close in pieces
-        {7, {0x88, 0x81, 0, 0, 0, 0, 1}},                                               // half a reason
+        {6, {0x80, 0x80, 0, 0, 0, 0}},             // goes on with nothing
+        {8, {0x89, 0xfe, 0x01, 0x00, 0, 0, 0, 0}}, // a ping that is too long
+        {6, {0x08, 0x80, 0, 0, 0, 0}},             // a close in pieces
+        {7, {0x88, 0x81, 0, 0, 0, 0, 1}},          // half a reason
         {3, {0x81, 0xfe, 0x01}},
     };
     cleanup(closep) int other = open_window(*state);
@@ -620,8 +652,12 @@ TEST(what_is_put_reaches_every_window)
 {
     cleanup(closep) int a = open_window(*state), b = open_window(*state);
     ws_send(a, "{\"put\": \"notebook/1\", \"value\": {\"text\": \"\xc3\xa4\\u0001\\\"\"}}");
-    expect(a, "{\"stored\": {\"key\": \"notebook/1\", \"value\": {\"text\": \"\xc3\xa4\\u0001\\\"\"}}}");
-    expect(b, "{\"stored\": {\"key\": \"notebook/1\", \"value\": {\"text\": \"\xc3\xa4\\u0001\\\"\"}}}");
+    expect(
+        a,
+        "{\"stored\": {\"key\": \"notebook/1\", \"value\": {\"text\": \"\xc3\xa4\\u0001\\\"\"}}}");
+    expect(
+        b,
+        "{\"stored\": {\"key\": \"notebook/1\", \"value\": {\"text\": \"\xc3\xa4\\u0001\\\"\"}}}");
     cleanup(closep) int c = ws_open(*state);
     expect(c, "{\"hello\": {}}");
     expect(c, "{\"stored\": {\"key\": \"notebook/1\"}}");

@@ -42,7 +42,8 @@ static struct err *open_zip(const char *path, unzFile *out)
     return *out ? NULL : err_new(ERR_FORMAT, "%s: no zip archive, or its end is damaged", path);
 }
 
-/* The entries, until the directory ends or is damaged: what there is of it lies within the file, so the file bounds their number. */
+/* The entries, until the directory ends or is damaged: what there is of it lies within the file, so
+ * the file bounds their number. */
 static struct err *read_directory(struct archive *a)
 {
     cleanup(close_zip) unzFile zip = NULL;
@@ -52,7 +53,8 @@ static struct err *read_directory(struct archive *a)
         char name[PATH_MAX];
         unz_file_info64 info;
         struct entry e;
-        if (unzGetCurrentFileInfo64(zip, &info, name, sizeof(name), NULL, 0, NULL, 0) != UNZ_OK || unzGetFilePos64(zip, &e.pos) != UNZ_OK)
+        if (unzGetCurrentFileInfo64(zip, &info, name, sizeof(name), NULL, 0, NULL, 0) != UNZ_OK ||
+            unzGetFilePos64(zip, &e.pos) != UNZ_OK)
             return err_new(ERR_FORMAT, "%s: damaged after %zu entries", a->path, a->entries.count);
         if (info.size_filename >= sizeof(name) || strlen(name) != info.size_filename)
             continue; // no name of a file
@@ -89,7 +91,9 @@ void archive_close(struct archive *a)
 static const struct entry *find_entry(const struct archive *a, const char *name)
 {
     const struct entry key = {.name = (char *)(uintptr_t)plain(name)};
-    return a->entries.count ? bsearch(&key, a->entries.items, a->entries.count, sizeof(key), compare_entries) : NULL;
+    return a->entries.count
+               ? bsearch(&key, a->entries.items, a->entries.count, sizeof(key), compare_entries)
+               : NULL;
 }
 
 bool archive_has(const struct archive *a, const char *name)
@@ -107,7 +111,8 @@ const char *archive_name(const struct archive *a, size_t idx)
     return a->entries.items[idx].name;
 }
 
-static struct err *unpack(unzFile zip, const struct archive *a, const char *name, size_t most, struct buf *out)
+static struct err *unpack(unzFile zip, const struct archive *a, const char *name, size_t most,
+                          struct buf *out)
 {
     enum { CHUNK = 1 << 16 };
     for (size_t total = 0;;) {
@@ -134,12 +139,14 @@ struct err *archive_read(const struct archive *a, const char *name, size_t most,
     TRY(open_zip(a->path, &zip)); // each time: a handle belongs to one thread
     unz64_file_pos pos = e->pos;
     unz_file_info64 info;
-    if (unzGoToFilePos64(zip, &pos) != UNZ_OK || unzGetCurrentFileInfo64(zip, &info, NULL, 0, NULL, 0, NULL, 0) != UNZ_OK)
+    if (unzGoToFilePos64(zip, &pos) != UNZ_OK ||
+        unzGetCurrentFileInfo64(zip, &info, NULL, 0, NULL, 0, NULL, 0) != UNZ_OK)
         return err_new(ERR_FORMAT, "%s: %s is damaged", a->path, name);
     if (info.flag & 1)
         return err_new(ERR_FORMAT, "%s: %s is encrypted", a->path, name);
     if (unzOpenCurrentFile(zip) != UNZ_OK)
-        return err_new(ERR_FORMAT, "%s: %s is damaged, or compressed in a way that is not known", a->path, name);
+        return err_new(ERR_FORMAT, "%s: %s is damaged, or compressed in a way that is not known",
+                       a->path, name);
     size_t start = out->len;
     struct err *err = unpack(zip, a, name, most, out);
     if (unzCloseCurrentFile(zip) == UNZ_CRCERROR && !err)
@@ -170,13 +177,22 @@ struct err *archive_create(const char *path, struct archive_writer **out)
 
 struct err *archive_add(struct archive_writer *w, const char *name, const void *data, size_t len)
 {
-    enum { UTF8_NAMES = 1 << 11, FIRST_OF_1980 = 0x210000, MADE_BY_UNIX = 3 << 8 }; // APPNOTE 4.4.2, 4.4.4, 4.4.6
-    zip_fileinfo info = {.dosDate = FIRST_OF_1980}; // no times: the same files make the same archive
+    enum {
+        UTF8_NAMES = 1 << 11,
+        FIRST_OF_1980 = 0x210000,
+        MADE_BY_UNIX = 3 << 8
+    }; // APPNOTE 4.4.2, 4.4.4, 4.4.6
+    zip_fileinfo info = {.dosDate =
+                             FIRST_OF_1980}; // no times: the same files make the same archive
     if (len > UINT32_MAX)
-        return err_new(ERR_LIMIT, "%s: %zu bytes are too many for an archive of sources", name, len);
-    if (zipOpenNewFileInZip4_64(w->zip, name, &info, NULL, 0, NULL, 0, NULL, Z_DEFLATED, Z_DEFAULT_COMPRESSION, 0, -MAX_WBITS,
-                                DEF_MEM_LEVEL, Z_DEFAULT_STRATEGY, NULL, 0, MADE_BY_UNIX, UTF8_NAMES, 0) != ZIP_OK ||
-        zipWriteInFileInZip(w->zip, data, (unsigned)len) != ZIP_OK || zipCloseFileInZip(w->zip) != ZIP_OK)
+        return err_new(ERR_LIMIT, "%s: %zu bytes are too many for an archive of sources", name,
+                       len);
+    if (zipOpenNewFileInZip4_64(w->zip, name, &info, NULL, 0, NULL, 0, NULL, Z_DEFLATED,
+                                Z_DEFAULT_COMPRESSION, 0, -MAX_WBITS, DEF_MEM_LEVEL,
+                                Z_DEFAULT_STRATEGY, NULL, 0, MADE_BY_UNIX, UTF8_NAMES,
+                                0) != ZIP_OK ||
+        zipWriteInFileInZip(w->zip, data, (unsigned)len) != ZIP_OK ||
+        zipCloseFileInZip(w->zip) != ZIP_OK)
         return err_os("cannot write %s into %s", name, w->temporary);
     return NULL;
 }

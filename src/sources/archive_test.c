@@ -44,7 +44,8 @@ static void assert_entry(const struct archive *a, const char *name, const char *
     assert_memory_equal(out.data, text, out.len);
 }
 
-static void assert_refused(const struct archive *a, const char *name, size_t most, enum err_kind kind, const char *words)
+static void assert_refused(const struct archive *a, const char *name, size_t most,
+                           enum err_kind kind, const char *words)
 {
     cleanup(buf_deinit) struct buf out = {0};
     cleanup(err_freep) struct err *e = archive_read(a, name, most, &out);

@@ -42,7 +42,7 @@ struct sources {
     size_t directory_count;   /* pairs */
     VEC(struct rule) rules;   /* those that hold, the first to be asked first */
     VEC(struct override) overrides;
-    char *damaged;            /* why files of rules are left out, or NULL */
+    char *damaged; /* why files of rules are left out, or NULL */
     pthread_mutex_t lock;
 };
 
@@ -55,12 +55,13 @@ static bool meets(const struct sources_programs *p, size_t idx, const json_t *co
     size_t i;
     if (!json_is_object(condition) || depth > MOST_CONDITIONS_DEEP)
         return false;
-    json_object_foreach ((json_t *)(uintptr_t)condition, key, value) {
+    json_object_foreach((json_t *)(uintptr_t)condition, key, value)
+    {
         bool holds = false;
         const char *text = json_string_value(value);
         if (str_eq(key, "or")) {
-            json_array_foreach (value, i, alternative)
-                holds = holds || meets(p, idx, alternative, depth + 1);
+            json_array_foreach(value, i, alternative) holds =
+                holds || meets(p, idx, alternative, depth + 1);
         } else if (str_eq(key, "binary")) {
             holds = text && str_eq(p->binary(p->ctx, idx), text);
         } else if (str_eq(key, "build_id")) {
@@ -98,8 +99,10 @@ static bool stays_inside(const char *path)
 
 static struct err *read_mount(const struct sources *s, const json_t *m, struct rule *rule)
 {
-    const char *at = json_string_value(json_object_get(m, "at")), *url = json_string_value(json_object_get(m, "url"));
-    const char *archive = json_string_value(json_object_get(m, "archive")), *link = json_string_value(json_object_get(m, "link"));
+    const char *at = json_string_value(json_object_get(m, "at")),
+               *url = json_string_value(json_object_get(m, "url"));
+    const char *archive = json_string_value(json_object_get(m, "archive")),
+               *link = json_string_value(json_object_get(m, "link"));
     const char *suffix = json_string_value(json_object_get(m, "urlSuffix"));
     if (!at || at[0] != '/')
         return err_new(ERR_FORMAT, "a mount has no absolute path `at`");
@@ -113,7 +116,8 @@ static struct err *read_mount(const struct sources *s, const json_t *m, struct r
     else
         mount.kind = MOUNT_URL, mount.to = xstrdup(url ? url : "");
     vec_push(&rule->mounts, mount);
-    return archive || link || url ? NULL : err_new(ERR_FORMAT, "a mount is none of url, archive and link");
+    return archive || link || url ? NULL
+                                  : err_new(ERR_FORMAT, "a mount is none of url, archive and link");
 }
 
 static void rule_deinit(struct rule *r)
@@ -131,7 +135,8 @@ static void rule_deinit(struct rule *r)
 static struct err *read_rule(struct sources *s, const struct sources_programs *p, const json_t *r)
 {
     const json_t *condition = json_object_get(r, "condition"), *files = json_object_get(r, "files");
-    const char *dir = json_string_value(json_object_get(r, "overrideCompDir")), *relevance = json_string_value(json_object_get(r, "relevance"));
+    const char *dir = json_string_value(json_object_get(r, "overrideCompDir")),
+               *relevance = json_string_value(json_object_get(r, "relevance"));
     if (!json_is_object(r))
         return err_new(ERR_FORMAT, "a rule is no object");
     bool holds = !condition;
@@ -150,8 +155,7 @@ static struct err *read_rule(struct sources *s, const struct sources_programs *p
     rule->is_relevant = !relevance || !str_eq(relevance, "NotRelevant");
     size_t i;
     json_t *mount;
-    json_array_foreach (files, i, mount)
-        TRY(read_mount(s, mount, rule));
+    json_array_foreach(files, i, mount) TRY(read_mount(s, mount, rule));
     return NULL;
 }
 
@@ -175,8 +179,7 @@ static struct err *read_rules(struct sources *s, const struct sources_programs *
         return err_new(ERR_FORMAT, "no list of rules");
     size_t i;
     json_t *rule;
-    json_array_foreach (list, i, rule)
-        TRY(err_prefix(read_rule(s, p, rule), "rule %zu", i + 1));
+    json_array_foreach(list, i, rule) TRY(err_prefix(read_rule(s, p, rule), "rule %zu", i + 1));
     return NULL;
 }
 
@@ -193,7 +196,8 @@ static int is_rules_file(const struct dirent *e)
     return str_starts(e->d_name, "sources.") && e->d_name[strlen("sources.")];
 }
 
-struct sources *sources_open(const char *dir, const struct sources_programs *programs, const char *const *directories, size_t count)
+struct sources *sources_open(const char *dir, const struct sources_programs *programs,
+                             const char *const *directories, size_t count)
 {
     struct sources *s = xnew(struct sources);
     pthread_mutex_init(&s->lock, NULL);
@@ -223,7 +227,8 @@ struct sources *sources_open(const char *dir, const struct sources_programs *pro
     if (!has_fallback) { // a trace that was not packed
         struct rule *rule = vec_add(&s->rules);
         *rule = (struct rule){.priority = -10, .is_relevant = true};
-        vec_push(&rule->mounts, (struct mount){MOUNT_URL, xstrdup(""), xstrdup("/sources/"), xstrdup(""), NULL, NULL});
+        vec_push(&rule->mounts, (struct mount){MOUNT_URL, xstrdup(""), xstrdup("/sources/"),
+                                               xstrdup(""), NULL, NULL});
     }
     if (s->rules.count)
         qsort(s->rules.items, s->rules.count, sizeof(*s->rules.items), compare_rules);
@@ -368,7 +373,8 @@ static struct err *find_in_archive(struct search *f, struct mount *m, const char
     return file_of(&text, &f->out->fd);
 }
 
-static struct err *find_at_url(struct search *f, const struct mount *m, const char *rest, bool *found)
+static struct err *find_at_url(struct search *f, const struct mount *m, const char *rest,
+                               bool *found)
 {
     const char *joint = m->to[0] && m->to[strlen(m->to) - 1] == '/' ? "" : "/";
     cleanup(freep) char *url = str_format("%s%s%s%s", m->to, *rest ? joint : "", rest, m->suffix);
@@ -378,7 +384,8 @@ static struct err *find_at_url(struct search *f, const struct mount *m, const ch
         if (*found && !f->only_look)
             f->out->fd = steal_fd(&fd);
         if (!*found)
-            asked(f, f->s->directory_count ? "not found in the directories given with --sources" : "no directory was given with --sources");
+            asked(f, f->s->directory_count ? "not found in the directories given with --sources"
+                                           : "no directory was given with --sources");
         return NULL;
     }
     if (!str_starts(url, "https://") && !str_starts(url, "http://"))
@@ -390,7 +397,8 @@ static struct err *find_at_url(struct search *f, const struct mount *m, const ch
 
 static struct err *find(struct search *f, const char *path, bool *found);
 
-static struct err *find_in_rule(struct search *f, const struct rule *r, const char *path, bool *found)
+static struct err *find_in_rule(struct search *f, const struct rule *r, const char *path,
+                                bool *found)
 {
     for (size_t i = r->mounts.count; i > 0 && !*found; i--) {
         struct mount *m = &r->mounts.items[i - 1];
@@ -423,7 +431,8 @@ static struct err *find(struct search *f, const char *path, bool *found)
 bool sources_is_plain(const char *path)
 {
     size_t len = strlen(path);
-    return path[0] == '/' && !strstr(path, "/../") && len < PATH_MAX && (len < 3 || !str_eq(path + len - 3, "/.."));
+    return path[0] == '/' && !strstr(path, "/../") && len < PATH_MAX &&
+           (len < 3 || !str_eq(path + len - 3, "/.."));
 }
 
 struct err *sources_find(struct sources *s, const char *path, struct source_place *out)
@@ -437,7 +446,9 @@ struct err *sources_find(struct sources *s, const char *path, struct source_plac
     if (found && !e)
         free(steal(place.url));
     if (!found && !place.url && !e)
-        e = err_new(ERR_NOT_FOUND, "%s: %s%s", path, f.asked.len ? buf_cstr(&f.asked) + 2 : "no rule has it", s->damaged ? s->damaged : "");
+        e = err_new(ERR_NOT_FOUND, "%s: %s%s", path,
+                    f.asked.len ? buf_cstr(&f.asked) + 2 : "no rule has it",
+                    s->damaged ? s->damaged : "");
     buf_deinit(&f.asked);
     if (e) {
         free(place.url);

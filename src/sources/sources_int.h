@@ -5,7 +5,8 @@
 #include "sources/archive.h"
 #include "sources/sources.h"
 
-/* Calls for all mounts of the rules that hold, those of the highest priority first. Paths without a "/" at their ends; "" is the root. */
+/* Calls for all mounts of the rules that hold, those of the highest priority first. Paths without a
+ * "/" at their ends; "" is the root. */
 struct mount_visitor {
     void *ctx;
     /** Entries of an archive, seen below `at`. One that cannot be read is left out. */

@@ -1,5 +1,6 @@
-/* Files first, then links, so that no file is written through one; what is beside them last. All paths are compared and made below `root`, and links of
- * the rules lead to paths below it, too: nothing of the trace gets elsewhere. */
+/* Files first, then links, so that no file is written through one; what is beside them last. All
+ * paths are compared and made below `root`, and links of the rules lead to paths below it, too:
+ * nothing of the trace gets elsewhere. */
 #include "sources/tree.h"
 
 #include "base/buf.h"
@@ -29,7 +30,9 @@ static struct err *copy_file(struct layout *l, int from, const char *to)
     char bytes[CHUNK];
     cleanup(closep) int fd = open(to, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd < 0)
-        return errno == EEXIST || errno == EISDIR || errno == ENOTDIR ? NULL : err_os("cannot make %s", to);
+        return errno == EEXIST || errno == EISDIR || errno == ENOTDIR
+                   ? NULL
+                   : err_os("cannot make %s", to);
     for (off_t at = 0;;) {
         ssize_t n = pread(from, bytes, sizeof(bytes), at);
         if (n < 0)
@@ -45,7 +48,8 @@ static struct err *copy_file(struct layout *l, int from, const char *to)
 static struct err *lay_file(struct layout *l, const char *path)
 {
     struct source_place place;
-    if (!sources_is_plain(path) || path[strlen(path) - 1] == '/' || !sources_is_relevant(l->s, path))
+    if (!sources_is_plain(path) || path[strlen(path) - 1] == '/' ||
+        !sources_is_relevant(l->s, path))
         return NULL;
     if (++l->files > MOST_FILES || l->bytes > MOST_BYTES)
         return err_new(ERR_LIMIT, "the trace has too many sources to make files of all");
@@ -74,7 +78,8 @@ static struct err *lay_archive(void *ctx, const char *at, const struct archive *
 static struct err *lay_link(void *ctx, const char *at, const char *to)
 {
     const struct layout *l = ctx;
-    cleanup(freep) char *from = str_format("%s%s", l->root, at), *target = str_format("%s%s", l->root, to);
+    cleanup(freep) char *from = str_format("%s%s", l->root, at),
+                        *target = str_format("%s%s", l->root, to);
     if (!*at || !*to || !sources_is_plain(at) || !sources_is_plain(to) || access(target, F_OK) != 0)
         return NULL;
     TRY(make_directories_above(from, strlen(l->root), 0700));
@@ -91,7 +96,8 @@ static struct err *lay_relative(void *ctx, const char *dir)
         return NULL;
     cleanup(freep) char *from = str_format("%s/%s/%zu", l->root, l->relative, l->relative_count++);
     TRY(make_directories_above(from, strlen(l->root), 0700));
-    return symlink(to, from) != 0 && errno != EEXIST ? err_os("cannot make the link %s", from) : NULL;
+    return symlink(to, from) != 0 && errno != EEXIST ? err_os("cannot make the link %s", from)
+                                                     : NULL;
 }
 
 /* --- what this machine has beside them --- */
@@ -114,7 +120,8 @@ static char *beside_of(const struct sources_beside *b, const char *path)
 static struct err *lay_beside(struct layout *l, const struct sources_beside *b, const char *path);
 
 /* The directories in `dir` that are in the tree. */
-static struct err *lay_beside_children(struct layout *l, const struct sources_beside *b, const char *path, DIR *dir)
+static struct err *lay_beside_children(struct layout *l, const struct sources_beside *b,
+                                       const char *path, DIR *dir)
 {
     for (const struct dirent *e; (e = readdir(dir));) {
         if (e->d_type != DT_DIR || str_eq(e->d_name, ".") || str_eq(e->d_name, ".."))
@@ -127,7 +134,8 @@ static struct err *lay_beside_children(struct layout *l, const struct sources_be
 
 static struct err *lay_beside(struct layout *l, const struct sources_beside *b, const char *path)
 {
-    cleanup(freep) char *here = str_format("%s%s", l->root, path), *there = *path ? beside_of(b, path) : NULL;
+    cleanup(freep) char *here = str_format("%s%s", l->root, path),
+                        *there = *path ? beside_of(b, path) : NULL;
     DIR *dir = opendir(here);
     if (!dir)
         return err_os("cannot read %s", here);
@@ -137,17 +145,20 @@ static struct err *lay_beside(struct layout *l, const struct sources_beside *b, 
     if (!there || !(dir = opendir(there)))
         return NULL;
     for (const struct dirent *d; (d = readdir(dir)) && l->files < MOST_FILES;) {
-        cleanup(freep) char *link = str_format("%s/%s", here, d->d_name), *target = str_format("%s/%s", there, d->d_name);
+        cleanup(freep) char *link = str_format("%s/%s", here, d->d_name),
+                            *target = str_format("%s/%s", there, d->d_name);
         l->files += symlink(target, link) == 0; // else the tree has it
     }
     closedir(dir);
     return NULL;
 }
 
-struct err *sources_lay_out(struct sources *s, const char *root, const char *relative, const struct sources_beside *beside)
+struct err *sources_lay_out(struct sources *s, const char *root, const char *relative,
+                            const struct sources_beside *beside)
 {
     struct layout l = {.s = s, .root = root, .relative = relative};
-    const struct mount_visitor files = {.ctx = &l, .archive = lay_archive}, links = {.ctx = &l, .link = lay_link, .relative = lay_relative};
+    const struct mount_visitor files = {.ctx = &l, .archive = lay_archive},
+                               links = {.ctx = &l, .link = lay_link, .relative = lay_relative};
     struct err *e = sources_visit(s, &files);
     if (!e)
         e = sources_visit(s, &links);

@@ -67,17 +67,35 @@ static void lay_out(void)
 
 TEST(files_links_and_what_is_beside_them)
 {
-    static const char *const files[] = {"home/u/p/a.c", "packed a", "/home/u/p/sub/b.c", "packed b", "../up.c", "no", "home/../../up.c", "no", "x/..", "no",
-                                        "home/u/p/dir/", "", "old/c.c/d.c", "d", "old/c.c", "no place left", NULL};
+    static const char *const files[] = {"home/u/p/a.c",
+                                        "packed a",
+                                        "/home/u/p/sub/b.c",
+                                        "packed b",
+                                        "../up.c",
+                                        "no",
+                                        "home/../../up.c",
+                                        "no",
+                                        "x/..",
+                                        "no",
+                                        "home/u/p/dir/",
+                                        "",
+                                        "old/c.c/d.c",
+                                        "d",
+                                        "old/c.c",
+                                        "no place left",
+                                        NULL};
     static const char *const others[] = {"home/u/p/kept.c", "it was not uploaded", NULL};
     write_archive("trace/s.zip", files);
     write_archive("trace/others.zip", others);
     write_text("trace/sources.user",
-               "[{\"files\": [{\"archive\": \"s.zip\", \"at\": \"/\"}, {\"link\": \"/home/u/p\", \"at\": \"/build/p\"},"
-               " {\"link\": \"/nowhere\", \"at\": \"/lost\"}, {\"link\": \"/../../etc\", \"at\": \"/etc\"}, {\"link\": \"/home/u/p/sub\", \"at\": \"/home/u/p/sub\"}]},"
+               "[{\"files\": [{\"archive\": \"s.zip\", \"at\": \"/\"}, {\"link\": \"/home/u/p\", "
+               "\"at\": \"/build/p\"},"
+               " {\"link\": \"/nowhere\", \"at\": \"/lost\"}, {\"link\": \"/../../etc\", \"at\": "
+               "\"/etc\"}, {\"link\": \"/home/u/p/sub\", \"at\": \"/home/u/p/sub\"}]},"
                " {\"overrideCompDir\": \"/home/u/p\", \"condition\": {\"binary\": \"prog\"}},"
                " {\"overrideCompDir\": \"/nowhere\", \"condition\": {\"binary\": \"prog\"}},"
-               " {\"files\": [{\"archive\": \"others.zip\", \"at\": \"/\"}], \"relevance\": \"NotRelevant\", \"priority\": 1000}]");
+               " {\"files\": [{\"archive\": \"others.zip\", \"at\": \"/\"}], \"relevance\": "
+               "\"NotRelevant\", \"priority\": 1000}]");
     write_text("mine/p/a.c", "my a");
     write_text("mine/p/kept.c", "my own");
     write_text("mine/other.c", "beside");
@@ -102,7 +120,8 @@ int main(void)
     const struct CMUnitTest tests[] = {t(files_links_and_what_is_beside_them)};
     if (!mkdtemp(dir))
         return 2;
-    cleanup(freep) char *make = str_format("mkdir -p %s/trace %s/out %s/mine/p", dir, dir, dir), *remove = str_format("rm -rf %s", dir);
+    cleanup(freep) char *make = str_format("mkdir -p %s/trace %s/out %s/mine/p", dir, dir, dir),
+                        *remove = str_format("rm -rf %s", dir);
     int failed = system(make) != 0 || cmocka_run_group_tests(tests, NULL, NULL);
     return system(remove) != 0 || failed;
 }

@@ -112,7 +112,8 @@ static bool is_copy_constructor(struct sym_module *m, Dwarf_Die *die, const stru
         if (count++ == 1)
             second = type_of_die(m, &child);
     } while (die_sibling(&child, &child));
-    return count == 2 && second->kind == SYM_REFERENCE && second->target && type_of(second->target)->has_die &&
+    return count == 2 && second->kind == SYM_REFERENCE && second->target &&
+           type_of(second->target)->has_die &&
            type_of(second->target)->die.addr == type_of(of)->die.addr;
 }
 
@@ -133,9 +134,11 @@ static bool has_own_copy(struct sym_module *m, const struct sym_type *type)
             continue;
         if (die_unsigned(&child, DW_AT_virtuality, &virtuality) && virtuality != DW_VIRTUALITY_none)
             return true;
-        bool destroys = name[0] == '~', copies = len && strncmp(name, class, len) == 0 && (!name[len] || name[len] == '<');
+        bool destroys = name[0] == '~',
+             copies = len && strncmp(name, class, len) == 0 && (!name[len] || name[len] == '<');
         die_unsigned(&child, DW_AT_defaulted, &defaulted);
-        if ((!destroys && !copies) || die_flag(&child, DW_AT_artificial) || defaulted == DW_DEFAULTED_in_class)
+        if ((!destroys && !copies) || die_flag(&child, DW_AT_artificial) ||
+            defaulted == DW_DEFAULTED_in_class)
             continue;
         if (destroys || is_copy_constructor(m, &child, type))
             return true;
@@ -264,7 +267,8 @@ static uint64_t alignment_of(struct sym_module *m, const struct sym_type *type, 
 }
 
 /* On the stack. */
-static uint64_t alignment(struct sym_module *m, const struct sym_type *type, const struct classes *c)
+static uint64_t alignment(struct sym_module *m, const struct sym_type *type,
+                          const struct classes *c)
 {
     if (c->count > 2 && c->eightbyte[1] == CLASS_SSEUP)
         return type->size;
@@ -273,7 +277,8 @@ static uint64_t alignment(struct sym_module *m, const struct sym_type *type, con
 }
 
 /* Gives one argument its places, as pieces. */
-static void place_argument(struct sym_module *m, const struct sym_type *type, const struct classes *c, struct used *used, gaddr stack,
+static void place_argument(struct sym_module *m, const struct sym_type *type,
+                           const struct classes *c, struct used *used, gaddr stack,
                            struct pieces *out)
 {
     unsigned integers = 0, vectors = 0;
@@ -282,8 +287,10 @@ static void place_argument(struct sym_module *m, const struct sym_type *type, co
         integers += c->eightbyte[i] == CLASS_INTEGER;
         vectors += c->eightbyte[i] == CLASS_SSE;
     }
-    if (in_memory || used->integers + integers > INTEGER_ARGUMENTS || used->vectors + vectors > VECTOR_ARGUMENTS) {
-        uint64_t size = c->by_reference ? 8 : type->size, align = c->by_reference ? 8 : alignment(m, type, c);
+    if (in_memory || used->integers + integers > INTEGER_ARGUMENTS ||
+        used->vectors + vectors > VECTOR_ARGUMENTS) {
+        uint64_t size = c->by_reference ? 8 : type->size,
+                 align = c->by_reference ? 8 : alignment(m, type, c);
         used->stack = (used->stack + align - 1) & ~(align - 1);
         struct location l = {.kind = LOCATION_MEMORY, .value = stack + used->stack};
         vec_push(out, (struct piece){.location = l});
@@ -350,7 +357,8 @@ struct err *argument_compile(struct sym_module *m, const struct sym_function *fn
     cleanup(sym_variables_deinit) struct sym_variables all = {0};
     TRY(sym_function_parameters(m, fn, &all));
     if (idx >= all.count || is_clone(m, fn->start) || has_location_list(&all.items[idx]))
-        return err_new(ERR_NOT_FOUND, "%s: its debug information tells where parameter %zu is", fn->name, idx + 1);
+        return err_new(ERR_NOT_FOUND, "%s: its debug information tells where parameter %zu is",
+                       fn->name, idx + 1);
     struct pieces places;
     bool by_reference;
     TRY(find_argument(m, fn, &all, idx, 8, &places, &by_reference));
@@ -465,7 +473,8 @@ struct err *sym_read_return_value(struct sym_module *m, const struct sym_functio
 
 static bool is_number(const struct sym_type *t)
 {
-    return (t->kind == SYM_BOOL || t->kind == SYM_INT || t->kind == SYM_UINT || t->kind == SYM_CHAR || t->kind == SYM_ENUM || t->kind == SYM_FLOAT ||
+    return (t->kind == SYM_BOOL || t->kind == SYM_INT || t->kind == SYM_UINT ||
+            t->kind == SYM_CHAR || t->kind == SYM_ENUM || t->kind == SYM_FLOAT ||
             t->kind == SYM_POINTER || t->kind == SYM_REFERENCE) &&
            t->size && t->size <= 8;
 }
@@ -477,7 +486,8 @@ static struct err *not_passed(const struct sym_type *t, const char *why)
 
 /* Can a value be passed or returned? as_result: a class that is passed by the address of a copy is
  * returned in memory, which needs no copy. */
-static struct err *check_passed(struct sym_module *m, const struct sym_type *t, bool as_result, struct classes *c)
+static struct err *check_passed(struct sym_module *m, const struct sym_type *t, bool as_result,
+                                struct classes *c)
 {
     classify(m, t, c);
     if (is_number(t))
@@ -507,22 +517,27 @@ static uint8_t number_of_register(uint64_t dwarf_reg)
 }
 
 /* One part for each eightbyte, in the registers that `pieces` has for those of a class. */
-static uint8_t parts_of(const struct classes *c, const struct pieces *pieces, bool of_result, struct sym_call_part *parts)
+static uint8_t parts_of(const struct classes *c, const struct pieces *pieces, bool of_result,
+                        struct sym_call_part *parts)
 {
     size_t at = 0;
     for (unsigned i = 0; i < c->count && i < 2; i++) {
         parts[i] = (struct sym_call_part){.kind = SYM_PART_NONE};
-        if ((c->eightbyte[i] != CLASS_INTEGER && c->eightbyte[i] != CLASS_SSE) || at >= pieces->count)
+        if ((c->eightbyte[i] != CLASS_INTEGER && c->eightbyte[i] != CLASS_SSE) ||
+            at >= pieces->count)
             continue;
         uint64_t reg = pieces->items[at++].location.value;
         bool vector = c->eightbyte[i] == CLASS_SSE;
         parts[i].kind = vector ? SYM_PART_VECTOR : SYM_PART_INTEGER;
-        parts[i].number = vector ? (uint8_t)(reg - SYM_XMM0) : of_result ? reg == SYM_RDX : number_of_register(reg);
+        parts[i].number = vector      ? (uint8_t)(reg - SYM_XMM0)
+                          : of_result ? reg == SYM_RDX
+                                      : number_of_register(reg);
     }
     return (uint8_t)(c->count < 2 ? c->count : 2);
 }
 
-static struct err *compile_result(struct sym_module *m, const struct sym_type *t, struct used *used, struct sym_call *out)
+static struct err *compile_result(struct sym_module *m, const struct sym_type *t, struct used *used,
+                                  struct sym_call *out)
 {
     struct classes c;
     struct pieces pieces = {0};
@@ -541,7 +556,8 @@ static struct err *compile_result(struct sym_module *m, const struct sym_type *t
     return NULL;
 }
 
-static struct err *compile_argument(struct sym_module *m, const struct sym_type *t, struct used *used, struct sym_call_argument *out)
+static struct err *compile_argument(struct sym_module *m, const struct sym_type *t,
+                                    struct used *used, struct sym_call_argument *out)
 {
     struct classes c;
     struct pieces pieces = {0};
@@ -556,8 +572,8 @@ static struct err *compile_argument(struct sym_module *m, const struct sym_type 
     return NULL;
 }
 
-struct err *call_compile(struct sym_module *m, const struct sym_type *result, const struct sym_type *const *params, size_t count,
-                         struct sym_call *out)
+struct err *call_compile(struct sym_module *m, const struct sym_type *result,
+                         const struct sym_type *const *params, size_t count, struct sym_call *out)
 {
     struct used used = {0};
     *out = (struct sym_call){.kind = SYM_CALL_FUNCTION};

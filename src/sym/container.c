@@ -1,13 +1,23 @@
-/* Values of the standard libraries of C++ (GNU's; of LLVM's the simplest) and of Rust, as their users think of them: characters,
- * elements, what a smart pointer points to, the variant of an enum. Known by the names of types and members; what is no member is as
- * laid out in libstdc++'s headers (bits/stl_list.h, stl_tree.h, hashtable_policy.h, stl_deque.h), which the C++ ABI freezes. */
+/* Values of the standard libraries of C++ (GNU's; of LLVM's the simplest) and of Rust, as their
+ * users think of them: characters, elements, what a smart pointer points to, the variant of an
+ * enum. Known by the names of types and members; what is no member is as laid out in libstdc++'s
+ * headers (bits/stl_list.h, stl_tree.h, hashtable_policy.h, stl_deque.h), which the C++ ABI
+ * freezes. */
 #include "base/bytes.h"
 #include "sym/sym_int.h"
 
 enum { MAX_STEPS = 1 << 20, MAX_COUNTED = 1 << 16, MAX_TUPLE = 16, WORD = 8 };
 
 /* libstdc++'s _List_node_base, _Rb_tree_node_base, _Hash_node_base. */
-enum { LIST_NODE = 16, TREE_PARENT = 8, TREE_LEFT = 16, TREE_RIGHT = 24, TREE_NODE = 32, TREE_COUNT = 32, HASH_NODE = 8 };
+enum {
+    LIST_NODE = 16,
+    TREE_PARENT = 8,
+    TREE_LEFT = 16,
+    TREE_RIGHT = 24,
+    TREE_NODE = 32,
+    TREE_COUNT = 32,
+    HASH_NODE = 8
+};
 
 /* --- small reads --- */
 
@@ -20,14 +30,16 @@ static bool read_pointer(struct sym_context *ctx, gaddr at, gaddr *out)
 }
 
 /* A member by a path of names, "a.b.c". byte_off is from the start of `type`. */
-static bool member_at(struct sym_module *m, const struct sym_type *type, const char *path, struct member *out)
+static bool member_at(struct sym_module *m, const struct sym_type *type, const char *path,
+                      struct member *out)
 {
     uint64_t off = 0;
     *out = (struct member){.type = type};
     for (const char *at = path; *at;) {
         size_t len = strcspn(at, ".");
         cleanup(freep) char *name = str_format("%.*s", (int)len, at);
-        if (!is_record(out->type) || !find_member(m, out->type, name, out, 0) || out->is_virtual || out->bit_size)
+        if (!is_record(out->type) || !find_member(m, out->type, name, out, 0) || out->is_virtual ||
+            out->bit_size)
             return false;
         off += out->byte_off;
         at += len + (at[len] == '.');
@@ -46,14 +58,16 @@ static bool number_at(const struct sym_value *v, const struct member *member, ui
     return true;
 }
 
-static bool number_of(struct sym_module *m, const struct sym_value *v, const char *path, uint64_t *out)
+static bool number_of(struct sym_module *m, const struct sym_value *v, const char *path,
+                      uint64_t *out)
 {
     struct member member;
     return member_at(m, v->type, path, &member) && number_at(v, &member, out);
 }
 
 /* The n-th type among a template's arguments, 0 the first. */
-static const struct sym_type *template_type(struct sym_module *m, const struct sym_type *type, unsigned n)
+static const struct sym_type *template_type(struct sym_module *m, const struct sym_type *type,
+                                            unsigned n)
 {
     Dwarf_Die die, parent = type_of(type)->die;
     if (!type_of(type)->has_die || !die_child(&parent, &die))
@@ -69,12 +83,14 @@ static uint64_t alignment_of(struct sym_module *m, const struct sym_type *type, 
 {
     uint64_t most = 1, explicit_one;
     Dwarf_Die die = type_of(type)->die;
-    if (type_of(type)->has_die && die_unsigned(&die, DW_AT_alignment, &explicit_one) && explicit_one)
+    if (type_of(type)->has_die && die_unsigned(&die, DW_AT_alignment, &explicit_one) &&
+        explicit_one)
         return explicit_one;
     if (type->kind == SYM_ARRAY && type->target && depth < MAX_DEPTH)
         return alignment_of(m, type->target, depth + 1);
     if (!is_record(type))
-        return type->size == 0 || type->size > 16 || (type->size & (type->size - 1)) ? 1 : type->size;
+        return type->size == 0 || type->size > 16 || (type->size & (type->size - 1)) ? 1
+                                                                                     : type->size;
     struct members members;
     members_of(m, type, &members);
     vec_each (member, &members) {
@@ -96,7 +112,8 @@ static uint64_t behind(struct sym_module *m, uint64_t head, const struct sym_typ
 
 struct known {
     const char *name; /* of the type, without inline namespaces and what is within <> */
-    bool (*take)(struct sym_module *m, const struct sym_value *v, struct sym_context *ctx, const struct known *k, struct container *c);
+    bool (*take)(struct sym_module *m, const struct sym_value *v, struct sym_context *ctx,
+                 const struct known *k, struct container *c);
     const char *a, *b; /* paths of members */
     bool pairs;
 };
@@ -106,7 +123,8 @@ static void take_path(struct container *c, const char *path)
     snprintf(c->path, sizeof(c->path), "%s", strlen(path) < sizeof(c->path) ? path : "");
 }
 
-static bool take_alias(struct sym_module *m, const struct sym_value *v, struct sym_context *ctx, const struct known *k, struct container *c)
+static bool take_alias(struct sym_module *m, const struct sym_value *v, struct sym_context *ctx,
+                       const struct known *k, struct container *c)
 {
     struct member member;
     if (!member_at(m, v->type, k->a, &member))
@@ -119,60 +137,72 @@ static bool take_alias(struct sym_module *m, const struct sym_value *v, struct s
 }
 
 /* A pointer to characters and their number; the old std::string has the number in front of them. */
-static bool take_text(struct sym_module *m, const struct sym_value *v, struct sym_context *ctx, const struct known *k, struct container *c)
+static bool take_text(struct sym_module *m, const struct sym_value *v, struct sym_context *ctx,
+                      const struct known *k, struct container *c)
 {
     struct member data;
-    if (!ctx || !member_at(m, v->type, k->a, &data) || data.type->kind != SYM_POINTER || !data.type->target ||
-        !number_at(v, &data, &c->at))
+    if (!ctx || !member_at(m, v->type, k->a, &data) || data.type->kind != SYM_POINTER ||
+        !data.type->target || !number_at(v, &data, &c->at))
         return false;
     uint64_t size = data.type->target->size, past;
     if (!number_of(m, v, k->b, &c->count) && !read_pointer(ctx, c->at - 3 * WORD, &c->count))
         return false;
     c->shape = SHAPE_TEXT;
     c->element = data.type->target;
-    return (size == 1 || size == 2 || size == 4) && !__builtin_mul_overflow(c->count, size, &past) && !__builtin_add_overflow(past, c->at, &past);
+    return (size == 1 || size == 2 || size == 4) &&
+           !__builtin_mul_overflow(c->count, size, &past) &&
+           !__builtin_add_overflow(past, c->at, &past);
 }
 
 /* Elements in a row. element: NULL, the pointer tells. */
-static bool take_array(struct container *c, const struct member *data, const struct sym_type *element, gaddr at, uint64_t count)
+static bool take_array(struct container *c, const struct member *data,
+                       const struct sym_type *element, gaddr at, uint64_t count)
 {
     c->shape = SHAPE_ARRAY;
     c->element = element ? element : data->type->target;
     c->at = at;
     c->count = count;
     uint64_t past;
-    return c->element && c->element->size && (at || !count) && !__builtin_mul_overflow(count, c->element->size, &past) &&
+    return c->element && c->element->size && (at || !count) &&
+           !__builtin_mul_overflow(count, c->element->size, &past) &&
            !__builtin_add_overflow(past, at, &past);
 }
 
 /* A pointer to the first element and their number. */
-static bool take_counted(struct sym_module *m, const struct sym_value *v, struct sym_context *ctx, const struct known *k, struct container *c)
+static bool take_counted(struct sym_module *m, const struct sym_value *v, struct sym_context *ctx,
+                         const struct known *k, struct container *c)
 {
     struct member data;
     gaddr at;
     uint64_t count;
-    if (!member_at(m, v->type, k->a, &data) || data.type->kind != SYM_POINTER || !number_at(v, &data, &at) || !number_of(m, v, k->b, &count))
+    if (!member_at(m, v->type, k->a, &data) || data.type->kind != SYM_POINTER ||
+        !number_at(v, &data, &at) || !number_of(m, v, k->b, &count))
         return false;
     take_path(c, k->a);
     return take_array(c, &data, NULL, at, count);
 }
 
 /* Rust's Vec: its pointer may be to bytes. */
-static bool take_rust_vec(struct sym_module *m, const struct sym_value *v, struct sym_context *ctx, const struct known *k, struct container *c)
+static bool take_rust_vec(struct sym_module *m, const struct sym_value *v, struct sym_context *ctx,
+                          const struct known *k, struct container *c)
 {
     struct member data;
     gaddr at;
     uint64_t count;
-    return member_at(m, v->type, k->a, &data) && data.type->kind == SYM_POINTER && number_at(v, &data, &at) && number_of(m, v, k->b, &count) &&
+    return member_at(m, v->type, k->a, &data) && data.type->kind == SYM_POINTER &&
+           number_at(v, &data, &at) && number_of(m, v, k->b, &count) &&
            take_array(c, &data, template_type(m, v->type, 0), at, count);
 }
 
 static bool take_bits(struct sym_module *m, const struct sym_value *v, struct container *c)
 {
     uint64_t start, end, start_bit, end_bit;
-    if (!number_of(m, v, "_M_impl._M_start._M_p", &start) || !number_of(m, v, "_M_impl._M_finish._M_p", &end) ||
-        !number_of(m, v, "_M_impl._M_start._M_offset", &start_bit) || !number_of(m, v, "_M_impl._M_finish._M_offset", &end_bit) ||
-        end < start || start_bit > 63 || end_bit > 63 || (end - start) * 8 + end_bit < start_bit || end - start > UINT64_MAX / 16)
+    if (!number_of(m, v, "_M_impl._M_start._M_p", &start) ||
+        !number_of(m, v, "_M_impl._M_finish._M_p", &end) ||
+        !number_of(m, v, "_M_impl._M_start._M_offset", &start_bit) ||
+        !number_of(m, v, "_M_impl._M_finish._M_offset", &end_bit) || end < start ||
+        start_bit > 63 || end_bit > 63 || (end - start) * 8 + end_bit < start_bit ||
+        end - start > UINT64_MAX / 16)
         return false;
     c->shape = SHAPE_BITS;
     c->element = template_type(m, v->type, 0);
@@ -183,7 +213,8 @@ static bool take_bits(struct sym_module *m, const struct sym_value *v, struct co
 }
 
 /* Pointers to the first element and behind the last one. */
-static bool take_range(struct sym_module *m, const struct sym_value *v, struct sym_context *ctx, const struct known *k, struct container *c)
+static bool take_range(struct sym_module *m, const struct sym_value *v, struct sym_context *ctx,
+                       const struct known *k, struct container *c)
 {
     struct member data;
     gaddr at, end;
@@ -192,35 +223,45 @@ static bool take_range(struct sym_module *m, const struct sym_value *v, struct s
     if (data.type->kind != SYM_POINTER)
         return take_bits(m, v, c);
     uint64_t size = data.type->target ? data.type->target->size : 0;
-    if (!size || !number_at(v, &data, &at) || !number_of(m, v, k->b, &end) || end < at || (end - at) % size)
+    if (!size || !number_at(v, &data, &at) || !number_of(m, v, k->b, &end) || end < at ||
+        (end - at) % size)
         return false;
     take_path(c, k->a);
     return take_array(c, &data, NULL, at, (end - at) / size);
 }
 
-static bool take_deque(struct sym_module *m, const struct sym_value *v, struct sym_context *ctx, const struct known *k, struct container *c)
+static bool take_deque(struct sym_module *m, const struct sym_value *v, struct sym_context *ctx,
+                       const struct known *k, struct container *c)
 {
     enum { BLOCK = 512 };
     struct member first;
     uint64_t last, last_cur, last_first;
-    if (!member_at(m, v->type, "_M_impl._M_start._M_cur", &first) || first.type->kind != SYM_POINTER || !first.type->target->size ||
+    if (!member_at(m, v->type, "_M_impl._M_start._M_cur", &first) ||
+        first.type->kind != SYM_POINTER || !first.type->target->size ||
         !number_at(v, &first, &c->at) || !number_of(m, v, "_M_impl._M_start._M_last", &c->end) ||
-        !number_of(m, v, "_M_impl._M_start._M_node", &c->node) || !number_of(m, v, "_M_impl._M_finish._M_node", &last) ||
-        !number_of(m, v, "_M_impl._M_finish._M_cur", &last_cur) || !number_of(m, v, "_M_impl._M_finish._M_first", &last_first))
+        !number_of(m, v, "_M_impl._M_start._M_node", &c->node) ||
+        !number_of(m, v, "_M_impl._M_finish._M_node", &last) ||
+        !number_of(m, v, "_M_impl._M_finish._M_cur", &last_cur) ||
+        !number_of(m, v, "_M_impl._M_finish._M_first", &last_first))
         return false;
     c->shape = SHAPE_DEQUE;
     c->element = first.type->target;
     uint64_t size = c->element->size, in_block = size < BLOCK ? BLOCK / size : 1;
-    if (last < c->node || (last - c->node) % WORD || last_cur < last_first || c->end < c->at || (last - c->node) / WORD > UINT32_MAX)
+    if (last < c->node || (last - c->node) % WORD || last_cur < last_first || c->end < c->at ||
+        (last - c->node) / WORD > UINT32_MAX)
         return false;
     // Blocks between the first and the last are full.
     uint64_t blocks = (last - c->node) / WORD;
-    c->count = blocks ? (c->end - c->at) / size + (blocks - 1) * in_block + (last_cur - last_first) / size : (last_cur - c->at) / size;
-    return (c->end - c->at) / size <= in_block && (last_cur - last_first) / size <= in_block && (blocks || last_cur >= c->at);
+    c->count =
+        blocks ? (c->end - c->at) / size + (blocks - 1) * in_block + (last_cur - last_first) / size
+               : (last_cur - c->at) / size;
+    return (c->end - c->at) / size <= in_block && (last_cur - last_first) / size <= in_block &&
+           (blocks || last_cur >= c->at);
 }
 
 /* Nodes one behind the other. */
-static bool take_chain(struct sym_module *m, const struct sym_type *element, uint64_t head, struct container *c)
+static bool take_chain(struct sym_module *m, const struct sym_type *element, uint64_t head,
+                       struct container *c)
 {
     if (!element || !element->size)
         return false;
@@ -240,36 +281,44 @@ static bool count_nodes(struct sym_context *ctx, gaddr node, gaddr end, uint64_t
     return true;
 }
 
-static bool take_list(struct sym_module *m, const struct sym_value *v, struct sym_context *ctx, const struct known *k, struct container *c)
+static bool take_list(struct sym_module *m, const struct sym_value *v, struct sym_context *ctx,
+                      const struct known *k, struct container *c)
 {
     struct member head;
     if (!ctx || v->where != SYM_IN_MEMORY || !member_at(m, v->type, "_M_impl._M_node", &head) ||
-        !number_of(m, v, "_M_impl._M_node._M_next", &c->at) || !take_chain(m, template_type(m, v->type, 0), LIST_NODE, c))
+        !number_of(m, v, "_M_impl._M_node._M_next", &c->at) ||
+        !take_chain(m, template_type(m, v->type, 0), LIST_NODE, c))
         return false;
     return number_of(m, v, "_M_impl._M_node._M_size", &c->count) || // not in the old std::list
            count_nodes(ctx, c->at, v->address + head.byte_off, &c->count);
 }
 
-static bool take_forward_list(struct sym_module *m, const struct sym_value *v, struct sym_context *ctx, const struct known *k, struct container *c)
+static bool take_forward_list(struct sym_module *m, const struct sym_value *v,
+                              struct sym_context *ctx, const struct known *k, struct container *c)
 {
-    return ctx && number_of(m, v, "_M_impl._M_head._M_next", &c->at) && take_chain(m, template_type(m, v->type, 0), WORD, c) &&
+    return ctx && number_of(m, v, "_M_impl._M_head._M_next", &c->at) &&
+           take_chain(m, template_type(m, v->type, 0), WORD, c) &&
            count_nodes(ctx, c->at, 0, &c->count);
 }
 
-static bool take_hash(struct sym_module *m, const struct sym_value *v, struct sym_context *ctx, const struct known *k, struct container *c)
+static bool take_hash(struct sym_module *m, const struct sym_value *v, struct sym_context *ctx,
+                      const struct known *k, struct container *c)
 {
     struct member table;
     c->pairs = k->pairs;
-    return ctx && member_at(m, v->type, "_M_h", &table) && number_of(m, v, "_M_h._M_before_begin._M_nxt", &c->at) &&
+    return ctx && member_at(m, v->type, "_M_h", &table) &&
+           number_of(m, v, "_M_h._M_before_begin._M_nxt", &c->at) &&
            number_of(m, v, "_M_h._M_element_count", &c->count) && (c->at || !c->count) &&
            take_chain(m, template_type(m, table.type, 1), HASH_NODE, c);
 }
 
-static bool take_tree(struct sym_module *m, const struct sym_value *v, struct sym_context *ctx, const struct known *k, struct container *c)
+static bool take_tree(struct sym_module *m, const struct sym_value *v, struct sym_context *ctx,
+                      const struct known *k, struct container *c)
 {
     struct member tree, header;
-    if (!ctx || !member_at(m, v->type, "_M_t", &tree) || !member_at(m, v->type, "_M_t._M_impl._M_header", &header) ||
-        v->len < TREE_COUNT + WORD || header.byte_off > v->len - TREE_COUNT - WORD)
+    if (!ctx || !member_at(m, v->type, "_M_t", &tree) ||
+        !member_at(m, v->type, "_M_t._M_impl._M_header", &header) || v->len < TREE_COUNT + WORD ||
+        header.byte_off > v->len - TREE_COUNT - WORD)
         return false;
     const uint8_t *bytes = v->bytes + header.byte_off;
     c->shape = SHAPE_TREE;
@@ -278,11 +327,14 @@ static bool take_tree(struct sym_module *m, const struct sym_value *v, struct sy
     c->at = load_u64(bytes + TREE_LEFT);
     c->count = load_u64(bytes + TREE_COUNT);
     c->off = c->element ? behind(m, TREE_NODE, c->element) : 0;
-    return c->element && c->element->size && (load_u64(bytes + TREE_PARENT) != 0) == (c->count != 0);
+    return c->element && c->element->size &&
+           (load_u64(bytes + TREE_PARENT) != 0) == (c->count != 0);
 }
 
-/* The i-th level of a tuple holds its i-th element in a base of its own, _Head_base<i>, and the rest in another. */
-static bool take_tuple(struct sym_module *m, const struct sym_value *v, struct sym_context *ctx, const struct known *k, struct container *c)
+/* The i-th level of a tuple holds its i-th element in a base of its own, _Head_base<i>, and the
+ * rest in another. */
+static bool take_tuple(struct sym_module *m, const struct sym_value *v, struct sym_context *ctx,
+                       const struct known *k, struct container *c)
 {
     const struct sym_type *level = v->type;
     uint64_t off = 0;
@@ -301,7 +353,8 @@ static bool take_tuple(struct sym_module *m, const struct sym_value *v, struct s
             } else if (base->is_base && strstr(base->name, "_Head_base<")) {
                 // An empty element is a base of the base, and has no name.
                 bool named = find_member(m, base->type, "_M_head_impl", &head, 0);
-                c->parts[c->count] = named ? head : (struct member){.type = template_type(m, base->type, 0)};
+                c->parts[c->count] =
+                    named ? head : (struct member){.type = template_type(m, base->type, 0)};
                 c->parts[c->count].byte_off += off + base->byte_off;
                 if (!c->parts[c->count].type)
                     rest = NULL;
@@ -320,7 +373,8 @@ static bool take_tuple(struct sym_module *m, const struct sym_value *v, struct s
 }
 
 /* The pointer is the first element of a tuple of it and the deleter. */
-static bool take_unique(struct sym_module *m, const struct sym_value *v, struct sym_context *ctx, const struct known *k, struct container *c)
+static bool take_unique(struct sym_module *m, const struct sym_value *v, struct sym_context *ctx,
+                        const struct known *k, struct container *c)
 {
     struct member tuple;
     struct container parts = {0};
@@ -336,12 +390,14 @@ static bool take_unique(struct sym_module *m, const struct sym_value *v, struct 
     return c->element->kind == SYM_POINTER;
 }
 
-static bool take_optional(struct sym_module *m, const struct sym_value *v, struct sym_context *ctx, const struct known *k, struct container *c)
+static bool take_optional(struct sym_module *m, const struct sym_value *v, struct sym_context *ctx,
+                          const struct known *k, struct container *c)
 {
     struct member payload;
     uint64_t engaged;
     if (!number_of(m, v, "_M_payload._M_engaged", &engaged) || engaged > 1 ||
-        !(member_at(m, v->type, "_M_payload._M_payload._M_value", &payload) || member_at(m, v->type, "_M_payload._M_value", &payload)))
+        !(member_at(m, v->type, "_M_payload._M_payload._M_value", &payload) ||
+          member_at(m, v->type, "_M_payload._M_value", &payload)))
         return false;
     c->shape = engaged ? SHAPE_ALIAS : SHAPE_EMPTY;
     c->label = engaged ? NULL : "nullopt";
@@ -351,12 +407,14 @@ static bool take_optional(struct sym_module *m, const struct sym_value *v, struc
 }
 
 /* A union of the first alternative and the rest, again and again. */
-static bool take_variant(struct sym_module *m, const struct sym_value *v, struct sym_context *ctx, const struct known *k, struct container *c)
+static bool take_variant(struct sym_module *m, const struct sym_value *v, struct sym_context *ctx,
+                         const struct known *k, struct container *c)
 {
     struct member rest, first, storage;
     uint64_t index, off;
     struct member tag;
-    if (!member_at(m, v->type, "_M_index", &tag) || !number_at(v, &tag, &index) || !member_at(m, v->type, "_M_u", &rest))
+    if (!member_at(m, v->type, "_M_index", &tag) || !number_at(v, &tag, &index) ||
+        !member_at(m, v->type, "_M_u", &rest))
         return false;
     if (index == (tag.type->size >= 8 ? UINT64_MAX : (1ull << 8 * tag.type->size) - 1)) {
         c->shape = SHAPE_EMPTY;
@@ -369,7 +427,8 @@ static bool take_variant(struct sym_module *m, const struct sym_value *v, struct
             return false;
         off += rest.byte_off;
     }
-    if (!find_member(m, rest.type, "_M_first", &first, 0) || !find_member(m, first.type, "_M_storage", &storage, 0))
+    if (!find_member(m, rest.type, "_M_first", &first, 0) ||
+        !find_member(m, first.type, "_M_storage", &storage, 0))
         return false;
     c->shape = SHAPE_ALIAS;
     // What has a destructor of its own is kept as mere bytes.
@@ -436,7 +495,8 @@ static bool take_rust_enum(struct sym_module *m, const struct sym_value *v, stru
 {
     Dwarf_Die die, part, parent = type_of(v->type)->die, discriminant, other = {0}, chosen = {0};
     uint64_t number = 0;
-    if (!type_of(v->type)->has_die || !die_child(&parent, &part) || dwarf_tag(&part) != DW_TAG_variant_part || !die_child(&part, &die))
+    if (!type_of(v->type)->has_die || !die_child(&parent, &part) ||
+        dwarf_tag(&part) != DW_TAG_variant_part || !die_child(&part, &die))
         return false;
     bool told = die_ref(&part, DW_AT_discr, &discriminant), has_other = false, found = false;
     if (told) {
@@ -494,7 +554,8 @@ static char *plain_name(const char *full)
     return name;
 }
 
-bool container_of(struct sym_module *m, const struct sym_value *v, struct sym_context *ctx, struct container *out)
+bool container_of(struct sym_module *m, const struct sym_value *v, struct sym_context *ctx,
+                  struct container *out)
 {
     if (!is_record(v->type) || !type_of(v->type)->has_die || !v->len)
         return false;
@@ -519,16 +580,20 @@ bool container_of(struct sym_module *m, const struct sym_value *v, struct sym_co
     return false;
 }
 
-bool container_data(struct sym_module *m, const struct sym_type *type, struct member *out, const char **path_out)
+bool container_data(struct sym_module *m, const struct sym_type *type, struct member *out,
+                    const char **path_out)
 {
     Dwarf_Die die = type_of(type)->die;
-    cleanup(freep) char *full = is_record(type) && type_of(type)->has_die ? type_full_name(m, &die) : NULL;
+    cleanup(freep) char *full =
+        is_record(type) && type_of(type)->has_die ? type_full_name(m, &die) : NULL;
     cleanup(freep) char *name = full ? plain_name(full) : NULL;
     for (size_t i = 0; name && i < ARRAY_COUNT(known); i++) {
         const struct known *k = &known[i];
-        bool in_a_row = k->take == take_text || k->take == take_counted || k->take == take_range || k->take == take_alias;
+        bool in_a_row = k->take == take_text || k->take == take_counted || k->take == take_range ||
+                        k->take == take_alias;
         if (in_a_row && str_eq(k->name, name) && member_at(m, type, k->a, out) &&
-            (out->type->kind == SYM_ARRAY || (k->take != take_alias && out->type->kind == SYM_POINTER))) {
+            (out->type->kind == SYM_ARRAY ||
+             (k->take != take_alias && out->type->kind == SYM_POINTER))) {
             *path_out = k->a;
             return true;
         }
@@ -556,7 +621,8 @@ static bool next_in_tree(struct sym_context *ctx, gaddr *node)
     }
     for (at = *node; steps < 128; steps++, at = above) {
         gaddr right;
-        if (!read_pointer(ctx, at + TREE_PARENT, &above) || !read_pointer(ctx, above + TREE_RIGHT, &right))
+        if (!read_pointer(ctx, at + TREE_PARENT, &above) ||
+            !read_pointer(ctx, above + TREE_RIGHT, &right))
             return false;
         if (right != at) {
             *node = above;
@@ -566,8 +632,10 @@ static bool next_in_tree(struct sym_context *ctx, gaddr *node)
     return false;
 }
 
-/* The address of the element `index`; node: of lists and trees where it is. False: it cannot be found. */
-static bool find_element(const struct container *c, struct sym_context *ctx, uint64_t index, gaddr node, gaddr *out)
+/* The address of the element `index`; node: of lists and trees where it is. False: it cannot be
+ * found. */
+static bool find_element(const struct container *c, struct sym_context *ctx, uint64_t index,
+                         gaddr node, gaddr *out)
 {
     uint64_t size = c->element->size;
     *out = c->shape == SHAPE_ARRAY ? c->at + index * size : node + c->off;
@@ -585,12 +653,14 @@ static bool find_element(const struct container *c, struct sym_context *ctx, uin
 }
 
 /* A name for an element: its number, or its key. Takes the mapped value out of a pair. */
-static char *name_element(struct sym_module *m, const struct container *c, struct sym_context *ctx, uint64_t index, struct sym_child *child)
+static char *name_element(struct sym_module *m, const struct container *c, struct sym_context *ctx,
+                          uint64_t index, struct sym_child *child)
 {
     struct member first, second;
     struct sym_value key = {0}, value = {0};
     struct err *e = NULL;
-    if (!c->pairs || child->reason || !find_member(m, c->element, "first", &first, 0) || !find_member(m, c->element, "second", &second, 0))
+    if (!c->pairs || child->reason || !find_member(m, c->element, "first", &first, 0) ||
+        !find_member(m, c->element, "second", &second, 0))
         return str_format("[%ju]", (uintmax_t)index);
     cleanup(freep) char *text = NULL;
     e = part_of(m, &child->value, first.type, first.byte_off, ctx, &key);
@@ -608,19 +678,22 @@ static char *name_element(struct sym_module *m, const struct container *c, struc
     return str_format("[%s]", text);
 }
 
-static void add_bit(const struct container *c, struct sym_context *ctx, uint64_t index, struct sym_child *child)
+static void add_bit(const struct container *c, struct sym_context *ctx, uint64_t index,
+                    struct sym_child *child)
 {
     uint8_t byte = 0;
     uint64_t bit = c->off + index;
     child->reason = ctx->read_memory(ctx, c->at + bit / 8, &byte, 1);
     if (child->reason)
         return;
-    child->value = (struct sym_value){.type = c->element, .where = SYM_IN_PIECES, .bytes = xcalloc(1, 2), .len = 1};
+    child->value = (struct sym_value){
+        .type = c->element, .where = SYM_IN_PIECES, .bytes = xcalloc(1, 2), .len = 1};
     child->value.bytes[0] = byte >> bit % 8 & 1;
 }
 
-struct err *container_children(struct sym_module *m, const struct sym_value *v, const struct container *c, struct sym_context *ctx,
-                               uint64_t first, size_t max, struct sym_children *out)
+struct err *container_children(struct sym_module *m, const struct sym_value *v,
+                               const struct container *c, struct sym_context *ctx, uint64_t first,
+                               size_t max, struct sym_children *out)
 {
     bool nodes = c->shape == SHAPE_LIST || c->shape == SHAPE_TREE;
     gaddr node = c->at;
@@ -646,7 +719,8 @@ struct err *container_children(struct sym_module *m, const struct sym_value *v, 
         }
         if (c->shape == SHAPE_MEMBERS) {
             child->value.type = c->parts[i].type;
-            child->reason = part_of(m, v, c->parts[i].type, c->parts[i].byte_off, ctx, &child->value);
+            child->reason =
+                part_of(m, v, c->parts[i].type, c->parts[i].byte_off, ctx, &child->value);
         } else if (c->shape == SHAPE_BITS) {
             add_bit(c, ctx, i, child);
         } else {
@@ -656,7 +730,8 @@ struct err *container_children(struct sym_module *m, const struct sym_value *v, 
         if (c->shape == SHAPE_ARRAY && c->path[0])
             child->access = str_format("($).%s[%ju]", c->path, (uintmax_t)i);
         else if (child->value.where == SYM_IN_MEMORY && !child->reason)
-            child->access = str_format("*(%s *)0x%jx", child->value.type->name, (uintmax_t)child->value.address);
+            child->access = str_format("*(%s *)0x%jx", child->value.type->name,
+                                       (uintmax_t)child->value.address);
     }
     return NULL;
 }

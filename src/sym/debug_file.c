@@ -2,10 +2,10 @@
  *
  * Order: the file itself; by build id in the trace's debug/ and in /usr/lib/debug; by
  * .gnu_debuglink in the trace's debug/, beside the file (where it was when it was recorded), in
- * .debug/ there, and below /usr/lib/debug. A candidate is taken if its build id is the module's, or,
- * where there are none, if its CRC is the one in .gnu_debuglink (GDB manual, "Debugging Information
- * in Separate Files"). What dwz moved into a common file (.gnu_debugaltlink) is found alike, and is
- * taken if it has the link's build id. */
+ * .debug/ there, and below /usr/lib/debug. A candidate is taken if its build id is the module's,
+ * or, where there are none, if its CRC is the one in .gnu_debuglink (GDB manual, "Debugging
+ * Information in Separate Files"). What dwz moved into a common file (.gnu_debugaltlink) is found
+ * alike, and is taken if it has the link's build id. */
 #include "base/bytes.h"
 #include "sym/sym_int.h"
 
@@ -104,17 +104,20 @@ static bool find_by_link(struct sym_module *m)
     if (b.failed || memchr(name, '/', name_len))
         return false;
     cleanup(freep) char *dir = origin_dir(m);
-    // What was installed as /lib/x is now mapped as /usr/lib/x, where the one is a link to the other.
+    // What was installed as /lib/x is now mapped as /usr/lib/x, where the one is a link to the
+    // other.
     const char *unmerged = str_starts(dir, "/usr/") ? dir + strlen("/usr") : dir;
     cleanup(freep) char *in_trace = str_format("%s/%s", m->debug_dir ? m->debug_dir : dir, name);
     cleanup(freep) char *beside = str_format("%s/%s", dir, name);
     cleanup(freep) char *below = str_format("%s/.debug/%s", dir, name);
-    bool found = take_debug_file(m, in_trace, &crc) || take_debug_file(m, beside, &crc) || take_debug_file(m, below, &crc);
+    bool found = take_debug_file(m, in_trace, &crc) || take_debug_file(m, beside, &crc) ||
+                 take_debug_file(m, below, &crc);
     for (size_t i = 0; !found; i++) {
         cleanup(freep) char *system = system_dir(m, i);
         if (!system)
             break;
-        cleanup(freep) char *there = str_format("%s%s/%s", system, dir, name), *as_before = str_format("%s%s/%s", system, unmerged, name);
+        cleanup(freep) char *there = str_format("%s%s/%s", system, dir, name),
+                            *as_before = str_format("%s%s/%s", system, unmerged, name);
         found = take_debug_file(m, there, &crc) || take_debug_file(m, as_before, &crc);
     }
     return found;
@@ -151,7 +154,8 @@ static bool take_alternate(struct sym_module *m, const char *path, const char *h
     return true;
 }
 
-static bool find_alternate_in(struct sym_module *m, const char *dir, const char *id, const char *hex_id)
+static bool find_alternate_in(struct sym_module *m, const char *dir, const char *id,
+                              const char *hex_id)
 {
     if (!id || strlen(id) < 3)
         return false;
@@ -201,8 +205,7 @@ void load_dwarf(struct sym_module *m)
         return;
     m->dwarf_tried = true;
     bool own = has_debug_info(m->elf);
-    if (!own && !find_by_build_id(m, m->debug_dir) && !find_in_system(m) &&
-        !find_by_link(m)) {
+    if (!own && !find_by_build_id(m, m->debug_dir) && !find_in_system(m) && !find_by_link(m)) {
         m->no_dwarf = str_format("%s: no debug information", m->path);
         return;
     }

@@ -89,11 +89,14 @@ static Elf_Data *data_of(Elf *elf, const char *name)
 
 TEST(what_is_unpacked_here_is_what_was_compressed)
 {
-    static const char *const names[] = {".debug_info", ".debug_abbrev", ".debug_line", ".debug_str"};
+    static const char *const names[] = {".debug_info", ".debug_abbrev", ".debug_line",
+                                        ".debug_str"};
     cleanup(freep) char *path = str_format("%s/compressed_to_compare", dir);
     run("%s --compress-debug-sections %s %s", objcopy, program, path);
-    cleanup(closep) int fd = open(program, O_RDONLY | O_CLOEXEC), packed_fd = open(path, O_RDONLY | O_CLOEXEC);
-    Elf *elf = elf_begin(fd, ELF_C_READ_MMAP, NULL), *packed = elf_begin(packed_fd, ELF_C_READ_MMAP, NULL);
+    cleanup(closep) int fd = open(program, O_RDONLY | O_CLOEXEC),
+                        packed_fd = open(path, O_RDONLY | O_CLOEXEC);
+    Elf *elf = elf_begin(fd, ELF_C_READ_MMAP, NULL),
+        *packed = elf_begin(packed_fd, ELF_C_READ_MMAP, NULL);
     uint8_t *image = NULL;
     assert_null(inflate_dwarf(elf, &image)); // nothing is compressed
     Elf *inflated = inflate_dwarf(packed, &image);
@@ -297,7 +300,8 @@ TEST(damaged_files_give_errors)
     }
 }
 
-/* As lld lays a program out: the code's segment begins in the file's page in which the one before ends, and lies a page higher. */
+/* As lld lays a program out: the code's segment begins in the file's page in which the one before
+ * ends, and lies a page higher. */
 TEST(the_bias_is_told_where_segments_share_a_page)
 {
     size_t len;
@@ -364,7 +368,8 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         t(debug_information_is_found_by_build_id_in_the_traces_directory),
         t(debug_information_is_found_by_its_link),
-        t(compressed_debug_information_is_read), t(what_is_unpacked_here_is_what_was_compressed),
+        t(compressed_debug_information_is_read),
+        t(what_is_unpacked_here_is_what_was_compressed),
         t(mini_debug_information_gives_symbols),
         t(the_bias_is_told_where_segments_share_a_page),
         t(addresses_that_the_index_of_units_lacks_are_found_all_the_same),

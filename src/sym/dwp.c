@@ -1,15 +1,18 @@
-/* .dwp files: the .dwo files of a program put together. libdw 0.188 does not read them, so their units are taken out again.
+/* .dwp files: the .dwo files of a program put together. libdw 0.188 does not read them, so their
+ * units are taken out again.
  *
- * Each section holds the contributions of all units one after the other; a table says which rows of columns belong to the unit with an id
- * (DWARF 5 section 7.3.5; DWARF 4 as GCC's wiki describes it, "DebugFissionDWP"):
+ * Each section holds the contributions of all units one after the other; a table says which rows of
+ * columns belong to the unit with an id (DWARF 5 section 7.3.5; DWARF 4 as GCC's wiki describes it,
+ * "DebugFissionDWP"):
  *
  *     .debug_cu_index   version, columns C, units U, slots S
  *                       S ids (0: none), S numbers of rows (from 1)
  *                       C kinds of sections
  *                       U rows of C offsets, U rows of C sizes
  *
- * Strings are shared by all: .debug_str_offsets of a unit lead into one .debug_str. A unit that is taken out gets those it names. Type units,
- * which have a table of their own, are not taken: a type that is defined in one of them stays a declaration. */
+ * Strings are shared by all: .debug_str_offsets of a unit lead into one .debug_str. A unit that is
+ * taken out gets those it names. Type units, which have a table of their own, are not taken: a type
+ * that is defined in one of them stays a declaration. */
 #include "base/bytes.h"
 #include "sym/sym_int.h"
 
@@ -19,10 +22,10 @@ enum { SECTION_KINDS = 8, STRING_OFFSETS = 6 };
 
 /* By kind (DW_SECT_*), from 1. */
 static const char *const section_names[2][SECTION_KINDS + 1] = {
-    {NULL, ".debug_info.dwo", ".debug_types.dwo", ".debug_abbrev.dwo", ".debug_line.dwo", ".debug_loc.dwo", ".debug_str_offsets.dwo",
-     ".debug_macinfo.dwo", ".debug_macro.dwo"},
-    {NULL, ".debug_info.dwo", NULL, ".debug_abbrev.dwo", ".debug_line.dwo", ".debug_loclists.dwo", ".debug_str_offsets.dwo",
-     ".debug_macro.dwo", ".debug_rnglists.dwo"},
+    {NULL, ".debug_info.dwo", ".debug_types.dwo", ".debug_abbrev.dwo", ".debug_line.dwo",
+     ".debug_loc.dwo", ".debug_str_offsets.dwo", ".debug_macinfo.dwo", ".debug_macro.dwo"},
+    {NULL, ".debug_info.dwo", NULL, ".debug_abbrev.dwo", ".debug_line.dwo", ".debug_loclists.dwo",
+     ".debug_str_offsets.dwo", ".debug_macro.dwo", ".debug_rnglists.dwo"},
 };
 
 struct dwp_unit {
@@ -65,7 +68,8 @@ static struct err *read_index(struct sym_dwp *d)
     if (b.failed || (version != 2 && version != 5) || d->columns > SECTION_KINDS)
         return err_new(ERR_FORMAT, "%s: no .dwp file of a known version", d->path);
     d->is_dwarf5 = version == 5;
-    const uint8_t *ids = bytes_take(&b, (size_t)slots * 8), *rows = bytes_take(&b, (size_t)slots * 4);
+    const uint8_t *ids = bytes_take(&b, (size_t)slots * 8),
+                  *rows = bytes_take(&b, (size_t)slots * 4);
     d->kinds = bytes_take(&b, (size_t)d->columns * 4);
     d->offsets = bytes_take(&b, (size_t)d->rows * d->columns * 4);
     d->sizes = bytes_take(&b, (size_t)d->rows * d->columns * 4);
@@ -116,7 +120,9 @@ void sym_dwp_close(struct sym_dwp *d)
 static const struct dwp_unit *find_unit(const struct sym_dwp *d, uint64_t id)
 {
     const struct dwp_unit key = {.id = id};
-    return d->units.count ? bsearch(&key, d->units.items, d->units.count, sizeof(key), compare_units) : NULL;
+    return d->units.count
+               ? bsearch(&key, d->units.items, d->units.count, sizeof(key), compare_units)
+               : NULL;
 }
 
 bool sym_dwp_has(const struct sym_dwp *d, uint64_t id)
@@ -143,7 +149,8 @@ static void object_begin(struct object *o)
     vec_push(&o->headers, (Elf64_Shdr){0});
 }
 
-static void object_add(struct object *o, const char *name, Elf64_Word type, const void *data, size_t len)
+static void object_add(struct object *o, const char *name, Elf64_Word type, const void *data,
+                       size_t len)
 {
     buf_zeros(o->out, -(o->out->len - o->start) & 7);
     vec_push(&o->headers, (Elf64_Shdr){.sh_name = (Elf64_Word)o->names.len,
@@ -162,15 +169,16 @@ static void object_end(struct object *o)
     buf_add(&names, ".shstrtab", sizeof(".shstrtab"));
     object_add(o, ".shstrtab", SHT_STRTAB, names.data, names.len);
     buf_zeros(o->out, -(o->out->len - o->start) & 7);
-    Elf64_Ehdr h = {.e_ident = {ELFMAG0, ELFMAG1, ELFMAG2, ELFMAG3, ELFCLASS64, ELFDATA2LSB, EV_CURRENT},
-                    .e_type = ET_REL,
-                    .e_machine = EM_X86_64,
-                    .e_version = EV_CURRENT,
-                    .e_shoff = o->out->len - o->start,
-                    .e_ehsize = sizeof(h),
-                    .e_shentsize = sizeof(Elf64_Shdr),
-                    .e_shnum = (Elf64_Half)o->headers.count,
-                    .e_shstrndx = (Elf64_Half)(o->headers.count - 1)};
+    Elf64_Ehdr h = {
+        .e_ident = {ELFMAG0, ELFMAG1, ELFMAG2, ELFMAG3, ELFCLASS64, ELFDATA2LSB, EV_CURRENT},
+        .e_type = ET_REL,
+        .e_machine = EM_X86_64,
+        .e_version = EV_CURRENT,
+        .e_shoff = o->out->len - o->start,
+        .e_ehsize = sizeof(h),
+        .e_shentsize = sizeof(Elf64_Shdr),
+        .e_shnum = (Elf64_Half)o->headers.count,
+        .e_shstrndx = (Elf64_Half)(o->headers.count - 1)};
     buf_add(o->out, o->headers.items, o->headers.count * sizeof(Elf64_Shdr));
     memcpy(o->out->data + o->start, &h, sizeof(h));
 }
@@ -183,10 +191,13 @@ static void object_deinit(struct object *o)
 
 /* ---- Taking a unit out ---- */
 
-/* Copies the strings that a unit's offsets lead to, and has them lead to the copies. DWARF 5 begins with a header of 8 bytes (7.26). */
-static struct err *copy_strings(const struct sym_dwp *d, struct bytes table, struct buf *offsets_out, struct buf *strings_out)
+/* Copies the strings that a unit's offsets lead to, and has them lead to the copies. DWARF 5 begins
+ * with a header of 8 bytes (7.26). */
+static struct err *copy_strings(const struct sym_dwp *d, struct bytes table,
+                                struct buf *offsets_out, struct buf *strings_out)
 {
-    buf_add(offsets_out, bytes_take(&table, d->is_dwarf5 ? 8 : 0), d->is_dwarf5 && !table.failed ? 8 : 0);
+    buf_add(offsets_out, bytes_take(&table, d->is_dwarf5 ? 8 : 0),
+            d->is_dwarf5 && !table.failed ? 8 : 0);
     while (bytes_left(&table) >= 4) {
         uint32_t off = bytes_u32(&table);
         size_t most = off < d->strings.len ? d->strings.len - off : 0;
@@ -198,7 +209,8 @@ static struct err *copy_strings(const struct sym_dwp *d, struct bytes table, str
         buf_u32(offsets_out, (uint32_t)strings_out->len);
         buf_add(strings_out, d->strings.data + off, len + 1);
     }
-    return table.failed ? err_new(ERR_FORMAT, "%s: a unit's table of strings is cut off", d->path) : NULL;
+    return table.failed ? err_new(ERR_FORMAT, "%s: a unit's table of strings is cut off", d->path)
+                        : NULL;
 }
 
 static struct err *add_sections(const struct sym_dwp *d, uint32_t row, struct object *o)

@@ -39,7 +39,9 @@ static void keep_calls(struct compilation *c, struct sym_expression *e)
         e->calls[i].text = e->calls[i].text ? xmemdup(e->calls[i].text, e->calls[i].size) : NULL;
 }
 
-struct err *sym_expression_compile(struct sym_module *m, const struct sym_expression_request *request, struct sym_expression *out)
+struct err *sym_expression_compile(struct sym_module *m,
+                                   const struct sym_expression_request *request,
+                                   struct sym_expression *out)
 {
     HOLD(m);
     cleanup(freep) struct compilation *c = xnew(struct compilation);
@@ -70,12 +72,14 @@ void sym_expression_deinit(struct sym_expression *e)
 /* --- calls --- */
 
 /* An argument into its registers, or onto the stack. number: it, or where it is. */
-static struct err *pass(const struct sym_call_argument *a, uint64_t number, struct sym_caller *caller, struct sym_call_frame *f)
+static struct err *pass(const struct sym_call_argument *a, uint64_t number,
+                        struct sym_caller *caller, struct sym_call_frame *f)
 {
     uint64_t eightbytes[2] = {number};
     if (a->stack >= 0) {
         if (a->copied)
-            return caller->memory->read_memory(caller->memory, number, f->stack + a->stack, a->copied);
+            return caller->memory->read_memory(caller->memory, number, f->stack + a->stack,
+                                               a->copied);
         memcpy(f->stack + a->stack, &number, sizeof(number));
         return NULL;
     }
@@ -84,13 +88,15 @@ static struct err *pass(const struct sym_call_argument *a, uint64_t number, stru
     for (unsigned i = 0; i < a->part_count; i++) {
         const struct sym_call_part *part = &a->parts[i];
         if (part->kind != SYM_PART_NONE)
-            (part->kind == SYM_PART_VECTOR ? f->vectors : f->integers)[part->number] = eightbytes[i];
+            (part->kind == SYM_PART_VECTOR ? f->vectors : f->integers)[part->number] =
+                eightbytes[i];
     }
     return NULL;
 }
 
 /* What came back: a number, or where a class is. */
-static struct err *take_result(const struct sym_call *call, const struct sym_call_frame *f, struct sym_caller *caller, uint64_t *out)
+static struct err *take_result(const struct sym_call *call, const struct sym_call_frame *f,
+                               struct sym_caller *caller, uint64_t *out)
 {
     uint64_t eightbytes[2] = {0};
     if (call->result_in_memory) {
@@ -100,7 +106,9 @@ static struct err *take_result(const struct sym_call *call, const struct sym_cal
     for (unsigned i = 0; i < call->result_count; i++) {
         const struct sym_call_part *part = &call->result[i];
         if (part->kind != SYM_PART_NONE)
-            eightbytes[i] = part->kind == SYM_PART_VECTOR ? f->xmm[part->number] : part->number ? f->rdx : f->rax;
+            eightbytes[i] = part->kind == SYM_PART_VECTOR ? f->xmm[part->number]
+                            : part->number                ? f->rdx
+                                                          : f->rax;
     }
     if (call->result_size)
         return caller->place(caller, eightbytes, call->result_size, out);
@@ -108,7 +116,8 @@ static struct err *take_result(const struct sym_call *call, const struct sym_cal
     return NULL;
 }
 
-static struct err *call_function(const struct sym_call *call, const uint64_t *args, struct sym_caller *caller, uint64_t *out)
+static struct err *call_function(const struct sym_call *call, const uint64_t *args,
+                                 struct sym_caller *caller, uint64_t *out)
 {
     cleanup(freep) struct sym_call_frame *f = xnew(struct sym_call_frame);
     f->target = args[0];
@@ -122,7 +131,8 @@ static struct err *call_function(const struct sym_call *call, const uint64_t *ar
     return take_result(call, f, caller, out);
 }
 
-struct err *sym_expression_call(const struct sym_expression *e, uint64_t number, const uint64_t *args, struct sym_caller *caller, uint64_t *out)
+struct err *sym_expression_call(const struct sym_expression *e, uint64_t number,
+                                const uint64_t *args, struct sym_caller *caller, uint64_t *out)
 {
     const struct sym_call *call = &e->calls[number];
     switch (call->kind) {
@@ -153,13 +163,15 @@ static bool value_is_known(const struct sym_expression *e, const uint8_t *output
     return e->text_len && output[e->text_at + e->text_len];
 }
 
-struct err *sym_expression_value(struct sym_module *m, const struct sym_expression *e, enum program_end end, uint64_t result,
-                                 const uint8_t *output, struct sym_value *out)
+struct err *sym_expression_value(struct sym_module *m, const struct sym_expression *e,
+                                 enum program_end end, uint64_t result, const uint8_t *output,
+                                 struct sym_value *out)
 {
     if (end != PROGRAM_OK && !(end == PROGRAM_FAULT && value_is_known(e, output)))
         return sym_expression_failure(end, result);
     uint64_t most = e->in_out ? SYM_EXPRESSION_MAX : sizeof(result);
-    struct sym_value v = {.type = e->type, .where = SYM_COMPUTED, .len = e->type->size < most ? e->type->size : most};
+    struct sym_value v = {
+        .type = e->type, .where = SYM_COMPUTED, .len = e->type->size < most ? e->type->size : most};
     if (e->in_memory && end == PROGRAM_OK) {
         v.where = SYM_IN_MEMORY;
         v.address = result;
@@ -182,10 +194,12 @@ static struct err *read_text(struct sym_context *ctx, gaddr addr, void *buf, siz
     return c->otherwise->read_memory(c->otherwise, addr, buf, len);
 }
 
-void sym_expression_context_init(struct sym_expression_context *c, const struct sym_expression *e, enum program_end end,
-                                 const uint8_t *output, struct sym_context *otherwise)
+void sym_expression_context_init(struct sym_expression_context *c, const struct sym_expression *e,
+                                 enum program_end end, const uint8_t *output,
+                                 struct sym_context *otherwise)
 {
-    *c = (struct sym_expression_context){.base = {.read_memory = read_text}, .otherwise = otherwise};
+    *c =
+        (struct sym_expression_context){.base = {.read_memory = read_text}, .otherwise = otherwise};
     if (otherwise)
         c->base.bias = otherwise->bias;
     if (!e->text_len || end != PROGRAM_OK)

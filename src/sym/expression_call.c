@@ -83,11 +83,14 @@ static char *own_name(struct sym_module *m, const struct sym_type *t)
 }
 
 /* But for qualifiers: the same type? Of other units, too. */
-static bool same_type(struct sym_module *m, const struct sym_type *a, const struct sym_type *b, unsigned depth)
+static bool same_type(struct sym_module *m, const struct sym_type *a, const struct sym_type *b,
+                      unsigned depth)
 {
-    if (a == b || (type_of(a)->has_die && type_of(b)->has_die && type_of(a)->die.addr == type_of(b)->die.addr))
+    if (a == b || (type_of(a)->has_die && type_of(b)->has_die &&
+                   type_of(a)->die.addr == type_of(b)->die.addr))
         return true;
-    if (a->size != b->size || depth > MAX_DEPTH || (is_record(a) ? !is_record(b) : a->kind != b->kind))
+    if (a->size != b->size || depth > MAX_DEPTH ||
+        (is_record(a) ? !is_record(b) : a->kind != b->kind))
         return false;
     if (a->kind == SYM_VOID || a->kind == SYM_BOOL || a->kind == SYM_FUNCTION_TYPE)
         return true;
@@ -102,7 +105,8 @@ static bool same_type(struct sym_module *m, const struct sym_type *a, const stru
 }
 
 /* Where `base` is in objects of class t. */
-static bool find_base(struct sym_module *m, const struct sym_type *t, const struct sym_type *base, uint64_t *off, unsigned depth)
+static bool find_base(struct sym_module *m, const struct sym_type *t, const struct sym_type *base,
+                      uint64_t *off, unsigned depth)
 {
     if (same_type(m, t, base, 0)) {
         *off = 0;
@@ -115,7 +119,8 @@ static bool find_base(struct sym_module *m, const struct sym_type *t, const stru
     members_of(m, t, &members);
     for (size_t i = 0; i < members.count && !found; i++) {
         const struct member *member = &members.items[i];
-        if (!member->is_base || member->is_virtual || !find_base(m, member->type, base, off, depth + 1))
+        if (!member->is_base || member->is_virtual ||
+            !find_base(m, member->type, base, off, depth + 1))
             continue;
         *off += member->byte_off;
         found = true;
@@ -140,28 +145,35 @@ static const struct sym_type *argument_type(struct compilation *c, const struct 
 
 /* --- does it fit? --- */
 
-static enum fit fit_number(struct compilation *c, const struct sym_type *from, const struct sym_type *to)
+static enum fit fit_number(struct compilation *c, const struct sym_type *from,
+                           const struct sym_type *to)
 {
-    bool numbers = (is_integer(from) || is_real(from)) && (is_integer(to) || to->kind == SYM_FLOAT); // also a long double, which is refused later
+    bool numbers =
+        (is_integer(from) || is_real(from)) &&
+        (is_integer(to) || to->kind == SYM_FLOAT); // also a long double, which is refused later
     if (same_type(c->m, from, to, 0))
         return FIT_EXACT;
     if (to->kind == SYM_BOOL && is_pointer(from))
         return FIT_CONVERTED;
     Dwarf_Die die = type_of(to)->die, unit;
-    bool is_c = to->kind == SYM_ENUM && dwarf_diecu(&die, &unit, NULL, NULL) && !is_cplusplus(dwarf_srclang(&unit));
+    bool is_c = to->kind == SYM_ENUM && dwarf_diecu(&die, &unit, NULL, NULL) &&
+                !is_cplusplus(dwarf_srclang(&unit));
     if (!numbers || (to->kind == SYM_ENUM && !is_c))
         return FIT_NOT;
     if (is_real(from) && to->kind == SYM_FLOAT)
         return to->size > from->size ? FIT_PROMOTED : FIT_CONVERTED;
-    if (is_integer(from) && same_type(c->m, to, builtin("int"), 0) && (from->size < 4 || from->kind == SYM_ENUM))
+    if (is_integer(from) && same_type(c->m, to, builtin("int"), 0) &&
+        (from->size < 4 || from->kind == SYM_ENUM))
         return FIT_PROMOTED;
     return FIT_CONVERTED;
 }
 
-static enum fit fit_pointer(struct compilation *c, const struct node *n, const struct sym_type *from, const struct sym_type *to)
+static enum fit fit_pointer(struct compilation *c, const struct node *n,
+                            const struct sym_type *from, const struct sym_type *to)
 {
     uint64_t off;
-    bool zero = n->kind == NODE_NUMBER && n->number == 0 && (is_pointer(n->type) || is_integer(n->type));
+    bool zero =
+        n->kind == NODE_NUMBER && n->number == 0 && (is_pointer(n->type) || is_integer(n->type));
     if (zero)
         return FIT_CONVERTED;
     if (!is_pointer(from) || !from->target || !to->target)
@@ -182,27 +194,35 @@ static enum fit fit_value(struct compilation *c, const struct node *n, const str
 {
     const struct sym_type *from = argument_type(c, n);
     if (is_record(to) || is_record(from))
-        return is_record(to) && is_record(from) && is_place(n) && same_type(c->m, from, to, 0) ? FIT_EXACT : FIT_NOT;
+        return is_record(to) && is_record(from) && is_place(n) && same_type(c->m, from, to, 0)
+                   ? FIT_EXACT
+                   : FIT_NOT;
     return is_pointer(to) ? fit_pointer(c, n, from, to) : fit_number(c, from, to);
 }
 
 static bool is_temporary(const struct node *n)
 {
-    return n->kind == NODE_CALL || (n->kind == NODE_MEMBER && is_temporary(n->a)) || !is_place(n) || n->bit_size;
+    return n->kind == NODE_CALL || (n->kind == NODE_MEMBER && is_temporary(n->a)) || !is_place(n) ||
+           n->bit_size;
 }
 
-static enum fit fit_reference(struct compilation *c, const struct node *n, const struct sym_type *to)
+static enum fit fit_reference(struct compilation *c, const struct node *n,
+                              const struct sym_type *to)
 {
     const struct sym_type *target = to->target;
-    bool temporary = is_temporary(n), takes_temporaries = is_const(target) || is_rvalue_reference(to);
+    bool temporary = is_temporary(n),
+         takes_temporaries = is_const(target) || is_rvalue_reference(to);
     uint64_t off;
-    if ((temporary && !takes_temporaries) || (!temporary && is_rvalue_reference(to)) || (is_const_node(n) && !is_const(target)))
+    if ((temporary && !takes_temporaries) || (!temporary && is_rvalue_reference(to)) ||
+        (is_const_node(n) && !is_const(target)))
         return FIT_NOT;
     enum fit same = is_const(target) && !is_const_node(n) ? FIT_QUALIFIED : FIT_EXACT;
     if (is_place(n) && same_type(c->m, n->type, target, 0))
         return same;
     if (is_record(target))
-        return is_place(n) && is_record(n->type) && find_base(c->m, n->type, target, &off, 0) ? FIT_CONVERTED : FIT_NOT;
+        return is_place(n) && is_record(n->type) && find_base(c->m, n->type, target, &off, 0)
+                   ? FIT_CONVERTED
+                   : FIT_NOT;
     enum fit value = takes_temporaries ? fit_value(c, n, target) : FIT_NOT;
     return value > same ? value : value == FIT_NOT ? value : same;
 }
@@ -210,7 +230,8 @@ static enum fit fit_reference(struct compilation *c, const struct node *n, const
 /* The object of a method: any, also a temporary one, but for its const. */
 static enum fit fit_object(struct compilation *c, const struct node *n, const struct candidate *f)
 {
-    bool takes_const = is_pointer(f->params[0]) && f->params[0]->target && is_const(f->params[0]->target);
+    bool takes_const =
+        is_pointer(f->params[0]) && f->params[0]->target && is_const(f->params[0]->target);
     if (is_const_node(n) && !takes_const)
         return FIT_NOT;
     return takes_const && !is_const_node(n) ? FIT_QUALIFIED : FIT_EXACT;
@@ -218,10 +239,14 @@ static enum fit fit_object(struct compilation *c, const struct node *n, const st
 
 /* Fills f->fits. A function that is no method takes an object only as an operator does, as an
  * argument. */
-static bool fits(struct compilation *c, const struct arguments *args, struct candidate *f, bool is_operator)
+static bool fits(struct compilation *c, const struct arguments *args, struct candidate *f,
+                 bool is_operator)
 {
-    size_t skip = args->has_object && !f->is_method && !is_operator ? 1 : 0; // a static member of the object's class
-    if (args->count - skip < f->count || (args->count - skip > f->count && !f->more) || (f->is_method && !args->has_object))
+    size_t skip = args->has_object && !f->is_method && !is_operator
+                      ? 1
+                      : 0; // a static member of the object's class
+    if (args->count - skip < f->count || (args->count - skip > f->count && !f->more) ||
+        (f->is_method && !args->has_object))
         return false;
     for (size_t i = skip; i < args->count; i++) {
         size_t k = i - skip;
@@ -248,20 +273,22 @@ static bool is_better(const struct candidate *a, const struct candidate *b, size
     return better || (!a->is_template && b->is_template);
 }
 
-static struct err *tell(struct compilation *c, const struct node *n, const char *name, const char *what, const struct candidate *const *list,
-                        size_t count)
+static struct err *tell(struct compilation *c, const struct node *n, const char *name,
+                        const char *what, const struct candidate *const *list, size_t count)
 {
     struct buf names = {0};
     for (size_t i = 0; i < count && i < 8; i++)
         buf_printf(&names, "%s%.100s", i ? "; " : "", list[i]->name);
-    struct err *e = err_at(c, ERR_USAGE, n->column, "%.100s: %s: %.300s%s", name, what, buf_cstr(&names), count > 8 ? "; ..." : "");
+    struct err *e = err_at(c, ERR_USAGE, n->column, "%.100s: %s: %.300s%s", name, what,
+                           buf_cstr(&names), count > 8 ? "; ..." : "");
     buf_deinit(&names);
     return e;
 }
 
 /* *out NULL: none fits. */
-static struct err *choose(struct compilation *c, const struct node *n, const char *name, const struct arguments *args, struct candidates *all,
-                          bool is_operator, struct candidate **out)
+static struct err *choose(struct compilation *c, const struct node *n, const char *name,
+                          const struct arguments *args, struct candidates *all, bool is_operator,
+                          struct candidate **out)
 {
     const struct candidate *fit[MOST_CANDIDATES];
     size_t count = 0;
@@ -282,12 +309,14 @@ static struct err *choose(struct compilation *c, const struct node *n, const cha
     return NULL;
 }
 
-static struct err *nothing_fits(struct compilation *c, const struct node *n, const char *name, const struct candidates *all)
+static struct err *nothing_fits(struct compilation *c, const struct node *n, const char *name,
+                                const struct candidates *all)
 {
     const struct candidate *list[MOST_CANDIDATES];
     for (size_t i = 0; i < all->count; i++)
         list[i] = &all->items[i];
-    return tell(c, n, name, "the number or the types of the arguments do not fit", list, all->count);
+    return tell(c, n, name, "the number or the types of the arguments do not fit", list,
+                all->count);
 }
 
 /* --- candidates --- */
@@ -303,7 +332,8 @@ static void read_signature(struct compilation *c, Dwarf_Die *die, struct candida
                 f->more |= tag == DW_TAG_unspecified_parameters;
                 if (tag != DW_TAG_formal_parameter || f->count >= SYM_CALL_MOST_ARGUMENTS)
                     continue;
-                f->is_method |= f->count == 0 && dwarf_tag(die) == DW_TAG_subprogram && die_flag(&child, DW_AT_artificial);
+                f->is_method |= f->count == 0 && dwarf_tag(die) == DW_TAG_subprogram &&
+                                die_flag(&child, DW_AT_artificial);
                 f->params[f->count++] = type_of_die(c->m, &child);
             } while (die_sibling(&child, &child));
         if (!die_ref(&from, DW_AT_abstract_origin, &from))
@@ -324,7 +354,8 @@ static const char *refusal(Dwarf_Die *die)
     return NULL;
 }
 
-static struct candidate *add_candidate(struct compilation *c, struct candidates *all, const char *name)
+static struct candidate *add_candidate(struct compilation *c, struct candidates *all,
+                                       const char *name)
 {
     if (!all->items)
         all->items = sym_pool_alloc(&c->pool, MOST_CANDIDATES * sizeof(*all->items));
@@ -355,8 +386,10 @@ static bool is_named(const char *shown, const char *wanted)
         memmove(at, at + strlen(anonymous), strlen(at + strlen(anonymous)) + 1);
     size_t len = strlen(wanted);
     for (const char *at = name; len && (at = strstr(at, wanted)); at++) {
-        const char *behind = behind_tags(at + len), *template = *behind == '<' ? template_end(behind) : NULL;
-        bool typed = template || wanted[len - 1] == '>'; // templates' names begin with the result's type
+        const char *behind = behind_tags(at + len),
+                   *template = *behind == '<' ? template_end(behind) : NULL;
+        bool typed =
+            template || wanted[len - 1] == '>'; // templates' names begin with the result's type
         if (at != name && !(typed && at[-1] == ' '))
             continue;
         behind = template ? behind_tags(template) : behind;
@@ -371,7 +404,8 @@ static bool is_known(const struct candidates *all, const struct sym_function *f)
     for (size_t i = 0; i < all->count; i++) {
         const struct sym_function *have = all->items[i].function;
         if (have &&
-            (have == f || (have->range_count && f->range_count && have->start == f->start) || (str_eq(have->name, f->name) && !f->range_count)))
+            (have == f || (have->range_count && f->range_count && have->start == f->start) ||
+             (str_eq(have->name, f->name) && !f->range_count)))
             return true;
     }
     return false;
@@ -414,17 +448,20 @@ static bool add_functions(struct compilation *c, const char *full, struct candid
 /* As a name is looked up: the innermost scope that has some hides the others. */
 static void add_visible_functions(struct compilation *c, const char *name, struct candidates *all)
 {
-    for (size_t len = innermost_scope(c); len != SIZE_MAX && !all->count; len = outer_scope(c, len)) {
+    for (size_t len = innermost_scope(c); len != SIZE_MAX && !all->count;
+         len = outer_scope(c, len)) {
         cleanup(freep) char *full = in_scope(c, len, name);
         add_functions(c, full, all);
     }
 }
 
 /* "square::area(int) const" */
-static const char *method_name(struct compilation *c, const struct sym_type *owner, const struct candidate *f, const char *name)
+static const char *method_name(struct compilation *c, const struct sym_type *owner,
+                               const struct candidate *f, const char *name)
 {
     struct buf b = {0};
-    bool of_const = f->is_method && is_pointer(f->params[0]) && f->params[0]->target && is_const(f->params[0]->target);
+    bool of_const = f->is_method && is_pointer(f->params[0]) && f->params[0]->target &&
+                    is_const(f->params[0]->target);
     cleanup(freep) char *class = own_name(c->m, owner);
     buf_printf(&b, "%s::%s(", class, name);
     for (size_t i = f->is_method; i < f->count; i++)
@@ -442,14 +479,15 @@ static bool read_slot(Dwarf_Die *die, uint64_t *out)
     size_t count;
     if (!dwarf_attr(die, DW_AT_vtable_elem_location, &attr))
         return false;
-    if (dwarf_getlocation(&attr, &ops, &count) != 0 || count != 1 || ops[0].atom != DW_OP_constu || ops[0].number > 100000)
+    if (dwarf_getlocation(&attr, &ops, &count) != 0 || count != 1 || ops[0].atom != DW_OP_constu ||
+        ops[0].number > 100000)
         return false;
     *out = ops[0].number;
     return true;
 }
 
-static void add_method(struct compilation *c, const struct sym_type *owner, Dwarf_Die *die, uint64_t off, const char *name, bool statically,
-                       struct candidates *all)
+static void add_method(struct compilation *c, const struct sym_type *owner, Dwarf_Die *die,
+                       uint64_t off, const char *name, bool statically, struct candidates *all)
 {
     uint64_t virtuality = 0;
     struct candidate *f = add_candidate(c, all, NULL);
@@ -470,7 +508,8 @@ static void add_method(struct compilation *c, const struct sym_type *owner, Dwar
 }
 
 /* The own ones of a class. */
-static void add_own_methods(struct compilation *c, const struct sym_type *t, uint64_t off, const char *name, bool statically, struct candidates *all)
+static void add_own_methods(struct compilation *c, const struct sym_type *t, uint64_t off,
+                            const char *name, bool statically, struct candidates *all)
 {
     Dwarf_Die die = type_of(t)->die, child;
     if (!type_of(t)->has_die || !die_child(&die, &child))
@@ -478,7 +517,9 @@ static void add_own_methods(struct compilation *c, const struct sym_type *t, uin
     do {
         const char *have = dwarf_tag(&child) == DW_TAG_subprogram ? dwarf_diename(&child) : NULL;
         size_t len = strlen(name);
-        bool same = have && (str_eq(have, name) || (str_starts(have, name) && have[len] == '<' && template_end(have + len) == have + strlen(have)));
+        bool same =
+            have && (str_eq(have, name) || (str_starts(have, name) && have[len] == '<' &&
+                                            template_end(have + len) == have + strlen(have)));
         if (same)
             add_method(c, t, &child, off, have, statically, all);
     } while (die_sibling(&child, &child));
@@ -486,7 +527,8 @@ static void add_own_methods(struct compilation *c, const struct sym_type *t, uin
 
 /* A class' own ones hide those of its bases. Those of several bases hide nothing, and none is
  * better. */
-static void add_methods(struct compilation *c, const struct sym_type *t, uint64_t off, const char *name, bool statically, struct candidates *all,
+static void add_methods(struct compilation *c, const struct sym_type *t, uint64_t off,
+                        const char *name, bool statically, struct candidates *all,
                         bool *in_virtual_base, unsigned depth)
 {
     size_t before = all->count;
@@ -500,7 +542,8 @@ static void add_methods(struct compilation *c, const struct sym_type *t, uint64_
     vec_each (member, &members) {
         size_t had = all->count;
         if (member->is_base && is_record(member->type))
-            add_methods(c, member->type, off + member->byte_off, name, statically, all, in_virtual_base, depth + 1);
+            add_methods(c, member->type, off + member->byte_off, name, statically, all,
+                        in_virtual_base, depth + 1);
         for (size_t i = had; i < all->count && member->is_base && member->is_virtual; i++)
             *in_virtual_base = true;
     }
@@ -508,12 +551,14 @@ static void add_methods(struct compilation *c, const struct sym_type *t, uint64_
 }
 
 /* Base::f of an object: the class, and where it is. */
-static bool find_class(struct compilation *c, const struct sym_type *t, const char *name, size_t len, uint64_t off, const struct sym_type **out,
-                       uint64_t *off_out, unsigned depth)
+static bool find_class(struct compilation *c, const struct sym_type *t, const char *name,
+                       size_t len, uint64_t off, const struct sym_type **out, uint64_t *off_out,
+                       unsigned depth)
 {
     cleanup(freep) char *own = own_name(c->m, t);
     const char *base = base_name(own);
-    bool same = (strlen(own) == len && strncmp(own, name, len) == 0) || (base && strlen(base) == len && strncmp(base, name, len) == 0);
+    bool same = (strlen(own) == len && strncmp(own, name, len) == 0) ||
+                (base && strlen(base) == len && strncmp(base, name, len) == 0);
     if (same) {
         *out = t;
         *off_out = off;
@@ -527,7 +572,8 @@ static bool find_class(struct compilation *c, const struct sym_type *t, const ch
     for (size_t i = 0; i < members.count && !found; i++) {
         const struct member *member = &members.items[i];
         if (member->is_base && !member->is_virtual && is_record(member->type))
-            found = find_class(c, member->type, name, len, off + member->byte_off, out, off_out, depth + 1);
+            found = find_class(c, member->type, name, len, off + member->byte_off, out, off_out,
+                               depth + 1);
     }
     vec_deinit(&members);
     return found;
@@ -542,7 +588,8 @@ static bool refers_to(const struct sym_function *f, const Dwarf_Die *declaration
         Dwarf_Die next;
         if (die.addr == declaration->addr)
             return true;
-        if (!die_ref(&die, DW_AT_specification, &next) && !die_ref(&die, DW_AT_abstract_origin, &next))
+        if (!die_ref(&die, DW_AT_specification, &next) &&
+            !die_ref(&die, DW_AT_abstract_origin, &next))
             return false;
         die = next;
     }
@@ -575,7 +622,8 @@ static struct err *no_code(struct compilation *c, const struct node *n, const st
 }
 
 /* The address at which it runs. */
-static struct err *find_code(struct compilation *c, const struct node *n, const struct candidate *f, uint64_t *out)
+static struct err *find_code(struct compilation *c, const struct node *n, const struct candidate *f,
+                             uint64_t *out)
 {
     const struct sym_function *function = f->function;
     struct sym_caller *caller = c->request->caller;
@@ -586,12 +634,14 @@ static struct err *find_code(struct compilation *c, const struct node *n, const 
         function = defined_here(c, &f->die);
     if (function && function->source == SYM_PLT)
         function = NULL;
-    if (!function && f->linkage_name && is_mangled(f->linkage_name) && caller->find && caller->find(caller, f->linkage_name, out))
+    if (!function && f->linkage_name && is_mangled(f->linkage_name) && caller->find &&
+        caller->find(caller, f->linkage_name, out))
         return NULL;
     if (!function || !function->range_count)
         return no_code(c, n, f);
     if (is_clone(c->m, function->start))
-        return err_at(c, ERR_UNSUPPORTED, n->column, "%.200s: the compiler has changed its parameters", f->name);
+        return err_at(c, ERR_UNSUPPORTED, n->column,
+                      "%.200s: the compiler has changed its parameters", f->name);
     *out = function->start + c->request->bias;
     return NULL;
 }
@@ -601,10 +651,13 @@ static struct err *find_code(struct compilation *c, const struct node *n, const 
 /* Of arguments that no parameter is for (C17 6.5.2.2). */
 static const struct sym_type *default_promoted(struct compilation *c, const struct node *n)
 {
-    return is_real(n->type) ? builtin("double") : is_integer(n->type) ? promoted(n) : argument_type(c, n);
+    return is_real(n->type)      ? builtin("double")
+           : is_integer(n->type) ? promoted(n)
+                                 : argument_type(c, n);
 }
 
-static uint64_t shift_to(struct compilation *c, const struct sym_type *from, const struct sym_type *to)
+static uint64_t shift_to(struct compilation *c, const struct sym_type *from,
+                         const struct sym_type *to)
 {
     uint64_t off = 0;
     if (from && to && is_record(from) && is_record(to) && !find_base(c->m, from, to, &off, 0))
@@ -612,7 +665,8 @@ static uint64_t shift_to(struct compilation *c, const struct sym_type *from, con
     return off;
 }
 
-static void pass_argument(struct compilation *c, struct node *n, const struct sym_type *param, struct passing *out)
+static void pass_argument(struct compilation *c, struct node *n, const struct sym_type *param,
+                          struct passing *out)
 {
     *out = (struct passing){.node = n, .type = param};
     if (n->kind == NODE_STRING) {
@@ -620,7 +674,8 @@ static void pass_argument(struct compilation *c, struct node *n, const struct sy
     } else if (is_record(param)) {
         out->how = PASS_ADDRESS;
     } else if (param->kind == SYM_REFERENCE) {
-        bool as_it_is = is_place(n) && !n->bit_size && (is_record(param->target) || same_type(c->m, n->type, param->target, 0));
+        bool as_it_is = is_place(n) && !n->bit_size &&
+                        (is_record(param->target) || same_type(c->m, n->type, param->target, 0));
         out->how = as_it_is ? PASS_ADDRESS : PASS_TEMPORARY;
         out->type = as_it_is ? param : param->target;
         out->shift = as_it_is ? shift_to(c, n->type, param->target) : 0;
@@ -629,7 +684,8 @@ static void pass_argument(struct compilation *c, struct node *n, const struct sy
     }
 }
 
-static struct err *add_call(struct compilation *c, const struct node *n, const struct sym_call *call, size_t *idx)
+static struct err *add_call(struct compilation *c, const struct node *n,
+                            const struct sym_call *call, size_t *idx)
 {
     enum { MOST_CALLS = 64 };
     if (c->calls.count == MOST_CALLS)
@@ -641,8 +697,8 @@ static struct err *add_call(struct compilation *c, const struct node *n, const s
 
 /* Makes n the call of f. `site` has its target. first: the argument that is its first parameter's.
  */
-static struct err *make_site(struct compilation *c, struct node *n, const struct candidate *f, const struct arguments *args, size_t first,
-                             struct call_site *site)
+static struct err *make_site(struct compilation *c, struct node *n, const struct candidate *f,
+                             const struct arguments *args, size_t first, struct call_site *site)
 {
     const struct sym_type *types[SYM_CALL_MOST_ARGUMENTS];
     struct sym_call call;
@@ -651,13 +707,17 @@ static struct err *make_site(struct compilation *c, struct node *n, const struct
         struct passing *p = &site->args[site->count++];
         types[k] = k < f->count ? f->params[k] : default_promoted(c, args->items[i]);
         if (k == 0 && f->is_method)
-            *p = (struct passing){.node = args->items[i], .how = PASS_ADDRESS, .type = types[k], .shift = f->base_off};
+            *p = (struct passing){.node = args->items[i],
+                                  .how = PASS_ADDRESS,
+                                  .type = types[k],
+                                  .shift = f->base_off};
         else
             pass_argument(c, args->items[i], types[k], p);
     }
     struct err *e = call_compile(c->m, f->result, types, site->count, &call);
     if (e) {
-        struct err *shown = err_at(c, err_kind(e), n->column, "%.100s: %s", f->name, err_message(e));
+        struct err *shown =
+            err_at(c, err_kind(e), n->column, "%.100s: %s", f->name, err_message(e));
         err_free(e);
         return shown;
     }
@@ -667,7 +727,8 @@ static struct err *make_site(struct compilation *c, struct node *n, const struct
         struct passing *p = &site->args[i];
         call = (struct sym_call){.kind = p->how == PASS_TEXT ? SYM_CALL_TEXT : SYM_CALL_TEMPORARY};
         call.text = p->how == PASS_TEXT ? p->node->text : NULL;
-        call.size = p->how == PASS_TEXT ? (uint32_t)strlen(p->node->text) + 1 : (uint32_t)p->type->size;
+        call.size =
+            p->how == PASS_TEXT ? (uint32_t)strlen(p->node->text) + 1 : (uint32_t)p->type->size;
         if (p->how == PASS_TEXT || p->how == PASS_TEMPORARY)
             TRY(add_call(c, n, &call, &p->call));
     }
@@ -678,7 +739,8 @@ static struct err *make_site(struct compilation *c, struct node *n, const struct
 }
 
 /* f fits. */
-static struct err *call_candidate(struct compilation *c, struct node *n, const struct candidate *f, const struct arguments *args, bool is_operator)
+static struct err *call_candidate(struct compilation *c, struct node *n, const struct candidate *f,
+                                  const struct arguments *args, bool is_operator)
 {
     struct call_site *site = sym_pool_alloc(&c->pool, sizeof(*site));
     if (f->refused)
@@ -687,10 +749,12 @@ static struct err *call_candidate(struct compilation *c, struct node *n, const s
     site->target = f->slot;
     if (!f->is_virtual)
         TRY(find_code(c, n, f, &site->target));
-    return make_site(c, n, f, args, args->has_object && !f->is_method && !is_operator ? 1 : 0, site);
+    return make_site(c, n, f, args, args->has_object && !f->is_method && !is_operator ? 1 : 0,
+                     site);
 }
 
-static struct err *call_one_of(struct compilation *c, struct node *n, const char *name, struct candidates *all, const struct arguments *args)
+static struct err *call_one_of(struct compilation *c, struct node *n, const char *name,
+                               struct candidates *all, const struct arguments *args)
 {
     struct candidate *f;
     TRY(choose(c, n, name, args, all, false, &f));
@@ -704,13 +768,15 @@ static struct err *call_one_of(struct compilation *c, struct node *n, const char
 }
 
 /* Of what points to a function. */
-static struct err *call_pointer(struct compilation *c, struct node *n, struct node *pointer, const struct arguments *args)
+static struct err *call_pointer(struct compilation *c, struct node *n, struct node *pointer,
+                                const struct arguments *args)
 {
     const struct sym_type *t = pointer->type->target;
     struct candidate f = {.name = pointer->type->name};
     struct call_site *site = sym_pool_alloc(&c->pool, sizeof(*site));
     if (!t || t->kind != SYM_FUNCTION_TYPE || !type_of(t)->has_die)
-        return err_at(c, ERR_NOT_FOUND, n->column, "what parameters %.100s has is not known", pointer->type->name);
+        return err_at(c, ERR_NOT_FOUND, n->column, "what parameters %.100s has is not known",
+                      pointer->type->name);
     f.die = type_of(t)->die;
     f.refused = refusal(&f.die);
     read_signature(c, &f.die, &f);
@@ -724,7 +790,8 @@ static struct err *call_pointer(struct compilation *c, struct node *n, struct no
     return make_site(c, n, &f, args, 0, site);
 }
 
-static struct err *take_arguments(struct compilation *c, struct node *n, struct arguments *args, unsigned depth)
+static struct err *take_arguments(struct compilation *c, struct node *n, struct arguments *args,
+                                  unsigned depth)
 {
     for (size_t i = 0; i < n->arg_count; i++) {
         struct node *arg = n->args[i];
@@ -743,7 +810,8 @@ static struct err *take_arguments(struct compilation *c, struct node *n, struct 
 
 /* Methods of the object, which is the first argument. *found false: the class has none of that
  * name. */
-static struct err *call_method(struct compilation *c, struct node *n, const char *name, const struct arguments *args, bool *found)
+static struct err *call_method(struct compilation *c, struct node *n, const char *name,
+                               const struct arguments *args, bool *found)
 {
     struct candidates all = {0};
     const struct sym_type *t = args->items[0]->type;
@@ -751,7 +819,8 @@ static struct err *call_method(struct compilation *c, struct node *n, const char
     uint64_t off = 0;
     bool in_virtual_base = false, qualified = base && base > name + 2;
     if (qualified && !find_class(c, t, name, (size_t)(base - name) - 2, 0, &t, &off, 0))
-        return err_at(c, ERR_NOT_FOUND, n->column, "%.100s has no base class of %.100s", t->name, name);
+        return err_at(c, ERR_NOT_FOUND, n->column, "%.100s has no base class of %.100s", t->name,
+                      name);
     add_methods(c, t, off, qualified ? base : name, qualified, &all, &in_virtual_base, 0);
     *found = all.count > 0;
     if (in_virtual_base)
@@ -759,22 +828,26 @@ static struct err *call_method(struct compilation *c, struct node *n, const char
     return *found ? call_one_of(c, n, name, &all, args) : NULL;
 }
 
-static struct err *call_value(struct compilation *c, struct node *n, struct node *callee, const struct arguments *given)
+static struct err *call_value(struct compilation *c, struct node *n, struct node *callee,
+                              const struct arguments *given)
 {
     bool found;
     if (!is_record(callee->type))
-        return is_pointer(callee->type) ? call_pointer(c, n, callee, given)
-                                        : err_at(c, ERR_USAGE, n->column, "%.100s is no function", callee->type->name);
+        return is_pointer(callee->type)
+                   ? call_pointer(c, n, callee, given)
+                   : err_at(c, ERR_USAGE, n->column, "%.100s is no function", callee->type->name);
     struct arguments args = {.items = {callee}, .count = given->count + 1, .has_object = true};
     if (given->count == SYM_CALL_MOST_ARGUMENTS)
         return err_at(c, ERR_LIMIT, n->column, "too many arguments");
     memcpy(args.items + 1, given->items, given->count * sizeof(given->items[0]));
     TRY(call_method(c, n, "operator()", &args, &found));
-    return found ? NULL : err_at(c, ERR_USAGE, n->column, "%.100s is no function", callee->type->name);
+    return found ? NULL
+                 : err_at(c, ERR_USAGE, n->column, "%.100s is no function", callee->type->name);
 }
 
 /* a.f(x), p->f(x) */
-static struct err *resolve_method_call(struct compilation *c, struct node *n, const struct arguments *given, unsigned depth)
+static struct err *resolve_method_call(struct compilation *c, struct node *n,
+                                       const struct arguments *given, unsigned depth)
 {
     struct node *member = n->a;
     struct arguments args = {.count = given->count + 1, .has_object = true};
@@ -791,13 +864,15 @@ static struct err *resolve_method_call(struct compilation *c, struct node *n, co
         return NULL;
     struct member data;
     if (!find_member(c->m, member->a->type, member->text, &data, 0))
-        return err_at(c, ERR_NOT_FOUND, member->column, "%.100s has no member %.100s", member->a->type->name, member->text);
+        return err_at(c, ERR_NOT_FOUND, member->column, "%.100s has no member %.100s",
+                      member->a->type->name, member->text);
     TRY(resolve_child(c, &n->a, depth));
     return call_value(c, n, n->a, given);
 }
 
 /* An unqualified name in a method: this->name(x), if the class has such a method. */
-static struct err *resolve_own_method(struct compilation *c, struct node *n, const struct arguments *given, unsigned depth, bool *found)
+static struct err *resolve_own_method(struct compilation *c, struct node *n,
+                                      const struct arguments *given, unsigned depth, bool *found)
 {
     struct node *self = new_node(c, NODE_NAME, n->column);
     struct arguments args = {.count = given->count + 1, .has_object = true};
@@ -806,7 +881,8 @@ static struct err *resolve_own_method(struct compilation *c, struct node *n, con
     if (!is_variable(c, "this") || given->count == SYM_CALL_MOST_ARGUMENTS)
         return NULL;
     struct err *e = resolve_child(c, &self, depth);
-    bool usable = !e && is_pointer(self->type) && self->type->target && is_record(self->type->target);
+    bool usable =
+        !e && is_pointer(self->type) && self->type->target && is_record(self->type->target);
     err_free(e);
     if (!usable)
         return NULL;
@@ -826,11 +902,14 @@ static struct err *no_function(struct compilation *c, const struct node *n)
     if (count)
         return err_at(c, ERR_UNSUPPORTED, n->column, "%.100s is in another module", n->a->text);
     if (known)
-        return err_at(c, ERR_NOT_FOUND, n->column, "what parameters %.100s has is not known: it has no debug information", n->a->text);
+        return err_at(c, ERR_NOT_FOUND, n->column,
+                      "what parameters %.100s has is not known: it has no debug information",
+                      n->a->text);
     return err_at(c, ERR_NOT_FOUND, n->column, "there is no function %.100s here", n->a->text);
 }
 
-static struct err *resolve_named_call(struct compilation *c, struct node *n, const struct arguments *args, unsigned depth)
+static struct err *resolve_named_call(struct compilation *c, struct node *n,
+                                      const struct arguments *args, unsigned depth)
 {
     struct candidates all = {0};
     const char *name = n->a->text;
@@ -850,7 +929,8 @@ static struct err *resolve_named_call(struct compilation *c, struct node *n, con
         return call_value(c, n, n->a, args);
     }
     if (type_named(c, name))
-        return err_at(c, ERR_UNSUPPORTED, n->column, "%.100s is a type: constructors are not called; a cast is (type)x", name);
+        return err_at(c, ERR_UNSUPPORTED, n->column,
+                      "%.100s is a type: constructors are not called; a cast is (type)x", name);
     return no_function(c, n);
 }
 
@@ -871,7 +951,8 @@ struct err *resolve_call(struct compilation *c, struct node *n, unsigned depth)
     while (n->a->kind == NODE_UNARY && n->a->op == '*' && !n->a->resolved) { // (*f)(x) is f(x)
         struct node *inner = n->a->a;
         TRY(resolve_child(c, &inner, depth));
-        bool of_function = is_pointer(inner->type) && inner->type->target && inner->type->target->kind == SYM_FUNCTION_TYPE;
+        bool of_function = is_pointer(inner->type) && inner->type->target &&
+                           inner->type->target->kind == SYM_FUNCTION_TYPE;
         n->a->a = inner;
         if (!of_function)
             break;
@@ -882,7 +963,8 @@ struct err *resolve_call(struct compilation *c, struct node *n, unsigned depth)
 }
 
 /* Functions of the name in the scope of an operand's class. */
-static void add_associated(struct compilation *c, const struct sym_type *t, const char *name, struct candidates *all)
+static void add_associated(struct compilation *c, const struct sym_type *t, const char *name,
+                           struct candidates *all)
 {
     if (!is_record(t) && t->kind != SYM_ENUM)
         return;
@@ -894,7 +976,8 @@ static void add_associated(struct compilation *c, const struct sym_type *t, cons
     add_functions(c, full, all);
 }
 
-struct err *resolve_operator(struct compilation *c, struct node *n, const char *name, struct node *a, struct node *b, unsigned depth, bool *found)
+struct err *resolve_operator(struct compilation *c, struct node *n, const char *name,
+                             struct node *a, struct node *b, unsigned depth, bool *found)
 {
     struct arguments args = {.items = {a, b}, .count = b ? 2 : 1, .has_object = is_record(a->type)};
     struct candidates all = {0};
@@ -919,7 +1002,8 @@ struct err *resolve_operator(struct compilation *c, struct node *n, const char *
         if (b)
             add_associated(c, b->type, name, &all);
         size_t before = all.count;
-        for (size_t len = innermost_scope(c); len != SIZE_MAX && all.count == before; len = outer_scope(c, len)) {
+        for (size_t len = innermost_scope(c); len != SIZE_MAX && all.count == before;
+             len = outer_scope(c, len)) {
             cleanup(freep) char *full = in_scope(c, len, name);
             add_functions(c, full, &all);
         }

@@ -1,8 +1,10 @@
-/* A tree with types, into a program. Numbers on the stack are 64 bits wide: integers sign- or zero-extended as their type says, floating
- * point as double (a float is rounded after each operation). */
+/* A tree with types, into a program. Numbers on the stack are 64 bits wide: integers sign- or
+ * zero-extended as their type says, floating point as double (a float is rounded after each
+ * operation). */
 #include "sym/expression_int.h"
 
-/* What emit_place() found: an address on the stack, or bytes `off` on of a place in parts, of which nothing is on the stack yet. */
+/* What emit_place() found: an address on the stack, or bytes `off` on of a place in parts, of which
+ * nothing is on the stack yet. */
 struct view {
     bool in_memory;
     const struct place *place;
@@ -81,7 +83,8 @@ static void real_to_integer(struct compilation *c, const struct sym_type *to)
     put(c, PROGRAM_XOR);
 }
 
-/* An integer of which a double would keep 53 bits, on its way to a float: its low bits become one, so that it is rounded once. */
+/* An integer of which a double would keep 53 bits, on its way to a float: its low bits become one,
+ * so that it is rounded once. */
 static void keep_sticky(struct compilation *c, const struct sym_type *from)
 {
     const uint64_t low = (1 << 11) - 1;
@@ -126,7 +129,8 @@ static void convert(struct compilation *c, const struct sym_type *from, const st
 /* What a function returned lies in memory if it is of a class. */
 bool is_place(const struct node *n)
 {
-    return n->kind == NODE_NAME || (n->kind == NODE_CALL && is_record(n->type)) || (n->kind == NODE_UNARY && n->op == '*') ||
+    return n->kind == NODE_NAME || (n->kind == NODE_CALL && is_record(n->type)) ||
+           (n->kind == NODE_UNARY && n->op == '*') ||
            ((n->kind == NODE_MEMBER || n->kind == NODE_ARRAY) && is_place(n->a));
 }
 
@@ -152,7 +156,9 @@ static struct err *emit_place(struct compilation *c, struct node *n, struct view
         return NULL;
     default: // NODE_ARRAY
         TRY(emit_place(c, n->a, out));
-        return out->in_memory ? NULL : err_at(c, ERR_UNSUPPORTED, n->column, "what is in a register has no neighbours");
+        return out->in_memory ? NULL
+                              : err_at(c, ERR_UNSUPPORTED, n->column,
+                                       "what is in a register has no neighbours");
     }
 }
 
@@ -166,7 +172,8 @@ static const struct part *part_at(const struct place *p, uint64_t off)
 }
 
 /* Pushes `size` bytes (1, 2, 4 or 8), zero-extended, of a value in parts. */
-static struct err *emit_part(struct compilation *c, const struct node *n, const struct place *place, uint64_t off, unsigned size)
+static struct err *emit_part(struct compilation *c, const struct node *n, const struct place *place,
+                             uint64_t off, unsigned size)
 {
     const struct part *p = part_at(place, off);
     uint64_t in = p ? off - p->off : 0, v = 0;
@@ -251,7 +258,8 @@ static struct err *emit_truth(struct compilation *c, struct node *n)
     return NULL;
 }
 
-/* Where a jump is put that is told later how far it goes: to the end of what has been emitted by then. */
+/* Where a jump is put that is told later how far it goes: to the end of what has been emitted by
+ * then. */
 static size_t jump(struct compilation *c, enum program_code code)
 {
     put(c, code);
@@ -295,7 +303,8 @@ static struct err *emit_comparison(struct compilation *c, struct node *n)
 {
     const struct sym_type *a = n->a->type, *b = n->b->type;
     bool numbers = (is_integer(a) || is_real(a)) && (is_integer(b) || is_real(b));
-    const struct sym_type *t = numbers ? common_type(promoted(n->a), promoted(n->b)) : builtin("unsigned long");
+    const struct sym_type *t =
+        numbers ? common_type(promoted(n->a), promoted(n->b)) : builtin("unsigned long");
     TRY(emit_converted(c, n->a, t));
     TRY(emit_converted(c, n->b, t));
     bool real = is_real(t), with_sign = is_signed_type(t);
@@ -308,8 +317,12 @@ static struct err *emit_comparison(struct compilation *c, struct node *n)
     if ((n->op & 0xff) == '>')
         put(c, PROGRAM_SWAP);
     bool or_equal = n->op >> 8 == '=';
-    put(c, or_equal ? (real ? PROGRAM_F_LE : with_sign ? PROGRAM_LE_S : PROGRAM_LE_U)
-                    : (real ? PROGRAM_F_LT : with_sign ? PROGRAM_LT_S : PROGRAM_LT_U));
+    put(c, or_equal ? (real        ? PROGRAM_F_LE
+                       : with_sign ? PROGRAM_LE_S
+                                   : PROGRAM_LE_U)
+                    : (real        ? PROGRAM_F_LT
+                       : with_sign ? PROGRAM_LT_S
+                                   : PROGRAM_LT_U));
     return NULL;
 }
 
@@ -370,8 +383,8 @@ static struct err *emit_binary(struct compilation *c, struct node *n)
 {
     if (n->op == OP2('&', '&') || n->op == OP2('|', '|'))
         return emit_logic(c, n);
-    if (n->op == OP2('=', '=') || n->op == OP2('!', '=') || n->op == '<' || n->op == '>' || n->op == OP2('<', '=') ||
-        n->op == OP2('>', '='))
+    if (n->op == OP2('=', '=') || n->op == OP2('!', '=') || n->op == '<' || n->op == '>' ||
+        n->op == OP2('<', '=') || n->op == OP2('>', '='))
         return emit_comparison(c, n);
     if (element(n->a->type))
         return emit_pointer_arithmetic(c, n);
@@ -396,7 +409,9 @@ static struct err *emit_unary(struct compilation *c, struct node *n)
         if (!is_place(n->a) || n->a->bit_size || n->a->kind == NODE_CALL)
             return err_at(c, ERR_USAGE, n->column, "what has no place has no address");
         TRY(emit_place(c, n->a, &v));
-        return v.in_memory ? NULL : err_at(c, ERR_NOT_FOUND, n->column, "it is in a register, and has no address");
+        return v.in_memory
+                   ? NULL
+                   : err_at(c, ERR_NOT_FOUND, n->column, "it is in a register, and has no address");
     case '!':
         TRY(emit_truth(c, n->a));
         put(c, PROGRAM_IS_ZERO);
@@ -418,7 +433,8 @@ static struct err *emit_text(struct compilation *c, struct node *n)
     TRY(emit_value(c, n->a));
     if (len > PROGRAM_MAX_DATA - c->em.data_len)
         return err_at(c, ERR_LIMIT, n->column, "the strings are too long");
-    emit(&c->em, n->number ? PROGRAM_STRING_FIND : PROGRAM_STRING_EQUAL, 0, (unsigned)c->em.data_len, len);
+    emit(&c->em, n->number ? PROGRAM_STRING_FIND : PROGRAM_STRING_EQUAL, 0,
+         (unsigned)c->em.data_len, len);
     memcpy(c->em.data + c->em.data_len, n->text, len);
     c->em.data_len += len;
     return NULL;
@@ -482,7 +498,9 @@ static struct err *emit_argument(struct compilation *c, const struct passing *p)
     case PASS_ADDRESS:
         TRY(emit_place(c, p->node, &v));
         add_number(c, p->shift);
-        return v.in_memory ? NULL : err_at(c, ERR_NOT_FOUND, p->node->column, "it is in a register, and has no address");
+        return v.in_memory ? NULL
+                           : err_at(c, ERR_NOT_FOUND, p->node->column,
+                                    "it is in a register, and has no address");
     default:
         TRY(emit_number_for(c, p));
         shift_pointer(c, p->shift);
@@ -514,7 +532,8 @@ static struct err *emit_call(struct compilation *c, struct node *n)
     if (is_real(n->type) && n->type->size == 4)
         put(c, PROGRAM_F_FROM_FLOAT);
     else if (is_integer(n->type) && n->type->size < 8)
-        emit(&c->em, is_signed_type(n->type) ? PROGRAM_EXTEND : PROGRAM_CUT, (unsigned)n->type->size, 0, 0);
+        emit(&c->em, is_signed_type(n->type) ? PROGRAM_EXTEND : PROGRAM_CUT,
+             (unsigned)n->type->size, 0, 0);
     return NULL;
 }
 
@@ -528,7 +547,9 @@ static struct err *emit_value(struct compilation *c, struct node *n)
         if (!is_place(n))
             return err_at(c, ERR_USAGE, n->column, "what has no place has no address");
         TRY(emit_place(c, n, &v));
-        return v.in_memory ? NULL : err_at(c, ERR_UNSUPPORTED, n->column, "an array that is not in memory");
+        return v.in_memory
+                   ? NULL
+                   : err_at(c, ERR_UNSUPPORTED, n->column, "an array that is not in memory");
     }
     if (n->type->kind == SYM_REFERENCE) // what it refers to is asked for by who is above
         return n->kind == NODE_CALL ? emit_call(c, n) : emit_scalar(c, n);
@@ -569,7 +590,8 @@ static bool is_text_pointer(const struct sym_type *t)
     return is_pointer(t) && t->target && type_of(t->target)->is_char && t->target->size == 1;
 }
 
-/* The pointer is on top: its string goes into the output, behind a mark which says that the pointer itself is known. */
+/* The pointer is on top: its string goes into the output, behind a mark which says that the pointer
+ * itself is known. */
 static void emit_text_of(struct compilation *c, struct sym_expression *out, size_t at)
 {
     out->text_at = (uint16_t)at;
@@ -580,7 +602,8 @@ static void emit_text_of(struct compilation *c, struct sym_expression *out, size
     out->program.out_len = at + SYM_EXPRESSION_TEXT + 8;
 }
 
-static struct err *emit_parts(struct compilation *c, struct node *n, const struct view *v, uint64_t len)
+static struct err *emit_parts(struct compilation *c, struct node *n, const struct view *v,
+                              uint64_t len)
 {
     for (uint64_t at = 0; at < len;) {
         const struct part *p = part_at(v->place, v->off + at);
@@ -603,7 +626,8 @@ static struct err *emit_result(struct compilation *c, struct node *n, struct sym
     if (t->kind == SYM_VOID && n->kind == NODE_CALL)
         return err_at(c, ERR_NOT_FOUND, n->column, "the function returns nothing");
     if (!t->size)
-        return err_at(c, ERR_NOT_FOUND, n->column, "%.100s has no value, or its size is not known", t->name);
+        return err_at(c, ERR_NOT_FOUND, n->column, "%.100s has no value, or its size is not known",
+                      t->name);
     if (is_place(n) && !n->bit_size) {
         TRY(emit_place(c, n, &v));
         out->in_memory = v.in_memory;
@@ -639,7 +663,8 @@ struct err *emit_expression(struct compilation *c, struct node *root, struct sym
     out->type = root->type;
     if (c->request->condition) {
         if (!is_scalar(root->type) && root->type->kind != SYM_ARRAY)
-            return err_at(c, ERR_USAGE, root->column, "%.100s is neither true nor false", root->type->name);
+            return err_at(c, ERR_USAGE, root->column, "%.100s is neither true nor false",
+                          root->type->name);
         TRY(emit_truth(c, root));
     } else {
         TRY(emit_result(c, root, out));

@@ -1,5 +1,5 @@
-/* Inside of the compiler of expressions: text -> tree (expression_parse.c) -> types and names (expression_resolve.c) -> program
- * (expression_emit.c, location_program.c). */
+/* Inside of the compiler of expressions: text -> tree (expression_parse.c) -> types and names
+ * (expression_resolve.c) -> program (expression_emit.c, location_program.c). */
 #ifndef SYM_EXPRESSION_INT_H
 #define SYM_EXPRESSION_INT_H
 
@@ -26,10 +26,12 @@ struct err *emit_register(struct emitter *em, unsigned dwarf_reg, unsigned size)
 
 /* Some bytes of a value that is not in memory as a whole. */
 struct part {
-    uint64_t off, len;        /* bytes of the value */
-    bool is_address;          /* the program gives the address where they are, else the bytes (at most 8) themselves */
-    bool is_missing;          /* optimized out */
-    const uint8_t *bytes;     /* constants instead of a program; borrowed from the module, or from `owned` of a compilation */
+    uint64_t off, len; /* bytes of the value */
+    bool is_address;   /* the program gives the address where they are, else the bytes (at most 8)
+                          themselves */
+    bool is_missing;   /* optimized out */
+    const uint8_t *bytes;     /* constants instead of a program; borrowed from the module, or from
+                                 `owned` of a compilation */
     int vector;               /* a vector register instead, or -1 */
     struct program_op ops[8]; /* what puts it on the stack */
     size_t count;
@@ -45,19 +47,24 @@ struct place {
 };
 
 /* location_program.c */
-/** The location of a variable of `size` bytes at f->addr, for a program that runs there. f->ctx is not used but for its bias.
- * Errors: as location_evaluate_attribute(); ERR_UNSUPPORTED for what a program cannot compute. */
-struct err *location_compile(struct frame *f, Dwarf_Attribute *attr, uint64_t size, struct place *out) nodiscard;
-/** The parameter `idx` of a function at its first instruction, by the calling convention; call.c. ERR_NOT_FOUND: the debug information
- * knows better. */
-struct err *argument_compile(struct sym_module *m, const struct sym_function *fn, size_t idx, struct place *out) nodiscard;
+/** The location of a variable of `size` bytes at f->addr, for a program that runs there. f->ctx is
+ * not used but for its bias. Errors: as location_evaluate_attribute(); ERR_UNSUPPORTED for what a
+ * program cannot compute. */
+struct err *location_compile(struct frame *f, Dwarf_Attribute *attr, uint64_t size,
+                             struct place *out) nodiscard;
+/** The parameter `idx` of a function at its first instruction, by the calling convention; call.c.
+ * ERR_NOT_FOUND: the debug information knows better. */
+struct err *argument_compile(struct sym_module *m, const struct sym_function *fn, size_t idx,
+                             struct place *out) nodiscard;
 /** A place that is made of `pieces`, of which those in memory are relative to the stack pointer. */
-struct err *place_of_arguments(const struct pieces *pieces, uint64_t size, bool by_reference, struct place *out) nodiscard;
+struct err *place_of_arguments(const struct pieces *pieces, uint64_t size, bool by_reference,
+                               struct place *out) nodiscard;
 
 /** How a function with parameters and a result of these types is called. Fills all of out but its
  * name. ERR_UNSUPPORTED: a value that is not passed here, with its type; ERR_LIMIT: too many.
  * call.c */
-struct err *call_compile(struct sym_module *m, const struct sym_type *result, const struct sym_type *const *params, size_t count,
+struct err *call_compile(struct sym_module *m, const struct sym_type *result,
+                         const struct sym_type *const *params, size_t count,
                          struct sym_call *out) nodiscard;
 
 /* --- the tree --- */
@@ -91,22 +98,27 @@ struct node {
     double real;
     bool resolved;
     const char *text;
-    bool arrow;      /* NODE_MEMBER: -> */
-    bool indexes;    /* NODE_BINARY: a + b was written a[b] */
-    uint64_t offset; /* resolved NODE_MEMBER: bytes */
-    unsigned bit_off, bit_size; /* a bit-field */
-    struct place *place;        /* resolved NODE_NAME */
-    unsigned reg_size, reg_off; /* NODE_REGISTER */
+    bool arrow;                         /* NODE_MEMBER: -> */
+    bool indexes;                       /* NODE_BINARY: a + b was written a[b] */
+    uint64_t offset;                    /* resolved NODE_MEMBER: bytes */
+    unsigned bit_off, bit_size;         /* a bit-field */
+    struct place *place;                /* resolved NODE_NAME */
+    unsigned reg_size, reg_off;         /* NODE_REGISTER */
     const struct sym_type *enumeration; /* NODE_CONSTANT: of which it is; or NULL */
-    struct node **args;         /* NODE_CALL */
+    struct node **args;                 /* NODE_CALL */
     size_t arg_count;
-    struct call_site *site;     /* resolved NODE_CALL */
+    struct call_site *site; /* resolved NODE_CALL */
 };
 
 /* How an argument is passed. */
 struct passing {
     struct node *node;
-    enum { PASS_NUMBER, PASS_ADDRESS /* of it */, PASS_TEXT, PASS_TEMPORARY /* the address of a copy */ } how;
+    enum {
+        PASS_NUMBER,
+        PASS_ADDRESS /* of it */,
+        PASS_TEXT,
+        PASS_TEMPORARY /* the address of a copy */
+    } how;
     const struct sym_type *type; /* what it is converted to; of a temporary, too */
     uint64_t shift;              /* to a base class within what is pointed to */
     size_t call;                 /* PASS_TEXT, PASS_TEMPORARY: of the compilation's */
@@ -115,7 +127,8 @@ struct passing {
 /* A call whose function is known. */
 struct call_site {
     enum { TARGET_KNOWN, TARGET_POINTER, TARGET_SLOT } kind;
-    uint64_t target;      /* TARGET_KNOWN: its address; TARGET_SLOT: its number in the table of virtual functions of the first argument */
+    uint64_t target; /* TARGET_KNOWN: its address; TARGET_SLOT: its number in the table of virtual
+                        functions of the first argument */
     struct node *pointer; /* TARGET_POINTER */
     struct passing args[SYM_CALL_MOST_ARGUMENTS];
     size_t count;
@@ -127,8 +140,8 @@ struct compilation {
     const struct sym_expression_request *request;
     struct sym_pool pool; /* nodes, strings, places: as long as the compilation */
     unsigned node_count;
-    struct sym_variables variables; /* in scope; empty without debug information */
-    char *no_variables;             /* why there are none; or NULL */
+    struct sym_variables variables;      /* in scope; empty without debug information */
+    char *no_variables;                  /* why there are none; or NULL */
     const struct sym_function *function; /* at request->addr; or NULL */
     struct emitter em;
     VEC(struct sym_call) calls; /* their texts are in the pool */
@@ -138,8 +151,8 @@ struct compilation {
 struct err *parse_expression(struct compilation *c, struct node **out) nodiscard;
 struct node *new_node(struct compilation *c, enum node_kind kind, unsigned column);
 /** ERR_USAGE, and so on, with the column. */
-struct err *err_at(const struct compilation *c, enum err_kind kind, unsigned column, const char *format, ...) nodiscard
-    __attribute__((format(printf, 4, 5)));
+struct err *err_at(const struct compilation *c, enum err_kind kind, unsigned column,
+                   const char *format, ...) nodiscard __attribute__((format(printf, 4, 5)));
 
 /* expression_resolve.c */
 /** NODE_MEMBER: what it is a member of, behind pointers and the program's operators ->. */
@@ -154,8 +167,9 @@ const struct sym_type *pointer_to(struct compilation *c, const struct sym_type *
 const struct sym_type *builtin(const char *name);
 static inline bool is_integer(const struct sym_type *t)
 {
-    return (t->kind == SYM_BOOL || t->kind == SYM_INT || t->kind == SYM_UINT || t->kind == SYM_CHAR || t->kind == SYM_ENUM) && t->size &&
-           t->size <= 8;
+    return (t->kind == SYM_BOOL || t->kind == SYM_INT || t->kind == SYM_UINT ||
+            t->kind == SYM_CHAR || t->kind == SYM_ENUM) &&
+           t->size && t->size <= 8;
 }
 static inline bool is_real(const struct sym_type *t)
 {
@@ -199,11 +213,12 @@ struct err *resolve_call(struct compilation *c, struct node *n, unsigned depth) 
 /** Makes n a call of an operator of the program for its resolved operands, by its name
  * ("operator+"). *found false: there is none that fits, and nothing has changed. b: NULL for unary
  * ones. */
-struct err *resolve_operator(struct compilation *c, struct node *n, const char *name, struct node *a, struct node *b, unsigned depth,
-                             bool *found) nodiscard;
+struct err *resolve_operator(struct compilation *c, struct node *n, const char *name,
+                             struct node *a, struct node *b, unsigned depth, bool *found) nodiscard;
 
 /* expression_emit.c */
 /** The whole: fills in out's program (borrowed from c->em), type and so on. */
-struct err *emit_expression(struct compilation *c, struct node *root, struct sym_expression *out) nodiscard;
+struct err *emit_expression(struct compilation *c, struct node *root,
+                            struct sym_expression *out) nodiscard;
 
 #endif

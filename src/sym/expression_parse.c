@@ -1,5 +1,6 @@
-/* The text of an expression, into a tree. C's grammar of expressions without assignments, by precedence climbing, with casts told from
- * parentheses by asking whether a name is a type; `as` of Rust; `thing@n` of gdb for n things in a row. */
+/* The text of an expression, into a tree. C's grammar of expressions without assignments, by
+ * precedence climbing, with casts told from parentheses by asking whether a name is a type; `as` of
+ * Rust; `thing@n` of gdb for n things in a row. */
 #include "sym/expression_int.h"
 
 #include <ctype.h>
@@ -10,7 +11,16 @@
 
 enum { MAX_NAME = 4096 };
 
-enum token_kind { TOKEN_END, TOKEN_NAME, TOKEN_NUMBER, TOKEN_REAL, TOKEN_STRING, TOKEN_CHAR, TOKEN_REGISTER, TOKEN_OPERATOR };
+enum token_kind {
+    TOKEN_END,
+    TOKEN_NAME,
+    TOKEN_NUMBER,
+    TOKEN_REAL,
+    TOKEN_STRING,
+    TOKEN_CHAR,
+    TOKEN_REGISTER,
+    TOKEN_OPERATOR
+};
 
 struct token {
     enum token_kind kind;
@@ -30,7 +40,8 @@ struct parser {
     bool is_reference;   /* the type read last was T & */
 };
 
-struct err *err_at(const struct compilation *c, enum err_kind kind, unsigned column, const char *format, ...)
+struct err *err_at(const struct compilation *c, enum err_kind kind, unsigned column,
+                   const char *format, ...)
 {
     char text[512];
     va_list args;
@@ -68,7 +79,8 @@ static char *text_between(struct parser *p, const char *from, const char *to)
     return copy;
 }
 
-/* How the namespace without a name is written, in front of other names. It may as well be left out, and is. */
+/* How the namespace without a name is written, in front of other names. It may as well be left out,
+ * and is. */
 static const char anonymous[] = "(anonymous namespace)::";
 
 /* a, a::b, ::a */
@@ -97,10 +109,12 @@ static void take_name(struct parser *p)
 static struct err *take_number(struct parser *p)
 {
     const char *from = p->at;
-    bool is_hex = from[0] == '0' && (from[1] | 32) == 'x', is_binary = from[0] == '0' && (from[1] | 32) == 'b', is_real = false;
+    bool is_hex = from[0] == '0' && (from[1] | 32) == 'x',
+         is_binary = from[0] == '0' && (from[1] | 32) == 'b', is_real = false;
     while (isalnum((unsigned char)*p->at) || *p->at == '.' || *p->at == '_' || *p->at == '\'' ||
            ((*p->at == '+' || *p->at == '-') && !is_hex && !is_binary && (p->at[-1] | 32) == 'e')) {
-        is_real |= *p->at == '.' || (!is_hex && !is_binary && (*p->at | 32) == 'e' && (isdigit((unsigned char)p->at[1]) || strchr("+-", p->at[1])));
+        is_real |= *p->at == '.' || (!is_hex && !is_binary && (*p->at | 32) == 'e' &&
+                                     (isdigit((unsigned char)p->at[1]) || strchr("+-", p->at[1])));
         p->at++;
     }
     char digits[80];
@@ -133,7 +147,7 @@ static struct err *take_number(struct parser *p)
         bool may_be_unsigned = is_unsigned || digits[0] == '0';
         uint64_t v = p->token.number;
         // C17 6.4.4.1: the first of the types in which it fits.
-        p->token.type = builtin(!is_long && !is_unsigned && v <= INT32_MAX     ? "int"
+        p->token.type = builtin(!is_long && !is_unsigned && v <= INT32_MAX       ? "int"
                                 : !is_long && may_be_unsigned && v <= UINT32_MAX ? "unsigned int"
                                 : !is_unsigned && v <= INT64_MAX                 ? "long"
                                                                                  : "unsigned long");
@@ -155,7 +169,8 @@ static bool take_char(struct parser *p, uint8_t *out)
     if (ch == 'x') {
         unsigned v = 0;
         for (int i = 0; i < 2 && isxdigit((unsigned char)*p->at); i++, p->at++)
-            v = v * 16 + (unsigned)(isdigit((unsigned char)*p->at) ? *p->at - '0' : (*p->at | 32) - 'a' + 10);
+            v = v * 16 + (unsigned)(isdigit((unsigned char)*p->at) ? *p->at - '0'
+                                                                   : (*p->at | 32) - 'a' + 10);
         *out = (uint8_t)v;
         return true;
     }
@@ -187,7 +202,8 @@ static struct err *take_literal(struct parser *p)
     p->token.text = text_between(p, (const char *)text.data, (const char *)text.data + len);
     buf_deinit(&text);
     if (!closed)
-        return err_at(p->c, ERR_USAGE, p->token.column, "a %s that does not end", quote == '"' ? "string" : "character");
+        return err_at(p->c, ERR_USAGE, p->token.column, "a %s that does not end",
+                      quote == '"' ? "string" : "character");
     p->at++;
     p->token.kind = quote == '"' ? TOKEN_STRING : TOKEN_CHAR;
     p->token.number = (uint64_t)(int64_t)(int8_t)first;
@@ -199,7 +215,8 @@ static struct err *take_literal(struct parser *p)
 
 static struct err *advance(struct parser *p)
 {
-    static const char *const two[] = {"->", "<<", ">>", "<=", ">=", "==", "!=", "&&", "||", "++", "--", "+=", "-=", "*=", "/=", "%=", "&=", "|=", "^="};
+    static const char *const two[] = {"->", "<<", ">>", "<=", ">=", "==", "!=", "&&", "||", "++",
+                                      "--", "+=", "-=", "*=", "/=", "%=", "&=", "|=", "^="};
     while (isspace((unsigned char)*p->at))
         p->at++;
     p->token = (struct token){.column = (unsigned)(p->at - p->start) + 1};
@@ -208,7 +225,9 @@ static struct err *advance(struct parser *p)
     p->behind_operand = false;
     if (!ch)
         return NULL;
-    if (is_name_start(ch) || str_starts(p->at, anonymous) || (ch == ':' && p->at[1] == ':' && (is_name_start(p->at[2]) || str_starts(p->at + 2, anonymous)))) {
+    if (is_name_start(ch) || str_starts(p->at, anonymous) ||
+        (ch == ':' && p->at[1] == ':' &&
+         (is_name_start(p->at[2]) || str_starts(p->at + 2, anonymous)))) {
         take_name(p);
         p->behind_operand = true;
         return NULL;
@@ -237,7 +256,8 @@ static struct err *advance(struct parser *p)
         }
     }
     if (!strchr("+-*/%&|^~!<>=?:()[].,@", ch))
-        return err_at(p->c, ERR_USAGE, p->token.column, "what is '%c' here?", isprint((unsigned char)ch) ? ch : '?');
+        return err_at(p->c, ERR_USAGE, p->token.column, "what is '%c' here?",
+                      isprint((unsigned char)ch) ? ch : '?');
     p->token.op = (uint8_t)ch;
     p->at++;
     p->behind_operand = ch == ')' || ch == ']';
@@ -258,7 +278,8 @@ static struct err *unexpected(struct parser *p, const char *wanted)
 {
     if (p->token.kind == TOKEN_END)
         return err_at(p->c, ERR_USAGE, p->token.column, "%s is missing", wanted);
-    return err_at(p->c, ERR_USAGE, p->token.column, "%s is missing before '%.20s'", wanted, p->start + p->token.column - 1);
+    return err_at(p->c, ERR_USAGE, p->token.column, "%s is missing before '%.20s'", wanted,
+                  p->start + p->token.column - 1);
 }
 
 static struct err *expect(struct parser *p, char op)
@@ -271,8 +292,9 @@ static struct err *expect(struct parser *p, char op)
 
 static bool is_type_word(const char *word)
 {
-    static const char *const words[] = {"unsigned", "signed", "long", "short", "int", "char", "float", "double", "bool", "_Bool", "void", "struct",
-                                        "class", "union", "enum", "const", "volatile"};
+    static const char *const words[] = {"unsigned", "signed", "long", "short", "int",     "char",
+                                        "float",    "double", "bool", "_Bool", "void",    "struct",
+                                        "class",    "union",  "enum", "const", "volatile"};
     for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
         if (str_eq(words[i], word))
             return true;
@@ -312,7 +334,8 @@ static const char *behind_arguments(const char *at)
     return end;
 }
 
-/* Does a type begin here? Then reads it: words or a name, then * and &. *out NULL: no; nothing is read. */
+/* Does a type begin here? Then reads it: words or a name, then * and &. *out NULL: no; nothing is
+ * read. */
 static struct err *parse_type(struct parser *p, const struct sym_type **out)
 {
     struct parser before = *p;
@@ -324,7 +347,8 @@ static struct err *parse_type(struct parser *p, const struct sym_type **out)
     while (!e && p->token.kind == TOKEN_NAME && name.len < MAX_NAME) {
         bool word = is_type_word(p->token.text);
         bool record = name.len == 7 && memcmp(name.data, "struct ", 7) == 0;
-        record |= name.len == 6 && (memcmp(name.data, "union ", 6) == 0 || memcmp(name.data, "class ", 6) == 0);
+        record |= name.len == 6 &&
+                  (memcmp(name.data, "union ", 6) == 0 || memcmp(name.data, "class ", 6) == 0);
         record |= name.len == 5 && memcmp(name.data, "enum ", 5) == 0;
         if (!word && name.len && !record)
             break;
@@ -332,24 +356,30 @@ static struct err *parse_type(struct parser *p, const struct sym_type **out)
             e = advance(p);
             continue;
         }
-        buf_printf(&name, "%s%s", name.len && name.data[name.len - 1] != ' ' ? " " : "", p->token.text);
+        buf_printf(&name, "%s%s", name.len && name.data[name.len - 1] != ' ' ? " " : "",
+                   p->token.text);
         const char *end = word ? NULL : behind_arguments(p->at);
         if (end) {
             buf_printf(&name, "%.*s", (int)(end - p->at), p->at);
             p->at = end;
         }
-        if (word && (str_eq(p->token.text, "struct") || str_eq(p->token.text, "union") || str_eq(p->token.text, "class") ||
-                     str_eq(p->token.text, "enum")))
+        if (word && (str_eq(p->token.text, "struct") || str_eq(p->token.text, "union") ||
+                     str_eq(p->token.text, "class") || str_eq(p->token.text, "enum")))
             buf_u8(&name, ' ');
         any_word |= word;
         e = advance(p);
         if (!word)
             break;
     }
-    const struct sym_type *type = !e && name.len && (any_word || !is_variable(p->c, buf_cstr(&name))) ? type_named(p->c, buf_cstr(&name)) : NULL;
+    const struct sym_type *type =
+        !e && name.len && (any_word || !is_variable(p->c, buf_cstr(&name)))
+            ? type_named(p->c, buf_cstr(&name))
+            : NULL;
     if (!e && any_word && !type)
-        e = err_at(p->c, ERR_NOT_FOUND, before.token.column, "there is no type %.100s", buf_cstr(&name));
-    while (!e && type && (is_op(p, '*') || is_op(p, '&') || is_op(p, OP2('&', '&')) || is_word(p, "const"))) {
+        e = err_at(p->c, ERR_NOT_FOUND, before.token.column, "there is no type %.100s",
+                   buf_cstr(&name));
+    while (!e && type &&
+           (is_op(p, '*') || is_op(p, '&') || is_op(p, OP2('&', '&')) || is_word(p, "const"))) {
         if (is_op(p, '*'))
             type = pointer_to(p->c, type);
         p->is_reference |= is_op(p, '&') || is_op(p, OP2('&', '&'));
@@ -370,7 +400,8 @@ static struct err *parse_unary(struct parser *p, struct node **out);
 static struct err *parse_whole(struct parser *p, struct node **out)
 {
     if (++p->depth > MAX_DEPTH || p->c->node_count > MAX_NODES)
-        return err_at(p->c, ERR_LIMIT, p->token.column, "the expression is nested too deeply, or too long");
+        return err_at(p->c, ERR_LIMIT, p->token.column,
+                      "the expression is nested too deeply, or too long");
     TRY(parse_binary(p, 0, out));
     if (is_op(p, '?')) {
         struct node *n = new_node(p->c, NODE_CHOICE, p->token.column);
@@ -388,7 +419,8 @@ static struct err *parse_whole(struct parser *p, struct node **out)
 /* sizeof x, sizeof(type), contains(p, "text"), streq(p, "text") */
 static struct err *parse_function(struct parser *p, struct node **out, bool *found)
 {
-    bool contains = is_word(p, "contains") || is_word(p, "$_contains"), equals = is_word(p, "streq");
+    bool contains = is_word(p, "contains") || is_word(p, "$_contains"),
+         equals = is_word(p, "streq");
     *found = contains || equals;
     if (!*found)
         return NULL;
@@ -432,13 +464,16 @@ static struct err *parse_sizeof(struct parser *p, struct node **out)
     n->number = type->size;
     n->type = builtin("unsigned long");
     if (!type->size)
-        return err_at(p->c, ERR_NOT_FOUND, n->column, "the size of %.100s is not known", type->name);
+        return err_at(p->c, ERR_NOT_FOUND, n->column, "the size of %.100s is not known",
+                      type->name);
     return expect(p, ')');
 }
 
 static struct err *no_reference(const struct parser *p, unsigned column)
 {
-    return p->is_reference ? err_at(p->c, ERR_UNSUPPORTED, column, "a cast to a reference; write *(T *)&x") : NULL;
+    return p->is_reference
+               ? err_at(p->c, ERR_UNSUPPORTED, column, "a cast to a reference; write *(T *)&x")
+               : NULL;
 }
 
 /* static_cast<T>(x) and its like */
@@ -476,7 +511,8 @@ static struct err *parse_primary(struct parser *p, struct node **out)
         const char *name;
         uint64_t value;
         const char *type;
-    } constants[] = {{"true", 1, "bool"}, {"false", 0, "bool"}, {"nullptr", 0, "void *"}, {"NULL", 0, "void *"}};
+    } constants[] = {
+        {"true", 1, "bool"}, {"false", 0, "bool"}, {"nullptr", 0, "void *"}, {"NULL", 0, "void *"}};
     struct token t = p->token;
     bool found;
     struct node *n;
@@ -494,14 +530,20 @@ static struct err *parse_primary(struct parser *p, struct node **out)
             return NULL;
         if (is_word(p, "static_cast") || is_word(p, "reinterpret_cast") || is_word(p, "const_cast"))
             return parse_named_cast(p, out);
-        n = new_node(p->c, t.kind == TOKEN_STRING ? NODE_STRING : t.kind == TOKEN_REGISTER ? NODE_REGISTER : NODE_NAME, t.column);
+        n = new_node(p->c,
+                     t.kind == TOKEN_STRING     ? NODE_STRING
+                     : t.kind == TOKEN_REGISTER ? NODE_REGISTER
+                                                : NODE_NAME,
+                     t.column);
         n->text = t.kind == TOKEN_NAME ? with_template_arguments(p) : t.text;
-        for (size_t i = 0; t.kind == TOKEN_NAME && i < sizeof(constants) / sizeof(constants[0]); i++) {
+        for (size_t i = 0; t.kind == TOKEN_NAME && i < sizeof(constants) / sizeof(constants[0]);
+             i++) {
             if (!str_eq(t.text, constants[i].name) || is_variable(p->c, t.text))
                 continue;
             n->kind = NODE_NUMBER;
             n->number = constants[i].value;
-            n->type = str_eq(constants[i].type, "bool") ? builtin("bool") : pointer_to(p->c, builtin("void"));
+            n->type = str_eq(constants[i].type, "bool") ? builtin("bool")
+                                                        : pointer_to(p->c, builtin("void"));
         }
     } else if (is_op(p, '(')) {
         TRY(advance(p));
@@ -568,7 +610,8 @@ static struct err *parse_postfix(struct parser *p, struct node **out)
         if (is_op(p, '.') || is_op(p, OP2('-', '>'))) {
             TRY(parse_member(p, out));
         } else if (is_op(p, '[')) {
-            struct node *sum = new_node(p->c, NODE_BINARY, column), *n = new_node(p->c, NODE_UNARY, column);
+            struct node *sum = new_node(p->c, NODE_BINARY, column),
+                        *n = new_node(p->c, NODE_UNARY, column);
             sum->op = '+';
             sum->indexes = true;
             sum->a = *out;
@@ -591,7 +634,8 @@ static struct err *parse_postfix(struct parser *p, struct node **out)
 static struct err *parse_unary_inner(struct parser *p, struct node **out)
 {
     unsigned column = p->token.column;
-    if (p->token.kind == TOKEN_OPERATOR && p->token.op < 256 && strchr("-~!&*+", (int)p->token.op)) {
+    if (p->token.kind == TOKEN_OPERATOR && p->token.op < 256 &&
+        strchr("-~!&*+", (int)p->token.op)) {
         struct node *n = new_node(p->c, NODE_UNARY, column);
         n->op = p->token.op;
         TRY(advance(p));
@@ -623,13 +667,15 @@ static struct err *parse_unary_inner(struct parser *p, struct node **out)
 static struct err *parse_unary(struct parser *p, struct node **out)
 {
     if (++p->depth > MAX_DEPTH || p->c->node_count > MAX_NODES)
-        return err_at(p->c, ERR_LIMIT, p->token.column, "the expression is nested too deeply, or too long");
+        return err_at(p->c, ERR_LIMIT, p->token.column,
+                      "the expression is nested too deeply, or too long");
     TRY(parse_unary_inner(p, out));
     p->depth--;
     return NULL;
 }
 
-/* What binds more tightly than any operator of two: gdb's @, so many things in a row from this one on; Rust's `as`. */
+/* What binds more tightly than any operator of two: gdb's @, so many things in a row from this one
+ * on; Rust's `as`. */
 static struct err *parse_operand(struct parser *p, struct node **out)
 {
     TRY(parse_unary(p, out));
@@ -660,10 +706,13 @@ static int precedence(const struct parser *p)
     static const struct {
         unsigned op;
         int level;
-    } levels[] = {{OP2('|', '|'), 1}, {OP2('&', '&'), 2}, {'|', 3}, {'^', 4}, {'&', 5}, {OP2('=', '='), 6}, {OP2('!', '='), 6},
-                  {'<', 7}, {'>', 7}, {OP2('<', '='), 7}, {OP2('>', '='), 7}, {OP2('<', '<'), 8}, {OP2('>', '>'), 8}, {'+', 9}, {'-', 9},
-                  {'*', 10}, {'/', 10}, {'%', 10}};
-    for (size_t i = 0; p->token.kind == TOKEN_OPERATOR && i < sizeof(levels) / sizeof(levels[0]); i++) {
+    } levels[] = {{OP2('|', '|'), 1}, {OP2('&', '&'), 2}, {'|', 3},           {'^', 4},
+                  {'&', 5},           {OP2('=', '='), 6}, {OP2('!', '='), 6}, {'<', 7},
+                  {'>', 7},           {OP2('<', '='), 7}, {OP2('>', '='), 7}, {OP2('<', '<'), 8},
+                  {OP2('>', '>'), 8}, {'+', 9},           {'-', 9},           {'*', 10},
+                  {'/', 10},          {'%', 10}};
+    for (size_t i = 0; p->token.kind == TOKEN_OPERATOR && i < sizeof(levels) / sizeof(levels[0]);
+         i++) {
         if (levels[i].op == p->token.op)
             return levels[i].level;
     }
@@ -697,6 +746,8 @@ struct err *parse_expression(struct compilation *c, struct node **out)
         return NULL;
     bool assigns = is_op(&p, '=') || (p.token.kind == TOKEN_OPERATOR && p.token.op >> 8 == '=');
     if (assigns)
-        return err_at(c, ERR_UNSUPPORTED, p.token.column, "the past cannot be changed (for equality: ==)");
-    return err_at(c, ERR_USAGE, p.token.column, "what is '%.20s' here?", p.start + p.token.column - 1);
+        return err_at(c, ERR_UNSUPPORTED, p.token.column,
+                      "the past cannot be changed (for equality: ==)");
+    return err_at(c, ERR_USAGE, p.token.column, "what is '%.20s' here?",
+                  p.start + p.token.column - 1);
 }

@@ -1,5 +1,6 @@
-/* What the names of an expression mean at its place, and the type of each part, by C's rules (C17 6.3.1, 6.5). References are what they
- * refer to. Rust's expressions get the same conversions, which are a superset of what it allows. */
+/* What the names of an expression mean at its place, and the type of each part, by C's rules
+ * (C17 6.3.1, 6.5). References are what they refer to. Rust's expressions get the same conversions,
+ * which are a superset of what it allows. */
 #include "sym/expression_int.h"
 
 #include <stdio.h>
@@ -37,11 +38,30 @@ const struct sym_type *builtin(const char *name)
 
 /* Other names of these, of C and Rust. */
 static const char *const aliases[][2] = {
-    {"_Bool", "bool"}, {"int16_t", "short"}, {"uint16_t", "unsigned short"}, {"int32_t", "int"}, {"uint32_t", "unsigned int"},
-    {"int64_t", "long"}, {"uint64_t", "unsigned long"}, {"size_t", "unsigned long"}, {"ssize_t", "long"}, {"intptr_t", "long"},
-    {"uintptr_t", "unsigned long"}, {"ptrdiff_t", "long"}, {"i8", "int8_t"}, {"u8", "uint8_t"}, {"i16", "short"}, {"u16", "unsigned short"},
-    {"i32", "int"}, {"u32", "unsigned int"}, {"i64", "long"}, {"u64", "unsigned long"}, {"isize", "long"}, {"usize", "unsigned long"},
-    {"f32", "float"}, {"f64", "double"},
+    {"_Bool", "bool"},
+    {"int16_t", "short"},
+    {"uint16_t", "unsigned short"},
+    {"int32_t", "int"},
+    {"uint32_t", "unsigned int"},
+    {"int64_t", "long"},
+    {"uint64_t", "unsigned long"},
+    {"size_t", "unsigned long"},
+    {"ssize_t", "long"},
+    {"intptr_t", "long"},
+    {"uintptr_t", "unsigned long"},
+    {"ptrdiff_t", "long"},
+    {"i8", "int8_t"},
+    {"u8", "uint8_t"},
+    {"i16", "short"},
+    {"u16", "unsigned short"},
+    {"i32", "int"},
+    {"u32", "unsigned int"},
+    {"i64", "long"},
+    {"u64", "unsigned long"},
+    {"isize", "long"},
+    {"usize", "unsigned long"},
+    {"f32", "float"},
+    {"f64", "double"},
 };
 
 /* "long unsigned int" and its like: words in any order. */
@@ -57,33 +77,41 @@ static const struct sym_type *type_of_words(const char *words)
         is_signed += str_eq(word, "signed");
         chars += str_eq(word, "char");
         ints += str_eq(word, "int");
-        bool known = str_eq(word, "long") || str_eq(word, "short") || str_eq(word, "unsigned") || str_eq(word, "signed") ||
-                     str_eq(word, "char") || str_eq(word, "int");
+        bool known = str_eq(word, "long") || str_eq(word, "short") || str_eq(word, "unsigned") ||
+                     str_eq(word, "signed") || str_eq(word, "char") || str_eq(word, "int");
         if (!known)
             return NULL;
     }
-    if (chars + ints > 1 || longs > 2 || shorts > 1 || (longs && shorts) || is_unsigned + is_signed > 1 || (chars && (longs || shorts)))
+    if (chars + ints > 1 || longs > 2 || shorts > 1 || (longs && shorts) ||
+        is_unsigned + is_signed > 1 || (chars && (longs || shorts)))
         return NULL;
     if (chars)
         return builtin(is_unsigned ? "unsigned char" : is_signed ? "signed char" : "char");
     if (shorts)
         return builtin(is_unsigned ? "unsigned short" : "short");
-    return longs ? builtin(is_unsigned ? "unsigned long" : "long") : builtin(is_unsigned ? "unsigned int" : "int");
+    return longs ? builtin(is_unsigned ? "unsigned long" : "long")
+                 : builtin(is_unsigned ? "unsigned int" : "int");
 }
 
 const struct sym_type *pointer_to(struct compilation *c, const struct sym_type *target)
 {
     struct type *t = sym_pool_alloc(&c->m->pool, sizeof(*t)); // types live as long as the module
-    cleanup(freep) char *name = str_format("%s%s*", target->name, target->kind == SYM_POINTER ? "" : " ");
-    t->pub = (struct sym_type){.kind = SYM_POINTER, .name = sym_pool_str(&c->m->pool, name), .size = 8, .target = target};
+    cleanup(freep) char *name =
+        str_format("%s%s*", target->name, target->kind == SYM_POINTER ? "" : " ");
+    t->pub = (struct sym_type){
+        .kind = SYM_POINTER, .name = sym_pool_str(&c->m->pool, name), .size = 8, .target = target};
     return &t->pub;
 }
 
-static const struct sym_type *array_of(struct compilation *c, const struct sym_type *target, uint64_t count)
+static const struct sym_type *array_of(struct compilation *c, const struct sym_type *target,
+                                       uint64_t count)
 {
     struct type *t = sym_pool_alloc(&c->m->pool, sizeof(*t));
     cleanup(freep) char *name = str_format("%s [%ju]", target->name, (uintmax_t)count);
-    t->pub = (struct sym_type){.kind = SYM_ARRAY, .name = sym_pool_str(&c->m->pool, name), .size = count * target->size, .target = target,
+    t->pub = (struct sym_type){.kind = SYM_ARRAY,
+                               .name = sym_pool_str(&c->m->pool, name),
+                               .size = count * target->size,
+                               .target = target,
                                .count = count};
     t->is_char = type_of(target)->is_char;
     return &t->pub;
@@ -99,10 +127,13 @@ struct wanted {
 static bool full_name_is(const char *scope, const char *name, const char *wanted)
 {
     size_t n = strlen(scope);
-    return n ? strncmp(wanted, scope, n) == 0 && strncmp(wanted + n, "::", 2) == 0 && str_eq(wanted + n + 2, name) : str_eq(name, wanted);
+    return n ? strncmp(wanted, scope, n) == 0 && strncmp(wanted + n, "::", 2) == 0 &&
+                   str_eq(wanted + n + 2, name)
+             : str_eq(name, wanted);
 }
 
-static bool find_entry(Dwarf_Die *parent, const char *scope, const struct wanted *w, Dwarf_Die *out, unsigned depth)
+static bool find_entry(Dwarf_Die *parent, const char *scope, const struct wanted *w, Dwarf_Die *out,
+                       unsigned depth)
 {
     Dwarf_Die die;
     if (depth > MAX_DEPTH || !die_child(parent, &die))
@@ -110,14 +141,16 @@ static bool find_entry(Dwarf_Die *parent, const char *scope, const struct wanted
     do {
         int tag = dwarf_tag(&die);
         bool is_enum = tag == DW_TAG_enumeration_type;
-        bool holds = tag == DW_TAG_namespace || tag == DW_TAG_module || tag == DW_TAG_structure_type || tag == DW_TAG_class_type ||
+        bool holds = tag == DW_TAG_namespace || tag == DW_TAG_module ||
+                     tag == DW_TAG_structure_type || tag == DW_TAG_class_type ||
                      tag == DW_TAG_union_type || is_enum;
-        bool is_type = (holds && tag != DW_TAG_namespace && tag != DW_TAG_module) || tag == DW_TAG_typedef || tag == DW_TAG_base_type;
+        bool is_type = (holds && tag != DW_TAG_namespace && tag != DW_TAG_module) ||
+                       tag == DW_TAG_typedef || tag == DW_TAG_base_type;
         if (!holds && !is_type && tag != DW_TAG_enumerator)
             continue;
         const char *name = dwarf_diename(&die);
-        if (name && (w->enumerators ? tag == DW_TAG_enumerator : is_type) && !die_flag(&die, DW_AT_declaration) &&
-            full_name_is(scope, name, w->name)) {
+        if (name && (w->enumerators ? tag == DW_TAG_enumerator : is_type) &&
+            !die_flag(&die, DW_AT_declaration) && full_name_is(scope, name, w->name)) {
             *out = die;
             if (w->parent_out)
                 *w->parent_out = *parent;
@@ -125,19 +158,22 @@ static bool find_entry(Dwarf_Die *parent, const char *scope, const struct wanted
         }
         if (!holds || (is_enum && !w->enumerators))
             continue;
-        // C's enumerators are in the scope around their enumeration; by the enumeration's name they can be told, too.
+        // C's enumerators are in the scope around their enumeration; by the enumeration's name they
+        // can be told, too.
         if (is_enum && find_entry(&die, scope, w, out, depth + 1))
             return true;
         if (!name && !is_enum && tag != DW_TAG_namespace && !w->enumerators)
             continue;
-        cleanup(freep) char *inner = str_format("%s%s%s", scope, *scope && name ? "::" : "", name ? name : "");
+        cleanup(freep) char *inner =
+            str_format("%s%s%s", scope, *scope && name ? "::" : "", name ? name : "");
         if ((!is_enum || name) && find_entry(&die, inner, w, out, depth + 1))
             return true;
     } while (die_sibling(&die, &die));
     return false;
 }
 
-/* What stands behind the last "::" that is in no template's arguments; NULL: that cannot be told. */
+/* What stands behind the last "::" that is in no template's arguments; NULL: that cannot be told.
+ */
 const char *base_name(const char *name)
 {
     int depth = 0;
@@ -167,14 +203,15 @@ static bool find_full_name(struct compilation *c, const struct wanted *w, Dwarf_
     const char *base = base_name(w->name);
     scan_all(m);
     for (size_t i = 0; i < m->unit_count; i++) {
-        if (&m->units[i] != here && !m->units[i].missing && (!base || may_name(&m->units[i], base)) && find_entry(&m->units[i].die, "", w, out, 0))
+        if (&m->units[i] != here && !m->units[i].missing &&
+            (!base || may_name(&m->units[i], base)) && find_entry(&m->units[i].die, "", w, out, 0))
             return true;
     }
     return false;
 }
 
-/* The scopes around the place, from within: "a::b::" in a::b::f(int), then "a::", then "". Returns the length of the scope's name in
- * the function's; SIZE_MAX: that was the last one. */
+/* The scopes around the place, from within: "a::b::" in a::b::f(int), then "a::", then "". Returns
+ * the length of the scope's name in the function's; SIZE_MAX: that was the last one. */
 static size_t scope_around(const char *function, size_t len)
 {
     int depth = 0;
@@ -194,7 +231,8 @@ static const char *function_name(struct compilation *c)
     return c->function ? c->function->name : "";
 }
 
-/* Where the scopes begin: the length of the function's name without its parameters, as if it were one. */
+/* Where the scopes begin: the length of the function's name without its parameters, as if it were
+ * one. */
 size_t innermost_scope(struct compilation *c)
 {
     const char *name = function_name(c);
@@ -224,7 +262,9 @@ static bool find_in_units(struct compilation *c, const struct wanted *w, Dwarf_D
 /* box<short> is box<short int> in gcc's debug information. Heap string. */
 static char *as_gcc_writes(const char *name)
 {
-    static const char *const other[][2] = {{"short", "short int"}, {"unsigned short", "short unsigned int"}, {"long", "long int"},
+    static const char *const other[][2] = {{"short", "short int"},
+                                           {"unsigned short", "short unsigned int"},
+                                           {"long", "long int"},
                                            {"unsigned long", "long unsigned int"}};
     struct buf out = {0};
     for (const char *at = name; *at;) {
@@ -256,7 +296,8 @@ const struct sym_type *type_named(struct compilation *c, const char *name)
     while (*name == ' ')
         name++;
     Dwarf_Die die;
-    if (!t && (str_eq(name, "float") || str_eq(name, "double") || str_eq(name, "void") || str_eq(name, "bool")))
+    if (!t && (str_eq(name, "float") || str_eq(name, "double") || str_eq(name, "void") ||
+               str_eq(name, "bool")))
         t = builtin(name);
     if (!t && find_in_units(c, &(struct wanted){.name = name}, &die))
         t = type_from_die(c->m, &die);
@@ -294,15 +335,18 @@ const struct sym_type *promoted(const struct node *n)
     const struct sym_type *t = n->type;
     if (!is_integer(t))
         return t;
-    if (t->size < 4 || (n->bit_size && n->bit_size < 32) || (n->bit_size == 32 && is_signed_type(t)))
+    if (t->size < 4 || (n->bit_size && n->bit_size < 32) ||
+        (n->bit_size == 32 && is_signed_type(t)))
         return builtin("int");
-    return is_signed_type(t) ? builtin(t->size == 8 ? "long" : "int") : builtin(t->size == 8 ? "unsigned long" : "unsigned int");
+    return is_signed_type(t) ? builtin(t->size == 8 ? "long" : "int")
+                             : builtin(t->size == 8 ? "unsigned long" : "unsigned int");
 }
 
 const struct sym_type *common_type(const struct sym_type *a, const struct sym_type *b)
 {
     if (is_real(a) || is_real(b))
-        return builtin((is_real(a) && a->size == 8) || (is_real(b) && b->size == 8) ? "double" : "float");
+        return builtin((is_real(a) && a->size == 8) || (is_real(b) && b->size == 8) ? "double"
+                                                                                    : "float");
     if (a->size != b->size)
         return a->size > b->size ? a : b;
     return is_signed_type(a) ? b : a;
@@ -332,7 +376,8 @@ static struct err *no_place(struct compilation *c, const struct node *n, struct 
     return shown;
 }
 
-/* Is it a parameter of the function whose first instruction the place is? At -O0 debug information says where it will be. */
+/* Is it a parameter of the function whose first instruction the place is? At -O0 debug information
+ * says where it will be. */
 static bool is_argument(struct compilation *c, const struct sym_variable *v, size_t *idx_out)
 {
     const struct sym_expression_request *r = c->request;
@@ -346,7 +391,8 @@ static bool is_argument(struct compilation *c, const struct sym_variable *v, siz
 }
 
 /* The value as it is now, as constants. */
-static struct err *place_now(struct compilation *c, const struct sym_variable *v, const struct sym_type **type, struct place *out)
+static struct err *place_now(struct compilation *c, const struct sym_variable *v,
+                             const struct sym_type **type, struct place *out)
 {
     struct sym_value value = {0};
     size_t idx;
@@ -368,7 +414,8 @@ static struct err *place_now(struct compilation *c, const struct sym_variable *v
     return NULL;
 }
 
-static struct err *place_of(struct compilation *c, const struct sym_variable *v, const struct sym_type **type, struct place *out)
+static struct err *place_of(struct compilation *c, const struct sym_variable *v,
+                            const struct sym_type **type, struct place *out)
 {
     const struct sym_expression_request *r = c->request;
     size_t idx;
@@ -396,7 +443,9 @@ static struct err *place_of(struct compilation *c, const struct sym_variable *v,
         TRY(sym_read_variable(c->m, v, r->addr, NULL, &value));
         uint8_t *kept = sym_pool_alloc(&c->pool, value.len + 1);
         memcpy(kept, value.bytes, value.len);
-        *out = (struct place){.kind = PLACE_PARTS, .part_count = 1, .parts = {{.len = value.len, .bytes = kept, .vector = -1}}};
+        *out = (struct place){.kind = PLACE_PARTS,
+                              .part_count = 1,
+                              .parts = {{.len = value.len, .bytes = kept, .vector = -1}}};
         sym_value_deinit(&value);
         return NULL;
     }
@@ -417,15 +466,18 @@ bool is_member_of_this(struct compilation *c, const char *name)
 {
     struct sym_variable *self = find_local(c, "this");
     struct member member;
-    return self && is_pointer(self->type) && is_record(self->type->target) && find_member(c->m, self->type->target, name, &member, 0);
+    return self && is_pointer(self->type) && is_record(self->type->target) &&
+           find_member(c->m, self->type->target, name, &member, 0);
 }
 
 /* A global or static variable: of the scopes around the place, and of this file, first. */
-static struct err *find_global_variable(struct compilation *c, const char *name, struct sym_variable *out)
+static struct err *find_global_variable(struct compilation *c, const char *name,
+                                        struct sym_variable *out)
 {
     struct unit *here = unit_at(c->m, c->request->addr);
     Dwarf_Die die;
-    for (size_t len = innermost_scope(c); here && !here->missing && len != SIZE_MAX; len = outer_scope(c, len)) {
+    for (size_t len = innermost_scope(c); here && !here->missing && len != SIZE_MAX;
+         len = outer_scope(c, len)) {
         cleanup(freep) char *full = in_scope(c, len, name);
         if (find_global(c->m, &here->die, "", full, &die, 0)) {
             variable_from_die(c->m, &die, NULL, out);
@@ -478,11 +530,14 @@ static struct err *resolve_name(struct compilation *c, struct node *n, unsigned 
     }
     err_free(e);
     int64_t value;
-    if (find_in_units(c, &(struct wanted){n->text, true, &enumeration}, &die) && die_enumerator(&die, &value)) {
+    if (find_in_units(c, &(struct wanted){n->text, true, &enumeration}, &die) &&
+        die_enumerator(&die, &value)) {
         n->kind = NODE_CONSTANT;
         n->enumeration = type_from_die(c->m, &enumeration);
         n->number = (uint64_t)value;
-        n->type = builtin(value >= INT32_MIN && value <= INT32_MAX ? "int" : value >= 0 && value <= UINT32_MAX ? "unsigned int" : "long");
+        n->type = builtin(value >= INT32_MIN && value <= INT32_MAX ? "int"
+                          : value >= 0 && value <= UINT32_MAX      ? "unsigned int"
+                                                                   : "long");
         return NULL;
     }
     const struct sym_function *function;
@@ -497,8 +552,8 @@ static struct err *resolve_name(struct compilation *c, struct node *n, unsigned 
         return NULL;
     }
     err_free(e);
-    return err_at(c, ERR_NOT_FOUND, n->column, "there is no %.100s here%s%s", n->text, c->no_variables ? ": " : "",
-                  c->no_variables ? c->no_variables : "");
+    return err_at(c, ERR_NOT_FOUND, n->column, "there is no %.100s here%s%s", n->text,
+                  c->no_variables ? ": " : "", c->no_variables ? c->no_variables : "");
 }
 
 /* rax, eax, ax, al, ah; r8, r8d, r8w, r8b; pc, sp, fp. */
@@ -507,12 +562,16 @@ static struct err *resolve_register(struct compilation *c, struct node *n)
     static const struct {
         const char *name[4]; /* of 8, 4, 2, 1 bytes */
         unsigned number;
-    } old[] = {{{"rax", "eax", "ax", "al"}, SYM_RAX}, {{"rbx", "ebx", "bx", "bl"}, SYM_RBX}, {{"rcx", "ecx", "cx", "cl"}, SYM_RCX},
-               {{"rdx", "edx", "dx", "dl"}, SYM_RDX}, {{"rsi", "esi", "si", "sil"}, SYM_RSI}, {{"rdi", "edi", "di", "dil"}, SYM_RDI},
-               {{"rbp", "ebp", "bp", "bpl"}, SYM_RBP}, {{"rsp", "esp", "_", "spl"}, SYM_RSP}, {{"sp", "_", "_", "_"}, SYM_RSP},
-               {{"fp", "_", "_", "_"}, SYM_RBP}, {{"rip", "eip", "_", "_"}, SYM_RIP}, {{"pc", "_", "_", "_"}, SYM_RIP},
-               {{"fs_base", "_", "_", "_"}, SYM_FS_BASE}, {{"gs_base", "_", "_", "_"}, SYM_GS_BASE}};
-    static const char *const types[] = {"unsigned long", "unsigned int", "unsigned short", "uint8_t"};
+    } old[] = {
+        {{"rax", "eax", "ax", "al"}, SYM_RAX},     {{"rbx", "ebx", "bx", "bl"}, SYM_RBX},
+        {{"rcx", "ecx", "cx", "cl"}, SYM_RCX},     {{"rdx", "edx", "dx", "dl"}, SYM_RDX},
+        {{"rsi", "esi", "si", "sil"}, SYM_RSI},    {{"rdi", "edi", "di", "dil"}, SYM_RDI},
+        {{"rbp", "ebp", "bp", "bpl"}, SYM_RBP},    {{"rsp", "esp", "_", "spl"}, SYM_RSP},
+        {{"sp", "_", "_", "_"}, SYM_RSP},          {{"fp", "_", "_", "_"}, SYM_RBP},
+        {{"rip", "eip", "_", "_"}, SYM_RIP},       {{"pc", "_", "_", "_"}, SYM_RIP},
+        {{"fs_base", "_", "_", "_"}, SYM_FS_BASE}, {{"gs_base", "_", "_", "_"}, SYM_GS_BASE}};
+    static const char *const types[] = {"unsigned long", "unsigned int", "unsigned short",
+                                        "uint8_t"};
     for (size_t i = 0; i < sizeof(old) / sizeof(old[0]); i++) {
         for (unsigned k = 0; k < 4; k++) {
             if (!str_eq(old[i].name[k], n->text) || n->text[0] == '_')
@@ -524,7 +583,10 @@ static struct err *resolve_register(struct compilation *c, struct node *n)
         }
     }
     if (strlen(n->text) == 2 && n->text[1] == 'h' && strchr("abcd", n->text[0])) {
-        n->number = n->text[0] == 'a' ? SYM_RAX : n->text[0] == 'b' ? SYM_RBX : n->text[0] == 'c' ? SYM_RCX : SYM_RDX;
+        n->number = n->text[0] == 'a'   ? SYM_RAX
+                    : n->text[0] == 'b' ? SYM_RBX
+                    : n->text[0] == 'c' ? SYM_RCX
+                                        : SYM_RDX;
         n->reg_size = 1;
         n->reg_off = 1;
         n->type = builtin("uint8_t");
@@ -533,7 +595,8 @@ static struct err *resolve_register(struct compilation *c, struct node *n)
     unsigned number;
     char suffix[2] = "", more;
     int got = sscanf(n->text, "r%2u%1[dwb]%c", &number, suffix, &more);
-    if ((got == 1 || got == 2) && number >= 8 && number <= 15 && strlen(n->text) == (number > 9 ? 3u : 2u) + strlen(suffix)) {
+    if ((got == 1 || got == 2) && number >= 8 && number <= 15 &&
+        strlen(n->text) == (number > 9 ? 3u : 2u) + strlen(suffix)) {
         unsigned k = *suffix == 'd' ? 1 : *suffix == 'w' ? 2 : *suffix == 'b' ? 3 : 0;
         n->number = SYM_R8 + number - 8;
         n->reg_size = 8u >> k;
@@ -582,7 +645,8 @@ static const struct sym_type *pointee(const struct sym_type *t)
     return is_pointer(t) || is_array(t) ? t->target : NULL;
 }
 
-static struct err *bad_operand(struct compilation *c, const struct node *n, const struct sym_type *t)
+static struct err *bad_operand(struct compilation *c, const struct node *n,
+                               const struct sym_type *t)
 {
     char op[3] = {(char)n->op, (char)(n->op >> 8), 0};
     return err_at(c, ERR_USAGE, n->column, "%s does not go with %.100s", op, t->name);
@@ -625,7 +689,8 @@ static struct err *resolve_unary(struct compilation *c, struct node *n, unsigned
         if (!pointee(t))
             return bad_operand(c, n, t);
         if (pointee(t)->kind == SYM_VOID || pointee(t)->kind == SYM_FUNCTION_TYPE)
-            return err_at(c, ERR_USAGE, n->column, "%.100s cannot be followed; cast it first", t->name);
+            return err_at(c, ERR_USAGE, n->column, "%.100s cannot be followed; cast it first",
+                          t->name);
         n->type = pointee(t);
         return NULL;
     case '&':
@@ -661,13 +726,15 @@ static struct err *resolve_to_data(struct compilation *c, struct node **n, unsig
     return resolve_child(c, n, depth);
 }
 
-/* String literals compare with characters in memory or behind a pointer; of a std::string, with its characters. */
+/* String literals compare with characters in memory or behind a pointer; of a std::string, with its
+ * characters. */
 static struct err *resolve_text(struct compilation *c, struct node *n, unsigned depth)
 {
     TRY(resolve_child(c, &n->a, depth));
     const struct sym_type *t = n->a->type;
     struct member member;
-    if (is_record(t) && find_member(c->m, t, "_M_dataplus", &member, 0)) { // ends with a NUL, unlike others
+    if (is_record(t) &&
+        find_member(c->m, t, "_M_dataplus", &member, 0)) { // ends with a NUL, unlike others
         TRY(resolve_to_data(c, &n->a, depth));
         t = n->a->type;
     }
@@ -681,7 +748,8 @@ static struct err *resolve_binary(struct compilation *c, struct node *n, unsigne
 {
     bool equality = n->op == OP2('=', '=') || n->op == OP2('!', '=');
     if (equality && (n->a->kind == NODE_STRING || n->b->kind == NODE_STRING)) {
-        struct node *literal = n->a->kind == NODE_STRING ? n->a : n->b, *other = literal == n->a ? n->b : n->a;
+        struct node *literal = n->a->kind == NODE_STRING ? n->a : n->b,
+                    *other = literal == n->a ? n->b : n->a;
         struct node *same = n;
         if (n->op == OP2('!', '=')) {
             same = new_node(c, NODE_STREQ, n->column);
@@ -709,10 +777,13 @@ static struct err *resolve_binary(struct compilation *c, struct node *n, unsigne
         if (found)
             return NULL;
     }
-    bool compares = equality || n->op == '<' || n->op == '>' || n->op == OP2('<', '=') || n->op == OP2('>', '=');
+    bool compares = equality || n->op == '<' || n->op == '>' || n->op == OP2('<', '=') ||
+                    n->op == OP2('>', '=');
     if (n->op == OP2('&', '&') || n->op == OP2('|', '|')) {
         n->type = builtin("int");
-        return !(is_scalar(a) || pa) ? bad_operand(c, n, a) : !(is_scalar(b) || pb) ? bad_operand(c, n, b) : NULL;
+        return !(is_scalar(a) || pa)   ? bad_operand(c, n, a)
+               : !(is_scalar(b) || pb) ? bad_operand(c, n, b)
+                                       : NULL;
     }
     if (compares) {
         n->type = builtin("int");
@@ -721,7 +792,8 @@ static struct err *resolve_binary(struct compilation *c, struct node *n, unsigne
         return pointers || numbers ? NULL : bad_operand(c, n, is_scalar(a) ? b : a);
     }
     if ((n->op == '+' || n->op == '-') && (pa || pb)) {
-        bool sum = pa && is_integer(b), turned = n->op == '+' && is_integer(a) && pb, difference = n->op == '-' && pa && pb;
+        bool sum = pa && is_integer(b), turned = n->op == '+' && is_integer(a) && pb,
+             difference = n->op == '-' && pa && pb;
         if (turned) {
             struct node *t = n->a;
             n->a = n->b;
@@ -736,8 +808,10 @@ static struct err *resolve_binary(struct compilation *c, struct node *n, unsigne
         return NULL;
     }
     bool integers = is_integer(a) && is_integer(b);
-    bool needs_integers = n->op == '%' || n->op == '&' || n->op == '|' || n->op == '^' || n->op == OP2('<', '<') || n->op == OP2('>', '>');
-    if (needs_integers ? !integers : !((is_integer(a) || is_real(a)) && (is_integer(b) || is_real(b))))
+    bool needs_integers = n->op == '%' || n->op == '&' || n->op == '|' || n->op == '^' ||
+                          n->op == OP2('<', '<') || n->op == OP2('>', '>');
+    if (needs_integers ? !integers
+                       : !((is_integer(a) || is_real(a)) && (is_integer(b) || is_real(b))))
         return bad_operand(c, n, is_integer(a) || (is_real(a) && !needs_integers) ? b : a);
     bool shifts = n->op == OP2('<', '<') || n->op == OP2('>', '>');
     n->type = shifts ? promoted(n->a) : common_type(promoted(n->a), promoted(n->b));
@@ -750,7 +824,10 @@ static bool has_arrow_operator(const struct sym_type *t)
     if (!type_of(t)->has_die || !die_child(&die, &child))
         return false;
     do {
-        const char *name = dwarf_tag(&child) == DW_TAG_subprogram || dwarf_tag(&child) == DW_TAG_inheritance ? dwarf_diename(&child) : NULL;
+        const char *name =
+            dwarf_tag(&child) == DW_TAG_subprogram || dwarf_tag(&child) == DW_TAG_inheritance
+                ? dwarf_diename(&child)
+                : NULL;
         if (name && str_eq(name, "operator->"))
             return true;
     } while (die_sibling(&child, &child));
@@ -758,7 +835,8 @@ static bool has_arrow_operator(const struct sym_type *t)
 }
 
 /* The first pointer within a smart pointer. */
-static bool find_pointer(struct sym_module *m, const struct sym_type *t, struct member *out, unsigned depth)
+static bool find_pointer(struct sym_module *m, const struct sym_type *t, struct member *out,
+                         unsigned depth)
 {
     struct members members;
     bool found = false;
@@ -816,12 +894,15 @@ struct err *resolve_object(struct compilation *c, struct node *n, unsigned depth
     struct member member = {0};
     bool found = n->arrow;
     // Those of the standard library are known, and need not be run.
-    for (unsigned i = 0; i < MAX_DEPTH && found && is_record(n->a->type) && !str_starts(n->a->type->name, "std::"); i++)
+    for (unsigned i = 0;
+         i < MAX_DEPTH && found && is_record(n->a->type) && !str_starts(n->a->type->name, "std::");
+         i++)
         TRY(follow_arrow(c, n, depth, &found));
     const struct sym_type *t = n->a->type;
     if (n->arrow && is_record(t) && has_arrow_operator(t)) {
         if (!find_pointer(c->m, t, &member, 0) || member.is_virtual)
-            return err_at(c, ERR_UNSUPPORTED, n->column, "where %.100s points is not known", t->name);
+            return err_at(c, ERR_UNSUPPORTED, n->column, "where %.100s points is not known",
+                          t->name);
         n->a = member_node(c, n->a, &member);
         t = n->a->type;
     }
@@ -854,9 +935,11 @@ static struct err *resolve_cast(struct compilation *c, struct node *n, unsigned 
     TRY(resolve_child(c, &n->a, depth));
     const struct sym_type *from = n->a->type, *to = n->type;
     bool from_ok = is_scalar(from) || is_array(from), to_ok = is_scalar(to);
-    bool pointer_and_real = (is_pointer(to) && is_real(from)) || (is_real(to) && !is_integer(from) && !is_real(from));
+    bool pointer_and_real =
+        (is_pointer(to) && is_real(from)) || (is_real(to) && !is_integer(from) && !is_real(from));
     if (!from_ok || !to_ok || pointer_and_real)
-        return err_at(c, ERR_USAGE, n->column, "%.100s cannot be made %.100s", from->name, to->name);
+        return err_at(c, ERR_USAGE, n->column, "%.100s cannot be made %.100s", from->name,
+                      to->name);
     return NULL;
 }
 
@@ -870,7 +953,8 @@ static struct err *resolve_choice(struct compilation *c, struct node *n, unsigne
     bool pointers = (pointee(b) || is_integer(b)) && (pointee(d) || is_integer(d));
     if (!(is_scalar(n->a->type) || is_array(n->a->type)) || (!numbers && !pointers))
         return err_at(c, ERR_USAGE, n->column, "%.100s and %.100s are no choice", b->name, d->name);
-    n->type = numbers ? common_type(promoted(n->b), promoted(n->c)) : pointer_to(c, pointee(b) ? pointee(b) : pointee(d));
+    n->type = numbers ? common_type(promoted(n->b), promoted(n->c))
+                      : pointer_to(c, pointee(b) ? pointee(b) : pointee(d));
     return NULL;
 }
 
@@ -896,13 +980,15 @@ static struct err *resolve_kind(struct compilation *c, struct node *n, unsigned 
     case NODE_ARRAY:
         TRY(resolve_child(c, &n->a, depth));
         if (!n->a->type->size)
-            return err_at(c, ERR_NOT_FOUND, n->column, "the size of %.100s is not known", n->a->type->name);
+            return err_at(c, ERR_NOT_FOUND, n->column, "the size of %.100s is not known",
+                          n->a->type->name);
         n->type = array_of(c, n->a->type, n->number);
         return NULL;
     case NODE_CALL:
         return resolve_call(c, n, depth);
     case NODE_STRING:
-        return err_at(c, ERR_UNSUPPORTED, n->column, "a string can only be compared, with == or !=, or passed to a function");
+        return err_at(c, ERR_UNSUPPORTED, n->column,
+                      "a string can only be compared, with == or !=, or passed to a function");
     default:
         return NULL;
     }

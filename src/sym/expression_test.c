@@ -1,4 +1,5 @@
-/* Expressions against the compiler. This program opens itself as a module and evaluates the text of C expressions where they stand. */
+/* Expressions against the compiler. This program opens itself as a module and evaluates the text of
+ * C expressions where they stand. */
 #include "sym/expression_test.h"
 
 #include "base/random.h"
@@ -30,28 +31,35 @@ static bool read_memory(void *ctx, uint64_t addr, void *out, size_t len)
 
 static struct err *read_memory_now(struct sym_context *ctx, gaddr addr, void *out, size_t len)
 {
-    return read_memory(NULL, addr, out, len) ? NULL : err_new(ERR_FAULT, "0x%jx is not mapped", (uintmax_t)addr);
+    return read_memory(NULL, addr, out, len)
+               ? NULL
+               : err_new(ERR_FAULT, "0x%jx is not mapped", (uintmax_t)addr);
 }
 
 static struct err *read_register_now(struct sym_context *ctx, unsigned reg, void *out, size_t len)
 {
-    static const uint8_t general[] = {UREG_RAX, UREG_RDX, UREG_RCX, UREG_RBX, UREG_RSI, UREG_RDI, UREG_RBP, UREG_RSP, UREG_R8, UREG_R9,
-                                      UREG_R10, UREG_R11, UREG_R12, UREG_R13, UREG_R14, UREG_R15, UREG_RIP};
+    static const uint8_t general[] = {UREG_RAX, UREG_RDX, UREG_RCX, UREG_RBX, UREG_RSI, UREG_RDI,
+                                      UREG_RBP, UREG_RSP, UREG_R8,  UREG_R9,  UREG_R10, UREG_R11,
+                                      UREG_R12, UREG_R13, UREG_R14, UREG_R15, UREG_RIP};
     if (reg >= sizeof(general))
         return err_new(ERR_NOT_FOUND, "register %u", reg);
     memcpy(out, &here.r[general[reg]], len < 8 ? len : 8);
     return NULL;
 }
 
-static struct sym_context now = {.read_memory = read_memory_now, .read_register = read_register_now};
+static struct sym_context now = {.read_memory = read_memory_now,
+                                 .read_register = read_register_now};
 
 /* What a checked call returns to, with the registers at that point that a callee must keep. */
-_Static_assert(UREG_R15 == 0 && UREG_R14 == 1 && UREG_R13 == 2 && UREG_R12 == 3 && UREG_RBP == 4 && UREG_RBX == 5 && UREG_RIP == 16 &&
-                   UREG_RSP == 19, "as in the stubs");
-#define STUB(name)                                                                                                                 \
-    __asm__(".text\n.globl " #name "\n.type " #name ", @function\n" #name ":\n"                                                    \
-            "movq %r15, here(%rip)\nmovq %r14, here+8(%rip)\nmovq %r13, here+16(%rip)\nmovq %r12, here+24(%rip)\n"                 \
-            "movq %rbp, here+32(%rip)\nmovq %rbx, here+40(%rip)\nmovq (%rsp), %rax\nmovq %rax, here+128(%rip)\n"                   \
+_Static_assert(UREG_R15 == 0 && UREG_R14 == 1 && UREG_R13 == 2 && UREG_R12 == 3 && UREG_RBP == 4 &&
+                   UREG_RBX == 5 && UREG_RIP == 16 && UREG_RSP == 19,
+               "as in the stubs");
+#define STUB(name)                                                                               \
+    __asm__(".text\n.globl " #name "\n.type " #name ", @function\n" #name ":\n"                  \
+            "movq %r15, here(%rip)\nmovq %r14, here+8(%rip)\nmovq %r13, here+16(%rip)\nmovq "    \
+            "%r12, here+24(%rip)\n"                                                              \
+            "movq %rbp, here+32(%rip)\nmovq %rbx, here+40(%rip)\nmovq (%rsp), %rax\nmovq %rax, " \
+            "here+128(%rip)\n"                                                                   \
             "leaq 8(%rsp), %rax\nmovq %rax, here+152(%rip)\njmp " #name "_c\n")
 STUB(check_here);
 STUB(check_perhaps);
@@ -68,25 +76,28 @@ STUB(check_parts);
 static void __attribute__((noinline)) invoke(struct sym_call_frame *f)
 {
 #define AT(member) [member] "i"(offsetof(struct sym_call_frame, member))
-    __asm__ volatile("movq %%rsp, %%r12\n\tsubq $256, %%rsp\n\tmovl %c[stack_len](%%rbx), %%ecx\n\tsubq %%rcx, "
-                     "%%rsp\n\tandq $-16, %%rsp\n\t"
-                     "leaq %c[stack](%%rbx), %%rsi\n\tmovq %%rsp, %%rdi\n\trep movsb\n\t"
-                     "movq %c[vectors](%%rbx), %%xmm0\n\tmovq %c[vectors]+8(%%rbx), %%xmm1\n\tmovq "
-                     "%c[vectors]+16(%%rbx), %%xmm2\n\t"
-                     "movq %c[vectors]+24(%%rbx), %%xmm3\n\tmovq %c[vectors]+32(%%rbx), %%xmm4\n\tmovq "
-                     "%c[vectors]+40(%%rbx), %%xmm5\n\t"
-                     "movq %c[vectors]+48(%%rbx), %%xmm6\n\tmovq %c[vectors]+56(%%rbx), %%xmm7\n\t"
-                     "movq %c[integers](%%rbx), %%rdi\n\tmovq %c[integers]+8(%%rbx), %%rsi\n\tmovq "
-                     "%c[integers]+16(%%rbx), %%rdx\n\t"
-                     "movq %c[integers]+24(%%rbx), %%rcx\n\tmovq %c[integers]+32(%%rbx), %%r8\n\tmovq "
-                     "%c[integers]+40(%%rbx), %%r9\n\t"
-                     "movzbl %c[vector_count](%%rbx), %%eax\n\tcall *%c[target](%%rbx)\n\tmovq %%r12, %%rsp\n\t"
-                     "movq %%rax, %c[rax](%%rbx)\n\tmovq %%rdx, %c[rdx](%%rbx)\n\tmovq %%xmm0, "
-                     "%c[xmm](%%rbx)\n\tmovq %%xmm1, %c[xmm]+8(%%rbx)"
-                     :
-                     : "b"(f), AT(stack_len), AT(stack), AT(vectors), AT(integers), AT(vector_count), AT(target), AT(rax), AT(rdx), AT(xmm)
-                     : "rax", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "cc", "memory", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4",
-                       "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15");
+    __asm__ volatile(
+        "movq %%rsp, %%r12\n\tsubq $256, %%rsp\n\tmovl %c[stack_len](%%rbx), %%ecx\n\tsubq %%rcx, "
+        "%%rsp\n\tandq $-16, %%rsp\n\t"
+        "leaq %c[stack](%%rbx), %%rsi\n\tmovq %%rsp, %%rdi\n\trep movsb\n\t"
+        "movq %c[vectors](%%rbx), %%xmm0\n\tmovq %c[vectors]+8(%%rbx), %%xmm1\n\tmovq "
+        "%c[vectors]+16(%%rbx), %%xmm2\n\t"
+        "movq %c[vectors]+24(%%rbx), %%xmm3\n\tmovq %c[vectors]+32(%%rbx), %%xmm4\n\tmovq "
+        "%c[vectors]+40(%%rbx), %%xmm5\n\t"
+        "movq %c[vectors]+48(%%rbx), %%xmm6\n\tmovq %c[vectors]+56(%%rbx), %%xmm7\n\t"
+        "movq %c[integers](%%rbx), %%rdi\n\tmovq %c[integers]+8(%%rbx), %%rsi\n\tmovq "
+        "%c[integers]+16(%%rbx), %%rdx\n\t"
+        "movq %c[integers]+24(%%rbx), %%rcx\n\tmovq %c[integers]+32(%%rbx), %%r8\n\tmovq "
+        "%c[integers]+40(%%rbx), %%r9\n\t"
+        "movzbl %c[vector_count](%%rbx), %%eax\n\tcall *%c[target](%%rbx)\n\tmovq %%r12, %%rsp\n\t"
+        "movq %%rax, %c[rax](%%rbx)\n\tmovq %%rdx, %c[rdx](%%rbx)\n\tmovq %%xmm0, "
+        "%c[xmm](%%rbx)\n\tmovq %%xmm1, %c[xmm]+8(%%rbx)"
+        :
+        : "b"(f), AT(stack_len), AT(stack), AT(vectors), AT(integers), AT(vector_count), AT(target),
+          AT(rax), AT(rdx), AT(xmm)
+        : "rax", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "cc", "memory",
+          "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10",
+          "xmm11", "xmm12", "xmm13", "xmm14", "xmm15");
 #undef AT
 }
 
@@ -159,7 +170,8 @@ static uint64_t bits_of(const struct sym_value *v)
 
 static void check_part(const struct sym_child *part, const char *whole, const char *shown);
 
-static struct err *show_parts(const char *text, const struct sym_value *v, struct sym_context *context, uint64_t first, size_t max, char **out)
+static struct err *show_parts(const char *text, const struct sym_value *v,
+                              struct sym_context *context, uint64_t first, size_t max, char **out)
 {
     struct sym_children parts = {0};
     struct buf list = {0};
@@ -170,7 +182,8 @@ static struct err *show_parts(const char *text, const struct sym_value *v, struc
     for (size_t i = 0; i < parts.count && !e; i++) {
         struct sym_child *part = &parts.items[i];
         char *shown = NULL;
-        e = part->reason ? steal(part->reason) : sym_format_value(self, &part->value, context, &shown);
+        e = part->reason ? steal(part->reason)
+                         : sym_format_value(self, &part->value, context, &shown);
         if (!e)
             buf_printf(&list, "%s%s=%s", i ? " " : "", part->name, shown);
         if (!e)
@@ -189,19 +202,26 @@ struct running {
     struct err *failed;
 };
 
-static bool call_number(void *ctx, uint64_t number, const uint64_t *args, size_t count, uint64_t *result)
+static bool call_number(void *ctx, uint64_t number, const uint64_t *args, size_t count,
+                        uint64_t *result)
 {
     struct running *r = ctx;
     r->failed = sym_expression_call(r->e, number, args, r->caller, result);
     return !r->failed;
 }
 
-static struct outcome evaluate_with(const char *text, struct sym_context *context, struct sym_caller *caller, uint64_t first, size_t max)
+static struct outcome evaluate_with(const char *text, struct sym_context *context,
+                                    struct sym_caller *caller, uint64_t first, size_t max)
 {
-    struct sym_expression_request request = {.text = text, .addr = here.r[UREG_RIP] - bias, .bias = bias, .now = context, .caller = caller};
+    struct sym_expression_request request = {.text = text,
+                                             .addr = here.r[UREG_RIP] - bias,
+                                             .bias = bias,
+                                             .now = context,
+                                             .caller = caller};
     struct sym_expression e;
     struct running running = {.e = &e, .caller = caller};
-    struct program_host host = {.regs = &here, .read_memory = read_memory, .call = call_number, .ctx = &running};
+    struct program_host host = {
+        .regs = &here, .read_memory = read_memory, .call = call_number, .ctx = &running};
     uint8_t out[PROGRAM_MAX_OUT] = {0};
     uint64_t result = 0;
     struct sym_value v = {0};
@@ -209,11 +229,13 @@ static struct outcome evaluate_with(const char *text, struct sym_context *contex
     struct err *error = sym_expression_compile(self, &request, &e);
     if (!error) {
         enum program_end end = program_run(&e.program, &host, out, &result);
-        error = running.failed ? running.failed : sym_expression_value(self, &e, end, result, out, &v);
+        error =
+            running.failed ? running.failed : sym_expression_value(self, &e, end, result, out, &v);
         struct sym_expression_context kept;
         sym_expression_context_init(&kept, &e, end, out, &now);
         if (!error)
-            error = max ? show_parts(text, &v, &now, first, max, &outcome.shown) : sym_format_value(self, &v, &kept.base, &outcome.shown);
+            error = max ? show_parts(text, &v, &now, first, max, &outcome.shown)
+                        : sym_format_value(self, &v, &kept.base, &outcome.shown);
         sym_expression_deinit(&e);
     }
     if (error)
@@ -225,7 +247,8 @@ static struct outcome evaluate_with(const char *text, struct sym_context *contex
     return outcome;
 }
 
-static struct outcome evaluate(const char *text, struct sym_context *context, uint64_t first, size_t max)
+static struct outcome evaluate(const char *text, struct sym_context *context, uint64_t first,
+                               size_t max)
 {
     return evaluate_with(text, context, NULL, first, max);
 }
@@ -242,7 +265,8 @@ static void check_part(const struct sym_child *part, const char *whole, const ch
     outcome_deinit(&o);
 }
 
-static void compare(const char *text, const struct outcome *o, uint64_t want, int is_real, bool may_be_absent)
+static void compare(const char *text, const struct outcome *o, uint64_t want, int is_real,
+                    bool may_be_absent)
 {
     checked++;
     if (o->why && may_be_absent) {
@@ -254,8 +278,10 @@ static void compare(const char *text, const struct outcome *o, uint64_t want, in
         char told[200];
         memcpy(&a, &o->bits, 8);
         memcpy(&b, &want, 8);
-        snprintf(told, sizeof(told), is_real ? "%#llx (%g), want %#llx (%g)" : "%#llx, want %#llx", (unsigned long long)o->bits,
-                 is_real ? *(unsigned long long *)&a : (unsigned long long)want, (unsigned long long)want, b);
+        snprintf(told, sizeof(told), is_real ? "%#llx (%g), want %#llx (%g)" : "%#llx, want %#llx",
+                 (unsigned long long)o->bits,
+                 is_real ? *(unsigned long long *)&a : (unsigned long long)want,
+                 (unsigned long long)want, b);
         complain(text, told);
     }
 }
@@ -301,7 +327,8 @@ void check_fails_c(const char *text, const char *want)
     outcome_deinit(&o);
 }
 
-static void check_text(const char *text, struct sym_context *context, uint64_t first, size_t max, const char *want, size_t len)
+static void check_text(const char *text, struct sym_context *context, uint64_t first, size_t max,
+                       const char *want, size_t len)
 {
     struct outcome o = evaluate(text, context, first, max);
     checked++;
@@ -357,15 +384,19 @@ typedef struct node node_t;
 
 static int counter = 41;
 int shared_number = -7;
-static struct node third = {NULL, 3, "third", {{1, 2}, {3, 4}, {5, 6}}, {0x01020304}, 5, 4097, -9, GREEN, 2.5, "words", true};
-static struct node second = {&third, -2, "second", {{7, 8}, {9, 10}, {11, 12}}, {0xff}, 1, 2, 3, BLUE, -0.125, "", false};
+static struct node third = {NULL,         3,   "third", {{1, 2}, {3, 4}, {5, 6}},
+                            {0x01020304}, 5,   4097,    -9,
+                            GREEN,        2.5, "words", true};
+static struct node second = {
+    &third, -2, "second", {{7, 8}, {9, 10}, {11, 12}}, {0xff}, 1, 2, 3, BLUE, -0.125, "", false};
 
 static int __attribute__((noinline)) function(int a)
 {
     return a + 1;
 }
 
-static void __attribute__((noinline, optimize("O0"))) test_c(int argc, struct node *list, const double *reals)
+static void __attribute__((noinline, optimize("O0")))
+test_c(int argc, struct node *list, const double *reals)
 {
     int i = 2, *p = &i, array[4] = {10, 20, 30, 40}, grid[2][3] = {{1, 2, 3}, {4, 5, 6}};
     unsigned u = 4000000000u;
@@ -383,7 +414,8 @@ static void __attribute__((noinline, optimize("O0"))) test_c(int argc, struct no
     int8_t signed_byte = -100;
     enum level level = HIGH;
     enum mask mask = ALL, many = MANY;
-    long above_half = (1l << 62) + (1l << 38) + 1; // between two floats, above the middle by less than a double tells
+    long above_half = (1l << 62) + (1l << 38) +
+                      1; // between two floats, above the middle by less than a double tells
     unsigned long ul_above_half = (1ul << 63) + (1ul << 39) + 1;
 
     CHECK(byte + 1);
@@ -514,7 +546,11 @@ static void __attribute__((noinline, optimize("O0"))) test_c(int argc, struct no
     check_here("sizeof(list->next->pair@2)", 2 * sizeof(second.pair), 0);
 
     check_shown("i", "2");
-    check_shown("string", ({ static char text[64]; snprintf(text, sizeof(text), "0x%lx \"a string\"", (unsigned long)string); text; }));
+    check_shown("string", ({
+                    static char text[64];
+                    snprintf(text, sizeof(text), "0x%lx \"a string\"", (unsigned long)string);
+                    text;
+                }));
     check_shown("list->next->text", "\"words\"");
     check_shown("list->next->pair[1]", "{x = 3, y = 4}");
     check_shown("array", "{10, 20, 30, 40}");
@@ -560,8 +596,10 @@ static void __attribute__((noinline, optimize("O0"))) test_c(int argc, struct no
     check_fails("local + 1", "does not go with struct node");
 }
 
-/* Optimised code: values in registers, in pieces, as constants. What is not there must say so; what is there must be right. */
-static int __attribute__((noinline, optimize("O2"))) test_optimised(int a, long b, double d, struct inner pair, const struct node *n)
+/* Optimised code: values in registers, in pieces, as constants. What is not there must say so; what
+ * is there must be right. */
+static int __attribute__((noinline, optimize("O2")))
+test_optimised(int a, long b, double d, struct inner pair, const struct node *n)
 {
     int sum = a * 3 + pair.x;
     long product = b * a, constant = 1234567;
@@ -582,17 +620,61 @@ static int __attribute__((noinline, optimize("O2"))) test_optimised(int a, long 
 /* Whatever the text is, there is an answer. */
 static void test_soup(void)
 {
-    static const char *const words[] = {"i", "(", ")", "*", "&", "->", ".", "[", "]", "+", "-", "1", "0x", "\"a\"", "'b'", "$rax", "struct", "node",
-                                        "?", ":", "==", "third", "<<", "sizeof", "unsigned", "@", "as", "::", "1.5e", "!", "~", "\\", "\x80", "contains", ",", "%", "counter", "value",
-                                        "function_1(", "function_7(", "function_0()", "outer::", "second", "invoke", "operator"};
+    static const char *const words[] = {"i",
+                                        "(",
+                                        ")",
+                                        "*",
+                                        "&",
+                                        "->",
+                                        ".",
+                                        "[",
+                                        "]",
+                                        "+",
+                                        "-",
+                                        "1",
+                                        "0x",
+                                        "\"a\"",
+                                        "'b'",
+                                        "$rax",
+                                        "struct",
+                                        "node",
+                                        "?",
+                                        ":",
+                                        "==",
+                                        "third",
+                                        "<<",
+                                        "sizeof",
+                                        "unsigned",
+                                        "@",
+                                        "as",
+                                        "::",
+                                        "1.5e",
+                                        "!",
+                                        "~",
+                                        "\\",
+                                        "\x80",
+                                        "contains",
+                                        ",",
+                                        "%",
+                                        "counter",
+                                        "value",
+                                        "function_1(",
+                                        "function_7(",
+                                        "function_0()",
+                                        "outer::",
+                                        "second",
+                                        "invoke",
+                                        "operator"};
     uint64_t rng = 7;
     for (int n = 0; n < 20000; n++) {
         struct buf text = {0};
         for (uint64_t left = 1 + random_below(&rng, 12); left; left--)
-            buf_printf(&text, "%s%s", words[random_below(&rng, sizeof(words) / sizeof(words[0]))], random_below(&rng, 3) ? "" : " ");
+            buf_printf(&text, "%s%s", words[random_below(&rng, sizeof(words) / sizeof(words[0]))],
+                       random_below(&rng, 3) ? "" : " ");
         struct sym_caller nobody = {.memory = &now, .place = place_here, .call = call_nothing};
         placed_len = 0;
-        struct outcome o = evaluate_with(buf_cstr(&text), n % 2 ? &now : NULL, n % 3 ? &nobody : NULL, 0, n % 4);
+        struct outcome o =
+            evaluate_with(buf_cstr(&text), n % 2 ? &now : NULL, n % 3 ? &nobody : NULL, 0, n % 4);
         outcome_deinit(&o);
         buf_deinit(&text);
     }

@@ -1,5 +1,5 @@
-/* Tests of expressions: CHECK(e) compares what this very program, which looks at itself, gets for the text of e with what its compiler
- * made of it. */
+/* Tests of expressions: CHECK(e) compares what this very program, which looks at itself, gets for
+ * the text of e with what its compiler made of it. */
 #ifndef SYM_EXPRESSION_TEST_H
 #define SYM_EXPRESSION_TEST_H
 
@@ -9,7 +9,8 @@
 extern "C" {
 #endif
 
-/** Compares the value of `text` at the place of the call; a result of floating point as the bits of a double. */
+/** Compares the value of `text` at the place of the call; a result of floating point as the bits of
+ * a double. */
 void check_here(const char *text, uint64_t bits, int is_real);
 /** The same, but it may be optimized out. */
 void check_perhaps(const char *text, uint64_t bits, int is_real);
@@ -21,7 +22,8 @@ void check_fails(const char *text, const char *why);
 void check_shown(const char *text, const char *shown);
 /** What it is shown as must begin like that. */
 void check_begins(const char *text, const char *begin);
-/** Its parts from `first` on, `max` at most, must be "name=shown name=shown"; each that has an expression must be the same by it. */
+/** Its parts from `first` on, `max` at most, must be "name=shown name=shown"; each that has an
+ * expression must be the same by it. */
 void check_parts(const char *text, uint64_t first, uint64_t max, const char *parts);
 /** The number of expressions checked so far. */
 void test_cplusplus(void);

@@ -20,7 +20,8 @@
 #include <variant>
 #include <vector>
 
-namespace {
+namespace
+{
 struct point {
     int x, y;
 };

@@ -5,7 +5,8 @@
 #include <string>
 #include <vector>
 
-namespace outer {
+namespace outer
+{
 int number = 17;
 enum class mode { first = 3, second };
 struct base {
@@ -14,7 +15,8 @@ struct base {
 template <typename T> struct box {
     T content;
 };
-namespace inner {
+namespace inner
+{
 static long hidden = 99;
 struct derived : base {
     int own = 5;

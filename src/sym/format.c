@@ -157,8 +157,7 @@ static void add_enum(struct buf *b, const struct sym_type *type, const uint8_t *
         do { // an exact name, else (for flags) the names of bits
             int64_t named;
             const char *name = dwarf_diename(&die);
-            if (dwarf_tag(&die) != DW_TAG_enumerator || !name ||
-                !die_enumerator(&die, &named))
+            if (dwarf_tag(&die) != DW_TAG_enumerator || !name || !die_enumerator(&die, &named))
                 continue;
             uint64_t bits = (uint64_t)named & mask;
             if (bits == ((uint64_t)v & mask)) {
@@ -230,7 +229,8 @@ static void add_characters(struct formatter *f, const struct container *c)
     add_string(&f->text, text, len, c->count > MAX_STRING);
 }
 
-static void add_elements(struct formatter *f, const struct sym_value *v, const struct container *c, unsigned nesting)
+static void add_elements(struct formatter *f, const struct sym_value *v, const struct container *c,
+                         unsigned nesting)
 {
     struct sym_children children = {0};
     if (c->shape != SHAPE_MEMBERS)
@@ -268,7 +268,8 @@ static bool is_complete(const struct sym_type *type)
 }
 
 /* Is it a struct of fields with numbers, as Rust's Some(5)? */
-static bool has_numbered_fields(struct sym_module *m, const struct sym_type *type, size_t *count_out)
+static bool has_numbered_fields(struct sym_module *m, const struct sym_type *type,
+                                size_t *count_out)
 {
     struct members members;
     if (!is_record(type))
@@ -277,7 +278,8 @@ static bool has_numbered_fields(struct sym_module *m, const struct sym_type *typ
     *count_out = members.count;
     bool numbered = true;
     vec_each (member, &members)
-        numbered &= member->name && str_starts(member->name, "__") && isdigit((unsigned char)member->name[2]);
+        numbered &= member->name && str_starts(member->name, "__") &&
+                    isdigit((unsigned char)member->name[2]);
     vec_deinit(&members);
     return numbered;
 }
@@ -285,7 +287,8 @@ static bool has_numbered_fields(struct sym_module *m, const struct sym_type *typ
 static bool is_rust_tuple(struct sym_module *m, const struct sym_type *type)
 {
     size_t count;
-    return type->name[0] == '(' && !str_starts(type->name, "(anonymous namespace)") && has_numbered_fields(m, type, &count);
+    return type->name[0] == '(' && !str_starts(type->name, "(anonymous namespace)") &&
+           has_numbered_fields(m, type, &count);
 }
 
 /* Rust's (1, "two"). */
@@ -309,7 +312,8 @@ static void add_fields(struct formatter *f, const struct sym_value *v, unsigned 
 }
 
 /* The one thing that a value is shown as; a variant with its name. */
-static void add_alias(struct formatter *f, const struct sym_value *v, const struct container *c, unsigned nesting)
+static void add_alias(struct formatter *f, const struct sym_value *v, const struct container *c,
+                      unsigned nesting)
 {
     struct sym_value inner = {0};
     size_t count = 1;

@@ -1,6 +1,7 @@
-/* Compressed debug information (gABI, "Section Compression"). libdw unpacks all sections of DWARF when it opens a file, one after the other
- * with zlib; for a libc's that takes longer than most questions. Here libdeflate does, on two CPUs where there are two, into an ELF file in
- * memory that has nothing but these sections. */
+/* Compressed debug information (gABI, "Section Compression"). libdw unpacks all sections of DWARF
+ * when it opens a file, one after the other with zlib; for a libc's that takes longer than most
+ * questions. Here libdeflate does, on two CPUs where there are two, into an ELF file in memory that
+ * has nothing but these sections. */
 #include "sym/sym_int.h"
 
 #include "base/allocator.h"
@@ -9,7 +10,11 @@
 #include <libdeflate.h>
 #include <stdatomic.h>
 
-enum { MOST_SECTIONS = 1024, MOST_RATIO = 1032 /* of what deflate can do */, WORTH_A_THREAD = 256 << 10 };
+enum {
+    MOST_SECTIONS = 1024,
+    MOST_RATIO = 1032 /* of what deflate can do */,
+    WORTH_A_THREAD = 256 << 10
+};
 #define MOST_BYTES (2ull << 30)
 
 struct packed_section {
@@ -35,7 +40,8 @@ static void *inflate_sections(void *ctx)
         const struct packed_section *s = &work->sections[i];
         if (!s->compressed)
             memcpy(s->to, s->from, s->to_len);
-        else if (!d || libdeflate_zlib_decompress(d, s->from, s->from_len, s->to, s->to_len, NULL) != LIBDEFLATE_SUCCESS)
+        else if (!d || libdeflate_zlib_decompress(d, s->from, s->from_len, s->to, s->to_len,
+                                                  NULL) != LIBDEFLATE_SUCCESS)
             atomic_store(&work->failed, true);
     }
     libdeflate_free_decompressor(d);
@@ -47,12 +53,18 @@ static bool is_dwarf(const char *name)
     return name && (str_starts(name, ".debug_") || str_eq(name, ".gnu_debugaltlink"));
 }
 
-/* Takes a section into the work and gives its header in the image. False: it makes no sense, or cannot be unpacked here. */
-static bool take_section(struct inflating *work, const uint8_t *file, size_t file_len, Elf64_Shdr *h, uint64_t *len)
+/* Takes a section into the work and gives its header in the image. False: it makes no sense, or
+ * cannot be unpacked here. */
+static bool take_section(struct inflating *work, const uint8_t *file, size_t file_len,
+                         Elf64_Shdr *h, uint64_t *len)
 {
-    if (h->sh_offset > file_len || h->sh_size > file_len - h->sh_offset || work->count == MOST_SECTIONS)
+    if (h->sh_offset > file_len || h->sh_size > file_len - h->sh_offset ||
+        work->count == MOST_SECTIONS)
         return false;
-    struct packed_section s = {.from = file + h->sh_offset, .from_len = h->sh_size, .to_len = h->sh_size, .to_off = (*len + 63) & ~63ull};
+    struct packed_section s = {.from = file + h->sh_offset,
+                               .from_len = h->sh_size,
+                               .to_len = h->sh_size,
+                               .to_off = (*len + 63) & ~63ull};
     if (h->sh_flags & SHF_COMPRESSED) {
         Elf64_Chdr c;
         if (h->sh_size < sizeof(c))
@@ -89,20 +101,24 @@ static bool inflate_all(struct inflating *work, uint8_t *image)
     }
     qsort(work->sections, work->count, sizeof(work->sections[0]), largest_first);
     pthread_t other;
-    bool two = compressed >= WORTH_A_THREAD && usable_cpus() > 1 && pthread_create(&other, NULL, inflate_sections, work) == 0;
+    bool two = compressed >= WORTH_A_THREAD && usable_cpus() > 1 &&
+               pthread_create(&other, NULL, inflate_sections, work) == 0;
     inflate_sections(work);
     if (two)
         pthread_join(other, NULL);
     return !work->failed;
 }
 
-/* Fills the headers for the image, and the work; the length of the image, or 0: nothing is compressed, or libdw has to say what is wrong. */
-static uint64_t plan(Elf *elf, const uint8_t *file, size_t file_len, struct inflating *work, Elf64_Ehdr *header, Elf64_Shdr *headers)
+/* Fills the headers for the image, and the work; the length of the image, or 0: nothing is
+ * compressed, or libdw has to say what is wrong. */
+static uint64_t plan(Elf *elf, const uint8_t *file, size_t file_len, struct inflating *work,
+                     Elf64_Ehdr *header, Elf64_Shdr *headers)
 {
     size_t names = 0;
     bool any = false;
-    if (elf_getshdrstrndx(elf, &names) != 0 || header->e_shnum > MOST_SECTIONS || header->e_shentsize != sizeof(*headers) ||
-        header->e_shoff > file_len || header->e_shnum * sizeof(*headers) > file_len - header->e_shoff)
+    if (elf_getshdrstrndx(elf, &names) != 0 || header->e_shnum > MOST_SECTIONS ||
+        header->e_shentsize != sizeof(*headers) || header->e_shoff > file_len ||
+        header->e_shnum * sizeof(*headers) > file_len - header->e_shoff)
         return 0;
     memcpy(headers, file + header->e_shoff, header->e_shnum * sizeof(*headers));
     uint64_t len = sizeof(*header) + header->e_shnum * sizeof(*headers);
@@ -111,7 +127,9 @@ static uint64_t plan(Elf *elf, const uint8_t *file, size_t file_len, struct infl
         bool dwarf = h->sh_type != SHT_NOBITS && is_dwarf(elf_strptr(elf, names, h->sh_name));
         any |= dwarf && (h->sh_flags & SHF_COMPRESSED);
         if (!dwarf && i != names)
-            *h = (Elf64_Shdr){.sh_name = h->sh_name, .sh_type = i ? SHT_NOBITS : SHT_NULL, .sh_offset = sizeof(*header)};
+            *h = (Elf64_Shdr){.sh_name = h->sh_name,
+                              .sh_type = i ? SHT_NOBITS : SHT_NULL,
+                              .sh_offset = sizeof(*header)};
         else if (!take_section(work, file, file_len, h, &len))
             return 0;
     }
@@ -126,7 +144,8 @@ Elf *inflate_dwarf(Elf *elf, uint8_t **image_out)
     size_t file_len = 0;
     const uint8_t *file = (const uint8_t *)elf_rawfile(elf, &file_len);
     Elf64_Ehdr header;
-    if (!file || file_len < sizeof(header) || gelf_getclass(elf) != ELFCLASS64 || file[EI_DATA] != ELFDATA2LSB)
+    if (!file || file_len < sizeof(header) || gelf_getclass(elf) != ELFCLASS64 ||
+        file[EI_DATA] != ELFDATA2LSB)
         return NULL;
     memcpy(&header, file, sizeof(header));
     cleanup(freep) struct inflating *work = xnew(struct inflating);

@@ -1,8 +1,9 @@
 /* Functions of which calls were compiled into their callers, and those calls.
  *
- * Each unit that inlines a function has an entry of it without code, an abstract instance (DWARF 5 section 3.3.8.1), from which the entries of
- * the calls take name and parameters. So a function has as many of these entries as units inline it; its name is what they share. All of
- * them, and which calls are of which, come from one pass over the units (scan.c), which is kept. */
+ * Each unit that inlines a function has an entry of it without code, an abstract instance (DWARF 5
+ * section 3.3.8.1), from which the entries of the calls take name and parameters. So a function has
+ * as many of these entries as units inline it; its name is what they share. All of them, and which
+ * calls are of which, come from one pass over the units (scan.c), which is kept. */
 #include "sym/sym_int.h"
 
 enum { ORDINAL_BITS = 32 };
@@ -15,7 +16,10 @@ char *abstract_name(struct sym_module *m, const struct abstract *a)
     if (linkage && is_mangled(linkage))
         return demangled(linkage);
     cleanup(freep) char *scope = scope_name(u, a->scope);
-    return str_format("%s%s%s", scope, *scope ? "::" : "", name ? name : linkage ? linkage : "(no name)");
+    return str_format("%s%s%s", scope, *scope ? "::" : "",
+                      name      ? name
+                      : linkage ? linkage
+                                : "(no name)");
 }
 
 /* The first of a unit, or the number of all. */
@@ -67,7 +71,8 @@ static bool first_address(Dwarf_Die *die, vaddr *out)
     return true;
 }
 
-static void add_call(struct sym_module *m, const struct unit *u, uint32_t off, struct sym_inlined_list *out)
+static void add_call(struct sym_module *m, const struct unit *u, uint32_t off,
+                     struct sym_inlined_list *out)
 {
     enum { MOST = 100000 };
     struct sym_inlined copy;
@@ -79,7 +84,8 @@ static void add_call(struct sym_module *m, const struct unit *u, uint32_t off, s
 }
 
 /* Those whose function's entry is in the same unit. */
-static void add_near_calls(struct sym_module *m, const struct abstract *a, struct sym_inlined_list *out)
+static void add_near_calls(struct sym_module *m, const struct abstract *a,
+                           struct sym_inlined_list *out)
 {
     const struct unit *u = &m->units[a->unit];
     const struct scan_call *calls = u->scan.calls.items;
@@ -96,7 +102,8 @@ static void add_near_calls(struct sym_module *m, const struct abstract *a, struc
 }
 
 /* Those whose function's entry is in another one, as after link-time optimization. */
-static void add_far_calls(struct sym_module *m, const struct table *wanted, struct sym_inlined_list *out)
+static void add_far_calls(struct sym_module *m, const struct table *wanted,
+                          struct sym_inlined_list *out)
 {
     for (size_t i = 0; i < m->unit_count; i++) {
         const struct unit *u = &m->units[i];
@@ -113,7 +120,8 @@ static int by_entry(const void *a, const void *b)
     return x->entry < y->entry ? -1 : x->entry > y->entry;
 }
 
-struct err *sym_inlined_copies(struct sym_module *m, const struct sym_function *f, struct sym_inlined_list *out)
+struct err *sym_inlined_copies(struct sym_module *m, const struct sym_function *f,
+                               struct sym_inlined_list *out)
 {
     HOLD(m);
     struct table wanted = {0};
@@ -157,7 +165,8 @@ static int by_declaration(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-struct err *sym_inlined_parameters(struct sym_module *m, const struct sym_inlined *copy, struct sym_variables *out)
+struct err *sym_inlined_parameters(struct sym_module *m, const struct sym_inlined *copy,
+                                   struct sym_variables *out)
 {
     HOLD(m);
     Dwarf_Die die, parent;

@@ -60,7 +60,8 @@ const char *intern_source(struct sym_module *m, const char *comp_dir, const char
     size_t len = comp_dir ? strlen(comp_dir) : 0;
     const char *dir = m->comp_dir ? m->comp_dir : comp_dir;
     cleanup(freep) char *full = NULL;
-    if (m->comp_dir && len && strncmp(name, comp_dir, len) == 0 && (name[len] == '/' || comp_dir[len - 1] == '/'))
+    if (m->comp_dir && len && strncmp(name, comp_dir, len) == 0 &&
+        (name[len] == '/' || comp_dir[len - 1] == '/'))
         full = str_format("%s/%s", m->comp_dir, name + len); // libdw has put the directory before
     else if (name[0] != '/' && dir)
         full = str_format("%s/%s", dir, name);
@@ -282,8 +283,9 @@ static void add_places(struct sym_module *m, const struct file_rows *in, unsigne
         load_functions(m, in->unit);
         const struct function *f = function_table_find(functions, r->start);
         const struct row *begin = r->is_stmt ? r : NULL;
-        for (; k < in->rows.count && rows[k].line == line && rows[k].number == rows[k - 1].number + 1 &&
-               rows[k].start == rows[k - 1].end && function_table_find(functions, rows[k].start) == f;
+        for (; k < in->rows.count && rows[k].line == line &&
+               rows[k].number == rows[k - 1].number + 1 && rows[k].start == rows[k - 1].end &&
+               function_table_find(functions, rows[k].start) == f;
              k++)
             if (!begin && rows[k].is_stmt)
                 begin = &rows[k];

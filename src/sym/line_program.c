@@ -1,5 +1,6 @@
-/* Line programs, versions 2 to 5 (DWARF 5 section 6.2, DWARF 4 section 6.2): the files that their headers name, and their rows. libdw reads both
- * together and keeps them; most questions are about names of files only, or about the rows of one file in many units. */
+/* Line programs, versions 2 to 5 (DWARF 5 section 6.2, DWARF 4 section 6.2): the files that their
+ * headers name, and their rows. libdw reads both together and keeps them; most questions are about
+ * names of files only, or about the rows of one file in many units. */
 #include "base/bytes.h"
 #include "sym/sym_int.h"
 
@@ -45,7 +46,8 @@ static const char *read_string(struct bytes *b)
 static const char *string_in(const struct reading *r, const char *section, uint64_t off)
 {
     Elf_Data *data = unpacked_section(r->elf, section);
-    if (!data || off >= data->d_size || !memchr((const char *)data->d_buf + off, 0, data->d_size - off))
+    if (!data || off >= data->d_size ||
+        !memchr((const char *)data->d_buf + off, 0, data->d_size - off))
         return NULL;
     return (const char *)data->d_buf + off;
 }
@@ -59,12 +61,15 @@ static void add_file(struct reading *r, const char *name, uint64_t dir_idx)
         vec_push(r->out, NULL);
         return;
     }
-    cleanup(freep) char *full = name[0] != '/' && dir ? str_format("%s/%s", dir, name) : NULL; // as libdw has it
+    cleanup(freep) char *full =
+        name[0] != '/' && dir ? str_format("%s/%s", dir, name) : NULL; // as libdw has it
     vec_push(r->out, intern_source(r->m, r->comp_dir, full ? full : name));
 }
 
-/* Of one entry: the path and the directory's index; whatever else there is is passed over. False: a form that is not known. */
-static bool read_field(struct reading *r, uint64_t content, uint64_t form, const char **path, uint64_t *dir_idx)
+/* Of one entry: the path and the directory's index; whatever else there is is passed over. False: a
+ * form that is not known. */
+static bool read_field(struct reading *r, uint64_t content, uint64_t form, const char **path,
+                       uint64_t *dir_idx)
 {
     const char *string = NULL;
     uint64_t number = 0;
@@ -73,7 +78,8 @@ static bool read_field(struct reading *r, uint64_t content, uint64_t form, const
         string = read_string(&r->b);
         break;
     case DW_FORM_line_strp:
-        string = string_in(r, r->is_split ? ".debug_line_str.dwo" : ".debug_line_str", read_offset(r));
+        string =
+            string_in(r, r->is_split ? ".debug_line_str.dwo" : ".debug_line_str", read_offset(r));
         break;
     case DW_FORM_strp:
         string = string_in(r, r->is_split ? ".debug_str.dwo" : ".debug_str", read_offset(r));
@@ -191,7 +197,8 @@ static void read_files(struct reading *r)
 }
 
 /* The unit with the line program: of a split unit that has none of its own, its skeleton. */
-static void find_program(struct sym_module *m, Dwarf_Die *unit, Elf **elf, bool *is_split, Dwarf_Die *out)
+static void find_program(struct sym_module *m, Dwarf_Die *unit, Elf **elf, bool *is_split,
+                         Dwarf_Die *out)
 {
     *out = *unit;
     *elf = dwarf_getelf(dwarf_cu_getdwarf(unit->cu));
@@ -216,7 +223,8 @@ static bool begin(struct sym_module *m, Dwarf_Die *unit, struct reading *r)
     Dwarf_Word off = 0;
     *r = (struct reading){.m = m};
     find_program(m, unit, &r->elf, &r->is_split, &die);
-    if (!r->is_split && (!dwarf_attr(&die, DW_AT_stmt_list, &attr) || dwarf_formudata(&attr, &off) != 0))
+    if (!r->is_split &&
+        (!dwarf_attr(&die, DW_AT_stmt_list, &attr) || dwarf_formudata(&attr, &off) != 0))
         return false;
     Elf_Data *data = unpacked_section(r->elf, r->is_split ? ".debug_line.dwo" : ".debug_line");
     if (!data || off > data->d_size)
@@ -284,7 +292,10 @@ static void reset(struct machine *x)
 static void add_row(struct machine *x, bool ends)
 {
     struct made_row m = {.number = x->rows.count, .ends = ends};
-    m.row = (struct row){.start = x->addr, .end = x->addr, .is_stmt = x->is_stmt, .prologue_end = x->prologue_end,
+    m.row = (struct row){.start = x->addr,
+                         .end = x->addr,
+                         .is_stmt = x->is_stmt,
+                         .prologue_end = x->prologue_end,
                          .file = x->file < x->files->count ? x->files->items[x->file] : NULL,
                          .line = x->line > 0 && x->line <= INT32_MAX ? (unsigned)x->line : 0,
                          .column = (uint16_t)(x->column > UINT16_MAX ? UINT16_MAX : x->column)};

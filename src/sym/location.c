@@ -396,11 +396,13 @@ static struct err *indexed_address(struct machine *vm, const Dwarf_Op *op, uint6
     return push(vm, addr + bias);
 }
 
-static struct err *thread_local_address(struct machine *vm, struct sym_context *ctx, uint64_t offset)
+static struct err *thread_local_address(struct machine *vm, struct sym_context *ctx,
+                                        uint64_t offset)
 {
     uint64_t pointer;
     if (!ctx->tls_offset)
-        return err_new(ERR_UNSUPPORTED, "thread-local variables of this library cannot be found here");
+        return err_new(ERR_UNSUPPORTED,
+                       "thread-local variables of this library cannot be found here");
     TRY(ctx->read_register(ctx, SYM_FS_BASE, &pointer, sizeof(pointer)));
     return push(vm, pointer - ctx->tls_offset + offset);
 }

@@ -1,7 +1,8 @@
 /* DWARF expressions as programs: where a variable is at every execution of one address.
  *
- * The same operations as in location.c, which computes them at one moment. Here the stack is the program's; what is known of each
- * number on it is its DWARF type, kept beside. Numbers of a type are raw bits, zero-extended, as in location.c. */
+ * The same operations as in location.c, which computes them at one moment. Here the stack is the
+ * program's; what is known of each number on it is its DWARF type, kept beside. Numbers of a type
+ * are raw bits, zero-extended, as in location.c. */
 #include "sym/expression_int.h"
 
 enum { MOST_OPS = 200 };
@@ -18,9 +19,9 @@ struct making {
     struct kind kinds[PROGRAM_MAX_STACK];
     unsigned depth;
     bool has_location;
-    bool is_value;           /* stack_value: the number on top is the value */
-    int reg;                 /* the location is this register; -1: not */
-    const uint8_t *bytes;    /* the location is these constants; or NULL */
+    bool is_value;        /* stack_value: the number on top is the value */
+    int reg;              /* the location is this register; -1: not */
+    const uint8_t *bytes; /* the location is these constants; or NULL */
     size_t bytes_len;
 };
 
@@ -30,16 +31,18 @@ void emit(struct emitter *em, enum program_code code, unsigned size, unsigned ar
         em->full = true;
         return;
     }
-    em->ops[em->count++] = (struct program_op){.code = (uint8_t)code, .size = (uint8_t)size, .arg = (uint16_t)arg, .imm = imm};
+    em->ops[em->count++] = (struct program_op){
+        .code = (uint8_t)code, .size = (uint8_t)size, .arg = (uint16_t)arg, .imm = imm};
 }
 
 struct err *emit_register(struct emitter *em, unsigned dwarf_reg, unsigned size)
 {
-    static const uint8_t general[] = {[SYM_RAX] = UREG_RAX, [SYM_RDX] = UREG_RDX, [SYM_RCX] = UREG_RCX, [SYM_RBX] = UREG_RBX,
-                                      [SYM_RSI] = UREG_RSI, [SYM_RDI] = UREG_RDI, [SYM_RBP] = UREG_RBP, [SYM_RSP] = UREG_RSP,
-                                      [SYM_R8] = UREG_R8, [SYM_R9] = UREG_R9, [SYM_R10] = UREG_R10, [SYM_R11] = UREG_R11,
-                                      [SYM_R12] = UREG_R12, [SYM_R13] = UREG_R13, [SYM_R14] = UREG_R14, [SYM_R15] = UREG_R15,
-                                      [SYM_RIP] = UREG_RIP};
+    static const uint8_t general[] = {
+        [SYM_RAX] = UREG_RAX, [SYM_RDX] = UREG_RDX, [SYM_RCX] = UREG_RCX, [SYM_RBX] = UREG_RBX,
+        [SYM_RSI] = UREG_RSI, [SYM_RDI] = UREG_RDI, [SYM_RBP] = UREG_RBP, [SYM_RSP] = UREG_RSP,
+        [SYM_R8] = UREG_R8,   [SYM_R9] = UREG_R9,   [SYM_R10] = UREG_R10, [SYM_R11] = UREG_R11,
+        [SYM_R12] = UREG_R12, [SYM_R13] = UREG_R13, [SYM_R14] = UREG_R14, [SYM_R15] = UREG_R15,
+        [SYM_RIP] = UREG_RIP};
     if (dwarf_reg <= SYM_RIP) {
         emit(em, PROGRAM_REGISTER, 0, general[dwarf_reg], 0);
         if (size < 8 && size)
@@ -59,7 +62,8 @@ struct err *emit_register(struct emitter *em, unsigned dwarf_reg, unsigned size)
 
 static struct err *damaged(const struct making *k, const char *what)
 {
-    return err_new(ERR_FORMAT, "%s: damaged location expression at 0x%jx: %s", k->f->m->path, (uintmax_t)k->f->addr, what);
+    return err_new(ERR_FORMAT, "%s: damaged location expression at 0x%jx: %s", k->f->m->path,
+                   (uintmax_t)k->f->addr, what);
 }
 
 static struct err *known(struct making *k, struct kind kind)
@@ -89,7 +93,8 @@ static struct kind top(const struct making *k, unsigned below)
 static struct err *make(struct making *k, const Dwarf_Op *ops, size_t count);
 
 /* Pushes what another expression gives as a number: a frame base, a CFA. */
-static struct err *make_number(struct making *k, Dwarf_Attribute *attr, const Dwarf_Op *ops, size_t count)
+static struct err *make_number(struct making *k, Dwarf_Attribute *attr, const Dwarf_Op *ops,
+                               size_t count)
 {
     struct frame plain = *k->f;
     plain.function = NULL; // it must not ask for itself
@@ -125,9 +130,11 @@ static struct err *make_frame_base(struct making *k)
     size_t count;
     struct frame *f = k->f;
     if (!f->function || f->function->pub.source != SYM_DWARF)
-        return err_new(ERR_NOT_FOUND, "%s: no function's frame at 0x%jx", f->m->path, (uintmax_t)f->addr);
+        return err_new(ERR_NOT_FOUND, "%s: no function's frame at 0x%jx", f->m->path,
+                       (uintmax_t)f->addr);
     Dwarf_Die die = f->function->die;
-    if (!dwarf_attr_integrate(&die, DW_AT_frame_base, &attr) || dwarf_getlocation_addr(&attr, f->addr, &ops, &count, 1) != 1)
+    if (!dwarf_attr_integrate(&die, DW_AT_frame_base, &attr) ||
+        dwarf_getlocation_addr(&attr, f->addr, &ops, &count, 1) != 1)
         return err_new(ERR_NOT_FOUND, "%s: no frame base at 0x%jx", f->m->path, (uintmax_t)f->addr);
     return make_number(k, &attr, ops, count);
 }
@@ -136,7 +143,8 @@ static struct err *make_indexed(struct making *k, const Dwarf_Op *op, uint64_t b
 {
     Dwarf_Attribute inner;
     Dwarf_Addr addr;
-    if (!k->attr || dwarf_getlocation_attr(k->attr, op, &inner) != 0 || dwarf_formaddr(&inner, &addr) != 0)
+    if (!k->attr || dwarf_getlocation_attr(k->attr, op, &inner) != 0 ||
+        dwarf_formaddr(&inner, &addr) != 0)
         return damaged(k, "bad address index");
     return push_number(k, addr + bias);
 }
@@ -206,7 +214,11 @@ static struct err *make_binary(struct making *k, int atom, bool *known_out)
         on_both(k, PROGRAM_EXTEND, kind.size);
     if (operations[i].swaps)
         emit(k->em, PROGRAM_SWAP, 0, 0, 0);
-    emit(k->em, real ? operations[i].real : with_sign ? operations[i].generic_or_signed : operations[i].without_sign, 0, 0, 0);
+    emit(k->em,
+         real        ? operations[i].real
+         : with_sign ? operations[i].generic_or_signed
+                     : operations[i].without_sign,
+         0, 0, 0);
     if (operations[i].negates)
         emit(k->em, PROGRAM_IS_ZERO, 0, 0, 0);
     k->depth--;
@@ -230,7 +242,8 @@ static struct err *make_unary(struct making *k, const Dwarf_Op *op)
         return NULL;
     }
     if (is_float(kind) || op->atom == DW_OP_abs)
-        return err_new(ERR_UNSUPPORTED, "location with operation 0x%x in an expression", (unsigned)op->atom);
+        return err_new(ERR_UNSUPPORTED, "location with operation 0x%x in an expression",
+                       (unsigned)op->atom);
     if (op->atom == DW_OP_plus_uconst) {
         emit_push(k->em, op->number);
         emit(k->em, PROGRAM_ADD, 0, 0, 0);
@@ -249,11 +262,12 @@ static struct err *base_kind(struct making *k, const Dwarf_Op *op, struct kind *
     Dwarf_Die die;
     uint64_t size, encoding;
     *out = (struct kind){0};
-    bool may_be_generic = op->atom == DW_OP_convert || op->atom == DW_OP_GNU_convert || op->atom == DW_OP_reinterpret ||
-                          op->atom == DW_OP_GNU_reinterpret;
+    bool may_be_generic = op->atom == DW_OP_convert || op->atom == DW_OP_GNU_convert ||
+                          op->atom == DW_OP_reinterpret || op->atom == DW_OP_GNU_reinterpret;
     if (may_be_generic && op->number == 0)
         return NULL;
-    if (!k->attr || dwarf_getlocation_die(k->attr, op, &die) != 0 || !die_unsigned(&die, DW_AT_byte_size, &size) ||
+    if (!k->attr || dwarf_getlocation_die(k->attr, op, &die) != 0 ||
+        !die_unsigned(&die, DW_AT_byte_size, &size) ||
         !die_unsigned(&die, DW_AT_encoding, &encoding))
         return damaged(k, "bad base type");
     bool is_size = size == 1 || size == 2 || size == 4 || size == 8;
@@ -293,7 +307,8 @@ static struct err *make_typed(struct making *k, const Dwarf_Op *op)
     case DW_OP_const_type:
     case DW_OP_GNU_const_type: {
         TRY(base_kind(k, op, &kind));
-        const uint8_t *data = (const uint8_t *)(uintptr_t)op->number2; // libdw: a length byte, then the bytes
+        const uint8_t *data =
+            (const uint8_t *)(uintptr_t)op->number2; // libdw: a length byte, then the bytes
         uint64_t v = 0;
         if (!data || data[0] != kind.size)
             return damaged(k, "bad typed constant");
@@ -362,7 +377,8 @@ static struct err *make_location(struct making *k, const Dwarf_Op *op)
 static struct err *make_thread_local(struct making *k)
 {
     if (!k->f->ctx->tls_offset)
-        return err_new(ERR_UNSUPPORTED, "thread-local variables of this library cannot be found here");
+        return err_new(ERR_UNSUPPORTED,
+                       "thread-local variables of this library cannot be found here");
     emit(k->em, PROGRAM_REGISTER, 0, UREG_FS_BASE, 0);
     emit(k->em, PROGRAM_ADD, 0, 0, 0);
     emit_push(k->em, k->f->ctx->tls_offset);
@@ -466,7 +482,8 @@ static struct err *make_step(struct making *k, const Dwarf_Op *op)
         return NULL;
     case DW_OP_implicit_pointer:
     case DW_OP_GNU_implicit_pointer:
-        return err_new(ERR_NOT_FOUND, "optimized out: a pointer whose target lives only in registers");
+        return err_new(ERR_NOT_FOUND,
+                       "optimized out: a pointer whose target lives only in registers");
     case DW_OP_entry_value:
     case DW_OP_GNU_entry_value:
         return err_new(ERR_NOT_FOUND, "optimized out: known only when the function was entered");
@@ -474,7 +491,8 @@ static struct err *make_step(struct making *k, const Dwarf_Op *op)
     case DW_OP_GNU_push_tls_address:
         return make_thread_local(k);
     default:
-        return err_new(ERR_UNSUPPORTED, "location with operation 0x%x in an expression", (unsigned)atom);
+        return err_new(ERR_UNSUPPORTED, "location with operation 0x%x in an expression",
+                       (unsigned)atom);
     }
 }
 
@@ -533,7 +551,8 @@ static struct err *end_part(struct making *k, uint64_t off, uint64_t len, struct
     return NULL;
 }
 
-static struct err *compile_pieces(struct making *k, const Dwarf_Op *ops, size_t count, struct place *out)
+static struct err *compile_pieces(struct making *k, const Dwarf_Op *ops, size_t count,
+                                  struct place *out)
 {
     uint64_t at = 0;
     out->kind = PLACE_PARTS;
@@ -552,7 +571,8 @@ static struct err *compile_pieces(struct making *k, const Dwarf_Op *ops, size_t 
     return NULL;
 }
 
-struct err *location_compile(struct frame *f, Dwarf_Attribute *attr, uint64_t size, struct place *out)
+struct err *location_compile(struct frame *f, Dwarf_Attribute *attr, uint64_t size,
+                             struct place *out)
 {
     Dwarf_Op *ops;
     size_t count = 0;
@@ -571,13 +591,16 @@ struct err *location_compile(struct frame *f, Dwarf_Attribute *attr, uint64_t si
     TRY(make(&k, ops, count));
     if (!k.has_location && k.depth) {
         out->kind = PLACE_MEMORY;
-        return copy_ops(&em, out->ops, sizeof(out->ops) / sizeof(out->ops[0]), &out->count) ? NULL : too_long();
+        return copy_ops(&em, out->ops, sizeof(out->ops) / sizeof(out->ops[0]), &out->count)
+                   ? NULL
+                   : too_long();
     }
     out->kind = PLACE_PARTS;
     return end_part(&k, 0, size, out);
 }
 
-struct err *place_of_arguments(const struct pieces *pieces, uint64_t size, bool by_reference, struct place *out)
+struct err *place_of_arguments(const struct pieces *pieces, uint64_t size, bool by_reference,
+                               struct place *out)
 {
     *out = (struct place){.kind = PLACE_PARTS};
     uint64_t at = 0;
@@ -588,7 +611,8 @@ struct err *place_of_arguments(const struct pieces *pieces, uint64_t size, bool 
         struct part *part = &out->parts[out->part_count];
         if (out->part_count++ == MAX_PARTS)
             return too_long();
-        *part = (struct part){.off = at, .len = len < size - at || by_reference ? len : size - at, .vector = -1};
+        *part = (struct part){
+            .off = at, .len = len < size - at || by_reference ? len : size - at, .vector = -1};
         if (in_memory) {
             TRY(emit_register(&em, SYM_RSP, 8));
             emit_push(&em, p->location.value);
@@ -602,7 +626,9 @@ struct err *place_of_arguments(const struct pieces *pieces, uint64_t size, bool 
         }
         if (in_memory || by_reference) {
             out->kind = PLACE_MEMORY;
-            return copy_ops(&em, out->ops, sizeof(out->ops) / sizeof(out->ops[0]), &out->count) ? NULL : too_long();
+            return copy_ops(&em, out->ops, sizeof(out->ops) / sizeof(out->ops[0]), &out->count)
+                       ? NULL
+                       : too_long();
         }
         (void)copy_ops(&em, part->ops, sizeof(part->ops) / sizeof(part->ops[0]), &part->count);
         at += len;

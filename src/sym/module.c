@@ -195,8 +195,8 @@ const char *sym_module_build_id(const struct sym_module *m)
     return m->build_id;
 }
 
-struct err *sym_module_bias(struct sym_module *m, gaddr map_start, uint64_t file_off, bool executable,
-                            uint64_t *bias_out)
+struct err *sym_module_bias(struct sym_module *m, gaddr map_start, uint64_t file_off,
+                            bool executable, uint64_t *bias_out)
 {
     HOLD(m);
     size_t count = 0;
@@ -213,13 +213,15 @@ struct err *sym_module_bias(struct sym_module *m, gaddr map_start, uint64_t file
         if (file_off < first_page ||
             file_off - first_page >= p.p_filesz + (p.p_offset - first_page))
             continue;
-        unsigned fits = 1 + (file_off == first_page) + 2 * (executable == ((p.p_flags & PF_X) != 0));
+        unsigned fits =
+            1 + (file_off == first_page) + 2 * (executable == ((p.p_flags & PF_X) != 0));
         if (fits > best)
             *bias_out = map_start - (p.p_vaddr + (file_off - p.p_offset));
         best = fits > best ? fits : best;
     }
-    return best ? NULL : err_new(ERR_NOT_FOUND, "%s: no loadable segment at file offset 0x%jx", m->path,
-                   (uintmax_t)file_off);
+    return best ? NULL
+                : err_new(ERR_NOT_FOUND, "%s: no loadable segment at file offset 0x%jx", m->path,
+                          (uintmax_t)file_off);
 }
 
 struct err *sym_module_tls_offset(struct sym_module *m, uint64_t *out)
@@ -232,7 +234,8 @@ struct err *sym_module_tls_offset(struct sym_module *m, uint64_t *out)
         GElf_Phdr p;
         if (!gelf_getphdr(m->elf, (int)i, &p) || p.p_type != PT_TLS)
             continue;
-        uint64_t align = p.p_align ? p.p_align : 1, first = -p.p_vaddr & (align - 1); // as far as its start is off its alignment
+        uint64_t align = p.p_align ? p.p_align : 1,
+                 first = -p.p_vaddr & (align - 1); // as far as its start is off its alignment
         if (align & (align - 1) || p.p_memsz > 1ull << 40 || align > 1ull << 30)
             return err_new(ERR_FORMAT, "%s: its thread-local storage makes no sense", m->path);
         *out = ((p.p_memsz - first + align - 1) & ~(align - 1)) + first;

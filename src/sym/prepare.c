@@ -1,11 +1,13 @@
-/* What takes long with large debug information, in steps: which functions have inlined calls, and the names that are searched. Who needs it
- * waits for all steps (prepare()); who does not yet, but will, has some milliseconds' worth done whenever there is time (sym_prepare()).
+/* What takes long with large debug information, in steps: which functions have inlined calls, and
+ * the names that are searched. Who needs it waits for all steps (prepare()); who does not yet, but
+ * will, has some milliseconds' worth done whenever there is time (sym_prepare()).
  *
  *     SCAN     entries of all units: scan.c
  *     ABSTRACTS  hashes of the names of functions that were inlined   ---> enough for SYM_FOR_CALLS
  *     FUNCTIONS  functions of all units
  *     FILES      their files
- *     NAMES...   the text that is searched: functions, symbols, inlined functions, files   ---> SYM_FOR_SEARCH */
+ *     NAMES...   the text that is searched: functions, symbols, inlined functions, files   --->
+ * SYM_FOR_SEARCH */
 #include "base/clock.h"
 #include "sym/sym_int.h"
 
@@ -39,7 +41,8 @@ static size_t scan_more(struct sym_module *m, size_t next)
 
 static size_t read_abstracts(struct sym_module *m, size_t next)
 {
-    struct table *hashes = &m->preparing.hashes; // by where the linker's name stands, which many units share
+    struct table *hashes =
+        &m->preparing.hashes; // by where the linker's name stands, which many units share
     const struct unit *u = &m->units[next];
     vec_each (f, &u->scan.abstracts) {
         struct abstract a = {.unit = (uint32_t)next, .off = f->off, .scope = f->scope};
@@ -82,7 +85,8 @@ static size_t name_functions(struct sym_module *m, size_t next)
 /* Of functions known from DWARF symbols are only other names. */
 static size_t name_symbol(struct sym_module *m, size_t next)
 {
-    const struct function *f = m->symbol_list.items[next], *known = sym_table_get(&m->preparing.starts, f->pub.start + 1);
+    const struct function *f = m->symbol_list.items[next],
+                          *known = sym_table_get(&m->preparing.starts, f->pub.start + 1);
     if (!known)
         add_function_name(m, f->pub.name, f);
     else if (!str_eq(f->pub.name, known->pub.name)) // "malloc" is another name of __libc_malloc
@@ -133,15 +137,16 @@ static size_t count_one(struct sym_module *m)
     return 1;
 }
 
-/* In order. step: does the work from number `next` on and returns what is next. weight: of its time, about, in percent. */
+/* In order. step: does the work from number `next` on and returns what is next. weight: of its
+ * time, about, in percent. */
 static const struct stage {
     size_t (*count)(struct sym_module *m);
     size_t (*step)(struct sym_module *m, size_t next);
     unsigned weight;
 } stages[] = {
-    {count_units, scan_more, 15},     {count_units, read_abstracts, 35},
-    {count_units, read_functions, 10}, {count_units, read_files, 5},
-    {count_units, name_functions, 2},  {count_symbols, name_symbol, 3},
+    {count_units, scan_more, 15},        {count_units, read_abstracts, 35},
+    {count_units, read_functions, 10},   {count_units, read_files, 5},
+    {count_units, name_functions, 2},    {count_symbols, name_symbol, 3},
     {count_abstracts, name_inlined, 29}, {count_one, name_files, 1},
 };
 enum { STAGES = sizeof(stages) / sizeof(stages[0]) };
@@ -151,7 +156,9 @@ static void finish(struct sym_module *m)
 {
     sym_table_deinit(&m->preparing.starts);
     sym_table_deinit(&m->preparing.named);
-    m->search_text.data = xrealloc(m->search_text.data, m->search_text.len + !m->search_text.len); // it is large, and grew by doubling
+    m->search_text.data =
+        xrealloc(m->search_text.data,
+                 m->search_text.len + !m->search_text.len); // it is large, and grew by doubling
     m->search_text.cap = m->search_text.len;
 }
 

@@ -1,8 +1,11 @@
-/* One fast pass over all entries of a unit, by the abbreviations alone (DWARF 5 section 7.5): which of them are functions, inlined calls and
- * scopes, and by what names types and variables can be asked for. libdw takes ten times as long for a walk and cannot be used by two threads;
- * here units are shared out to all processors. What an entry says beyond that is read by libdw, when it is asked for.
+/* One fast pass over all entries of a unit, by the abbreviations alone (DWARF 5 section 7.5): which
+ * of them are functions, inlined calls and scopes, and by what names types and variables can be
+ * asked for. libdw takes ten times as long for a walk and cannot be used by two threads; here units
+ * are shared out to all processors. What an entry says beyond that is read by libdw, when it is
+ * asked for.
  *
- *     entry:  abbreviation's code | values of the attributes, in the abbreviation's order and forms | children, if it has any, until a code of 0
+ *     entry:  abbreviation's code | values of the attributes, in the abbreviation's order and forms
+ * | children, if it has any, until a code of 0
  *
  * Of most entries only their length is needed, which most abbreviations fix. */
 #include "base/bytes.h"
@@ -11,7 +14,11 @@
 
 #include <stdatomic.h>
 
-enum { MOST_GAP = 1 << 12 /* between codes: compilers count from 1 */, MOST_NESTING = 512, NO_SCOPE = 0 };
+enum {
+    MOST_GAP = 1 << 12 /* between codes: compilers count from 1 */,
+    MOST_NESTING = 512,
+    NO_SCOPE = 0
+};
 
 struct attribute_spec {
     uint16_t name, form;
@@ -20,10 +27,11 @@ struct attribute_spec {
 struct abbreviation {
     uint16_t tag;
     bool known, has_children;
-    bool has_code, has_inline, is_declaration; /* has_inline: whether it was inlined is said by the entry, or by inline_kind */
-    uint8_t inline_kind;                       /* of all its entries; 0: they differ, or it was not */
-    int32_t fixed;                             /* bytes of all values; -1: they differ */
-    uint32_t first, count;                     /* in specs */
+    bool has_code, has_inline, is_declaration; /* has_inline: whether it was inlined is said by the
+                                                  entry, or by inline_kind */
+    uint8_t inline_kind;   /* of all its entries; 0: they differ, or it was not */
+    int32_t fixed;         /* bytes of all values; -1: they differ */
+    uint32_t first, count; /* in specs */
 };
 
 struct abbreviations {
@@ -34,9 +42,9 @@ struct abbreviations {
 /* Where a unit's bytes are: taken from libdw before threads begin. */
 struct scan_input {
     struct unit *unit;
-    const uint8_t *root, *end;       /* of entries */
-    size_t header_len;               /* bytes from the unit's start to root */
-    const uint8_t *section;          /* start of .debug_info */
+    const uint8_t *root, *end; /* of entries */
+    size_t header_len;         /* bytes from the unit's start to root */
+    const uint8_t *section;    /* start of .debug_info */
     unsigned version, offset_size, address_size;
     struct bytes abbreviations;
     Elf_Data *strings, *str_offsets; /* or NULL; strings: the last one has its end */
@@ -127,7 +135,10 @@ static bool read_abbreviations(const struct scan_input *in, struct abbreviations
 {
     struct bytes b = in->abbreviations;
     for (uint64_t code; (code = bytes_uleb(&b)) != 0;) {
-        struct abbreviation a = {.tag = (uint16_t)bytes_uleb(&b), .known = true, .has_children = bytes_u8(&b), .first = (uint32_t)out->specs.count};
+        struct abbreviation a = {.tag = (uint16_t)bytes_uleb(&b),
+                                 .known = true,
+                                 .has_children = bytes_u8(&b),
+                                 .first = (uint32_t)out->specs.count};
         for (;;) {
             uint64_t name = bytes_uleb(&b), form = bytes_uleb(&b);
             size_t value = b.pos;
@@ -257,9 +268,12 @@ static const char *read_name(struct pass *p, unsigned form)
         return NULL;
     }
     Elf_Data *offsets = in->str_offsets;
-    if (!offsets || in->str_offsets_base > offsets->d_size || idx >= (offsets->d_size - in->str_offsets_base) / in->offset_size)
+    if (!offsets || in->str_offsets_base > offsets->d_size ||
+        idx >= (offsets->d_size - in->str_offsets_base) / in->offset_size)
         return NULL;
-    struct bytes entry = bytes_of((const uint8_t *)offsets->d_buf + in->str_offsets_base + idx * in->offset_size, in->offset_size);
+    struct bytes entry =
+        bytes_of((const uint8_t *)offsets->d_buf + in->str_offsets_base + idx * in->offset_size,
+                 in->offset_size);
     return string_at(in->strings, read_fixed(&entry, (int)in->offset_size));
 }
 
@@ -288,12 +302,12 @@ static uint64_t read_reference(struct pass *p, unsigned form)
 
 static bool is_scope(unsigned tag)
 {
-    return tag == DW_TAG_namespace || tag == DW_TAG_module || tag == DW_TAG_class_type || tag == DW_TAG_structure_type ||
-           tag == DW_TAG_union_type;
+    return tag == DW_TAG_namespace || tag == DW_TAG_module || tag == DW_TAG_class_type ||
+           tag == DW_TAG_structure_type || tag == DW_TAG_union_type;
 }
 
-/* Things outside of functions that are asked for by name: what find_global(), complete_type() and expressions look for. Of static members
- * the declaration has the name. */
+/* Things outside of functions that are asked for by name: what find_global(), complete_type() and
+ * expressions look for. Of static members the declaration has the name. */
 static bool is_named_thing(const struct abbreviation *a)
 {
     switch (a->tag) {
@@ -327,7 +341,9 @@ static void read_named_thing(struct pass *p, const struct abbreviation *a)
     bool has_name = false, elsewhere = false;
     for (uint32_t i = a->first; i < a->first + a->count; i++) {
         const struct attribute_spec *s = &p->table.specs.items[i];
-        elsewhere |= s->name == DW_AT_specification && (s->form == DW_FORM_ref_addr || s->form == DW_FORM_GNU_ref_alt || s->form == DW_FORM_ref_sig8);
+        elsewhere |= s->name == DW_AT_specification &&
+                     (s->form == DW_FORM_ref_addr || s->form == DW_FORM_GNU_ref_alt ||
+                      s->form == DW_FORM_ref_sig8);
         if (s->name != DW_AT_name) {
             skip_value(p, s->form);
             continue;
@@ -347,11 +363,13 @@ static void read_inlined_call(struct pass *p, const struct abbreviation *a, uint
             skip_value(p, s->form);
             continue;
         }
-        uint64_t origin = read_reference(p, s->form), root = (uint64_t)(p->in->root - p->in->section);
+        uint64_t origin = read_reference(p, s->form),
+                 root = (uint64_t)(p->in->root - p->in->section);
         if (origin >= root && origin - root < p->b.len)
             vec_push(&p->out->calls, (struct scan_call){(uint32_t)(origin - root), off});
         else if (origin)
-            vec_push(&p->out->far_calls, (struct scan_far_call){(uintptr_t)(p->in->section + origin), off});
+            vec_push(&p->out->far_calls,
+                     (struct scan_far_call){(uintptr_t)(p->in->section + origin), off});
     }
 }
 
@@ -402,7 +420,9 @@ static void read_entry(struct pass *p, const struct abbreviation *a, uint32_t of
 static int by_origin(const void *a, const void *b)
 {
     const struct scan_call *x = a, *y = b;
-    return x->origin != y->origin ? (x->origin < y->origin ? -1 : 1) : x->off < y->off ? -1 : x->off > y->off;
+    return x->origin != y->origin ? (x->origin < y->origin ? -1 : 1)
+           : x->off < y->off      ? -1
+                                  : x->off > y->off;
 }
 
 static int by_number(const void *a, const void *b)
@@ -442,7 +462,8 @@ static void scan(const struct scan_input *in)
             p->depth--;
             continue;
         }
-        const struct abbreviation *a = code < p->table.codes.count ? &p->table.codes.items[code] : NULL;
+        const struct abbreviation *a =
+            code < p->table.codes.count ? &p->table.codes.items[code] : NULL;
         if (!a || !a->known)
             break;
         read_entry(p, a, off);
@@ -481,15 +502,16 @@ static bool find_bytes(struct unit *u, struct scan_input *out)
     Dwarf_Half version;
     Dwarf_Off abbreviations;
     uint8_t address_size, offset_size;
-    if (u->missing || !dwarf_cu_die(u->die.cu, &die, &version, &abbreviations, &address_size, &offset_size, NULL, NULL))
+    if (u->missing || !dwarf_cu_die(u->die.cu, &die, &version, &abbreviations, &address_size,
+                                    &offset_size, NULL, NULL))
         return false;
     Elf *elf = dwarf_getelf(dwarf_cu_getdwarf(u->die.cu));
     bool is_split = u->die.addr != u->line_die.addr;
     Elf_Data *info = unpacked_section(elf, is_split ? ".debug_info.dwo" : ".debug_info");
     Elf_Data *table = unpacked_section(elf, is_split ? ".debug_abbrev.dwo" : ".debug_abbrev");
     Dwarf_Off root = dwarf_dieoffset(&u->die), header_len = dwarf_cuoffset(&u->die);
-    if (!info || !table || abbreviations > table->d_size || root > info->d_size || header_len > root ||
-        (const uint8_t *)info->d_buf + root != (const uint8_t *)u->die.addr)
+    if (!info || !table || abbreviations > table->d_size || root > info->d_size ||
+        header_len > root || (const uint8_t *)info->d_buf + root != (const uint8_t *)u->die.addr)
         return false;
     struct bytes b = bytes_of(info->d_buf, info->d_size);
     bytes_seek(&b, root - header_len);
@@ -499,11 +521,19 @@ static bool find_bytes(struct unit *u, struct scan_input *out)
     if (b.failed || len > bytes_left(&b) || b.pos + len < root || b.pos + len - root > UINT32_MAX)
         return false;
     *out = (struct scan_input){
-        .unit = u, .root = u->die.addr, .end = (const uint8_t *)info->d_buf + b.pos + len, .header_len = header_len, .section = info->d_buf,
-        .version = version, .offset_size = offset_size, .address_size = address_size,
-        .abbreviations = bytes_of((const uint8_t *)table->d_buf + abbreviations, table->d_size - abbreviations),
+        .unit = u,
+        .root = u->die.addr,
+        .end = (const uint8_t *)info->d_buf + b.pos + len,
+        .header_len = header_len,
+        .section = info->d_buf,
+        .version = version,
+        .offset_size = offset_size,
+        .address_size = address_size,
+        .abbreviations =
+            bytes_of((const uint8_t *)table->d_buf + abbreviations, table->d_size - abbreviations),
         .strings = strings_of(elf, is_split ? ".debug_str.dwo" : ".debug_str"),
-        .str_offsets = unpacked_section(elf, is_split ? ".debug_str_offsets.dwo" : ".debug_str_offsets"),
+        .str_offsets =
+            unpacked_section(elf, is_split ? ".debug_str_offsets.dwo" : ".debug_str_offsets"),
         .str_offsets_base = read_str_offsets_base(u, version, offset_size)};
     return true;
 }
@@ -583,5 +613,6 @@ bool may_name(struct unit *u, const char *base_name)
     scan_unit(u);
     uint32_t hash = (uint32_t)str_hash(base_name);
     const struct unit_scan *s = &u->scan;
-    return s->names_unknown || (s->names.count && bsearch(&hash, s->names.items, s->names.count, sizeof(hash), by_number));
+    return s->names_unknown || (s->names.count && bsearch(&hash, s->names.items, s->names.count,
+                                                          sizeof(hash), by_number));
 }

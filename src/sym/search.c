@@ -1,5 +1,5 @@
-/* Searching names. All names of a module stand in one lower-case text, NUL between them (prepare.c);
- * a search is one memmem() walk over it. */
+/* Searching names. All names of a module stand in one lower-case text, NUL between them
+ * (prepare.c); a search is one memmem() walk over it. */
 #include "sym/sym_int.h"
 
 #include <ctype.h>
@@ -76,8 +76,8 @@ static unsigned best_rank(const char *name, const char *text, size_t text_len, b
     return best;
 }
 
-static bool visit_hits(struct sym_module *m, struct found *items, size_t count, bool files, size_t max,
-                       sym_hit_visitor *visit, void *arg)
+static bool visit_hits(struct sym_module *m, struct found *items, size_t count, bool files,
+                       size_t max, sym_hit_visitor *visit, void *arg)
 {
     struct table given = {0}; // a function may be found by several of its names
     bool more = true;
@@ -128,13 +128,15 @@ struct err *sym_search(struct sym_module *m, const char *text, size_t max, sym_h
     return NULL;
 }
 
-void each_function(struct sym_module *m, const char *text, bool (*visit)(void *arg, const struct sym_function *f), void *arg)
+void each_function(struct sym_module *m, const char *text,
+                   bool (*visit)(void *arg, const struct sym_function *f), void *arg)
 {
     prepare(m, SYM_FOR_SEARCH);
     cleanup(freep) char *lower = lower_case(text);
     size_t len = strlen(lower);
     const char *all = (const char *)m->search_text.data, *end = all + m->search_text.len;
-    for (const char *at = all; len && at < end && (at = memmem(at, (size_t)(end - at), lower, len));) {
+    for (const char *at = all;
+         len && at < end && (at = memmem(at, (size_t)(end - at), lower, len));) {
         const struct search_name *n = &m->search_names.items[name_at(m, (size_t)(at - all))];
         const struct function *f = function_named(m, n);
         if (f && !visit(arg, &f->pub))
@@ -171,8 +173,10 @@ static void add_named(const struct sym_function *f, const char *name, size_t max
         out[(*count)++] = f;
 }
 
-/* An inlined function that need not be looked at more closely is none of the name. lower: what the name means, in lower case. */
-static bool may_be_named(struct sym_module *m, const struct search_name *n, const char *name, const char *lower)
+/* An inlined function that need not be looked at more closely is none of the name. lower: what the
+ * name means, in lower case. */
+static bool may_be_named(struct sym_module *m, const struct search_name *n, const char *name,
+                         const char *lower)
 {
     if (n->function || n->file)
         return false;
@@ -217,7 +221,8 @@ struct err *sym_functions_named(struct sym_module *m, const char *name, size_t m
     return NULL;
 }
 
-struct err *sym_symbols_named(struct sym_module *m, const char *name, size_t max, const struct sym_function **out, size_t *count_out)
+struct err *sym_symbols_named(struct sym_module *m, const char *name, size_t max,
+                              const struct sym_function **out, size_t *count_out)
 {
     HOLD(m);
     load_symbols(m);

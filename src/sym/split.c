@@ -1,13 +1,15 @@
 /* Split debug information: units whose entries are in .dwo files.
  *
- * The program holds a skeleton of each unit, with the name of its .dwo file and an id (DWARF 5 section 3.1.2). libdw looks for the file
- * where it was made, by name only. A self-contained trace has it as debug/.dwo/ID.dwo. So the names of those files are put behind the
- * strings that libdw reads, and the skeletons' names are made to point there, in memory:
+ * The program holds a skeleton of each unit, with the name of its .dwo file and an id (DWARF 5
+ * section 3.1.2). libdw looks for the file where it was made, by name only. A self-contained trace
+ * has it as debug/.dwo/ID.dwo. So the names of those files are put behind the strings that libdw
+ * reads, and the skeletons' names are made to point there, in memory:
  *
  *     .debug_str   | a.c\0 gcc\0 a.dwo\0 | /trace/debug/.dwo/00c0ffee00c0ffee.dwo\0 ...
  *     skeleton       DW_AT_dwo_name ------^ becomes the offset of the name with its id
  *
- * The strings must be there before libdw opens the file (it notes their size); which skeletons there are is known after. */
+ * The strings must be there before libdw opens the file (it notes their size); which skeletons
+ * there are is known after. */
 #include "base/bytes.h"
 #include "sym/sym_int.h"
 
@@ -39,7 +41,8 @@ static void list_dwos(const char *dir, size_t base, struct buf *text, struct dwo
     for (struct dirent *e; d && (e = readdir(d));) {
         char *end;
         uint64_t id = strtoull(e->d_name, &end, 16);
-        if (end != e->d_name + ID_DIGITS || !isxdigit((unsigned char)e->d_name[0]) || !str_eq(end, ".dwo"))
+        if (end != e->d_name + ID_DIGITS || !isxdigit((unsigned char)e->d_name[0]) ||
+            !str_eq(end, ".dwo"))
             continue;
         vec_push(&out->names, (struct dwo_name){id, base + text->len});
         buf_printf(text, "%s/%s", dir, e->d_name);
@@ -67,7 +70,8 @@ Elf_Data *unpacked_section(Elf *elf, const char *name)
 {
     Elf_Scn *scn = section_named(elf, name);
     GElf_Shdr h;
-    if (!scn || !gelf_getshdr(scn, &h) || ((h.sh_flags & SHF_COMPRESSED) && elf_compress(scn, 0, 0) < 0))
+    if (!scn || !gelf_getshdr(scn, &h) ||
+        ((h.sh_flags & SHF_COMPRESSED) && elf_compress(scn, 0, 0) < 0))
         return NULL;
     Elf_Data *data = elf_getdata(scn, NULL);
     return data && data->d_buf ? data : NULL;
@@ -112,9 +116,11 @@ static void visit_skeletons(struct sym_module *m, skeleton_visitor *visit, void 
     struct skeleton s;
     uint8_t type;
     while (dwarf_get_units(m->dwarf, cu, &cu, NULL, &type, &s.die, NULL) == 0) {
-        if (type != DW_UT_skeleton || dwarf_cu_info(cu, NULL, NULL, NULL, NULL, &s.id, NULL, &s.offset_size) != 0)
+        if (type != DW_UT_skeleton ||
+            dwarf_cu_info(cu, NULL, NULL, NULL, NULL, &s.id, NULL, &s.offset_size) != 0)
             continue;
-        if (dwarf_attr(&s.die, DW_AT_dwo_name, &s.name) || dwarf_attr(&s.die, DW_AT_GNU_dwo_name, &s.name))
+        if (dwarf_attr(&s.die, DW_AT_dwo_name, &s.name) ||
+            dwarf_attr(&s.die, DW_AT_GNU_dwo_name, &s.name))
             visit(m, &s, arg);
     }
 }
@@ -134,20 +140,24 @@ static uint64_t index_of(const Dwarf_Attribute *a, size_t len)
     }
 }
 
-/* Where the offset of the name stands: in the entry itself, or in its unit's table of offsets. NULL: in neither (DW_FORM_string). */
+/* Where the offset of the name stands: in the entry itself, or in its unit's table of offsets.
+ * NULL: in neither (DW_FORM_string). */
 static uint8_t *place_of_offset(struct sym_module *m, const struct skeleton *s)
 {
     Elf *elf = dwarf_getelf(m->dwarf);
     if (s->name.form == DW_FORM_strp)
         return s->name.valp;
-    if (s->name.form != DW_FORM_strx && s->name.form != DW_FORM_strx1 && s->name.form != DW_FORM_strx2 && s->name.form != DW_FORM_strx4)
+    if (s->name.form != DW_FORM_strx && s->name.form != DW_FORM_strx1 &&
+        s->name.form != DW_FORM_strx2 && s->name.form != DW_FORM_strx4)
         return NULL;
-    Elf_Data *info = unpacked_section(elf, ".debug_info"), *table = unpacked_section(elf, ".debug_str_offsets");
+    Elf_Data *info = unpacked_section(elf, ".debug_info"),
+             *table = unpacked_section(elf, ".debug_str_offsets");
     Dwarf_Attribute attr;
     Dwarf_Word base = 0;
     Dwarf_Die die = s->die;
     const uint8_t *at = s->name.valp;
-    if (!info || !table || !dwarf_attr(&die, DW_AT_str_offsets_base, &attr) || dwarf_formudata(&attr, &base) != 0)
+    if (!info || !table || !dwarf_attr(&die, DW_AT_str_offsets_base, &attr) ||
+        dwarf_formudata(&attr, &base) != 0)
         return NULL;
     const uint8_t *start = info->d_buf;
     if (at < start || at >= start + info->d_size)
@@ -187,7 +197,8 @@ static bool holds_unit(const char *path, uint64_t id)
     while (d && !found && dwarf_get_units(d, cu, &cu, NULL, NULL, NULL, NULL) == 0) {
         uint64_t unit_id;
         uint8_t type;
-        found = dwarf_cu_info(cu, NULL, &type, NULL, NULL, &unit_id, NULL, NULL) == 0 && type == DW_UT_split_compile && unit_id == id;
+        found = dwarf_cu_info(cu, NULL, &type, NULL, NULL, &unit_id, NULL, NULL) == 0 &&
+                type == DW_UT_split_compile && unit_id == id;
     }
     dwarf_end(d);
     return found;
@@ -208,18 +219,21 @@ static char *find_dwo_below(const char *dir, const char *name, uint64_t id, bool
     }
 }
 
-/* The file of a skeleton, or NULL; expected_out: where it should be. A build whose directory was mapped away left relative names: then the
- * program is looked up from, as it is often made somewhere below that directory. */
+/* The file of a skeleton, or NULL; expected_out: where it should be. A build whose directory was
+ * mapped away left relative names: then the program is looked up from, as it is often made
+ * somewhere below that directory. */
 static char *find_dwo(const struct sym_module *m, const struct skeleton *s, char **expected_out)
 {
     Dwarf_Attribute attr = s->name;
     Dwarf_Die die = s->die;
-    const char *name = dwarf_formstring(&attr), *dir = m->comp_dir ? m->comp_dir : die_string(&die, DW_AT_comp_dir);
+    const char *name = dwarf_formstring(&attr),
+               *dir = m->comp_dir ? m->comp_dir : die_string(&die, DW_AT_comp_dir);
     cleanup(freep) char *origin = origin_dir(m);
     if (!name)
         return *expected_out = xstrdup("?"), NULL;
     bool is_absolute = name[0] == '/';
-    cleanup(freep) char *relative = is_absolute || !dir ? xstrdup(name) : str_format("%s/%s", dir, name);
+    cleanup(freep) char *relative =
+        is_absolute || !dir ? xstrdup(name) : str_format("%s/%s", dir, name);
     bool is_known = relative[0] == '/';
     *expected_out = is_known ? xstrdup(relative) : str_format("%s/%s", origin, relative);
     if (is_known && holds_unit(relative, s->id))
@@ -228,7 +242,8 @@ static char *find_dwo(const struct sym_module *m, const struct skeleton *s, char
     return found || is_absolute ? found : find_dwo_below(origin, name, s->id, false);
 }
 
-/* The .dwp file: named after the program (also where that is a symbolic link's target) or its debug file. NULL: none. */
+/* The .dwp file: named after the program (also where that is a symbolic link's target) or its debug
+ * file. NULL: none. */
 static struct sym_dwp *find_dwp(const struct sym_module *m, char **path_out)
 {
     const char *origin = m->origin ? m->origin : m->path;
@@ -271,7 +286,9 @@ static void give_dwo(struct sym_module *m, const struct skeleton *s, void *arg)
     cleanup(freep) char *found = find_dwo(m, s, &expected);
     bool in_dwp = !found && v->dwp && sym_dwp_has(v->dwp, s->id);
     v->visit(v->arg, &(struct sym_external){.kind = SYM_DWO,
-                                            .path = in_dwp ? v->dwp_path : found ? found : expected,
+                                            .path = in_dwp  ? v->dwp_path
+                                                    : found ? found
+                                                            : expected,
                                             .dwo_id = s->id,
                                             .is_missing = !found && !in_dwp,
                                             .dwp = in_dwp ? v->dwp : NULL});

@@ -53,12 +53,14 @@ static inline void sym_module_closep(struct sym_module **m)
     sym_module_close(*m);
 }
 
-/** Where the file was when it was recorded, from which files beside it are looked for; else `path`. Before the first question. */
+/** Where the file was when it was recorded, from which files beside it are looked for; else `path`.
+ * Before the first question. */
 void sym_module_set_origin(struct sym_module *m, const char *path);
-/** Directories in place of /usr/lib/debug, separated by colons (gdb's debug-file-directory). Before the first question. */
+/** Directories in place of /usr/lib/debug, separated by colons (gdb's debug-file-directory). Before
+ * the first question. */
 void sym_module_set_debug_directories(struct sym_module *m, const char *dirs);
-/** The directory which relative names of source files begin at, in place of what the compiler left (DW_AT_comp_dir). Before the first
- * question. */
+/** The directory which relative names of source files begin at, in place of what the compiler left
+ * (DW_AT_comp_dir). Before the first question. */
 void sym_module_set_comp_dir(struct sym_module *m, const char *dir);
 
 const char *sym_module_path(const struct sym_module *m);
@@ -78,8 +80,10 @@ struct sym_external {
     const struct sym_dwp *dwp; /* it is a unit of this, at `path`; NULL: a file of its own */
 };
 typedef void sym_external_visitor(void *arg, const struct sym_external *e);
-/** All such files that the module's debug information is in; what is visited is borrowed during the visit. None is not an error. */
-struct err *sym_external_files(struct sym_module *m, sym_external_visitor *visit, void *arg) nodiscard;
+/** All such files that the module's debug information is in; what is visited is borrowed during the
+ * visit. None is not an error. */
+struct err *sym_external_files(struct sym_module *m, sym_external_visitor *visit,
+                               void *arg) nodiscard;
 
 /* A .dwp file: many .dwo in one. Immutable. */
 struct sym_dwp;
@@ -91,15 +95,16 @@ static inline void sym_dwp_closep(struct sym_dwp **d)
     sym_dwp_close(*d);
 }
 bool sym_dwp_has(const struct sym_dwp *d, uint64_t id);
-/** Appends the unit as the .dwo file that it was: an ELF file. ERR_NOT_FOUND, ERR_FORMAT (damaged), ERR_LIMIT. */
+/** Appends the unit as the .dwo file that it was: an ELF file. ERR_NOT_FOUND, ERR_FORMAT (damaged),
+ * ERR_LIMIT. */
 struct err *sym_dwp_unit(const struct sym_dwp *d, uint64_t id, struct buf *out) nodiscard;
 
 /**
- * The load bias of a module of which `file_off` is mapped at `map_start`, as code or not: gaddr = vaddr + bias.
- * Errors: ERR_NOT_FOUND if no loadable segment covers file_off.
+ * The load bias of a module of which `file_off` is mapped at `map_start`, as code or not: gaddr =
+ * vaddr + bias. Errors: ERR_NOT_FOUND if no loadable segment covers file_off.
  */
-struct err *sym_module_bias(struct sym_module *m, gaddr map_start, uint64_t file_off, bool executable,
-                            uint64_t *bias_out) nodiscard;
+struct err *sym_module_bias(struct sym_module *m, gaddr map_start, uint64_t file_off,
+                            bool executable, uint64_t *bias_out) nodiscard;
 
 /* Room for libdw's description of an entry, which this header does not name. */
 struct sym_die {
@@ -111,17 +116,18 @@ struct sym_die {
 enum sym_source { SYM_DWARF, SYM_ELF, SYM_PLT };
 
 struct sym_function {
-    const char *name;               /* full and demangled: "ns::f<int>(int)"; "memcpy@plt" */
-    const char *base_name;          /* as written where defined: "f<int>"; the same as name for C */
-    const char *linkage_name;       /* the linker's, or NULL if not known */
-    vaddr start, end;               /* the range which begins with the entry; 0, 0: all calls of it were inlined */
+    const char *name;         /* full and demangled: "ns::f<int>(int)"; "memcpy@plt" */
+    const char *base_name;    /* as written where defined: "f<int>"; the same as name for C */
+    const char *linkage_name; /* the linker's, or NULL if not known */
+    vaddr start,
+        end; /* the range which begins with the entry; 0, 0: all calls of it were inlined */
     const struct sym_range *ranges; /* all ranges, that one first */
-    size_t range_count;    /* 0: all calls of it were inlined */
-    const char *decl_file; /* absolute, normalised; or NULL */
-    unsigned decl_line;    /* or 0 */
+    size_t range_count;             /* 0: all calls of it were inlined */
+    const char *decl_file;          /* absolute, normalised; or NULL */
+    unsigned decl_line;             /* or 0 */
     enum sym_source source;
-    uint64_t id; /* stable for one file: offset of its entry in .debug_info, or its start; if all calls were inlined, for
-                    sym_inlined_function() */
+    uint64_t id; /* stable for one file: offset of its entry in .debug_info, or its start; if all
+                    calls were inlined, for sym_inlined_function() */
 };
 
 /** The function (never an inlined one) whose ranges hold `addr`: from DWARF, else from the ELF
@@ -132,8 +138,8 @@ struct err *sym_function_at(struct sym_module *m, vaddr addr,
  * None: ERR_NOT_FOUND. */
 struct err *sym_functions_named(struct sym_module *m, const char *name, size_t max,
                                 const struct sym_function **out, size_t *count_out) nodiscard;
-/** The same of the linker's symbols alone, without PLT stubs: debug information is read only if there are none. Inlined functions are not among
- * them. */
+/** The same of the linker's symbols alone, without PLT stubs: debug information is read only if
+ * there are none. Inlined functions are not among them. */
 struct err *sym_symbols_named(struct sym_module *m, const char *name, size_t max,
                               const struct sym_function **out, size_t *count_out) nodiscard;
 /** Where the arguments have reached their -O0 homes: after the prologue. The start itself if not
@@ -152,11 +158,15 @@ struct sym_inlined_list {
 };
 void sym_inlined_list_deinit(struct sym_inlined_list *l);
 /** The function's calls that were inlined, in all units, by address. None is not an error. */
-struct err *sym_inlined_copies(struct sym_module *m, const struct sym_function *f, struct sym_inlined_list *out) nodiscard;
-/** Parameters of such a call, as far as the compiler kept them; sym_read_variable() at its entry has their values. */
-struct err *sym_inlined_parameters(struct sym_module *m, const struct sym_inlined *copy, struct sym_variables *out) nodiscard;
+struct err *sym_inlined_copies(struct sym_module *m, const struct sym_function *f,
+                               struct sym_inlined_list *out) nodiscard;
+/** Parameters of such a call, as far as the compiler kept them; sym_read_variable() at its entry
+ * has their values. */
+struct err *sym_inlined_parameters(struct sym_module *m, const struct sym_inlined *copy,
+                                   struct sym_variables *out) nodiscard;
 /** A function by its id, of which all calls were inlined. */
-struct err *sym_inlined_function(struct sym_module *m, uint64_t id, const struct sym_function **out) nodiscard;
+struct err *sym_inlined_function(struct sym_module *m, uint64_t id,
+                                 const struct sym_function **out) nodiscard;
 
 /* ---- Lines ---- */
 
@@ -226,10 +236,11 @@ const char *const *sym_file_list(struct sym_module *m, size_t *count_out);
 
 /* ---- Search ---- */
 
-/* What has to be made before the first question: about a function's inlined calls, by sym_inlined_copies(); by name. */
+/* What has to be made before the first question: about a function's inlined calls, by
+ * sym_inlined_copies(); by name. */
 enum sym_purpose { SYM_FOR_CALLS, SYM_FOR_SEARCH };
-/** Does a part of that, some 20 ms of it. False: all is done. share_out: how much, 0 to 1. With large debug information all takes seconds, which
- * the first question spends else. */
+/** Does a part of that, some 20 ms of it. False: all is done. share_out: how much, 0 to 1. With
+ * large debug information all takes seconds, which the first question spends else. */
 bool sym_prepare(struct sym_module *m, enum sym_purpose purpose, double *share_out);
 
 struct sym_hit {
@@ -284,11 +295,13 @@ struct sym_context {
     struct err *(*read_entry_register)(struct sym_context *ctx, unsigned dwarf_reg, void *buf,
                                        size_t len);
     uint64_t bias;       /* of the module asked */
-    uint64_t tls_offset; /* likewise, by sym_module_tls_offset() if it is the executable; 0: its thread-local variables cannot be found */
+    uint64_t tls_offset; /* likewise, by sym_module_tls_offset() if it is the executable; 0: its
+                            thread-local variables cannot be found */
 };
 
-/** Bytes below a thread's pointer (FS base) at which its copy of the executable's thread-local variables begins; 0: it has none. So the
- * executable's are laid out (System V psABI and Drepper, "ELF Handling For Thread-Local Storage", 3.4.6); those of libraries are not. */
+/** Bytes below a thread's pointer (FS base) at which its copy of the executable's thread-local
+ * variables begins; 0: it has none. So the executable's are laid out (System V psABI and Drepper,
+ * "ELF Handling For Thread-Local Storage", 3.4.6); those of libraries are not. */
 struct err *sym_module_tls_offset(struct sym_module *m, uint64_t *out) nodiscard;
 /** The link-time address of data that the module exports by this name; ERR_NOT_FOUND. */
 struct err *sym_exported_object(struct sym_module *m, const char *name, vaddr *out) nodiscard;
@@ -378,7 +391,8 @@ struct err *sym_read_at(struct sym_module *m, const struct sym_type *type, gaddr
 /* A part of a value: a member, an array element, or what a pointer points to. */
 struct sym_child {
     char *name;   /* owned: "next", "[3]", "[\"key\"]", "*", "<base> name" */
-    char *access; /* owned: an expression of it, in which $ stands for the whole's; NULL: nothing names it */
+    char *access; /* owned: an expression of it, in which $ stands for the whole's; NULL: nothing
+                     names it */
     struct sym_value value;
     struct err *reason; /* owned: why there is no value; NULL if there is one */
 };
@@ -388,21 +402,25 @@ struct sym_children {
 };
 void sym_children_deinit(struct sym_children *c);
 /**
- * Parts [first, first + max) of a struct, union, class, array, or pointer; none for others. Of containers of the
- * standard libraries of C++ and Rust they are the elements, of smart pointers what they point to.
+ * Parts [first, first + max) of a struct, union, class, array, or pointer; none for others. Of
+ * containers of the standard libraries of C++ and Rust they are the elements, of smart pointers
+ * what they point to.
  */
 struct err *sym_value_children(struct sym_module *m, const struct sym_value *value,
                                struct sym_context *ctx, uint64_t first, size_t max,
                                struct sym_children *out) nodiscard;
 /** Has it any? */
-bool sym_value_has_children(struct sym_module *m, const struct sym_value *value, struct sym_context *ctx);
-/** The expression of a part of what `whole` is the expression of; heap string, NULL if nothing names it. */
+bool sym_value_has_children(struct sym_module *m, const struct sym_value *value,
+                            struct sym_context *ctx);
+/** The expression of a part of what `whole` is the expression of; heap string, NULL if nothing
+ * names it. */
 char *sym_child_expression(const struct sym_child *c, const char *whole);
 
 /**
- * A value as text in C's notation: -1, 'a', 1.5, RED, 0x55d0 "abc", {a = 1, next = 0x0}; containers as
- * [3]{1, 2, 3} and [1]{"key": 5}, strings as "abc". One line, bounded; nested structs are shown, pointers other than
- * strings are not followed. ctx is used for strings and containers only, and may be NULL.
+ * A value as text in C's notation: -1, 'a', 1.5, RED, 0x55d0 "abc", {a = 1, next = 0x0}; containers
+ * as [3]{1, 2, 3} and [1]{"key": 5}, strings as "abc". One line, bounded; nested structs are shown,
+ * pointers other than strings are not followed. ctx is used for strings and containers only, and
+ * may be NULL.
  */
 struct err *sym_format_value(struct sym_module *m, const struct sym_value *value,
                              struct sym_context *ctx, char **text_out) nodiscard;

@@ -85,14 +85,16 @@ struct scan_far_call {
 };
 struct unit_scan {
     VEC(struct scan_scope) scopes;
-    VEC(struct scan_function) functions, abstracts; /* with code; without, that may have been inlined */
-    VEC(struct scan_call) calls;                    /* inlined ones, by origin */
+    VEC(struct scan_function) functions,
+        abstracts;               /* with code; without, that may have been inlined */
+    VEC(struct scan_call) calls; /* inlined ones, by origin */
     VEC(struct scan_far_call) far_calls;
-    VEC(uint32_t) names;                            /* hashes of names of types and variables, rising */
-    bool names_unknown;                             /* there are others */
+    VEC(uint32_t) names; /* hashes of names of types and variables, rising */
+    bool names_unknown;  /* there are others */
 };
 
-/* A function as those units have it that inlined calls of it: an entry without code. Its name is read anew when it is needed: there are many. */
+/* A function as those units have it that inlined calls of it: an entry without code. Its name is
+ * read anew when it is needed: there are many. */
 struct abstract {
     uint64_t name_hash; /* of the full and demangled name */
     uint32_t unit, off, scope;
@@ -130,7 +132,7 @@ struct search_name {
     size_t off;                      /* in search.text */
     const struct function *function; /* or NULL */
     const char *file;                /* for files */
-    size_t abstract;                 /* neither: number of a function of which all calls were inlined */
+    size_t abstract; /* neither: number of a function of which all calls were inlined */
 };
 
 /* How far prepare() is. */
@@ -138,7 +140,8 @@ struct preparing {
     bool begun;
     unsigned stage;
     size_t next;                        /* of the stage's units or other things */
-    struct table starts, named, hashes; /* functions by start + 1; hashes of names that are in the text; of linkers' names, by their places */
+    struct table starts, named, hashes; /* functions by start + 1; hashes of names that are in the
+                                           text; of linkers' names, by their places */
 };
 
 /* The names of the .dwo files in the trace, behind the strings of .debug_str. */
@@ -147,15 +150,15 @@ struct dwo_names {
     VEC(struct dwo_name {
         uint64_t id;
         size_t off; /* in `strings` */
-    }) names; /* by id */
+    }) names;       /* by id */
 };
 
 struct sym_module {
     pthread_mutex_t lock;
     char *path, *debug_dir, *build_id;
-    char *origin;   /* where the file was when it was recorded, or NULL */
-    char *system_dirs; /* A:B, in place of /usr/lib/debug; or NULL */
-    char *comp_dir; /* in place of what the units say, or NULL */
+    char *origin;                      /* where the file was when it was recorded, or NULL */
+    char *system_dirs;                 /* A:B, in place of /usr/lib/debug; or NULL */
+    char *comp_dir;                    /* in place of what the units say, or NULL */
     char *debug_path, *alternate_path; /* of the files opened, or NULL */
     struct dwo_names dwo_names;
     int fd, debug_fd, alternate_fd;
@@ -171,7 +174,7 @@ struct sym_module {
     VEC(struct sym_range) code; /* executable segments */
 
     struct sym_pool pool;
-    const char *row_file;         /* the file whose rows are kept, the last that was asked about; or NULL */
+    const char *row_file; /* the file whose rows are kept, the last that was asked about; or NULL */
     VEC(struct file_rows) file_rows;
     struct table file_tables;     /* address of a unit's entry -> struct file_table * */
     struct table files_by_hash;   /* hash of a path, probed on -> interned path */
@@ -181,11 +184,11 @@ struct sym_module {
 
     struct unit *units;
     size_t unit_count;
-    VEC(struct unit_range) unit_ranges; /* by start */
+    VEC(struct unit_range) unit_ranges;          /* by start */
     bool has_rangeless_units, ranges_from_index; /* .debug_aranges */
 
     bool clones_loaded, clones_packed; /* packed: there may be others */
-    struct table clones; /* addresses + 1 of symbols that look like a clone's */
+    struct table clones;               /* addresses + 1 of symbols that look like a clone's */
     struct function_table symbols;
     VEC(struct function *) symbol_list; /* all, aliases included */
     struct table types;                 /* address of the type's entry -> struct type * */
@@ -195,8 +198,8 @@ struct sym_module {
 
     struct table demangled; /* address of a mangled name in the file -> what it means */
     struct preparing preparing;
-    VEC(struct abstract) abstracts;   /* of all units in order */
-    struct table abstract_functions;  /* number of one + 1 -> struct function *, without ranges */
+    VEC(struct abstract) abstracts;  /* of all units in order */
+    struct table abstract_functions; /* number of one + 1 -> struct function *, without ranges */
 
     struct buf search_text; /* lower-case names, NUL after each */
     VEC(struct search_name) search_names;
@@ -221,7 +224,8 @@ static inline struct sym_module *lock_module(struct sym_module *m)
 /** Finds and opens the DWARF once. m->dwarf stays NULL if there is none, and m->no_dwarf says why.
  */
 void load_dwarf(struct sym_module *m);
-/** The DWARF of a file that has it compressed, in a file in memory at *image_out, which is to be freed after it. NULL: use the file itself. */
+/** The DWARF of a file that has it compressed, in a file in memory at *image_out, which is to be
+ * freed after it. NULL: use the file itself. */
 Elf *inflate_dwarf(Elf *elf, uint8_t **image_out) nodiscard;
 /** As load_dwarf; ERR_NOT_FOUND if there is none. */
 struct err *need_dwarf(struct sym_module *m) nodiscard;
@@ -239,7 +243,8 @@ char *origin_dir(const struct sym_module *m) nodiscard;
 /* ---- split.c: split debug information (.dwo files) ---- */
 /** A section's bytes as libdw has them: unpacked, and the very ones that it reads. NULL: none. */
 Elf_Data *unpacked_section(Elf *elf, const char *name);
-/** Makes room in .debug_str for the names of the .dwo files in the trace. Before dwarf_begin_elf(). */
+/** Makes room in .debug_str for the names of the .dwo files in the trace. Before dwarf_begin_elf().
+ */
 void prepare_dwo_names(struct sym_module *m, Elf *elf);
 /** Lets libdw find those in the trace. After dwarf_begin_elf(). */
 void redirect_dwos(struct sym_module *m);
@@ -248,7 +253,8 @@ void redirect_dwos(struct sym_module *m);
 void load_symbols(struct sym_module *m);
 /** Whether the symbol at a function's start is of a clone, whose parameters are its own. */
 bool is_clone(struct sym_module *m, vaddr start);
-/** Demangled, in the pool, once for each place of a name; `name` itself if it is not mangled: it lives as long as the module, in its files. */
+/** Demangled, in the pool, once for each place of a name; `name` itself if it is not mangled: it
+ * lives as long as the module, in its files. */
 const char *demangle(struct sym_module *m, const char *name);
 /** The same as a heap string, not kept. */
 char *demangled(const char *name);
@@ -268,7 +274,8 @@ const struct function *dwarf_function_at(struct sym_module *m, vaddr addr);
 /** The name to show for a function's or inlined call's entry. */
 const char *die_function_name(struct sym_module *m, Dwarf_Die *die, const char *scope);
 /** The same of an entry in one of the unit's scopes (struct scan_function). */
-const char *scanned_function_name(struct sym_module *m, const struct unit *u, Dwarf_Die *die, uint32_t scope);
+const char *scanned_function_name(struct sym_module *m, const struct unit *u, Dwarf_Die *die,
+                                  uint32_t scope);
 /** The linker's name of a function's entry, or NULL. */
 const char *linkage_name(Dwarf_Die *die);
 static inline bool is_mangled(const char *name)
@@ -281,12 +288,13 @@ char *scope_name(const struct unit *u, uint32_t scope);
 /* ---- scan.c ---- */
 /** Fills the unit's `scan`, once. */
 void scan_unit(struct unit *u);
-/** The same of units from `first` on, of that many bytes or a little more, by as many threads as there are processors. Returns the number of the
- * next one. Requires: load_units(). */
+/** The same of units from `first` on, of that many bytes or a little more, by as many threads as
+ * there are processors. Returns the number of the next one. Requires: load_units(). */
 size_t scan_units(struct sym_module *m, size_t first, size_t most_bytes);
 void scan_all(struct sym_module *m);
 void scan_deinit(struct unit_scan *s);
-/** May the unit have a type that is defined, an enumerator or a variable of that name (without scopes)? */
+/** May the unit have a type that is defined, an enumerator or a variable of that name (without
+ * scopes)? */
 bool may_name(struct unit *u, const char *base_name);
 /** An entry by its offset. */
 static inline Dwarf_Die die_at(const struct unit *u, uint32_t off)
@@ -295,7 +303,8 @@ static inline Dwarf_Die die_at(const struct unit *u, uint32_t off)
 }
 
 /* ---- prepare.c ---- */
-/** Does all that is needed for the purpose. SYM_FOR_CALLS: fills `abstracts`. SYM_FOR_SEARCH: also the text. */
+/** Does all that is needed for the purpose. SYM_FOR_CALLS: fills `abstracts`. SYM_FOR_SEARCH: also
+ * the text. */
 void prepare(struct sym_module *m, enum sym_purpose purpose);
 void preparing_deinit(struct preparing *p);
 static inline char lower_letter(char c)
@@ -306,7 +315,8 @@ static inline char lower_letter(char c)
 /* ---- search.c ---- */
 /** All functions whose shown name contains the text in any case, those that were inlined
  * everywhere, too; some more than once. false ends it. */
-void each_function(struct sym_module *m, const char *text, bool (*visit)(void *arg, const struct sym_function *f), void *arg);
+void each_function(struct sym_module *m, const char *text,
+                   bool (*visit)(void *arg, const struct sym_function *f), void *arg);
 
 /* ---- inlined.c ---- */
 /** The name of one, as sym_function.name; heap string. */
@@ -337,7 +347,8 @@ bool die_child(Dwarf_Die *die, Dwarf_Die *out);
 /** The next sibling, which lies after `die` (so that walks end). in and out may be the same. */
 bool die_sibling(Dwarf_Die *die, Dwarf_Die *out);
 bool die_unsigned(Dwarf_Die *die, unsigned name, uint64_t *out);
-/** The value of an enumerator: signed in the forms that are; compilers write 200 in one byte (DW_FORM_data1). */
+/** The value of an enumerator: signed in the forms that are; compilers write 200 in one byte
+ * (DW_FORM_data1). */
 bool die_enumerator(Dwarf_Die *die, int64_t *out);
 bool die_flag(Dwarf_Die *die, unsigned name);
 const char *die_string(Dwarf_Die *die, unsigned name);
@@ -372,7 +383,8 @@ void complete_type(struct sym_module *m, Dwarf_Die *die);
 /* ---- variable.c ---- */
 void variable_from_die(struct sym_module *m, Dwarf_Die *die, const struct sym_function *fn,
                        struct sym_variable *out);
-/** A variable with a location below `parent` (a unit's entry, whose scope is ""), by its full name. depth: 0 */
+/** A variable with a location below `parent` (a unit's entry, whose scope is ""), by its full name.
+ * depth: 0 */
 bool find_global(struct sym_module *m, Dwarf_Die *parent, const char *scope, const char *name,
                  Dwarf_Die *out, unsigned depth);
 /** The inlined calls that hold `addr`, outermost first, in a vector. */
@@ -454,8 +466,8 @@ struct member {
     bool is_base;
     const struct sym_type *type;
     uint64_t byte_off; /* from the start of the struct */
-    unsigned bit_off,
-        bit_size;    /* bitfields: little-endian bits from byte_off; bit_size 0 otherwise */
+    /* Bitfields: little-endian bits from byte_off; bit_size 0 otherwise. */
+    unsigned bit_off, bit_size;
     bool is_virtual; /* a virtual base: byte_off is not known statically */
 };
 struct members {
@@ -467,13 +479,16 @@ static inline bool is_record(const struct sym_type *t)
 {
     return t->kind == SYM_STRUCT || t->kind == SYM_CLASS || t->kind == SYM_UNION;
 }
-/** A member by its name, its own ones first, then those of bases and of unnamed members. byte_off is from the start of `type`. depth: 0 */
-bool find_member(struct sym_module *m, const struct sym_type *type, const char *name, struct member *out, unsigned depth);
+/** A member by its name, its own ones first, then those of bases and of unnamed members. byte_off
+ * is from the start of `type`. depth: 0 */
+bool find_member(struct sym_module *m, const struct sym_type *type, const char *name,
+                 struct member *out, unsigned depth);
 /** The integer in `len` (1 to 16; more is cut) little-endian bytes, sign-extended if the type is
  * signed. */
 int64_t load_integer(const uint8_t *bytes, size_t len, bool is_signed);
 /** A part of a value, at `off` bytes: of its bytes, or read anew. ctx may be NULL. */
-struct err *part_of(struct sym_module *m, const struct sym_value *whole, const struct sym_type *type, uint64_t off, struct sym_context *ctx,
+struct err *part_of(struct sym_module *m, const struct sym_value *whole,
+                    const struct sym_type *type, uint64_t off, struct sym_context *ctx,
                     struct sym_value *out) nodiscard;
 
 /* ---- container.c ---- */
@@ -481,8 +496,14 @@ enum container_shape {
     SHAPE_NONE,  /* what it says is all that is known */
     SHAPE_TEXT,  /* characters */
     SHAPE_ALIAS, /* one thing, which it is shown as */
-    SHAPE_EMPTY, /* an optional without a value, a variant without data: `label` is all there is to see */
-    SHAPE_ARRAY, SHAPE_BITS, SHAPE_DEQUE, SHAPE_LIST, SHAPE_TREE, SHAPE_MEMBERS /* elements */
+    SHAPE_EMPTY, /* an optional without a value, a variant without data: `label` is all there is to
+                    see */
+    SHAPE_ARRAY,
+    SHAPE_BITS,
+    SHAPE_DEQUE,
+    SHAPE_LIST,
+    SHAPE_TREE,
+    SHAPE_MEMBERS /* elements */
 };
 
 /* What a value of a standard library is to its users. */
@@ -493,18 +514,25 @@ struct container {
     const struct sym_type *element; /* type of elements, characters, or of the one thing */
     uint64_t count;                 /* elements, characters */
     gaddr at;                       /* the first of them; of lists and trees its node */
-    uint64_t off;                   /* of the element in its node; of the one thing in the value; of bits the first one's number */
-    gaddr end, node;                /* of a deque: the end of the first block, and where its address stands */
-    struct member parts[16];        /* SHAPE_MEMBERS: a tuple's elements, which are elements of the value */
-    char path[64];                  /* members that lead to the one thing, or to the pointer at the first element; "": not known */
+    uint64_t off;    /* of the element in its node; of the one thing in the value; of bits the first
+                        one's number */
+    gaddr end, node; /* of a deque: the end of the first block, and where its address stands */
+    struct member
+        parts[16]; /* SHAPE_MEMBERS: a tuple's elements, which are elements of the value */
+    char path[64]; /* members that lead to the one thing, or to the pointer at the first element;
+                      "": not known */
 };
-/** False: no container that is known, or its contents make no sense (not constructed yet, say): then it is the struct that it is. */
-bool container_of(struct sym_module *m, const struct sym_value *v, struct sym_context *ctx, struct container *out);
-/** Of a type whose elements lie in a row (vectors, strings, arrays): the member that is the array or points to the first, and its path of
- * names, "a.b"; static. */
-bool container_data(struct sym_module *m, const struct sym_type *type, struct member *out, const char **path_out);
+/** False: no container that is known, or its contents make no sense (not constructed yet, say):
+ * then it is the struct that it is. */
+bool container_of(struct sym_module *m, const struct sym_value *v, struct sym_context *ctx,
+                  struct container *out);
+/** Of a type whose elements lie in a row (vectors, strings, arrays): the member that is the array
+ * or points to the first, and its path of names, "a.b"; static. */
+bool container_data(struct sym_module *m, const struct sym_type *type, struct member *out,
+                    const char **path_out);
 /** Elements [first, first + max), as sym_value_children(). Not for aliases and texts. */
-struct err *container_children(struct sym_module *m, const struct sym_value *v, const struct container *c, struct sym_context *ctx,
-                               uint64_t first, size_t max, struct sym_children *out) nodiscard;
+struct err *container_children(struct sym_module *m, const struct sym_value *v,
+                               const struct container *c, struct sym_context *ctx, uint64_t first,
+                               size_t max, struct sym_children *out) nodiscard;
 
 #endif

@@ -99,7 +99,8 @@ static unsigned preference_of(unsigned char info, const char *name)
 typedef void symbol_visitor(struct sym_module *m, const GElf_Sym *s, const char *name, void *arg);
 
 /* The named symbols in a file's tables of one type; of code, or of data. */
-static void visit_symbols(struct sym_module *m, Elf *elf, unsigned type, bool data, symbol_visitor *visit, void *arg)
+static void visit_symbols(struct sym_module *m, Elf *elf, unsigned type, bool data,
+                          symbol_visitor *visit, void *arg)
 {
     for (Elf_Scn *scn = elf_nextscn(elf, NULL); scn; scn = elf_nextscn(elf, scn)) {
         GElf_Shdr h;
@@ -109,10 +110,12 @@ static void visit_symbols(struct sym_module *m, Elf *elf, unsigned type, bool da
         size_t count = table ? table->d_size / h.sh_entsize : 0;
         for (size_t i = 1; i < count && i < INT32_MAX; i++) {
             GElf_Sym s;
-            if (!gelf_getsym(table, (int)i, &s) || s.st_shndx == SHN_UNDEF || is_code(m, s.st_value) == data)
+            if (!gelf_getsym(table, (int)i, &s) || s.st_shndx == SHN_UNDEF ||
+                is_code(m, s.st_value) == data)
                 continue;
             unsigned kind = GELF_ST_TYPE(s.st_info);
-            if (data ? kind != STT_OBJECT : kind != STT_FUNC && kind != STT_GNU_IFUNC && kind != STT_NOTYPE)
+            if (data ? kind != STT_OBJECT
+                     : kind != STT_FUNC && kind != STT_GNU_IFUNC && kind != STT_NOTYPE)
                 continue;
             const char *name = elf_strptr(elf, h.sh_link, s.st_name);
             if (name && *name)
@@ -153,7 +156,8 @@ static void add_named_symbol(struct sym_module *m, const GElf_Sym *s, const char
     if (sym_table_get(seen, key))
         return;
     struct function *f = add_symbol(m, name, demangle(m, name), s->st_value, s->st_size, SYM_ELF);
-    f->preference = preference_of(s->st_info, name) + (GELF_ST_TYPE(s->st_info) == STT_NOTYPE ? 64 : 0);
+    f->preference =
+        preference_of(s->st_info, name) + (GELF_ST_TYPE(s->st_info) == STT_NOTYPE ? 64 : 0);
     sym_table_put(seen, key, f);
 }
 
@@ -161,7 +165,8 @@ static void add_named_symbol(struct sym_module *m, const GElf_Sym *s, const char
 
 static bool is_clones_name(const char *name)
 {
-    return strchr(name, '.') && (strstr(name, ".isra") || strstr(name, ".constprop") || strstr(name, ".part"));
+    return strchr(name, '.') &&
+           (strstr(name, ".isra") || strstr(name, ".constprop") || strstr(name, ".part"));
 }
 
 static void add_clone(struct sym_module *m, const GElf_Sym *s, const char *name, void *arg)
@@ -170,7 +175,8 @@ static void add_clone(struct sym_module *m, const GElf_Sym *s, const char *name,
         sym_table_put(&m->clones, s->st_value + 1, m);
 }
 
-/* Symbols are not loaded for this: that takes much longer, and is as a rule not needed for anything else. */
+/* Symbols are not loaded for this: that takes much longer, and is as a rule not needed for anything
+ * else. */
 static bool may_be_clone(struct sym_module *m, vaddr start)
 {
     if (!m->clones_loaded) {
@@ -270,8 +276,7 @@ static void add_plt(struct sym_module *m, const char *section, const struct tabl
                 continue;
             cleanup(freep) char *name = str_format("%s@plt", demangle(m, target));
             struct function *f =
-                add_symbol(m, target, sym_pool_str(&m->pool, name),
-                           h.sh_addr + off, step, SYM_PLT);
+                add_symbol(m, target, sym_pool_str(&m->pool, name), h.sh_addr + off, step, SYM_PLT);
             f->preference = 128;
             break;
         }

@@ -1,4 +1,5 @@
-/* What sym_test.c looks at: compiled in several ways, run under ptrace. Lines are found by their marks. */
+/* What sym_test.c looks at: compiled in several ways, run under ptrace. Lines are found by their
+ * marks. */
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -52,8 +53,8 @@ struct everything {
 
 int main(int argc, char **argv);
 int twice(int n);
-struct pair mixed(int a, double b, const char *c, struct pair p, struct big g, long double ld, char ch, float f,
-                  enum color color, bool ok, long seventh, long eighth);
+struct pair mixed(int a, double b, const char *c, struct pair p, struct big g, long double ld,
+                  char ch, float f, enum color color, bool ok, long seventh, long eighth);
 struct big make_big(long first, struct node *n);
 double half(float f);
 long double grow(long double ld);
@@ -74,11 +75,12 @@ KEEP int twice(int n)
     return result;      /* mark: twice return */
 }
 
-KEEP struct pair mixed(int a, double b, const char *c, struct pair p, struct big g, long double ld, char ch, float f,
-                       enum color color, bool ok, long seventh, long eighth)
+KEEP struct pair mixed(int a, double b, const char *c, struct pair p, struct big g, long double ld,
+                       char ch, float f, enum color color, bool ok, long seventh, long eighth)
 {
     sink = c; /* mark: mixed body */
-    struct pair r = {b + p.x + (double)ld + (double)f + (ok ? 1 : 0), a + p.y + g.v[4] + ch + (long)color + seventh + eighth};
+    struct pair r = {b + p.x + (double)ld + (double)f + (ok ? 1 : 0),
+                     a + p.y + g.v[4] + ch + (long)color + seventh + eighth};
     return r;
 }
 
@@ -141,7 +143,14 @@ KEEP int calls_inlined(int n)
 
 int main(int argc, char **argv)
 {
-    struct everything e = {.c = 'x', .yes = true, .s = -7, .f = 1.5f, .d = 0.1, .ld = 2.25L, .w = 1ul << 63, .color = GREEN};
+    struct everything e = {.c = 'x',
+                           .yes = true,
+                           .s = -7,
+                           .f = 1.5f,
+                           .d = 0.1,
+                           .ld = 2.25L,
+                           .w = 1ul << 63,
+                           .color = GREEN};
     e.flags = (enum flag)(FLAG_A | FLAG_C);
     e.text = "say \"hi\"\n";
     strcpy(e.buffer, "inside");

@@ -7,7 +7,9 @@ namespace shop
 {
 struct Item {
     int price;
-    virtual ~Item() {}
+    virtual ~Item()
+    {
+    }
     virtual int cost() const
     {
         return price;
@@ -29,7 +31,9 @@ enum class Mood { calm, wild };
 
 struct Owner {
     long id;
-    Owner(long i) : id(i) {}
+    Owner(long i) : id(i)
+    {
+    }
     KEEP ~Owner()
     {
         id = 0;

@@ -568,7 +568,8 @@ void members_of(struct sym_module *m, const struct sym_type *type, struct member
     } while (die_sibling(&die, &die));
 }
 
-bool find_member(struct sym_module *m, const struct sym_type *type, const char *name, struct member *out, unsigned depth)
+bool find_member(struct sym_module *m, const struct sym_type *type, const char *name,
+                 struct member *out, unsigned depth)
 {
     struct members members;
     bool found = false;
@@ -583,7 +584,8 @@ bool find_member(struct sym_module *m, const struct sym_type *type, const char *
                 found = true;
                 break;
             }
-            bool looks_inside = pass == 1 && (member->is_base || !member->name) && is_record(member->type);
+            bool looks_inside =
+                pass == 1 && (member->is_base || !member->name) && is_record(member->type);
             if (looks_inside && find_member(m, member->type, name, &inner, depth + 1)) {
                 *out = inner;
                 out->byte_off += member->byte_off;

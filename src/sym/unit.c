@@ -2,8 +2,8 @@
  * first asked for DWARF, the functions of a unit when an address in it is first asked for: a pass
  * over its entries (scan.c) tells which are functions, libdw what they are.
  *
- * Ranges are taken from .debug_aranges (DWARF 5 section 6.1.2), which is quickly read, of units that
- * are in it; from all units' entries when an address is in none of these. */
+ * Ranges are taken from .debug_aranges (DWARF 5 section 6.1.2), which is quickly read, of units
+ * that are in it; from all units' entries when an address is in none of these. */
 #include "base/bytes.h"
 #include "sym/sym_int.h"
 
@@ -92,7 +92,8 @@ static bool read_arange_set(struct sym_module *m, struct bytes *b)
     unsigned version = bytes_u16(b);
     off = is_64bit ? bytes_u64(b) : bytes_u32(b);
     unsigned address_size = bytes_u8(b), selector_size = bytes_u8(b);
-    struct unit *u = version == 2 && address_size == 8 && selector_size == 0 ? unit_at_offset(m, off) : NULL;
+    struct unit *u =
+        version == 2 && address_size == 8 && selector_size == 0 ? unit_at_offset(m, off) : NULL;
     bytes_seek(b, start + (b->pos - start + 15) / 16 * 16); // to a multiple of a pair's size
     while (u && !b->failed && b->pos + 16 <= end) {
         vaddr first = bytes_u64(b);
@@ -188,7 +189,8 @@ char *scope_name(const struct unit *u, uint32_t scope)
         const struct scan_scope *s = &u->scan.scopes.items[scope - 1];
         Dwarf_Die die = die_at(u, s->off);
         const char *name = dwarf_diename(&die);
-        char *outer = str_format("%s%s%s", name ? name : "(anonymous namespace)", *inner ? "::" : "", inner);
+        char *outer =
+            str_format("%s%s%s", name ? name : "(anonymous namespace)", *inner ? "::" : "", inner);
         free(inner);
         inner = outer;
         scope = s->parent;
@@ -196,7 +198,8 @@ char *scope_name(const struct unit *u, uint32_t scope)
     return inner;
 }
 
-const char *scanned_function_name(struct sym_module *m, const struct unit *u, Dwarf_Die *die, uint32_t scope)
+const char *scanned_function_name(struct sym_module *m, const struct unit *u, Dwarf_Die *die,
+                                  uint32_t scope)
 {
     cleanup(freep) char *name = scope ? scope_name(u, scope) : NULL;
     return die_function_name(m, die, name);

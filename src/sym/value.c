@@ -194,8 +194,8 @@ struct err *sym_read_variable(struct sym_module *m, const struct sym_variable *v
 /* ---- Parts ---- */
 
 struct err *part_of(struct sym_module *m, const struct sym_value *whole,
-                           const struct sym_type *type, uint64_t off, struct sym_context *ctx,
-                           struct sym_value *out)
+                    const struct sym_type *type, uint64_t off, struct sym_context *ctx,
+                    struct sym_value *out)
 {
     bool is_inside = off <= whole->len && type->size <= whole->len - off;
     if (!is_inside && whole->where == SYM_IN_MEMORY && ctx)
@@ -295,16 +295,18 @@ static bool is_empty_base(struct sym_module *m, const struct member *member)
 }
 
 /* Parts of the one thing that the value is shown as. */
-static struct err *children_of_alias(struct sym_module *m, const struct sym_value *value, const struct container *c,
-                                     struct sym_context *ctx, uint64_t first, size_t max, struct sym_children *out)
+static struct err *children_of_alias(struct sym_module *m, const struct sym_value *value,
+                                     const struct container *c, struct sym_context *ctx,
+                                     uint64_t first, size_t max, struct sym_children *out)
 {
     struct sym_value inner = {0};
     TRY(part_of(m, value, c->element, c->off, ctx, &inner));
     struct err *e = sym_value_children(m, &inner, ctx, first, max, out);
     cleanup(freep) char *whole =
-        c->path[0]                        ? str_format("($).%s", c->path)
-        : inner.where == SYM_IN_MEMORY ? str_format("*(%s *)0x%jx", c->element->name, (uintmax_t)inner.address)
-                                       : NULL;
+        c->path[0] ? str_format("($).%s", c->path)
+        : inner.where == SYM_IN_MEMORY
+            ? str_format("*(%s *)0x%jx", c->element->name, (uintmax_t)inner.address)
+            : NULL;
     for (size_t i = 0; !e && i < out->count; i++) {
         char *access = whole ? sym_child_expression(&out->items[i], whole) : NULL;
         free(out->items[i].access);
@@ -314,7 +316,8 @@ static struct err *children_of_alias(struct sym_module *m, const struct sym_valu
     return e;
 }
 
-bool sym_value_has_children(struct sym_module *m, const struct sym_value *v, struct sym_context *ctx)
+bool sym_value_has_children(struct sym_module *m, const struct sym_value *v,
+                            struct sym_context *ctx)
 {
     HOLD(m);
     struct container c;
@@ -325,7 +328,8 @@ bool sym_value_has_children(struct sym_module *m, const struct sym_value *v, str
         if (!container_of(m, v, ctx, &c))
             return has_members(m, v->type, 0);
         struct sym_value inner = {0};
-        struct err *e = c.shape == SHAPE_ALIAS ? part_of(m, v, c.element, c.off, ctx, &inner) : NULL;
+        struct err *e =
+            c.shape == SHAPE_ALIAS ? part_of(m, v, c.element, c.off, ctx, &inner) : NULL;
         bool has = e                        ? false
                    : c.shape == SHAPE_ALIAS ? sym_value_has_children(m, &inner, ctx)
                                             : c.shape != SHAPE_TEXT && c.count > 0;
@@ -337,8 +341,8 @@ bool sym_value_has_children(struct sym_module *m, const struct sym_value *v, str
         return v->type->count > 0;
     case SYM_POINTER:
     case SYM_REFERENCE:
-        return v->type->target && v->type->target->kind != SYM_VOID && v->type->target->kind != SYM_FUNCTION_TYPE && v->len == 8 &&
-               load_u64(v->bytes) != 0;
+        return v->type->target && v->type->target->kind != SYM_VOID &&
+               v->type->target->kind != SYM_FUNCTION_TYPE && v->len == 8 && load_u64(v->bytes) != 0;
     default:
         return false;
     }
@@ -359,9 +363,10 @@ struct err *sym_value_children(struct sym_module *m, const struct sym_value *val
         struct members members;
         uint64_t at = 0;
         if (container_of(m, value, ctx, &c)) {
-            struct err *e = c.shape == SHAPE_ALIAS  ? children_of_alias(m, value, &c, ctx, first, max, &found)
-                            : c.shape == SHAPE_TEXT ? NULL
-                                                    : container_children(m, value, &c, ctx, first, max, &found);
+            struct err *e =
+                c.shape == SHAPE_ALIAS  ? children_of_alias(m, value, &c, ctx, first, max, &found)
+                : c.shape == SHAPE_TEXT ? NULL
+                                        : container_children(m, value, &c, ctx, first, max, &found);
             *out = found;
             if (e)
                 sym_children_deinit(out);

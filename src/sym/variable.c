@@ -231,7 +231,8 @@ struct err *sym_global_named(struct sym_module *m, const char *name, struct sym_
     const char *colon = strrchr(name, ':'), *base = colon ? colon + 1 : name;
     scan_all(m);
     for (size_t i = 0; i < m->unit_count; i++)
-        if (!m->units[i].missing && may_name(&m->units[i], base) && find_global(m, &m->units[i].die, "", name, &die, 0)) {
+        if (!m->units[i].missing && may_name(&m->units[i], base) &&
+            find_global(m, &m->units[i].die, "", name, &die, 0)) {
             variable_from_die(m, &die, NULL, out);
             return NULL;
         }

@@ -9,7 +9,8 @@
 #include "base/buf.h"
 #include "base/bytes.h"
 
-/* Reads exactly `len` bytes; a file that ends early (it shrank since it was opened) is ERR_FORMAT. */
+/* Reads exactly `len` bytes; a file that ends early (it shrank since it was opened) is ERR_FORMAT.
+ */
 static struct err *read_at(const struct block_file *f, uint64_t off, void *out, size_t len)
 {
     for (size_t done = 0; done < len;) {
@@ -19,8 +20,8 @@ static struct err *read_at(const struct block_file *f, uint64_t off, void *out, 
         if (n < 0)
             return err_os("%s: cannot read at 0x%" PRIx64, f->name, off);
         if (n == 0)
-            return err_new(ERR_FORMAT, "%s: file ends at 0x%" PRIx64 ", in the middle of a block", f->name,
-                           off + done);
+            return err_new(ERR_FORMAT, "%s: file ends at 0x%" PRIx64 ", in the middle of a block",
+                           f->name, off + done);
         done += (size_t)n;
     }
     return NULL;
@@ -36,7 +37,8 @@ static struct err *read_block_table(struct block_file *f)
         uint64_t left = f->file_len - off;
         uint8_t header[BLOCK_HEADER_LEN];
         if (left < sizeof(header)) {
-            e = err_new(ERR_FORMAT, "%s: block %zu at 0x%" PRIx64 ": header truncated", f->name, idx, off);
+            e = err_new(ERR_FORMAT, "%s: block %zu at 0x%" PRIx64 ": header truncated", f->name,
+                        idx, off);
             break;
         }
         e = read_at(f, off, header, sizeof(header));
@@ -47,10 +49,13 @@ static struct err *read_block_table(struct block_file *f)
                           .len = load_u32(header),
                           .size = load_u32(header + 4)};
         if (b.len > left - sizeof(header))
-            e = err_new(ERR_FORMAT, "%s: block %zu at 0x%" PRIx64 ": truncated: %u bytes wanted, %" PRIu64 " left",
+            e = err_new(ERR_FORMAT,
+                        "%s: block %zu at 0x%" PRIx64 ": truncated: %u bytes wanted, %" PRIu64
+                        " left",
                         f->name, idx, off, b.len, left - sizeof(header));
         else if (b.size > BLOCK_MAX_SIZE)
-            e = err_new(ERR_FORMAT, "%s: block %zu at 0x%" PRIx64 ": unlikely size %u", f->name, idx, off, b.size);
+            e = err_new(ERR_FORMAT, "%s: block %zu at 0x%" PRIx64 ": unlikely size %u", f->name,
+                        idx, off, b.size);
         else
             vec_push(&blocks, b);
         off += sizeof(header) + b.len;
@@ -126,8 +131,8 @@ static struct err *decompress(const struct block_file *f, size_t idx, uint8_t **
     cleanup(freep) uint8_t *packed = malloc(b->len ? b->len : 1);
     cleanup(freep) uint8_t *data = malloc(b->size ? b->size : 1);
     if (!packed || !data)
-        return err_new(ERR_LIMIT, "%s: block %zu at 0x%" PRIx64 ": no memory for %u bytes", f->name, idx,
-                       b->file_off, b->size);
+        return err_new(ERR_LIMIT, "%s: block %zu at 0x%" PRIx64 ": no memory for %u bytes", f->name,
+                       idx, b->file_off, b->size);
     TRY(read_at(f, b->file_off + BLOCK_HEADER_LEN, packed, b->len));
 
     BrotliDecoderState *state = BrotliDecoderCreateInstance(NULL, NULL, NULL);
@@ -136,16 +141,19 @@ static struct err *decompress(const struct block_file *f, size_t idx, uint8_t **
     size_t in_left = b->len, out_left = b->size;
     const uint8_t *in = packed;
     uint8_t *to = data;
-    BrotliDecoderResult result = BrotliDecoderDecompressStream(state, &in_left, &in, &out_left, &to, NULL);
-    const char *why = result == BROTLI_DECODER_RESULT_NEEDS_MORE_INPUT    ? "brotli stream truncated"
-                      : result == BROTLI_DECODER_RESULT_NEEDS_MORE_OUTPUT ? "more data than its header says"
-                      : result == BROTLI_DECODER_RESULT_ERROR             ? "brotli stream damaged"
-                      : out_left                                          ? "less data than its header says"
-                      : in_left                                           ? "bytes left over after the brotli stream"
-                                                                          : NULL;
+    BrotliDecoderResult result =
+        BrotliDecoderDecompressStream(state, &in_left, &in, &out_left, &to, NULL);
+    const char *why = result == BROTLI_DECODER_RESULT_NEEDS_MORE_INPUT ? "brotli stream truncated"
+                      : result == BROTLI_DECODER_RESULT_NEEDS_MORE_OUTPUT
+                          ? "more data than its header says"
+                      : result == BROTLI_DECODER_RESULT_ERROR ? "brotli stream damaged"
+                      : out_left                              ? "less data than its header says"
+                      : in_left ? "bytes left over after the brotli stream"
+                                : NULL;
     BrotliDecoderDestroyInstance(state);
     if (why)
-        return err_new(ERR_FORMAT, "%s: block %zu at 0x%" PRIx64 ": %s", f->name, idx, b->file_off, why);
+        return err_new(ERR_FORMAT, "%s: block %zu at 0x%" PRIx64 ": %s", f->name, idx, b->file_off,
+                       why);
     *out = steal(data);
     return NULL;
 }
@@ -171,7 +179,8 @@ static struct err *find_slot(struct block_reader *r, size_t idx, const uint8_t *
     return NULL;
 }
 
-struct err *block_reader_at(struct block_reader *r, uint64_t off, const uint8_t **out, size_t *len_out)
+struct err *block_reader_at(struct block_reader *r, uint64_t off, const uint8_t **out,
+                            size_t *len_out)
 {
     if (off >= r->file->size) {
         *out = NULL;
@@ -190,8 +199,8 @@ struct err *block_reader_at(struct block_reader *r, uint64_t off, const uint8_t 
 struct err *block_reader_copy(struct block_reader *r, uint64_t off, void *out, size_t len)
 {
     if (off > r->file->size || len > r->file->size - off)
-        return err_new(ERR_FORMAT, "%s: ends at 0x%" PRIx64 ", %zu bytes wanted at 0x%" PRIx64, r->file->name,
-                       r->file->size, len, off);
+        return err_new(ERR_FORMAT, "%s: ends at 0x%" PRIx64 ", %zu bytes wanted at 0x%" PRIx64,
+                       r->file->name, r->file->size, len, off);
     for (uint8_t *to = out; len;) {
         const uint8_t *p;
         size_t n;

@@ -1,7 +1,9 @@
-/* Walking the frames: one message of `events` after another, with the records of `mmaps` and `tasks` that belong to it
- * and the place of its memory writes in `data`. Frame numbers are not stored; they are counted, from 1.
+/* Walking the frames: one message of `events` after another, with the records of `mmaps` and
+ * `tasks` that belong to it and the place of its memory writes in `data`. Frame numbers are not
+ * stored; they are counted, from 1.
  *
- * Invariant: after an error the cursor stands where it stood before, so the same call gives the same error. */
+ * Invariant: after an error the cursor stands where it stood before, so the same call gives the
+ * same error. */
 #include "trace/trace_int.h"
 
 #include <inttypes.h>
@@ -62,8 +64,8 @@ struct trace_position trace_cursor_position(const struct trace_cursor *c)
 struct err *trace_cursor_seek(struct trace_cursor *c, struct trace_position p)
 {
     const struct trace *t = c->trace;
-    if (p.events_offset > t->events.size || p.data_offset > t->data.size || p.mmap_idx > t->mmap_count ||
-        p.task_idx > t->task_count)
+    if (p.events_offset > t->events.size || p.data_offset > t->data.size ||
+        p.mmap_idx > t->mmap_count || p.task_idx > t->task_count)
         return err_new(ERR_FORMAT, "no such position in the trace: event %" PRIu64, p.event);
     c->position = p;
     c->ahead = 0;
@@ -80,10 +82,13 @@ static void attach_records(const struct trace *t, struct trace_position *p, stru
         p->task_idx++, f->task_count++;
 }
 
-static struct err *place_writes(const struct trace *t, struct trace_position *p, struct frame *f, uint64_t len)
+static struct err *place_writes(const struct trace *t, struct trace_position *p, struct frame *f,
+                                uint64_t len)
 {
     if (len > t->data.size - p->data_offset)
-        return err_new(ERR_FORMAT, "data: ends at 0x%" PRIx64 "; frame %" PRIu64 " wants %" PRIu64 " bytes at 0x%" PRIx64,
+        return err_new(ERR_FORMAT,
+                       "data: ends at 0x%" PRIx64 "; frame %" PRIu64 " wants %" PRIu64
+                       " bytes at 0x%" PRIx64,
                        t->data.size, f->event, len, p->data_offset);
     // The decoder made the array in the cursor's pool and counted from 0.
     struct mem_write *writes = (struct mem_write *)(uintptr_t)f->writes;
@@ -94,7 +99,8 @@ static struct err *place_writes(const struct trace *t, struct trace_position *p,
 }
 
 /* Reads the frame at p into a slot; *end_out: there is none. */
-static struct err *read_frame(struct trace_cursor *c, struct trace_position p, struct slot *to, bool *end_out)
+static struct err *read_frame(struct trace_cursor *c, struct trace_position p, struct slot *to,
+                              bool *end_out)
 {
     struct packed_stream stream = packed_stream_of_blocks(&c->events, p.events_offset);
     TRY(packed_stream_next(&stream, &to->message, end_out));
@@ -123,7 +129,8 @@ static struct slot *slot_at(struct trace_cursor *c, size_t n)
 /* One more is read ahead, unless *end_out. */
 static struct err *read_ahead(struct trace_cursor *c, bool *end_out)
 {
-    TRY(read_frame(c, c->ahead ? slot_at(c, c->ahead - 1)->after : c->position, slot_at(c, c->ahead), end_out));
+    TRY(read_frame(c, c->ahead ? slot_at(c, c->ahead - 1)->after : c->position,
+                   slot_at(c, c->ahead), end_out));
     c->ahead += !*end_out;
     return NULL;
 }
@@ -164,18 +171,21 @@ bool mem_write_piece(const struct mem_write *w, size_t idx, struct write_piece *
     if (idx > 2 * w->hole_count)
         return false;
     if (idx % 2) {
-        *out = (struct write_piece){.offset = w->holes[hole].offset, .size = w->holes[hole].size, .hole = true};
+        *out = (struct write_piece){
+            .offset = w->holes[hole].offset, .size = w->holes[hole].size, .hole = true};
         return true;
     }
     uint64_t start = hole ? w->holes[hole - 1].offset + w->holes[hole - 1].size : 0, skipped = 0;
     for (size_t i = 0; i < hole; i++)
         skipped += w->holes[i].size;
     uint64_t end = hole < w->hole_count ? w->holes[hole].offset : w->size;
-    *out = (struct write_piece){.offset = start, .size = end - start, .data_offset = w->data_offset + start - skipped};
+    *out = (struct write_piece){
+        .offset = start, .size = end - start, .data_offset = w->data_offset + start - skipped};
     return true;
 }
 
-struct err *trace_data_at(struct trace_cursor *c, uint64_t data_offset, const uint8_t **out, size_t *len_out)
+struct err *trace_data_at(struct trace_cursor *c, uint64_t data_offset, const uint8_t **out,
+                          size_t *len_out)
 {
     TRY(block_reader_at(&c->data, data_offset, out, len_out));
     return *len_out ? NULL : err_new(ERR_FORMAT, "data: ends at 0x%" PRIx64, data_offset);
@@ -189,7 +199,9 @@ struct err *trace_read_data(struct trace_cursor *c, uint64_t data_offset, void *
 struct err *trace_read_write(struct trace_cursor *c, const struct mem_write *w, struct buf *out)
 {
     if (w->size > WRITE_MAX_SIZE)
-        return err_new(ERR_LIMIT, "a memory write of %" PRIu64 " bytes at 0x%" PRIx64 " is too large", w->size, w->addr);
+        return err_new(ERR_LIMIT,
+                       "a memory write of %" PRIu64 " bytes at 0x%" PRIx64 " is too large", w->size,
+                       w->addr);
     size_t size = (size_t)w->size, start_len = out->len;
     if (!buf_try_reserve(out, size))
         return err_new(ERR_LIMIT, "no memory for a memory write of %zu bytes", size);

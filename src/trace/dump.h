@@ -1,5 +1,5 @@
-/* A trace as text, in the words and the layout of `rr dump`, `rr ps` and `rr traceinfo` (rr 5.6.0), so that the outputs can
- * be compared and scripts written for one work with the other. */
+/* A trace as text, in the words and the layout of `rr dump`, `rr ps` and `rr traceinfo` (rr 5.6.0),
+ * so that the outputs can be compared and scripts written for one work with the other. */
 #ifndef TRACE_DUMP_H
 #define TRACE_DUMP_H
 
@@ -18,11 +18,11 @@ struct dump_options {
 };
 
 /**
- * Dumps the frames named by `specs`: "127", "1000-5000", "1000-", "end"; all if there are none. Each spec is looked up
- * from the start of the trace (rr goes on where the one before stopped).
+ * Dumps the frames named by `specs`: "127", "1000-5000", "1000-", "end"; all if there are none.
+ * Each spec is looked up from the start of the trace (rr goes on where the one before stopped).
  */
-struct err *trace_dump(const struct trace *t, const struct dump_options *options, char *const *specs, size_t spec_count,
-                       FILE *out) nodiscard;
+struct err *trace_dump(const struct trace *t, const struct dump_options *options,
+                       char *const *specs, size_t spec_count, FILE *out) nodiscard;
 /** The table of processes: pid, parent, exit code (negative: signal), command line. */
 struct err *trace_print_processes(const struct trace *t, FILE *out) nodiscard;
 /** The header as JSON, and the environment of the first program. */

@@ -1,15 +1,16 @@
-/* Frame messages (rr_trace.capnp; which event carries what: rr TraceStream.cc, TraceWriter::write_frame). */
+/* Frame messages (rr_trace.capnp; which event carries what: rr TraceStream.cc,
+ * TraceWriter::write_frame). */
 #include "trace/trace_int.h"
 
 #include "base/bytes.h"
 
 enum { SIGINFO_LEN = 128, MPROTECT_RECORD_LEN = 24, X86_REG_COUNT = 17 };
 
-/* Where the words of a 32-bit register image go: ebx ecx edx esi edi ebp eax ds es fs gs orig_eax eip cs eflags esp ss
- * (user_regs_struct of i386). */
+/* Where the words of a 32-bit register image go: ebx ecx edx esi edi ebp eax ds es fs gs orig_eax
+ * eip cs eflags esp ss (user_regs_struct of i386). */
 static const enum reg x86_regs[X86_REG_COUNT] = {
-    UREG_RBX, UREG_RCX, UREG_RDX, UREG_RSI, UREG_RDI,      UREG_RBP, UREG_RAX, UREG_DS,     UREG_ES,
-    UREG_FS,  UREG_GS,  UREG_ORIG_RAX, UREG_RIP, UREG_CS, UREG_EFLAGS, UREG_RSP, UREG_SS,
+    UREG_RBX, UREG_RCX, UREG_RDX,      UREG_RSI, UREG_RDI, UREG_RBP,    UREG_RAX, UREG_DS, UREG_ES,
+    UREG_FS,  UREG_GS,  UREG_ORIG_RAX, UREG_RIP, UREG_CS,  UREG_EFLAGS, UREG_RSP, UREG_SS,
 };
 
 static enum trace_arch decode_arch(struct message_struct s, size_t off)
@@ -46,7 +47,8 @@ static uint64_t decode_holes(struct message_struct s, struct pool *p, struct mem
     for (uint32_t i = 0; i < l.count; i++) {
         struct message_struct hole = list_struct(l, i);
         holes[i] = (struct write_hole){.offset = struct_u64(hole, 0), .size = struct_u64(hole, 8)};
-        if (holes[i].offset < end || holes[i].offset > w->size || holes[i].size > w->size - holes[i].offset) {
+        if (holes[i].offset < end || holes[i].offset > w->size ||
+            holes[i].size > w->size - holes[i].offset) {
             message_fail(s.m, "a hole lies outside its memory write");
             break;
         }
@@ -58,7 +60,8 @@ static uint64_t decode_holes(struct message_struct s, struct pool *p, struct mem
     return sum;
 }
 
-static void decode_writes(struct message_struct s, struct pool *p, struct frame *f, uint64_t *data_len)
+static void decode_writes(struct message_struct s, struct pool *p, struct frame *f,
+                          uint64_t *data_len)
 {
     struct message_list l = struct_list_of_structs(s, 0);
     struct mem_write *writes = pool_alloc(p, l.count * sizeof(*writes));
@@ -108,8 +111,9 @@ static void decode_flush(struct message_struct s, struct pool *p, struct frame *
     f->mprotect_count = len / MPROTECT_RECORD_LEN;
     struct mprotect_record *records = pool_alloc(p, f->mprotect_count * sizeof(*records));
     for (size_t i = 0; i < f->mprotect_count; i++, data += MPROTECT_RECORD_LEN)
-        records[i] = (struct mprotect_record){
-            .start = load_u64(data), .size = load_u64(data + 8), .prot = (int32_t)load_u32(data + 16)};
+        records[i] = (struct mprotect_record){.start = load_u64(data),
+                                              .size = load_u64(data + 8),
+                                              .prot = (int32_t)load_u32(data + 16)};
     f->mprotects = records;
 }
 
@@ -209,7 +213,8 @@ static void decode_event(struct message_struct s, struct pool *p, struct frame *
     }
 }
 
-struct err *frame_decode(struct message *m, struct pool *p, struct frame *out, uint64_t *data_len_out)
+struct err *frame_decode(struct message *m, struct pool *p, struct frame *out,
+                         uint64_t *data_len_out)
 {
     struct message_struct s = message_root(m);
     uint16_t kind = struct_u16(s, 6);

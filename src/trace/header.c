@@ -1,7 +1,8 @@
 /* The file `version`: "85\n", then one packed Header message (rr TraceStream.cc, rr_trace.capnp).
  *
- * Every release of rr 5 writes the same struct with more fields than the one before. What an older one lacks reads as
- * zero here and becomes its default by the XOR that Cap'n Proto stores it with. */
+ * Every release of rr 5 writes the same struct with more fields than the one before. What an older
+ * one lacks reads as zero here and becomes its default by the XOR that Cap'n Proto stores it with.
+ */
 #include "trace/trace_int.h"
 
 #include <errno.h>
@@ -70,7 +71,8 @@ static void decode_cpuid(struct message_struct s, struct pool *p, struct trace_h
     h->cpuid = records;
 }
 
-struct err *header_decode(const void *data, size_t len, uint64_t off, struct pool *p, struct trace_header *out)
+struct err *header_decode(const void *data, size_t len, uint64_t off, struct pool *p,
+                          struct trace_header *out)
 {
     cleanup(message_deinit) struct message m = {0};
     struct packed_stream stream = packed_stream_of_memory("version", data, len, off);
@@ -97,8 +99,10 @@ struct err *header_decode(const void *data, size_t len, uint64_t off, struct poo
 static struct err *check_supported(const char *dir, const struct trace_header *h)
 {
     if (h->required_forward_compatibility_version > TRACE_FORWARD_COMPATIBILITY)
-        return err_new(ERR_UNSUPPORTED, "%s: recorded by a newer rr: it asks for compatibility %d, this program has %d",
-                       dir, h->required_forward_compatibility_version, TRACE_FORWARD_COMPATIBILITY);
+        return err_new(
+            ERR_UNSUPPORTED,
+            "%s: recorded by a newer rr: it asks for compatibility %d, this program has %d", dir,
+            h->required_forward_compatibility_version, TRACE_FORWARD_COMPATIBILITY);
     // Zero in all releases so far; it tells how recorder and preload library talk.
     if (h->syscallbuf_protocol_version != 0)
         return err_new(ERR_UNSUPPORTED, "%s: system call buffers of an unknown version %u", dir,
@@ -118,7 +122,8 @@ static struct err *explain_missing(const char *dir)
         return missing;
     err_free(missing);
     if (access(incomplete, F_OK) == 0)
-        return err_new(ERR_FORMAT, "%s: the recording did not finish: the trace is incomplete", dir);
+        return err_new(ERR_FORMAT, "%s: the recording did not finish: the trace is incomplete",
+                       dir);
     return err_new(ERR_FORMAT, "%s: not an rr trace: no file `version` in it", dir);
 }
 
@@ -127,7 +132,8 @@ static struct err *read_version_file(const char *dir, struct buf *out)
     cleanup(freep) char *path = str_format("%s/version", dir);
     cleanup(closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
-        return errno == ENOENT || errno == ENOTDIR ? explain_missing(dir) : err_os("cannot open %s", path);
+        return errno == ENOENT || errno == ENOTDIR ? explain_missing(dir)
+                                                   : err_os("cannot open %s", path);
     struct stat st;
     if (fstat(fd, &st) < 0)
         return err_os("cannot stat %s", path);
@@ -159,8 +165,8 @@ struct err *header_read(const char *dir, struct pool *p, struct trace_header *ou
     if (end == text || *end != '\n' || errno)
         return err_new(ERR_FORMAT, "%s/version: does not begin with a version number", dir);
     if (version != TRACE_VERSION)
-        return err_new(ERR_UNSUPPORTED, "%s: trace version %ld, only %d (rr 5) is supported", dir, version,
-                       TRACE_VERSION);
+        return err_new(ERR_UNSUPPORTED, "%s: trace version %ld, only %d (rr 5) is supported", dir,
+                       version, TRACE_VERSION);
     size_t off = (size_t)(end + 1 - text);
     struct trace_header h;
     TRY(err_prefix(header_decode(file.data + off, file.len - off, off, p, &h), "%s", dir));

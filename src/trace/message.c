@@ -22,7 +22,8 @@ struct err *message_reset(struct message *m, size_t words)
 {
     m->data.len = 0;
     m->why = NULL;
-    // Every word a few times over: honest readers look at each once, at defaults and tags a little more.
+    // Every word a few times over: honest readers look at each once, at defaults and tags a little
+    // more.
     m->budget = 8 * (uint64_t)words + 64;
     return NULL;
 }
@@ -73,15 +74,17 @@ static bool claim(struct message *m, uint32_t segment, uint64_t word, uint64_t w
     return true;
 }
 
-/* Offset of a near pointer: 30 bits, signed, in words from the end of the pointer. Wraps below zero, which claim() finds. */
+/* Offset of a near pointer: 30 bits, signed, in words from the end of the pointer. Wraps below
+ * zero, which claim() finds. */
 static size_t near_target(uint64_t pointer, size_t word)
 {
     int32_t off = (int32_t)(uint32_t)pointer >> 2;
     return word + 1 + (size_t)(ptrdiff_t)off;
 }
 
-/* Follows the pointer at (segment, word), through far pointers: a single one leads to a landing pad that is the pointer;
- * a double one to a pad of two words, a far pointer to the contents and the tag for them. */
+/* Follows the pointer at (segment, word), through far pointers: a single one leads to a landing pad
+ * that is the pointer; a double one to a pad of two words, a far pointer to the contents and the
+ * tag for them. */
 static struct target follow(struct message *m, uint32_t segment, size_t word)
 {
     struct target none = {.null = true};
@@ -101,8 +104,10 @@ static struct target follow(struct message *m, uint32_t segment, size_t word)
     if (!is_double) {
         if ((landed & 3) == KIND_FAR)
             message_fail(m, "a far pointer leads to a far pointer");
-        return (struct target){
-            .null = m->why || !landed, .tag = landed, .segment = pad_segment, .word = near_target(landed, pad)};
+        return (struct target){.null = m->why || !landed,
+                               .tag = landed,
+                               .segment = pad_segment,
+                               .word = near_target(landed, pad)};
     }
     if ((landed & 7) != KIND_FAR) {
         message_fail(m, "a double far pointer does not lead to a far pointer");

@@ -1,11 +1,14 @@
-/* A small Cap'n Proto reader: structs and lists of one message by hand-written offsets (capnproto.org/encoding.html).
+/* A small Cap'n Proto reader: structs and lists of one message by hand-written offsets
+ * (capnproto.org/encoding.html).
  *
- * Like the byte cursor of base it fails once and stays failed: getters give zeros for what does not exist or is broken,
- * and message_check says at the end whether anything was. A field that lies beyond the end of a struct written by an
- * older release reads as zero, that is, as its default (defaults other than zero are XORed in by the caller).
+ * Like the byte cursor of base it fails once and stays failed: getters give zeros for what does not
+ * exist or is broken, and message_check says at the end whether anything was. A field that lies
+ * beyond the end of a struct written by an older release reads as zero, that is, as its default
+ * (defaults other than zero are XORed in by the caller).
  *
- * Invariants: every pointer is checked against its segment before use; each struct and list reached is charged against a
- * budget in proportion to the size of the message, so overlapping pointers cannot make small input cost much. */
+ * Invariants: every pointer is checked against its segment before use; each struct and list reached
+ * is charged against a budget in proportion to the size of the message, so overlapping pointers
+ * cannot make small input cost much. */
 #ifndef TRACE_MESSAGE_H
 #define TRACE_MESSAGE_H
 
@@ -31,7 +34,8 @@ struct message {
     const char *why; /* what is broken, or NULL */
 };
 
-/* A struct: its data section and its pointers. All zero: the null struct, whose fields are all defaults. */
+/* A struct: its data section and its pointers. All zero: the null struct, whose fields are all
+ * defaults. */
 struct message_struct {
     struct message *m;
     const uint8_t *data;
@@ -47,8 +51,8 @@ struct message_list {
     uint32_t segment;
     size_t first; /* word in the segment */
     uint32_t count;
-    uint8_t kind;  /* element size code, 0 to 7 */
-    size_t step;   /* bytes from element to element (kinds 2 to 7) */
+    uint8_t kind;    /* element size code, 0 to 7 */
+    size_t step;     /* bytes from element to element (kinds 2 to 7) */
     size_t data_len; /* kind 7: of an element's data section */
     uint16_t ptr_count;
 };

@@ -47,12 +47,15 @@ TEST(what_is_packed_unpacks_to_the_same)
 {
     cleanup(buf_deinit) struct buf words = {0};
     for (unsigned round = 0; round < 300; round++) {
-        // Zeros, full words and sparse ones in runs of changing length, across the limit of 255 words.
+        // Zeros, full words and sparse ones in runs of changing length, across the limit of 255
+        // words.
         struct build_ref r = build_root(&words, (uint16_t)(round % 7), 1);
         size_t len = round * 29 % 6000;
         cleanup(freep) uint8_t *bytes = xmalloc(len);
         for (size_t i = 0; i < len; i++)
-            bytes[i] = (uint8_t)(i / (round + 1) % 3 == 0 ? 0 : i / (round + 1) % 3 == 1 ? 0xff : i % 5);
+            bytes[i] = (uint8_t)(i / (round + 1) % 3 == 0   ? 0
+                                 : i / (round + 1) % 3 == 1 ? 0xff
+                                                            : i % 5);
         build_data(r, 0, bytes, len);
         cleanup(buf_deinit) struct buf packed = {0};
         pack_message(&packed, words.data, words.len);
@@ -79,7 +82,8 @@ TEST(a_message_cut_short_is_an_error_at_every_byte)
     pack_message(&packed, words.data, words.len);
     for (size_t len = 0; len < packed.len; len++) {
         cleanup(message_deinit) struct message m = {0};
-        cleanup(freep) uint8_t *copy = xmemdup(packed.data, len); // its own block, so that ASan sees a read behind
+        cleanup(freep) uint8_t *copy =
+            xmemdup(packed.data, len); // its own block, so that ASan sees a read behind
         cleanup(err_freep) struct err *e = unpack(&m, copy, len);
         assert_non_null(e);
         assert_int_equal(err_kind(e), ERR_FORMAT);
@@ -147,7 +151,8 @@ TEST(a_far_pointer_leads_through_its_landing_pad)
 
 TEST(a_double_far_pointer_leads_to_a_third_segment)
 {
-    const uint64_t words[] = {far_pointer(1, 0, true), /* 1: */ far_pointer(2, 1, false), struct_pointer(0),
+    const uint64_t words[] = {far_pointer(1, 0, true), /* 1: */ far_pointer(2, 1, false),
+                              struct_pointer(0),
                               /* 2: */ 1, 43};
     const uint32_t lens[] = {1, 2, 2};
     cleanup(message_deinit) struct message m = {0};
@@ -185,7 +190,8 @@ TEST(pointers_that_lead_astray_break_the_message)
 
 TEST(overlapping_lists_run_out_of_budget)
 {
-    // A list of 64 pointers, all to one list of 64 pointers, and so on: 64 to the power of what is followed.
+    // A list of 64 pointers, all to one list of 64 pointers, and so on: 64 to the power of what is
+    // followed.
     enum { COUNT = 64 };
     uint64_t words[1 + COUNT + 1 + COUNT + COUNT];
     memset(words, 0, sizeof(words));
@@ -259,8 +265,10 @@ TEST(flipped_bytes_never_crash)
 }
 
 TEST_MAIN(t(what_is_packed_unpacks_to_the_same), t(a_message_cut_short_is_an_error_at_every_byte),
-          t(fields_a_struct_does_not_have_read_as_zero), t(lists_of_structs_keep_their_own_element_size),
-          t(a_far_pointer_leads_through_its_landing_pad), t(a_double_far_pointer_leads_to_a_third_segment),
+          t(fields_a_struct_does_not_have_read_as_zero),
+          t(lists_of_structs_keep_their_own_element_size),
+          t(a_far_pointer_leads_through_its_landing_pad),
+          t(a_double_far_pointer_leads_to_a_third_segment),
           t(pointers_that_lead_astray_break_the_message), t(overlapping_lists_run_out_of_budget),
-          t(a_list_of_nothing_cannot_be_endless), t(sizes_beyond_reason_are_refused_before_memory_is_taken),
-          t(flipped_bytes_never_crash))
+          t(a_list_of_nothing_cannot_be_endless),
+          t(sizes_beyond_reason_are_refused_before_memory_is_taken), t(flipped_bytes_never_crash))

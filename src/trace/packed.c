@@ -10,7 +10,8 @@ struct packed_stream packed_stream_of_blocks(struct block_reader *r, uint64_t of
     return (struct packed_stream){.name = r->file->name, .blocks = r, .end_off = off};
 }
 
-struct packed_stream packed_stream_of_memory(const char *name, const void *data, size_t len, uint64_t off)
+struct packed_stream packed_stream_of_memory(const char *name, const void *data, size_t len,
+                                             uint64_t off)
 {
     const uint8_t *p = data;
     return (struct packed_stream){.name = name, .next = p, .end = p + len, .end_off = off + len};
@@ -30,7 +31,8 @@ static struct err *refill(struct packed_stream *s)
 
 static struct err *truncated(const struct packed_stream *s)
 {
-    return err_new(ERR_FORMAT, "%s: message truncated at 0x%" PRIx64, s->name, packed_stream_offset(s));
+    return err_new(ERR_FORMAT, "%s: message truncated at 0x%" PRIx64, s->name,
+                   packed_stream_offset(s));
 }
 
 static inline struct err *next_byte(struct packed_stream *s, uint8_t *out)
@@ -102,21 +104,25 @@ static struct err *unpack(struct packed_stream *s, uint8_t *out, size_t words)
     return NULL;
 }
 
-/* The table before the segments: u32 count - 1, then a u32 length in words for each, padded to whole words. */
-static struct err *read_segment_table(struct packed_stream *s, uint64_t start, struct message *m, size_t *words_out)
+/* The table before the segments: u32 count - 1, then a u32 length in words for each, padded to
+ * whole words. */
+static struct err *read_segment_table(struct packed_stream *s, uint64_t start, struct message *m,
+                                      size_t *words_out)
 {
     uint8_t table[(MESSAGE_MAX_SEGMENTS / 2 + 1) * 8];
     TRY(unpack(s, table, 1));
     uint32_t count = load_u32(table);
     if (count >= MESSAGE_MAX_SEGMENTS)
-        return err_new(ERR_FORMAT, "%s: message at 0x%" PRIx64 ": unlikely number of segments", s->name, start);
+        return err_new(ERR_FORMAT, "%s: message at 0x%" PRIx64 ": unlikely number of segments",
+                       s->name, start);
     count++;
     TRY(unpack(s, table + 8, count / 2));
     size_t words = 0;
     for (uint32_t i = 0; i < count; i++) {
         uint32_t len = load_u32(table + 4 + 4 * i);
         if (len > MESSAGE_MAX_WORDS - words)
-            return err_new(ERR_FORMAT, "%s: message at 0x%" PRIx64 ": unlikely size", s->name, start);
+            return err_new(ERR_FORMAT, "%s: message at 0x%" PRIx64 ": unlikely size", s->name,
+                           start);
         m->segments[i] = (struct message_segment){.first = words, .words = len};
         words += len;
     }
@@ -147,7 +153,8 @@ struct err *packed_stream_next(struct packed_stream *s, struct message *m, bool 
         done += n;
     }
     if (s->zero_words || s->literal_words)
-        return err_new(ERR_FORMAT, "%s: message at 0x%" PRIx64 ": a run crosses its end", s->name, start);
+        return err_new(ERR_FORMAT, "%s: message at 0x%" PRIx64 ": a run crosses its end", s->name,
+                       start);
     *end_out = false;
     return NULL;
 }

@@ -1,6 +1,6 @@
-/* The substreams `mmaps` and `tasks`: rows of MMap and TaskEvent messages (rr_trace.capnp, rr TraceStream.cc), each with
- * the number of the frame it belongs to, in that order. Both are read whole: a record is about 100 bytes, and there are
- * far fewer of them than frames. */
+/* The substreams `mmaps` and `tasks`: rows of MMap and TaskEvent messages (rr_trace.capnp, rr
+ * TraceStream.cc), each with the number of the frame it belongs to, in that order. Both are read
+ * whole: a record is about 100 bytes, and there are far fewer of them than frames. */
 #include "trace/trace_int.h"
 
 #include <inttypes.h>
@@ -17,7 +17,8 @@ static event_no event_of(struct message_struct s, event_no previous)
     return (event_no)event;
 }
 
-struct err *mmap_decode(struct message *m, struct pool *p, event_no previous, struct trace_mmap *out)
+struct err *mmap_decode(struct message *m, struct pool *p, event_no previous,
+                        struct trace_mmap *out)
 {
     struct message_struct s = message_root(m);
     *out = (struct trace_mmap){.event = event_of(s, previous),
@@ -44,8 +45,8 @@ struct err *mmap_decode(struct message *m, struct pool *p, event_no previous, st
         if (!*out->backing_file)
             message_fail(m, "a mapping of a file without a name");
     }
-    if (out->start > out->end || out->end > (gaddr)1 << ADDRESS_SPACE_BITS || out->start % PAGE_SIZE ||
-        out->end % PAGE_SIZE)
+    if (out->start > out->end || out->end > (gaddr)1 << ADDRESS_SPACE_BITS ||
+        out->start % PAGE_SIZE || out->end % PAGE_SIZE)
         message_fail(m, "a mapping's addresses make no sense");
     if (out->file_offset < 0 || out->stat_size < 0)
         message_fail(m, "a mapping's offset or size is negative");
@@ -66,7 +67,8 @@ static void decode_exec(struct message_struct s, struct pool *p, struct trace_ta
     out->interp_name = struct_str(s, 2, p);
 }
 
-struct err *task_decode(struct message *m, struct pool *p, event_no previous, struct trace_task_event *out)
+struct err *task_decode(struct message *m, struct pool *p, event_no previous,
+                        struct trace_task_event *out)
 {
     struct message_struct s = message_root(m);
     *out = (struct trace_task_event){.event = event_of(s, previous), .tid = struct_i32(s, 8)};
@@ -153,7 +155,8 @@ struct err *mmaps_read(const char *dir, struct pool *p, struct trace_mmap **out,
     return NULL;
 }
 
-struct err *tasks_read(const char *dir, struct pool *p, struct trace_task_event **out, size_t *count_out)
+struct err *tasks_read(const char *dir, struct pool *p, struct trace_task_event **out,
+                       size_t *count_out)
 {
     cleanup(record_reader_deinit) struct record_reader r = {.file.fd = -1};
     TRY(record_reader_init(&r, dir, "tasks"));

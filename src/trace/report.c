@@ -18,12 +18,13 @@ struct process {
     const struct trace_task_event *exec; /* the first */
 };
 
-/* Live tasks and their processes: open addressing, never removed from (a tid that is used again finds its old place). */
+/* Live tasks and their processes: open addressing, never removed from (a tid that is used again
+ * finds its old place). */
 struct task_map {
     struct task_slot {
-        int32_t tid; /* 0: free */
+        int32_t tid;    /* 0: free */
         size_t process; /* + 1; 0: the task is gone */
-    } *slots;
+    } * slots;
     size_t mask;
 };
 
@@ -46,14 +47,16 @@ static void add_task(struct task_map *m, struct process *all, int32_t tid, const
     *find_task(m, tid) = (struct task_slot){.tid = tid, .process = (size_t)(p - all) + 1};
 }
 
-static void follow_clone(struct task_map *m, struct process *all, size_t *count, const struct trace_task_event *e)
+static void follow_clone(struct task_map *m, struct process *all, size_t *count,
+                         const struct trace_task_event *e)
 {
     struct process *parent = process_of(m, all, e->parent_tid);
     struct process *p = parent;
     if (!(e->clone_flags & CLONE_THREAD)) {
         p = &all[(*count)++];
-        *p = (struct process){
-            .pid = e->tid, .parent_pid = parent ? parent->pid : 0, .own_ns_pid = e->own_ns_tid ? e->own_ns_tid : e->tid};
+        *p = (struct process){.pid = e->tid,
+                              .parent_pid = parent ? parent->pid : 0,
+                              .own_ns_pid = e->own_ns_tid ? e->own_ns_tid : e->tid};
     }
     if (!p)
         return;
@@ -146,8 +149,8 @@ static void print_json_string(const char *s, FILE *out)
 }
 
 /* Copies of the memory writes of one frame that touch the stack. */
-static struct err *read_stack(struct trace_cursor *c, const struct frame *f, const struct trace_mmap *stack,
-                              struct buf *out)
+static struct err *read_stack(struct trace_cursor *c, const struct frame *f,
+                              const struct trace_mmap *stack, struct buf *out)
 {
     enum { STACK_MAX = 64 << 20 };
     uint64_t len = stack->end - stack->start;
@@ -173,8 +176,8 @@ static void print_environ(const struct buf *stack, gaddr base, gaddr rsp, size_t
         return;
     const char *comma = "\n";
     size_t zeros = 0;
-    for (size_t off = (size_t)(rsp - base) + word; word <= stack->len && off <= stack->len - word && zeros < 2;
-         off += word) {
+    for (size_t off = (size_t)(rsp - base) + word;
+         word <= stack->len && off <= stack->len - word && zeros < 2; off += word) {
         uint64_t p = 0;
         memcpy(&p, stack->data + off, word);
         zeros += p == 0;
@@ -217,21 +220,23 @@ struct err *trace_print_info(const struct trace *t, FILE *out)
     fputs("{\n  \"uuid\":[", out);
     for (size_t i = 0; i < sizeof(h->uuid); i++)
         fprintf(out, "%s%u", i ? "," : "", h->uuid[i]);
-    fprintf(out, "],\n  \"xcr0\":%" PRIu64 ",\n  \"bindToCpu\":%d,\n  \"cpuidFaulting\":%s,\n", h->xcr0, h->bind_to_cpu,
-            h->has_cpuid_faulting ? "true" : "false");
-    fprintf(out, "  \"requiredForwardCompatibilityVersion\":%d,\n  \"ticksSemantics\":\"%s\",\n  \"cpuidRecords\":[\n",
+    fprintf(out, "],\n  \"xcr0\":%" PRIu64 ",\n  \"bindToCpu\":%d,\n  \"cpuidFaulting\":%s,\n",
+            h->xcr0, h->bind_to_cpu, h->has_cpuid_faulting ? "true" : "false");
+    fprintf(out,
+            "  \"requiredForwardCompatibilityVersion\":%d,\n  \"ticksSemantics\":\"%s\",\n  "
+            "\"cpuidRecords\":[\n",
             h->required_forward_compatibility_version, h->ticks_semantics ? "branches" : "rcb");
     for (size_t i = 0; i < h->cpuid_count; i++) {
         const struct cpuid_record *r = &h->cpuid[i];
-        fprintf(out, "    [%u,%u,%u,%u,%u,%u]%s\n", r->eax_in, r->ecx_in, r->eax, r->ebx, r->ecx, r->edx,
-                i + 1 < h->cpuid_count ? "," : "");
+        fprintf(out, "    [%u,%u,%u,%u,%u,%u]%s\n", r->eax_in, r->ecx_in, r->eax, r->ebx, r->ecx,
+                r->edx, i + 1 < h->cpuid_count ? "," : "");
     }
     fputs("  ],\n", out);
     if (h->chaos_mode)
         fprintf(out, "  \"chaosMode\":%s,\n", h->chaos_mode == CHAOS ? "true" : "false");
     if (h->chaos_mode == CHAOS && h->exclusion_start != h->exclusion_end)
-        fprintf(out, "  \"exclusionRange\": { \"start\": %" PRIu64 ", \"end\": %" PRIu64 " },\n", h->exclusion_start,
-                h->exclusion_end);
+        fprintf(out, "  \"exclusionRange\": { \"start\": %" PRIu64 ", \"end\": %" PRIu64 " },\n",
+                h->exclusion_start, h->exclusion_end);
     TRY(print_first_environ(t, out));
     fputs("}\n", out);
     return NULL;

@@ -38,9 +38,10 @@ static struct err *append(struct message *m, size_t words, size_t *out)
     return NULL;
 }
 
-/* Lets pointer number `idx` of `s` point to new bytes: a near pointer if the struct is in the last segment, else a far
- * pointer to a landing pad there. The old bytes stay behind, unreferenced. */
-static struct err *set_data(struct message *m, struct message_struct s, unsigned idx, const char *data, size_t len)
+/* Lets pointer number `idx` of `s` point to new bytes: a near pointer if the struct is in the last
+ * segment, else a far pointer to a landing pad there. The old bytes stay behind, unreferenced. */
+static struct err *set_data(struct message *m, struct message_struct s, unsigned idx,
+                            const char *data, size_t len)
 {
     if (idx >= s.ptr_count)
         return err_new(ERR_FORMAT, "mmaps: a record without room for its file's name");
@@ -62,7 +63,8 @@ static struct err *set_data(struct message *m, struct message_struct s, unsigned
     return NULL;
 }
 
-static struct err *rewrite_record(struct message *m, const char *backing_file, struct block_writer *w)
+static struct err *rewrite_record(struct message *m, const char *backing_file,
+                                  struct block_writer *w)
 {
     struct message_struct s = message_root(m);
     TRY(message_check(m));
@@ -77,8 +79,8 @@ static struct err *rewrite_record(struct message *m, const char *backing_file, s
     return block_writer_add(w, packed.data, packed.len);
 }
 
-static struct err *rewrite_all(const struct block_file *file, const char *const *backing_files, size_t count,
-                               struct block_writer *w)
+static struct err *rewrite_all(const struct block_file *file, const char *const *backing_files,
+                               size_t count, struct block_writer *w)
 {
     cleanup(block_reader_deinit) struct block_reader blocks;
     block_reader_init(&blocks, file);
@@ -99,6 +101,7 @@ struct err *mmaps_rewrite(const char *dir, const char *const *backing_files, siz
 {
     cleanup(block_file_close) struct block_file file = {.fd = -1};
     TRY(block_file_open(dir, "mmaps", &file));
-    cleanup(block_writer_deinit) struct block_writer w = {.name = "mmaps", .fd = fd, .block_size = BLOCK_SIZE_MMAPS};
+    cleanup(block_writer_deinit) struct block_writer w = {
+        .name = "mmaps", .fd = fd, .block_size = BLOCK_SIZE_MMAPS};
     return rewrite_all(&file, backing_files, count, &w);
 }

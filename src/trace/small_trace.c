@@ -6,7 +6,8 @@
 
 #include "trace/trace.h"
 
-/* Releases that wrote a longer Header than the one before, with its sizes (rr_trace.capnp at each tag). */
+/* Releases that wrote a longer Header than the one before, with its sizes (rr_trace.capnp at each
+ * tag). */
 static const struct {
     unsigned minor;
     uint16_t data_words, ptr_count;
@@ -14,7 +15,8 @@ static const struct {
 
 void small_trace_header(struct buf *words, unsigned minor)
 {
-    struct build_ref h = build_root(words, header_sizes[minor - 4].data_words, header_sizes[minor - 4].ptr_count);
+    struct build_ref h =
+        build_root(words, header_sizes[minor - 4].data_words, header_sizes[minor - 4].ptr_count);
     uint8_t uuid[16] = {1, 2, 3};
     uint32_t cpuid[] = {0xd, 0, 7, 2432, 2432, 0, 1, UINT32_MAX, 11, 12, 13, 14};
     build_data(h, 0, uuid, sizeof(uuid));
@@ -83,7 +85,8 @@ static void finish(const char *dir, struct file *f, size_t block_size)
 {
     cleanup(freep) char *path = str_format("%s/%s", dir, f->name);
     cleanup(closep) int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    cleanup(block_writer_deinit) struct block_writer w = {.name = f->name, .fd = fd, .block_size = block_size};
+    cleanup(block_writer_deinit) struct block_writer w = {
+        .name = f->name, .fd = fd, .block_size = block_size};
     struct err *e = block_writer_add(&w, f->stream.data, f->stream.len);
     if (!e)
         e = block_writer_finish(&w);
@@ -101,8 +104,8 @@ static void add_regs(struct build_ref frame, enum trace_arch arch)
 
 static bool has_regs(enum frame_kind kind)
 {
-    return kind != FRAME_SYSCALLBUF_ABORT_COMMIT && kind != FRAME_SYSCALLBUF_RESET && kind != FRAME_SYSCALLBUF_FLUSH &&
-           kind != FRAME_GROW_MAP && kind != FRAME_EXIT;
+    return kind != FRAME_SYSCALLBUF_ABORT_COMMIT && kind != FRAME_SYSCALLBUF_RESET &&
+           kind != FRAME_SYSCALLBUF_FLUSH && kind != FRAME_GROW_MAP && kind != FRAME_EXIT;
 }
 
 static void add_payload(struct build_ref frame, enum frame_kind kind, enum trace_arch arch)
@@ -138,7 +141,8 @@ static void add_payload(struct build_ref frame, enum frame_kind kind, enum trace
     }
 }
 
-/* Two writes: one of 48 bytes with holes at 8 to 16 and 32 to 48, so 24 bytes of data; one of none. */
+/* Two writes: one of 48 bytes with holes at 8 to 16 and 32 to 48, so 24 bytes of data; one of none.
+ */
 static void add_writes(struct build_ref frame)
 {
     struct build_ref w = build_structs(frame, 0, 2, 3, 1);
@@ -157,9 +161,12 @@ static void add_writes(struct build_ref frame)
 static void add_frames(struct file *events, struct file *data, struct buf *words)
 {
     static const enum frame_kind kinds[] = {
-        FRAME_SYSCALL,       FRAME_INSTRUCTION_TRAP, FRAME_PATCH_SYSCALL,    FRAME_SYSCALLBUF_ABORT_COMMIT,
-        FRAME_SYSCALLBUF_RESET, FRAME_SCHED,         FRAME_GROW_MAP,         FRAME_SIGNAL,
-        FRAME_SIGNAL_HANDLER, FRAME_SYSCALLBUF_FLUSH, FRAME_PATCH_VSYSCALL,  FRAME_EXIT,
+        FRAME_SYSCALL,          FRAME_INSTRUCTION_TRAP,
+        FRAME_PATCH_SYSCALL,    FRAME_SYSCALLBUF_ABORT_COMMIT,
+        FRAME_SYSCALLBUF_RESET, FRAME_SCHED,
+        FRAME_GROW_MAP,         FRAME_SIGNAL,
+        FRAME_SIGNAL_HANDLER,   FRAME_SYSCALLBUF_FLUSH,
+        FRAME_PATCH_VSYSCALL,   FRAME_EXIT,
     };
     enum { KINDS = sizeof(kinds) / sizeof(kinds[0]) };
     static_assert(2 * KINDS == SMALL_TRACE_FRAMES, "the header says how many");
@@ -232,7 +239,8 @@ void small_trace_map(const char *dir, const struct small_map *maps, size_t count
 static void add_tasks(struct file *f, struct buf *words)
 {
     for (unsigned i = 0; i < SMALL_TRACE_TASKS; i++) {
-        static const enum task_event_kind kinds[SMALL_TRACE_TASKS] = {TASK_EXEC, TASK_CLONE, TASK_DETACH, TASK_EXIT};
+        static const enum task_event_kind kinds[SMALL_TRACE_TASKS] = {TASK_EXEC, TASK_CLONE,
+                                                                      TASK_DETACH, TASK_EXIT};
         struct build_ref t = build_root(words, 5, 4);
         build_u64(t, 0, i + 1);
         build_u32(t, 8, i == 1 || i == 2 ? 102 : 101);
@@ -267,7 +275,8 @@ static void write_version(const char *dir, struct buf *words)
 
 void small_trace_fill(const char *dir, size_t block_size)
 {
-    struct file events = {.name = "events"}, data = {.name = "data"}, mmaps = {.name = "mmaps"}, tasks = {.name = "tasks"};
+    struct file events = {.name = "events"}, data = {.name = "data"}, mmaps = {.name = "mmaps"},
+                tasks = {.name = "tasks"};
     cleanup(buf_deinit) struct buf words = {0};
     add_frames(&events, &data, &words);
     add_mmaps(&mmaps, &words);

@@ -1,7 +1,9 @@
-/* Names of the system calls of Linux on x86-64 and i386 (arch/x86/entry/syscalls of the kernel), in rr's spelling, which
- * prints some of them without the prefix `new` or with the suffix of an older variant ("fstatat" for newfstatat). */
+/* Names of the system calls of Linux on x86-64 and i386 (arch/x86/entry/syscalls of the kernel), in
+ * rr's spelling, which prints some of them without the prefix `new` or with the suffix of an older
+ * variant ("fstatat" for newfstatat). */
 #include "trace/trace_int.h"
 
+// clang-format off
 static const char *const x86_names[] = {
     [0] = "restart_syscall", [1] = "exit", [2] = "fork", [3] = "read", [4] = "write", [5] = "open", [6] = "close",
     [7] = "waitpid", [8] = "creat", [9] = "link", [10] = "unlink", [11] = "execve", [12] = "chdir", [13] = "time",
@@ -98,7 +100,9 @@ static const char *const x86_names[] = {
     [454] = "futex_wake", [455] = "futex_wait", [456] = "futex_requeue", [457] = "statmount", [458] = "listmount",
     [459] = "lsm_get_self_attr", [460] = "lsm_set_self_attr", [461] = "lsm_list_modules", [462] = "mseal",
 };
+// clang-format on
 
+// clang-format off
 static const char *const x86_64_names[] = {
     [0] = "read", [1] = "write", [2] = "open", [3] = "close", [4] = "stat", [5] = "fstat", [6] = "lstat",
     [7] = "poll", [8] = "lseek", [9] = "mmap", [10] = "mprotect", [11] = "munmap", [12] = "brk",
@@ -179,8 +183,10 @@ static const char *const x86_64_names[] = {
     [456] = "futex_requeue", [457] = "statmount", [458] = "listmount", [459] = "lsm_get_self_attr",
     [460] = "lsm_set_self_attr", [461] = "lsm_list_modules", [462] = "mseal",
 };
+// clang-format on
 
 /* rr's own, counted from the header's rrcall_base (rr preload_interface.h). */
+// clang-format off
 static const char *const rrcall_names[] = {
     "rrcall_init_preload",
     "rrcall_init_buffers",
@@ -196,6 +202,7 @@ static const char *const rrcall_names[] = {
     "rrcall_freeze_tid",
     "rrcall_rdtsc",
 };
+// clang-format on
 
 #define LENGTH(a) (sizeof(a) / sizeof((a)[0]))
 

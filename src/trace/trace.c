@@ -16,7 +16,8 @@ struct err *trace_open(const char *dir, struct trace **out)
     cleanup(trace_closep) struct trace *t = xnew(struct trace);
     t->events.fd = t->data.fd = -1;
     pthread_mutex_init(&t->lock, NULL);
-    // Backing files are found from here later, so the name must not depend on the current directory.
+    // Backing files are found from here later, so the name must not depend on the current
+    // directory.
     t->dir = realpath(dir, NULL);
     if (!t->dir)
         return err_os("cannot open %s", dir);

@@ -57,7 +57,9 @@ TEST(a_header_of_every_release_has_its_defaults)
         assert_int_equal(h.special_librrpage, minor < 5);
         assert_int_equal(h.chaos_mode, minor < 5 ? 0 : 2);
         assert_true(h.exclusion_end == (minor < 5 ? 0 : 0x140000000000));
-        assert_int_equal(h.required_forward_compatibility_version, minor < 5 ? 0 : minor == 5 ? 1 : 3);
+        assert_int_equal(h.required_forward_compatibility_version, minor < 5    ? 0
+                                                                   : minor == 5 ? 1
+                                                                                : 3);
         // 5.6
         assert_int_equal(h.pkey_alloc_recorded_extra_regs, minor >= 6);
         assert_int_equal(h.buffered_syscall_forced_tick, minor >= 6);
@@ -141,7 +143,8 @@ TEST(holes_of_a_write_read_as_zeros)
     assert_ok(trace_cursor_next(c, &f));
     assert_int_equal(f->writes[0].data_offset, 24);
     assert_int_equal(f->writes[0].data_size, 24);
-    uint8_t expected[48] = {1, 2, 3, 4, 5, 6, 7, 8, [16] = 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24};
+    uint8_t expected[48] = {1,  2,  3,  4,  5,  6,  7,  8,  [16] = 9, 10, 11, 12,
+                            13, 14, 15, 16, 17, 18, 19, 20, 21,       22, 23, 24};
     cleanup(buf_deinit) struct buf data = {0};
     assert_ok(trace_read_write(c, &f->writes[0], &data));
     assert_int_equal(data.len, sizeof(expected));
@@ -316,7 +319,8 @@ TEST(what_is_no_trace_is_told_in_one_line)
     small_trace_write(dir, "version", "85\n", 3);
     assert_open_fails(dir, ERR_FORMAT, "did not finish");
 
-    cleanup(freep) char *from = str_format("%s/version", dir), *to = str_format("%s/incomplete", dir);
+    cleanup(freep) char *from = str_format("%s/version", dir),
+                        *to = str_format("%s/incomplete", dir);
     assert_int_equal(rename(from, to), 0);
     assert_open_fails(dir, ERR_FORMAT, "incomplete");
     assert_int_equal(unlink(to), 0);
@@ -357,7 +361,8 @@ TEST(mmaps_are_rewritten_with_new_names_and_zero_stats)
 {
     cleanup(small_trace_destroyp) char *dir = small_trace_create(SMALL_BLOCKS);
     const char *names[SMALL_TRACE_MMAPS] = {[2] = "mmap_pack_0_a_longer_name_than_before.so"};
-    cleanup(freep) char *temporary = str_format("%s/new", dir), *mmaps = str_format("%s/mmaps", dir);
+    cleanup(freep) char *temporary = str_format("%s/new", dir),
+                        *mmaps = str_format("%s/mmaps", dir);
     cleanup(closep) int fd = open(temporary, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
     assert_ok(mmaps_rewrite(dir, names, SMALL_TRACE_MMAPS, fd));
     assert_int_equal(rename(temporary, mmaps), 0);
@@ -386,7 +391,8 @@ TEST(processes_are_listed_with_parent_exit_and_command)
     FILE *out = open_memstream(&text, &len);
     assert_ok(trace_print_processes(t, out));
     fclose(out);
-    assert_string_equal(text, "PID\tPPID\tEXIT\tCMD\n101\t--\t3\tprog an argument\n102 (2)\t101\tdetach\t(forked without exec)\n");
+    assert_string_equal(text, "PID\tPPID\tEXIT\tCMD\n101\t--\t3\tprog an argument\n102 "
+                              "(2)\t101\tdetach\t(forked without exec)\n");
     free(text);
 }
 
@@ -394,5 +400,6 @@ TEST_MAIN(t(a_header_of_every_release_has_its_defaults), t(frames_carry_what_the
           t(holes_of_a_write_read_as_zeros), t(a_cursor_goes_back_to_a_saved_position),
           t(frames_to_come_are_seen_where_the_cursor_stands), t(mmaps_and_tasks_are_read_whole),
           t(a_trace_cut_short_anywhere_is_a_format_error), t(flipped_bytes_never_crash),
-          t(what_is_no_trace_is_told_in_one_line), t(a_trace_of_a_newer_rr_is_refused), t(errors_name_file_and_offset),
-          t(mmaps_are_rewritten_with_new_names_and_zero_stats), t(processes_are_listed_with_parent_exit_and_command))
+          t(what_is_no_trace_is_told_in_one_line), t(a_trace_of_a_newer_rr_is_refused),
+          t(errors_name_file_and_offset), t(mmaps_are_rewritten_with_new_names_and_zero_stats),
+          t(processes_are_listed_with_parent_exit_and_command))

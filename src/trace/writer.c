@@ -26,7 +26,8 @@ static uint64_t struct_tag(uint16_t data_words, uint16_t ptr_count)
     return (uint64_t)data_words << 32 | (uint64_t)ptr_count << 48;
 }
 
-/* The low half of a near pointer at `from` to `to`: bits 2 to 31 are the distance from the pointer's end. */
+/* The low half of a near pointer at `from` to `to`: bits 2 to 31 are the distance from the
+ * pointer's end. */
 static uint64_t distance(size_t from, size_t to)
 {
     assert(to > from && to - from - 1 < 1u << 29);
@@ -81,7 +82,8 @@ void build_bit(struct build_ref s, size_t bit, bool v)
 }
 
 /* A list of `count` elements with size code `kind`, in `words` words; returns its first word. */
-static size_t build_list(struct build_ref s, unsigned idx, unsigned kind, size_t count, size_t words)
+static size_t build_list(struct build_ref s, unsigned idx, unsigned kind, size_t count,
+                         size_t words)
 {
     assert(count < 1u << 29);
     size_t from = ptr_word(s, idx), to = add_words(s.words, words);
@@ -101,14 +103,16 @@ void build_text(struct build_ref s, unsigned idx, const char *text)
     build_data(s, idx, text, strlen(text) + 1);
 }
 
-struct build_ref build_struct(struct build_ref s, unsigned idx, uint16_t data_words, uint16_t ptr_count)
+struct build_ref build_struct(struct build_ref s, unsigned idx, uint16_t data_words,
+                              uint16_t ptr_count)
 {
     size_t from = ptr_word(s, idx), to = add_words(s.words, (size_t)data_words + ptr_count);
     set_word(s.words, from, distance(from, to) | struct_tag(data_words, ptr_count));
     return (struct build_ref){s.words, to, data_words, ptr_count};
 }
 
-struct build_ref build_structs(struct build_ref s, unsigned idx, uint32_t count, uint16_t data_words, uint16_t ptr_count)
+struct build_ref build_structs(struct build_ref s, unsigned idx, uint32_t count,
+                               uint16_t data_words, uint16_t ptr_count)
 {
     size_t words = (size_t)count * (data_words + ptr_count);
     size_t tag = build_list(s, idx, 7, words, words + 1);
@@ -144,8 +148,8 @@ static uint8_t tag_of(const uint8_t *word)
     return (uint8_t)tag;
 }
 
-/* How many of the next words, 255 at most, continue a run: zeros after a zero word; after a full one, words with at most
- * one zero byte, which are cheaper to copy than to tag. */
+/* How many of the next words, 255 at most, continue a run: zeros after a zero word; after a full
+ * one, words with at most one zero byte, which are cheaper to copy than to tag. */
 static uint8_t run_length(const uint8_t *p, const uint8_t *end, bool zeros)
 {
     unsigned n = 0;
@@ -202,8 +206,8 @@ static struct err *write_block(struct block_writer *w, const uint8_t *data, size
 {
     size_t packed_len = BrotliEncoderMaxCompressedSize(len);
     cleanup(freep) uint8_t *packed = xmalloc(packed_len);
-    if (!BrotliEncoderCompress(BROTLI_QUALITY, BROTLI_DEFAULT_WINDOW, BROTLI_MODE_GENERIC, len, data, &packed_len,
-                               packed))
+    if (!BrotliEncoderCompress(BROTLI_QUALITY, BROTLI_DEFAULT_WINDOW, BROTLI_MODE_GENERIC, len,
+                               data, &packed_len, packed))
         return err_new(ERR_LIMIT, "%s: cannot compress a block of %zu bytes", w->name, len);
     uint32_t header[2] = {(uint32_t)packed_len, (uint32_t)len};
     TRY(write_all(w->fd, w->name, header, sizeof(header)));

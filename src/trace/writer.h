@@ -1,5 +1,5 @@
-/* The other direction: building Cap'n Proto messages, packing them, and writing blocks. For packing traces, and for tests,
- * which make small traces of their own. */
+/* The other direction: building Cap'n Proto messages, packing them, and writing blocks. For packing
+ * traces, and for tests, which make small traces of their own. */
 #ifndef TRACE_WRITER_H
 #define TRACE_WRITER_H
 
@@ -28,9 +28,12 @@ void build_bit(struct build_ref s, size_t bit, bool v);
 /** Things for pointer number `idx` to point to. */
 void build_data(struct build_ref s, unsigned idx, const void *data, size_t len);
 void build_text(struct build_ref s, unsigned idx, const char *text);
-struct build_ref build_struct(struct build_ref s, unsigned idx, uint16_t data_words, uint16_t ptr_count);
-/** Lists: of structs (yields the first; build_next the one after), of 32-bit integers, of pointers (as a struct of them). */
-struct build_ref build_structs(struct build_ref s, unsigned idx, uint32_t count, uint16_t data_words, uint16_t ptr_count);
+struct build_ref build_struct(struct build_ref s, unsigned idx, uint16_t data_words,
+                              uint16_t ptr_count);
+/** Lists: of structs (yields the first; build_next the one after), of 32-bit integers, of pointers
+ * (as a struct of them). */
+struct build_ref build_structs(struct build_ref s, unsigned idx, uint32_t count,
+                               uint16_t data_words, uint16_t ptr_count);
 struct build_ref build_next(struct build_ref element);
 void build_i32s(struct build_ref s, unsigned idx, const int32_t *values, uint32_t count);
 struct build_ref build_pointers(struct build_ref s, unsigned idx, uint16_t count);

@@ -37,7 +37,8 @@ bool absent_chunk(uint64_t addr, struct addr_range *out)
     if (!r)
         return false;
     // Of a large array a large page; it will be gone through.
-    uint64_t len = ranges_at(&large, addr) ? (uint64_t)WIRE_FETCH_LEN : (uint64_t)SMALL_CHUNK, start = addr & ~(len - 1);
+    uint64_t len = ranges_at(&large, addr) ? (uint64_t)WIRE_FETCH_LEN : (uint64_t)SMALL_CHUNK,
+             start = addr & ~(len - 1);
     out->start = r->start > start ? r->start : start;
     out->end = r->end < start + len ? r->end : start + len;
     return true;

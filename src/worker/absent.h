@@ -1,7 +1,9 @@
-/* Memory whose contents are still with the coordinator. Its pages have no access; at the first touch by the program or by the worker itself the
- * contents of a chunk around are asked for (worker_main.c). So a state costs what a run from it touches, not what the program has.
+/* Memory whose contents are still with the coordinator. Its pages have no access; at the first
+ * touch by the program or by the worker itself the contents of a chunk around are asked for
+ * (worker_main.c). So a state costs what a run from it touches, not what the program has.
  *
- * A table of ranges, and how large a chunk is; who fetches and protects is the host. Freestanding. */
+ * A table of ranges, and how large a chunk is; who fetches and protects is the host. Freestanding.
+ */
 #ifndef WORKER_ABSENT_H
 #define WORKER_ABSENT_H
 

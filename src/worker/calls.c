@@ -71,7 +71,9 @@ const struct call_entry *calls_last(const struct calls *c, uint64_t sp)
 const struct call_entry *calls_over(const struct calls *c, uint64_t sp)
 {
     const struct call_entry *e = end_of(c);
-    return e < c->entries + MAX_CALLS && e->settled && e->sp == sp ? e : NULL; // still there, as nothing was called since
+    return e < c->entries + MAX_CALLS && e->settled && e->sp == sp
+               ? e
+               : NULL; // still there, as nothing was called since
 }
 
 static bool is_in(const struct addr_range *r, uint64_t sp)
@@ -83,7 +85,8 @@ static void raise_floor(struct calls *c, const struct addr_range *region, uint64
 {
     struct call_floor *f = c->floors;
     // The region may have grown since.
-    while (f < c->floors + c->floor_count && !is_in(region, f->start) && !(region->start >= f->start && region->start < f->end))
+    while (f < c->floors + c->floor_count && !is_in(region, f->start) &&
+           !(region->start >= f->start && region->start < f->end))
         f++;
     if (f == c->floors + MAX_FLOORS)
         return;
@@ -160,7 +163,8 @@ void calls_normalise(struct calls *c)
         if (!is_in(&region, e->sp))
             region = engine_host_region(e->sp);
         raise_floor(c, &region, e->sp);
-        // Earlier ones of the same stack at or below this one are over; they are not far, as a rule.
+        // Earlier ones of the same stack at or below this one are over; they are not far, as a
+        // rule.
         for (struct call_entry *before = e; before-- > c->entries + 1;) {
             if (before->settled == OVER || !is_in(&region, before->sp))
                 continue;

@@ -1,17 +1,33 @@
-/* Code caches are holes of the guest's address space near its code, filled from both ends: translations from the front, the stubs
- * they leave by from the back; behind these are the counters of the index variant. A block that is the next to be made after another
- * one that ends in a jump to it takes the place of that jump.
+/* Code caches are holes of the guest's address space near its code, filled from both ends:
+ * translations from the front, the stubs they leave by from the back; behind these are the counters
+ * of the index variant. A block that is the next to be made after another one that ends in a jump
+ * to it takes the place of that jump.
  *
- * Guest pages that hold translated code lose PROT_WRITE until they are written to: then their translations go. So do pages that are the
- * same shared memory at other addresses. */
+ * Guest pages that hold translated code lose PROT_WRITE until they are written to: then their
+ * translations go. So do pages that are the same shared memory at other addresses. */
 #include "worker/code.h"
 
 #include "worker/insn.h"
 #include "worker/syscalls.h"
 
-enum { MAX_BLOCKS = 1 << 20, MAX_EXITS = 1 << 22, MAX_ACCESSES = 1 << 22, HASH_SIZE = 1 << 16, EXACT_SIZE = 1 << 12,
-       PAGE_HASH = 1 << 15, MAX_CACHES = 64, HUGE_PAGE = 2 << 20, HASHES_LEN = HUGE_PAGE };
-enum { CACHE_LEN = 16 << 20, COUNT_PART = 1 << 20, COLD_PART = 5 << 20, STUB_ROOM = 64, JMP_LEN = 5 };
+enum {
+    MAX_BLOCKS = 1 << 20,
+    MAX_EXITS = 1 << 22,
+    MAX_ACCESSES = 1 << 22,
+    HASH_SIZE = 1 << 16,
+    EXACT_SIZE = 1 << 12,
+    PAGE_HASH = 1 << 15,
+    MAX_CACHES = 64,
+    HUGE_PAGE = 2 << 20,
+    HASHES_LEN = HUGE_PAGE
+};
+enum {
+    CACHE_LEN = 16 << 20,
+    COUNT_PART = 1 << 20,
+    COLD_PART = 5 << 20,
+    STUB_ROOM = 64,
+    JMP_LEN = 5
+};
 #define REACH 0x78000000ull
 
 /* Memory that is filled from its start: how far it has been made present. */
@@ -34,7 +50,10 @@ struct code_page {
     bool withheld;        /* the guest may write it, but PROT_WRITE is taken from it */
 };
 
-_Static_assert(ENGINE_MODES * (HASH_SIZE + EXACT_SIZE) * sizeof(uint32_t) + PAGE_HASH * sizeof(struct code_page) <= HASHES_LEN, "hash tables");
+_Static_assert(ENGINE_MODES *(HASH_SIZE + EXACT_SIZE) * sizeof(uint32_t) +
+                       PAGE_HASH * sizeof(struct code_page) <=
+                   HASHES_LEN,
+               "hash tables");
 
 struct code code;
 static struct addr_range cache_areas[64];
@@ -46,7 +65,8 @@ static uint32_t access_count;
 static uint32_t *hash[ENGINE_MODES];  /* chains of blocks by pc, index + 1 */
 static uint32_t *exact[ENGINE_MODES]; /* direct-mapped exact blocks, index + 1 */
 static struct code_page *pages;
-static bool in_use[ENGINE_MODES]; /* those of which there have been translations: the tables of the others have not been touched */
+static bool in_use[ENGINE_MODES]; /* those of which there have been translations: the tables of the
+                                     others have not been touched */
 static unsigned page_count;
 static struct translation work;
 static struct ahead blocks_ahead, exits_ahead;
@@ -299,7 +319,8 @@ static bool carve(struct cache *c, uint64_t pc, bool near)
             a->start += CACHE_LEN;
         else
             a->end -= CACHE_LEN;
-        if (sys_mmap(at, CACHE_LEN, 7, 0x4032, -1, 0) != at) // private, anonymous, fixed, no reserve
+        if (sys_mmap(at, CACHE_LEN, 7, 0x4032, -1, 0) !=
+            at) // private, anonymous, fixed, no reserve
             engine_host_fatal("cannot map a code cache");
         c->start = c->hot = (uint8_t *)(uintptr_t)at;
         c->hot_end = c->cold = c->start + CACHE_LEN - COLD_PART - COUNT_PART;
@@ -319,7 +340,8 @@ static struct cache *cache_for(uint64_t pc)
         if ((at > pc ? at - pc : pc - at) < REACH)
             return &caches[i];
     }
-    if (cache_count < MAX_CACHES && (carve(&caches[cache_count], pc, true) || carve(&caches[cache_count], pc, false)))
+    if (cache_count < MAX_CACHES &&
+        (carve(&caches[cache_count], pc, true) || carve(&caches[cache_count], pc, false)))
         return &caches[cache_count++];
     if (!cache_count)
         engine_host_fatal("no address space for a code cache");
@@ -329,12 +351,12 @@ static struct cache *cache_for(uint64_t pc)
 static struct cache *cache_of_host(uint64_t host)
 {
     for (unsigned i = 0; i < cache_count; i++) {
-        if (host >= (uint64_t)(uintptr_t)caches[i].start && host < (uint64_t)(uintptr_t)caches[i].cold_end)
+        if (host >= (uint64_t)(uintptr_t)caches[i].start &&
+            host < (uint64_t)(uintptr_t)caches[i].cold_end)
             return &caches[i];
     }
     return NULL;
 }
-
 
 /* Pages that are going to be filled come in pieces: faults one by one cost more. */
 static void make_present(struct ahead *a, const void *at)
@@ -375,16 +397,19 @@ static void watch_page(uint64_t page, uint32_t idx, int which)
 static bool can_take_place(const struct cache *c, uint32_t link)
 {
     const struct exit_record *x = link == UINT32_MAX ? NULL : &code.exits[link];
-    return x && x->patch && x->patch + 4 == c->hot && x->patch[-1] == 0xe9 && !code.blocks[x->block].dead;
+    return x && x->patch && x->patch + 4 == c->hot && x->patch[-1] == 0xe9 &&
+           !code.blocks[x->block].dead;
 }
 
-/* Translates at pc. UINT32_MAX: everything has to be flushed first. `guard`: writes to the code are to be noticed. `after`: the exit
- * whose place it may take. */
-static uint32_t make_block(uint64_t pc, enum engine_mode mode, unsigned max_insns, bool is_exact, bool guard, uint32_t after)
+/* Translates at pc. UINT32_MAX: everything has to be flushed first. `guard`: writes to the code are
+ * to be noticed. `after`: the exit whose place it may take. */
+static uint32_t make_block(uint64_t pc, enum engine_mode mode, unsigned max_insns, bool is_exact,
+                           bool guard, uint32_t after)
 {
     struct cache *c = cache_for(pc);
-    if (code.block_count == MAX_BLOCKS || code.exit_count + 8 > MAX_EXITS || access_count + MAX_BLOCK_ACCESSES > MAX_ACCESSES ||
-        c->block_count == c->block_cap || page_count > PAGE_HASH / 2)
+    if (code.block_count == MAX_BLOCKS || code.exit_count + 8 > MAX_EXITS ||
+        access_count + MAX_BLOCK_ACCESSES > MAX_ACCESSES || c->block_count == c->block_cap ||
+        page_count > PAGE_HASH / 2)
         return UINT32_MAX;
     if (!in_use[mode]) {
         in_use[mode] = true;
@@ -427,13 +452,24 @@ static uint32_t make_block(uint64_t pc, enum engine_mode mode, unsigned max_insn
     }
     uint32_t idx = code.block_count++;
     struct block *b = &code.blocks[idx];
-    *b = (struct block){.info = t->info, .start = t->hot, .entry = t->entry, .indirect_entry = t->indirect_entry, .end = t->hot_out,
-                        .count = t->count, .mode = (uint8_t)mode, .exact = is_exact, .calls = t->calls, .record_len = t->record_len, .cold = c->cold,
-                        .first_exit = code.exit_count, .falls = falls};
+    *b = (struct block){.info = t->info,
+                        .start = t->hot,
+                        .entry = t->entry,
+                        .indirect_entry = t->indirect_entry,
+                        .end = t->hot_out,
+                        .count = t->count,
+                        .mode = (uint8_t)mode,
+                        .exact = is_exact,
+                        .calls = t->calls,
+                        .record_len = t->record_len,
+                        .cold = c->cold,
+                        .first_exit = code.exit_count,
+                        .falls = falls};
     for (unsigned i = 0; i < t->exit_count; i++)
         code.exits[code.exit_count++] = t->exits[i];
     b->stale_exit = code.exit_count;
-    code.exits[code.exit_count++] = (struct exit_record){.kind = EXIT_STALE, .pc = pc, .block = idx};
+    code.exits[code.exit_count++] =
+        (struct exit_record){.kind = EXIT_STALE, .pc = pc, .block = idx};
     struct emitter e = {.at = c->cold, .limit = c->cold + STUB_ROOM};
     emit_store_imm(&e, &code.state->exit_idx, b->stale_exit);
     emit_jmp_abs(&e, &code.state->leave);
@@ -448,7 +484,8 @@ static uint32_t make_block(uint64_t pc, enum engine_mode mode, unsigned max_insn
     code.stats.guest_bytes += b->info.byte_len;
     code.stats.cache_bytes += (uint64_t)(t->hot_out - t->hot) + (uint64_t)(t->cold_out - t->cold);
     if (guard && b->info.byte_len) {
-        uint64_t first = pc & ~(uint64_t)(PAGE_SIZE - 1), last = (pc + b->info.byte_len - 1) & ~(uint64_t)(PAGE_SIZE - 1);
+        uint64_t first = pc & ~(uint64_t)(PAGE_SIZE - 1),
+                 last = (pc + b->info.byte_len - 1) & ~(uint64_t)(PAGE_SIZE - 1);
         watch_page(first, idx, 0);
         if (last != first || t->also_page)
             watch_page(t->also_page ? t->also_page : last, idx, 1);
@@ -478,7 +515,8 @@ const struct translation *code_fault_points(uint32_t idx)
     t->break_count = 0;
     t->first_exit = b->first_exit;
     t->block_idx = idx;
-    // What took the place of its last jump stays there. All other links are made again when they are used.
+    // What took the place of its last jump stays there. All other links are made again when they
+    // are used.
     uint8_t tail[JMP_LEN];
     __builtin_memcpy(tail, b->end - JMP_LEN, JMP_LEN);
     translate_bracketed(t);
@@ -539,7 +577,8 @@ static void link_exits(struct block *b)
 static void enter_table(struct block *b)
 {
     struct indirect_table *t = code.tables[b->mode];
-    if (!b->indirect_entry) { // it is entered from the block before it; there was no room in front of it
+    if (!b->indirect_entry) { // it is entered from the block before it; there was no room in front
+                              // of it
         struct cache *c = cache_of_host((uint64_t)(uintptr_t)b->start);
         if (c->cold_end - c->cold < 4096)
             return;
@@ -628,7 +667,8 @@ void code_init(const struct engine_layout *l)
     code.blocks = engine_host_alloc(MAX_BLOCKS * sizeof(code.blocks[0]));
     code.exits = engine_host_alloc((size_t)MAX_EXITS * sizeof(code.exits[0]));
     accesses = engine_host_alloc((size_t)MAX_ACCESSES * sizeof(accesses[0]));
-    // All over the hash tables entries are used from the first blocks on: one large page for all of them.
+    // All over the hash tables entries are used from the first blocks on: one large page for all of
+    // them.
     uint8_t *room = engine_host_alloc(HASHES_LEN + HUGE_PAGE);
     room += -(uintptr_t)room % HUGE_PAGE;
     sys_huge_pages((uint64_t)(uintptr_t)room, HASHES_LEN);
@@ -636,6 +676,7 @@ void code_init(const struct engine_layout *l)
         hash[mode] = (uint32_t *)(void *)room + mode * HASH_SIZE;
         exact[mode] = (uint32_t *)(void *)room + ENGINE_MODES * HASH_SIZE + mode * EXACT_SIZE;
     }
-    pages = (struct code_page *)(void *)(room + ENGINE_MODES * (HASH_SIZE + EXACT_SIZE) * sizeof(uint32_t));
+    pages = (struct code_page *)(void *)(room + ENGINE_MODES * (HASH_SIZE + EXACT_SIZE) *
+                                                    sizeof(uint32_t));
     insn_init();
 }

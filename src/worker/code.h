@@ -1,4 +1,5 @@
-/* The store of translations: where they are, how they are found, linked and dropped. Freestanding. */
+/* The store of translations: where they are, how they are found, linked and dropped. Freestanding.
+ */
 #ifndef WORKER_CODE_H
 #define WORKER_CODE_H
 
@@ -24,11 +25,12 @@ extern struct code code;
 
 /** `state`, `tables` and `alignment_page` are set. */
 void code_init(const struct engine_layout *l);
-/** The block at pc: found or made. `link`: the exit that leads to it and is to be linked with it, UINT32_MAX: none. indirect: it is to be
- * found by indirect branches. UINT32_MAX: there is no room; code_flush() is needed. */
+/** The block at pc: found or made. `link`: the exit that leads to it and is to be linked with it,
+ * UINT32_MAX: none. indirect: it is to be found by indirect branches. UINT32_MAX: there is no room;
+ * code_flush() is needed. */
 uint32_t code_block(uint64_t pc, enum engine_mode mode, uint32_t link, bool indirect);
-/** A cut translation of at most max_insns instructions. unguarded: one to be used just once, to write to its own
- * page or with emulated instructions called. */
+/** A cut translation of at most max_insns instructions. unguarded: one to be used just once, to
+ * write to its own page or with emulated instructions called. */
 uint32_t code_exact(uint64_t pc, enum engine_mode mode, unsigned max_insns, bool unguarded);
 /** Forgets all translations. */
 void code_flush(void);
@@ -40,7 +42,8 @@ const struct translation *code_fault_points(uint32_t idx);
 /** Bytes of the first `insns` instructions of block b, as its memory is now. */
 uint16_t code_prefix_len(const struct block_info *b, unsigned insns);
 bool code_is_break(uint64_t pc);
-/** If the guest's page at `address` has been made read-only for its translations: drops them and gives the page back. */
+/** If the guest's page at `address` has been made read-only for its translations: drops them and
+ * gives the page back. */
 bool code_release_page(uint64_t address);
 
 /* The guest's vector registers, around code of Zydis. */

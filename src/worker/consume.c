@@ -1,4 +1,5 @@
-/* Consumers of the log. One pass over each piece of log does all that is selected: watched accesses, calls, blocks. */
+/* Consumers of the log. One pass over each piece of log does all that is selected: watched
+ * accesses, calls, blocks. */
 #include "worker/consume.h"
 
 #include "worker/code.h"
@@ -15,7 +16,8 @@ static struct {
     uint64_t watch_min, watch_max;
 } want;
 
-/* Blocks of which no row is wanted: a table of keys, 0 where nothing is; twice as large as it gets full. */
+/* Blocks of which no row is wanted: a table of keys, 0 where nothing is; twice as large as it gets
+ * full. */
 static uint64_t passed[PASSED_SLOTS];
 static uint64_t passed_count;
 
@@ -24,8 +26,8 @@ static uint64_t clock_stamp, clock_base;
 static uint32_t run_slot;
 static uint64_t run_offset;
 
-/* A `rep` access that was interrupted in its midst: where it got to shows when it goes on, or at the end of the run. At most the
- * two of `rep movs`. */
+/* A `rep` access that was interrupted in its midst: where it got to shows when it goes on, or at
+ * the end of the run. At most the two of `rep movs`. */
 static struct cut_access {
     bool pending;
     uint8_t kind, size, segment;
@@ -33,7 +35,8 @@ static struct cut_access {
 } cut_accesses[3];
 static bool any_cut;
 
-static bool consume(void *ctx, const uint8_t *log, size_t len, uint64_t icount, uint32_t last_insns);
+static bool consume(void *ctx, const uint8_t *log, size_t len, uint64_t icount,
+                    uint32_t last_insns);
 
 void consume_init(void)
 {
@@ -44,7 +47,8 @@ void consume_init(void)
 
 /* --- rows --- */
 
-static const uint32_t row_lens[] = {[STREAM_ACCESSES] = sizeof(struct access_row), [STREAM_CALLS] = sizeof(struct call_row),
+static const uint32_t row_lens[] = {[STREAM_ACCESSES] = sizeof(struct access_row),
+                                    [STREAM_CALLS] = sizeof(struct call_row),
                                     [STREAM_BLOCKS] = sizeof(struct block_row)};
 
 /* Adds a row; false: the run is to stop. */
@@ -103,12 +107,19 @@ static void set_passed(const struct passed_block *all, uint64_t count)
 /* --- the pass over the log --- */
 
 /* [addr, addr + size) was accessed. False: the run is to stop. */
-static inline bool accessed(uint64_t pc, uint64_t addr, uint64_t size, uint8_t kind, uint64_t icount)
+static inline bool accessed(uint64_t pc, uint64_t addr, uint64_t size, uint8_t kind,
+                            uint64_t icount)
 {
-    if (!want.kinds[kind] || (kind != STORE_SCATTER && kind != LOAD_GATHER && !watched(addr, addr + size)))
+    if (!want.kinds[kind] ||
+        (kind != STORE_SCATTER && kind != LOAD_GATHER && !watched(addr, addr + size)))
         return true;
-    struct access_row row = {.stamp = clock_stamp, .icount = icount, .pc = pc, .addr = addr,
-                             .size = size < UINT32_MAX ? (uint32_t)size : UINT32_MAX, .kind = kind, .slot = run_slot};
+    struct access_row row = {.stamp = clock_stamp,
+                             .icount = icount,
+                             .pc = pc,
+                             .addr = addr,
+                             .size = size < UINT32_MAX ? (uint32_t)size : UINT32_MAX,
+                             .kind = kind,
+                             .slot = run_slot};
     return add_row(STREAM_ACCESSES, &row);
 }
 
@@ -121,9 +132,11 @@ static bool accessed_string(const struct cut_access *a, uint64_t after)
     return accessed(a->pc, start, end - start, a->kind, a->icount);
 }
 
-/* The interrupted string accesses have got to where the next block, which begins with the same instruction, or the end of the run
- * says. `slots`, `b`: the next block's; NULL: the registers are in `regs`. */
-static bool end_cut_accesses(const struct block_info *b, const uint64_t *slots, const struct regs *regs)
+/* The interrupted string accesses have got to where the next block, which begins with the same
+ * instruction, or the end of the run says. `slots`, `b`: the next block's; NULL: the registers are
+ * in `regs`. */
+static bool end_cut_accesses(const struct block_info *b, const uint64_t *slots,
+                             const struct regs *regs)
 {
     bool go_on = true;
     for (unsigned i = 0; i < 3; i++) {
@@ -134,7 +147,9 @@ static bool end_cut_accesses(const struct block_info *b, const uint64_t *slots, 
         uint64_t after = a->before;
         const bool by_rsi = a->kind == LOAD_REP && i == 0;
         if (regs)
-            after = regs->r[by_rsi ? UREG_RSI : UREG_RDI] + (a->segment == 1 ? regs->r[UREG_FS_BASE] : a->segment ? regs->r[UREG_GS_BASE] : 0);
+            after = regs->r[by_rsi ? UREG_RSI : UREG_RDI] + (a->segment == 1 ? regs->r[UREG_FS_BASE]
+                                                             : a->segment    ? regs->r[UREG_GS_BASE]
+                                                                             : 0);
         else if (i < b->access_count && b->accesses[i].insn == 0 && b->accesses[i].kind == a->kind)
             after = slots[2 * i];
         go_on &= accessed_string(a, after);
@@ -144,12 +159,17 @@ static bool end_cut_accesses(const struct block_info *b, const uint64_t *slots, 
 }
 
 /* Calls, strings, blocks: whatever is not wanted often or seldom seen. */
-static bool take_record(const struct block_info *b, const uint64_t *slots, uint64_t at, uint32_t done)
+static bool take_record(const struct block_info *b, const uint64_t *slots, uint64_t at,
+                        uint32_t done)
 {
     bool go_on = true;
     if (want.blocks && done && (done < b->insn_count || !is_passed(b))) {
-        struct block_row row = {clock_stamp, at, b->pc, (uint16_t)done,
-                                done < b->insn_count ? code_prefix_len(b, done) : b->byte_len, run_slot};
+        struct block_row row = {clock_stamp,
+                                at,
+                                b->pc,
+                                (uint16_t)done,
+                                done < b->insn_count ? code_prefix_len(b, done) : b->byte_len,
+                                run_slot};
         go_on &= add_row(STREAM_BLOCKS, &row);
     }
     if (any_cut)
@@ -162,7 +182,8 @@ static bool take_record(const struct block_info *b, const uint64_t *slots, uint6
         if (d->insn > done || (d->insn == done && !rep))
             break;
         if (rep) {
-            struct cut_access a = {true, d->kind, (uint8_t)d->size, d->segment, addr, icount, b->pc};
+            struct cut_access a = {true,   d->kind, (uint8_t)d->size, d->segment, addr,
+                                   icount, b->pc};
             if (d->insn < done) {
                 go_on &= accessed_string(&a, after);
             } else if (cut < 3) {
@@ -173,8 +194,12 @@ static bool take_record(const struct block_info *b, const uint64_t *slots, uint6
         }
         go_on &= accessed(b->pc, addr, d->size, d->kind, icount);
         if (d->kind == STORE_CALL && want.calls) {
-            struct call_row row = {.stamp = clock_stamp, .icount = icount, .pc = b->pc,
-                                   .return_addr = b->pc + b->byte_len, .sp = addr, .slot = run_slot};
+            struct call_row row = {.stamp = clock_stamp,
+                                   .icount = icount,
+                                   .pc = b->pc,
+                                   .return_addr = b->pc + b->byte_len,
+                                   .sp = addr,
+                                   .slot = run_slot};
             go_on &= add_row(STREAM_CALLS, &row);
         }
     }
@@ -194,7 +219,8 @@ static bool consume(void *ctx, const uint8_t *log, size_t len, uint64_t icount, 
         bool cut = log >= end && last_insns < b->insn_count;
         bool strings = b->slot_count != b->access_count;
         bool calls = want.calls && (b->end == END_CALL || b->end == END_INDIRECT_CALL);
-        if (__builtin_expect(cut || strings || calls || any_cut || (want.blocks && !is_passed(b)), 0)) {
+        if (__builtin_expect(cut || strings || calls || any_cut || (want.blocks && !is_passed(b)),
+                             0)) {
             go_on &= take_record(b, slots, at, cut ? last_insns : b->insn_count);
         } else if (want.watch_count) {
             for (uint32_t i = 0; i < b->access_count; i++) {
@@ -224,7 +250,8 @@ void consume_select(const struct wire_command *c, const uint8_t *window)
     want.keep_last = c->consume.keep_last;
     want.max_rows = c->consume.max_rows;
     want.watch_count = c->consume.watch_count < MAX_WATCH ? c->consume.watch_count : MAX_WATCH;
-    set_passed((const void *)(window + want.watch_count * sizeof(want.watch[0])), c->consume.passed_count);
+    set_passed((const void *)(window + want.watch_count * sizeof(want.watch[0])),
+               c->consume.passed_count);
     want.watch_min = UINT64_MAX;
     want.watch_max = 0;
     for (uint64_t i = 0; i < want.watch_count; i++) {
@@ -235,7 +262,8 @@ void consume_select(const struct wire_command *c, const uint8_t *window)
             want.watch_max = want.watch[i].end;
     }
     for (int kind = 0; kind <= LOAD_GATHER; kind++)
-        want.kinds[kind] = want.watch_count && (kind >= LOAD_PLAIN ? c->consume.loads : !c->consume.no_stores);
+        want.kinds[kind] =
+            want.watch_count && (kind >= LOAD_PLAIN ? c->consume.loads : !c->consume.no_stores);
 }
 
 void consume_clock(uint64_t stamp, uint64_t icount_base)
@@ -257,7 +285,8 @@ uint64_t consume_take(uint32_t stream, uint8_t *window, uint64_t len, uint64_t *
         return 0;
     struct rows *r = &streams[stream];
     // Of a stream that keeps its last rows only those count that were asked for.
-    if (r->taken == 0 && want.keep_last && want.max_rows && r->len > want.max_rows * row_lens[stream])
+    if (r->taken == 0 && want.keep_last && want.max_rows &&
+        r->len > want.max_rows * row_lens[stream])
         r->taken = r->len - want.max_rows * row_lens[stream];
     return rows_take(r, window, len, left_out);
 }

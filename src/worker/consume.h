@@ -1,4 +1,5 @@
-/* Log consumers: what a worker learns from runs of the log variants, gathered where they run. Freestanding. */
+/* Log consumers: what a worker learns from runs of the log variants, gathered where they run.
+ * Freestanding. */
 #ifndef WORKER_CONSUME_H
 #define WORKER_CONSUME_H
 

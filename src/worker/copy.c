@@ -1,4 +1,5 @@
-/* Copying instructions: into host code, with other registers and displacements where they have to differ. */
+/* Copying instructions: into host code, with other registers and displacements where they have to
+ * differ. */
 #include "worker/evex.h"
 #include "worker/maker.h"
 #include "worker/x87.h"
@@ -69,10 +70,11 @@ static void set_field(const struct insn *in, uint8_t *bytes, enum field field, u
         break;
     }
     case FIELD_VVVV: {
-        uint8_t *byte = in->z.encoding == ZYDIS_INSTRUCTION_ENCODING_XOP    ? &bytes[raw->xop.offset + 2]
-                        : in->z.encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX ? &bytes[raw->evex.offset + 2]
-                        : raw->vex.size == 2                                ? &bytes[raw->vex.offset + 1]
-                                                                            : &bytes[raw->vex.offset + 2];
+        uint8_t *byte =
+            in->z.encoding == ZYDIS_INSTRUCTION_ENCODING_XOP    ? &bytes[raw->xop.offset + 2]
+            : in->z.encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX ? &bytes[raw->evex.offset + 2]
+            : raw->vex.size == 2                                ? &bytes[raw->vex.offset + 1]
+                                                                : &bytes[raw->vex.offset + 2];
         *byte = (uint8_t)((*byte & ~0x78) | (~reg & 15) << 3);
         break;
     }
@@ -117,11 +119,13 @@ static void rename_registers(const struct insn *in, uint8_t *bytes, const uint8_
     }
 }
 
-/* Makes the memory operand of a copied instruction plain [x], x being one of the registers that need no REX, SIB or displacement. */
+/* Makes the memory operand of a copied instruction plain [x], x being one of the registers that
+ * need no REX, SIB or displacement. */
 static void set_plain_operand(const struct insn *in, uint8_t *bytes, unsigned *len, unsigned x)
 {
     const ZydisDecodedInstructionRaw *raw = &in->z.raw;
-    if (!(in->z.attributes & ZYDIS_ATTRIB_HAS_MODRM)) { // mov between the accumulator and an absolute address
+    if (!(in->z.attributes &
+          ZYDIS_ATTRIB_HAS_MODRM)) { // mov between the accumulator and an absolute address
         static const uint8_t with_modrm[] = {0x8a, 0x8b, 0x88, 0x89}; // of 0xa0 to 0xa3
         bytes[raw->disp.offset - 1] = with_modrm[in->z.opcode & 3];
         bytes[raw->disp.offset] = (uint8_t)x;
@@ -130,7 +134,8 @@ static void set_plain_operand(const struct insn *in, uint8_t *bytes, unsigned *l
         *len = raw->disp.offset + 1u;
         return;
     }
-    unsigned rest = raw->modrm.offset + 1u + (in->z.attributes & ZYDIS_ATTRIB_HAS_SIB ? 1 : 0) + raw->disp.size / 8u;
+    unsigned rest = raw->modrm.offset + 1u + (in->z.attributes & ZYDIS_ATTRIB_HAS_SIB ? 1 : 0) +
+                    raw->disp.size / 8u;
     bytes[raw->modrm.offset] = (uint8_t)((bytes[raw->modrm.offset] & 0x38) | x);
     set_extension(in, bytes, 0, false);
     __builtin_memmove(bytes + raw->modrm.offset + 1, bytes + rest, *len - rest);
@@ -142,14 +147,16 @@ const void *segment_base(const struct block_maker *m, const ZydisDecodedOperand 
     return op->mem.segment == ZYDIS_REGISTER_FS ? &m->t->state->fs_base : &m->t->state->gs_base;
 }
 
-void emit_address(struct block_maker *m, const struct insn *in, const ZydisDecodedOperand *op, int64_t inside, int64_t behind,
-                  unsigned x)
+void emit_address(struct block_maker *m, const struct insn *in, const ZydisDecodedOperand *op,
+                  int64_t inside, int64_t behind, unsigned x)
 {
     struct engine_state *s = m->t->state;
     struct emitter *e = &m->hot;
-    unsigned base = gpr_number(op->mem.base), index = gpr_number(op->mem.index), scale = op->mem.scale ? op->mem.scale : 1;
+    unsigned base = gpr_number(op->mem.base), index = gpr_number(op->mem.index),
+             scale = op->mem.scale ? op->mem.scale : 1;
     int64_t disp = displacement(op) + inside;
-    bool narrow = in->z.address_width == 32, in_segment = op->mem.segment == ZYDIS_REGISTER_FS || op->mem.segment == ZYDIS_REGISTER_GS;
+    bool narrow = in->z.address_width == 32,
+         in_segment = op->mem.segment == ZYDIS_REGISTER_FS || op->mem.segment == ZYDIS_REGISTER_GS;
     unsigned y = pick_scratch(registers_used(in) | m->stolen | 1u << x, false);
     if (op->mem.base == ZYDIS_REGISTER_RIP || op->mem.base == ZYDIS_REGISTER_EIP) {
         emit_imm64(e, x, rip_address(in, op) + (uint64_t)behind);
@@ -160,7 +167,8 @@ void emit_address(struct block_maker *m, const struct insn *in, const ZydisDecod
     } else {
         bool base_stolen = is_stolen(m, base), index_stolen = is_stolen(m, index);
         // One stolen register is loaded into x, another one, or one that x must not hide, into y.
-        bool use_y = (base_stolen && index_stolen && base != index) || (base_stolen && index == x && !index_stolen) ||
+        bool use_y = (base_stolen && index_stolen && base != index) ||
+                     (base_stolen && index == x && !index_stolen) ||
                      (index_stolen && base == x && !base_stolen);
         if (use_y)
             emit_store(e, &s->spill[3], y);
@@ -226,10 +234,12 @@ void emit_bit_offset(struct block_maker *m, const struct insn *in)
     emit_load(e, y, &s->spill[3]);
 }
 
-/* Puts the base of the operand's segment into its address, and DS in place of the segment. Returns the register that it
- * takes, whose value is in spill[3] then. `name`: the registers that now hold the guest's. */
-static unsigned emit_add_segment(struct block_maker *m, const struct insn *in, const ZydisDecodedOperand *op, uint8_t *bytes,
-                                 unsigned *len, uint32_t busy, const uint8_t name[16])
+/* Puts the base of the operand's segment into its address, and DS in place of the segment. Returns
+ * the register that it takes, whose value is in spill[3] then. `name`: the registers that now hold
+ * the guest's. */
+static unsigned emit_add_segment(struct block_maker *m, const struct insn *in,
+                                 const ZydisDecodedOperand *op, uint8_t *bytes, unsigned *len,
+                                 uint32_t busy, const uint8_t name[16])
 {
     struct engine_state *s = m->t->state;
     struct emitter *e = &m->hot;
@@ -274,9 +284,11 @@ static unsigned emit_add_segment(struct block_maker *m, const struct insn *in, c
     return x;
 }
 
-/* Adds the base of the operand's segment to the register that the instruction implies for its address, and makes the segment DS.
- * Returns a register that holds the base, and whose value is in spill[3]. */
-static unsigned emit_base_segment(struct block_maker *m, const struct insn *in, const ZydisDecodedOperand *op, uint8_t *bytes, uint32_t busy)
+/* Adds the base of the operand's segment to the register that the instruction implies for its
+ * address, and makes the segment DS. Returns a register that holds the base, and whose value is in
+ * spill[3]. */
+static unsigned emit_base_segment(struct block_maker *m, const struct insn *in,
+                                  const ZydisDecodedOperand *op, uint8_t *bytes, uint32_t busy)
 {
     struct emitter *e = &m->hot;
     unsigned reg = gpr_number(op->mem.base), x = pick_scratch(busy, false);
@@ -290,12 +302,15 @@ static unsigned emit_base_segment(struct block_maker *m, const struct insn *in, 
     return x;
 }
 
-/* Takes the base in x off the register again, whatever the instruction has made of it; the flags stay. */
+/* Takes the base in x off the register again, whatever the instruction has made of it; the flags
+ * stay. */
 static void emit_unbase_segment(struct block_maker *m, const ZydisDecodedOperand *op, unsigned x)
 {
     struct emitter *e = &m->hot;
     unsigned reg = gpr_number(op->mem.base);
-    emit_bytes(e, (const uint8_t[]){(uint8_t)(0x48 | (x >= 8 ? 1 : 0)), 0xf7, (uint8_t)(0xd0 | (x & 7))}, 3); // not x
+    emit_bytes(
+        e, (const uint8_t[]){(uint8_t)(0x48 | (x >= 8 ? 1 : 0)), 0xf7, (uint8_t)(0xd0 | (x & 7))},
+        3);                                  // not x
     emit_mem(e, 8, 0x8d, reg, reg, x, 1, 1); // lea reg, [reg + x + 1]
 }
 
@@ -313,7 +328,8 @@ static bool only_sets(const struct insn *in, unsigned reg)
     default:
         return false;
     }
-    if (in->op[0].type != ZYDIS_OPERAND_TYPE_REGISTER || gpr_number(in->op[0].reg.value) != reg || in->op[0].size < 32)
+    if (in->op[0].type != ZYDIS_OPERAND_TYPE_REGISTER || gpr_number(in->op[0].reg.value) != reg ||
+        in->op[0].size < 32)
         return false;
     const ZydisDecodedOperand *from = &in->op[1];
     if (in->z.mnemonic == ZYDIS_MNEMONIC_POP)
@@ -373,7 +389,8 @@ void emit_copy(struct block_maker *m, unsigned idx)
         evex_emit(m, idx);
         return;
     }
-    if (in->z.mnemonic == ZYDIS_MNEMONIC_LEA && in->op[1].mem.base == ZYDIS_REGISTER_RIP && in->z.operand_width == 64) {
+    if (in->z.mnemonic == ZYDIS_MNEMONIC_LEA && in->op[1].mem.base == ZYDIS_REGISTER_RIP &&
+        in->z.operand_width == 64) {
         unsigned reg = gpr_number(in->op[0].reg.value), x = begin_set(m, reg);
         emit_imm64(e, x, rip_address(in, &in->op[1]));
         end_set(m, reg, x);
@@ -387,7 +404,8 @@ void emit_copy(struct block_maker *m, unsigned idx)
     uint8_t spilled[4] = {NO_REG, NO_REG, NO_REG, NO_REG};
     uint32_t busy = used | m->stolen;
     uint8_t renamed[3], renamed_to[3], count = 0;
-    uint8_t name[16] = {RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R9, R10, R11, R12, R13, R14, R15};
+    uint8_t name[16] = {RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI,
+                        R8,  R9,  R10, R11, R12, R13, R14, R15};
     for (unsigned reg = R8; reg <= R15; reg++) {
         if (!(used & m->stolen & 1u << reg))
             continue;

@@ -10,11 +10,17 @@ static void add_block(const struct translation *t)
 {
     static const uint8_t padding[8];
     static uint8_t guest[MAX_BLOCK_INSNS * 15];
-    struct block_dump d = {.pc = t->pc, .host = (uint64_t)(uintptr_t)t->hot, .stubs = (uint64_t)(uintptr_t)t->cold,
-                           .host_len = (uint32_t)(t->hot_out - t->hot), .stubs_len = (uint32_t)(t->cold_out - t->cold),
-                           .insn_count = t->info.insn_count, .mode = (uint8_t)t->mode, .exact = t->exact};
+    struct block_dump d = {.pc = t->pc,
+                           .host = (uint64_t)(uintptr_t)t->hot,
+                           .stubs = (uint64_t)(uintptr_t)t->cold,
+                           .host_len = (uint32_t)(t->hot_out - t->hot),
+                           .stubs_len = (uint32_t)(t->cold_out - t->cold),
+                           .insn_count = t->info.insn_count,
+                           .mode = (uint8_t)t->mode,
+                           .exact = t->exact};
     d.guest_len = (uint32_t)engine_copy_from_guest(guest, t->pc, t->info.byte_len);
-    uint64_t len = d.insn_count * sizeof(struct block_dump_insn) + d.guest_len + d.host_len + d.stubs_len;
+    uint64_t len =
+        d.insn_count * sizeof(struct block_dump_insn) + d.guest_len + d.host_len + d.stubs_len;
     d.padding = (uint8_t)(-len % 8);
     if (rows.len + sizeof(d) + len + d.padding > ROWS_LEN)
         return;

@@ -1,4 +1,5 @@
-/* Blocks as they are translated, for people who look for the translator's errors. Off unless asked for. Freestanding. */
+/* Blocks as they are translated, for people who look for the translator's errors. Off unless asked
+ * for. Freestanding. */
 #ifndef WORKER_DUMP_H
 #define WORKER_DUMP_H
 

@@ -1,5 +1,5 @@
-/* Emitting x86-64 machine code (SDM 2A, chapter 2). Addresses of the state page are below 2 GiB and are encoded as absolute
- * disp32 (ModRM 00 reg 100, SIB 0x25). */
+/* Emitting x86-64 machine code (SDM 2A, chapter 2). Addresses of the state page are below 2 GiB and
+ * are encoded as absolute disp32 (ModRM 00 reg 100, SIB 0x25). */
 #ifndef WORKER_EMIT_H
 #define WORKER_EMIT_H
 
@@ -51,17 +51,20 @@ static inline void emit_abs(struct emitter *e, uint8_t opcode, unsigned reg, con
     emit32(e, (uint32_t)(uintptr_t)address);
 }
 
-static inline void emit_load(struct emitter *e, unsigned reg, const void *address) /* mov reg, [address] */
+static inline void emit_load(struct emitter *e, unsigned reg,
+                             const void *address) /* mov reg, [address] */
 {
     emit_abs(e, 0x8b, reg, address);
 }
 
-static inline void emit_store(struct emitter *e, const void *address, unsigned reg) /* mov [address], reg */
+static inline void emit_store(struct emitter *e, const void *address,
+                              unsigned reg) /* mov [address], reg */
 {
     emit_abs(e, 0x89, reg, address);
 }
 
-static inline void emit_store_imm(struct emitter *e, const void *address, uint32_t v) /* mov dword [address], v */
+static inline void emit_store_imm(struct emitter *e, const void *address,
+                                  uint32_t v) /* mov dword [address], v */
 {
     emit8(e, 0xc7);
     emit8(e, 0x04);
@@ -115,10 +118,11 @@ static inline uint8_t *emit_jcc(struct emitter *e, uint8_t condition)
     return e->at - 4;
 }
 
-/* opcode with register and memory operand [base + index * scale + disp]; base and index may be NO_REG. rex: its W bit. */
+/* opcode with register and memory operand [base + index * scale + disp]; base and index may be
+ * NO_REG. rex: its W bit. */
 enum { NO_REG = 0xff };
-static inline void emit_mem(struct emitter *e, uint8_t rex, uint8_t opcode, unsigned reg, unsigned base, unsigned index,
-                            unsigned scale, int32_t disp)
+static inline void emit_mem(struct emitter *e, uint8_t rex, uint8_t opcode, unsigned reg,
+                            unsigned base, unsigned index, unsigned scale, int32_t disp)
 {
     rex = (uint8_t)(rex | (reg >= 8 ? 4 : 0) | (index != NO_REG && index >= 8 ? 2 : 0) |
                     (base != NO_REG && base >= 8 ? 1 : 0));
@@ -126,13 +130,16 @@ static inline void emit_mem(struct emitter *e, uint8_t rex, uint8_t opcode, unsi
         emit8(e, (uint8_t)(0x40 | rex));
     emit8(e, opcode);
     unsigned log2 = scale == 8 ? 3 : scale == 4 ? 2 : scale == 2 ? 1 : 0;
-    bool needs_sib = base == NO_REG || index != NO_REG || (base & 7) == 4; // RSP and R12 as bases have no other form
+    bool needs_sib = base == NO_REG || index != NO_REG ||
+                     (base & 7) == 4; // RSP and R12 as bases have no other form
     // Without a base the displacement has 32 bits; with RBP or R13 there is no form without one.
-    bool narrow = base != NO_REG && disp == (int8_t)disp, none = narrow && disp == 0 && (base & 7) != 5;
+    bool narrow = base != NO_REG && disp == (int8_t)disp,
+         none = narrow && disp == 0 && (base & 7) != 5;
     unsigned mod = base == NO_REG || none ? 0 : narrow ? 1 : 2;
     emit8(e, (uint8_t)(mod << 6 | (reg & 7) << 3 | (needs_sib ? 4 : base & 7)));
     if (needs_sib)
-        emit8(e, (uint8_t)(log2 << 6 | (index == NO_REG ? 4 : index & 7) << 3 | (base == NO_REG ? 5 : base & 7)));
+        emit8(e, (uint8_t)(log2 << 6 | (index == NO_REG ? 4 : index & 7) << 3 |
+                           (base == NO_REG ? 5 : base & 7)));
     if (none)
         return;
     if (narrow)

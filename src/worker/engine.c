@@ -1,11 +1,11 @@
 /* The run loop: finds or makes translations, enters them, and deals with every way out.
  *
- *      engine_run -> step -> enter stub -> [translated code, chained] -> leave stub -> handle_exit -> ...
- *                                              |  a signal: on_signal -> landing stub -> handle_fault
+ *      engine_run -> step -> enter stub -> [translated code, chained] -> leave stub -> handle_exit
+ * -> ... |  a signal: on_signal -> landing stub -> handle_fault
  *
- * Exactness. Counted blocks may trash flags that are dead at their start, so a state with exact flags is only known at
- * their end. The last CAREFUL instructions before any limit are therefore run by exact blocks: cut translations without a
- * count, one at a time. */
+ * Exactness. Counted blocks may trash flags that are dead at their start, so a state with exact
+ * flags is only known at their end. The last CAREFUL instructions before any limit are therefore
+ * run by exact blocks: cut translations without a count, one at a time. */
 #include "worker/calls.h"
 #include "worker/code.h"
 #include "worker/evex.h"
@@ -31,7 +31,8 @@ struct fault {
 
 static struct engine_layout layout;
 static struct engine_state *state;
-static uint8_t *enter_stub[ENGINE_MODES], *leave_stub[ENGINE_MODES], *evex_stub[ENGINE_MODES], *landing_stub;
+static uint8_t *enter_stub[ENGINE_MODES], *leave_stub[ENGINE_MODES], *evex_stub[ENGINE_MODES],
+    *landing_stub;
 static volatile struct fault fault;
 static struct engine_task *loaded;  /* whose vector state is in the CPU */
 static enum engine_mode entered;    /* mode of the code that runs */
@@ -49,10 +50,14 @@ static void *judge_ctx;
 static void emit_pops_and_ret(struct emitter *e)
 {
     // cld; pop r15, r14, r13, r12, rbp, rbx; ret
-    emit_bytes(e, (const uint8_t[]){0xfc, 0x41, 0x5f, 0x41, 0x5e, 0x41, 0x5d, 0x41, 0x5c, 0x5d, 0x5b, 0xc3}, 12);
+    emit_bytes(
+        e,
+        (const uint8_t[]){0xfc, 0x41, 0x5f, 0x41, 0x5e, 0x41, 0x5d, 0x41, 0x5c, 0x5d, 0x5b, 0xc3},
+        12);
 }
 
-/* Where a register is while the engine has the CPU. NULL: the guest's is there already, and the CPU's is of no account. */
+/* Where a register is while the engine has the CPU. NULL: the guest's is there already, and the
+ * CPU's is of no account. */
 static const void *home_of(unsigned reg, enum engine_mode mode)
 {
     if (!(stolen_registers(mode) >> reg & 1))
@@ -90,7 +95,8 @@ static void emit_leave(struct emitter *e, enum engine_mode mode)
     emit_bytes(e, (const uint8_t[]){0xf7, 0x04, 0x25}, 3); // test dword [rflags], FLAG_AC
     emit32(e, (uint32_t)(uintptr_t)&state->rflags);
     emit32(e, FLAG_AC);
-    emit_bytes(e, (const uint8_t[]){0x74, 0x03, 0x6a, FIXED_FLAGS & 0x7f, 0x9d}, 5); // jz +3; push; popfq
+    emit_bytes(e, (const uint8_t[]){0x74, 0x03, 0x6a, FIXED_FLAGS & 0x7f, 0x9d},
+               5); // jz +3; push; popfq
 }
 
 static void make_stubs(uint8_t *at, uint8_t *end)
@@ -99,7 +105,8 @@ static void make_stubs(uint8_t *at, uint8_t *end)
     for (int mode = 0; mode < ENGINE_MODES; mode++) {
         enter_stub[mode] = e.at;
         // push rbx, rbp, r12..r15
-        emit_bytes(&e, (const uint8_t[]){0x53, 0x55, 0x41, 0x54, 0x41, 0x55, 0x41, 0x56, 0x41, 0x57}, 10);
+        emit_bytes(
+            &e, (const uint8_t[]){0x53, 0x55, 0x41, 0x54, 0x41, 0x55, 0x41, 0x56, 0x41, 0x57}, 10);
         emit_store(&e, &state->host_rsp, RSP);
         emit_enter(&e, mode);
 
@@ -109,7 +116,8 @@ static void make_stubs(uint8_t *at, uint8_t *end)
 
         evex_stub[mode] = e.at;
         emit_leave(&e, mode);
-        emit_bytes(&e, (const uint8_t[]){0xfc, 0x48, 0x83, 0xec, 0x08}, 5); // cld; sub rsp, 8: calls begin at a multiple of 16
+        emit_bytes(&e, (const uint8_t[]){0xfc, 0x48, 0x83, 0xec, 0x08},
+                   5); // cld; sub rsp, 8: calls begin at a multiple of 16
         emit_load(&e, RDI, &state->evex);
         emit_bytes(&e, (const uint8_t[]){0xff, 0x14, 0x25}, 3); // call [execute_evex]
         emit32(&e, (uint32_t)(uintptr_t)&state->execute_evex);
@@ -124,13 +132,33 @@ static void make_stubs(uint8_t *at, uint8_t *end)
 /* --- signals --- */
 
 /* struct ucontext of the kernel: general registers begin at byte 40, in this order. */
-enum { UC_R8, UC_R9, UC_R10, UC_R11, UC_R12, UC_R13, UC_R14, UC_R15, UC_RDI, UC_RSI, UC_RBP, UC_RBX, UC_RDX, UC_RAX, UC_RCX,
-       UC_RSP, UC_RIP, UC_EFLAGS };
-static const uint8_t uc_of_gpr[16] = {UC_RAX, UC_RCX, UC_RDX, UC_RBX, UC_RSP, UC_RBP, UC_RSI, UC_RDI,
-                                      UC_R8,  UC_R9,  UC_R10, UC_R11, UC_R12, UC_R13, UC_R14, UC_R15};
+enum {
+    UC_R8,
+    UC_R9,
+    UC_R10,
+    UC_R11,
+    UC_R12,
+    UC_R13,
+    UC_R14,
+    UC_R15,
+    UC_RDI,
+    UC_RSI,
+    UC_RBP,
+    UC_RBX,
+    UC_RDX,
+    UC_RAX,
+    UC_RCX,
+    UC_RSP,
+    UC_RIP,
+    UC_EFLAGS
+};
+static const uint8_t uc_of_gpr[16] = {UC_RAX, UC_RCX, UC_RDX, UC_RBX, UC_RSP, UC_RBP,
+                                      UC_RSI, UC_RDI, UC_R8,  UC_R9,  UC_R10, UC_R11,
+                                      UC_R12, UC_R13, UC_R14, UC_R15};
 
 /* rep movsb from engine_copy, and four loads: faults there end the copy. */
-extern const char engine_copy_insn[], engine_copy_end[], engine_load_insns[], engine_load_insns_end[], engine_load_failed[];
+extern const char engine_copy_insn[], engine_copy_end[], engine_load_insns[],
+    engine_load_insns_end[], engine_load_failed[];
 __asm__(".globl sys_sigreturn_stub\n"
         ".hidden sys_sigreturn_stub\n"
         ".text\n"
@@ -184,11 +212,13 @@ static void land(uint64_t *gregs)
 {
     fault.happened = true;
     gregs[UC_RIP] = (uint64_t)(uintptr_t)landing_stub;
-    gregs[UC_RSP] = state->host_rsp; // not every kernel returns from a signal to a stack pointer that is no address
+    gregs[UC_RSP] = state->host_rsp; // not every kernel returns from a signal to a stack pointer
+                                     // that is no address
     gregs[UC_EFLAGS] &= ~(uint64_t)(FLAG_AC | 0x400); // and DF
 }
 
-/* An access of an emulated instruction faulted: as if the guest's own had, with its registers where the call put them. */
+/* An access of an emulated instruction faulted: as if the guest's own had, with its registers where
+ * the call put them. */
 static void fault_of_evex(uint64_t rip)
 {
     const struct evex_insn *in = (const struct evex_insn *)(uintptr_t)state->evex;
@@ -204,7 +234,10 @@ static void fault_of_evex(uint64_t rip)
 
 static void on_signal(int signo, void *info, void *context)
 {
-    __asm__ volatile("pushfq; andl %0, (%%rsp); popfq" : : "i"(~FLAG_AC) : "memory", "cc"); // the kernel leaves it set
+    __asm__ volatile("pushfq; andl %0, (%%rsp); popfq"
+                     :
+                     : "i"(~FLAG_AC)
+                     : "memory", "cc"); // the kernel leaves it set
     uint64_t *gregs = (uint64_t *)((uint8_t *)context + 40);
     uint64_t rip = gregs[UC_RIP], address = *(const uint64_t *)((const uint8_t *)info + 16);
     if (signo == 11 && engine_host_fetch(address))
@@ -213,7 +246,8 @@ static void on_signal(int signo, void *info, void *context)
         gregs[UC_RIP] = (uint64_t)(uintptr_t)engine_copy_end;
         return;
     }
-    if (rip >= (uint64_t)(uintptr_t)engine_load_insns && rip < (uint64_t)(uintptr_t)engine_load_insns_end) {
+    if (rip >= (uint64_t)(uintptr_t)engine_load_insns &&
+        rip < (uint64_t)(uintptr_t)engine_load_insns_end) {
         gregs[UC_RIP] = (uint64_t)(uintptr_t)engine_load_failed;
         return;
     }
@@ -281,19 +315,26 @@ struct run {
     struct engine_result *result;
     uint64_t pc;
     uint64_t icount, ticks;
-    uint32_t link;      /* exit record to be linked with the next block; UINT32_MAX: none */
-    bool indirect;      /* the next block goes into the table of indirect branches */
-    uint64_t passed;    /* a break address reached at this icount is executed */
-    enum { GO, STEP_UNGUARDED, STEP_ALONE, STEP_BARE } how; /* STEP_UNGUARDED: the next instruction writes to its own page of code,
-                                                   or its emulation has to be called;
-                                                   STEP_ALONE: what is woven in before it, for it or for others, faults;
-                                                   STEP_BARE: it is executed with nothing woven in, since that faults */
+    uint32_t link;   /* exit record to be linked with the next block; UINT32_MAX: none */
+    bool indirect;   /* the next block goes into the table of indirect branches */
+    uint64_t passed; /* a break address reached at this icount is executed */
+    enum {
+        GO,
+        STEP_UNGUARDED,
+        STEP_ALONE,
+        STEP_BARE
+    } how; /* STEP_UNGUARDED: the next instruction writes to its own page of code,
+  or its emulation has to be called;
+  STEP_ALONE: what is woven in before it, for it or for others, faults;
+  STEP_BARE: it is executed with nothing woven in, since that faults */
 };
 
 static void drain(uint32_t last_insns, uint64_t icount_now)
 {
     uint64_t len = state->woven - layout.log_area;
-    if (len && consumer && !consumer(consumer_ctx, (const uint8_t *)(uintptr_t)layout.log_area, len, log_icount, last_insns))
+    if (len && consumer &&
+        !consumer(consumer_ctx, (const uint8_t *)(uintptr_t)layout.log_area, len, log_icount,
+                  last_insns))
         consumer_stops = true;
     state->woven = layout.log_area;
     log_icount = icount_now;
@@ -329,13 +370,15 @@ static void enter(struct run *run, enum engine_mode mode, uint8_t *host, uint64_
     ((void (*)(void))(uintptr_t)enter_stub[mode])();
 }
 
-/* The calls that were made since the last enter(), of which `budget` is what calls_settle() wants. */
+/* The calls that were made since the last enter(), of which `budget` is what calls_settle() wants.
+ */
 static void settle(struct run *run, enum engine_mode mode, uint64_t budget)
 {
     if (!engine_keeps_calls(mode))
         return;
     run->task->calls->top = state->woven;
-    calls_settle(run->task->calls, budget, run->request->stamp, run->request->icount_base + run->icount);
+    calls_settle(run->task->calls, budget, run->request->stamp,
+                 run->request->icount_base + run->icount);
 }
 
 /* Marks what a store stored that only the run loop can tell of. */
@@ -370,8 +413,8 @@ static void mark_part(const struct block *b)
     }
 }
 
-/* A guest instruction faulted, or what is woven in before it: finds which, restores the guest's registers, and says what it
- * means. Returns true if the run is over. */
+/* A guest instruction faulted, or what is woven in before it: finds which, restores the guest's
+ * registers, and says what it means. Returns true if the run is over. */
 static bool handle_fault(struct run *run, uint32_t *insns_done, uint32_t *block_out)
 {
     uint32_t idx = code_block_of_host(fault.host_pc);
@@ -425,7 +468,8 @@ static bool handle_fault(struct run *run, uint32_t *insns_done, uint32_t *block_
         run->how = STEP_UNGUARDED;
         again = true;
     } else if (!point->guest) {
-        // RSP is found to be no multiple of 8; or what was to be marked or logged has no place, so the instruction will fault.
+        // RSP is found to be no multiple of 8; or what was to be marked or logged has no place, so
+        // the instruction will fault.
         bool unaligned = fault.address - code.alignment_page < ALIGNMENT_MASK + PAGE_SIZE;
         run->how = unaligned ? GO : b->info.insn_count > 1 ? STEP_ALONE : STEP_BARE;
         again = true;
@@ -558,7 +602,8 @@ static bool handle_exit(struct run *run, uint32_t idx)
     }
 }
 
-/* Runs translated code from run->pc for at most `budget` instructions, chained blocks. Returns true if the run is over. */
+/* Runs translated code from run->pc for at most `budget` instructions, chained blocks. Returns true
+ * if the run is over. */
 static bool run_chained(struct run *run, uint64_t budget)
 {
     if (budget > MAX_BUDGET)
@@ -628,10 +673,10 @@ static bool run_exact(struct run *run, uint64_t max_insns)
     return over;
 }
 
-static const uint8_t gpr_of_ureg[] = {[UREG_R15] = R15, [UREG_R14] = R14, [UREG_R13] = R13, [UREG_R12] = R12,
-                                      [UREG_RBP] = RBP, [UREG_RBX] = RBX, [UREG_R11] = R11, [UREG_R10] = R10,
-                                      [UREG_R9] = R9,   [UREG_R8] = R8,   [UREG_RAX] = RAX, [UREG_RCX] = RCX,
-                                      [UREG_RDX] = RDX, [UREG_RSI] = RSI, [UREG_RDI] = RDI};
+static const uint8_t gpr_of_ureg[] = {
+    [UREG_R15] = R15, [UREG_R14] = R14, [UREG_R13] = R13, [UREG_R12] = R12, [UREG_RBP] = RBP,
+    [UREG_RBX] = RBX, [UREG_R11] = R11, [UREG_R10] = R10, [UREG_R9] = R9,   [UREG_R8] = R8,
+    [UREG_RAX] = RAX, [UREG_RCX] = RCX, [UREG_RDX] = RDX, [UREG_RSI] = RSI, [UREG_RDI] = RDI};
 
 static bool matches(const struct run *run)
 {
@@ -645,7 +690,8 @@ static bool matches(const struct run *run)
     return true;
 }
 
-/* In the midst of a `rep` string instruction: does the iterations that lead to the wanted registers, if there are any. */
+/* In the midst of a `rep` string instruction: does the iterations that lead to the wanted
+ * registers, if there are any. */
 static bool match_within_rep(struct run *run)
 {
     const struct regs *want = &run->request->match;
@@ -724,7 +770,8 @@ static bool step(struct run *run)
             return true;
         }
     }
-    if (code.break_count && run->icount != run->passed && run->how == GO && code_is_break(run->pc)) {
+    if (code.break_count && run->icount != run->passed && run->how == GO &&
+        code_is_break(run->pc)) {
         run->passed = run->icount;
         if (judge)
             save_registers(run);
@@ -753,10 +800,15 @@ static bool step(struct run *run)
     return run_exact(run, most);
 }
 
-void engine_run(struct engine_task *task, const struct engine_request *request, struct engine_result *result)
+void engine_run(struct engine_task *task, const struct engine_request *request,
+                struct engine_result *result)
 {
-    struct run run = {.task = task, .request = request, .result = result, .pc = task->regs.r[UREG_RIP],
-                      .link = UINT32_MAX, .passed = request->judge_start && judge ? UINT64_MAX : 0};
+    struct run run = {.task = task,
+                      .request = request,
+                      .result = result,
+                      .pc = task->regs.r[UREG_RIP],
+                      .link = UINT32_MAX,
+                      .passed = request->judge_start && judge ? UINT64_MAX : 0};
     __builtin_memset(result, 0, sizeof(*result));
     if (loaded != task) {
         if (loaded)
@@ -887,21 +939,30 @@ void engine_init(const struct engine_layout *l)
     if (sys_mmap(l->low_area, ENGINE_LOW_AREA_LEN, 7, 0x4032, -1, 0) != l->low_area)
         engine_host_fatal("cannot map the engine's low area");
     uint8_t *low = (uint8_t *)(uintptr_t)l->low_area;
-    enum { STUBS_AT = 0x1000, ALIGNMENT_AT = 0x4000, EVEX_AT = 0xd000, TABLES_AT = 0x200000, HUGE_PAGE = 0x200000 };
+    enum {
+        STUBS_AT = 0x1000,
+        ALIGNMENT_AT = 0x4000,
+        EVEX_AT = 0xd000,
+        TABLES_AT = 0x200000,
+        HUGE_PAGE = 0x200000
+    };
     state = code.state = (struct engine_state *)low;
     state->alignment = ALIGNMENT_MASK;
     code.alignment_page = l->low_area + ALIGNMENT_AT;
     if (sys_mprotect(code.alignment_page + PAGE_SIZE, ALIGNMENT_MASK, 0) != 0)
         engine_host_fatal("cannot protect the engine's low area");
-    // Two modes in each: entries all over their tables are used from the first calls on. Of a replay mostly those of one are in use.
+    // Two modes in each: entries all over their tables are used from the first calls on. Of a
+    // replay mostly those of one are in use.
     sys_huge_pages(l->low_area + TABLES_AT, 2 * HUGE_PAGE);
     for (unsigned mode = 0; mode < ENGINE_MODES; mode++)
-        code.tables[mode] = (struct indirect_table *)(low + TABLES_AT + mode * sizeof(struct indirect_table));
+        code.tables[mode] =
+            (struct indirect_table *)(low + TABLES_AT + mode * sizeof(struct indirect_table));
     state->execute_evex = (uint64_t)(uintptr_t)evex_execute;
     evex_init((struct evex_registers *)(void *)(low + EVEX_AT), state);
     make_stubs(low + STUBS_AT, low + STUBS_AT + 0x2000);
     if (sys_mmap(l->log_area, ENGINE_LOG_LEN, 3, 0x4032, -1, 0) != l->log_area ||
-        sys_mmap(l->log_area + ENGINE_LOG_LEN, PAGE_SIZE, 0, 0x4032, -1, 0) != l->log_area + ENGINE_LOG_LEN)
+        sys_mmap(l->log_area + ENGINE_LOG_LEN, PAGE_SIZE, 0, 0x4032, -1, 0) !=
+            l->log_area + ENGINE_LOG_LEN)
         engine_host_fatal("cannot map the engine's log");
     static const uint32_t mxcsr = 0x1f80;
     static const uint16_t fcw = 0x37f;

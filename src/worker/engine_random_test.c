@@ -1,15 +1,15 @@
-/* Random programs on the bare CPU and under the engine: all registers, flags, vector registers, memory and faults must
- * agree, and the log must name every byte of memory that changed.
+/* Random programs on the bare CPU and under the engine: all registers, flags, vector registers,
+ * memory and faults must agree, and the log must name every byte of memory that changed.
  *
- * A program is a few random instructions that Zydis can decode, their memory operands led into a small buffer by a `mov
- * register, immediate` before each, and now and then a branch. It runs once natively and once in each of: count and log mode,
- * in counted and in exact blocks.
+ * A program is a few random instructions that Zydis can decode, their memory operands led into a
+ * small buffer by a `mov register, immediate` before each, and now and then a branch. It runs once
+ * natively and once in each of: count and log mode, in counted and in exact blocks.
  *
- *     engine_random_test [near|far|evex [seed [programs]]]     far: code caches out of reach of RIP-relative operands; evex: AVX-512
- *                                                              is emulated (evex.h), and programs are rich in it
+ *     engine_random_test [near|far|evex [seed [programs]]]     far: code caches out of reach of
+ * RIP-relative operands; evex: AVX-512 is emulated (evex.h), and programs are rich in it
  *
- * Not tried: what faults with UMIP or leaves the program, state-saving instructions (they show the host's FIP), segment
- * loads, popf, string instructions with 32-bit addresses in FS and GS. */
+ * Not tried: what faults with UMIP or leaves the program, state-saving instructions (they show the
+ * host's FIP), segment loads, popf, string instructions with 32-bit addresses in FS and GS. */
 #include "worker/engine.h"
 #include "worker/evex_refused.h"
 
@@ -31,7 +31,14 @@
 #define CPU_AT    0x2f000000ull /* struct cpu; also in the assembly below */
 #define BUFFER_AT 0x30000000ull
 #define CODE_AT   0x31000000ull
-enum { BUFFER_LEN = 16384, CODE_LEN = 65536, TARGET_AT = 8192, TARGET_LEN = 1024, MAX_CODE = 1024, END_AT = 32768 };
+enum {
+    BUFFER_LEN = 16384,
+    CODE_LEN = 65536,
+    TARGET_AT = 8192,
+    TARGET_LEN = 1024,
+    MAX_CODE = 1024,
+    END_AT = 32768
+};
 
 struct cpu {
     uint64_t gpr[16]; /* in the order of machine code */
@@ -56,36 +63,37 @@ struct outcome {
 
 extern const char native_exit[], native_landing[];
 void native_run(void);
-__asm__(".text\n"
-        "native_run:\n"
-        "    push %rbx; push %rbp; push %r12; push %r13; push %r14; push %r15\n"
-        "    mov $-1, %eax; mov $-1, %edx\n"
-        "    xsave64 0x2f002000\n"
-        "    mov $-1, %eax; mov $-1, %edx\n"
-        "    xrstor64 0x2f001000\n"
-        "    mov %rsp, 0x2f000088\n"
-        "    push 0x2f000080; popfq\n"
-        "    mov 0x2f000000, %rax; mov 0x2f000008, %rcx; mov 0x2f000010, %rdx; mov 0x2f000018, %rbx\n"
-        "    mov 0x2f000020, %rsp; mov 0x2f000028, %rbp; mov 0x2f000030, %rsi; mov 0x2f000038, %rdi\n"
-        "    mov 0x2f000040, %r8; mov 0x2f000048, %r9; mov 0x2f000050, %r10; mov 0x2f000058, %r11\n"
-        "    mov 0x2f000060, %r12; mov 0x2f000068, %r13; mov 0x2f000070, %r14; mov 0x2f000078, %r15\n"
-        "    jmp *0x2f000090\n"
-        "native_exit:\n"
-        "    mov %rax, 0x2f000000; mov %rcx, 0x2f000008; mov %rdx, 0x2f000010; mov %rbx, 0x2f000018\n"
-        "    mov %rsp, 0x2f000020; mov %rbp, 0x2f000028; mov %rsi, 0x2f000030; mov %rdi, 0x2f000038\n"
-        "    mov %r8, 0x2f000040; mov %r9, 0x2f000048; mov %r10, 0x2f000050; mov %r11, 0x2f000058\n"
-        "    mov %r12, 0x2f000060; mov %r13, 0x2f000068; mov %r14, 0x2f000070; mov %r15, 0x2f000078\n"
-        "    mov 0x2f000088, %rsp\n"
-        "    pushfq; pop 0x2f000080\n"
-        "native_landing:\n"
-        "    mov 0x2f000088, %rsp\n"
-        "    cld\n"
-        "    mov $-1, %eax; mov $-1, %edx\n"
-        "    xsave64 0x2f001000\n"
-        "    mov $-1, %eax; mov $-1, %edx\n"
-        "    xrstor64 0x2f002000\n"
-        "    pop %r15; pop %r14; pop %r13; pop %r12; pop %rbp; pop %rbx\n"
-        "    ret\n");
+__asm__(
+    ".text\n"
+    "native_run:\n"
+    "    push %rbx; push %rbp; push %r12; push %r13; push %r14; push %r15\n"
+    "    mov $-1, %eax; mov $-1, %edx\n"
+    "    xsave64 0x2f002000\n"
+    "    mov $-1, %eax; mov $-1, %edx\n"
+    "    xrstor64 0x2f001000\n"
+    "    mov %rsp, 0x2f000088\n"
+    "    push 0x2f000080; popfq\n"
+    "    mov 0x2f000000, %rax; mov 0x2f000008, %rcx; mov 0x2f000010, %rdx; mov 0x2f000018, %rbx\n"
+    "    mov 0x2f000020, %rsp; mov 0x2f000028, %rbp; mov 0x2f000030, %rsi; mov 0x2f000038, %rdi\n"
+    "    mov 0x2f000040, %r8; mov 0x2f000048, %r9; mov 0x2f000050, %r10; mov 0x2f000058, %r11\n"
+    "    mov 0x2f000060, %r12; mov 0x2f000068, %r13; mov 0x2f000070, %r14; mov 0x2f000078, %r15\n"
+    "    jmp *0x2f000090\n"
+    "native_exit:\n"
+    "    mov %rax, 0x2f000000; mov %rcx, 0x2f000008; mov %rdx, 0x2f000010; mov %rbx, 0x2f000018\n"
+    "    mov %rsp, 0x2f000020; mov %rbp, 0x2f000028; mov %rsi, 0x2f000030; mov %rdi, 0x2f000038\n"
+    "    mov %r8, 0x2f000040; mov %r9, 0x2f000048; mov %r10, 0x2f000050; mov %r11, 0x2f000058\n"
+    "    mov %r12, 0x2f000060; mov %r13, 0x2f000068; mov %r14, 0x2f000070; mov %r15, 0x2f000078\n"
+    "    mov 0x2f000088, %rsp\n"
+    "    pushfq; pop 0x2f000080\n"
+    "native_landing:\n"
+    "    mov 0x2f000088, %rsp\n"
+    "    cld\n"
+    "    mov $-1, %eax; mov $-1, %edx\n"
+    "    xsave64 0x2f001000\n"
+    "    mov $-1, %eax; mov $-1, %edx\n"
+    "    xrstor64 0x2f002000\n"
+    "    pop %r15; pop %r14; pop %r13; pop %r12; pop %rbp; pop %rbx\n"
+    "    ret\n");
 
 static volatile bool native;
 static struct outcome *native_outcome;
@@ -97,8 +105,9 @@ static void on_signal(int signo, siginfo_t *info, void *context)
         engine_handler(signo, info, context);
         return;
     }
-    static const int from[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI,
-                                 REG_R8,  REG_R9,  REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15};
+    static const int from[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP,
+                                 REG_RSI, REG_RDI, REG_R8,  REG_R9,  REG_R10, REG_R11,
+                                 REG_R12, REG_R13, REG_R14, REG_R15};
     ucontext_t *uc = context;
     for (int i = 0; i < 16; i++)
         cpu->gpr[i] = (uint64_t)uc->uc_mcontext.gregs[from[i]];
@@ -125,7 +134,7 @@ static void wrap_handlers(void)
     for (size_t i = 0; i < 5; i++) {
         syscall(SYS_rt_sigaction, signals[i], NULL, &action, 8);
         *(void **)&engine_handler = action.handler;
-        *(void (**)(int, siginfo_t *, void *))&action.handler = on_signal;
+        *(void (**)(int, siginfo_t *, void *)) & action.handler = on_signal;
         syscall(SYS_rt_sigaction, signals[i], &action, NULL, 8);
     }
 }
@@ -142,7 +151,8 @@ void engine_host_fatal(const char *message)
 
 static uint64_t begun_insns; /* index mode: instructions begun, whatever became of them */
 
-__attribute__((target("general-regs-only"))) static void note_count(const struct block_info *b, uint64_t count)
+__attribute__((target("general-regs-only"))) static void note_count(const struct block_info *b,
+                                                                    uint64_t count)
 {
     begun_insns += count * b->insn_count;
 }
@@ -167,7 +177,8 @@ struct addr_range engine_host_region(uint64_t addr)
     return (struct addr_range){addr & ~0xfffull, (addr | 0xfff) + 1};
 }
 
-__attribute__((target("general-regs-only"))) void engine_host_begun(const struct block_info *b, unsigned begun)
+__attribute__((target("general-regs-only"))) void engine_host_begun(const struct block_info *b,
+                                                                    unsigned begun)
 {
     (void)b;
     begun_insns += begun;
@@ -175,7 +186,8 @@ __attribute__((target("general-regs-only"))) void engine_host_begun(const struct
 
 void *engine_host_alloc(size_t len)
 {
-    void *p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *p =
+        mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED)
         abort();
     return p;
@@ -231,14 +243,19 @@ static void put_mov(unsigned reg, uint64_t v)
 static int gpr_of(ZydisRegister reg)
 {
     ZydisRegister large = ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64, reg);
-    return large >= ZYDIS_REGISTER_RAX && large <= ZYDIS_REGISTER_R15 ? (int)(large - ZYDIS_REGISTER_RAX) : -1;
+    return large >= ZYDIS_REGISTER_RAX && large <= ZYDIS_REGISTER_R15
+               ? (int)(large - ZYDIS_REGISTER_RAX)
+               : -1;
 }
 
 static uint8_t random_modrm(void)
 {
     uint8_t mod = chance(30) ? 3 : (uint8_t)below(3);
     uint8_t reg = chance(50) ? (uint8_t)(6 + below(2)) : (uint8_t)below(8);
-    uint8_t rm = chance(15) ? 4 : chance(10) ? 5 : chance(50) ? (uint8_t)(6 + below(2)) : (uint8_t)below(8);
+    uint8_t rm = chance(15)   ? 4
+                 : chance(10) ? 5
+                 : chance(50) ? (uint8_t)(6 + below(2))
+                              : (uint8_t)below(8);
     return (uint8_t)(mod << 6 | reg << 3 | rm);
 }
 
@@ -251,7 +268,9 @@ static void random_bytes(uint8_t *b)
         *b++ = 0xc4;
         *b++ = shift ? 0xe3 : 0xe1;
         *b++ = (uint8_t)((rnd() & 0x87) | 0x40 | 8 * below(8));
-        *b++ = (uint8_t)(shift ? 0x30 + below(4) : chance(40) ? 0x90 + below(10) : 0x40 + below(12));
+        *b++ = (uint8_t)(shift        ? 0x30 + below(4)
+                         : chance(40) ? 0x90 + below(10)
+                                      : 0x40 + below(12));
         *b++ = chance(70) ? (uint8_t)(0xc0 | below(64)) : random_modrm();
         while (b < start + 24)
             *b++ = (uint8_t)rnd();
@@ -308,13 +327,18 @@ static void random_bytes(uint8_t *b)
     } else {
         static const uint8_t maps[] = {1, 2, 3, 5, 6};
         static const struct {
-            uint8_t map, prefix, opcode; // computed by rules of their own: evex_parts.c and some of evex_ops.c
-        } chosen[] = {{2, 1, 0x42}, {2, 1, 0x43}, {3, 1, 0x26}, {3, 1, 0x27}, {3, 1, 0x56}, {3, 1, 0x57}, {2, 1, 0x2c}, {2, 1, 0x2d},
-                      {3, 1, 0x50}, {3, 1, 0x51}, {3, 1, 0x54}, {3, 1, 0x55}, {3, 1, 0x08}, {3, 1, 0x09}, {3, 1, 0x0a}, {3, 1, 0x0b},
-                      {2, 1, 0xcf}, {3, 1, 0xce}, {3, 1, 0xcf}, {2, 3, 0x72}, {2, 2, 0x72}, {2, 2, 0x52}, {2, 3, 0x68}};
-        unsigned n = emulates && chance(25) ? (unsigned)below(sizeof(chosen) / sizeof(chosen[0])) : 0xff;
+            uint8_t map, prefix,
+                opcode; // computed by rules of their own: evex_parts.c and some of evex_ops.c
+        } chosen[] = {{2, 1, 0x42}, {2, 1, 0x43}, {3, 1, 0x26}, {3, 1, 0x27}, {3, 1, 0x56},
+                      {3, 1, 0x57}, {2, 1, 0x2c}, {2, 1, 0x2d}, {3, 1, 0x50}, {3, 1, 0x51},
+                      {3, 1, 0x54}, {3, 1, 0x55}, {3, 1, 0x08}, {3, 1, 0x09}, {3, 1, 0x0a},
+                      {3, 1, 0x0b}, {2, 1, 0xcf}, {3, 1, 0xce}, {3, 1, 0xcf}, {2, 3, 0x72},
+                      {2, 2, 0x72}, {2, 2, 0x52}, {2, 3, 0x68}};
+        unsigned n =
+            emulates && chance(25) ? (unsigned)below(sizeof(chosen) / sizeof(chosen[0])) : 0xff;
         *b++ = 0x62;
-        *b++ = (uint8_t)((7 & ~random_extension_bits(&seed)) << 5 | (chance(80) ? 0x10 : 0) | (n < 0xff ? chosen[n].map : maps[below(chance(90) ? 3 : 5)]));
+        *b++ = (uint8_t)((7 & ~random_extension_bits(&seed)) << 5 | (chance(80) ? 0x10 : 0) |
+                         (n < 0xff ? chosen[n].map : maps[below(chance(90) ? 3 : 5)]));
         *b++ = (uint8_t)(n < 0xff ? (rnd() & 0xf8) | 4 | chosen[n].prefix : rnd() | 4);
         *b++ = (uint8_t)(chance(50) ? rnd() & ~0x90 : rnd());
         *b++ = (uint8_t)(n < 0xff ? chosen[n].opcode : rnd());
@@ -329,7 +353,8 @@ static bool wanted(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *
     if (!random_harmless(z, op) || z->mnemonic == ZYDIS_MNEMONIC_MOVDIR64B)
         return false;
     for (unsigned i = 0; i < z->operand_count; i++) {
-        if (op[i].type == ZYDIS_OPERAND_TYPE_MEMORY && op[i].encoding == ZYDIS_OPERAND_ENCODING_NONE && z->address_width == 32 &&
+        if (op[i].type == ZYDIS_OPERAND_TYPE_MEMORY &&
+            op[i].encoding == ZYDIS_OPERAND_ENCODING_NONE && z->address_width == 32 &&
             (op[i].mem.segment == ZYDIS_REGISTER_FS || op[i].mem.segment == ZYDIS_REGISTER_GS))
             return false; // the engine tells that it cannot
         if (op[i].type == ZYDIS_OPERAND_TYPE_MEMORY && op[i].mem.segment == ZYDIS_REGISTER_FS &&
@@ -340,22 +365,28 @@ static bool wanted(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *
 }
 
 /* Leads the memory operands of the instruction in `b` to the buffer. */
-static bool lead_operands(uint8_t *b, const ZydisDecodedInstruction *z, const ZydisDecodedOperand *op)
+static bool lead_operands(uint8_t *b, const ZydisDecodedInstruction *z,
+                          const ZydisDecodedOperand *op)
 {
     for (unsigned i = 0; i < z->operand_count; i++) {
-        if (op[i].type != ZYDIS_OPERAND_TYPE_MEMORY || (op[i].mem.base == ZYDIS_REGISTER_RIP || op[i].mem.base == ZYDIS_REGISTER_EIP))
+        if (op[i].type != ZYDIS_OPERAND_TYPE_MEMORY ||
+            (op[i].mem.base == ZYDIS_REGISTER_RIP || op[i].mem.base == ZYDIS_REGISTER_EIP))
             continue;
         const ZydisDecodedOperandMem *m = &op[i].mem;
-        bool no_base = z->raw.modrm.mod == 0 && (z->raw.sib.base & 7) == 5 && (z->attributes & ZYDIS_ATTRIB_HAS_SIB) &&
+        bool no_base = z->raw.modrm.mod == 0 && (z->raw.sib.base & 7) == 5 &&
+                       (z->attributes & ZYDIS_ATTRIB_HAS_SIB) &&
                        op[i].encoding == ZYDIS_OPERAND_ENCODING_MODRM_RM; // Zydis 4.0 says R13D
         int64_t disp = no_base ? z->raw.disp.value : m->disp.has_displacement ? m->disp.value : 0;
         uint64_t target = BUFFER_AT + TARGET_AT + below(TARGET_LEN);
         if (chance(60))
             target &= ~63ull;
-        if (emulates && chance(10)) // across a border of pages; behind the last one nothing is mapped
+        if (emulates &&
+            chance(10)) // across a border of pages; behind the last one nothing is mapped
             target = BUFFER_AT + (may_fault && chance(50) ? BUFFER_LEN : 12288) - below(80);
         int base = no_base ? -1 : gpr_of(m->base), index = gpr_of(m->index);
-        uint64_t segment = m->segment == ZYDIS_REGISTER_FS ? fs_base : m->segment == ZYDIS_REGISTER_GS ? gs_base : 0;
+        uint64_t segment = m->segment == ZYDIS_REGISTER_FS   ? fs_base
+                           : m->segment == ZYDIS_REGISTER_GS ? gs_base
+                                                             : 0;
         uint64_t rest = target - segment - (uint64_t)disp;
         uint64_t index_value = below(16);
         if (base >= 0 && base == index) {
@@ -373,8 +404,8 @@ static bool lead_operands(uint8_t *b, const ZydisDecodedInstruction *z, const Zy
     }
     if (z->attributes & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE))
         put_mov(1, below(20));
-    if (z->mnemonic == ZYDIS_MNEMONIC_BT || z->mnemonic == ZYDIS_MNEMONIC_BTS || z->mnemonic == ZYDIS_MNEMONIC_BTR ||
-        z->mnemonic == ZYDIS_MNEMONIC_BTC) {
+    if (z->mnemonic == ZYDIS_MNEMONIC_BT || z->mnemonic == ZYDIS_MNEMONIC_BTS ||
+        z->mnemonic == ZYDIS_MNEMONIC_BTR || z->mnemonic == ZYDIS_MNEMONIC_BTC) {
         int reg = op[1].type == ZYDIS_OPERAND_TYPE_REGISTER ? gpr_of(op[1].reg.value) : -1;
         bool in_address = op[0].type == ZYDIS_OPERAND_TYPE_MEMORY &&
                           (gpr_of(op[0].mem.base) == reg || gpr_of(op[0].mem.index) == reg);
@@ -391,7 +422,8 @@ static bool lead_operands(uint8_t *b, const ZydisDecodedInstruction *z, const Zy
     return true;
 }
 
-static bool uses(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *op, ZydisRegister segment)
+static bool uses(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *op,
+                 ZydisRegister segment)
 {
     for (unsigned i = 0; i < z->operand_count; i++) {
         if (op[i].type == ZYDIS_OPERAND_TYPE_MEMORY && op[i].mem.segment == segment)
@@ -489,7 +521,8 @@ static void put_branch(void)
         put(b + (reg >= 8 ? 0 : 1), reg >= 8 ? 3 : 2);
         break;
     }
-    default: { // jmp or call through memory: [base + index + disp8], the same register twice or two, or [rip + disp]
+    default: { // jmp or call through memory: [base + index + disp8], the same register twice or
+               // two, or [rip + disp]
         bool call = chance(50), rip = chance(20);
         unsigned index = (unsigned)(chance(60) ? 14 + below(2) : below(16)), base = reg;
         if (index == 4)
@@ -521,7 +554,8 @@ static void put_branch(void)
             put_mov(base, slot - 16 - 40);
             put_mov(index, 40);
         }
-        uint8_t b[] = {(uint8_t)(0x40 | (base >= 8 ? 1 : 0) | (index >= 8 ? 2 : 0)), 0xff, (uint8_t)((call ? 0x50 : 0x60) | 4),
+        uint8_t b[] = {(uint8_t)(0x40 | (base >= 8 ? 1 : 0) | (index >= 8 ? 2 : 0)), 0xff,
+                       (uint8_t)((call ? 0x50 : 0x60) | 4),
                        (uint8_t)((index & 7) << 3 | (base & 7)), 16};
         put(b, 5);
         break;
@@ -556,11 +590,22 @@ static uint64_t random_numbers(void)
     case 1:
         return (rnd() & 0x800fffffffffffffull) | (1023 - 20 + below(100)) << 52;
     case 2:
-        return (rnd() & 0x807fffff807fffffull) | (127 - 20 + below(100)) << 23 | (127 - 20 + below(100)) << 55;
+        return (rnd() & 0x807fffff807fffffull) | (127 - 20 + below(100)) << 23 |
+               (127 - 20 + below(100)) << 55;
     default: {
-        static const uint64_t special[] = {0x7ff0000000000000, 0xfff0000000000000, 0x7ff8000000000000, 0x7ff0000000000001, 1,
-                                           0x8000000000000000, 0x000fffffffffffff, 0x7f8000007fc00000, 0x7f800001ff800000,
-                                           0x0000000100400000, 0x43e0000000000000, 0x5f0000004f800000, 0xc3e0000000000000};
+        static const uint64_t special[] = {0x7ff0000000000000,
+                                           0xfff0000000000000,
+                                           0x7ff8000000000000,
+                                           0x7ff0000000000001,
+                                           1,
+                                           0x8000000000000000,
+                                           0x000fffffffffffff,
+                                           0x7f8000007fc00000,
+                                           0x7f800001ff800000,
+                                           0x0000000100400000,
+                                           0x43e0000000000000,
+                                           0x5f0000004f800000,
+                                           0xc3e0000000000000};
         return special[below(sizeof(special) / sizeof(special[0]))];
     }
     }
@@ -571,7 +616,10 @@ static void random_state(struct outcome *s)
     memset(s, 0, sizeof(*s));
     for (int i = 0; i < 16; i++) {
         unsigned kind = (unsigned)below(4);
-        s->gpr[i] = kind == 0 ? rnd() : kind == 1 ? below(64) : kind == 2 ? BUFFER_AT + TARGET_AT + below(TARGET_LEN) : rnd() >> 32;
+        s->gpr[i] = kind == 0   ? rnd()
+                    : kind == 1 ? below(64)
+                    : kind == 2 ? BUFFER_AT + TARGET_AT + below(TARGET_LEN)
+                                : rnd() >> 32;
     }
     s->gpr[4] = BUFFER_AT + TARGET_AT + 8 * below(64);
     s->flags = 0x202 | (rnd() & 0x8d5) | (chance(20) ? 0x400 : 0);
@@ -599,7 +647,8 @@ static void random_state(struct outcome *s)
     memcpy(s->vectors + 512, &features, 8);
 }
 
-/* Makes images of the vector state comparable: initial components get their values, pointers of the x87 unit (with what x87.c adds) go. */
+/* Makes images of the vector state comparable: initial components get their values, pointers of the
+ * x87 unit (with what x87.c adds) go. */
 static void normalise(uint8_t *v)
 {
     uint64_t have;
@@ -640,7 +689,8 @@ static void normalise(uint8_t *v)
 
 #define SHADOW_BASE 0x500000000000ull
 
-/* The CPU's GS base: the programs' for them, and for the engine what its marks go by. Setting it takes microseconds. */
+/* The CPU's GS base: the programs' for them, and for the engine what its marks go by. Setting it
+ * takes microseconds. */
 static void set_gs(uint64_t base)
 {
     static uint64_t now;
@@ -654,7 +704,8 @@ static void run_native(const struct outcome *start, struct outcome *end)
     *end = *start;
     native_outcome = end;
     memcpy(code, program, program_len);
-    memcpy(code + END_AT, (const uint8_t[]){0xff, 0x24, 0x25, 0x98, 0x00, 0x00, 0x2f}, 7); // jmp [cpu->exit]
+    memcpy(code + END_AT, (const uint8_t[]){0xff, 0x24, 0x25, 0x98, 0x00, 0x00, 0x2f},
+           7); // jmp [cpu->exit]
     memcpy(buffer, start->memory, BUFFER_LEN);
     memcpy(cpu->gpr, start->gpr, sizeof(cpu->gpr));
     memcpy(cpu->vectors, start->vectors, sizeof(cpu->vectors));
@@ -673,8 +724,9 @@ static void run_native(const struct outcome *start, struct outcome *end)
     normalise(end->vectors);
 }
 
-static const uint8_t ureg_of[16] = {UREG_RAX, UREG_RCX, UREG_RDX, UREG_RBX, UREG_RSP, UREG_RBP, UREG_RSI, UREG_RDI,
-                                    UREG_R8,  UREG_R9,  UREG_R10, UREG_R11, UREG_R12, UREG_R13, UREG_R14, UREG_R15};
+static const uint8_t ureg_of[16] = {UREG_RAX, UREG_RCX, UREG_RDX, UREG_RBX, UREG_RSP, UREG_RBP,
+                                    UREG_RSI, UREG_RDI, UREG_R8,  UREG_R9,  UREG_R10, UREG_R11,
+                                    UREG_R12, UREG_R13, UREG_R14, UREG_R15};
 
 static uint8_t noted[BUFFER_LEN]; /* bytes the log says are written */
 static uint64_t log_insns;
@@ -695,8 +747,8 @@ static uint32_t saved_insns[16];
 static unsigned saved_count;
 
 /* The guest's vector registers are in the CPU here: no call of libc. */
-__attribute__((target("general-regs-only"))) static bool save_log(void *ctx, const uint8_t *log, size_t len, uint64_t icount,
-                                                                  uint32_t last_insns)
+__attribute__((target("general-regs-only"))) static bool
+save_log(void *ctx, const uint8_t *log, size_t len, uint64_t icount, uint32_t last_insns)
 {
     (void)ctx;
     (void)icount;
@@ -766,7 +818,8 @@ static void note_page(uint64_t page, const uint64_t granules[8])
 
 static struct engine_task task;
 
-static void run_engine(const struct outcome *start, struct outcome *end, enum engine_mode mode, bool exact)
+static void run_engine(const struct outcome *start, struct outcome *end, enum engine_mode mode,
+                       bool exact)
 {
     memset(end, 0, sizeof(*end));
     begun_insns = 0;
@@ -827,7 +880,8 @@ static void show_program(void)
         char text[128];
         if (ZYAN_FAILED(ZydisDecoderDecodeFull(&decoder, program + at, program_len - at, &z, op)))
             return;
-        ZydisFormatterFormatInstruction(&f, &z, op, z.operand_count_visible, text, sizeof(text), CODE_AT + at, NULL);
+        ZydisFormatterFormatInstruction(&f, &z, op, z.operand_count_visible, text, sizeof(text),
+                                        CODE_AT + at, NULL);
         printf("    %#llx %-50s", CODE_AT + at, text);
         for (int i = 0; i < z.length; i++)
             printf(" %02x", program[at + i]);
@@ -853,9 +907,12 @@ static bool differs(const struct outcome *a, const struct outcome *b, bool exact
         printf("  flags: %#lx, engine %#lx\n", a->flags, b->flags);
         bad = true;
     }
-    if (a->rip != b->rip || a->signo != b->signo || a->si_code != b->si_code || a->fault_addr != b->fault_addr) {
-        printf("  rip %#lx signal %d code %d address %#lx, engine rip %#lx signal %d code %d address %#lx\n", a->rip, a->signo,
-               a->si_code, a->fault_addr, b->rip, b->signo, b->si_code, b->fault_addr);
+    if (a->rip != b->rip || a->signo != b->signo || a->si_code != b->si_code ||
+        a->fault_addr != b->fault_addr) {
+        printf("  rip %#lx signal %d code %d address %#lx, engine rip %#lx signal %d code %d "
+               "address %#lx\n",
+               a->rip, a->signo, a->si_code, a->fault_addr, b->rip, b->signo, b->si_code,
+               b->fault_addr);
         bad = true;
     }
     for (int i = 0; i < 4096; i++) {
@@ -867,7 +924,8 @@ static bool differs(const struct outcome *a, const struct outcome *b, bool exact
     }
     for (int i = 0; i < BUFFER_LEN; i++) {
         if (a->memory[i] != b->memory[i]) {
-            printf("  memory at %#llx: %02x, engine %02x\n", BUFFER_AT + i, a->memory[i], b->memory[i]);
+            printf("  memory at %#llx: %02x, engine %02x\n", BUFFER_AT + i, a->memory[i],
+                   b->memory[i]);
             bad = true;
             break;
         }
@@ -896,7 +954,8 @@ static bool log_differs(const struct outcome *start, const struct outcome *end)
 
 static void map_at(uint64_t at, size_t len, int prot)
 {
-    if (mmap((void *)at, len, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) != (void *)at) {
+    if (mmap((void *)at, len, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) !=
+        (void *)at) {
         perror("mmap");
         exit(1);
     }
@@ -909,7 +968,8 @@ static const char *const variant_names[VARIANTS] = {"near", "far", "evex"};
 static bool may_stop(const struct outcome *end)
 {
     ZydisDecodedInstruction z;
-    ZyanStatus status = ZydisDecoderDecodeInstruction(&decoder, NULL, program + (end->rip - CODE_AT), 15, &z);
+    ZyanStatus status =
+        ZydisDecoderDecodeInstruction(&decoder, NULL, program + (end->rip - CODE_AT), 15, &z);
     return ZYAN_SUCCESS(status) && evex_is_refused(&z);
 }
 
@@ -921,7 +981,8 @@ static int test_programs(enum variant variant, uint64_t first_seed, unsigned lon
     map_at(BUFFER_AT, BUFFER_LEN, PROT_READ | PROT_WRITE);
     int fd = memfd_create("code", 0);
     if (fd < 0 || ftruncate(fd, CODE_LEN) != 0 ||
-        mmap((void *)CODE_AT, CODE_LEN, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_FIXED_NOREPLACE, fd, 0) != (void *)CODE_AT ||
+        mmap((void *)CODE_AT, CODE_LEN, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_FIXED_NOREPLACE, fd,
+             0) != (void *)CODE_AT ||
         (code = mmap(NULL, CODE_LEN, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)) == MAP_FAILED) {
         perror("code");
         exit(1);
@@ -949,7 +1010,9 @@ static int test_programs(enum variant variant, uint64_t first_seed, unsigned lon
     gs_base = 0x12345678;
     set_gs(SHADOW_BASE);
     static struct outcome start, want, got;
-    static const char *const modes[] = {"count", "count, exact", "calls", "calls, exact", "index", "index, exact", "log", "log, exact", "loads", "loads, exact"};
+    static const char *const modes[] = {"count", "count, exact", "calls", "calls, exact",
+                                        "index", "index, exact", "log",   "log, exact",
+                                        "loads", "loads, exact"};
     unsigned failures = 0;
     unsigned long faults = 0, stopped = 0;
     for (unsigned long i = 0; i < programs && failures < 20; i++) {
@@ -985,8 +1048,9 @@ static int test_programs(enum variant variant, uint64_t first_seed, unsigned lon
             }
         }
     }
-    printf("%s: %lu programs from seed %lu, %lu faulted, %lu stopped at what is not emulated, %u failures\n", variant_names[variant],
-           programs, first_seed, faults, stopped, failures);
+    printf("%s: %lu programs from seed %lu, %lu faulted, %lu stopped at what is not emulated, %u "
+           "failures\n",
+           variant_names[variant], programs, first_seed, faults, stopped, failures);
     fflush(stdout);
     return failures != 0;
 }

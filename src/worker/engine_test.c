@@ -1,4 +1,5 @@
-/* The engine in an ordinary process: functions of this program and of libc run on the bare CPU and under the engine. */
+/* The engine in an ordinary process: functions of this program and of libc run on the bare CPU and
+ * under the engine. */
 #include "worker/engine.h"
 #include "x86/xstate.h"
 
@@ -49,7 +50,8 @@ struct addr_range engine_host_region(uint64_t addr)
 
 void *engine_host_alloc(size_t len)
 {
-    void *p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *p =
+        mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED)
         abort();
     return p;
@@ -72,7 +74,8 @@ static void read_maps(void)
             continue;
         maps[map_count].start = start;
         maps[map_count].end = end;
-        maps[map_count++].prot = (prot[0] == 'r' ? 1 : 0) | (prot[1] == 'w' ? 2 : 0) | (prot[2] == 'x' ? 4 : 0);
+        maps[map_count++].prot =
+            (prot[0] == 'r' ? 1 : 0) | (prot[1] == 'w' ? 2 : 0) | (prot[2] == 'x' ? 4 : 0);
     }
     if (f)
         fclose(f);
@@ -94,7 +97,9 @@ static struct engine_task task;
 /* Writes into the code area as the host of an engine has to: translations of it go first. */
 static void put_code(size_t off, const void *bytes, size_t len)
 {
-    mprotect(code, CODE_LEN, engine_filter_prot((uint64_t)(uintptr_t)code, CODE_LEN, PROT_READ | PROT_WRITE | PROT_EXEC));
+    mprotect(code, CODE_LEN,
+             engine_filter_prot((uint64_t)(uintptr_t)code, CODE_LEN,
+                                PROT_READ | PROT_WRITE | PROT_EXEC));
     memcpy(code + off, bytes, len);
 }
 
@@ -118,7 +123,8 @@ static int set_up(void **state __attribute__((unused)))
     layout.cache_areas[2] = (struct addr_range){0x300000000000, 0x300010000000};
     layout.cache_area_count = 3;
     guest_stack = mmap(NULL, STACK_LEN, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    code = mmap(NULL, CODE_LEN, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    code = mmap(NULL, CODE_LEN, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+                0);
     engine_init(&layout);
     read_maps();
     put_code(CODE_LEN - 2, "\x0f\x05", 2);
@@ -183,7 +189,8 @@ GUEST static uint64_t guest_print(uint64_t seed, char *out)
 {
     int n = 0;
     for (int i = 0; i < 20; i++)
-        n += sprintf(out + n, "%d %s %.6g %llx;", i, i & 1 ? "odd" : "even", (double)seed / (i + 1), (unsigned long long)seed * i);
+        n += sprintf(out + n, "%d %s %.6g %llx;", i, i & 1 ? "odd" : "even", (double)seed / (i + 1),
+                     (unsigned long long)seed * i);
     return (uint64_t)n + strlen(out) + (strstr(out, "odd 3") != NULL);
 }
 
@@ -232,9 +239,11 @@ TEST(a_run_in_pieces_adds_up_and_passes_through_the_same_states)
                 icount += r.icount;
                 ticks += r.ticks;
                 if (p == 0 && mode == 0)
-                    rips[icount] = task.regs.r[UREG_RIP] * 31 + task.regs.r[UREG_RSP] + task.regs.r[UREG_EFLAGS];
+                    rips[icount] = task.regs.r[UREG_RIP] * 31 + task.regs.r[UREG_RSP] +
+                                   task.regs.r[UREG_EFLAGS];
                 else
-                    assert_true(rips[icount] == task.regs.r[UREG_RIP] * 31 + task.regs.r[UREG_RSP] + task.regs.r[UREG_EFLAGS]);
+                    assert_true(rips[icount] == task.regs.r[UREG_RIP] * 31 + task.regs.r[UREG_RSP] +
+                                                    task.regs.r[UREG_EFLAGS]);
                 if (r.reason != STOP_LIMIT)
                     break;
                 assert_true(r.icount == pieces[p]);
@@ -252,7 +261,8 @@ TEST(a_stop_at_a_tick_is_right_behind_the_branch)
     struct engine_result whole = go(ENGINE_COUNT, UINT64_MAX);
     for (uint64_t tick = 1; tick < whole.ticks; tick += 37) {
         prepare(guest_sort, 7, 50, 0, 0);
-        struct engine_request q = {.mode = ENGINE_COUNT, .max_icount = UINT64_MAX, .use_ticks = true, .stop_ticks = tick};
+        struct engine_request q = {
+            .mode = ENGINE_COUNT, .max_icount = UINT64_MAX, .use_ticks = true, .stop_ticks = tick};
         struct engine_result r;
         engine_run(&task, &q, &r);
         engine_sync_xstate(&task);
@@ -292,11 +302,11 @@ TEST(a_break_stops_in_front_of_the_instruction_each_time)
 TEST(a_fault_leaves_the_exact_state_in_front_of_the_instruction)
 {
     static const uint8_t program[] = {
-        0x49, 0xc7, 0xc7, 0x11, 0, 0, 0,       // mov r15, 0x11
-        0x49, 0xc7, 0xc6, 0x22, 0, 0, 0,       // mov r14, 0x22
-        0x48, 0xc7, 0xc0, 0x33, 0, 0, 0,       // mov rax, 0x33
-        0x4f, 0x89, 0x3c, 0x3e,                // mov [r14 + r15], r15: faults
-        0x48, 0x31, 0xc0,                      // xor rax, rax
+        0x49, 0xc7, 0xc7, 0x11, 0, 0, 0, // mov r15, 0x11
+        0x49, 0xc7, 0xc6, 0x22, 0, 0, 0, // mov r14, 0x22
+        0x48, 0xc7, 0xc0, 0x33, 0, 0, 0, // mov rax, 0x33
+        0x4f, 0x89, 0x3c, 0x3e,          // mov [r14 + r15], r15: faults
+        0x48, 0x31, 0xc0,                // xor rax, rax
         0x0f, 0x05,
     };
     put_code(0, program, sizeof(program));
@@ -317,14 +327,14 @@ TEST(a_fault_leaves_the_exact_state_in_front_of_the_instruction)
 TEST(code_that_writes_itself_runs_what_it_wrote)
 {
     static const uint8_t program[] = {
-        0xb9, 3, 0, 0, 0,                        // mov ecx, 3
-        0x31, 0xc0,                              // xor eax, eax
-        0x83, 0xc0, 0x01,                        // again: add eax, 1   <- its immediate is doubled each time
-        0x8a, 0x15, 0xf9, 0xff, 0xff, 0xff,      // mov dl, [the immediate]
-        0x00, 0xd2,                              // add dl, dl
-        0x88, 0x15, 0xf1, 0xff, 0xff, 0xff,      // mov [the immediate], dl
-        0xff, 0xc9,                              // dec ecx
-        0x75, 0xeb,                              // jnz again
+        0xb9, 3,    0,    0,    0, // mov ecx, 3
+        0x31, 0xc0,                // xor eax, eax
+        0x83, 0xc0, 0x01,          // again: add eax, 1   <- its immediate is doubled each time
+        0x8a, 0x15, 0xf9, 0xff, 0xff, 0xff, // mov dl, [the immediate]
+        0x00, 0xd2,                         // add dl, dl
+        0x88, 0x15, 0xf1, 0xff, 0xff, 0xff, // mov [the immediate], dl
+        0xff, 0xc9,                         // dec ecx
+        0x75, 0xeb,                         // jnz again
         0x0f, 0x05,
     };
     for (int mode = 0; mode < ENGINE_MODES; mode++) {
@@ -339,7 +349,8 @@ TEST(code_that_writes_itself_runs_what_it_wrote)
 }
 
 static uint64_t logged_stores, logged_insns;
-static bool count_stores(void *ctx, const uint8_t *log, size_t len, uint64_t icount, uint32_t last_insns)
+static bool count_stores(void *ctx, const uint8_t *log, size_t len, uint64_t icount,
+                         uint32_t last_insns)
 {
     const uint8_t *end = log + len;
     while (log < end) {
@@ -351,7 +362,8 @@ static bool count_stores(void *ctx, const uint8_t *log, size_t len, uint64_t ico
             uint64_t addr;
             memcpy(&addr, log, 8);
             log += b->accesses[i].kind == STORE_REP ? 16 : 8;
-            logged_stores += addr >= (uint64_t)(uintptr_t)ctx && addr < (uint64_t)(uintptr_t)ctx + 8000;
+            logged_stores +=
+                addr >= (uint64_t)(uintptr_t)ctx && addr < (uint64_t)(uintptr_t)ctx + 8000;
         }
         logged_insns += b->insn_count;
     }
@@ -512,7 +524,8 @@ TEST(a_match_is_found_within_a_repeated_string_instruction)
     put_code(0, program, sizeof(program));
     prepare(code, (uint64_t)(uintptr_t)out, 0, 0, 100);
     task.regs.r[UREG_RAX] = 7;
-    struct engine_request q = {.mode = ENGINE_COUNT, .max_icount = UINT64_MAX, .use_match = true, .match = task.regs};
+    struct engine_request q = {
+        .mode = ENGINE_COUNT, .max_icount = UINT64_MAX, .use_match = true, .match = task.regs};
     q.match.r[UREG_RIP]++;
     q.match.r[UREG_RCX] = 60;
     q.match.r[UREG_RDI] += 40;
@@ -587,7 +600,8 @@ void x87_faults(void);
 extern const char x87_fourth[], x87_waits[];
 
 /* FIP, FCS, FOP, FDP, FDS of an environment. */
-static void expect_environment(const uint8_t *env, const void *pc, unsigned opcode, const void *data, unsigned cs, unsigned ds)
+static void expect_environment(const uint8_t *env, const void *pc, unsigned opcode,
+                               const void *data, unsigned cs, unsigned ds)
 {
     assert_int_equal(load_u32(env + 12), (uint32_t)(uintptr_t)pc);
     assert_int_equal(load_u16(env + 16), cs);
@@ -610,7 +624,8 @@ static void expect_x87(const uint8_t *out, const struct engine_isa *isa)
     const uint8_t *top = guest_stack + STACK_LEN - 4096 - 16, *none = NULL;
     expect_environment(out, x87_first, every ? 0x505 : 0, every ? &x87_number : NULL, cs, 0);
     expect_environment(out + 0x40, none, 0, none, 0, 0);
-    expect_environment(out + 0x80, x87_second, every ? 0x55c : 0, every ? top : none, cs, every ? ss : 0);
+    expect_environment(out + 0x80, x87_second, every ? 0x55c : 0, every ? top : none, cs,
+                       every ? ss : 0);
     if (isa->x87_saves_pending)
         expect_image(out + 0x400, none, 0, none);
     else
@@ -626,7 +641,9 @@ TEST(the_x87_unit_shows_the_programs_own_last_instruction)
 {
     static uint8_t out[0x800] __attribute__((aligned(64)));
     static const struct engine_isa cpus[] = {
-        {.x87_saves_pending = true}, {.xcr0 = 0}, {.x87_data_of_exceptions = true, .x87_no_selectors = true}};
+        {.x87_saves_pending = true},
+        {.xcr0 = 0},
+        {.x87_data_of_exceptions = true, .x87_no_selectors = true}};
     for (size_t i = 0; i < sizeof(cpus) / sizeof(cpus[0]); i++) {
         engine_set_isa(&cpus[i]);
         for (int mode = 0; mode < ENGINE_MODES; mode++) {
@@ -661,7 +678,10 @@ TEST(what_the_x87_unit_did_last_is_in_images_until_it_is_cleared)
 /* Vector state of which each component has bytes of its own. */
 static void fill_vectors(uint8_t image[XSTATE_MAX])
 {
-    static const uint16_t lens[] = {[XSTATE_AVX] = 256, [XSTATE_OPMASK] = 64, [XSTATE_ZMM_HI256] = 512, [XSTATE_HI16_ZMM] = 1024};
+    static const uint16_t lens[] = {[XSTATE_AVX] = 256,
+                                    [XSTATE_OPMASK] = 64,
+                                    [XSTATE_ZMM_HI256] = 512,
+                                    [XSTATE_HI16_ZMM] = 1024};
     memset(image, 0, XSTATE_MAX);
     memcpy(image, (const uint8_t[]){0x7f, 2}, 2); // not its initial value
     memcpy(image + 24, (const uint8_t[]){0x80, 0x1f}, 2);
@@ -677,8 +697,10 @@ static void expect_bytes(const uint8_t *at, int value, size_t len)
         assert_int_equal(at[i], value);
 }
 
-/* Runs one instruction of 4 bytes with the vector state given, NULL: the initial one, and RDI: `out`, EAX: all ones. */
-static struct engine_result go_with_vectors(const char *bytes, const uint8_t *vectors, uint8_t *out, enum engine_mode mode)
+/* Runs one instruction of 4 bytes with the vector state given, NULL: the initial one, and RDI:
+ * `out`, EAX: all ones. */
+static struct engine_result go_with_vectors(const char *bytes, const uint8_t *vectors, uint8_t *out,
+                                            enum engine_mode mode)
 {
     put_code(0, bytes, 4);
     put_code(4, "\x0f\x05", 2);
@@ -690,11 +712,14 @@ static struct engine_result go_with_vectors(const char *bytes, const uint8_t *ve
     return go(mode, UINT64_MAX);
 }
 
-/* What the program saves with this instruction is where the recording's CPU has it, and can be restored from there. */
-static void check_images(const char *bytes, bool compacted, const struct engine_isa *cpu, enum engine_mode mode)
+/* What the program saves with this instruction is where the recording's CPU has it, and can be
+ * restored from there. */
+static void check_images(const char *bytes, bool compacted, const struct engine_isa *cpu,
+                         enum engine_mode mode)
 {
     enum { VECTORS = 0xe7 };
-    static const struct engine_component compact[ENGINE_COMPONENTS] = {[2] = {576, 256}, [5] = {832, 64}, [6] = {896, 512}, [7] = {1408, 1024}};
+    static const struct engine_component compact[ENGINE_COMPONENTS] = {
+        [2] = {576, 256}, [5] = {832, 64}, [6] = {896, 512}, [7] = {1408, 1024}};
     const struct engine_component *c = compacted ? compact : cpu->components;
     static uint8_t out[XSTATE_MAX] __attribute__((aligned(64))), vectors[XSTATE_MAX];
     memset(out, 0xcc, sizeof(out));
@@ -717,7 +742,8 @@ static void check_images(const char *bytes, bool compacted, const struct engine_
     if (cpu->xcr0 >> XSTATE_PKRU & 1)
         end = compacted ? end + 4 : c[XSTATE_PKRU].offset + 4;
     expect_bytes(out + end, 0xcc, sizeof(out) - end);
-    const uint64_t header[2] = {cpu->xcr0 & (VECTORS | 1 << XSTATE_PKRU), compacted ? 1ull << 63 | cpu->xcr0 : 0};
+    const uint64_t header[2] = {cpu->xcr0 & (VECTORS | 1 << XSTATE_PKRU),
+                                compacted ? 1ull << 63 | cpu->xcr0 : 0};
     assert_memory_equal(out + 512, header, sizeof(header));
     assert_memory_equal(out + 28, &cpu->mxcsr_mask, 4);
 
@@ -726,27 +752,39 @@ static void check_images(const char *bytes, bool compacted, const struct engine_
     assert_memory_equal(task.xstate + 160, vectors + 160, 256);
     for (unsigned i = 2; i < ENGINE_COMPONENTS; i++) {
         if (cpu->xcr0 & VECTORS & 1u << i)
-            assert_memory_equal(task.xstate + xstate_offset(i), vectors + xstate_offset(i), c[i].size);
+            assert_memory_equal(task.xstate + xstate_offset(i), vectors + xstate_offset(i),
+                                c[i].size);
     }
 }
 
 TEST(images_that_the_program_saves_have_the_layout_of_the_recordings_cpu)
 {
     enum { ALL = 0x2e7, TILES = 0x60000 };
-    static const struct engine_component intel[] = {[2] = {576, 256}, [5] = {1088, 64}, [6] = {1152, 512}, [7] = {1664, 1024}, [9] = {2688, 8}},
-                                         amd[] = {[2] = {576, 256}, [5] = {832, 64}, [6] = {896, 512}, [7] = {1408, 1024}, [9] = {2432, 8}};
+    static const struct engine_component intel
+        [] = {[2] = {576, 256},
+              [5] = {1088, 64},
+              [6] = {1152, 512},
+              [7] = {1664, 1024},
+              [9] = {2688, 8}},
+   amd[] = {
+       [2] = {576, 256}, [5] = {832, 64}, [6] = {896, 512}, [7] = {1408, 1024}, [9] = {2432, 8}};
     static const struct {
         uint64_t xcr0;
         const struct engine_component *components;
     } cpus[] = {{ALL, intel}, {ALL, amd}, {7, intel}, {ALL | TILES, intel}};
     for (size_t i = 0; i < sizeof(cpus) / sizeof(cpus[0]); i++) {
         for (int emulates = !__builtin_cpu_supports("avx512bw"); emulates < 2; emulates++) {
-            struct engine_isa cpu = {.xcr0 = cpus[i].xcr0, .emulates_xsave = true, .emulates_avx512 = emulates, .mxcsr_mask = 0x2ffff};
+            struct engine_isa cpu = {.xcr0 = cpus[i].xcr0,
+                                     .emulates_xsave = true,
+                                     .emulates_avx512 = emulates,
+                                     .mxcsr_mask = 0x2ffff};
             memcpy(cpu.components, cpus[i].components, sizeof(cpu.components));
             engine_set_isa(&cpu);
             for (int mode = 0; mode < ENGINE_MODES; mode++) {
-                check_images("\x48\x0f\xae\x27", false, &cpu, (enum engine_mode)mode); // xsave64 [rdi]
-                check_images("\x48\x0f\xc7\x27", true, &cpu, (enum engine_mode)mode);  // xsavec64 [rdi]
+                check_images("\x48\x0f\xae\x27", false, &cpu,
+                             (enum engine_mode)mode); // xsave64 [rdi]
+                check_images("\x48\x0f\xc7\x27", true, &cpu,
+                             (enum engine_mode)mode); // xsavec64 [rdi]
             }
         }
     }
@@ -770,7 +808,8 @@ TEST(the_x87_instruction_that_raised_an_exception_is_known_when_the_next_one_fau
     }
 }
 
-/* A far return, an IRET that sets flags and RSP, and a far jump, to code below 4 GiB. RDI: where; RAX: 3 if all of them happened. */
+/* A far return, an IRET that sets flags and RSP, and a far jump, to code below 4 GiB. RDI: where;
+ * RAX: 3 if all of them happened. */
 void far_guest(void);
 __asm__(".text\n"
         ".type far_guest, @function\n"
@@ -803,7 +842,8 @@ __asm__(".text\n"
 
 TEST(far_branches_within_the_code_segment_are_made)
 {
-    uint8_t *low = mmap(NULL, PAGE_SIZE, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
+    uint8_t *low = mmap(NULL, PAGE_SIZE, PROT_READ | PROT_WRITE | PROT_EXEC,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
     assert_true(low != MAP_FAILED);
     memcpy(low, "\xff\xc0\xc3", 3); // inc eax; ret
     read_maps();
@@ -826,7 +866,8 @@ TEST(far_branches_within_the_code_segment_are_made)
     munmap(low, PAGE_SIZE);
 }
 
-/* Sets the flags in RDI, leaves the engine's code by an indirect jump, loads from RSI, and returns the flags. */
+/* Sets the flags in RDI, leaves the engine's code by an indirect jump, loads from RSI, and returns
+ * the flags. */
 void flags_guest(void);
 __asm__(".text\n"
         ".type flags_guest, @function\n"
@@ -851,7 +892,8 @@ TEST(flags_that_programs_seldom_set_are_kept_and_do_no_harm)
     read_maps();
     for (int mode = 0; mode < ENGINE_MODES; mode++) {
         for (size_t i = 0; i < 2 * ARRAY_COUNT(flags); i++) {
-            uint64_t set = flags[i % ARRAY_COUNT(flags)], piece = i < ARRAY_COUNT(flags) ? UINT64_MAX : 1;
+            uint64_t set = flags[i % ARRAY_COUNT(flags)],
+                     piece = i < ARRAY_COUNT(flags) ? UINT64_MAX : 1;
             for (uint64_t off = 0; off < 2; off++) { // 1: what alignment checking refuses
                 prepare(flags_guest, set, (uint64_t)(uintptr_t)aligned + off, 0, 0);
                 struct engine_result r;
@@ -877,7 +919,7 @@ TEST(a_far_branch_that_cannot_be_made_changes_nothing)
         uint8_t code[16];
         enum stop_reason reason;
     } cases[] = {
-        {"\x6a\x23\x6a\x00\x48\xcb", STOP_UNSUPPORTED},     // push 0x23: 32-bit code; push 0; lretq
+        {"\x6a\x23\x6a\x00\x48\xcb", STOP_UNSUPPORTED},   // push 0x23: 32-bit code; push 0; lretq
         {"\x6a\x33\x6a\x00\x31\xe4\x48\xcb", STOP_FAULT}, // xor esp, esp; lretq
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {

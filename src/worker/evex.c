@@ -27,8 +27,9 @@ void evex_init(struct evex_registers *registers, struct engine_state *s)
 
 /* --- memory of the guest --- */
 
-/* What faults between evex_guest_begin and evex_guest_end is the guest's instruction (on_signal() in engine.c). Pieces of 8 bytes are
- * moved upwards, so the first address that faults is that of a whole access. */
+/* What faults between evex_guest_begin and evex_guest_end is the guest's instruction (on_signal()
+ * in engine.c). Pieces of 8 bytes are moved upwards, so the first address that faults is that of a
+ * whole access. */
 extern const char evex_guest_begin[], evex_guest_end[];
 __asm__(".globl evex_guest_begin, evex_guest_end\n"
         ".hidden evex_guest_begin, evex_guest_end\n"
@@ -78,7 +79,8 @@ void evex_touch(uint64_t address) __asm__("evex_touch");
 
 bool evex_accesses_guest(uint64_t host)
 {
-    return host >= (uint64_t)(uintptr_t)evex_guest_begin && host < (uint64_t)(uintptr_t)evex_guest_end;
+    return host >= (uint64_t)(uintptr_t)evex_guest_begin &&
+           host < (uint64_t)(uintptr_t)evex_guest_end;
 }
 
 /* An address that is not canonical is a stack fault relative to SS, which Linux tells as SIGBUS. */
@@ -219,7 +221,9 @@ static uint64_t low_bits(unsigned count)
 static void repeat(uint8_t *at, unsigned element, unsigned len)
 {
     uint64_t v = *(const uint64_t *)(const void *)at;
-    v = element == 8 ? v : element == 4 ? (uint32_t)v * 0x100000001ull : (uint16_t)v * 0x1000100010001ull;
+    v = element == 8   ? v
+        : element == 4 ? (uint32_t)v * 0x100000001ull
+                       : (uint16_t)v * 0x1000100010001ull;
     for (unsigned i = 0; i < len; i += 8)
         *(uint64_t *)(void *)(at + i) = v;
 }
@@ -231,7 +235,9 @@ static void load_source(struct evex_work *w, unsigned which)
     uint8_t *to = w->src[which];
     switch (op->kind) {
     case EVEX_VECTOR:
-        copy_vector(to, op->len > EVEX_LOW ? evex_vector(op->number) : evex_registers->v[op->number], op->len);
+        copy_vector(to,
+                    op->len > EVEX_LOW ? evex_vector(op->number) : evex_registers->v[op->number],
+                    op->len);
         break;
     case EVEX_MASK:
         *(uint64_t *)(void *)to = evex_registers->k[op->number];
@@ -281,7 +287,8 @@ static uint64_t byte_mask(uint64_t mask, unsigned element, unsigned at)
         return bytes_of_bits(mask >> at);
     case 2: {
         uint64_t m = mask >> at / 2;
-        return (m & 1) * 0xffff | (m >> 1 & 1) * 0xffff0000 | (m >> 2 & 1) * 0xffff00000000 | (m >> 3 & 1) * 0xffff000000000000;
+        return (m & 1) * 0xffff | (m >> 1 & 1) * 0xffff0000 | (m >> 2 & 1) * 0xffff00000000 |
+               (m >> 3 & 1) * 0xffff000000000000;
     }
     case 4: {
         uint64_t m = mask >> at / 4;
@@ -296,7 +303,8 @@ static uint64_t byte_mask(uint64_t mask, unsigned element, unsigned at)
 static void merge(struct evex_work *w, unsigned len)
 {
     for (unsigned at = 0; at < len; at += 8) {
-        uint64_t *out = (uint64_t *)(void *)(w->out + at), old = *(const uint64_t *)(const void *)(w->old + at);
+        uint64_t *out = (uint64_t *)(void *)(w->out + at),
+                 old = *(const uint64_t *)(const void *)(w->old + at);
         uint64_t keep = byte_mask(w->mask, w->in->dst.element, at);
         *out = (*out & keep) | (w->in->zeroing ? 0 : old & ~keep);
     }
@@ -307,7 +315,8 @@ static void finish_vector(struct evex_work *w)
     const struct evex_insn *in = w->in;
     unsigned n = in->dst.number, len = in->scalar ? 16 : (unsigned)in->count * in->dst.element;
     if (in->mask && in->scalar && !(w->mask & 1)) {
-        uint64_t *out = (uint64_t *)(void *)w->out, keep = in->dst.element == 8 ? 0 : 0xffffffff00000000;
+        uint64_t *out = (uint64_t *)(void *)w->out,
+                 keep = in->dst.element == 8 ? 0 : 0xffffffff00000000;
         *out = (*out & keep) | (in->zeroing ? 0 : *(const uint64_t *)(const void *)w->old & ~keep);
     } else if (in->mask && !in->scalar) {
         merge(w, (len + 7) & ~7u);

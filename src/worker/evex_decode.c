@@ -11,6 +11,7 @@ struct rule {
     uint8_t what; /* for that */
 };
 
+// clang-format off
 enum how {
     NOT, /* not emulated */
     NATIVE, FLOAT, LANES, /* FLOAT: rounds or raises exceptions; LANES: for 16 bytes at a time */
@@ -21,7 +22,9 @@ enum how {
     PARTS, PARTS_SCALAR, GALOIS, TO_BF16, DOT_BF16, INTERSECT,
     HOW_COUNT
 };
+// clang-format on
 
+// clang-format off
 static evex_operation *const operations[HOW_COUNT] = {
     [NATIVE] = evex_native, [FLOAT] = evex_native, [LANES] = evex_native, [FLOAT_SCALAR] = evex_native_scalar, [COMPARE_NATIVE] = evex_native_compare, [COMPARE_FLOAT] = evex_native_compare,
     [FLAGS_FLOAT] = evex_native_flags, [ROUND] = evex_native, [ROUND_SCALAR] = evex_native_scalar, [MOVE] = evex_move,
@@ -36,7 +39,9 @@ static evex_operation *const operations[HOW_COUNT] = {
     [PARTS] = evex_parts, [PARTS_SCALAR] = evex_parts, [GALOIS] = evex_galois, [TO_BF16] = evex_to_bf16, [DOT_BF16] = evex_dot_bf16,
     [INTERSECT] = evex_intersect, [SAVE] = evex_save_state, [RESTORE] = evex_restore_state,
 };
+// clang-format on
 
+// clang-format off
 static const struct rule rules[] = {
 #define M(name) ZYDIS_MNEMONIC_##name
 #define PS_PD(name, ...) {M(name##PS), __VA_ARGS__}, {M(name##PD), __VA_ARGS__}
@@ -164,6 +169,7 @@ static const struct rule rules[] = {
     {M(XSAVEC), SAVE, EVEX_XSAVEC}, {M(XSAVEC64), SAVE, EVEX_XSAVEC}, {M(XRSTOR), RESTORE, 0}, {M(XRSTOR64), RESTORE, 0},
 #undef M
 };
+// clang-format on
 
 static const struct rule *find_rule(ZydisMnemonic mnemonic)
 {
@@ -178,7 +184,8 @@ static const struct rule *find_rule(ZydisMnemonic mnemonic)
 static bool names_mask(const struct insn *in)
 {
     for (unsigned i = 0; i < in->z.operand_count; i++) {
-        if (in->op[i].type == ZYDIS_OPERAND_TYPE_REGISTER && ZydisRegisterGetClass(in->op[i].reg.value) == ZYDIS_REGCLASS_MASK)
+        if (in->op[i].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+            ZydisRegisterGetClass(in->op[i].reg.value) == ZYDIS_REGCLASS_MASK)
             return true;
     }
     return false;
@@ -195,14 +202,16 @@ bool evex_concerns(const struct insn *in)
 
 bool evex_saves_state(const struct insn *in)
 {
-    return in->z.meta.category == ZYDIS_CATEGORY_XSAVE || in->z.meta.category == ZYDIS_CATEGORY_XSAVEOPT;
+    return in->z.meta.category == ZYDIS_CATEGORY_XSAVE ||
+           in->z.meta.category == ZYDIS_CATEGORY_XSAVEOPT;
 }
 
 /* --- operands --- */
 
 static struct evex_operand operand_of(const ZydisDecodedOperand *op)
 {
-    struct evex_operand out = {.len = (uint8_t)(op->size / 8), .element = (uint8_t)(op->element_size / 8)};
+    struct evex_operand out = {.len = (uint8_t)(op->size / 8),
+                               .element = (uint8_t)(op->element_size / 8)};
     if (op->type == ZYDIS_OPERAND_TYPE_MEMORY) {
         out.kind = EVEX_MEMORY;
         return out;
@@ -239,20 +248,23 @@ static void set_address(const struct insn *in, const ZydisDecodedOperand *op, st
     out->displacement = (uint64_t)displacement(op);
     if (op->mem.base == ZYDIS_REGISTER_RIP || op->mem.base == ZYDIS_REGISTER_EIP)
         out->displacement = rip_address(in, op);
-    out->segment = op->mem.segment == ZYDIS_REGISTER_FS ? 1 : op->mem.segment == ZYDIS_REGISTER_GS ? 2 : 0;
+    out->segment = op->mem.segment == ZYDIS_REGISTER_FS   ? 1
+                   : op->mem.segment == ZYDIS_REGISTER_GS ? 2
+                                                          : 0;
     out->in_stack = op->mem.segment == ZYDIS_REGISTER_SS;
     out->narrow_address = in->z.address_width == 32;
 }
 
-/* Fills in the operands: the first one that is named is the destination, or, where only flags or nothing is written, a source. */
+/* Fills in the operands: the first one that is named is the destination, or, where only flags or
+ * nothing is written, a source. */
 static void set_operands(const struct insn *in, struct evex_insn *out)
 {
     unsigned sources = 0;
     bool first = true;
     for (unsigned i = 0; i < in->z.operand_count; i++) {
         const ZydisDecodedOperand *op = &in->op[i];
-        if (op->visibility == ZYDIS_OPERAND_VISIBILITY_HIDDEN || op->encoding == ZYDIS_OPERAND_ENCODING_MASK ||
-            op->type == ZYDIS_OPERAND_TYPE_IMMEDIATE)
+        if (op->visibility == ZYDIS_OPERAND_VISIBILITY_HIDDEN ||
+            op->encoding == ZYDIS_OPERAND_ENCODING_MASK || op->type == ZYDIS_OPERAND_TYPE_IMMEDIATE)
             continue;
         if (op->type == ZYDIS_OPERAND_TYPE_MEMORY)
             set_address(in, op, out);
@@ -272,11 +284,14 @@ static void set_count(struct evex_insn *out)
 {
     struct evex_operand *last = &out->src[out->src[1].kind ? 1 : 0];
     bool to_vector = out->dst.kind == EVEX_VECTOR || out->dst.kind == EVEX_MEMORY;
-    bool narrows = to_vector && !out->src[1].kind && (last->kind == EVEX_VECTOR || last->kind == EVEX_MEMORY) &&
+    bool narrows = to_vector && !out->src[1].kind &&
+                   (last->kind == EVEX_VECTOR || last->kind == EVEX_MEMORY) &&
                    last->element > out->dst.element;
-    unsigned governed = to_vector && !narrows ? out->dst.len / out->dst.element : out->len / last->element;
+    unsigned governed =
+        to_vector && !narrows ? out->dst.len / out->dst.element : out->len / last->element;
     if (last->kind == EVEX_MEMORY && out->broadcast)
-        last->len = (uint8_t)(governed * last->element < out->len ? governed * last->element : out->len);
+        last->len =
+            (uint8_t)(governed * last->element < out->len ? governed * last->element : out->len);
     out->count = (uint8_t)(out->scalar ? 1 : governed);
 }
 
@@ -316,7 +331,8 @@ static void make_code(const struct insn *in, struct evex_insn *out)
 {
     const ZydisDecodedInstructionRaw *raw = &in->z.raw;
     unsigned map = raw->evex.mmm, w = raw->evex.W, pp = raw->evex.pp, opcode = in->z.opcode;
-    unsigned reg = 0, vvvv = out->src[1].kind ? 1 : 0, rm = out->src[1].kind ? 2 : 1, l = out->lane == 32;
+    unsigned reg = 0, vvvv = out->src[1].kind ? 1 : 0, rm = out->src[1].kind ? 2 : 1,
+             l = out->lane == 32;
     bool immediate = raw->imm[0].size;
     uint8_t imm = out->imm;
     switch (in->z.mnemonic) {
@@ -338,14 +354,17 @@ static void make_code(const struct insn *in, struct evex_insn *out)
     case ZYDIS_MNEMONIC_VCVTSI2SD:
         rm = 0;
         break;
-    case ZYDIS_MNEMONIC_VINSERTPS: // the element of a register that is in the imm is not chosen in memory
+    case ZYDIS_MNEMONIC_VINSERTPS: // the element of a register that is in the imm is not chosen in
+                                   // memory
         if (out->src[1].kind == EVEX_MEMORY)
             imm &= 0x3f;
         break;
     default:
         break;
     }
-    if (out->dst.kind && in->op[0].encoding == ZYDIS_OPERAND_ENCODING_NDSNDD) { // shifts by an immediate: ModRM.reg is opcode
+    if (out->dst.kind &&
+        in->op[0].encoding ==
+            ZYDIS_OPERAND_ENCODING_NDSNDD) { // shifts by an immediate: ModRM.reg is opcode
         reg = raw->modrm.reg;
         vvvv = 0;
     } else if (!out->src[1].kind) {
@@ -382,33 +401,38 @@ bool evex_prepare(const struct insn *in, struct evex_insn *out)
     }
     if (how == PERMUTE && !out->src[1].kind) // by an immediate, which VEX has
         how = NATIVE;
-    if (in->z.mnemonic == ZYDIS_MNEMONIC_VPERMILPD && !out->src[1].kind) // a bit of the immediate for each element
+    if (in->z.mnemonic == ZYDIS_MNEMONIC_VPERMILPD &&
+        !out->src[1].kind) // a bit of the immediate for each element
         how = SHUFFLE_PAIRS;
     if ((how == ROUND || how == ROUND_SCALAR) && out->imm >> 4) { // not to a multiple of 1
         how = how == ROUND ? PARTS : PARTS_SCALAR;
         out->what = EVEX_ROUND_SCALE;
     }
     out->len = (uint8_t)(in->z.avx.vector_length / 8);
-    out->scalar = how == FLOAT_SCALAR || how == ROUND_SCALAR || how == FLAGS_FLOAT || how == MOVE_LOW ||
-                  how == CONVERT_SCALAR || how == CLASSIFY_SCALAR || how == PARTS_SCALAR ||
-                  in->z.mnemonic == ZYDIS_MNEMONIC_VCMPSS || in->z.mnemonic == ZYDIS_MNEMONIC_VCMPSD;
+    out->scalar = how == FLOAT_SCALAR || how == ROUND_SCALAR || how == FLAGS_FLOAT ||
+                  how == MOVE_LOW || how == CONVERT_SCALAR || how == CLASSIFY_SCALAR ||
+                  how == PARTS_SCALAR || in->z.mnemonic == ZYDIS_MNEMONIC_VCMPSS ||
+                  in->z.mnemonic == ZYDIS_MNEMONIC_VCMPSD;
     if (out->scalar)
         out->len = 16;
     if (in->z.encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX) {
         out->mask = (uint8_t)in->z.raw.evex.aaa;
         out->zeroing = in->z.raw.evex.z;
-        if (in->z.avx.broadcast.mode != ZYDIS_BROADCAST_MODE_INVALID && !in->z.avx.broadcast.is_static)
+        if (in->z.avx.broadcast.mode != ZYDIS_BROADCAST_MODE_INVALID &&
+            !in->z.avx.broadcast.is_static)
             out->broadcast = out->src[out->src[1].kind ? 1 : 0].element;
         // Zydis has the names of rounding in the order of EVEX.RC.
         if (in->z.avx.rounding.mode != ZYDIS_ROUNDING_MODE_INVALID)
-            out->rounding = (uint8_t)(EVEX_NEAREST + in->z.avx.rounding.mode - ZYDIS_ROUNDING_MODE_RN);
+            out->rounding =
+                (uint8_t)(EVEX_NEAREST + in->z.avx.rounding.mode - ZYDIS_ROUNDING_MODE_RN);
         else if (in->z.avx.has_sae)
             out->rounding = EVEX_SAE;
     }
     out->suppresses = suppresses(in);
-    out->aligned = in->z.meta.exception_class == ZYDIS_EXCEPTION_CLASS_E1 || in->z.meta.exception_class == ZYDIS_EXCEPTION_CLASS_E1NF;
-    out->is_float = how == FLOAT || how == FLOAT_SCALAR || how == COMPARE_FLOAT || how == FLAGS_FLOAT || how == ROUND ||
-                    how == ROUND_SCALAR;
+    out->aligned = in->z.meta.exception_class == ZYDIS_EXCEPTION_CLASS_E1 ||
+                   in->z.meta.exception_class == ZYDIS_EXCEPTION_CLASS_E1NF;
+    out->is_float = how == FLOAT || how == FLOAT_SCALAR || how == COMPARE_FLOAT ||
+                    how == FLAGS_FLOAT || how == ROUND || how == ROUND_SCALAR;
     out->lane = how == LANES || out->len == 16 ? 16 : 32;
     if (how == GATHER || how == SCATTER) { // they access memory themselves
         out->src[how == GATHER ? 0 : 1].kind = EVEX_NONE;
@@ -419,7 +443,8 @@ bool evex_prepare(const struct insn *in, struct evex_insn *out)
     if (out->is_float || how == NATIVE || how == LANES || how == COMPARE_NATIVE)
         make_code(in, out);
     if (how == DOT_BF16)
-        __builtin_memcpy(out->code, (const uint8_t[]){0xc4, 0xe2, 0x75, 0xb8, 0xc2, 0xc3}, 6); // vfmadd231ps ymm0, ymm1, ymm2; ret
+        __builtin_memcpy(out->code, (const uint8_t[]){0xc4, 0xe2, 0x75, 0xb8, 0xc2, 0xc3},
+                         6); // vfmadd231ps ymm0, ymm1, ymm2; ret
     out->run = operations[how];
     return true;
 }
@@ -453,7 +478,8 @@ void evex_emit(struct block_maker *m, unsigned idx)
     if (!m->t->calls && evex_emit_inline(m, idx, &prepared))
         return;
     add_point(m, idx, nothing_spilled, true);
-    uint32_t stored = (is_low(&prepared.dst) ? 1u << prepared.dst.number : 0) | (is_low(&prepared.src[0]) ? 1u << prepared.src[0].number : 0) |
+    uint32_t stored = (is_low(&prepared.dst) ? 1u << prepared.dst.number : 0) |
+                      (is_low(&prepared.src[0]) ? 1u << prepared.src[0].number : 0) |
                       (is_low(&prepared.src[1]) ? 1u << prepared.src[1].number : 0);
     if ((prepared.run == evex_gather || prepared.run == evex_scatter) && prepared.index < 16)
         stored |= 1u << prepared.index;
@@ -476,7 +502,8 @@ void evex_emit(struct block_maker *m, unsigned idx)
 void evex_emit_upper(struct block_maker *m, const struct insn *in)
 {
     struct emitter *e = &m->hot;
-    if (in->z.encoding != ZYDIS_INSTRUCTION_ENCODING_VEX && in->z.encoding != ZYDIS_INSTRUCTION_ENCODING_XOP)
+    if (in->z.encoding != ZYDIS_INSTRUCTION_ENCODING_VEX &&
+        in->z.encoding != ZYDIS_INSTRUCTION_ENCODING_XOP)
         return;
     if (in->z.mnemonic == ZYDIS_MNEMONIC_VZEROUPPER || in->z.mnemonic == ZYDIS_MNEMONIC_VZEROALL) {
         for (unsigned i = 0; i < sizeof(evex_registers->upper); i += 4)
@@ -485,12 +512,14 @@ void evex_emit_upper(struct block_maker *m, const struct insn *in)
     }
     for (unsigned i = 0; i < in->z.operand_count; i++) {
         const ZydisDecodedOperand *op = &in->op[i];
-        if (op->type != ZYDIS_OPERAND_TYPE_REGISTER || !(op->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE))
+        if (op->type != ZYDIS_OPERAND_TYPE_REGISTER ||
+            !(op->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE))
             continue;
         ZydisRegisterClass class = ZydisRegisterGetClass(op->reg.value);
         if (class != ZYDIS_REGCLASS_XMM && class != ZYDIS_REGCLASS_YMM)
             continue;
-        emit_bytes(e, (const uint8_t[]){0xc6, 0x04, 0x25}, 3); // mov byte [upper[n]], EVEX_UPPER_ZERO
+        emit_bytes(e, (const uint8_t[]){0xc6, 0x04, 0x25},
+                   3); // mov byte [upper[n]], EVEX_UPPER_ZERO
         emit32(e, (uint32_t)(uintptr_t)&evex_registers->upper[ZydisRegisterGetId(op->reg.value)]);
         emit8(e, EVEX_UPPER_ZERO);
     }

@@ -1,4 +1,5 @@
-/* Conversions of floating point that only AVX-512 has, and classes of numbers: by integer arithmetic. */
+/* Conversions of floating point that only AVX-512 has, and classes of numbers: by integer
+ * arithmetic. */
 #include "worker/evex_soft.h"
 
 /* Shifts a magnitude to the right, and rounds it. */
@@ -6,7 +7,11 @@ static uint64_t shift_and_round(struct soft_context *c, uint64_t v, unsigned by,
 {
     if (!by)
         return v;
-    uint64_t whole = by < 64 ? v >> by : 0, rest = by < 64 ? v << (64 - by) : v ? 1 : 0, half = 1ull << 63;
+    uint64_t whole = by < 64 ? v >> by : 0,
+             rest = by < 64 ? v << (64 - by)
+                    : v     ? 1
+                            : 0,
+             half = 1ull << 63;
     if (by == 64)
         rest = v;
     int against_half = rest > half ? 1 : rest == half ? 0 : -1;
@@ -16,13 +21,16 @@ static uint64_t shift_and_round(struct soft_context *c, uint64_t v, unsigned by,
 }
 
 /* `bytes` of a number, to an integer of `to` bytes. */
-static uint64_t to_integer(struct soft_context *c, uint64_t v, unsigned bytes, unsigned to, bool is_signed)
+static uint64_t to_integer(struct soft_context *c, uint64_t v, unsigned bytes, unsigned to,
+                           bool is_signed)
 {
     struct soft_format f = soft_format(bytes);
     bool negative = v >> (8 * bytes - 1) & 1;
     uint64_t mantissa = v & ((1ull << f.mantissa) - 1);
     int exponent = (int)(v >> f.mantissa & ((1u << f.exponent) - 1));
-    uint64_t most = is_signed ? (1ull << (8 * to - 1)) - 1 + negative : negative ? 0 : ~0ull >> (64 - 8 * to);
+    uint64_t most = is_signed  ? (1ull << (8 * to - 1)) - 1 + negative
+                    : negative ? 0
+                               : ~0ull >> (64 - 8 * to);
     uint64_t indefinite = is_signed ? 1ull << (8 * to - 1) : ~0ull >> (64 - 8 * to);
     if (exponent == 0 && c->zero_denormals)
         mantissa = 0;
@@ -32,7 +40,9 @@ static uint64_t to_integer(struct soft_context *c, uint64_t v, unsigned bytes, u
         exponent = 1;
     int up = exponent - f.bias - (int)f.mantissa; // the value is mantissa * 2^up
     unsigned before = c->flags;
-    uint64_t magnitude = up >= 0 ? mantissa << (up & 63) : shift_and_round(c, mantissa, up < -127 ? 127u : (unsigned)-up, negative);
+    uint64_t magnitude =
+        up >= 0 ? mantissa << (up & 63)
+                : shift_and_round(c, mantissa, up < -127 ? 127u : (unsigned)-up, negative);
     if (up + (int)f.mantissa >= 64 || magnitude > most) { // too large, infinite, or not a number
         c->flags = before | SOFT_INVALID;
         return indefinite;
@@ -49,7 +59,8 @@ static uint64_t from_integer(struct soft_context *c, uint64_t v, unsigned bytes,
         return 0;
     unsigned length = 64 - (unsigned)__builtin_clzll(magnitude), kept = f.mantissa + 1;
     uint64_t exponent = (uint64_t)f.bias + length - 1;
-    uint64_t mantissa = length > kept ? shift_and_round(c, magnitude, length - kept, negative) : magnitude << (kept - length);
+    uint64_t mantissa = length > kept ? shift_and_round(c, magnitude, length - kept, negative)
+                                      : magnitude << (kept - length);
     // The leading one adds to the exponent; so does a carry out of rounding.
     return sign | (((exponent - 1) << f.mantissa) + mantissa);
 }
@@ -83,16 +94,28 @@ void evex_convert(struct evex_work *w)
 }
 
 /* Bits of the immediate of vfpclass (SDM 2C). */
-enum { QUIET_NAN = 1, PLUS_ZERO = 2, MINUS_ZERO = 4, PLUS_INFINITY = 8, MINUS_INFINITY = 16, DENORMAL = 32, NEGATIVE = 64,
-       SIGNALING_NAN = 128 };
+enum {
+    QUIET_NAN = 1,
+    PLUS_ZERO = 2,
+    MINUS_ZERO = 4,
+    PLUS_INFINITY = 8,
+    MINUS_INFINITY = 16,
+    DENORMAL = 32,
+    NEGATIVE = 64,
+    SIGNALING_NAN = 128
+};
 
 static unsigned class_of(const struct soft_context *c, uint64_t v, unsigned bytes)
 {
     struct soft_format f = soft_format(bytes);
     bool negative = v >> (8 * bytes - 1) & 1;
-    uint64_t mantissa = v & ((1ull << f.mantissa) - 1), exponent = v >> f.mantissa & ((1u << f.exponent) - 1);
+    uint64_t mantissa = v & ((1ull << f.mantissa) - 1),
+             exponent = v >> f.mantissa & ((1u << f.exponent) - 1);
     if (exponent == (1u << f.exponent) - 1)
-        return mantissa >> (f.mantissa - 1) ? QUIET_NAN : mantissa ? SIGNALING_NAN : negative ? MINUS_INFINITY : PLUS_INFINITY;
+        return mantissa >> (f.mantissa - 1) ? QUIET_NAN
+               : mantissa                   ? SIGNALING_NAN
+               : negative                   ? MINUS_INFINITY
+                                            : PLUS_INFINITY;
     if (exponent == 0 && (mantissa == 0 || c->zero_denormals))
         return negative ? MINUS_ZERO : PLUS_ZERO;
     return (exponent ? 0 : DENORMAL) | (negative ? NEGATIVE : 0);
@@ -106,11 +129,15 @@ void evex_classify(struct evex_work *w)
     __asm__ volatile("stmxcsr %0" : "=m"(mxcsr));
     struct soft_context c = {.zero_denormals = mxcsr & SOFT_DENORMALS_ARE_ZERO};
     for (unsigned i = 0; i < in->count; i++)
-        result |= (uint64_t)((class_of(&c, soft_get(w->src[0], in->src[0].element, i), in->src[0].element) & in->imm) != 0) << i;
+        result |= (uint64_t)((class_of(&c, soft_get(w->src[0], in->src[0].element, i),
+                                       in->src[0].element) &
+                              in->imm) != 0)
+                  << i;
     *(uint64_t *)(void *)w->out = result & w->mask;
 }
 
-/* To the nearest, and denormals are zeros, whatever MXCSR says; no exceptions (SDM 2C, VCVTNEPS2BF16). */
+/* To the nearest, and denormals are zeros, whatever MXCSR says; no exceptions (SDM 2C,
+ * VCVTNEPS2BF16). */
 static uint64_t bf16_of(uint32_t v)
 {
     uint32_t exponent = v >> 23 & 0xff, mantissa = v & 0x7fffff;
@@ -127,7 +154,8 @@ void evex_to_bf16(struct evex_work *w)
     const struct evex_insn *in = w->in;
     unsigned of_one = in->src[1].kind ? in->count / 2u : in->count, lower = in->src[1].kind ? 1 : 0;
     for (unsigned i = 0; i < in->count; i++) {
-        uint64_t v = i < of_one ? soft_get(w->src[lower], 4, i) : soft_get(w->src[0], 4, i - of_one);
+        uint64_t v =
+            i < of_one ? soft_get(w->src[lower], 4, i) : soft_get(w->src[0], 4, i - of_one);
         *(uint16_t *)(void *)(w->out + 2 * i) = (uint16_t)bf16_of((uint32_t)v);
     }
 }

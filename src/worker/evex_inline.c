@@ -1,18 +1,28 @@
-/* Emulated instructions that need no call: code for AVX2 in their place, some ten times as fast. For what is frequent: whole registers
- * moved, computed by a VEX instruction on each half, compared into an opmask; opmasks to and from general registers, and kortest.
+/* Emulated instructions that need no call: code for AVX2 in their place, some ten times as fast.
+ * For what is frequent: whole registers moved, computed by a VEX instruction on each half, compared
+ * into an opmask; opmasks to and from general registers, and kortest.
  *
- * Vector registers s, t and u and a general register x are put aside where they are needed. Memory is accessed before anything is
- * written, so what faults leaves all as it was: the upper half of a result is computed first, with the lower half of memory kept in u.
- * With a mask all of the memory is read, in the hope that it is there; if it faults, the instruction is done again, with a call.
+ * Vector registers s, t and u and a general register x are put aside where they are needed. Memory
+ * is accessed before anything is written, so what faults leaves all as it was: the upper half of a
+ * result is computed first, with the lower half of memory kept in u. With a mask all of the memory
+ * is read, in the hope that it is there; if it faults, the instruction is done again, with a call.
  * No flags are touched. */
 #include "worker/evex.h"
 
 #include "worker/maker.h"
 
-enum { VECTOR_MOVE_LOAD = 0x6f, VECTOR_MOVE_STORE = 0x7f, PP_66 = 1, PP_F3 = 2, MAP_0F = 1, MAP_0F3A = 3 };
+enum {
+    VECTOR_MOVE_LOAD = 0x6f,
+    VECTOR_MOVE_STORE = 0x7f,
+    PP_66 = 1,
+    PP_F3 = 2,
+    MAP_0F = 1,
+    MAP_0F3A = 3
+};
 enum { S, T, U };
 
-/* An operand of a VEX instruction: a vector register; memory at an address below 2 GiB, at [x + off], or at [x * 8 + an address]. */
+/* An operand of a VEX instruction: a vector register; memory at an address below 2 GiB, at [x +
+ * off], or at [x * 8 + an address]. */
 struct place {
     enum { IN_REGISTER, ABSOLUTE, BEHIND_X, SCALED_X } kind;
     unsigned reg, off;
@@ -24,8 +34,8 @@ struct inliner {
     const struct insn *in;
     const struct evex_insn *p;
     unsigned x;
-    unsigned y[3];        /* S, T, U */
-    unsigned vectors;     /* mask of those that are put aside */
+    unsigned y[3];    /* S, T, U */
+    unsigned vectors; /* mask of those that are put aside */
     bool x_used;
     uint8_t spilled[4];
 };
@@ -53,10 +63,11 @@ static void emit_place(struct emitter *e, unsigned reg, struct place to)
     }
 }
 
-static void emit_vex(struct emitter *e, unsigned l, unsigned map, unsigned pp, unsigned w, unsigned opcode, unsigned reg,
-                     unsigned vvvv, struct place rm)
+static void emit_vex(struct emitter *e, unsigned l, unsigned map, unsigned pp, unsigned w,
+                     unsigned opcode, unsigned reg, unsigned vvvv, struct place rm)
 {
-    bool x = rm.kind == SCALED_X && rm.reg >= 8, b = (rm.kind == IN_REGISTER || rm.kind == BEHIND_X) && rm.reg >= 8;
+    bool x = rm.kind == SCALED_X && rm.reg >= 8,
+         b = (rm.kind == IN_REGISTER || rm.kind == BEHIND_X) && rm.reg >= 8;
     emit8(e, 0xc4);
     emit8(e, (uint8_t)((reg >= 8 ? 0 : 0x80) | (x ? 0 : 0x40) | (b ? 0 : 0x20) | map));
     emit8(e, (uint8_t)(w << 7 | (~vvvv & 15) << 3 | l << 2 | pp));
@@ -159,9 +170,14 @@ static bool is_vector(const struct evex_operand *op)
 
 /* --- what is put aside --- */
 
-static void begin(struct inliner *c, struct block_maker *m, unsigned idx, const struct evex_insn *p, unsigned vectors, bool x_used)
+static void begin(struct inliner *c, struct block_maker *m, unsigned idx, const struct evex_insn *p,
+                  unsigned vectors, bool x_used)
 {
-    *c = (struct inliner){.m = m, .in = &m->insns[idx], .p = p, .vectors = vectors, .x_used = x_used,
+    *c = (struct inliner){.m = m,
+                          .in = &m->insns[idx],
+                          .p = p,
+                          .vectors = vectors,
+                          .x_used = x_used,
                           .spilled = {NO_REG, NO_REG, NO_REG, NO_REG}};
     uint32_t used = 0;
     const struct evex_operand *ops[3] = {&p->dst, &p->src[0], &p->src[1]};
@@ -174,7 +190,9 @@ static void begin(struct inliner *c, struct block_maker *m, unsigned idx, const 
             c->y[i++] = n;
     }
     // Not RAX and RCX, which kortest and tests of alignment use.
-    c->x = m->weaves ? SCRATCH : pick_scratch(registers_used(c->in) | m->stolen | 1u << RAX | 1u << RCX, false);
+    c->x = m->weaves
+               ? SCRATCH
+               : pick_scratch(registers_used(c->in) | m->stolen | 1u << RAX | 1u << RCX, false);
     if (x_used && !m->weaves) {
         c->spilled[0] = (uint8_t)c->x;
         emit_store(&m->hot, &m->t->state->spill[0], c->x);
@@ -222,12 +240,16 @@ static void emit_guest_address(const struct inliner *c)
         return;
     struct fault_point before = m->t->points[m->t->point_count - 1];
     emit_store(e, &m->t->state->spill[1], RCX);
-    emit_bytes(e, (const uint8_t[]){(uint8_t)(c->x >= 8 ? 0x41 : 0x40), 0x0f, 0xb6, (uint8_t)(0xc8 | (c->x & 7))}, 4); // movzx ecx, x
+    emit_bytes(e,
+               (const uint8_t[]){(uint8_t)(c->x >= 8 ? 0x41 : 0x40), 0x0f, 0xb6,
+                                 (uint8_t)(0xc8 | (c->x & 7))},
+               4);                                         // movzx ecx, x
     emit_bytes(e, (const uint8_t[]){0x0f, 0xb6, 0x89}, 3); // movzx ecx, byte [rcx + low_bits]
     emit32(e, (uint32_t)(uintptr_t)evex_registers->low_bits);
     emit_bytes(e, (const uint8_t[]){0xe3, 12}, 2); // jrcxz over the fault
     repeat_point(m, &before, RCX);
-    emit_bytes(e, (const uint8_t[]){0x48, 0xb9, 0, 0, 0, 0, 0, 0, 0, 0x80, 0x8a, 0x09}, 12); // mov rcx, 1 << 63; mov cl, [rcx]
+    emit_bytes(e, (const uint8_t[]){0x48, 0xb9, 0, 0, 0, 0, 0, 0, 0, 0x80, 0x8a, 0x09},
+               12); // mov rcx, 1 << 63; mov cl, [rcx]
     emit_load(e, RCX, &m->t->state->spill[1]);
     repeat_point(m, &before, NO_REG);
 }
@@ -237,28 +259,34 @@ static void emit_guest_address(const struct inliner *c)
 enum { MAP_0F38 = 2, OPCODE_PAND = 0xdb, OPCODE_PXOR = 0xef };
 
 /* vpcmpeq for elements of each size. */
-static void emit_equal(const struct inliner *c, unsigned l, unsigned element, unsigned reg, unsigned a, struct place b)
+static void emit_equal(const struct inliner *c, unsigned l, unsigned element, unsigned reg,
+                       unsigned a, struct place b)
 {
     static const uint8_t opcodes[] = {[1] = 0x74, [2] = 0x75, [4] = 0x76, [8] = 0x29};
-    emit_vex(&c->m->hot, l, element == 8 ? MAP_0F38 : MAP_0F, PP_66, 0, opcodes[element], reg, a, b);
+    emit_vex(&c->m->hot, l, element == 8 ? MAP_0F38 : MAP_0F, PP_66, 0, opcodes[element], reg, a,
+             b);
 }
 
 /* All ones in those elements of T that are on in the mask, for one half. */
 static void emit_mask(const struct inliner *c, bool high)
 {
-    static const uint8_t broadcasts[] = {[1] = 0x58, [2] = 0x79, [4] = 0x58, [8] = 0x59}; // of 4, 2, 4 and 8 bytes
+    static const uint8_t broadcasts[] = {
+        [1] = 0x58, [2] = 0x79, [4] = 0x58, [8] = 0x59}; // of 4, 2, 4 and 8 bytes
     static const uint8_t bits_of[] = {[1] = 0, [2] = 1, [4] = 2, [8] = 3};
     struct emitter *e = &c->m->hot;
-    unsigned element = c->p->dst.element, t = c->y[T], at = high && element < 8 ? EVEX_LOW / element / 8 : 0;
+    unsigned element = c->p->dst.element, t = c->y[T],
+             at = high && element < 8 ? EVEX_LOW / element / 8 : 0;
     const uint8_t *bits = evex_registers->bits[bits_of[element] + (high && element == 8)];
-    emit_vex(e, 1, MAP_0F38, PP_66, 0, broadcasts[element], t, 0, absolute((const uint8_t *)&evex_registers->k[c->p->mask] + at));
+    emit_vex(e, 1, MAP_0F38, PP_66, 0, broadcasts[element], t, 0,
+             absolute((const uint8_t *)&evex_registers->k[c->p->mask] + at));
     if (element == 1)
         emit_vex(e, 1, MAP_0F38, PP_66, 0, 0x00, t, t, absolute(evex_registers->spread)); // vpshufb
     emit_vex(e, 1, MAP_0F, PP_66, 0, OPCODE_PAND, t, t, absolute(bits));
     emit_equal(c, 1, element, t, t, absolute(bits));
 }
 
-/* Puts S into `to` where the mask says so: in other elements stays what `old` has, which may be the same, or zeros come. Uses T. */
+/* Puts S into `to` where the mask says so: in other elements stays what `old` has, which may be the
+ * same, or zeros come. Uses T. */
 static void emit_merge(const struct inliner *c, bool high, unsigned to, unsigned old)
 {
     struct emitter *e = &c->m->hot;
@@ -267,7 +295,8 @@ static void emit_merge(const struct inliner *c, bool high, unsigned to, unsigned
         emit_vex(e, 1, MAP_0F, PP_66, 0, OPCODE_PAND, to, c->y[S], in_register(c->y[T]));
         return;
     }
-    emit_vex(e, 1, MAP_0F3A, PP_66, 0, 0x4c, to, old, in_register(c->y[S])); // vpblendvb to, old, s, t
+    emit_vex(e, 1, MAP_0F3A, PP_66, 0, 0x4c, to, old,
+             in_register(c->y[S])); // vpblendvb to, old, s, t
     emit8(e, (uint8_t)(c->y[T] << 4));
 }
 
@@ -291,7 +320,8 @@ static void emit_cut(const struct inliner *c, unsigned n)
     if (c->p->len > 16)
         return;
     unsigned y = n < 16 ? n : c->y[S];
-    emit_vex(&c->m->hot, 0, MAP_0F, PP_F3, 0, VECTOR_MOVE_LOAD, y, 0, in_register(y)); // vmovdqu y, y
+    emit_vex(&c->m->hot, 0, MAP_0F, PP_F3, 0, VECTOR_MOVE_LOAD, y, 0,
+             in_register(y)); // vmovdqu y, y
     if (n >= 16)
         emit_store_vector(c, low_of(n), y);
 }
@@ -300,7 +330,8 @@ static void emit_cut(const struct inliner *c, unsigned n)
 
 static bool is_whole(const struct evex_insn *p, const struct evex_operand *op)
 {
-    return op->kind == EVEX_NONE || ((op->kind == EVEX_VECTOR || op->kind == EVEX_MEMORY) && op->len == p->len);
+    return op->kind == EVEX_NONE ||
+           ((op->kind == EVEX_VECTOR || op->kind == EVEX_MEMORY) && op->len == p->len);
 }
 
 /* By an immediate: the destination is in vvvv. */
@@ -309,10 +340,12 @@ static bool is_shift(const struct insn *in)
     return in->op[0].encoding == ZYDIS_OPERAND_ENCODING_NDSNDD;
 }
 
-static void emit_operation(const struct inliner *c, bool high, unsigned reg, unsigned vvvv, struct place rm)
+static void emit_operation(const struct inliner *c, bool high, unsigned reg, unsigned vvvv,
+                           struct place rm)
 {
     const uint8_t *code = c->p->code;
-    unsigned l = high || c->p->len >= EVEX_LOW, w = code[2] >> 7, pp = code[2] & 3, map = code[1] & 31;
+    unsigned l = high || c->p->len >= EVEX_LOW, w = code[2] >> 7, pp = code[2] & 3,
+             map = code[1] & 31;
     if (is_shift(c->in) && rm.kind != IN_REGISTER) {
         emit_load_vector(c, c->y[S], rm);
         rm = in_register(c->y[S]);
@@ -325,7 +358,8 @@ static void emit_operation(const struct inliner *c, bool high, unsigned reg, uns
         emit8(&c->m->hot, code[5]);
 }
 
-/* The upper half of a source. One in memory is addressed here, and its lower half kept for low_source(). */
+/* The upper half of a source. One in memory is addressed here, and its lower half kept for
+ * low_source(). */
 static struct place high_source(struct inliner *c, const struct evex_operand *op)
 {
     if (op->kind != EVEX_MEMORY)
@@ -348,19 +382,25 @@ static struct place low_source(struct inliner *c, const struct evex_operand *op,
 
 static bool inline_native(struct block_maker *m, unsigned idx, const struct evex_insn *p)
 {
-    if ((p->mask && p->is_float) || p->broadcast || p->rounding || p->lane != (p->len == 16 ? 16 : EVEX_LOW) || p->dst.kind != EVEX_VECTOR || !is_whole(p, &p->dst) ||
-        !is_whole(p, &p->src[0]) || !is_whole(p, &p->src[1]) || m->insns[idx].z.mnemonic == ZYDIS_MNEMONIC_VCVTPS2PH)
+    if ((p->mask && p->is_float) || p->broadcast || p->rounding ||
+        p->lane != (p->len == 16 ? 16 : EVEX_LOW) || p->dst.kind != EVEX_VECTOR ||
+        !is_whole(p, &p->dst) || !is_whole(p, &p->src[0]) || !is_whole(p, &p->src[1]) ||
+        m->insns[idx].z.mnemonic == ZYDIS_MNEMONIC_VCVTPS2PH)
         return false;
-    bool two = p->src[1].kind, whole = p->len == EVEX_LEN, fma = m->insns[idx].z.meta.category == ZYDIS_CATEGORY_VFMA;
+    bool two = p->src[1].kind, whole = p->len == EVEX_LEN,
+         fma = m->insns[idx].z.meta.category == ZYDIS_CATEGORY_VFMA;
     const struct evex_operand *b = &p->src[two ? 1 : 0];
     bool memory = b->kind == EVEX_MEMORY;
     if (memory && (p->mask || is_shift(&m->insns[idx]))) // VEX has shifts of registers only
         return false;
-    if (m->insns[idx].z.mnemonic == ZYDIS_MNEMONIC_VINSERTPS && b->number >= 16) // of memory it takes the first element, whatever the immediate
+    if (m->insns[idx].z.mnemonic == ZYDIS_MNEMONIC_VINSERTPS &&
+        b->number >= 16) // of memory it takes the first element, whatever the immediate
         return false;
     unsigned d = p->dst.number, a = p->src[0].number;
     struct inliner inliner, *c = &inliner;
-    begin(c, m, idx, p, 1u << S | (fma || p->mask ? 1u << T : 0) | ((memory && whole) || p->mask ? 1u << U : 0), memory || whole);
+    begin(c, m, idx, p,
+          1u << S | (fma || p->mask ? 1u << T : 0) | ((memory && whole) || p->mask ? 1u << U : 0),
+          memory || whole);
     unsigned first = fma ? c->y[T] : c->y[S]; // for the first operand
     if (whole) {
         if (fma)
@@ -399,8 +439,8 @@ static bool inline_native(struct block_maker *m, unsigned idx, const struct evex
 static void emit_move(const struct inliner *c, bool store, unsigned reg, struct place to)
 {
     bool aligned = c->p->aligned && c->p->len <= EVEX_LOW;
-    emit_vex(&c->m->hot, c->p->len >= EVEX_LOW, MAP_0F, aligned ? PP_66 : PP_F3, 0, store ? VECTOR_MOVE_STORE : VECTOR_MOVE_LOAD, reg, 0,
-             to);
+    emit_vex(&c->m->hot, c->p->len >= EVEX_LOW, MAP_0F, aligned ? PP_66 : PP_F3, 0,
+             store ? VECTOR_MOVE_STORE : VECTOR_MOVE_LOAD, reg, 0, to);
 }
 
 static void inline_load(struct block_maker *m, unsigned idx, const struct evex_insn *p)
@@ -450,7 +490,8 @@ static void inline_store(struct block_maker *m, unsigned idx, const struct evex_
     if (whole)
         emit_load_vector(c, c->y[T], high_of(c, n));
     emit_guest_address(c);
-    if (whole) { // the lower half is written as it is first: if it cannot be, nor must the upper half
+    if (whole) { // the lower half is written as it is first: if it cannot be, nor must the upper
+                 // half
         emit_load_vector(c, c->y[S], behind_x(c, 0));
         emit_store_vector(c, behind_x(c, 0), c->y[S]);
         emit_store_vector(c, behind_x(c, EVEX_LOW), c->y[T]);
@@ -511,7 +552,8 @@ static bool inline_broadcast(struct block_maker *m, unsigned idx, const struct e
     bool stolen = from->kind == EVEX_GENERAL && is_stolen(m, from->number);
     struct inliner inliner, *c = &inliner;
     begin(c, m, idx, p, 1u << S, stolen || from->kind == EVEX_MEMORY);
-    struct place rm = from->kind == EVEX_VECTOR ? low_of(from->number) : absolute(evex_registers->masked);
+    struct place rm =
+        from->kind == EVEX_VECTOR ? low_of(from->number) : absolute(evex_registers->masked);
     if (from->kind == EVEX_MEMORY) {
         emit_guest_address(c);
         rm = behind_x(c, 0);
@@ -542,7 +584,8 @@ static struct place operand_half(const struct inliner *c, const struct evex_oper
     return high ? high_of(c, op->number) : low_of(op->number);
 }
 
-/* The function of three bits as a sum, without carry, of products: bit i of the result says whether that of the operands of i's bits is in it. */
+/* The function of three bits as a sum, without carry, of products: bit i of the result says whether
+ * that of the operands of i's bits is in it. */
 static unsigned products_of(unsigned imm)
 {
     for (unsigned var = 1; var < 8; var *= 2) {
@@ -558,7 +601,8 @@ static unsigned products_of(unsigned imm)
 static void emit_ternary(const struct inliner *c, bool high)
 {
     struct emitter *e = &c->m->hot;
-    const struct evex_operand *operands[3] = {&c->p->src[1], &c->p->src[0], &c->p->dst}; // of bits 0, 1 and 2
+    const struct evex_operand *operands[3] = {&c->p->src[1], &c->p->src[0],
+                                              &c->p->dst}; // of bits 0, 1 and 2
     unsigned products = products_of(c->p->imm), s = c->y[S], t = c->y[T];
     emit_load_vector(c, s, absolute(products & 1 ? evex_registers->ones : evex_registers->zeros));
     for (unsigned i = 1; i < 8; i++) {
@@ -569,11 +613,13 @@ static void emit_ternary(const struct inliner *c, bool high)
             emit_load_vector(c, t, operand_half(c, operands[first], high));
             for (unsigned k = first + 1; k < 3; k++) {
                 if (i >> k & 1)
-                    emit_vex(e, 1, MAP_0F, PP_66, 0, OPCODE_PAND, t, t, operand_half(c, operands[k], high));
+                    emit_vex(e, 1, MAP_0F, PP_66, 0, OPCODE_PAND, t, t,
+                             operand_half(c, operands[k], high));
             }
             emit_vex(e, 1, MAP_0F, PP_66, 0, OPCODE_PXOR, s, s, in_register(t));
         } else {
-            emit_vex(e, 1, MAP_0F, PP_66, 0, OPCODE_PXOR, s, s, operand_half(c, operands[first], high));
+            emit_vex(e, 1, MAP_0F, PP_66, 0, OPCODE_PXOR, s, s,
+                     operand_half(c, operands[first], high));
         }
     }
 }
@@ -609,7 +655,8 @@ static bool inline_ternary(struct block_maker *m, unsigned idx, const struct eve
 
 /* --- compares --- */
 
-/* How a comparison is done by what there is: equality, "greater" of signed elements, and the lesser of unsigned ones. */
+/* How a comparison is done by what there is: equality, "greater" of signed elements, and the lesser
+ * of unsigned ones. */
 struct comparison {
     enum { BY_CODE, EQUAL, GREATER, LEAST, TESTED } how; /* LEAST: a is the lesser one, or equal */
     bool inverted, swapped;                              /* swapped: of b with a */
@@ -630,10 +677,13 @@ static bool plan_comparison(const struct evex_insn *p, struct comparison *out)
         *out = (struct comparison){.how = EQUAL, .inverted = negated};
         return true;
     case 1: // less
-        *out = (struct comparison){.how = is_signed ? GREATER : LEAST, .inverted = is_signed ? negated : !negated, .swapped = true};
+        *out = (struct comparison){.how = is_signed ? GREATER : LEAST,
+                                   .inverted = is_signed ? negated : !negated,
+                                   .swapped = true};
         break;
     case 2: // less or equal
-        *out = (struct comparison){.how = is_signed ? GREATER : LEAST, .inverted = is_signed ? !negated : negated};
+        *out = (struct comparison){.how = is_signed ? GREATER : LEAST,
+                                   .inverted = is_signed ? !negated : negated};
         break;
     default:
         return false;
@@ -642,18 +692,23 @@ static bool plan_comparison(const struct evex_insn *p, struct comparison *out)
 }
 
 /* The comparison of one half, or less, as a vector of ones and zeros: in `to`. LEAST uses U. */
-static void emit_compared(const struct inliner *c, const struct comparison *by, unsigned to, unsigned a, struct place b)
+static void emit_compared(const struct inliner *c, const struct comparison *by, unsigned to,
+                          unsigned a, struct place b)
 {
-    static const uint8_t greater[] = {[1] = 0x64, [2] = 0x65, [4] = 0x66, [8] = 0x37}, least[] = {[1] = 0xda, [2] = 0x3a, [4] = 0x3b};
+    static const uint8_t greater[] = {[1] = 0x64, [2] = 0x65, [4] = 0x66, [8] = 0x37},
+                         least[] = {[1] = 0xda, [2] = 0x3a, [4] = 0x3b};
     const struct evex_insn *p = c->p;
     unsigned l = p->len >= EVEX_LOW, element = p->src[0].element;
     if (by->how == GREATER) {
-        emit_vex(&c->m->hot, l, element == 8 ? MAP_0F38 : MAP_0F, PP_66, 0, greater[element], to, a, b);
+        emit_vex(&c->m->hot, l, element == 8 ? MAP_0F38 : MAP_0F, PP_66, 0, greater[element], to, a,
+                 b);
     } else if (by->how == LEAST) {
-        emit_vex(&c->m->hot, l, element == 1 ? MAP_0F : MAP_0F38, PP_66, 0, least[element], c->y[U], a, b);
+        emit_vex(&c->m->hot, l, element == 1 ? MAP_0F : MAP_0F38, PP_66, 0, least[element], c->y[U],
+                 a, b);
         emit_equal(c, l, element, to, a, in_register(c->y[U]));
     } else if (by->how == BY_CODE) {
-        emit_vex(&c->m->hot, l, p->code[1] & 31, p->code[2] & 3, p->code[2] >> 7, p->code[3], to, a, b);
+        emit_vex(&c->m->hot, l, p->code[1] & 31, p->code[2] & 3, p->code[2] >> 7, p->code[3], to, a,
+                 b);
         if (c->in->z.raw.imm[0].size)
             emit8(&c->m->hot, p->code[5]);
     } else if (by->how == TESTED) {
@@ -663,7 +718,8 @@ static void emit_compared(const struct inliner *c, const struct comparison *by, 
         emit_equal(c, l, element, to, a, b);
     }
     if (by->inverted)
-        emit_vex(&c->m->hot, l, MAP_0F, PP_66, 0, OPCODE_PXOR, to, to, absolute(evex_registers->ones));
+        emit_vex(&c->m->hot, l, MAP_0F, PP_66, 0, OPCODE_PXOR, to, to,
+                 absolute(evex_registers->ones));
 }
 
 /* One bit of each element of S, or with two halves of S and then T, to `k`. */
@@ -675,7 +731,8 @@ static void emit_signs(const struct inliner *c, uint8_t *k)
     bool whole = p->len == EVEX_LEN;
     emit_store_zero(e, k);
     if (element == 8 && whole) { // to elements of 4 bytes
-        emit_vex(e, 1, MAP_0F, 0, 0, 0xc6, c->y[S], c->y[S], in_register(c->y[T])); // vshufps s, s, t
+        emit_vex(e, 1, MAP_0F, 0, 0, 0xc6, c->y[S], c->y[S],
+                 in_register(c->y[T])); // vshufps s, s, t
         emit8(e, 0x88);
         emit_vex(e, 1, MAP_0F3A, PP_66, 1, 0x00, c->y[S], 0, in_register(c->y[S])); // vpermq s, s
         emit8(e, 0xd8);
@@ -685,7 +742,8 @@ static void emit_signs(const struct inliner *c, uint8_t *k)
     for (unsigned half = 0; half < 1u + whole; half++) {
         unsigned y = c->y[half ? T : S];
         if (element == 2) { // to bytes, and what is doubled away
-            emit_vex(e, l, MAP_0F, PP_66, 0, 0x63, y, y, absolute(evex_registers->zeros)); // vpacksswb y, y, zeros
+            emit_vex(e, l, MAP_0F, PP_66, 0, 0x63, y, y,
+                     absolute(evex_registers->zeros)); // vpacksswb y, y, zeros
             if (l) {
                 emit_vex(e, 1, MAP_0F3A, PP_66, 1, 0x00, y, 0, in_register(y));
                 emit8(e, 0xd8);
@@ -694,7 +752,8 @@ static void emit_signs(const struct inliner *c, uint8_t *k)
         if (element <= 2)
             emit_vex(e, l, MAP_0F, PP_66, 0, 0xd7, c->x, 0, in_register(y)); // vpmovmskb x, y
         else
-            emit_vex(e, l, MAP_0F, element == 8 ? PP_66 : 0, 0, 0x50, c->x, 0, in_register(y)); // vmovmskps, vmovmskpd
+            emit_vex(e, l, MAP_0F, element == 8 ? PP_66 : 0, 0, 0x50, c->x, 0,
+                     in_register(y)); // vmovmskps, vmovmskpd
         unsigned bytes = EVEX_LOW / element / 8;
         emit_store_part(e, k + half * bytes, c->x, bytes ? bytes : 1);
     }
@@ -705,7 +764,8 @@ static bool inline_compare(struct block_maker *m, unsigned idx, const struct eve
     struct comparison by;
     const struct evex_operand *b = &p->src[1];
     bool memory = b->kind == EVEX_MEMORY, whole = p->len == EVEX_LEN;
-    if (p->broadcast || p->rounding || p->scalar || p->dst.kind != EVEX_MASK || (p->mask && p->is_float))
+    if (p->broadcast || p->rounding || p->scalar || p->dst.kind != EVEX_MASK ||
+        (p->mask && p->is_float))
         return false;
     if (!plan_comparison(p, &by) || (memory && (by.swapped || (whole && by.how == LEAST))))
         return false;
@@ -713,7 +773,9 @@ static bool inline_compare(struct block_maker *m, unsigned idx, const struct eve
     if (by.swapped)
         b = &p->src[0];
     struct inliner inliner, *c = &inliner;
-    begin(c, m, idx, p, 1u << S | (whole ? 1u << T : 0) | ((memory && whole) || by.how == LEAST ? 1u << U : 0), true);
+    begin(c, m, idx, p,
+          1u << S | (whole ? 1u << T : 0) | ((memory && whole) || by.how == LEAST ? 1u << U : 0),
+          true);
     unsigned s = c->y[S], t = c->y[T];
     if (whole) {
         emit_load_vector(c, t, high_of(c, a));
@@ -729,8 +791,10 @@ static bool inline_compare(struct block_maker *m, unsigned idx, const struct eve
         emit_signs(c, k);
     } else {
         emit_signs(c, evex_registers->masked);
-        emit_vex(&m->hot, 0, MAP_0F, PP_F3, 0, 0x7e, s, 0, absolute(evex_registers->masked)); // vmovq s, [masked]
-        emit_vex(&m->hot, 0, MAP_0F, PP_66, 0, OPCODE_PAND, s, s, absolute(&evex_registers->k[p->mask]));
+        emit_vex(&m->hot, 0, MAP_0F, PP_F3, 0, 0x7e, s, 0,
+                 absolute(evex_registers->masked)); // vmovq s, [masked]
+        emit_vex(&m->hot, 0, MAP_0F, PP_66, 0, OPCODE_PAND, s, s,
+                 absolute(&evex_registers->k[p->mask]));
         emit_vex(&m->hot, 0, MAP_0F, PP_66, 0, 0xd6, s, 0, absolute(k)); // vmovq [k], s
     }
     end(c);
@@ -749,12 +813,14 @@ static void emit_load_mask(struct emitter *e, unsigned reg, const uint64_t *k, u
     emit_place(e, reg, absolute(k));
 }
 
-static void inline_mask_move(struct block_maker *m, unsigned idx, const struct evex_insn *p, unsigned bytes)
+static void inline_mask_move(struct block_maker *m, unsigned idx, const struct evex_insn *p,
+                             unsigned bytes)
 {
     struct emitter *e = &m->hot;
     struct inliner inliner, *c = &inliner;
     unsigned from = p->src[0].number, to = p->dst.number;
-    bool stolen = (p->src[0].kind == EVEX_GENERAL && is_stolen(m, from)) || (p->dst.kind == EVEX_GENERAL && is_stolen(m, to)),
+    bool stolen = (p->src[0].kind == EVEX_GENERAL && is_stolen(m, from)) ||
+                  (p->dst.kind == EVEX_GENERAL && is_stolen(m, to)),
          between = p->src[0].kind == p->dst.kind;
     begin(c, m, idx, p, 0, stolen || between);
     if (p->dst.kind == EVEX_GENERAL) {
@@ -774,7 +840,8 @@ static void inline_mask_move(struct block_maker *m, unsigned idx, const struct e
 }
 
 /* kortest: ZF if all bits are 0, CF if all are 1; the other flags become 0. */
-static void inline_mask_test(struct block_maker *m, unsigned idx, const struct evex_insn *p, unsigned bytes)
+static void inline_mask_test(struct block_maker *m, unsigned idx, const struct evex_insn *p,
+                             unsigned bytes)
 {
     struct emitter *e = &m->hot;
     struct inliner inliner, *c = &inliner;
@@ -790,13 +857,19 @@ static void inline_mask_test(struct block_maker *m, unsigned idx, const struct e
     if (bytes == 2)
         emit8(e, 0x66);
     emit8(e, (uint8_t)(0x40 | (bytes == 8 ? 8 : 0) | b));
-    emit_bytes(e, (const uint8_t[]){bytes == 1 ? 0x80 : 0x83, (uint8_t)(0xf8 | low), 0xff}, 3); // cmp x, -1
-    emit_bytes(e, (const uint8_t[]){0x0f, 0x93, 0xc0}, 3);                                      // setae al
-    emit_bytes(e, (const uint8_t[]){(uint8_t)(0x48 | r | b), 0x85, (uint8_t)(0xc0 | low << 3 | low)}, 3); // test x, x
-    emit_bytes(e, (const uint8_t[]){(uint8_t)(0x40 | b), 0x0f, 0x94, (uint8_t)(0xc0 | low)}, 4);          // sete x
-    emit_bytes(e, (const uint8_t[]){(uint8_t)(0x40 | b), 0xc0, (uint8_t)(0xe0 | low), 6}, 4);             // shl x, 6
-    emit_bytes(e, (const uint8_t[]){(uint8_t)(0x40 | b), 0x0a, (uint8_t)(0xc0 | low)}, 3);                // or al, x: clears OF
-    emit_bytes(e, (const uint8_t[]){0x88, 0xc4, 0x9e}, 3);                                                // mov ah, al; sahf
+    emit_bytes(e, (const uint8_t[]){bytes == 1 ? 0x80 : 0x83, (uint8_t)(0xf8 | low), 0xff},
+               3);                                         // cmp x, -1
+    emit_bytes(e, (const uint8_t[]){0x0f, 0x93, 0xc0}, 3); // setae al
+    emit_bytes(e,
+               (const uint8_t[]){(uint8_t)(0x48 | r | b), 0x85, (uint8_t)(0xc0 | low << 3 | low)},
+               3); // test x, x
+    emit_bytes(e, (const uint8_t[]){(uint8_t)(0x40 | b), 0x0f, 0x94, (uint8_t)(0xc0 | low)},
+               4); // sete x
+    emit_bytes(e, (const uint8_t[]){(uint8_t)(0x40 | b), 0xc0, (uint8_t)(0xe0 | low), 6},
+               4); // shl x, 6
+    emit_bytes(e, (const uint8_t[]){(uint8_t)(0x40 | b), 0x0a, (uint8_t)(0xc0 | low)},
+               3);                                         // or al, x: clears OF
+    emit_bytes(e, (const uint8_t[]){0x88, 0xc4, 0x9e}, 3); // mov ah, al; sahf
     emit_load(e, RAX, &m->t->state->spill[1]);
     end(c);
 }
@@ -813,7 +886,8 @@ bool evex_emit_inline(struct block_maker *m, unsigned idx, const struct evex_ins
         return inline_broadcast(m, idx, p);
     if (p->run == evex_native_compare || p->run == evex_compare || p->run == evex_test)
         return inline_compare(m, idx, p);
-    if (p->run == evex_mask_op && (p->what & 15) == EVEX_K_MOV && p->src[0].kind != EVEX_MEMORY && p->dst.kind != EVEX_MEMORY) {
+    if (p->run == evex_mask_op && (p->what & 15) == EVEX_K_MOV && p->src[0].kind != EVEX_MEMORY &&
+        p->dst.kind != EVEX_MEMORY) {
         inline_mask_move(m, idx, p, p->what >> 4);
         return true;
     }

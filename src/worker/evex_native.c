@@ -41,7 +41,8 @@ __asm__(".text\n"
         "    ret\n"
         ".endr\n");
 void evex_load_lane(uint64_t n, const uint8_t *from) __asm__("evex_load_lane");
-_Static_assert(offsetof(struct native, out) == 96 && offsetof(struct native, kept) == 128 && offsetof(struct native, rax) == 224,
+_Static_assert(offsetof(struct native, out) == 96 && offsetof(struct native, kept) == 128 &&
+                   offsetof(struct native, rax) == 224,
                "evex_run_native has these offsets");
 
 static struct native native;
@@ -84,7 +85,8 @@ static void put_one(uint8_t *at, unsigned element)
         *(uint16_t *)(void *)at = 0x3c00;
 }
 
-/* Elements that are masked off become 1.0, with which nothing raises an exception. As integers these are small enough to be exact. */
+/* Elements that are masked off become 1.0, with which nothing raises an exception. As integers
+ * these are small enough to be exact. */
 static void replace_masked(struct evex_work *w)
 {
     const struct evex_insn *in = w->in;
@@ -102,7 +104,8 @@ static void replace_masked(struct evex_work *w)
 
 enum { ALL_MASKED = 0x1f80, ROUNDING_AT = 13, ROUNDING_BITS = 3 << ROUNDING_AT };
 
-/* Sets rounding and masks of exceptions as the instruction asks for; what leave_float() restores. */
+/* Sets rounding and masks of exceptions as the instruction asks for; what leave_float() restores.
+ */
 static uint32_t enter_float(const struct evex_insn *in)
 {
     uint32_t mxcsr = get_mxcsr();
@@ -114,7 +117,8 @@ static uint32_t enter_float(const struct evex_insn *in)
     }
     uint32_t wanted = mxcsr | ALL_MASKED;
     if (in->rounding != EVEX_SAE)
-        wanted = (wanted & ~(uint32_t)ROUNDING_BITS) | (uint32_t)(in->rounding - EVEX_NEAREST) << ROUNDING_AT;
+        wanted = (wanted & ~(uint32_t)ROUNDING_BITS) | (uint32_t)(in->rounding - EVEX_NEAREST)
+                                                           << ROUNDING_AT;
     set_mxcsr(wanted);
     return mxcsr;
 }
@@ -244,8 +248,8 @@ void evex_native_flags(struct evex_work *w)
         *evex_flags() = (*evex_flags() & ~(uint64_t)ARITHMETIC) | (flags & ARITHMETIC);
 }
 
-/* Pairs of products, added to the destination one after the other, each by an FMA which rounds to the nearest and takes denormals for zeros
- * (SDM 2C, VDPBF16PS). */
+/* Pairs of products, added to the destination one after the other, each by an FMA which rounds to
+ * the nearest and takes denormals for zeros (SDM 2C, VDPBF16PS). */
 void evex_dot_bf16(struct evex_work *w)
 {
     enum { NEAREST_WITHOUT_DENORMALS = 0x9fc0 };
@@ -257,7 +261,8 @@ void evex_dot_bf16(struct evex_work *w)
             for (unsigned i = 0; i < EVEX_LOW / 4; i++) {
                 for (unsigned s = 0; s < 2; s++) {
                     uint32_t pair = *(const uint32_t *)(const void *)(w->src[s] + at + 4 * i);
-                    *(uint32_t *)(void *)(native.in[1 + s] + 4 * i) = odd ? pair & 0xffff0000 : pair << 16;
+                    *(uint32_t *)(void *)(native.in[1 + s] + 4 * i) =
+                        odd ? pair & 0xffff0000 : pair << 16;
                 }
             }
             evex_run_native(w->in->code, &native);

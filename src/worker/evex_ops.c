@@ -92,7 +92,8 @@ void evex_move_low(struct evex_work *w)
 void evex_move_half(struct evex_work *w)
 {
     const struct evex_insn *in = w->in;
-    const uint64_t *a = (const uint64_t *)(const void *)w->src[0], *b = (const uint64_t *)(const void *)w->src[1];
+    const uint64_t *a = (const uint64_t *)(const void *)w->src[0],
+                   *b = (const uint64_t *)(const void *)w->src[1];
     uint64_t *out = out_value(w);
     if (!in->src[1].kind) { // a store
         out[0] = a[in->what == EVEX_HIGH_HALF];
@@ -112,7 +113,8 @@ void evex_insert_element(struct evex_work *w)
 {
     unsigned element = w->in->dst.element, count = 16 / element;
     copy_words(w->out, w->src[0], 16);
-    set_element(w->out, element, w->in->imm & (count - 1), *(const uint64_t *)(const void *)w->src[1]);
+    set_element(w->out, element, w->in->imm & (count - 1),
+                *(const uint64_t *)(const void *)w->src[1]);
 }
 
 void evex_insert(struct evex_work *w)
@@ -155,7 +157,8 @@ static uint64_t dot_bytes(uint64_t sum, uint64_t a, uint64_t b, bool saturates)
 
 static uint64_t dot_words(uint64_t sum, uint64_t a, uint64_t b, bool saturates)
 {
-    int64_t v = (int64_t)(int32_t)sum + (int64_t)(int16_t)a * (int16_t)b + (int64_t)(int16_t)(a >> 16) * (int16_t)(b >> 16);
+    int64_t v = (int64_t)(int32_t)sum + (int64_t)(int16_t)a * (int16_t)b +
+                (int64_t)(int16_t)(a >> 16) * (int16_t)(b >> 16);
     return saturates ? saturated(v) : (uint64_t)v;
 }
 
@@ -178,7 +181,8 @@ static uint64_t shift_double_right(uint64_t low, uint64_t high, unsigned by, uns
     return by ? low >> by | high << (bits - by) : low;
 }
 
-static uint64_t compute(const struct evex_work *w, uint64_t a, uint64_t b, uint64_t old, unsigned element)
+static uint64_t compute(const struct evex_work *w, uint64_t a, uint64_t b, uint64_t old,
+                        unsigned element)
 {
     const struct evex_insn *in = w->in;
     unsigned bits = 8 * element;
@@ -248,14 +252,17 @@ void evex_elements(struct evex_work *w)
     unsigned element = in->dst.element;
     for (unsigned i = 0; i < in->count; i++) {
         if (w->mask >> i & 1)
-            set_element(w->out, element, i, compute(w, element_at(w->src[0], element, i), element_at(w->src[1], element, i),
-                                                    element_at(w->old, element, i), element));
+            set_element(w->out, element, i,
+                        compute(w, element_at(w->src[0], element, i),
+                                element_at(w->src[1], element, i), element_at(w->old, element, i),
+                                element));
     }
 }
 
 void evex_ternary(struct evex_work *w)
 {
-    const uint64_t *a = (const uint64_t *)(const void *)w->old, *b = (const uint64_t *)(const void *)w->src[0],
+    const uint64_t *a = (const uint64_t *)(const void *)w->old,
+                   *b = (const uint64_t *)(const void *)w->src[0],
                    *c = (const uint64_t *)(const void *)w->src[1];
     for (unsigned i = 0; i < w->in->len / 8u; i++) {
         uint64_t v = 0;
@@ -292,9 +299,13 @@ void evex_compare(struct evex_work *w)
     unsigned element = in->src[0].element;
     uint64_t result = 0, flip = in->what == EVEX_SIGNED ? 1ull << (8 * element - 1) : 0;
     for (unsigned i = 0; i < in->count; i++) {
-        uint64_t a = element_at(w->src[0], element, i) ^ flip, b = element_at(w->src[1], element, i) ^ flip;
+        uint64_t a = element_at(w->src[0], element, i) ^ flip,
+                 b = element_at(w->src[1], element, i) ^ flip;
         bool equal = a == b, less = a < b;
-        bool v = (in->imm & 3) == 0 ? equal : (in->imm & 3) == 1 ? less : (in->imm & 3) == 2 ? less || equal : false;
+        bool v = (in->imm & 3) == 0   ? equal
+                 : (in->imm & 3) == 1 ? less
+                 : (in->imm & 3) == 2 ? less || equal
+                                      : false;
         result |= (uint64_t)(v != (in->imm >> 2 & 1)) << i;
     }
     *out_value(w) = result & w->mask;
@@ -331,7 +342,8 @@ void evex_broadcast_mask(struct evex_work *w)
         set_element(w->out, w->in->dst.element, i, w->in->what == 1 ? (uint8_t)k : (uint16_t)k);
 }
 
-/* Bits of 64 that are chosen by bytes: one for a mask, or eight in a row, with what follows, for a byte. */
+/* Bits of 64 that are chosen by bytes: one for a mask, or eight in a row, with what follows, for a
+ * byte. */
 void evex_shuffle_bits(struct evex_work *w)
 {
     const struct evex_insn *in = w->in;
@@ -339,7 +351,8 @@ void evex_shuffle_bits(struct evex_work *w)
     const uint8_t *chosen = w->src[bytes ? 0 : 1];
     uint64_t result = 0;
     for (unsigned i = 0; i < in->len; i++) {
-        uint64_t v = rotate_left(element_at(w->src[bytes ? 1 : 0], 8, i / 8), (64u - (chosen[i] & 63u)) & 63, 64);
+        uint64_t v = rotate_left(element_at(w->src[bytes ? 1 : 0], 8, i / 8),
+                                 (64u - (chosen[i] & 63u)) & 63, 64);
         if (bytes)
             w->out[i] = (uint8_t)v;
         else
@@ -356,17 +369,21 @@ void evex_permute(struct evex_work *w)
     const struct evex_insn *in = w->in;
     unsigned element = in->dst.element, count = in->count;
     for (unsigned i = 0; i < count; i++)
-        set_element(w->out, element, i, element_at(w->src[1], element, (unsigned)element_at(w->src[0], element, i) & (count - 1)));
+        set_element(w->out, element, i,
+                    element_at(w->src[1], element,
+                               (unsigned)element_at(w->src[0], element, i) & (count - 1)));
 }
 
 void evex_permute_two(struct evex_work *w)
 {
     const struct evex_insn *in = w->in;
     unsigned element = in->dst.element, count = in->count;
-    const uint8_t *index = in->what == EVEX_INDEX_FIRST ? w->old : w->src[0], *first = in->what == EVEX_INDEX_FIRST ? w->src[0] : w->old;
+    const uint8_t *index = in->what == EVEX_INDEX_FIRST ? w->old : w->src[0],
+                  *first = in->what == EVEX_INDEX_FIRST ? w->src[0] : w->old;
     for (unsigned i = 0; i < count; i++) {
         unsigned at = (unsigned)element_at(index, element, i);
-        set_element(w->out, element, i, element_at(at & count ? w->src[1] : first, element, at & (count - 1)));
+        set_element(w->out, element, i,
+                    element_at(at & count ? w->src[1] : first, element, at & (count - 1)));
     }
 }
 
@@ -380,7 +397,8 @@ void evex_shuffle_lanes(struct evex_work *w)
     }
 }
 
-/* Elements of 64 bits out of the same 128 bits, from the two sources in turn, or from the only one. */
+/* Elements of 64 bits out of the same 128 bits, from the two sources in turn, or from the only one.
+ */
 void evex_shuffle_pairs(struct evex_work *w)
 {
     const struct evex_insn *in = w->in;
@@ -396,7 +414,9 @@ void evex_align(struct evex_work *w)
     unsigned element = in->dst.element, count = in->count, by = in->imm & (count - 1);
     for (unsigned i = 0; i < count; i++) {
         unsigned at = i + by;
-        set_element(w->out, element, i, at < count ? element_at(w->src[1], element, at) : element_at(w->src[0], element, at - count));
+        set_element(w->out, element, i,
+                    at < count ? element_at(w->src[1], element, at)
+                               : element_at(w->src[0], element, at - count));
     }
 }
 
@@ -407,7 +427,9 @@ void evex_conflict(struct evex_work *w)
     for (unsigned i = 0; i < in->count; i++) {
         uint64_t same = 0;
         for (unsigned k = 0; k < i; k++)
-            same |= (uint64_t)(element_at(w->src[0], element, i) == element_at(w->src[0], element, k)) << k;
+            same |=
+                (uint64_t)(element_at(w->src[0], element, i) == element_at(w->src[0], element, k))
+                << k;
         set_element(w->out, element, i, same);
     }
 }
@@ -510,7 +532,9 @@ void evex_galois(struct evex_work *w)
         uint8_t v = w->src[0][i];
         if (in->what == EVEX_GALOIS_AFFINE_INVERSE)
             v = galois_inverse(v);
-        w->out[i] = in->what == EVEX_GALOIS_MULTIPLY ? galois_product(v, w->src[1][i]) : galois_affine(element_at(w->src[1], 8, i / 8), v, in->imm);
+        w->out[i] = in->what == EVEX_GALOIS_MULTIPLY
+                        ? galois_product(v, w->src[1][i])
+                        : galois_affine(element_at(w->src[1], 8, i / 8), v, in->imm);
     }
 }
 
@@ -546,8 +570,8 @@ static unsigned indexed_count(const struct evex_insn *in, unsigned element)
     return in->len / (element > in->what ? element : in->what);
 }
 
-/* An element at a time, from the first on: what is done is done when one of them faults (SDM 2C, VGATHERDPS). The first one makes what is
- * behind the vector zero. */
+/* An element at a time, from the first on: what is done is done when one of them faults (SDM 2C,
+ * VGATHERDPS). The first one makes what is behind the vector zero. */
 void evex_gather(struct evex_work *w)
 {
     const struct evex_insn *in = w->in;
@@ -605,7 +629,8 @@ void evex_mask_op(struct evex_work *w)
     const struct evex_insn *in = w->in;
     unsigned bits = 8 * (in->what >> 4);
     uint64_t all = bits == 64 ? ~0ull : (1ull << bits) - 1;
-    uint64_t a = *(const uint64_t *)(const void *)w->src[0] & all, b = *(const uint64_t *)(const void *)w->src[1] & all, v = 0;
+    uint64_t a = *(const uint64_t *)(const void *)w->src[0] & all,
+             b = *(const uint64_t *)(const void *)w->src[1] & all, v = 0;
     switch (in->what & 15) {
     case EVEX_K_AND:
         v = a & b;

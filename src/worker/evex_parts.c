@@ -1,5 +1,6 @@
-/* What AVX-512 does with the parts of floating-point numbers: exponents, mantissas, scaling, ranges, fractions, and fixing up of
- * special values (SDM 2C: VGETEXP, VGETMANT, VSCALEF, VRANGE, VREDUCE, VRNDSCALE, VFIXUPIMM). */
+/* What AVX-512 does with the parts of floating-point numbers: exponents, mantissas, scaling,
+ * ranges, fractions, and fixing up of special values (SDM 2C: VGETEXP, VGETMANT, VSCALEF, VRANGE,
+ * VREDUCE, VRNDSCALE, VFIXUPIMM). */
 #include "worker/evex_soft.h"
 
 /* --- numbers --- */
@@ -9,14 +10,19 @@ struct number {
     uint64_t bits;
     enum kind kind;
     bool negative, denormal;
-    int exponent; /* FINITE: mantissa * 2^exponent, the mantissa's highest bit being that of a normal number */
+    int exponent; /* FINITE: mantissa * 2^exponent, the mantissa's highest bit being that of a
+                     normal number */
     uint64_t mantissa;
 };
 
 static struct number unpack(const struct soft_context *c, struct soft_format f, uint64_t v)
 {
-    uint64_t mantissa = v & ((1ull << f.mantissa) - 1), most = (1u << f.exponent) - 1, exponent = v >> f.mantissa & most;
-    struct number n = {.bits = v, .kind = FINITE, .negative = v >> (f.mantissa + f.exponent) & 1, .mantissa = mantissa};
+    uint64_t mantissa = v & ((1ull << f.mantissa) - 1), most = (1u << f.exponent) - 1,
+             exponent = v >> f.mantissa & most;
+    struct number n = {.bits = v,
+                       .kind = FINITE,
+                       .negative = v >> (f.mantissa + f.exponent) & 1,
+                       .mantissa = mantissa};
     n.exponent = (int)exponent - f.bias - (int)f.mantissa;
     if (exponent == most) {
         n.kind = !mantissa ? INFINITE : mantissa >> (f.mantissa - 1) ? QUIET : SIGNALING;
@@ -76,15 +82,18 @@ static unsigned length_of(unsigned __int128 v)
     return high ? 128 - (unsigned)__builtin_clzll(high) : 64 - (unsigned)__builtin_clzll(low);
 }
 
-/* What is cut off by a shift to the right, by 1 to 127, compared with half of the last bit that stays. */
+/* What is cut off by a shift to the right, by 1 to 127, compared with half of the last bit that
+ * stays. */
 static int against_half(unsigned __int128 v, unsigned by)
 {
     unsigned __int128 half = (unsigned __int128)1 << (by - 1), rest = v & ((half << 1) - 1);
     return rest > half ? 1 : rest == half ? 0 : -1;
 }
 
-/* The number of magnitude v * 2^exponent, v not 0, rounded; of more than the mantissa's bits only where it is not tiny. */
-static uint64_t pack(struct soft_context *c, struct soft_format f, bool negative, unsigned __int128 v, int exponent)
+/* The number of magnitude v * 2^exponent, v not 0, rounded; of more than the mantissa's bits only
+ * where it is not tiny. */
+static uint64_t pack(struct soft_context *c, struct soft_format f, bool negative,
+                     unsigned __int128 v, int exponent)
 {
     int leading = exponent + (int)length_of(v) - 1, least = 1 - f.bias;
     bool tiny = leading < least;
@@ -125,7 +134,9 @@ static uint64_t get_exponent(struct soft_context *c, struct soft_format f, const
     case FINITE: {
         int exponent = a->exponent + (int)f.mantissa;
         c->flags |= a->denormal ? SOFT_DENORMAL : 0;
-        return exponent ? pack(c, f, exponent < 0, (unsigned)(exponent < 0 ? -exponent : exponent), 0) : 0;
+        return exponent
+                   ? pack(c, f, exponent < 0, (unsigned)(exponent < 0 ? -exponent : exponent), 0)
+                   : 0;
     }
     case INFINITE:
         return infinity(f, false);
@@ -136,7 +147,8 @@ static uint64_t get_exponent(struct soft_context *c, struct soft_format f, const
     }
 }
 
-static uint64_t get_mantissa(struct soft_context *c, struct soft_format f, const struct number *a, unsigned imm)
+static uint64_t get_mantissa(struct soft_context *c, struct soft_format f, const struct number *a,
+                             unsigned imm)
 {
     enum { INTERVAL = 3, POSITIVE = 4, NEGATIVE_IS_INVALID = 8 };
     bool negative = a->negative && !(imm & POSITIVE);
@@ -149,9 +161,11 @@ static uint64_t get_mantissa(struct soft_context *c, struct soft_format f, const
     if (a->kind == INFINITE)
         return power(f, negative, 0);
     c->flags |= a->denormal ? SOFT_DENORMAL : 0;
-    bool odd = (a->exponent + (int)f.mantissa) & 1, upper_half = a->mantissa >> (f.mantissa - 1) & 1;
+    bool odd = (a->exponent + (int)f.mantissa) & 1,
+         upper_half = a->mantissa >> (f.mantissa - 1) & 1;
     const bool halved[] = {false, odd, true, upper_half}; // [1, 2), [1/2, 2), [1/2, 1), [3/4, 3/2)
-    return power(f, negative, halved[imm & INTERVAL] ? -1 : 0) | (a->mantissa & ((1ull << f.mantissa) - 1));
+    return power(f, negative, halved[imm & INTERVAL] ? -1 : 0) |
+           (a->mantissa & ((1ull << f.mantissa) - 1));
 }
 
 /* Immediates of vrndscale and vreduce. */
@@ -165,19 +179,22 @@ static struct soft_context rounding_of(const struct soft_context *c, unsigned im
     return result;
 }
 
-/* The magnitude of a multiple of 2^-fraction is v * 2^-fraction + rest * 2^exponent; v is rounded. */
+/* The magnitude of a multiple of 2^-fraction is v * 2^-fraction + rest * 2^exponent; v is rounded.
+ */
 struct multiple {
     uint64_t v, rest;
     unsigned by; /* the last bit of v is 2^by of the last one of `rest` */
     bool up;     /* v is 1 more than that */
 };
 
-static struct multiple round_to_multiple(const struct soft_context *c, const struct number *a, unsigned imm)
+static struct multiple round_to_multiple(const struct soft_context *c, const struct number *a,
+                                         unsigned imm)
 {
     unsigned by = (unsigned)(-(int)(imm >> FRACTION_AT) - a->exponent);
     struct multiple m = {.v = by < 64 ? a->mantissa >> by : 0, .by = by};
     m.rest = by < 64 ? a->mantissa - (m.v << by) : a->mantissa;
-    m.up = m.rest && soft_rounds_up(c, a->negative, m.v & 1, true, against_half(a->mantissa, by < 127 ? by : 127));
+    m.up = m.rest && soft_rounds_up(c, a->negative, m.v & 1, true,
+                                    against_half(a->mantissa, by < 127 ? by : 127));
     m.v += m.up;
     return m;
 }
@@ -187,7 +204,8 @@ static bool is_multiple(const struct number *a, unsigned imm)
     return a->exponent >= -(int)(imm >> FRACTION_AT);
 }
 
-static uint64_t round_scale(struct soft_context *c, struct soft_format f, const struct number *a, unsigned imm)
+static uint64_t round_scale(struct soft_context *c, struct soft_format f, const struct number *a,
+                            unsigned imm)
 {
     if (a->kind == ZERO)
         return sign_of(f, a->negative);
@@ -202,7 +220,8 @@ static uint64_t round_scale(struct soft_context *c, struct soft_format f, const 
     return m.v ? pack(c, f, a->negative, m.v, -(int)(imm >> FRACTION_AT)) : sign_of(f, a->negative);
 }
 
-static uint64_t reduce(struct soft_context *c, struct soft_format f, const struct number *a, unsigned imm)
+static uint64_t reduce(struct soft_context *c, struct soft_format f, const struct number *a,
+                       unsigned imm)
 {
     struct soft_context rounding = rounding_of(c, imm);
     uint64_t zero = sign_of(f, rounding.rounding == SOFT_DOWNWARDS);
@@ -217,7 +236,8 @@ static uint64_t reduce(struct soft_context *c, struct soft_format f, const struc
         return zero;
     unsigned __int128 rest = m.rest;
     int exponent = a->exponent;
-    if (m.up) { // what is missing to the multiple, in as many bits as there are; the rest shows in the last one
+    if (m.up) { // what is missing to the multiple, in as many bits as there are; the rest shows in
+                // the last one
         enum { MOST = 120 };
         unsigned less = m.by > MOST ? m.by - MOST : 0;
         uint64_t cut = less < 64 ? m.rest >> less : 0;
@@ -229,7 +249,8 @@ static uint64_t reduce(struct soft_context *c, struct soft_format f, const struc
     rounding.flags = 0;
     uint64_t result = pack(&rounding, f, a->negative != m.up, rest, exponent);
     if (!(imm & QUIETLY))
-        c->flags |= rounding.flags & SOFT_PRECISION; // underflow, of what is flushed to zero, is not shown
+        c->flags |=
+            rounding.flags & SOFT_PRECISION; // underflow, of what is flushed to zero, is not shown
     return result;
 }
 
@@ -251,7 +272,8 @@ static int floor_of(const struct number *b)
     return b->negative ? -(int)whole - any : (int)whole;
 }
 
-static uint64_t scale(struct soft_context *c, struct soft_format f, const struct number *a, const struct number *b)
+static uint64_t scale(struct soft_context *c, struct soft_format f, const struct number *a,
+                      const struct number *b)
 {
     if (a->kind == SIGNALING)
         return invalid(c, quiet(f, a->bits));
@@ -271,7 +293,8 @@ static uint64_t scale(struct soft_context *c, struct soft_format f, const struct
     }
     if (a->kind == ZERO)
         return sign_of(f, a->negative);
-    return a->kind == INFINITE ? a->bits : pack(c, f, a->negative, a->mantissa, a->exponent + floor_of(b));
+    return a->kind == INFINITE ? a->bits
+                               : pack(c, f, a->negative, a->mantissa, a->exponent + floor_of(b));
 }
 
 /* Of magnitudes and signs, as integers. */
@@ -285,10 +308,20 @@ static bool at_most(uint64_t a, uint64_t b, uint64_t sign, bool magnitudes)
     return a & sign ? x >= y : x <= y;
 }
 
-static uint64_t range(struct soft_context *c, struct soft_format f, const struct number *a, const struct number *b, unsigned imm)
+static uint64_t range(struct soft_context *c, struct soft_format f, const struct number *a,
+                      const struct number *b, unsigned imm)
 {
-    enum { MAXIMUM = 1, MAGNITUDES = 2, SIGN_AT = 2, SIGN_OF_FIRST = 0, SIGN_OF_RESULT, POSITIVE, NEGATIVE };
-    uint64_t sign = sign_of(f, true), x = a->kind == ZERO ? a->bits & sign : a->bits, y = b->kind == ZERO ? b->bits & sign : b->bits, result;
+    enum {
+        MAXIMUM = 1,
+        MAGNITUDES = 2,
+        SIGN_AT = 2,
+        SIGN_OF_FIRST = 0,
+        SIGN_OF_RESULT,
+        POSITIVE,
+        NEGATIVE
+    };
+    uint64_t sign = sign_of(f, true), x = a->kind == ZERO ? a->bits & sign : a->bits,
+             y = b->kind == ZERO ? b->bits & sign : b->bits, result;
     if (a->kind == SIGNALING)
         return invalid(c, quiet(f, a->bits));
     if (b->kind == SIGNALING)
@@ -316,14 +349,36 @@ static uint64_t range(struct soft_context *c, struct soft_format f, const struct
 }
 
 /* A value for `a` from the table of 8 responses, by its class. */
-static uint64_t fix_up(struct soft_context *c, struct soft_format f, uint64_t old, const struct number *a, uint32_t table, unsigned imm)
+static uint64_t fix_up(struct soft_context *c, struct soft_format f, uint64_t old,
+                       const struct number *a, uint32_t table, unsigned imm)
 {
-    enum { AT_QUIET, AT_SIGNALING, AT_ZERO, AT_ONE, AT_MINUS_INFINITY, AT_INFINITY, AT_NEGATIVE, AT_POSITIVE };
-    enum { ZERO_DIVIDES = 1, ZERO_INVALID = 2, ONE_DIVIDES = 4, ONE_INVALID = 8, SIGNALING_INVALID = 16, MINUS_INFINITY_INVALID = 32,
-           NEGATIVE_INVALID = 64, INFINITY_INVALID = 128 };
-    static const uint8_t invalid_if[] = {[AT_SIGNALING] = SIGNALING_INVALID, [AT_ZERO] = ZERO_INVALID, [AT_ONE] = ONE_INVALID,
-                                         [AT_MINUS_INFINITY] = MINUS_INFINITY_INVALID, [AT_INFINITY] = INFINITY_INVALID,
-                                         [AT_NEGATIVE] = NEGATIVE_INVALID, [AT_POSITIVE] = 0};
+    enum {
+        AT_QUIET,
+        AT_SIGNALING,
+        AT_ZERO,
+        AT_ONE,
+        AT_MINUS_INFINITY,
+        AT_INFINITY,
+        AT_NEGATIVE,
+        AT_POSITIVE
+    };
+    enum {
+        ZERO_DIVIDES = 1,
+        ZERO_INVALID = 2,
+        ONE_DIVIDES = 4,
+        ONE_INVALID = 8,
+        SIGNALING_INVALID = 16,
+        MINUS_INFINITY_INVALID = 32,
+        NEGATIVE_INVALID = 64,
+        INFINITY_INVALID = 128
+    };
+    static const uint8_t invalid_if[] = {[AT_SIGNALING] = SIGNALING_INVALID,
+                                         [AT_ZERO] = ZERO_INVALID,
+                                         [AT_ONE] = ONE_INVALID,
+                                         [AT_MINUS_INFINITY] = MINUS_INFINITY_INVALID,
+                                         [AT_INFINITY] = INFINITY_INVALID,
+                                         [AT_NEGATIVE] = NEGATIVE_INVALID,
+                                         [AT_POSITIVE] = 0};
     unsigned at = a->kind == QUIET       ? AT_QUIET
                   : a->kind == SIGNALING ? AT_SIGNALING
                   : a->kind == ZERO      ? AT_ZERO
@@ -390,8 +445,10 @@ void evex_parts(struct evex_work *w)
     for (unsigned i = 0; i < in->count; i++) {
         if (!(w->mask >> i & 1))
             continue;
-        uint64_t first = soft_get(w->src[0], element, i), second = soft_get(w->src[last], element, i), result;
-        struct number a = unpack(&c, f, first), b = unpack(&c, f, second); // b: the only one of those with one
+        uint64_t first = soft_get(w->src[0], element, i),
+                 second = soft_get(w->src[last], element, i), result;
+        struct number a = unpack(&c, f, first),
+                      b = unpack(&c, f, second); // b: the only one of those with one
         switch (in->what) {
         case EVEX_GET_EXPONENT:
             result = get_exponent(&c, f, &b);

@@ -1,12 +1,23 @@
-/* Floating point of one element by integer arithmetic, for what no VEX instruction does: how it rounds and which exceptions it meets. */
+/* Floating point of one element by integer arithmetic, for what no VEX instruction does: how it
+ * rounds and which exceptions it meets. */
 #ifndef WORKER_EVEX_SOFT_H
 #define WORKER_EVEX_SOFT_H
 
 #include "worker/evex.h"
 
 /* Bits of MXCSR (SDM 1, 10.2.3). */
-enum { SOFT_INVALID = 1, SOFT_DENORMAL = 2, SOFT_ZERO_DIVIDE = 4, SOFT_OVERFLOW = 8, SOFT_UNDERFLOW = 0x10, SOFT_PRECISION = 0x20,
-       SOFT_DENORMALS_ARE_ZERO = 0x40, SOFT_ALL_MASKED = 0x1f80, SOFT_ROUNDING_AT = 13, SOFT_FLUSH_TO_ZERO = 0x8000 };
+enum {
+    SOFT_INVALID = 1,
+    SOFT_DENORMAL = 2,
+    SOFT_ZERO_DIVIDE = 4,
+    SOFT_OVERFLOW = 8,
+    SOFT_UNDERFLOW = 0x10,
+    SOFT_PRECISION = 0x20,
+    SOFT_DENORMALS_ARE_ZERO = 0x40,
+    SOFT_ALL_MASKED = 0x1f80,
+    SOFT_ROUNDING_AT = 13,
+    SOFT_FLUSH_TO_ZERO = 0x8000
+};
 enum { SOFT_TO_NEAREST, SOFT_DOWNWARDS, SOFT_UPWARDS, SOFT_TO_ZERO }; /* MXCSR.RC */
 
 /* How the instruction rounds, and which exceptions it has met. */
@@ -22,7 +33,8 @@ static inline struct soft_context soft_begin(const struct evex_insn *in)
     if (!in->rounding && (mxcsr & SOFT_ALL_MASKED) != SOFT_ALL_MASKED)
         evex_give_up();
     bool given = in->rounding && in->rounding != EVEX_SAE;
-    return (struct soft_context){.rounding = given ? (unsigned)in->rounding - EVEX_NEAREST : mxcsr >> SOFT_ROUNDING_AT & 3u,
+    return (struct soft_context){.rounding = given ? (unsigned)in->rounding - EVEX_NEAREST
+                                                   : mxcsr >> SOFT_ROUNDING_AT & 3u,
                                  .zero_denormals = mxcsr & SOFT_DENORMALS_ARE_ZERO,
                                  .flush_to_zero = mxcsr & SOFT_FLUSH_TO_ZERO};
 }
@@ -49,8 +61,10 @@ static inline struct soft_format soft_format(unsigned bytes)
     return bytes == 8 ? (struct soft_format){52, 11, 1023} : (struct soft_format){23, 8, 127};
 }
 
-/* Is 1 to be added to a magnitude that was cut off after its last bit? rest: what was cut off, compared with half of that bit. */
-static inline bool soft_rounds_up(const struct soft_context *c, bool negative, bool odd, bool any, int against_half)
+/* Is 1 to be added to a magnitude that was cut off after its last bit? rest: what was cut off,
+ * compared with half of that bit. */
+static inline bool soft_rounds_up(const struct soft_context *c, bool negative, bool odd, bool any,
+                                  int against_half)
 {
     switch (c->rounding) {
     case SOFT_TO_NEAREST:
@@ -67,7 +81,8 @@ static inline bool soft_rounds_up(const struct soft_context *c, bool negative, b
 /* Element i of a vector. */
 static inline uint64_t soft_get(const uint8_t *v, unsigned element, unsigned i)
 {
-    return element == 8 ? *(const uint64_t *)(const void *)(v + 8 * i) : *(const uint32_t *)(const void *)(v + 4 * i);
+    return element == 8 ? *(const uint64_t *)(const void *)(v + 8 * i)
+                        : *(const uint32_t *)(const void *)(v + 4 * i);
 }
 
 static inline void soft_put(uint8_t *v, unsigned element, unsigned i, uint64_t value)

@@ -1,15 +1,31 @@
-/* Registers in XSAVE images: the emulated ones in those that the worker hands out; and all in those that the guest makes itself, in the
- * layout of the recording's CPU. */
+/* Registers in XSAVE images: the emulated ones in those that the worker hands out; and all in those
+ * that the guest makes itself, in the layout of the recording's CPU. */
 #include "worker/evex.h"
 #include "worker/insn.h"
 
 #include "x86/xstate.h"
 
-enum { HEADER_AT = 512, COMPACTION_AT = 520, EXTENDED_AT = 576, MXCSR_AT = 24, MXCSR_KNOWN = 0xffff };
-enum { HAS_X87 = 1 << XSTATE_X87, HAS_SSE = 1 << XSTATE_SSE, HAS_AVX = 1 << XSTATE_AVX, HAS_OPMASK = 1 << XSTATE_OPMASK,
-       HAS_ZMM_HI256 = 1 << XSTATE_ZMM_HI256, HAS_HI16_ZMM = 1 << XSTATE_HI16_ZMM, HAS_PKRU = 1 << XSTATE_PKRU };
-static const uint16_t length_of[ENGINE_COMPONENTS] = {[XSTATE_AVX] = 256, [XSTATE_OPMASK] = 64, [XSTATE_ZMM_HI256] = 512,
-                                                      [XSTATE_HI16_ZMM] = 1024, [XSTATE_PKRU] = 4};
+enum {
+    HEADER_AT = 512,
+    COMPACTION_AT = 520,
+    EXTENDED_AT = 576,
+    MXCSR_AT = 24,
+    MXCSR_KNOWN = 0xffff
+};
+enum {
+    HAS_X87 = 1 << XSTATE_X87,
+    HAS_SSE = 1 << XSTATE_SSE,
+    HAS_AVX = 1 << XSTATE_AVX,
+    HAS_OPMASK = 1 << XSTATE_OPMASK,
+    HAS_ZMM_HI256 = 1 << XSTATE_ZMM_HI256,
+    HAS_HI16_ZMM = 1 << XSTATE_HI16_ZMM,
+    HAS_PKRU = 1 << XSTATE_PKRU
+};
+static const uint16_t length_of[ENGINE_COMPONENTS] = {[XSTATE_AVX] = 256,
+                                                      [XSTATE_OPMASK] = 64,
+                                                      [XSTATE_ZMM_HI256] = 512,
+                                                      [XSTATE_HI16_ZMM] = 1024,
+                                                      [XSTATE_PKRU] = 4};
 
 static uint64_t load64(const uint8_t *p)
 {
@@ -108,7 +124,8 @@ static uint64_t requested(void)
 /* Components that are really in this CPU, of those that an image can have here. */
 static uint32_t of_cpu(void)
 {
-    uint32_t known = HAS_X87 | HAS_SSE | HAS_AVX | HAS_PKRU | (engine_isa()->emulates_avx512 ? 0 : XSTATE_AVX512);
+    uint32_t known = HAS_X87 | HAS_SSE | HAS_AVX | HAS_PKRU |
+                     (engine_isa()->emulates_avx512 ? 0 : XSTATE_AVX512);
     return (uint32_t)xstate_xcr0() & known;
 }
 
@@ -206,7 +223,8 @@ void evex_restore_state(struct evex_work *w)
     uint64_t present = header[0], format = header[1] & ~(1ull << 63), rest = 0;
     for (unsigned i = 2; i < 8; i++)
         rest |= header[i];
-    if (present & ~(compacted ? format : xcr0) || (compacted ? format & ~xcr0 : header[1]) || (compacted ? rest : header[2]))
+    if (present & ~(compacted ? format : xcr0) || (compacted ? format & ~xcr0 : header[1]) ||
+        (compacted ? rest : header[2]))
         evex_protection_fault();
     // First all that can fault.
     uint64_t loaded = wanted & present;
@@ -229,7 +247,8 @@ void evex_restore_state(struct evex_work *w)
         evex_load(image + 160, address + 160, 256);
     for (unsigned i = XSTATE_AVX; i < ENGINE_COMPONENTS; i++) {
         if (loaded >> i & 1 && length_of[i])
-            evex_load(image + xstate_offset(i), address + place_of(i, compacted, format), length_of[i]);
+            evex_load(image + xstate_offset(i), address + place_of(i, compacted, format),
+                      length_of[i]);
     }
     for (unsigned i = XSTATE_OPMASK; i <= XSTATE_HI16_ZMM && engine_isa()->emulates_avx512; i++) {
         if (wanted >> i & 1)

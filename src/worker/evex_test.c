@@ -1,5 +1,6 @@
-/* Every instruction of AVX-512 that Zydis knows, in every form: it is emulated, or it is one of those that are known not to be
- * (evex_refused.h). Prints those. What the emulated ones compute is compared with the CPU by engine_random_test. */
+/* Every instruction of AVX-512 that Zydis knows, in every form: it is emulated, or it is one of
+ * those that are known not to be (evex_refused.h). Prints those. What the emulated ones compute is
+ * compared with the CPU by engine_random_test. */
 #include "worker/evex.h"
 #include "worker/evex_refused.h"
 #include "worker/insn.h"
@@ -57,9 +58,11 @@ static unsigned wrong;
 static void look_at(const ZydisDecoder *decoder, const uint8_t *code, size_t len)
 {
     struct insn in = {0};
-    if (ZYAN_FAILED(ZydisDecoderDecodeFull(decoder, code, len, &in.z, in.op)) || !evex_concerns(&in))
+    if (ZYAN_FAILED(ZydisDecoderDecodeFull(decoder, code, len, &in.z, in.op)) ||
+        !evex_concerns(&in))
         return;
-    if (strncmp(ZydisISASetGetString(in.z.meta.isa_set), "KNC", 3) == 0) // undefined on all CPUs that rr runs on
+    if (strncmp(ZydisISASetGetString(in.z.meta.isa_set), "KNC", 3) ==
+        0) // undefined on all CPUs that rr runs on
         return;
     memcpy(in.bytes, code, len);
     struct evex_insn prepared;
@@ -82,7 +85,8 @@ static void look_at_operands(const ZydisDecoder *decoder, uint8_t *code, size_t 
     for (unsigned form = 0; form < 4; form++) {
         for (unsigned reg = 0; reg < 8; reg++) {
             code[len] = (uint8_t)((form & 1 ? 0xc0 : 0) | reg << 3 | 4);
-            code[len + 1] = form & 1 ? immediates[form >> 1] : 0x08; // SIB; with vectors for an index it is xmm1
+            code[len + 1] = form & 1 ? immediates[form >> 1]
+                                     : 0x08; // SIB; with vectors for an index it is xmm1
             code[len + 2] = immediates[form >> 1];
             look_at(decoder, code, len + 3);
         }
@@ -94,9 +98,12 @@ static void walk_evex(const ZydisDecoder *decoder)
     static const uint8_t maps[] = {1, 2, 3, 5, 6};
     for (unsigned m = 0; m < sizeof(maps); m++) {
         for (unsigned opcode = 0; opcode < 256; opcode++) {
-            for (unsigned i = 0; i < 4 * 2 * 4 * 2 * 2; i++) { // prefix, W, length or rounding, b, mask
-                unsigned prefix = i & 3, w = i >> 2 & 1, length = i >> 3 & 3, b = i >> 5 & 1, mask = i >> 6 & 1;
-                uint8_t code[9] = {0x62, (uint8_t)(0xf0 | maps[m]), (uint8_t)(w << 7 | 0x74 | prefix),
+            for (unsigned i = 0; i < 4 * 2 * 4 * 2 * 2;
+                 i++) { // prefix, W, length or rounding, b, mask
+                unsigned prefix = i & 3, w = i >> 2 & 1, length = i >> 3 & 3, b = i >> 5 & 1,
+                         mask = i >> 6 & 1;
+                uint8_t code[9] = {0x62, (uint8_t)(0xf0 | maps[m]),
+                                   (uint8_t)(w << 7 | 0x74 | prefix),
                                    (uint8_t)(length << 5 | b << 4 | 8 | mask), (uint8_t)opcode};
                 look_at_operands(decoder, code, 5);
                 code[2] |= 0x78; // no register in vvvv
@@ -112,7 +119,9 @@ static void walk_opmasks(const ZydisDecoder *decoder)
         for (unsigned opcode = 0; opcode < 256; opcode++) {
             for (unsigned i = 0; i < 4 * 2 * 2 * 2; i++) { // prefix, W, L, vvvv
                 uint8_t code[8] = {0xc4, (uint8_t)(0xe0 | map),
-                                   (uint8_t)((i >> 2 & 1) << 7 | (i >> 4 & 1 ? 0x78 : 0x70) | (i >> 3 & 1) << 2 | (i & 3)), (uint8_t)opcode};
+                                   (uint8_t)((i >> 2 & 1) << 7 | (i >> 4 & 1 ? 0x78 : 0x70) |
+                                             (i >> 3 & 1) << 2 | (i & 3)),
+                                   (uint8_t)opcode};
                 look_at_operands(decoder, code, 4);
             }
         }
@@ -130,8 +139,10 @@ int main(void)
         emulated += (found[m] & EMULATED) != 0;
         refused += (found[m] & REFUSED) != 0;
         if (found[m] & REFUSED)
-            printf("%s%s\n", ZydisMnemonicGetString((ZydisMnemonic)m), found[m] & EMULATED ? " (in part)" : "");
+            printf("%s%s\n", ZydisMnemonicGetString((ZydisMnemonic)m),
+                   found[m] & EMULATED ? " (in part)" : "");
     }
-    printf("these %u are not emulated, %u are; %u are not as they should be\n", refused, emulated, wrong);
+    printf("these %u are not emulated, %u are; %u are not as they should be\n", refused, emulated,
+           wrong);
     return wrong || !emulated;
 }

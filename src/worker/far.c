@@ -19,7 +19,8 @@ bool is_far_branch(const struct insn *in)
         return false;
     // JMP with REX.W has offsets of 64 bits on Intel's CPUs, and of 32 on AMD's.
     return in->z.meta.category == ZYDIS_CATEGORY_RET ||
-           (in->z.meta.category == ZYDIS_CATEGORY_UNCOND_BR && in->z.operand_width == 32 && memory_operand(in, false));
+           (in->z.meta.category == ZYDIS_CATEGORY_UNCOND_BR && in->z.operand_width == 32 &&
+            memory_operand(in, false));
 }
 
 static bool is_canonical(uint64_t address)
@@ -37,7 +38,8 @@ static enum far_outcome load(uint64_t address, unsigned len, uint64_t *out, uint
 }
 
 /* SDM 2A, IRET: five values, also if no change of privilege asks for it. */
-static enum far_outcome interrupt_return(struct engine_state *s, unsigned width, uint64_t *pc, uint64_t *fault_out)
+static enum far_outcome interrupt_return(struct engine_state *s, unsigned width, uint64_t *pc,
+                                         uint64_t *fault_out)
 {
     uint64_t popped[5];
     for (unsigned i = 0; i < 5; i++) {
@@ -45,7 +47,8 @@ static enum far_outcome interrupt_return(struct engine_state *s, unsigned width,
         if (outcome != FAR_DONE)
             return outcome;
     }
-    if ((uint16_t)popped[1] != USER_CS || (uint16_t)popped[4] != USER_SS || popped[2] & FLAG_TF || !is_canonical(popped[0]))
+    if ((uint16_t)popped[1] != USER_CS || (uint16_t)popped[4] != USER_SS || popped[2] & FLAG_TF ||
+        !is_canonical(popped[0]))
         return FAR_UNSUPPORTED;
     *pc = popped[0];
     s->rflags = (popped[2] & USER_FLAGS) | FIXED_FLAGS;
@@ -53,7 +56,8 @@ static enum far_outcome interrupt_return(struct engine_state *s, unsigned width,
     return FAR_DONE;
 }
 
-static enum far_outcome jump(struct engine_state *s, const struct insn *in, uint64_t *pc, uint64_t *fault_out)
+static enum far_outcome jump(struct engine_state *s, const struct insn *in, uint64_t *pc,
+                             uint64_t *fault_out)
 {
     uint64_t target, selector, address = memory_address(s, in, memory_operand(in, false));
     enum far_outcome outcome = load(address, 4, &target, fault_out);
@@ -67,7 +71,8 @@ static enum far_outcome jump(struct engine_state *s, const struct insn *in, uint
     return FAR_DONE;
 }
 
-static enum far_outcome far_return(struct engine_state *s, const struct insn *in, uint64_t *pc, uint64_t *fault_out)
+static enum far_outcome far_return(struct engine_state *s, const struct insn *in, uint64_t *pc,
+                                   uint64_t *fault_out)
 {
     unsigned width = in->z.operand_width / 8;
     uint64_t target, selector;
@@ -92,5 +97,6 @@ enum far_outcome far_branch(struct engine_state *s, uint64_t *pc, uint64_t *faul
     vectors_load();
     if (is_iret(&in))
         return interrupt_return(s, in.z.operand_width / 8, pc, fault_out);
-    return in.z.meta.category == ZYDIS_CATEGORY_RET ? far_return(s, &in, pc, fault_out) : jump(s, &in, pc, fault_out);
+    return in.z.meta.category == ZYDIS_CATEGORY_RET ? far_return(s, &in, pc, fault_out)
+                                                    : jump(s, &in, pc, fault_out);
 }

@@ -1,4 +1,5 @@
-/* Far branches that stay in the program's code segment: RET, IRET and JMP with a selector. Freestanding. */
+/* Far branches that stay in the program's code segment: RET, IRET and JMP with a selector.
+ * Freestanding. */
 #ifndef WORKER_FAR_H
 #define WORKER_FAR_H
 
@@ -8,8 +9,9 @@
 bool is_far_branch(const struct insn *in);
 
 enum far_outcome { FAR_DONE, FAR_FAULTS, FAR_UNSUPPORTED };
-/** Carries out the far branch at *pc, all guest registers being in the state page. *pc is the target then, or *fault_out the address
- * that could not be read. Unsupported: it goes to other segments, or faults otherwise; nothing is changed. */
+/** Carries out the far branch at *pc, all guest registers being in the state page. *pc is the
+ * target then, or *fault_out the address that could not be read. Unsupported: it goes to other
+ * segments, or faults otherwise; nothing is changed. */
 enum far_outcome far_branch(struct engine_state *s, uint64_t *pc, uint64_t *fault_out);
 
 #endif

@@ -1,4 +1,5 @@
-/* What the compiler and Zydis expect of libc. None of it touches a vector register: the guest's are in the CPU. */
+/* What the compiler and Zydis expect of libc. None of it touches a vector register: the guest's are
+ * in the CPU. */
 #ifndef WORKER_FREESTANDING_H
 #define WORKER_FREESTANDING_H
 

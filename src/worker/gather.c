@@ -50,10 +50,15 @@ static void grow(void)
         *find_slot(row[i].pc, row[i].insn_count, row[i].byte_len) = (uint32_t)i + 1;
 }
 
-static void add_count(uint64_t pc, unsigned insn_count, unsigned byte_len, uint8_t end, uint8_t ticks, uint64_t count)
+static void add_count(uint64_t pc, unsigned insn_count, unsigned byte_len, uint8_t end,
+                      uint8_t ticks, uint64_t count)
 {
-    struct block_count row = {.pc = pc, .insn_count = (uint16_t)insn_count, .byte_len = (uint16_t)byte_len, .end = end,
-                              .ticks = ticks, .count = count};
+    struct block_count row = {.pc = pc,
+                              .insn_count = (uint16_t)insn_count,
+                              .byte_len = (uint16_t)byte_len,
+                              .end = end,
+                              .ticks = ticks,
+                              .count = count};
     uint32_t *slot = find_slot(pc, row.insn_count, row.byte_len);
     if (*slot) {
         ((struct block_count *)(void *)counts.data)[*slot - 1].count += count;
@@ -113,18 +118,26 @@ static void list_calls(uint32_t slot, struct calls *c)
     size_t n = calls_count(c);
     for (size_t i = 1; i <= n; i++) {
         const struct call_entry *e = &c->entries[i];
-        struct stack_entry row = {.stamp = e->stamp, .icount = e->time, .pc = e->pc, .return_addr = e->return_addr, .sp = e->sp,
+        struct stack_entry row = {.stamp = e->stamp,
+                                  .icount = e->time,
+                                  .pc = e->pc,
+                                  .return_addr = e->return_addr,
+                                  .sp = e->sp,
                                   .slot = slot};
         if (!rows_add(&stack, &row, sizeof(row)))
             engine_host_fatal("too many calls");
     }
     for (uint32_t i = 0; i < c->floor_count; i++) {
-        struct stack_floor row = {.start = c->floors[i].start, .end = c->floors[i].end, .floor = c->floors[i].floor, .slot = slot};
+        struct stack_floor row = {.start = c->floors[i].start,
+                                  .end = c->floors[i].end,
+                                  .floor = c->floors[i].floor,
+                                  .slot = slot};
         rows_add(&floors, &row, sizeof(row));
     }
 }
 
-uint64_t gather_take_stacks(uint32_t stream, struct engine_task *const *tasks, uint8_t *window, uint64_t len, uint64_t *left_out)
+uint64_t gather_take_stacks(uint32_t stream, struct engine_task *const *tasks, uint8_t *window,
+                            uint64_t len, uint64_t *left_out)
 {
     struct rows *r = stream == STREAM_STACK ? &stack : &floors;
     if (r->taken == 0) {
@@ -142,7 +155,11 @@ void gather_push_call(struct engine_task *task, const uint8_t *entry)
 {
     struct stack_entry row;
     __builtin_memcpy(&row, entry, sizeof(row));
-    const struct call_entry e = {.sp = row.sp, .time = row.icount, .settled = 1, .stamp = row.stamp, .pc = row.pc,
+    const struct call_entry e = {.sp = row.sp,
+                                 .time = row.icount,
+                                 .settled = 1,
+                                 .stamp = row.stamp,
+                                 .pc = row.pc,
                                  .return_addr = row.return_addr};
     if (task->calls)
         calls_push(task->calls, &e);
@@ -153,7 +170,8 @@ void gather_set_stack(struct engine_task *task, const uint8_t *entries, uint64_t
     if (!task->calls)
         task->calls = calls_create();
     calls_clear(task->calls);
-    for (uint64_t off = 0; off + sizeof(struct stack_entry) <= len; off += sizeof(struct stack_entry))
+    for (uint64_t off = 0; off + sizeof(struct stack_entry) <= len;
+         off += sizeof(struct stack_entry))
         gather_push_call(task, entries + off);
 }
 

@@ -1,5 +1,6 @@
-/* Hooks: at chosen code addresses programs are run, a row of registers, memory and what the programs gave is kept, and the run goes on.
- * All of that happens within one engine_run(): the engine asks at each break address (engine_set_judge()). */
+/* Hooks: at chosen code addresses programs are run, a row of registers, memory and what the
+ * programs gave is kept, and the run goes on. All of that happens within one engine_run(): the
+ * engine asks at each break address (engine_set_judge()). */
 #include "worker/hooks.h"
 
 #include "worker/calls.h"
@@ -24,11 +25,12 @@ static struct hook_memory hook_memory[MAX_MEMORY];
 static uint64_t print_lens[HOOK_MAX_PRINTS];
 static uint64_t memory_count, print_count, hook_rows, max_rows;
 static bool keep_regs, keep_last, count_only;
-static bool knows_calls; /* of the run */
-static uint8_t *selection;         /* what hooks_select() was given: operations and data are in there */
+static bool knows_calls;   /* of the run */
+static uint8_t *selection; /* what hooks_select() was given: operations and data are in there */
 static struct program *programs;
 static uint64_t clock_stamp, clock_base;
-static uint64_t stopped_at_stamp = UINT64_MAX, stopped_at_icount; /* the last hit, of the hooks that are set */
+static uint64_t stopped_at_stamp = UINT64_MAX,
+                stopped_at_icount; /* the last hit, of the hooks that are set */
 static struct hook_counts counts;
 static struct rows rows;
 
@@ -66,13 +68,15 @@ static void set_all_breaks(void)
     engine_set_breaks(all, n);
 }
 
-/* Addresses that are given up stay with the engine until there are others: as a rule they come again, and a change costs translations. */
+/* Addresses that are given up stay with the engine until there are others: as a rule they come
+ * again, and a change costs translations. */
 void hooks_set_breaks(const uint64_t *pcs, uint64_t count, const uint64_t *rax)
 {
     breaks_armed = count != 0;
     break_if_rax = rax != NULL;
     break_rax = rax ? *rax : 0;
-    if (!count || (count == break_count && __builtin_memcmp(pcs, break_pcs, count * sizeof(pcs[0])) == 0))
+    if (!count ||
+        (count == break_count && __builtin_memcmp(pcs, break_pcs, count * sizeof(pcs[0])) == 0))
         return;
     break_count = count < MAX_BREAKS ? count : MAX_BREAKS;
     for (size_t i = 0; i < break_count; i++)
@@ -116,13 +120,18 @@ static bool take_selection(const struct wire_command *c)
 {
     uint64_t at = 0, end = c->len, each = 1 + c->hooks.print_count;
     uint64_t pc_count = c->hooks.pc_count;
-    if (end > WINDOW_LEN || pc_count > MAX_HOOKS || c->hooks.memory_count > MAX_MEMORY || c->hooks.print_count > HOOK_MAX_PRINTS ||
+    if (end > WINDOW_LEN || pc_count > MAX_HOOKS || c->hooks.memory_count > MAX_MEMORY ||
+        c->hooks.print_count > HOOK_MAX_PRINTS ||
         c->hooks.programs_count > MAX_PROGRAMS / (HOOK_MAX_PRINTS + 1))
         return false;
     const uint64_t *pcs = take_selected(&at, end, pc_count * sizeof(*pcs));
-    const uint64_t *programs_of = pcs ? take_selected(&at, end, pc_count * sizeof(*programs_of)) : NULL;
-    const void *memory = programs_of ? take_selected(&at, end, c->hooks.memory_count * sizeof(hook_memory[0])) : NULL;
-    const void *lens = memory ? take_selected(&at, end, c->hooks.print_count * sizeof(print_lens[0])) : NULL;
+    const uint64_t *programs_of =
+        pcs ? take_selected(&at, end, pc_count * sizeof(*programs_of)) : NULL;
+    const void *memory =
+        programs_of ? take_selected(&at, end, c->hooks.memory_count * sizeof(hook_memory[0]))
+                    : NULL;
+    const void *lens =
+        memory ? take_selected(&at, end, c->hooks.print_count * sizeof(print_lens[0])) : NULL;
     if (!lens)
         return false;
     memory_count = c->hooks.memory_count;
@@ -136,7 +145,9 @@ static bool take_selection(const struct wire_command *c)
     for (uint64_t i = 0; i < pc_count; i++) {
         if (programs_of[i] != WIRE_NO_PROGRAMS && programs_of[i] >= c->hooks.programs_count)
             return false;
-        add_hook((struct hook){pcs[i], programs_of[i] == WIRE_NO_PROGRAMS ? NULL : &programs[programs_of[i] * each], i < c->hooks.entry_count});
+        add_hook((struct hook){
+            pcs[i], programs_of[i] == WIRE_NO_PROGRAMS ? NULL : &programs[programs_of[i] * each],
+            i < c->hooks.entry_count});
     }
     return true;
 }
@@ -192,7 +203,8 @@ bool hooks_is_break(const struct regs *regs)
 
 /* --- running programs --- */
 
-/* Only what the recording has mapped: this process has memory of its own. Protection is no obstacle. */
+/* Only what the recording has mapped: this process has memory of its own. Protection is no
+ * obstacle. */
 static bool read_memory(void *ctx, uint64_t addr, void *out, size_t len)
 {
     uint64_t last = addr + len - 1;
@@ -201,7 +213,8 @@ static bool read_memory(void *ctx, uint64_t addr, void *out, size_t len)
     if (last < addr || engine_host_prot(addr) < 0 || engine_host_prot(last) < 0)
         return false;
     bool is_number = len == 1 || len == 2 || len == 4 || len == 8;
-    if (is_number ? engine_load_from_guest(out, addr, len) : engine_copy_from_guest(out, addr, len) == len)
+    if (is_number ? engine_load_from_guest(out, addr, len)
+                  : engine_copy_from_guest(out, addr, len) == len)
         return true;
     return snapshot_host_copy(addr, out, len, false) == len;
 }
@@ -223,9 +236,11 @@ static bool read_vector(void *ctx, unsigned number, unsigned off, void *out, siz
     return true;
 }
 
-static enum program_end run_program(const struct program *p, const struct engine_task *task, uint8_t *out, uint64_t *result)
+static enum program_end run_program(const struct program *p, const struct engine_task *task,
+                                    uint8_t *out, uint64_t *result)
 {
-    const struct program_host host = {.regs = &task->regs, .read_memory = read_memory, .read_vector = read_vector};
+    const struct program_host host = {
+        .regs = &task->regs, .read_memory = read_memory, .read_vector = read_vector};
     *result = 0;
     return program_run(p, &host, out, result);
 }
@@ -267,7 +282,8 @@ static void add_prints(const struct engine_task *task, const struct hook *hook, 
 static void add_calls(const struct engine_task *task, struct hook_row *row)
 {
     uint64_t sp = task->regs.r[UREG_RSP];
-    const struct call_entry *entered = knows_calls ? calls_last(task->calls, sp) : NULL, *returned = knows_calls ? calls_over(task->calls, sp - 8) : NULL;
+    const struct call_entry *entered = knows_calls ? calls_last(task->calls, sp) : NULL,
+                            *returned = knows_calls ? calls_over(task->calls, sp - 8) : NULL;
     row->entered.stamp = entered ? entered->stamp : 0;
     row->entered.icount = entered ? entered->time : 0;
     row->returned.stamp = returned ? returned->stamp : 0;
@@ -278,12 +294,14 @@ static void add_calls(const struct engine_task *task, struct hook_row *row)
 static bool returns_unseen(const struct engine_task *task)
 {
     uint64_t return_addr;
-    return read_memory(NULL, task->regs.r[UREG_RSP], &return_addr, sizeof(return_addr)) && !find_hook(return_addr);
+    return read_memory(NULL, task->regs.r[UREG_RSP], &return_addr, sizeof(return_addr)) &&
+           !find_hook(return_addr);
 }
 
-/* What to do about a hit, `icount` behind the stamp. The length of rows depends on the selection only, so they can be dropped from the
- * front. False: stop. */
-static bool hit(const struct engine_task *task, uint32_t slot, uint64_t icount, const struct hook *hook)
+/* What to do about a hit, `icount` behind the stamp. The length of rows depends on the selection
+ * only, so they can be dropped from the front. False: stop. */
+static bool hit(const struct engine_task *task, uint32_t slot, uint64_t icount,
+                const struct hook *hook)
 {
     uint64_t size = row_len(), result = 0;
     enum program_end end = PROGRAM_OK;
@@ -322,7 +340,8 @@ static bool hit(const struct engine_task *task, uint32_t slot, uint64_t icount, 
     add_prints(task, hook, add_memory(row, &task->regs, (uint8_t *)(row + 1)));
     rows.len += size;
     hook_rows++;
-    return (!max_rows || keep_last || hook_rows < max_rows) && !(hook->entry && returns_unseen(task));
+    return (!max_rows || keep_last || hook_rows < max_rows) &&
+           !(hook->entry && returns_unseen(task));
 }
 
 struct hooked_run {
@@ -350,7 +369,8 @@ static bool at_break(void *ctx, const struct engine_task *task, uint64_t icount)
     return run->enough;
 }
 
-void hooks_run(struct engine_task *task, uint32_t slot, const struct engine_request *q, struct engine_result *out)
+void hooks_run(struct engine_task *task, uint32_t slot, const struct engine_request *q,
+               struct engine_result *out)
 {
     struct hooked_run run = {.slot = slot};
     struct engine_request request = *q;

@@ -11,7 +11,8 @@ bool hooks_select(const struct wire_command *c, const uint8_t *window);
 /** rax NULL: whatever RAX is. */
 void hooks_set_breaks(const uint64_t *pcs, uint64_t count, const uint64_t *rax);
 /** Runs a task; hooks on the way are recorded and passed. */
-void hooks_run(struct engine_task *task, uint32_t slot, const struct engine_request *q, struct engine_result *out);
+void hooks_run(struct engine_task *task, uint32_t slot, const struct engine_request *q,
+               struct engine_result *out);
 /** Are these registers at one of the break addresses, as is wanted there? */
 bool hooks_is_break(const struct regs *regs);
 /** As consume_take(). */

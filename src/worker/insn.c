@@ -4,8 +4,15 @@
 #include "worker/evex.h"
 #include "worker/far.h"
 
-enum { SIGILL_NO = 4, SIGTRAP_NO = 5, SIGSEGV_NO = 11, CODE_KERNEL = 0x80, CODE_ILLOPN = 2, CODE_MAPERR = 1,
-       CODE_ACCERR = 2 };
+enum {
+    SIGILL_NO = 4,
+    SIGTRAP_NO = 5,
+    SIGSEGV_NO = 11,
+    CODE_KERNEL = 0x80,
+    CODE_ILLOPN = 2,
+    CODE_MAPERR = 1,
+    CODE_ACCERR = 2
+};
 enum { PROT_EXEC_BIT = 4 };
 
 static ZydisDecoder decoder;
@@ -20,7 +27,9 @@ void insn_init(void)
 unsigned gpr_number(ZydisRegister reg)
 {
     ZydisRegister large = ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64, reg);
-    return large >= ZYDIS_REGISTER_RAX && large <= ZYDIS_REGISTER_R15 ? (unsigned)(large - ZYDIS_REGISTER_RAX) : NO_REG;
+    return large >= ZYDIS_REGISTER_RAX && large <= ZYDIS_REGISTER_R15
+               ? (unsigned)(large - ZYDIS_REGISTER_RAX)
+               : NO_REG;
 }
 
 uint32_t registers_used(const struct insn *in)
@@ -84,7 +93,8 @@ uint64_t rip_address(const struct insn *in, const ZydisDecodedOperand *op)
 
 bool is_plain_address(const struct insn *in, const ZydisDecodedOperand *op)
 {
-    return in->z.address_width == 64 && op->mem.base != ZYDIS_REGISTER_RIP && (in->z.attributes & ZYDIS_ATTRIB_HAS_MODRM);
+    return in->z.address_width == 64 && op->mem.base != ZYDIS_REGISTER_RIP &&
+           (in->z.attributes & ZYDIS_ATTRIB_HAS_MODRM);
 }
 
 int64_t popped_before(const struct insn *in, const ZydisDecodedOperand *op)
@@ -94,7 +104,8 @@ int64_t popped_before(const struct insn *in, const ZydisDecodedOperand *op)
     return in->z.operand_width == 16 ? 2 : 8;
 }
 
-uint64_t memory_address(const struct engine_state *s, const struct insn *in, const ZydisDecodedOperand *op)
+uint64_t memory_address(const struct engine_state *s, const struct insn *in,
+                        const ZydisDecodedOperand *op)
 {
     unsigned base = gpr_number(op->mem.base), index = gpr_number(op->mem.index);
     uint64_t address = (uint64_t)displacement(op);
@@ -106,7 +117,9 @@ uint64_t memory_address(const struct engine_state *s, const struct insn *in, con
         address += s->regs[index] * op->mem.scale;
     if (in->z.address_width == 32)
         address = (uint32_t)address;
-    return address + (op->mem.segment == ZYDIS_REGISTER_FS ? s->fs_base : op->mem.segment == ZYDIS_REGISTER_GS ? s->gs_base : 0);
+    return address + (op->mem.segment == ZYDIS_REGISTER_FS   ? s->fs_base
+                      : op->mem.segment == ZYDIS_REGISTER_GS ? s->gs_base
+                                                             : 0);
 }
 
 int64_t displacement(const ZydisDecodedOperand *op)
@@ -128,17 +141,20 @@ uint32_t registers_written(const struct insn *in)
 
 static bool is_byte_mask_store(const struct insn *in)
 {
-    return in->z.mnemonic == ZYDIS_MNEMONIC_MASKMOVQ || in->z.mnemonic == ZYDIS_MNEMONIC_MASKMOVDQU ||
+    return in->z.mnemonic == ZYDIS_MNEMONIC_MASKMOVQ ||
+           in->z.mnemonic == ZYDIS_MNEMONIC_MASKMOVDQU ||
            in->z.mnemonic == ZYDIS_MNEMONIC_VMASKMOVDQU;
 }
 
 bool is_implied_address(const struct insn *in, const ZydisDecodedOperand *op)
 {
     return op->encoding == ZYDIS_OPERAND_ENCODING_NONE &&
-           (in->z.meta.category == ZYDIS_CATEGORY_STRINGOP || in->z.mnemonic == ZYDIS_MNEMONIC_XLAT || is_byte_mask_store(in));
+           (in->z.meta.category == ZYDIS_CATEGORY_STRINGOP ||
+            in->z.mnemonic == ZYDIS_MNEMONIC_XLAT || is_byte_mask_store(in));
 }
 
-/* Can copying add the base of a segment to this operand? Not to 32 bits of an implied register, nor to vectors of 32-bit addresses. */
+/* Can copying add the base of a segment to this operand? Not to 32 bits of an implied register, nor
+ * to vectors of 32-bit addresses. */
 static bool can_add_segment(const struct insn *in, const ZydisDecodedOperand *op)
 {
     if (op->encoding == ZYDIS_OPERAND_ENCODING_NONE)
@@ -166,13 +182,15 @@ bool is_string_store(const struct insn *in)
 
 bool is_rep(const struct insn *in)
 {
-    return in->z.attributes & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE);
+    return in->z.attributes &
+           (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE);
 }
 
 bool is_bit_string(const struct insn *in)
 {
     return in->z.operand_count > 1 && in->op[1].type == ZYDIS_OPERAND_TYPE_REGISTER &&
-           (in->z.mnemonic == ZYDIS_MNEMONIC_BTS || in->z.mnemonic == ZYDIS_MNEMONIC_BTR || in->z.mnemonic == ZYDIS_MNEMONIC_BTC);
+           (in->z.mnemonic == ZYDIS_MNEMONIC_BTS || in->z.mnemonic == ZYDIS_MNEMONIC_BTR ||
+            in->z.mnemonic == ZYDIS_MNEMONIC_BTC);
 }
 
 /* --- stores --- */
@@ -216,7 +234,9 @@ uint16_t size_of_store(const struct insn *in, const ZydisDecodedOperand *op)
 {
     unsigned size = op->size / 8;
     if (kind_of_store(in) == STORE_STATE && size < 512)
-        size = in->z.mnemonic == ZYDIS_MNEMONIC_FNSTENV ? 28 : in->z.mnemonic == ZYDIS_MNEMONIC_FNSAVE ? 108 : XSTATE_MAX;
+        size = in->z.mnemonic == ZYDIS_MNEMONIC_FNSTENV  ? 28
+               : in->z.mnemonic == ZYDIS_MNEMONIC_FNSAVE ? 108
+                                                         : XSTATE_MAX;
     return (uint16_t)(size ? size : 8);
 }
 
@@ -247,7 +267,8 @@ void flags_of(const struct insn *in, uint32_t *needed, uint32_t *written)
         *needed = FLAG_MASK;
         break;
     default:
-        // What is undefined after an instruction is really a function of the old flags or the operands: keep it exact.
+        // What is undefined after an instruction is really a function of the old flags or the
+        // operands: keep it exact.
         if (f && f->undefined & FLAG_MASK)
             *written = (f->modified | f->set_0 | f->set_1) & FLAG_MASK & ~f->undefined;
         break;
@@ -256,10 +277,12 @@ void flags_of(const struct insn *in, uint32_t *needed, uint32_t *written)
         *written = 0;
 }
 
-/* The immediate by which `add rsp`, `sub rsp` or `lea rsp, [rsp + disp]` moves it; 0: none of these. */
+/* The immediate by which `add rsp`, `sub rsp` or `lea rsp, [rsp + disp]` moves it; 0: none of
+ * these. */
 static int64_t rsp_adjustment(const struct insn *in)
 {
-    if (in->z.operand_count < 2 || in->op[0].type != ZYDIS_OPERAND_TYPE_REGISTER || in->op[0].reg.value != ZYDIS_REGISTER_RSP)
+    if (in->z.operand_count < 2 || in->op[0].type != ZYDIS_OPERAND_TYPE_REGISTER ||
+        in->op[0].reg.value != ZYDIS_REGISTER_RSP)
         return 0;
     switch (in->z.mnemonic) {
     case ZYDIS_MNEMONIC_ADD:
@@ -283,8 +306,10 @@ enum rsp_effect rsp_effect_of(const struct insn *in)
     switch (in->z.meta.category) {
     case ZYDIS_CATEGORY_CALL:
     case ZYDIS_CATEGORY_RET:
-        return in->z.raw.imm[0].size && in->z.meta.category == ZYDIS_CATEGORY_RET && in->z.raw.imm[0].value.u % 8 ? RSP_ALIGNS
-                                                                                                                 : RSP_KEEPS;
+        return in->z.raw.imm[0].size && in->z.meta.category == ZYDIS_CATEGORY_RET &&
+                       in->z.raw.imm[0].value.u % 8
+                   ? RSP_ALIGNS
+                   : RSP_KEEPS;
     case ZYDIS_CATEGORY_PUSH:
     case ZYDIS_CATEGORY_POP:
         if (in->z.mnemonic == ZYDIS_MNEMONIC_POP && in->op[0].type == ZYDIS_OPERAND_TYPE_REGISTER &&
@@ -304,10 +329,14 @@ enum rsp_effect rsp_effect_of(const struct insn *in)
     case ZYDIS_MNEMONIC_ADD:
         return RSP_ALIGNS;
     case ZYDIS_MNEMONIC_MOV:
-        return in->op[1].type == ZYDIS_OPERAND_TYPE_REGISTER && in->op[1].reg.value == ZYDIS_REGISTER_RBP ? RSP_ALIGNS
-                                                                                                         : RSP_SWITCHES;
+        return in->op[1].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+                       in->op[1].reg.value == ZYDIS_REGISTER_RBP
+                   ? RSP_ALIGNS
+                   : RSP_SWITCHES;
     case ZYDIS_MNEMONIC_LEA:
-        return in->op[1].mem.base == ZYDIS_REGISTER_RBP || in->op[1].mem.base == ZYDIS_REGISTER_RSP ? RSP_ALIGNS : RSP_SWITCHES;
+        return in->op[1].mem.base == ZYDIS_REGISTER_RBP || in->op[1].mem.base == ZYDIS_REGISTER_RSP
+                   ? RSP_ALIGNS
+                   : RSP_SWITCHES;
     default:
         return RSP_SWITCHES;
     }
@@ -362,7 +391,8 @@ static bool is_of_knc(const struct insn *in)
 static struct stop_rule rule_for(const struct insn *in)
 {
     struct stop_rule rule = {.stops = true, .reason = STOP_TRAP};
-    const struct stop_rule fault = {.stops = true, .reason = STOP_FAULT, .signo = SIGSEGV_NO, .code = CODE_KERNEL};
+    const struct stop_rule fault = {
+        .stops = true, .reason = STOP_FAULT, .signo = SIGSEGV_NO, .code = CODE_KERNEL};
     switch (in->z.mnemonic) {
     case ZYDIS_MNEMONIC_SYSCALL:
     case ZYDIS_MNEMONIC_SYSENTER:
@@ -412,13 +442,16 @@ static struct stop_rule rule_for(const struct insn *in)
         rule.trap = TRAP_SEGMENT_BASE;
         return rule;
     case ZYDIS_MNEMONIC_INT3:
-        return (struct stop_rule){.stops = true, .reason = STOP_FAULT, .signo = SIGTRAP_NO, .code = CODE_KERNEL};
+        return (struct stop_rule){
+            .stops = true, .reason = STOP_FAULT, .signo = SIGTRAP_NO, .code = CODE_KERNEL};
     case ZYDIS_MNEMONIC_INT1:
-        return (struct stop_rule){.stops = true, .reason = STOP_FAULT, .signo = SIGTRAP_NO, .code = 1};
+        return (struct stop_rule){
+            .stops = true, .reason = STOP_FAULT, .signo = SIGTRAP_NO, .code = 1};
     case ZYDIS_MNEMONIC_UD0:
     case ZYDIS_MNEMONIC_UD1:
     case ZYDIS_MNEMONIC_UD2:
-        return (struct stop_rule){.stops = true, .reason = STOP_FAULT, .signo = SIGILL_NO, .code = CODE_ILLOPN};
+        return (struct stop_rule){
+            .stops = true, .reason = STOP_FAULT, .signo = SIGILL_NO, .code = CODE_ILLOPN};
     case ZYDIS_MNEMONIC_IN:
     case ZYDIS_MNEMONIC_OUT:
     case ZYDIS_MNEMONIC_INSB:
@@ -439,33 +472,43 @@ static struct stop_rule rule_for(const struct insn *in)
     if (in->z.attributes & ZYDIS_ATTRIB_IS_PRIVILEGED)
         return fault;
     if (in->emulated) {
-        if (is_of_knc(in) || is_of(isa.undefined, in)) // the first ones are decoded by Zydis, but of no CPU that rr runs on
-            return (struct stop_rule){.stops = true, .reason = STOP_FAULT, .signo = SIGILL_NO, .code = CODE_ILLOPN};
+        if (is_of_knc(in) ||
+            is_of(isa.undefined,
+                  in)) // the first ones are decoded by Zydis, but of no CPU that rr runs on
+            return (struct stop_rule){
+                .stops = true, .reason = STOP_FAULT, .signo = SIGILL_NO, .code = CODE_ILLOPN};
         static struct evex_insn prepared;
-        return (struct stop_rule){.stops = !evex_prepare(in, &prepared), .reason = STOP_UNSUPPORTED};
+        return (struct stop_rule){.stops = !evex_prepare(in, &prepared),
+                                  .reason = STOP_UNSUPPORTED};
     }
     if (is_of(isa.lacking, in) || is_of(isa.undefined, in)) {
         // Without BMI1 and LZCNT these two are BSF and BSR.
-        bool scans = in->z.mnemonic == ZYDIS_MNEMONIC_TZCNT || in->z.mnemonic == ZYDIS_MNEMONIC_LZCNT;
+        bool scans =
+            in->z.mnemonic == ZYDIS_MNEMONIC_TZCNT || in->z.mnemonic == ZYDIS_MNEMONIC_LZCNT;
         if (is_of(isa.lacking, in) || scans)
             return (struct stop_rule){.stops = true, .reason = STOP_UNSUPPORTED};
-        return (struct stop_rule){.stops = true, .reason = STOP_FAULT, .signo = SIGILL_NO, .code = CODE_ILLOPN};
+        return (struct stop_rule){
+            .stops = true, .reason = STOP_FAULT, .signo = SIGILL_NO, .code = CODE_ILLOPN};
     }
     const ZydisDecodedOperand *in_segment = segment_operand(in);
     if (in_segment && !can_add_segment(in, in_segment)) {
         rule.reason = STOP_UNSUPPORTED;
         return rule;
     }
-    bool branch = in->z.meta.category == ZYDIS_CATEGORY_COND_BR || in->z.meta.category == ZYDIS_CATEGORY_UNCOND_BR ||
-                  in->z.meta.category == ZYDIS_CATEGORY_CALL || in->z.meta.category == ZYDIS_CATEGORY_RET;
-    bool near = in->z.meta.branch_type == ZYDIS_BRANCH_TYPE_SHORT || in->z.meta.branch_type == ZYDIS_BRANCH_TYPE_NEAR;
+    bool branch = in->z.meta.category == ZYDIS_CATEGORY_COND_BR ||
+                  in->z.meta.category == ZYDIS_CATEGORY_UNCOND_BR ||
+                  in->z.meta.category == ZYDIS_CATEGORY_CALL ||
+                  in->z.meta.category == ZYDIS_CATEGORY_RET;
+    bool near = in->z.meta.branch_type == ZYDIS_BRANCH_TYPE_SHORT ||
+                in->z.meta.branch_type == ZYDIS_BRANCH_TYPE_NEAR;
     if (is_far_branch(in)) {
         rule.trap = TRAP_FAR;
         return rule;
     }
     rule.reason = STOP_UNSUPPORTED;
-    if ((branch && (!near || in->z.operand_width == 16)) || in->z.mnemonic == ZYDIS_MNEMONIC_IRETQ ||
-        in->z.mnemonic == ZYDIS_MNEMONIC_IRETD || in->z.mnemonic == ZYDIS_MNEMONIC_IRET)
+    if ((branch && (!near || in->z.operand_width == 16)) ||
+        in->z.mnemonic == ZYDIS_MNEMONIC_IRETQ || in->z.mnemonic == ZYDIS_MNEMONIC_IRETD ||
+        in->z.mnemonic == ZYDIS_MNEMONIC_IRET)
         return rule;
     rule.stops = false;
     return rule;
@@ -473,7 +516,9 @@ static struct stop_rule rule_for(const struct insn *in)
 
 static struct stop_rule memory_fault(uint64_t address)
 {
-    return (struct stop_rule){.stops = true, .reason = STOP_FAULT, .signo = SIGSEGV_NO,
+    return (struct stop_rule){.stops = true,
+                              .reason = STOP_FAULT,
+                              .signo = SIGSEGV_NO,
                               .code = engine_host_prot(address) < 0 ? CODE_MAPERR : CODE_ACCERR};
 }
 
@@ -483,15 +528,18 @@ static bool executable(uint64_t address)
     return prot >= 0 && (prot & PROT_EXEC_BIT);
 }
 
-/* Zydis 4.0 takes R13D for a base where 32-bit addresses have none (SDM 2A, table 2-3: mod 0, base 5). */
+/* Zydis 4.0 takes R13D for a base where 32-bit addresses have none (SDM 2A, table 2-3: mod 0, base
+ * 5). */
 static void correct_missing_base(struct insn *in)
 {
     const ZydisDecodedInstructionRaw *raw = &in->z.raw;
-    if (!(in->z.attributes & ZYDIS_ATTRIB_HAS_SIB) || raw->modrm.mod != 0 || (raw->sib.base & 7) != 5)
+    if (!(in->z.attributes & ZYDIS_ATTRIB_HAS_SIB) || raw->modrm.mod != 0 ||
+        (raw->sib.base & 7) != 5)
         return;
     for (unsigned i = 0; i < in->z.operand_count; i++) {
         ZydisDecodedOperand *op = &in->op[i];
-        if (op->type != ZYDIS_OPERAND_TYPE_MEMORY || op->encoding != ZYDIS_OPERAND_ENCODING_MODRM_RM)
+        if (op->type != ZYDIS_OPERAND_TYPE_MEMORY ||
+            op->encoding != ZYDIS_OPERAND_ENCODING_MODRM_RM)
             continue;
         op->mem.base = ZYDIS_REGISTER_NONE;
         op->mem.disp.has_displacement = true;
@@ -520,10 +568,12 @@ struct stop_rule insn_decode(uint64_t pc, struct insn *in, uint64_t *fault_addre
             *fault_address = next_page;
             return memory_fault(next_page);
         }
-        return (struct stop_rule){.stops = true, .reason = STOP_FAULT, .signo = SIGILL_NO, .code = CODE_ILLOPN};
+        return (struct stop_rule){
+            .stops = true, .reason = STOP_FAULT, .signo = SIGILL_NO, .code = CODE_ILLOPN};
     }
     correct_missing_base(in);
-    in->emulated = (isa.emulates_avx512 && evex_concerns(in)) || (isa.emulates_xsave && evex_saves_state(in));
+    in->emulated =
+        (isa.emulates_avx512 && evex_concerns(in)) || (isa.emulates_xsave && evex_saves_state(in));
     return rule_for(in);
 }
 

@@ -1,12 +1,14 @@
-/* A small ELF linker (System V gABI 4.1, chapters 4 and 5; psABI x86-64, 4.4). The worker has no dynamic linker and must be
- * at an address which the recording leaves free, so the coordinator links its program: an executable of type ET_EXEC in a memfd, in
- * which the place in the file is that in the image.
+/* A small ELF linker (System V gABI 4.1, chapters 4 and 5; psABI x86-64, 4.4). The worker has no
+ * dynamic linker and must be at an address which the recording leaves free, so the coordinator
+ * links its program: an executable of type ET_EXEC in a memfd, in which the place in the file is
+ * that in the image.
  *
  *   0          its own header
  *   PAGE_SIZE  worker.so
  *   behind     libZydis.so
  *
- * Both objects are our own or the distribution's, hence trusted; still nothing is read outside of them. */
+ * Both objects are our own or the distribution's, hence trusted; still nothing is read outside of
+ * them. */
 #include "worker/loader.h"
 
 #include "worker_blob.h"
@@ -67,7 +69,8 @@ static uint64_t dynamic_value(const struct object *o, int64_t tag)
         if (o->phdrs[i].p_type != PT_DYNAMIC)
             continue;
         const Elf64_Dyn *d = in_file(o, o->phdrs[i].p_offset, o->phdrs[i].p_filesz);
-        for (size_t n = o->phdrs[i].p_filesz / sizeof(*d); d && n && d->d_tag != DT_NULL; d++, n--) {
+        for (size_t n = o->phdrs[i].p_filesz / sizeof(*d); d && n && d->d_tag != DT_NULL;
+             d++, n--) {
             if (d->d_tag == tag)
                 return d->d_un.d_val;
         }
@@ -88,7 +91,8 @@ static struct err *open_object(struct object *o)
             o->len = p->p_vaddr + p->p_memsz;
     }
     o->len = (o->len + PAGE_SIZE - 1) & ~(uint64_t)(PAGE_SIZE - 1);
-    // The number of symbols is in no table of its own: the string table follows the symbol table, as linkers lay them out.
+    // The number of symbols is in no table of its own: the string table follows the symbol table,
+    // as linkers lay them out.
     uint64_t symtab = dynamic_value(o, DT_SYMTAB), strtab = dynamic_value(o, DT_STRTAB);
     if (!symtab || strtab <= symtab)
         return err_new(ERR_FORMAT, "%s: no dynamic symbols", o->name);
@@ -106,7 +110,8 @@ static uint64_t find_symbol(const struct object *objects, size_t count, const ch
     for (size_t k = 0; k < count; k++) {
         const struct object *o = &objects[k];
         for (size_t i = 0; i < o->symbol_count; i++) {
-            if (o->symbols[i].st_shndx != SHN_UNDEF && strcmp(o->strings + o->symbols[i].st_name, name) == 0)
+            if (o->symbols[i].st_shndx != SHN_UNDEF &&
+                strcmp(o->strings + o->symbols[i].st_name, name) == 0)
                 return o->off + o->symbols[i].st_value;
         }
     }
@@ -137,8 +142,8 @@ static uint8_t *place_in(const struct stored *stored, size_t count, uint64_t at)
     return NULL;
 }
 
-static struct err *relocate(const struct object *o, uint64_t table, uint64_t size, uint64_t base, const struct stored *stored,
-                            size_t stored_count)
+static struct err *relocate(const struct object *o, uint64_t table, uint64_t size, uint64_t base,
+                            const struct stored *stored, size_t stored_count)
 {
     const Elf64_Rela *r = size ? at_address(o, table, size) : NULL;
     for (size_t i = 0; r && i < size / sizeof(*r); i++) {
@@ -155,16 +160,19 @@ static struct err *relocate(const struct object *o, uint64_t table, uint64_t siz
                 return err_new(ERR_FORMAT, "%s: relocation of an unknown symbol", o->name);
             const Elf64_Sym *s = &o->symbols[symbol];
             const char *name = o->strings + s->st_name;
-            uint64_t found = s->st_shndx != SHN_UNDEF ? o->off + s->st_value : find_symbol(objects, 2, name);
+            uint64_t found =
+                s->st_shndx != SHN_UNDEF ? o->off + s->st_value : find_symbol(objects, 2, name);
             if (!found && ELF64_ST_BIND(s->st_info) != STB_WEAK)
-                return err_new(ERR_UNSUPPORTED, "%s: needs %s, which a worker has not", o->name, name);
+                return err_new(ERR_UNSUPPORTED, "%s: needs %s, which a worker has not", o->name,
+                               name);
             value = found ? base + found : 0;
             if (ELF64_R_TYPE(r[i].r_info) == R_X86_64_64)
                 value += (uint64_t)r[i].r_addend;
             break;
         }
         default:
-            return err_new(ERR_UNSUPPORTED, "%s: relocation type %u", o->name, (unsigned)ELF64_R_TYPE(r[i].r_info));
+            return err_new(ERR_UNSUPPORTED, "%s: relocation type %u", o->name,
+                           (unsigned)ELF64_R_TYPE(r[i].r_info));
         }
         uint8_t *place = place_in(stored, stored_count, at);
         if (!place)
@@ -189,7 +197,9 @@ static struct err *open_objects_locked(void)
     if (file == MAP_FAILED)
         return err_os("cannot map %s", where.dli_fname);
     struct object opened[2] = {
-        {.name = "worker.so", .file = worker_so_start, .file_len = (size_t)(worker_so_end - worker_so_start)},
+        {.name = "worker.so",
+         .file = worker_so_start,
+         .file_len = (size_t)(worker_so_end - worker_so_start)},
         {.name = "libZydis.so", .file = file, .file_len = (size_t)st.st_size},
     };
     for (int i = 0; i < 2; i++)
@@ -228,15 +238,21 @@ static struct err *store(int fd, const void *bytes, uint64_t len, uint64_t off)
     return err_os("cannot store the worker's image");
 }
 
-static struct err *add_segment(struct making *m, uint64_t base, const struct object *o, const Elf64_Phdr *p)
+static struct err *add_segment(struct making *m, uint64_t base, const struct object *o,
+                               const Elf64_Phdr *p)
 {
     const uint64_t mask = PAGE_SIZE - 1;
     uint64_t in_page = p->p_vaddr & mask, start = o->off + (p->p_vaddr - in_page);
     const uint8_t *bytes = in_file(o, p->p_offset, p->p_filesz);
     if (!bytes || p->p_filesz > p->p_memsz || m->head.header.e_phnum == MAX_SEGMENTS)
         return err_new(ERR_FORMAT, "%s: segment out of bounds", o->name);
-    Elf64_Phdr s = {.p_type = PT_LOAD, .p_flags = p->p_flags, .p_offset = start, .p_vaddr = base + start, .p_align = PAGE_SIZE,
-                    .p_filesz = (in_page + p->p_filesz + mask) & ~mask, .p_memsz = (in_page + p->p_memsz + mask) & ~mask};
+    Elf64_Phdr s = {.p_type = PT_LOAD,
+                    .p_flags = p->p_flags,
+                    .p_offset = start,
+                    .p_vaddr = base + start,
+                    .p_align = PAGE_SIZE,
+                    .p_filesz = (in_page + p->p_filesz + mask) & ~mask,
+                    .p_memsz = (in_page + p->p_memsz + mask) & ~mask};
     if (!(p->p_flags & PF_W)) {
         TRY(store(m->fd, bytes, p->p_filesz, start + in_page));
     } else {
@@ -255,9 +271,15 @@ static struct err *fill_image(struct making *m, uint64_t base)
     uint64_t entry = find_symbol(objects, 1, "worker_entry");
     if (!entry)
         return err_new(ERR_FORMAT, "worker.so: no entry");
-    m->head.header = (Elf64_Ehdr){.e_ident = {ELFMAG0, ELFMAG1, ELFMAG2, ELFMAG3, ELFCLASS64, ELFDATA2LSB, EV_CURRENT}, .e_type = ET_EXEC,
-                                  .e_machine = EM_X86_64, .e_version = EV_CURRENT, .e_entry = base + entry, .e_phoff = sizeof(Elf64_Ehdr),
-                                  .e_ehsize = sizeof(Elf64_Ehdr), .e_phentsize = sizeof(Elf64_Phdr)};
+    m->head.header = (Elf64_Ehdr){
+        .e_ident = {ELFMAG0, ELFMAG1, ELFMAG2, ELFMAG3, ELFCLASS64, ELFDATA2LSB, EV_CURRENT},
+        .e_type = ET_EXEC,
+        .e_machine = EM_X86_64,
+        .e_version = EV_CURRENT,
+        .e_entry = base + entry,
+        .e_phoff = sizeof(Elf64_Ehdr),
+        .e_ehsize = sizeof(Elf64_Ehdr),
+        .e_phentsize = sizeof(Elf64_Phdr)};
     if (ftruncate(m->fd, (off_t)image_len()) != 0)
         return err_os("cannot store the worker's image");
     for (int k = 0; k < 2; k++) {
@@ -268,15 +290,18 @@ static struct err *fill_image(struct making *m, uint64_t base)
     }
     for (int k = 0; k < 2; k++) {
         const struct object *o = &objects[k];
-        TRY(relocate(o, dynamic_value(o, DT_RELA), dynamic_value(o, DT_RELASZ), base, m->stored, m->stored_count));
-        TRY(relocate(o, dynamic_value(o, DT_JMPREL), dynamic_value(o, DT_PLTRELSZ), base, m->stored, m->stored_count));
+        TRY(relocate(o, dynamic_value(o, DT_RELA), dynamic_value(o, DT_RELASZ), base, m->stored,
+                     m->stored_count));
+        TRY(relocate(o, dynamic_value(o, DT_JMPREL), dynamic_value(o, DT_PLTRELSZ), base, m->stored,
+                     m->stored_count));
     }
     for (size_t i = 0; i < m->stored_count; i++)
         TRY(store(m->fd, m->stored[i].bytes, m->stored[i].len, m->stored[i].off));
     return store(m->fd, &m->head, sizeof(m->head), 0);
 }
 
-/* MFD_EXEC (memfd_create(2)) is needed where vm.memfd_noexec is 1; kernels before 6.3 do not know it. */
+/* MFD_EXEC (memfd_create(2)) is needed where vm.memfd_noexec is 1; kernels before 6.3 do not know
+ * it. */
 static int make_executable_memfd(void)
 {
     int fd = memfd_create("pernosco-worker", MFD_CLOEXEC | 0x10);

@@ -35,7 +35,8 @@ static void answer(struct regs *regs)
     uint64_t *reg = regs->r;
     struct worker_cpuid found = {0};
     for (uint64_t i = table_count; i--;) {
-        if (table[i].eax_in == (uint32_t)reg[UREG_RAX] && (table[i].ecx_in == UINT32_MAX || table[i].ecx_in == (uint32_t)reg[UREG_RCX]))
+        if (table[i].eax_in == (uint32_t)reg[UREG_RAX] &&
+            (table[i].ecx_in == UINT32_MAX || table[i].ecx_in == (uint32_t)reg[UREG_RCX]))
             found = table[i];
     }
     reg[UREG_RAX] = found.eax;
@@ -44,7 +45,8 @@ static void answer(struct regs *regs)
     reg[UREG_RDX] = found.edx;
 }
 
-void machine_run(struct engine_task *task, uint32_t slot, const struct engine_request *q, struct engine_result *out)
+void machine_run(struct engine_task *task, uint32_t slot, const struct engine_request *q,
+                 struct engine_result *out)
 {
     struct engine_request rest = *q;
     uint64_t icount = 0, ticks = 0;
@@ -53,7 +55,8 @@ void machine_run(struct engine_task *task, uint32_t slot, const struct engine_re
         icount += out->icount;
         ticks += out->ticks;
         // At the limit an instruction that is answered here would be one too many.
-        if (out->reason != STOP_TRAP || out->trap != TRAP_CPUID || !q->answer_cpuid || !table_count || icount >= q->max_icount)
+        if (out->reason != STOP_TRAP || out->trap != TRAP_CPUID || !q->answer_cpuid ||
+            !table_count || icount >= q->max_icount)
             break;
         answer(&task->regs);
         task->regs.r[UREG_RIP] += out->insn_len;

@@ -2,7 +2,8 @@
 
 #include "worker/syscalls.h"
 
-/* A chunk of shadow is what is mapped at once: CHUNK_LEN bytes, for ENGINE_SHADOW_SPAN bytes of the guest's. */
+/* A chunk of shadow is what is mapped at once: CHUNK_LEN bytes, for ENGINE_SHADOW_SPAN bytes of the
+ * guest's. */
 enum { MAX_CHUNKS = 4096, CHUNK_LEN = ENGINE_SHADOW_SPAN / 8, GIVE_BACK_EVERY = 8 };
 
 static struct {
@@ -59,7 +60,8 @@ static bool map_chunk(uint64_t chunk)
     if (marks.chunk_count == MAX_CHUNKS)
         engine_host_fatal("the program writes to too many places");
     uint64_t at = marks.shadow_base + chunk * CHUNK_LEN;
-    if (sys_mmap(at, CHUNK_LEN, 3, 0x104001, marks.fd, chunk * CHUNK_LEN) != at) // shared, fixed unless taken, no reserve
+    if (sys_mmap(at, CHUNK_LEN, 3, 0x104001, marks.fd, chunk * CHUNK_LEN) !=
+        at) // shared, fixed unless taken, no reserve
         engine_host_fatal("cannot map memory for marks");
     marks.chunks[marks.chunk_count++] = chunk;
     return true;
@@ -90,7 +92,8 @@ void marks_range(uint64_t start, uint64_t len)
             first_granule = start / 8;
         if (last_granule > last / 8)
             last_granule = last / 8;
-        __builtin_memset((void *)(uintptr_t)(marks.shadow_base + first_granule), 1, last_granule - first_granule + 1);
+        __builtin_memset((void *)(uintptr_t)(marks.shadow_base + first_granule), 1,
+                         last_granule - first_granule + 1);
     }
 }
 
@@ -116,19 +119,22 @@ static bool is_zero(const uint64_t *p)
     return !any;
 }
 
-/* Pages untouched since the last time need not be looked at again. Only now and then: to look at a page costs far less than to give it back
- * and to get it again with a fault. */
+/* Pages untouched since the last time need not be looked at again. Only now and then: to look at a
+ * page costs far less than to give it back and to get it again with a fault. */
 static void give_back(uint64_t start, uint64_t end)
 {
     if (!marks.giving_back)
         return;
-    sys_call6(285, (uint64_t)marks.fd, 3, start, end - start, 0, 0); // fallocate(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE)
+    sys_call6(285, (uint64_t)marks.fd, 3, start, end - start, 0,
+              0); // fallocate(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE)
 }
 
 enum { PAGES_OF_ONE = 8 }; /* of the guest's, in a page of shadow */
 
-/* Takes the marks in pages [start, end) of a chunk, offsets in the memfd, all of which hold data. */
-static void take_pages(uint64_t start, uint64_t end, void (*each)(uint64_t page, const uint64_t granules[8]))
+/* Takes the marks in pages [start, end) of a chunk, offsets in the memfd, all of which hold data.
+ */
+static void take_pages(uint64_t start, uint64_t end,
+                       void (*each)(uint64_t page, const uint64_t granules[8]))
 {
     uint64_t zero_from = start;
     for (uint64_t at = start; at < end; at += PAGE_SIZE) {

@@ -1,6 +1,6 @@
-/* Which memory was written, as the index variant of translations marks it: a byte for each 8 bytes of the guest's, in shadows that are
- * mapped when first touched. They are pages of a memfd, which knows what of it was ever touched, even if it is swapped out.
- * Freestanding. */
+/* Which memory was written, as the index variant of translations marks it: a byte for each 8 bytes
+ * of the guest's, in shadows that are mapped when first touched. They are pages of a memfd, which
+ * knows what of it was ever touched, even if it is swapped out. Freestanding. */
 #ifndef WORKER_MARKS_H
 #define WORKER_MARKS_H
 

@@ -23,7 +23,8 @@ static size_t first_behind(const struct ranges *r, uint64_t addr)
 }
 
 /* Replaces ranges [first, last) by `count` others. */
-static bool replace(struct ranges *r, size_t first, size_t last, const struct addr_range *with, size_t count)
+static bool replace(struct ranges *r, size_t first, size_t last, const struct addr_range *with,
+                    size_t count)
 {
     if (r->count - (last - first) + count > r->cap)
         return false;
@@ -36,7 +37,8 @@ static bool replace(struct ranges *r, size_t first, size_t last, const struct ad
 bool ranges_add(struct ranges *r, uint64_t start, uint64_t end)
 {
     struct addr_range all = {start, end};
-    size_t first = first_behind(r, start ? start - 1 : 0), last = first; // one that ends where this begins joins it
+    size_t first = first_behind(r, start ? start - 1 : 0),
+           last = first; // one that ends where this begins joins it
     for (; last < r->count && r->items[last].start <= end; last++) {
         all.start = r->items[last].start < all.start ? r->items[last].start : all.start;
         all.end = r->items[last].end > all.end ? r->items[last].end : all.end;

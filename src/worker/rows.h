@@ -33,7 +33,8 @@ static inline bool rows_add(struct rows *r, const void *row, uint64_t size)
     return true;
 }
 
-/** Drops all but the last `count` rows, if that has not been done lately: there may be twice as many. */
+/** Drops all but the last `count` rows, if that has not been done lately: there may be twice as
+ * many. */
 static inline void rows_keep_last(struct rows *r, uint64_t count, uint64_t size)
 {
     if (r->len < 2 * count * size)
@@ -42,7 +43,8 @@ static inline void rows_keep_last(struct rows *r, uint64_t count, uint64_t size)
     r->len = count * size;
 }
 
-/** Moves at most len bytes into the window: bytes put there; *left_out: bytes that remain. When none do the array is empty. */
+/** Moves at most len bytes into the window: bytes put there; *left_out: bytes that remain. When
+ * none do the array is empty. */
 static inline uint64_t rows_take(struct rows *r, uint8_t *window, uint64_t len, uint64_t *left_out)
 {
     uint64_t n = r->len - r->taken < len ? r->len - r->taken : len;

@@ -3,7 +3,8 @@
 #include "worker/insn.h"
 #include "worker/vectors.h"
 
-void scatter_elements(uint64_t pc, uint64_t base, const uint8_t *vectors, void (*each)(uint64_t address, uint64_t len))
+void scatter_elements(uint64_t pc, uint64_t base, const uint8_t *vectors,
+                      void (*each)(uint64_t address, uint64_t len))
 {
     static struct insn in;
     uint64_t fault;
@@ -25,7 +26,8 @@ void scatter_elements(uint64_t pc, uint64_t base, const uint8_t *vectors, void (
     default:
         width = 4;
     }
-    unsigned count = in.z.avx.vector_length / 8u / (element > width ? element : width); // Zydis 4.0 counts one
+    unsigned count =
+        in.z.avx.vector_length / 8u / (element > width ? element : width); // Zydis 4.0 counts one
     for (unsigned i = 0; i < count; i++) {
         int64_t v = 0;
         int32_t narrow;

@@ -4,15 +4,27 @@
 #include "worker/syscalls.h"
 #include "worker/worker.h"
 
-enum { HASH_LEN = 1 << 17, MAX_PAGES = HASH_LEN / 2, MAX_COPIES = 1 << 17, MAX_TASK_COPIES = 1024, MAX_CHANGED = 4096,
-       GROUP_BITS = 6, HUGE_PAGE = 2 << 20, MAX_GIVEN = 1 << 17, MANY_PAGES = 1024, MOST_COPIED = 256 /* pages of a fetched chunk */ };
+enum {
+    HASH_LEN = 1 << 17,
+    MAX_PAGES = HASH_LEN / 2,
+    MAX_COPIES = 1 << 17,
+    MAX_TASK_COPIES = 1024,
+    MAX_CHANGED = 4096,
+    GROUP_BITS = 6,
+    HUGE_PAGE = 2 << 20,
+    MAX_GIVEN = 1 << 17,
+    MANY_PAGES = 1024,
+    MOST_COPIED = 256 /* pages of a fetched chunk */
+};
 
-/* Numbers of copies that are none. FRESH: the page holds zeros, and is discarded to hold them again. ABSENT: its contents are with the
- * coordinator (absent.h). It is copied when it is fetched, but not with a chunk of which most may be written, an array: that is fetched again when
- * it is wanted again, unless somebody said that it will be (snapshot_keep_fetched()). */
+/* Numbers of copies that are none. FRESH: the page holds zeros, and is discarded to hold them
+ * again. ABSENT: its contents are with the coordinator (absent.h). It is copied when it is fetched,
+ * but not with a chunk of which most may be written, an array: that is fetched again when it is
+ * wanted again, unless somebody said that it will be (snapshot_keep_fetched()). */
 static const uint32_t NO_ROOM = UINT32_MAX, ABSENT = UINT32_MAX - 1, FRESH = UINT32_MAX - 2;
 
-/* A page of the set. copies: numbers of the copies that the snapshots hold; 0: it was not mapped. */
+/* A page of the set. copies: numbers of the copies that the snapshots hold; 0: it was not mapped.
+ */
 struct page {
     uint64_t addr;
     uint32_t copies[WORKER_SNAPSHOTS];
@@ -22,31 +34,32 @@ static struct page *pages;
 static uint32_t page_count;
 static uint32_t *hash; /* index in pages + 1, by address, open addressing */
 static uint8_t *copies;
-static uint32_t *copy_uses;  /* by how many snapshots; by number of the copy */
+static uint32_t *copy_uses; /* by how many snapshots; by number of the copy */
 static uint32_t *free_copies;
 static uint32_t free_count, copy_count; /* copy_count: numbers ever given out; 0 is none */
-static uint32_t taken;       /* bit per snapshot */
-static uint32_t newest;      /* the one taken or restored last */
-static uint32_t era = 1;     /* counts snapshot_forget() */
+static uint32_t taken;                  /* bit per snapshot */
+static uint32_t newest;                 /* the one taken or restored last */
+static uint32_t era = 1;                /* counts snapshot_forget() */
 static bool broken, restoring, keep_fetched;
 
 /* What memory holds that no snapshot knows. */
 static const uint32_t NONE = WORKER_SNAPSHOTS;
 static struct ranges given;
-static bool clean = true;    /* nothing ran before the first snapshot */
-static bool ran;             /* since then, or since it was restored */
+static bool clean = true; /* nothing ran before the first snapshot */
+static bool ran;          /* since then, or since it was restored */
 static uint32_t first = WORKER_SNAPSHOTS;
 
 static struct {
     uint32_t snapshot, slot;
     bool xstate_valid;
     uint8_t xstate[XSTATE_MAX];
-} *task_copies;
+} * task_copies;
 static uint32_t task_copy_count;
 
 void snapshot_init(void)
 {
-    uint8_t *room = engine_host_alloc((size_t)MAX_COPIES * PAGE_SIZE + HASH_LEN * sizeof(hash[0]) + MAX_PAGES * sizeof(pages[0]) + HUGE_PAGE);
+    uint8_t *room = engine_host_alloc((size_t)MAX_COPIES * PAGE_SIZE + HASH_LEN * sizeof(hash[0]) +
+                                      MAX_PAGES * sizeof(pages[0]) + HUGE_PAGE);
     copies = room + -(uintptr_t)room % HUGE_PAGE;
     sys_huge_pages((uint64_t)(uintptr_t)copies, (uint64_t)MAX_COPIES * PAGE_SIZE);
     hash = (uint32_t *)(void *)(copies + (size_t)MAX_COPIES * PAGE_SIZE);
@@ -69,13 +82,15 @@ void snapshot_forked(void)
 /* Neighbouring pages are neighbours in the table, which then needs few pages itself. */
 static uint64_t first_slot(uint64_t addr)
 {
-    uint64_t page = addr >> 12, group = (page >> GROUP_BITS) * 0x9e3779b97f4a7c15ull >> (47 + GROUP_BITS);
+    uint64_t page = addr >> 12,
+             group = (page >> GROUP_BITS) * 0x9e3779b97f4a7c15ull >> (47 + GROUP_BITS);
     return group << GROUP_BITS | (page & ((1 << GROUP_BITS) - 1));
 }
 
 void snapshot_forget(void)
 {
-    for (uint32_t i = 0; i < page_count; i++) { // only what is in use is cleared: the table is large
+    for (uint32_t i = 0; i < page_count;
+         i++) { // only what is in use is cleared: the table is large
         uint64_t at = first_slot(pages[i].addr);
         while (hash[at % HASH_LEN])
             hash[at++ % HASH_LEN] = 0;
@@ -96,7 +111,8 @@ void snapshot_ran(void)
 
 void snapshot_given(uint64_t start, uint64_t end)
 {
-    clean &= ranges_add(&given, start & ~(uint64_t)(PAGE_SIZE - 1), (end + PAGE_SIZE - 1) & ~(uint64_t)(PAGE_SIZE - 1));
+    clean &= ranges_add(&given, start & ~(uint64_t)(PAGE_SIZE - 1),
+                        (end + PAGE_SIZE - 1) & ~(uint64_t)(PAGE_SIZE - 1));
 }
 
 static uint32_t *hash_slot(uint64_t addr)
@@ -116,7 +132,8 @@ static uint8_t *bytes_of(uint32_t copy)
 static bool is_fresh(uint64_t addr)
 {
     struct addr_range r;
-    return clean && !ran && snapshot_host_anon_end(addr) && !ranges_next(&given, addr, addr + PAGE_SIZE, &r);
+    return clean && !ran && snapshot_host_anon_end(addr) &&
+           !ranges_next(&given, addr, addr + PAGE_SIZE, &r);
 }
 
 /* A copy of the page as it is; 0: there is no page; or one of those that are none. */
@@ -162,7 +179,8 @@ static void release(uint32_t copy)
 static bool differs(const uint8_t *a, const uint8_t *b)
 {
     for (size_t i = 0; i < PAGE_SIZE; i += 32) {
-        const uint64_t *x = (const uint64_t *)(const void *)(a + i), *y = (const uint64_t *)(const void *)(b + i);
+        const uint64_t *x = (const uint64_t *)(const void *)(a + i),
+                       *y = (const uint64_t *)(const void *)(b + i);
         if ((x[0] ^ y[0]) | (x[1] ^ y[1]) | (x[2] ^ y[2]) | (x[3] ^ y[3]))
             return true;
     }
@@ -212,10 +230,12 @@ static bool needs_no_copy(uint64_t addr)
 bool snapshot_add(const uint64_t *list, uint64_t count)
 {
     if (count >= MANY_PAGES)
-        sys_huge_pages((uint64_t)(uintptr_t)hash, HASH_LEN * sizeof(hash[0]) + MAX_PAGES * sizeof(pages[0]));
+        sys_huge_pages((uint64_t)(uintptr_t)hash,
+                       HASH_LEN * sizeof(hash[0]) + MAX_PAGES * sizeof(pages[0]));
     for (uint64_t i = 0; i < count; i++) {
         uint64_t run = 1; // of neighbours
-        while (i + run < count && list[i + run] == list[i] + run * PAGE_SIZE && !needs_no_copy(list[i]))
+        while (i + run < count && list[i + run] == list[i] + run * PAGE_SIZE &&
+               !needs_no_copy(list[i]))
             run++;
         if (!needs_no_copy(list[i]))
             sys_populate(list[i], run * PAGE_SIZE);
@@ -350,7 +370,8 @@ void snapshot_keep_fetched(bool keep)
 
 void snapshot_fetched(uint64_t start, uint64_t end)
 {
-    bool all = keep_fetched && copy_count - free_count < MAX_COPIES / 2; // the rest is for what has to be copied
+    bool all = keep_fetched &&
+               copy_count - free_count < MAX_COPIES / 2; // the rest is for what has to be copied
     if (!taken || (!all && count_in_set(start, end) > MOST_COPIED))
         return;
     for (uint64_t addr = start; addr < end && !broken; addr += PAGE_SIZE) {
@@ -370,17 +391,20 @@ void snapshot_fetched(uint64_t start, uint64_t end)
 /* Has the page to be discarded, for it to hold what the copy says? */
 static bool is_discarded(uint64_t addr, uint32_t copy)
 {
-    return (copy == FRESH || (copy == ABSENT && !snapshot_host_absent(addr))) && engine_host_prot(addr) >= 0;
+    return (copy == FRESH || (copy == ABSENT && !snapshot_host_absent(addr))) &&
+           engine_host_prot(addr) >= 0;
 }
 
-/* Makes pages hold what snapshot idx says: number `at` of the set, and neighbours behind it that are alike. *count_out: how many. */
+/* Makes pages hold what snapshot idx says: number `at` of the set, and neighbours behind it that
+ * are alike. *count_out: how many. */
 static bool put_back(uint32_t at, uint32_t idx, uint32_t *count_out)
 {
     uint64_t addr = pages[at].addr, count = 1;
     uint32_t copy = pages[at].copies[idx];
     *count_out = 1;
     if (is_discarded(addr, copy)) {
-        while (at + count < page_count && pages[at + count].addr == addr + count * PAGE_SIZE && pages[at + count].copies[idx] == copy &&
+        while (at + count < page_count && pages[at + count].addr == addr + count * PAGE_SIZE &&
+               pages[at + count].copies[idx] == copy &&
                is_discarded(addr + count * PAGE_SIZE, copy))
             count++;
         *count_out = (uint32_t)count;

@@ -1,6 +1,7 @@
-/* Steps: a stretch run one instruction at a time, with a row of registers before each; and memory captured at given moments, for
- * which the run is cut into pieces. Both go through hooks_run(), piece by piece with the clock moved on, so hooks, consumers and
- * breaks see what they would see otherwise. */
+/* Steps: a stretch run one instruction at a time, with a row of registers before each; and memory
+ * captured at given moments, for which the run is cut into pieces. Both go through hooks_run(),
+ * piece by piece with the clock moved on, so hooks, consumers and breaks see what they would see
+ * otherwise. */
 #include "worker/steps.h"
 
 #include "worker/consume.h"
@@ -45,7 +46,8 @@ void steps_select(const struct wire_command *c, const uint8_t *window)
 }
 
 /* Appends a row. False: there is no room, or there are enough. */
-static bool add_row(struct engine_task *task, uint32_t slot, uint64_t icount, const struct engine_result *end)
+static bool add_row(struct engine_task *task, uint32_t slot, uint64_t icount,
+                    const struct engine_result *end)
 {
     uint64_t len = sizeof(struct step_row) + (vectors ? XSTATE_MAX : 0);
     if (steps.len + len > ROWS_LEN)
@@ -97,7 +99,8 @@ static uint64_t until_capture(uint64_t icount)
     return captures[next_capture].icount - (clock_base + icount);
 }
 
-void steps_run(struct engine_task *task, uint32_t slot, const struct engine_request *q, struct engine_result *out)
+void steps_run(struct engine_task *task, uint32_t slot, const struct engine_request *q,
+               struct engine_result *out)
 {
     bool record = record_any && (!one_slot || slot == wanted_slot);
     if (!record && next_capture == capture_count) {
@@ -109,7 +112,8 @@ void steps_run(struct engine_task *task, uint32_t slot, const struct engine_requ
         capture_now(icount);
         bool go_on = !record || q->max_icount == icount || add_row(task, slot, icount, NULL);
         struct engine_request piece = *q;
-        uint64_t left = q->max_icount == UINT64_MAX ? UINT64_MAX : q->max_icount - icount, most = until_capture(icount);
+        uint64_t left = q->max_icount == UINT64_MAX ? UINT64_MAX : q->max_icount - icount,
+                 most = until_capture(icount);
         if (record && most > 1)
             most = 1;
         piece.max_icount = left < most ? left : most;

@@ -31,7 +31,8 @@ static struct regs at_start(void)
     return r;
 }
 
-static struct engine_result run(struct worker *w, const struct engine_request *q, const struct regs *set, struct regs *out)
+static struct engine_result run(struct worker *w, const struct engine_request *q,
+                                const struct regs *set, struct regs *out)
 {
     struct engine_result result;
     assert_ok(worker_run(w, 0, q, set, &result, out));
@@ -88,7 +89,8 @@ TEST(a_run_in_steps_ends_as_any_other)
         assert_int_equal(stop.reason, STOP_LIMIT);
         assert_int_equal(stop.icount, 17);
         // Ticks and registers.
-        struct engine_request match = {.max_icount = UINT64_MAX, .use_match = true, .stop_ticks = 20, .match = out};
+        struct engine_request match = {
+            .max_icount = UINT64_MAX, .use_match = true, .stop_ticks = 20, .match = out};
         match.match.r[UREG_RCX] = 972 - 1;
         match.match.r[UREG_RIP] = CODE + 7;
         stop = run(w, &match, NULL, &out);
@@ -101,7 +103,10 @@ TEST(a_run_in_steps_ends_as_any_other)
         assert_int_equal(stop.reason, STOP_TICKS);
         assert_true(stop.passed);
         // Ticks alone.
-        stop = run(w, &(struct engine_request){.max_icount = UINT64_MAX, .use_ticks = true, .stop_ticks = 3}, NULL, &out);
+        stop = run(
+            w,
+            &(struct engine_request){.max_icount = UINT64_MAX, .use_ticks = true, .stop_ticks = 3},
+            NULL, &out);
         assert_int_equal(stop.reason, STOP_TICKS);
         assert_int_equal(stop.ticks, 3);
         // A break address; the run that begins there passes it once.
@@ -133,7 +138,9 @@ TEST(there_are_no_more_rows_than_asked_for)
 
 TEST(a_fault_leaves_its_instruction_and_an_end)
 {
-    static const uint8_t code[] = {0xbf, 0xff, 0xff, 0x60, 0, 0xb9, 3, 0, 0, 0, 0xf3, 0xaa}; // mov edi, DATA + LEN - 1; mov ecx, 3; rep stosb
+    static const uint8_t code[] = {
+        0xbf, 0xff, 0xff, 0x60, 0,    0xb9,
+        3,    0,    0,    0,    0xf3, 0xaa}; // mov edi, DATA + LEN - 1; mov ecx, 3; rep stosb
     struct worker *w = with_program(code, sizeof(code));
     assert_ok(worker_set_steps(w, &(struct step_request){.record = true}));
     struct regs r = at_start(), out;
@@ -154,7 +161,8 @@ TEST(a_fault_leaves_its_instruction_and_an_end)
 
 TEST(vector_state_comes_along)
 {
-    static const uint8_t code[] = {0x66, 0x0f, 0xd4, 0xc1, 0x66, 0x0f, 0xd4, 0xc1, 0x0f, 0x05}; // paddq xmm0, xmm1, twice; syscall
+    static const uint8_t code[] = {0x66, 0x0f, 0xd4, 0xc1, 0x66, 0x0f,
+                                   0xd4, 0xc1, 0x0f, 0x05}; // paddq xmm0, xmm1, twice; syscall
     struct worker *w = with_program(code, sizeof(code));
     struct xstate x;
     assert_ok(worker_set_xstate(w, 0, NULL));
@@ -171,20 +179,23 @@ TEST(vector_state_comes_along)
     size_t len = sizeof(struct step_row) + XSTATE_MAX;
     assert_int_equal(rows.len, 4 * len);
     for (unsigned i = 0; i < 4; i++)
-        assert_int_equal(rows.data[i * len + sizeof(struct step_row) + 160], i < 3 ? 1 + 10 * i : 21);
+        assert_int_equal(rows.data[i * len + sizeof(struct step_row) + 160],
+                         i < 3 ? 1 + 10 * i : 21);
     worker_destroy(w);
 }
 
 TEST(memory_is_captured_at_its_moments)
 {
     // mov edi, DATA; mov al, 1; loop: stosb; inc eax; cmp eax, 50; jne loop; syscall
-    static const uint8_t code[] = {0xbf, 0, 0, 0x60, 0, 0xb8, 1, 0, 0, 0, 0xaa, 0xff, 0xc0, 0x83, 0xf8, 50, 0x75, 0xf8, 0x0f, 0x05};
+    static const uint8_t code[] = {0xbf, 0,    0,    0x60, 0,    0xb8, 1,    0,    0,    0,
+                                   0xaa, 0xff, 0xc0, 0x83, 0xf8, 50,   0x75, 0xf8, 0x0f, 0x05};
     struct worker *w = with_program(code, sizeof(code));
     const struct step_capture captures[] = {
-        {6, 0, DATA, 4},    {7, 100, DATA, 4},      {7, 102, DATA, 3}, {7, 103, DATA, 3}, {7, 103, 0x500000, 8},
-        {7, 298, DATA, 60}, {7, 400, DATA, 8}, {8, 0, DATA, 1},
+        {6, 0, DATA, 4},       {7, 100, DATA, 4},  {7, 102, DATA, 3}, {7, 103, DATA, 3},
+        {7, 103, 0x500000, 8}, {7, 298, DATA, 60}, {7, 400, DATA, 8}, {8, 0, DATA, 1},
     };
-    assert_ok(worker_set_steps(w, &(struct step_request){.captures = captures, .capture_count = 8}));
+    assert_ok(
+        worker_set_steps(w, &(struct step_request){.captures = captures, .capture_count = 8}));
     assert_ok(worker_set_icount(w, 7, 100));
     struct regs r = at_start();
     struct engine_result stop = run(w, &all, &r, NULL);
@@ -198,7 +209,8 @@ TEST(memory_is_captured_at_its_moments)
     const uint8_t *at = memory.data;
     static const struct {
         unsigned done, len, first;
-    } want[] = {{0, 8, 0}, {4, 8, 0}, {3, 8, 0}, {3, 8, 1}, {0, 8, 0}, {60, 64, 1}, {0, 8, 0}, {1, 8, 1}};
+    } want[] = {{0, 8, 0}, {4, 8, 0},   {3, 8, 0}, {3, 8, 1},
+                {0, 8, 0}, {60, 64, 1}, {0, 8, 0}, {1, 8, 1}};
     for (size_t i = 0; i < 8; i++) {
         assert_int_equal(*(const uint64_t *)(const void *)at, want[i].done);
         assert_int_equal(at[8], want[i].first);
@@ -213,7 +225,8 @@ TEST(memory_is_captured_at_its_moments)
 TEST(other_tasks_are_left_alone)
 {
     struct worker *w = with_program(count_down, sizeof(count_down));
-    assert_ok(worker_set_steps(w, &(struct step_request){.record = true, .one_slot = true, .slot = 1}));
+    assert_ok(
+        worker_set_steps(w, &(struct step_request){.record = true, .one_slot = true, .slot = 1}));
     struct regs r = at_start();
     struct engine_result result;
     for (unsigned slot = 0; slot < 3; slot++)
@@ -231,7 +244,8 @@ TEST(hooks_see_the_same_in_steps)
     struct worker *w = with_program(count_down, sizeof(count_down));
     gaddr pc = CODE + 7;
     for (int stepping = 0; stepping < 2; stepping++) {
-        assert_ok(worker_set_hooks(w, &(struct hook_request){.pcs = &pc, .pc_count = 1, .regs = true}));
+        assert_ok(
+            worker_set_hooks(w, &(struct hook_request){.pcs = &pc, .pc_count = 1, .regs = true}));
         assert_ok(worker_set_steps(w, stepping ? &(struct step_request){.record = true} : NULL));
         assert_ok(worker_set_icount(w, 3 + (uint64_t)stepping, 0));
         struct regs r = at_start();
@@ -247,6 +261,6 @@ TEST(hooks_see_the_same_in_steps)
 }
 
 TEST_MAIN(t(every_instruction_has_a_row_and_the_end_has_one), t(a_run_in_steps_ends_as_any_other),
-          t(there_are_no_more_rows_than_asked_for), t(a_fault_leaves_its_instruction_and_an_end), t(vector_state_comes_along),
-          t(memory_is_captured_at_its_moments), t(other_tasks_are_left_alone),
-          t(hooks_see_the_same_in_steps))
+          t(there_are_no_more_rows_than_asked_for), t(a_fault_leaves_its_instruction_and_an_end),
+          t(vector_state_comes_along), t(memory_is_captured_at_its_moments),
+          t(other_tasks_are_left_alone), t(hooks_see_the_same_in_steps))

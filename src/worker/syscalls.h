@@ -1,11 +1,13 @@
-/* Raw system calls for freestanding code. Results are as the kernel gives them: -errno on failure. */
+/* Raw system calls for freestanding code. Results are as the kernel gives them: -errno on failure.
+ */
 #ifndef WORKER_SYSCALLS_H
 #define WORKER_SYSCALLS_H
 
 #include <stddef.h>
 #include <stdint.h>
 
-static inline uint64_t sys_call6(uint64_t number, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e, uint64_t f)
+static inline uint64_t sys_call6(uint64_t number, uint64_t a, uint64_t b, uint64_t c, uint64_t d,
+                                 uint64_t e, uint64_t f)
 {
     uint64_t result;
     register uint64_t r10 __asm__("r10") = d;
@@ -18,7 +20,8 @@ static inline uint64_t sys_call6(uint64_t number, uint64_t a, uint64_t b, uint64
     return result;
 }
 
-static inline uint64_t sys_mmap(uint64_t addr, uint64_t len, int prot, int flags, int fd, uint64_t offset)
+static inline uint64_t sys_mmap(uint64_t addr, uint64_t len, int prot, int flags, int fd,
+                                uint64_t offset)
 {
     return sys_call6(9, addr, len, (uint64_t)prot, (uint64_t)flags, (uint64_t)(int64_t)fd, offset);
 }
@@ -33,14 +36,16 @@ static inline int64_t sys_munmap(uint64_t addr, uint64_t len)
     return (int64_t)sys_call6(11, addr, len, 0, 0, 0, 0);
 }
 
-/* madvise(MADV_POPULATE_WRITE): pages that will be written are made present in one go, which costs a fraction of the faults of their
- * first writes. Where it is not possible (older kernels, read-only pages) nothing is lost. */
+/* madvise(MADV_POPULATE_WRITE): pages that will be written are made present in one go, which costs
+ * a fraction of the faults of their first writes. Where it is not possible (older kernels,
+ * read-only pages) nothing is lost. */
 static inline void sys_populate(uint64_t addr, uint64_t len)
 {
     sys_call6(28, addr & ~4095ull, len + (addr & 4095), 23, 0, 0, 0);
 }
 
-/* madvise(MADV_HUGEPAGE): for memory that will be used as a whole, a fault for each 2 MiB instead of each 4 KiB. */
+/* madvise(MADV_HUGEPAGE): for memory that will be used as a whole, a fault for each 2 MiB instead
+ * of each 4 KiB. */
 static inline void sys_huge_pages(uint64_t addr, uint64_t len)
 {
     sys_call6(28, addr, len, 14, 0, 0, 0);

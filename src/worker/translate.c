@@ -1,18 +1,24 @@
-/* The translator: one basic block of guest code at a time into host code that keeps guest and host addresses the same.
+/* The translator: one basic block of guest code at a time into host code that keeps guest and host
+ * addresses the same.
  *
  * Instructions are copied as they are (copy.c), but for
- *   - control transfers, which become jumps between translations, with the guest's own return addresses on the stack;
- *   - RIP-relative operands, which get a new displacement, or an absolute address in a register if out of reach;
+ *   - control transfers, which become jumps between translations, with the guest's own return
+ * addresses on the stack;
+ *   - RIP-relative operands, which get a new displacement, or an absolute address in a register if
+ * out of reach;
  *   - operands in FS and GS, to whose address the base is added;
  *   - uses of the stolen registers, done with a scratch register that the instruction does not use:
- *         mov [spill], X; mov X, [guest r15]; insn with X for r15; mov [guest r15], X; mov X, [spill]
- *   - instructions that would leak this machine or leave the program: the block ends and the run loop decides.
- * A block begins with its count (engine.h), and what its variant asks for is woven in (weave_log.c, weave_index.c):
- *     count; [log record header; r14 += record]; { [addresses or marks of what it accesses]; instruction }...; end
- * Nothing is ever written to the guest's stack but what the guest writes, and flags are only touched where they are dead.
+ *         mov [spill], X; mov X, [guest r15]; insn with X for r15; mov [guest r15], X; mov X,
+ * [spill]
+ *   - instructions that would leak this machine or leave the program: the block ends and the run
+ * loop decides. A block begins with its count (engine.h), and what its variant asks for is woven in
+ * (weave_log.c, weave_index.c): count; [log record header; r14 += record]; { [addresses or marks of
+ * what it accesses]; instruction }...; end Nothing is ever written to the guest's stack but what
+ * the guest writes, and flags are only touched where they are dead.
  *
- * Invariants: 1. at `entry` all registers hold guest values but the stolen ones. 2. Only what is named by a fault point can
- * fault. 3. Translating a block again at the same place with the same request gives the same bytes. */
+ * Invariants: 1. at `entry` all registers hold guest values but the stolen ones. 2. Only what is
+ * named by a fault point can fault. 3. Translating a block again at the same place with the same
+ * request gives the same bytes. */
 #include "worker/maker.h"
 
 #include "worker/x87.h"
@@ -40,14 +46,17 @@ static void exit_to(struct block_maker *m, uint8_t *field, uint64_t pc)
     if (m->hot.full || m->cold.full)
         return;
     patch_rel32(field, m->cold.at);
-    uint32_t idx = new_exit(m, (struct exit_record){.kind = EXIT_DIRECT, .pc = pc, .patch = m->t->exact ? NULL : field});
+    uint32_t idx = new_exit(
+        m,
+        (struct exit_record){.kind = EXIT_DIRECT, .pc = pc, .patch = m->t->exact ? NULL : field});
     emit_exit(m, &m->cold, idx);
 }
 
 void add_point(struct block_maker *m, unsigned insn, const uint8_t spilled[4], bool guest)
 {
     struct fault_point *p = &m->t->points[m->t->point_count++];
-    *p = (struct fault_point){.host_off = (uint32_t)(m->hot.at - m->t->hot), .insn = (uint16_t)insn, .guest = guest};
+    *p = (struct fault_point){
+        .host_off = (uint32_t)(m->hot.at - m->t->hot), .insn = (uint16_t)insn, .guest = guest};
     __builtin_memcpy(p->spilled, spilled, sizeof(p->spilled));
     __builtin_memset(p->vectors, NO_REG, sizeof(p->vectors));
     p->based = NO_REG;
@@ -85,7 +94,8 @@ static void emit_count(struct block_maker *m)
     } else {
         emit_store(e, &s->counter_copy, COUNTER);
         emit_store(e, &s->spill[0], RCX);
-        emit_bytes(e, (const uint8_t[]){0x0f, 0xb6, 0x0c, 0x25}, 4); // movzx ecx, byte [counter_copy + 7]
+        emit_bytes(e, (const uint8_t[]){0x0f, 0xb6, 0x0c, 0x25},
+                   4); // movzx ecx, byte [counter_copy + 7]
         emit32(e, (uint32_t)(uintptr_t)&s->counter_copy + 7);
         emit_bytes(e, (const uint8_t[]){0xe3, 0x05}, 2); // jrcxz over the jump
         field = emit_jmp(e);
@@ -120,7 +130,8 @@ static void emit_entry_count(struct block_maker *m)
     for (int store = 0; store < 2; store++) {
         if (store)
             emit_mem(e, 8, 0x8d, SCRATCH, SCRATCH, NO_REG, 1, 1);
-        emit_bytes(e, (const uint8_t[]){0x4c, store ? 0x89 : 0x8b, 0x1d}, 3); // mov r11, [rip + count], and back
+        emit_bytes(e, (const uint8_t[]){0x4c, store ? 0x89 : 0x8b, 0x1d},
+                   3); // mov r11, [rip + count], and back
         rel = (int32_t)((uint8_t *)m->t->count - (e->at + 4));
         emit32(e, (uint32_t)rel);
     }
@@ -139,21 +150,24 @@ static void emit_indirect(struct block_maker *m)
         const ZydisDecodedInstruction *last = &m->insns[m->count - 1].z;
         struct exit_record x = {.kind = EXIT_INDIRECT};
         if (engine_keeps_calls(m->t->mode) && m->t->info.end == END_RET)
-            x = (struct exit_record){.kind = EXIT_RETURN, .pc = 8 + (last->raw.imm[0].size ? last->raw.imm[0].value.u : 0)};
+            x = (struct exit_record){.kind = EXIT_RETURN,
+                                     .pc = 8 +
+                                           (last->raw.imm[0].size ? last->raw.imm[0].value.u : 0)};
         emit_exit(m, e, new_exit(m, x));
         return;
     }
     emit_store(e, &s->spill[1], RDX);
     emit_store(e, &s->spill[2], RAX);
-    emit_bytes(e, (const uint8_t[]){0x0f, 0xb7, 0xd1}, 3); // movzx edx, cx
+    emit_bytes(e, (const uint8_t[]){0x0f, 0xb7, 0xd1}, 3);       // movzx edx, cx
     emit_bytes(e, (const uint8_t[]){0x48, 0x8b, 0x04, 0xd5}, 4); // mov rax, [negated + rdx * 8]
     emit32(e, (uint32_t)(uintptr_t)m->t->table->negated);
     emit_store(e, &s->target, RCX);
     emit_bytes(e, (const uint8_t[]){0x48, 0x8d, 0x0c, 0x01}, 4); // lea rcx, [rcx + rax]
-    if (m->flags == FLAGS_LATE) { // a negative count is a miss, too
-        emit_bytes(e, (const uint8_t[]){0xc4, 0xc3, 0xfb, 0xf0, 0xc7, 44}, 6); // rorx rax, r15, 44: its upper bits below
-        emit_bytes(e, (const uint8_t[]){0x0f, 0xb7, 0xc0}, 3);                 // movzx eax, ax
-        emit_bytes(e, (const uint8_t[]){0x48, 0x8d, 0x0c, 0x01}, 4);           // lea rcx, [rcx + rax]
+    if (m->flags == FLAGS_LATE) {                                // a negative count is a miss, too
+        emit_bytes(e, (const uint8_t[]){0xc4, 0xc3, 0xfb, 0xf0, 0xc7, 44},
+                   6); // rorx rax, r15, 44: its upper bits below
+        emit_bytes(e, (const uint8_t[]){0x0f, 0xb7, 0xc0}, 3);       // movzx eax, ax
+        emit_bytes(e, (const uint8_t[]){0x48, 0x8d, 0x0c, 0x01}, 4); // lea rcx, [rcx + rax]
     }
     emit_bytes(e, (const uint8_t[]){0xe3, 0x05}, 2); // jrcxz hit
     uint8_t *miss = emit_jmp(e);
@@ -186,9 +200,11 @@ static void emit_load_target(struct block_maker *m, unsigned idx)
         }
         return;
     }
-    unsigned base = gpr_number(op->mem.base), index = gpr_number(op->mem.index), scale = op->mem.scale ? op->mem.scale : 1;
+    unsigned base = gpr_number(op->mem.base), index = gpr_number(op->mem.index),
+             scale = op->mem.scale ? op->mem.scale : 1;
     int32_t disp = (int32_t)displacement(op);
-    if (!is_plain_address(in, op) || segment_operand(in) || is_stolen(m, base) || is_stolen(m, index)) {
+    if (!is_plain_address(in, op) || segment_operand(in) || is_stolen(m, base) ||
+        is_stolen(m, index)) {
         emit_address(m, in, op, 0, 0, RCX);
         base = RCX;
         index = NO_REG;
@@ -258,7 +274,8 @@ static void emit_end(struct block_maker *m)
     }
     case END_JMP:
         if (in->z.mnemonic == ZYDIS_MNEMONIC_XBEGIN)
-            emit_bytes(e, (const uint8_t[]){0xb8, 0, 0, 0, 0}, 5); // the transaction aborts, with no reason in EAX
+            emit_bytes(e, (const uint8_t[]){0xb8, 0, 0, 0, 0},
+                       5); // the transaction aborts, with no reason in EAX
         exit_to(m, emit_jmp(e), target);
         return;
     case END_CALL:
@@ -362,20 +379,26 @@ uint16_t insn_prefix_len(const struct block_info *b, unsigned insns)
     return (uint16_t)(pc - b->pc);
 }
 
-static void make_stop(struct block_maker *m, const struct insn *in, const struct stop_rule *rule, uint64_t address)
+static void make_stop(struct block_maker *m, const struct insn *in, const struct stop_rule *rule,
+                      uint64_t address)
 {
     struct translation *t = m->t;
     t->info.end = END_STOP;
     t->info.byte_len = in->z.length;
-    uint32_t idx = new_exit(m, (struct exit_record){.kind = EXIT_STOP, .pc = t->pc, .stop = rule->reason,
-                                                    .trap = rule->trap, .insn_len = in->z.length,
-                                                    .signo = (uint8_t)rule->signo, .si_code = rule->code});
+    uint32_t idx = new_exit(m, (struct exit_record){.kind = EXIT_STOP,
+                                                    .pc = t->pc,
+                                                    .stop = rule->reason,
+                                                    .trap = rule->trap,
+                                                    .insn_len = in->z.length,
+                                                    .signo = (uint8_t)rule->signo,
+                                                    .si_code = rule->code});
     t->exits[t->exit_count - 1].patch = (uint8_t *)(uintptr_t)address;
     emit_exit(m, &m->hot, idx);
 }
 
-/* What instructions do with the flags they begin with: 1: new values for all, before any is used; -1: some are used; 0: neither, so
- * far. `unwritten`: of the flags, those without a new value yet. */
+/* What instructions do with the flags they begin with: 1: new values for all, before any is used;
+ * -1: some are used; 0: neither, so far. `unwritten`: of the flags, those without a new value yet.
+ */
 static int use_of_flags(const struct insn *in, uint32_t *unwritten)
 {
     uint32_t needed, written;
@@ -386,14 +409,16 @@ static int use_of_flags(const struct insn *in, uint32_t *unwritten)
     return *unwritten == 0;
 }
 
-/* Do the flags get new values from `pc` on, before any is used, within the page and without branches? */
+/* Do the flags get new values from `pc` on, before any is used, within the page and without
+ * branches? */
 static bool flags_die_at(uint64_t pc, uint32_t unwritten)
 {
     static struct insn in;
     enum { MOST = 16 };
     uint64_t page = pc & ~(uint64_t)(PAGE_SIZE - 1), address;
     for (unsigned i = 0; i < MOST; i++) {
-        if (insn_decode(pc, &in, &address).stops || ((pc + in.z.length - 1) & ~(uint64_t)(PAGE_SIZE - 1)) != page)
+        if (insn_decode(pc, &in, &address).stops ||
+            ((pc + in.z.length - 1) & ~(uint64_t)(PAGE_SIZE - 1)) != page)
             return false;
         int use = use_of_flags(&in, &unwritten);
         if (use)
@@ -405,7 +430,8 @@ static bool flags_die_at(uint64_t pc, uint32_t unwritten)
     return false;
 }
 
-/* What the count may do with the flags. A look at the block that follows makes this one depend on that code. */
+/* What the count may do with the flags. A look at the block that follows makes this one depend on
+ * that code. */
 static enum flags_at_start flags_at_start(struct block_maker *m, bool special)
 {
     struct translation *t = m->t;
@@ -415,7 +441,8 @@ static enum flags_at_start flags_at_start(struct block_maker *m, bool special)
         use = use_of_flags(&m->insns[i], &unwritten);
     if (use > 0)
         return FLAGS_DIE;
-    if (special || t->info.end == END_RET || t->info.end == END_INDIRECT_JMP || t->info.end == END_INDIRECT_CALL)
+    if (special || t->info.end == END_RET || t->info.end == END_INDIRECT_JMP ||
+        t->info.end == END_INDIRECT_CALL)
         return FLAGS_LATE;
     const struct insn *last = &m->insns[m->count - 1];
     uint64_t next = t->insn_pc[m->count];
@@ -423,7 +450,8 @@ static enum flags_at_start flags_at_start(struct block_maker *m, bool special)
         next += (uint64_t)last->z.raw.imm[0].value.s;
     uint64_t page = next & ~(uint64_t)(PAGE_SIZE - 1), first = t->pc & ~(uint64_t)(PAGE_SIZE - 1);
     bool one_page = ((t->insn_pc[m->count] - 1) & ~(uint64_t)(PAGE_SIZE - 1)) == first;
-    if (use < 0 || t->info.end == END_JCC || !(one_page || page == first) || !flags_die_at(next, unwritten))
+    if (use < 0 || t->info.end == END_JCC || !(one_page || page == first) ||
+        !flags_die_at(next, unwritten))
         return FLAGS_LIVE;
     if (page != first)
         t->also_page = page;
@@ -433,14 +461,16 @@ static enum flags_at_start flags_at_start(struct block_maker *m, bool special)
 /* Is it for the stack of calls that the run loop has to know of RSP behind the instruction? */
 static bool switches_stacks(const struct translation *t, const struct insn *in)
 {
-    return engine_keeps_calls(t->mode) && rsp_effect_of(in) == RSP_SWITCHES && !store_needs_range(in);
+    return engine_keeps_calls(t->mode) && rsp_effect_of(in) == RSP_SWITCHES &&
+           !store_needs_range(in);
 }
 
 /* Has the run loop something to do behind the instruction? */
 static bool is_special(const struct translation *t, const struct insn *in)
 {
     enum x87_effect x87 = x87_effect_of(in);
-    return x87 == X87_SHOWS || x87 == X87_LOADS || switches_stacks(t, in) || (t->mode == ENGINE_INDEX && store_needs_range(in));
+    return x87 == X87_SHOWS || x87 == X87_LOADS || switches_stacks(t, in) ||
+           (t->mode == ENGINE_INDEX && store_needs_range(in));
 }
 
 /* Decodes the instructions of the block. Returns true if its last one is special. */
@@ -482,7 +512,10 @@ static void emit_x87_end(struct block_maker *m, unsigned idx)
         emit_logged(m, idx);
     else
         emit_copy(m, idx);
-    emit_exit(m, &m->hot, new_exit(m, (struct exit_record){.kind = EXIT_X87, .pc = in->pc + in->z.length, .insn_len = in->z.length}));
+    emit_exit(m, &m->hot,
+              new_exit(m, (struct exit_record){.kind = EXIT_X87,
+                                               .pc = in->pc + in->z.length,
+                                               .insn_len = in->z.length}));
 }
 
 /* The end of a block behind a new RSP, in calls mode. */
@@ -490,7 +523,10 @@ static void emit_stack_end(struct block_maker *m, unsigned idx)
 {
     const struct insn *in = &m->insns[idx];
     emit_copy(m, idx);
-    emit_exit(m, &m->hot, new_exit(m, (struct exit_record){.kind = EXIT_STACK, .pc = in->pc + in->z.length, .insn_len = in->z.length}));
+    emit_exit(m, &m->hot,
+              new_exit(m, (struct exit_record){.kind = EXIT_STACK,
+                                               .pc = in->pc + in->z.length,
+                                               .insn_len = in->z.length}));
 }
 
 static void emit_block(struct block_maker *m, bool special)

@@ -1,16 +1,18 @@
-/* What the index variant weaves into a block: marks of the memory it writes, and its calls and returns.
+/* What the index variant weaves into a block: marks of the memory it writes, and its calls and
+ * returns.
  *
- * Marks. The shadow of address A is the byte at shadow_base + A / 8, 1 if any of these 8 bytes is written; shadow_base is the
- * CPU's GS base here. R14 ends in 3, which is what a shift by R14 shifts by, so a mark is
- *     lea r11, [address]; shrx r11, r11, r14; mov byte gs:[r11], 1
- * When a block's stores are marked within it does not matter, so those with the same registers in their addresses are marked together,
- * before the first of them: their first byte, every eighth, and their last, each kind of remainder by 8 with an address of its
- * own. RSP is taken for a multiple of 8; where it may cease to be one there is a check:
- *     pdep r11, rsp, [7 << 12]; mov r11, [r11 + page]       faults if RSP & 7
- * and the run loop does with exact blocks, which take nothing for granted, until it is one again.
+ * Marks. The shadow of address A is the byte at shadow_base + A / 8, 1 if any of these 8 bytes is
+ * written; shadow_base is the CPU's GS base here. R14 ends in 3, which is what a shift by R14
+ * shifts by, so a mark is lea r11, [address]; shrx r11, r11, r14; mov byte gs:[r11], 1 When a
+ * block's stores are marked within it does not matter, so those with the same registers in their
+ * addresses are marked together, before the first of them: their first byte, every eighth, and
+ * their last, each kind of remainder by 8 with an address of its own. RSP is taken for a multiple
+ * of 8; where it may cease to be one there is a check: pdep r11, rsp, [7 << 12]; mov r11, [r11 +
+ * page]       faults if RSP & 7 and the run loop does with exact blocks, which take nothing for
+ * granted, until it is one again.
  *
- * Calls. An entry of the stack of calls (calls.h) begins at R14 - 3. A call writes one and goes on; a return compares the last
- * one's RSP with its own and leaves to the run loop if they differ. */
+ * Calls. An entry of the stack of calls (calls.h) begins at R14 - 3. A call writes one and goes on;
+ * a return compares the last one's RSP with its own and leaves to the run loop if they differ. */
 #include "worker/maker.h"
 
 #include "worker/calls.h"
@@ -27,13 +29,17 @@ static struct mark_group *find_group(struct block_maker *m, const struct mark_gr
 {
     for (unsigned i = m->group_count; i-- > 0;) {
         struct mark_group *g = &m->groups[i];
-        if (g->base != like->base || g->index != like->index || g->base_version != like->base_version ||
-            g->index_version != like->index_version || (g->op == NULL) != (like->op == NULL))
+        if (g->base != like->base || g->index != like->index ||
+            g->base_version != like->base_version || g->index_version != like->index_version ||
+            (g->op == NULL) != (like->op == NULL))
             continue;
-        if (g->op && (g->op->mem.scale != like->op->mem.scale || g->op->mem.segment != like->op->mem.segment ||
-                      !is_plain_address(g->first, g->op) || !is_plain_address(like->first, like->op)))
+        if (g->op &&
+            (g->op->mem.scale != like->op->mem.scale ||
+             g->op->mem.segment != like->op->mem.segment || !is_plain_address(g->first, g->op) ||
+             !is_plain_address(like->first, like->op)))
             continue;
-        if (g->base == NO_REG && g->index == NO_REG && !g->op) { // absolute: not too far from each other
+        if (g->base == NO_REG && g->index == NO_REG &&
+            !g->op) { // absolute: not too far from each other
             int64_t distance = g->stores[0].off - like->stores[0].off;
             if (distance < -(1 << 20) || distance > 1 << 20)
                 continue;
@@ -54,10 +60,15 @@ static void add_store(struct block_maker *m, struct mark_group store)
     g->stores[g->count++] = store.stores[0];
 }
 
-static void add_stack_store(struct block_maker *m, unsigned idx, const struct versions *v, int64_t off, unsigned len)
+static void add_stack_store(struct block_maker *m, unsigned idx, const struct versions *v,
+                            int64_t off, unsigned len)
 {
-    add_store(m, (struct mark_group){.insn = (uint16_t)idx, .base = RSP, .index = NO_REG, .base_version = v->of[RSP],
-                                     .rsp_moved = v->rsp_moved, .stores = {{v->rsp_moved + off, len}}});
+    add_store(m, (struct mark_group){.insn = (uint16_t)idx,
+                                     .base = RSP,
+                                     .index = NO_REG,
+                                     .base_version = v->of[RSP],
+                                     .rsp_moved = v->rsp_moved,
+                                     .stores = {{v->rsp_moved + off, len}}});
 }
 
 bool store_needs_range(const struct insn *in)
@@ -86,7 +97,9 @@ static void plan_store(struct block_maker *m, unsigned idx, const struct version
     uint32_t len = is_string_store(in) ? op->size / 8u : size_of_store(in, op);
     if (op->mem.base == ZYDIS_REGISTER_RIP || op->mem.base == ZYDIS_REGISTER_EIP) {
         if (op->mem.segment != ZYDIS_REGISTER_FS && op->mem.segment != ZYDIS_REGISTER_GS) {
-            add_store(m, (struct mark_group){.insn = (uint16_t)idx, .base = NO_REG, .index = NO_REG,
+            add_store(m, (struct mark_group){.insn = (uint16_t)idx,
+                                             .base = NO_REG,
+                                             .index = NO_REG,
                                              .stores = {{(int64_t)rip_address(in, op), len}}});
             return;
         }
@@ -98,7 +111,11 @@ static void plan_store(struct block_maker *m, unsigned idx, const struct version
         add_stack_store(m, idx, v, off, len);
         return;
     }
-    add_store(m, (struct mark_group){.insn = (uint16_t)idx, .base = (uint8_t)base, .index = (uint8_t)index, .first = in, .op = op,
+    add_store(m, (struct mark_group){.insn = (uint16_t)idx,
+                                     .base = (uint8_t)base,
+                                     .index = (uint8_t)index,
+                                     .first = in,
+                                     .op = op,
                                      .base_version = base == NO_REG ? 0 : v->of[base],
                                      .index_version = index == NO_REG ? 0 : v->of[index],
                                      .rsp_moved = base == RSP ? v->rsp_moved : 0,
@@ -137,7 +154,8 @@ static void emit_bytes_of_ones(struct block_maker *m, const int32_t *offs, unsig
         unsigned len = run == 4 ? 4 : run >= 2 ? 2 : 1;
         if (len == 2)
             emit8(e, 0x66);
-        emit_bytes(e, (const uint8_t[]){0x65, 0x41, len == 1 ? 0xc6 : 0xc7}, 3); // mov gs:[r11 + off], ones
+        emit_bytes(e, (const uint8_t[]){0x65, 0x41, len == 1 ? 0xc6 : 0xc7},
+                   3); // mov gs:[r11 + off], ones
         if (offs[i] == 0) {
             emit8(e, 0x03);
         } else if (offs[i] < 128) {
@@ -186,9 +204,10 @@ static int64_t floor_div8(int64_t v)
 
 enum { MAX_POINTS = 512 };
 
-/* Marks `count` granules, given by the offsets of addresses with the same remainder. known: the address of offset 0 is known
- * to be a multiple of 8. */
-static void emit_class(struct block_maker *m, const struct mark_group *g, const int64_t *granules, unsigned count, int64_t rest)
+/* Marks `count` granules, given by the offsets of addresses with the same remainder. known: the
+ * address of offset 0 is known to be a multiple of 8. */
+static void emit_class(struct block_maker *m, const struct mark_group *g, const int64_t *granules,
+                       unsigned count, int64_t rest)
 {
     int32_t offs[MAX_POINTS];
     for (unsigned i = 0; i < count; i++)
@@ -254,7 +273,8 @@ static void emit_bit_string_marks(struct block_maker *m, const struct insn *in)
 static void emit_alignment_check(struct block_maker *m, unsigned idx)
 {
     struct emitter *e = &m->hot;
-    emit_bytes(e, (const uint8_t[]){0xc4, 0x62, 0xdb, 0xf5, 0x1c, 0x25}, 6); // pdep r11, rsp, [alignment]
+    emit_bytes(e, (const uint8_t[]){0xc4, 0x62, 0xdb, 0xf5, 0x1c, 0x25},
+               6); // pdep r11, rsp, [alignment]
     emit32(e, (uint32_t)(uintptr_t)&m->t->state->alignment);
     add_point(m, idx + 1, nothing_spilled, false);
     emit_mem(e, 8, 0x8b, SCRATCH, SCRATCH, NO_REG, 1, (int32_t)m->t->alignment_page);
@@ -280,7 +300,10 @@ void emit_range_end(struct block_maker *m, unsigned idx)
     const struct insn *in = &m->insns[idx];
     struct engine_state *s = m->t->state;
     enum x87_effect x87 = x87_effect_of(in);
-    struct exit_record x = {.kind = x87 == X87_LOADS ? EXIT_X87 : EXIT_STACK, .x87 = x87 == X87_SHOWS, .pc = in->pc + in->z.length, .insn_len = in->z.length};
+    struct exit_record x = {.kind = x87 == X87_LOADS ? EXIT_X87 : EXIT_STACK,
+                            .x87 = x87 == X87_SHOWS,
+                            .pc = in->pc + in->z.length,
+                            .insn_len = in->z.length};
     if (store_needs_range(in)) {
         const ZydisDecodedOperand *op = memory_operand(in, true);
         x.kind = EXIT_RANGE;
@@ -334,5 +357,6 @@ void emit_return_entry(struct block_maker *m, int64_t popped)
         return;
     patch_rel32(other, m->cold.at);
     emit_load(&m->cold, RCX, &s->spill[0]);
-    emit_exit(m, &m->cold, new_exit(m, (struct exit_record){.kind = EXIT_RETURN, .pc = (uint64_t)popped}));
+    emit_exit(m, &m->cold,
+              new_exit(m, (struct exit_record){.kind = EXIT_RETURN, .pc = (uint64_t)popped}));
 }

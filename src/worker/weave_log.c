@@ -1,11 +1,14 @@
-/* What the log variants weave into a block: its record, and the addresses of its accesses (engine.h). */
+/* What the log variants weave into a block: its record, and the addresses of its accesses
+ * (engine.h). */
 #include "worker/maker.h"
 
 static void add(struct block_maker *m, unsigned insn, uint8_t kind, unsigned size)
 {
     struct translation *t = m->t;
-    t->accesses[t->info.access_count++] = (struct access_desc){.insn = (uint8_t)insn, .kind = kind, .size = (uint16_t)size};
-    t->info.slot_count = (uint16_t)(t->info.slot_count + (kind == STORE_REP || kind == LOAD_REP ? 2 : 1));
+    t->accesses[t->info.access_count++] =
+        (struct access_desc){.insn = (uint8_t)insn, .kind = kind, .size = (uint16_t)size};
+    t->info.slot_count =
+        (uint16_t)(t->info.slot_count + (kind == STORE_REP || kind == LOAD_REP ? 2 : 1));
 }
 
 static bool is_push(const struct insn *in)
@@ -75,7 +78,8 @@ static uint8_t kind_of_load(const struct insn *in)
 static const ZydisDecodedOperand *loaded_operand(const struct insn *in)
 {
     const ZydisDecodedOperand *op = memory_operand(in, false);
-    bool named = op && (op->encoding != ZYDIS_OPERAND_ENCODING_NONE || in->z.mnemonic == ZYDIS_MNEMONIC_XLAT);
+    bool named = op && (op->encoding != ZYDIS_OPERAND_ENCODING_NONE ||
+                        in->z.mnemonic == ZYDIS_MNEMONIC_XLAT);
     return named && op->actions & ZYDIS_OPERAND_ACTION_MASK_READ ? op : NULL;
 }
 
@@ -87,7 +91,8 @@ static void plan_loads(struct block_maker *m, unsigned idx)
         const ZydisDecodedOperand *segment = segment_operand(in);
         add(m, idx, kind, string_size(in));
         if (segment)
-            m->t->accesses[m->t->info.access_count - 1].segment = segment->mem.segment == ZYDIS_REGISTER_FS ? 1 : 2;
+            m->t->accesses[m->t->info.access_count - 1].segment =
+                segment->mem.segment == ZYDIS_REGISTER_FS ? 1 : 2;
     }
     if (string_loads(in, RDI))
         add(m, idx, kind, string_size(in));
@@ -140,10 +145,12 @@ void emit_log_header(struct block_maker *m)
     struct emitter *e = &m->hot;
     // The far end of the record first: if the log is full this faults before anything is done.
     add_point(m, 0, nothing_spilled, false);
-    emit_mem(e, 8, 0x89, COUNTER, WOVEN, NO_REG, 1, (int32_t)m->record_len - 8); // mov [r14 + record_len - 8], r15
-    emit_mem(e, 0, 0xc7, 0, WOVEN, NO_REG, 1, 0);                                // mov dword [r14], block
+    emit_mem(e, 8, 0x89, COUNTER, WOVEN, NO_REG, 1,
+             (int32_t)m->record_len - 8);         // mov [r14 + record_len - 8], r15
+    emit_mem(e, 0, 0xc7, 0, WOVEN, NO_REG, 1, 0); // mov dword [r14], block
     emit32(e, m->t->block_idx);
-    emit_mem(e, 8, 0x8d, WOVEN, WOVEN, NO_REG, 1, (int32_t)m->record_len); // lea r14, [r14 + record_len]
+    emit_mem(e, 8, 0x8d, WOVEN, WOVEN, NO_REG, 1,
+             (int32_t)m->record_len); // lea r14, [r14 + record_len]
 }
 
 /* mov [r14 + the next slot], reg */
@@ -176,7 +183,8 @@ static void emit_xlat_offset(struct block_maker *m, const struct insn *in)
     emit_load(e, RAX, &m->t->state->spill[3]);
 }
 
-static void emit_operand_slot(struct block_maker *m, const struct insn *in, const ZydisDecodedOperand *op)
+static void emit_operand_slot(struct block_maker *m, const struct insn *in,
+                              const ZydisDecodedOperand *op)
 {
     emit_address(m, in, op, popped_before(in, op), 0, SCRATCH);
     if (is_bit_string(in))
@@ -189,11 +197,14 @@ static void emit_operand_slot(struct block_maker *m, const struct insn *in, cons
 void emit_logged(struct block_maker *m, unsigned idx)
 {
     const struct insn *in = &m->insns[idx];
-    bool loads = m->t->mode == ENGINE_LOG_LOADS, string = in->z.meta.category == ZYDIS_CATEGORY_STRINGOP;
+    bool loads = m->t->mode == ENGINE_LOG_LOADS,
+         string = in->z.meta.category == ZYDIS_CATEGORY_STRINGOP;
     if (string) {
-        // Slots of REP come in pairs: the register before, and, once the instruction is done, behind.
+        // Slots of REP come in pairs: the register before, and, once the instruction is done,
+        // behind.
         static const uint8_t registers[3] = {RSI, RDI, RDI};
-        const bool wanted[3] = {loads && string_loads(in, RSI), loads && string_loads(in, RDI), is_string_store(in)};
+        const bool wanted[3] = {loads && string_loads(in, RSI), loads && string_loads(in, RDI),
+                                is_string_store(in)};
         uint32_t first = m->slots;
         const ZydisDecodedOperand *segment = segment_operand(in); // of RSI
         for (int pass = 0; pass < 1 + is_rep(in); pass++) {

@@ -20,28 +20,32 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-enum { MEBI = 1 << 20, MAX_USED = 1 << 18,
-       COPY_LEN = 128 << 10 /* copied at a time: the first use of each page of the window costs a fault on either side */ };
+enum {
+    MEBI = 1 << 20,
+    MAX_USED = 1 << 18,
+    COPY_LEN = 128 << 10 /* copied at a time: the first use of each page of the window costs a fault
+                            on either side */
+};
 #define HEAP_LEN      (64ull << 30)
 #define TOP_OF_MEMORY 0x7ffffffff000ull
 #define CACHE_REACH   (1ull << 30)
 
 /* Runs that a worker was sent ahead for. */
 struct ahead {
-    bool writing;            /* the script */
-    uint32_t script;         /* its bytes */
-    uint32_t count, next;    /* runs behind the first one; those before `next` have been asked for */
-    uint64_t left;           /* instructions, for the next one */
+    bool writing;         /* the script */
+    uint32_t script;      /* its bytes */
+    uint32_t count, next; /* runs behind the first one; those before `next` have been asked for */
+    uint64_t left;        /* instructions, for the next one */
     enum engine_mode mode;
     struct ahead_run {
         uint32_t queue, queue_len; /* in the script */
         uint32_t slot;
         struct regs set;
-        uint64_t ticks;      /* of the stop */
+        uint64_t ticks; /* of the stop */
         uint8_t reason, insn_len;
         struct wire_stopped stopped;
     } runs[WORKER_MAX_AHEAD + 1];
-    uint8_t *copy;           /* of the script: the worker's own memory is not to be trusted */
+    uint8_t *copy; /* of the script: the worker's own memory is not to be trusted */
     struct wire_reply last;
 };
 
@@ -51,11 +55,12 @@ struct own_ranges {
     size_t count;
 };
 
-/* A worker is a child of the process that made it, as are its copies, and lives as long as that holds the write end of its lifeline. */
+/* A worker is a child of the process that made it, as are its copies, and lives as long as that
+ * holds the write end of its lifeline. */
 struct worker {
     int pid, socket;
     struct own_ranges own;
-    int lifeline;    /* write end of a pipe */
+    int lifeline; /* write end of a pipe */
     int window_fd;
     uint8_t *window; /* SHARED_LEN bytes shared with the worker */
     uint32_t posted; /* number of the last command */
@@ -63,10 +68,10 @@ struct worker {
     struct wire_patience patience;
     struct wire_peek peeks[WIRE_PEEKS];
     struct addr_range peeked[WIRE_PEEKS]; /* of these the room for peeks holds what is there now */
-    struct wire_failure failure; /* of something that was queued */
+    struct wire_failure failure;          /* of something that was queued */
     struct ahead *ahead;
     struct worker_contents *contents; /* of its absent memory; NULL: there is none */
-    struct err *unread;               /* why they could not be read; the worker waits for ever, then */
+    struct err *unread; /* why they could not be read; the worker waits for ever, then */
     bool dead;
     bool reaped;
     int status;
@@ -84,7 +89,8 @@ static bool is_free(const struct addr_range *taken, size_t count, uint64_t start
 }
 
 /* The lowest free place of `len` bytes at or above `from`, below `limit`; 0: none. */
-static uint64_t find_hole(const struct addr_range *taken, size_t count, uint64_t from, uint64_t limit, uint64_t len)
+static uint64_t find_hole(const struct addr_range *taken, size_t count, uint64_t from,
+                          uint64_t limit, uint64_t len)
 {
     uint64_t at = from;
     bool moved = true;
@@ -103,8 +109,8 @@ static uint64_t find_hole(const struct addr_range *taken, size_t count, uint64_t
 }
 
 /* Code caches go into the gaps between what is mapped, at their ends, where the code is near. */
-static void choose_caches(struct engine_layout *l, const struct addr_range *used, size_t count, const struct addr_range *taken,
-                          size_t taken_count)
+static void choose_caches(struct engine_layout *l, const struct addr_range *used, size_t count,
+                          const struct addr_range *taken, size_t taken_count)
 {
     uint64_t last = 0x10000;
     for (size_t i = 0; i <= count; i++) {
@@ -129,23 +135,28 @@ static void choose_caches(struct engine_layout *l, const struct addr_range *used
     }
 }
 
-static bool shadows_fit(uint64_t base, const struct addr_range *used, size_t count, const struct addr_range *own, size_t own_count)
+static bool shadows_fit(uint64_t base, const struct addr_range *used, size_t count,
+                        const struct addr_range *own, size_t own_count)
 {
     for (size_t i = 0; i < count; i++) {
         uint64_t start = used[i].start & ~(ENGINE_SHADOW_SPAN - 1);
         uint64_t end = (used[i].end + ENGINE_SHADOW_SPAN - 1) & ~(ENGINE_SHADOW_SPAN - 1);
-        if (!is_free(used, count, base + start / 8, base + end / 8) || !is_free(own, own_count, base + start / 8, base + end / 8))
+        if (!is_free(used, count, base + start / 8, base + end / 8) ||
+            !is_free(own, own_count, base + start / 8, base + end / 8))
             return false;
     }
     return true;
 }
 
-/* Where the shadows of all that the recording uses can be; 0: nowhere. Small steps are for programs that map pages all over the place. */
-static uint64_t find_shadow_base(const struct addr_range *used, size_t count, const struct addr_range *own, size_t own_count)
+/* Where the shadows of all that the recording uses can be; 0: nowhere. Small steps are for programs
+ * that map pages all over the place. */
+static uint64_t find_shadow_base(const struct addr_range *used, size_t count,
+                                 const struct addr_range *own, size_t own_count)
 {
     static const uint64_t steps[] = {1ull << 38, 1ull << 32};
     for (int i = 0; i < 2; i++) {
-        for (uint64_t base = 1ull << 45; base < (1ull << 47) - ENGINE_SHADOW_LEN; base += steps[i]) {
+        for (uint64_t base = 1ull << 45; base < (1ull << 47) - ENGINE_SHADOW_LEN;
+             base += steps[i]) {
             if (shadows_fit(base, used, count, own, own_count))
                 return base;
         }
@@ -153,15 +164,17 @@ static uint64_t find_shadow_base(const struct addr_range *used, size_t count, co
     return 0;
 }
 
-/* One place for all that is there from the start. The kernel's own mappings of a new program, its stack above all, are within some GiB of
- * the top, hence above the image, and of no use when the rest is mapped. */
+/* One place for all that is there from the start. The kernel's own mappings of a new program, its
+ * stack above all, are within some GiB of the top, hence above the image, and of no use when the
+ * rest is mapped. */
 static uint64_t find_base(const struct addr_range *used, size_t count, uint64_t len)
 {
     uint64_t base = find_hole(used, count, 0x100000000000, TOP_OF_MEMORY, len);
     return base ? base : find_hole(used, count, 0x100000000, TOP_OF_MEMORY, len);
 }
 
-static struct err *choose_layout(const struct addr_range *used, size_t count, uint64_t image_len, struct wire_boot *boot)
+static struct err *choose_layout(const struct addr_range *used, size_t count, uint64_t image_len,
+                                 struct wire_boot *boot)
 {
     uint64_t len = image_len + MAPPED_LEN + HEAP_LEN + 16 * MEBI;
     len = (len + MEBI - 1) & ~(uint64_t)(MEBI - 1);
@@ -176,7 +189,8 @@ static struct err *choose_layout(const struct addr_range *used, size_t count, ui
     boot->layout.log_area = base + len - 8 * MEBI; // inside of `keep`, mapped by the engine
     // Caches avoid all of that, and nothing else of the coordinator matters by then.
     cleanup(buf_deinit) struct buf own = {0};
-    struct addr_range mine[2] = {boot->keep, {boot->layout.low_area, boot->layout.low_area + ENGINE_LOW_AREA_LEN}};
+    struct addr_range mine[2] = {
+        boot->keep, {boot->layout.low_area, boot->layout.low_area + ENGINE_LOW_AREA_LEN}};
     buf_add(&own, mine, sizeof(mine));
     boot->layout.shadow_base = find_shadow_base(used, count, mine, 2);
     if (!boot->layout.shadow_base)
@@ -191,8 +205,10 @@ static struct err *choose_layout(const struct addr_range *used, size_t count, ui
 static struct own_ranges own_ranges(const struct wire_boot *boot)
 {
     const struct engine_layout *l = &boot->layout;
-    struct own_ranges own = {{boot->keep, {l->low_area, l->low_area + l->low_area_len},
-                              {l->shadow_base, l->shadow_base + ENGINE_SHADOW_LEN}}, 3};
+    struct own_ranges own = {{boot->keep,
+                              {l->low_area, l->low_area + l->low_area_len},
+                              {l->shadow_base, l->shadow_base + ENGINE_SHADOW_LEN}},
+                             3};
     for (size_t i = 0; i < l->cache_area_count; i++)
         own.items[own.count++] = l->cache_areas[i];
     return own;
@@ -236,7 +252,8 @@ static struct err *make_lifeline(int ends[2])
     return pipe2(ends, O_CLOEXEC) == 0 ? NULL : err_os("cannot make a worker's lifeline");
 }
 
-/* Arms the lifeline and lets the worker begin. Until then it waits on its socket and notices its end. */
+/* Arms the lifeline and lets the worker begin. Until then it waits on its socket and notices its
+ * end. */
 static void let_go(int lifeline, int pid, int socket)
 {
     fcntl(lifeline, F_SETOWN, pid);
@@ -246,13 +263,15 @@ static void let_go(int lifeline, int pid, int socket)
     }
 }
 
-/* What the child needs to become a worker. It shares this process's memory until then, and a stack of its own on the parent's. */
+/* What the child needs to become a worker. It shares this process's memory until then, and a stack
+ * of its own on the parent's. */
 struct birth {
     int image, fds[4]; /* fds: kept open, the window's among them */
     char window[16];   /* number of the window's descriptor */
 };
 
-/* The child. execve(2) leaves it nothing but the program, the descriptors that are kept, and the mask of signals. */
+/* The child. execve(2) leaves it nothing but the program, the descriptors that are kept, and the
+ * mask of signals. */
 __attribute__((no_sanitize("address"))) static int become_worker(void *ctx)
 {
     struct birth *b = ctx;
@@ -263,8 +282,8 @@ __attribute__((no_sanitize("address"))) static int become_worker(void *ctx)
     return WIRE_NO_EXEC;
 }
 
-/* A child without a signal at its end. Signals wait until it is on its own: their handlers would run in this process's memory. The worker
- * lets them in. */
+/* A child without a signal at its end. Signals wait until it is on its own: their handlers would
+ * run in this process's memory. The worker lets them in. */
 static int start_worker(struct birth *b)
 {
     enum { STACK_LEN = 64 << 10 };
@@ -277,7 +296,8 @@ static int start_worker(struct birth *b)
     return pid;
 }
 
-static struct err *store_boot(int window_fd, const struct wire_boot *boot, const struct addr_range *used)
+static struct err *store_boot(int window_fd, const struct wire_boot *boot,
+                              const struct addr_range *used)
 {
     size_t len = boot->layout.used_count * sizeof(*used);
     if (pwrite(window_fd, boot, sizeof(*boot), BOOT_AT) != sizeof(*boot) ||
@@ -330,8 +350,12 @@ struct err *worker_create(const struct addr_range *used, size_t used_count, stru
     }
     let_go(life_theirs, pid, ours);
     struct worker *w = xnew(struct worker);
-    *w = (struct worker){.pid = pid, .socket = steal_fd(&ours), .own = own_ranges(&boot), .lifeline = steal_fd(&life_ours),
-                         .window_fd = steal_fd(&window_guard), .window = window};
+    *w = (struct worker){.pid = pid,
+                         .socket = steal_fd(&ours),
+                         .own = own_ranges(&boot),
+                         .lifeline = steal_fd(&life_ours),
+                         .window_fd = steal_fd(&window_guard),
+                         .window = window};
     *out = w;
     return NULL;
 }
@@ -413,21 +437,27 @@ static struct err *died(struct worker *w)
     if (WIFSIGNALED(status))
         return err_new(ERR_OS, "worker died: killed by signal %d", WTERMSIG(status));
     if (WEXITSTATUS(status) == WIRE_NO_EXEC)
-        return err_new(ERR_OS, "worker died: its program cannot be executed (vm.memfd_noexec, or a filter of system calls?)");
+        return err_new(ERR_OS, "worker died: its program cannot be executed (vm.memfd_noexec, or a "
+                               "filter of system calls?)");
     if (WEXITSTATUS(status) == WIRE_NO_MEMORY)
-        return err_new(ERR_OS, "worker died: its memory cannot be mapped (%llu GiB of address space are reserved, few of them used)",
+        return err_new(ERR_OS,
+                       "worker died: its memory cannot be mapped (%llu GiB of address space are "
+                       "reserved, few of them used)",
                        (unsigned long long)(HEAP_LEN >> 30));
     told = WEXITSTATUS(status) == 99;
-    return err_new(ERR_OS, "worker died: %s (status %d)", told ? words : "it exited", WEXITSTATUS(status));
+    return err_new(ERR_OS, "worker died: %s (status %d)", told ? words : "it exited",
+                   WEXITSTATUS(status));
 }
 
-/* Sends descriptors, which the worker takes before it obeys the next command, or the queued one that they are for. Does not wait for room
- * in the socket: errno is EAGAIN then. */
+/* Sends descriptors, which the worker takes before it obeys the next command, or the queued one
+ * that they are for. Does not wait for room in the socket: errno is EAGAIN then. */
 static bool send_fds(struct worker *w, const int *fds, size_t count)
 {
     char byte = 0, control[CMSG_SPACE(4 * sizeof(int))] __attribute__((aligned(8))) = {0};
     struct iovec iov = {&byte, 1};
-    struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control,
+    struct msghdr m = {.msg_iov = &iov,
+                       .msg_iovlen = 1,
+                       .msg_control = control,
                        .msg_controllen = CMSG_SPACE(count * sizeof(int))};
     struct cmsghdr *header = CMSG_FIRSTHDR(&m);
     header->cmsg_level = SOL_SOCKET;
@@ -446,13 +476,15 @@ struct worker_fetch {
     uint64_t present[8]; /* bit per page */
 };
 
-/* By system calls on either side (pwrite(2), pread(2)): mappings of the window would cost each of them a fault for each of its pages, which is
- * more than the copies. */
-struct err *worker_fetch_put(struct worker_fetch *to, gaddr addr, const uint8_t *pages, size_t count)
+/* By system calls on either side (pwrite(2), pread(2)): mappings of the window would cost each of
+ * them a fault for each of its pages, which is more than the copies. */
+struct err *worker_fetch_put(struct worker_fetch *to, gaddr addr, const uint8_t *pages,
+                             size_t count)
 {
     size_t len = count * PAGE_SIZE;
     if (addr < to->start || addr > to->end || len > to->end - addr)
-        return err_new(ERR_FORMAT, "contents of %#llx that nobody asked for", (unsigned long long)addr);
+        return err_new(ERR_FORMAT, "contents of %#llx that nobody asked for",
+                       (unsigned long long)addr);
     size_t off = addr - to->start, first = off / PAGE_SIZE;
     if (pwrite(to->window_fd, pages, len, (off_t)(FETCH_AT + off)) != (ssize_t)len)
         return err_os("cannot give a worker its memory's contents");
@@ -497,24 +529,28 @@ static bool await_answer(struct worker *w, struct wire_control *control)
         if (wire_spin(&control->answered, answered, &w->patience))
             continue;
         __atomic_store_n(&control->coordinator_sleeps, 1, __ATOMIC_SEQ_CST);
-        bool timeout = syscall(SYS_futex, &control->answered, FUTEX_WAIT, answered, &check_every, NULL, 0) < 0 &&
+        bool timeout = syscall(SYS_futex, &control->answered, FUTEX_WAIT, answered, &check_every,
+                               NULL, 0) < 0 &&
                        errno == ETIMEDOUT;
         __atomic_store_n(&control->coordinator_sleeps, 0, __ATOMIC_SEQ_CST);
         struct pollfd hangup = {.fd = w->socket};
-        if (timeout && poll(&hangup, 1, 0) > 0 && __atomic_load_n(&control->answered, __ATOMIC_ACQUIRE) != w->posted)
+        if (timeout && poll(&hangup, 1, 0) > 0 &&
+            __atomic_load_n(&control->answered, __ATOMIC_ACQUIRE) != w->posted)
             return false;
     }
 }
 
 static struct err *queue_error(const struct wire_failure *f)
 {
-    static const char *const names[] = {[WIRE_MAP] = "map", [WIRE_UNMAP] = "unmap", [WIRE_PROTECT] = "protect",
+    static const char *const names[] = {[WIRE_MAP] = "map",
+                                        [WIRE_UNMAP] = "unmap",
+                                        [WIRE_PROTECT] = "protect",
                                         [WIRE_DONTNEED] = "discard"};
     if (f->op >= sizeof(names) / sizeof(names[0]) || !names[f->op])
         return err_new(ERR_FAULT, "no memory to write at %#llx", (unsigned long long)f->start);
     errno = f->error;
-    return err_os("cannot %s %#llx-%#llx of the recorded program", names[f->op], (unsigned long long)f->start,
-                  (unsigned long long)f->end);
+    return err_os("cannot %s %#llx-%#llx of the recorded program", names[f->op],
+                  (unsigned long long)f->start, (unsigned long long)f->end);
 }
 
 static void forget_peeked(struct worker *w)
@@ -522,8 +558,8 @@ static void forget_peeked(struct worker *w)
     memset(w->peeked, 0, sizeof(w->peeked));
 }
 
-static struct err *exchange_fds(struct worker *w, const struct wire_command *c, const int *fds, size_t fd_count,
-                                struct wire_reply *reply)
+static struct err *exchange_fds(struct worker *w, const struct wire_command *c, const int *fds,
+                                size_t fd_count, struct wire_reply *reply)
 {
     if (w->dead)
         return err_new(ERR_OS, "worker died before");
@@ -556,7 +592,8 @@ static struct err *exchange_fds(struct worker *w, const struct wire_command *c, 
     return w->failure.error ? queue_error(&w->failure) : NULL;
 }
 
-static struct err *exchange(struct worker *w, const struct wire_command *c, struct wire_reply *reply)
+static struct err *exchange(struct worker *w, const struct wire_command *c,
+                            struct wire_reply *reply)
 {
     return exchange_fds(w, c, NULL, 0, reply);
 }
@@ -587,7 +624,8 @@ static struct err *empty_queue(struct worker *w)
 }
 
 /* The same; a full queue is emptied. */
-static struct err *enqueue(struct worker *w, uint32_t op, uint64_t start, size_t len, void **room_out)
+static struct err *enqueue(struct worker *w, uint32_t op, uint64_t start, size_t len,
+                           void **room_out)
 {
     *room_out = enqueue_if_room(w, op, start, len);
     if (*room_out)
@@ -599,7 +637,8 @@ static struct err *enqueue(struct worker *w, uint32_t op, uint64_t start, size_t
     return *room_out ? NULL : err_new(ERR_LIMIT, "%zu bytes for a worker's queue", len);
 }
 
-static struct err *enqueue_range(struct worker *w, uint32_t op, gaddr start, const struct wire_range *range)
+static struct err *enqueue_range(struct worker *w, uint32_t op, gaddr start,
+                                 const struct wire_range *range)
 {
     void *room;
     TRY(enqueue(w, op, start, sizeof(*range), &room));
@@ -622,7 +661,8 @@ static struct err *refused(const struct wire_reply *reply, const char *what, gad
     if (!reply->error)
         return NULL;
     errno = (int)reply->error;
-    return err_os("cannot %s %#llx-%#llx of the recorded program", what, (unsigned long long)start, (unsigned long long)end);
+    return err_os("cannot %s %#llx-%#llx of the recorded program", what, (unsigned long long)start,
+                  (unsigned long long)end);
 }
 
 struct err *worker_fork(struct worker *w, struct worker **out)
@@ -655,14 +695,19 @@ struct err *worker_fork(struct worker *w, struct worker **out)
     }
     let_go(life_theirs, (int)reply.value, ours);
     struct worker *copy = xnew(struct worker);
-    *copy = (struct worker){.pid = (int)reply.value, .socket = steal_fd(&ours), .own = w->own, .lifeline = steal_fd(&life_ours),
-                             .window_fd = steal_fd(&window_guard), .window = window};
+    *copy = (struct worker){.pid = (int)reply.value,
+                            .socket = steal_fd(&ours),
+                            .own = w->own,
+                            .lifeline = steal_fd(&life_ours),
+                            .window_fd = steal_fd(&window_guard),
+                            .window = window};
     hold_contents(copy, w->contents);
     *out = copy;
     return NULL;
 }
 
-struct err *worker_map(struct worker *w, gaddr start, gaddr end, int prot, enum map_kind kind, int fd, uint64_t offset)
+struct err *worker_map(struct worker *w, gaddr start, gaddr end, int prot, enum map_kind kind,
+                       int fd, uint64_t offset)
 {
     struct wire_range range = {.end = end, .prot = prot, .kind = kind, .offset = offset};
     struct stat st;
@@ -684,7 +729,8 @@ struct err *worker_set_isa(struct worker *w, const struct engine_isa *isa)
     return NULL;
 }
 
-struct err *worker_set_absent(struct worker *w, struct worker_contents *c, const struct addr_range *ranges, size_t count)
+struct err *worker_set_absent(struct worker *w, struct worker_contents *c,
+                              const struct addr_range *ranges, size_t count)
 {
     while (count) {
         size_t n = count < WINDOW_LEN / sizeof(*ranges) ? count : WINDOW_LEN / sizeof(*ranges);
@@ -696,7 +742,8 @@ struct err *worker_set_absent(struct worker *w, struct worker_contents *c, const
         ranges += n;
         count -= n;
     }
-    hold_contents(w, c); // not before: what was queued may have touched what is absent by an earlier call
+    hold_contents(
+        w, c); // not before: what was queued may have touched what is absent by an earlier call
     return NULL;
 }
 
@@ -732,9 +779,14 @@ struct err *worker_protect(struct worker *w, gaddr start, gaddr end, int prot)
     return enqueue_range(w, WIRE_PROTECT, start, &(struct wire_range){.end = end, .prot = prot});
 }
 
-struct err *worker_move(struct worker *w, gaddr old_start, uint64_t old_len, gaddr new_start, uint64_t new_len, bool keep)
+struct err *worker_move(struct worker *w, gaddr old_start, uint64_t old_len, gaddr new_start,
+                        uint64_t new_len, bool keep)
 {
-    struct wire_command c = {.op = WIRE_MOVE, .start = old_start, .len = old_len, .offset = new_start, .end = new_len,
+    struct wire_command c = {.op = WIRE_MOVE,
+                             .start = old_start,
+                             .len = old_len,
+                             .offset = new_start,
+                             .end = new_len,
                              .kind = keep};
     struct wire_reply reply;
     TRY(exchange(w, &c, &reply));
@@ -766,7 +818,8 @@ static bool read_peeked(const struct worker *w, gaddr addr, void *out, size_t le
 {
     for (int i = 0; i < WIRE_PEEKS; i++) {
         const struct addr_range *p = &w->peeked[i];
-        if (addr >= p->start && addr < p->end && len <= p->end - addr && !w->dead && !w->failure.error) {
+        if (addr >= p->start && addr < p->end && len <= p->end - addr && !w->dead &&
+            !w->failure.error) {
             memcpy(out, w->window + PEEK_AT + w->peeks[i].at + (addr - p->start), len);
             return true;
         }
@@ -815,7 +868,8 @@ struct err *worker_write(struct worker *w, gaddr addr, const void *data, size_t 
         struct wire_reply reply;
         TRY(exchange(w, &c, &reply));
         if (reply.error)
-            return err_new(ERR_FAULT, "no memory to write at %#llx", (unsigned long long)(addr + done + reply.done));
+            return err_new(ERR_FAULT, "no memory to write at %#llx",
+                           (unsigned long long)(addr + done + reply.done));
         done += n;
     }
     return NULL;
@@ -891,7 +945,8 @@ static struct err *check_result(struct wire_reply *reply)
 static void take_peeked(struct worker *w, const struct wire_reply *reply)
 {
     for (int i = 0; i < WIRE_PEEKS; i++) {
-        uint64_t addr = w->peeks[i].addr, len = reply->peeked[i] < w->peeks[i].len ? reply->peeked[i] : w->peeks[i].len;
+        uint64_t addr = w->peeks[i].addr,
+                 len = reply->peeked[i] < w->peeks[i].len ? reply->peeked[i] : w->peeks[i].len;
         w->peeked[i] = (struct addr_range){addr, addr + len};
     }
 }
@@ -948,7 +1003,8 @@ void worker_ahead_end(struct worker *w)
 }
 
 /* The result of a run that has been made: a stop as it was expected, or the last one. */
-static struct err *take_result(struct worker *w, uint32_t idx, struct engine_result *result, struct regs *regs_out)
+static struct err *take_result(struct worker *w, uint32_t idx, struct engine_result *result,
+                               struct regs *regs_out)
 {
     struct ahead *a = w->ahead;
     const struct ahead_run *run = &a->runs[idx];
@@ -957,8 +1013,10 @@ static struct err *take_result(struct worker *w, uint32_t idx, struct engine_res
         *result = a->last.result;
         *regs_out = a->last.regs;
     } else {
-        *result = (struct engine_result){.reason = (enum stop_reason)run->reason, .icount = run->stopped.icount, .ticks = run->ticks,
-                                          .insn_len = run->insn_len};
+        *result = (struct engine_result){.reason = (enum stop_reason)run->reason,
+                                         .icount = run->stopped.icount,
+                                         .ticks = run->ticks,
+                                         .insn_len = run->insn_len};
         *regs_out = run->stopped.regs;
     }
     if (a->left != UINT64_MAX)
@@ -967,13 +1025,15 @@ static struct err *take_result(struct worker *w, uint32_t idx, struct engine_res
 }
 
 /* The next run is asked for. It has to be the one that was made. */
-static struct err *take_ahead(struct worker *w, unsigned slot, const struct engine_request *q, const struct regs *set,
-                              struct engine_result *result, struct regs *regs_out)
+static struct err *take_ahead(struct worker *w, unsigned slot, const struct engine_request *q,
+                              const struct regs *set, struct engine_result *result,
+                              struct regs *regs_out)
 {
     struct ahead *a = w->ahead;
     const struct ahead_run *run = &a->runs[++a->next];
-    bool same = run->slot == slot && set && memcmp(set, &run->set, sizeof(*set)) == 0 && q->mode == a->mode && q->max_icount == a->left &&
-                !q->use_match && !q->use_ticks && w->queued == run->queue_len &&
+    bool same = run->slot == slot && set && memcmp(set, &run->set, sizeof(*set)) == 0 &&
+                q->mode == a->mode && q->max_icount == a->left && !q->use_match && !q->use_ticks &&
+                w->queued == run->queue_len &&
                 memcmp(w->window + QUEUE_AT, a->copy + run->queue, w->queued) == 0;
     w->queued = 0;
     if (!same) {
@@ -983,7 +1043,8 @@ static struct err *take_ahead(struct worker *w, unsigned slot, const struct engi
     return take_result(w, a->next, result, regs_out);
 }
 
-static struct err *keep_stops(struct worker *w, const struct engine_request *q, const struct wire_reply *reply)
+static struct err *keep_stops(struct worker *w, const struct engine_request *q,
+                              const struct wire_reply *reply)
 {
     struct ahead *a = w->ahead;
     if (reply->stopped > a->count)
@@ -998,8 +1059,8 @@ static struct err *keep_stops(struct worker *w, const struct engine_request *q, 
     return NULL;
 }
 
-struct err *worker_run(struct worker *w, unsigned slot, const struct engine_request *request, const struct regs *set,
-                       struct engine_result *result, struct regs *regs_out)
+struct err *worker_run(struct worker *w, unsigned slot, const struct engine_request *request,
+                       const struct regs *set, struct engine_result *result, struct regs *regs_out)
 {
     struct regs regs;
     if (w->ahead && w->ahead->next < w->ahead->count && !w->ahead->script)
@@ -1053,11 +1114,13 @@ struct err *worker_consume(struct worker *w, const struct consume_request *reque
     c.consume.max_rows = request->max_rows;
     if (request->watch_count > 1024)
         return err_new(ERR_LIMIT, "%zu watched ranges; at most 1024", request->watch_count);
-    c.consume.passed_count = request->passed_count < WORKER_MOST_PASSED ? request->passed_count : WORKER_MOST_PASSED;
+    c.consume.passed_count =
+        request->passed_count < WORKER_MOST_PASSED ? request->passed_count : WORKER_MOST_PASSED;
     if (request->watch_count)
         memcpy(w->window, request->watch, request->watch_count * sizeof(*request->watch));
     if (c.consume.passed_count)
-        memcpy((uint8_t *)w->window + request->watch_count * sizeof(*request->watch), request->passed, c.consume.passed_count * sizeof(*request->passed));
+        memcpy((uint8_t *)w->window + request->watch_count * sizeof(*request->watch),
+               request->passed, c.consume.passed_count * sizeof(*request->passed));
     struct wire_reply reply;
     return exchange(w, &c, &reply);
 }
@@ -1089,7 +1152,8 @@ static struct err *take(struct worker *w, enum wire_stream stream, struct buf *o
     }
 }
 
-struct err *worker_take_rows(struct worker *w, struct buf *accesses, struct buf *calls, struct buf *blocks)
+struct err *worker_take_rows(struct worker *w, struct buf *accesses, struct buf *calls,
+                             struct buf *blocks)
 {
     if (accesses)
         TRY(take(w, STREAM_ACCESSES, accesses));
@@ -1121,7 +1185,8 @@ struct err *worker_take_index(struct worker *w, struct buf *block_counts, struct
     return take(w, STREAM_PAGES, written_pages);
 }
 
-struct err *worker_set_stack(struct worker *w, unsigned slot, const struct stack_entry *entries, size_t count)
+struct err *worker_set_stack(struct worker *w, unsigned slot, const struct stack_entry *entries,
+                             size_t count)
 {
     size_t most = WINDOW_LEN / sizeof(*entries);
     if (count > most) {
@@ -1171,10 +1236,14 @@ static struct err *fill(struct filling *f, const void *data, size_t len)
 
 static struct err *fill_program(struct filling *f, const struct program *p, size_t most_out)
 {
-    const char *wrong = !p->count ? NULL : p->out_len > most_out ? "more output than there is room for" : program_check(p);
+    const char *wrong = !p->count               ? NULL
+                        : p->out_len > most_out ? "more output than there is room for"
+                                                : program_check(p);
     if (wrong)
         return err_new(ERR_USAGE, "hooks: a program has %s", wrong);
-    struct wire_program head = {.op_count = (uint32_t)p->count, .data_len = (uint32_t)p->data_len, .out_len = (uint32_t)p->out_len};
+    struct wire_program head = {.op_count = (uint32_t)p->count,
+                                .data_len = (uint32_t)p->data_len,
+                                .out_len = (uint32_t)p->out_len};
     if (!p->count)
         head = (struct wire_program){0};
     TRY(fill(f, &head, sizeof(head)));
@@ -1182,8 +1251,10 @@ static struct err *fill_program(struct filling *f, const struct program *p, size
     return fill(f, p->data, head.data_len);
 }
 
-/* The number of the programs of address `idx`, which are shared with an earlier one or are the next. */
-static uint64_t number_of_programs(const struct hook_request *request, const uint64_t *numbers, size_t idx, uint64_t next)
+/* The number of the programs of address `idx`, which are shared with an earlier one or are the
+ * next. */
+static uint64_t number_of_programs(const struct hook_request *request, const uint64_t *numbers,
+                                   size_t idx, uint64_t next)
 {
     if (!request->programs || !request->programs[idx])
         return WIRE_NO_PROGRAMS;
@@ -1194,7 +1265,8 @@ static uint64_t number_of_programs(const struct hook_request *request, const uin
     return next;
 }
 
-static struct err *fill_hooks(struct filling *f, const struct hook_request *request, uint64_t *programs_count_out)
+static struct err *fill_hooks(struct filling *f, const struct hook_request *request,
+                              uint64_t *programs_count_out)
 {
     uint64_t count = 0;
     TRY(fill(f, request->pcs, request->pc_count * sizeof(*request->pcs)));
@@ -1228,9 +1300,12 @@ struct err *worker_set_hooks(struct worker *w, const struct hook_request *reques
     c.hooks.keep_rows = request->keep_rows;
     c.hooks.regs = request->regs;
     c.hooks.count_only = request->count_only;
-    if (request->pc_count > 2048 || request->memory_count > 32 || request->print_count > HOOK_MAX_PRINTS)
-        return err_new(ERR_LIMIT, "%zu hooks with %zu pieces of memory and %zu prints; at most 2048, 32 and %d", request->pc_count,
-                       request->memory_count, request->print_count, HOOK_MAX_PRINTS);
+    if (request->pc_count > 2048 || request->memory_count > 32 ||
+        request->print_count > HOOK_MAX_PRINTS)
+        return err_new(
+            ERR_LIMIT,
+            "%zu hooks with %zu pieces of memory and %zu prints; at most 2048, 32 and %d",
+            request->pc_count, request->memory_count, request->print_count, HOOK_MAX_PRINTS);
     struct filling f = {.window = w->window};
     TRY(fill_hooks(&f, request, &c.hooks.programs_count));
     c.len = f.len;
@@ -1268,7 +1343,8 @@ struct err *worker_set_steps(struct worker *w, const struct step_request *reques
         return err_new(ERR_LIMIT, "%zu captures; at most 100000", q->capture_count);
     for (size_t i = 0; i < q->capture_count; i++) {
         if (q->captures[i].len > 4096)
-            return err_new(ERR_LIMIT, "capture of %llu bytes; at most 4096", (unsigned long long)q->captures[i].len);
+            return err_new(ERR_LIMIT, "capture of %llu bytes; at most 4096",
+                           (unsigned long long)q->captures[i].len);
     }
     if (q->capture_count)
         memcpy(w->window, q->captures, q->capture_count * sizeof(*q->captures));
@@ -1308,7 +1384,8 @@ static struct err *snapshot(struct worker *w, enum wire_snapshot what, unsigned 
 struct err *worker_snapshot_pages(struct worker *w, const gaddr *pages, size_t count)
 {
     for (size_t done = 0; done < count;) {
-        size_t n = count - done < COPY_LEN / sizeof(*pages) ? count - done : COPY_LEN / sizeof(*pages);
+        size_t n =
+            count - done < COPY_LEN / sizeof(*pages) ? count - done : COPY_LEN / sizeof(*pages);
         memcpy(w->window, pages + done, n * sizeof(*pages));
         TRY(snapshot(w, SNAPSHOT_ADD, 0, n * sizeof(*pages)));
         done += n;

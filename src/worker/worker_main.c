@@ -2,16 +2,16 @@
 #include "worker/absent.h"
 #include "worker/calls.h"
 #include "worker/consume.h"
+#include "worker/dump.h"
 #include "worker/engine_int.h"
+#include "worker/freestanding.h"
 #include "worker/gather.h"
 #include "worker/hooks.h"
 #include "worker/machine.h"
 #include "worker/marks.h"
 #include "worker/snapshot.h"
-#include "worker/dump.h"
 #include "worker/steps.h"
 #include "worker/syscalls.h"
-#include "worker/freestanding.h"
 #include "worker/wire.h"
 
 #include "worker/seccomp_filter.h"
@@ -22,7 +22,7 @@ enum { MAX_FDS = 4, PAGE_MASK = PAGE_SIZE - 1 };
 #define TOP_OF_MEMORY 0x7ffffffff000ull
 /* Lengths of mappings that get huge pages where there are any. */
 #define LEAST_HUGE (16ull << 20)
-#define MOST_HUGE (4ull << 30)
+#define MOST_HUGE  (4ull << 30)
 
 static struct wire_boot boot;
 static uint8_t *window;
@@ -55,7 +55,8 @@ void engine_host_fatal(const char *message)
 /* --- what Zydis expects of libc besides freestanding.c --- */
 
 #pragma GCC visibility push(default)
-void __assert_fail(const char *what, const char *file, unsigned line, const char *function) __attribute__((noreturn));
+void __assert_fail(const char *what, const char *file, unsigned line, const char *function)
+    __attribute__((noreturn));
 void __stack_chk_fail(void) __attribute__((noreturn));
 #pragma GCC visibility pop
 
@@ -83,9 +84,11 @@ void *engine_host_alloc(size_t len)
 struct map_entry {
     uint64_t start, end;
     int prot;
-    uint64_t object, offset; /* shared memory: which, and where in it `start` is; object 0: not shared */
-    bool anon;               /* private, and of no file */
-    uint32_t era;            /* snapshot_era() when it was mapped; 0: it is not as it was mapped, but for pages of the set */
+    /* Shared memory: which, and where in it `start` is; object 0: not shared. */
+    uint64_t object, offset;
+    bool anon;    /* private, and of no file */
+    uint32_t era; /* snapshot_era() when it was mapped; 0: it is not as it was mapped, but for pages
+                     of the set */
 };
 enum { MAX_MAPS = 1 << 18 };
 static struct map_entry *maps;
@@ -164,7 +167,8 @@ uint64_t engine_host_alias(uint64_t page, uint64_t behind)
     uint64_t offset = maps[i].offset + (page - maps[i].start);
     for (size_t j = first_behind(behind); j < map_count; j++) {
         const struct map_entry *m = &maps[j];
-        if (m->object != maps[i].object || offset < m->offset || offset - m->offset >= m->end - m->start)
+        if (m->object != maps[i].object || offset < m->offset ||
+            offset - m->offset >= m->end - m->start)
             continue;
         uint64_t at = m->start + (offset - m->offset);
         if (at > behind && at != page)
@@ -173,20 +177,23 @@ uint64_t engine_host_alias(uint64_t page, uint64_t behind)
     return 0;
 }
 
-/* Shared memory in [start, end) was written or may now be: translations of it, wherever it is mapped, go. */
+/* Shared memory in [start, end) was written or may now be: translations of it, wherever it is
+ * mapped, go. */
 static void forget_shared_code(uint64_t start, uint64_t end)
 {
     for (size_t i = first_behind(start); i < map_count && maps[i].start < end; i++) {
         if (!maps[i].object)
             continue;
-        uint64_t from = maps[i].start > start ? maps[i].start : start, to = maps[i].end < end ? maps[i].end : end;
+        uint64_t from = maps[i].start > start ? maps[i].start : start,
+                 to = maps[i].end < end ? maps[i].end : end;
         uint64_t first = maps[i].offset + (from - maps[i].start), last = first + (to - from);
         for (size_t j = 0; j < map_count; j++) {
             const struct map_entry *m = &maps[j];
             if (m->object != maps[i].object || !(m->prot & 4))
                 continue;
             uint64_t m_end = m->offset + (m->end - m->start);
-            uint64_t low = m->offset > first ? m->offset : first, high = m_end < last ? m_end : last;
+            uint64_t low = m->offset > first ? m->offset : first,
+                     high = m_end < last ? m_end : last;
             if (low < high)
                 engine_memory_changed(m->start + (low - m->offset), high - low);
         }
@@ -201,7 +208,8 @@ struct addr_range engine_host_region(uint64_t addr)
     size_t first = i, last = i;
     while (first && maps[first - 1].end == maps[first].start && (maps[first - 1].prot & 2))
         first--;
-    while (last + 1 < map_count && maps[last].end == maps[last + 1].start && (maps[last + 1].prot & 2))
+    while (last + 1 < map_count && maps[last].end == maps[last + 1].start &&
+           (maps[last + 1].prot & 2))
         last++;
     return (struct addr_range){maps[first].start, maps[last].end};
 }
@@ -230,12 +238,14 @@ struct engine_task *snapshot_host_task(uint32_t slot)
     return task_at(slot);
 }
 
-/* Clears what XRSTOR would refuse (SDM 1, 13.8): state this CPU has not, the compacted format, unknown bits of MXCSR. */
+/* Clears what XRSTOR would refuse (SDM 1, 13.8): state this CPU has not, the compacted format,
+ * unknown bits of MXCSR. */
 static void make_loadable(uint8_t *xstate)
 {
     uint64_t *header = (uint64_t *)(void *)(xstate + 512);
     uint32_t *mxcsr = (uint32_t *)(void *)(xstate + 24);
-    header[0] &= (xstate_xcr0() & XSTATE_KEPT) | (engine_isa()->emulates_avx512 ? XSTATE_AVX512 : 0);
+    header[0] &=
+        (xstate_xcr0() & XSTATE_KEPT) | (engine_isa()->emulates_avx512 ? XSTATE_AVX512 : 0);
     memset(&header[1], 0, 56);
     *mxcsr &= 0xffff;
 }
@@ -250,13 +260,16 @@ static int64_t kernel_error(uint64_t result)
 /* Guest memory ranges must not touch the worker's own. */
 static bool foreign(uint64_t start, uint64_t end)
 {
-    return start < end && end <= TOP_OF_MEMORY + PAGE_SIZE && (end <= boot.keep.start || start >= boot.keep.end) &&
-           (end <= boot.layout.low_area || start >= boot.layout.low_area + boot.layout.low_area_len) &&
-           (end <= boot.layout.log_area || start >= boot.layout.log_area + ENGINE_LOG_LEN + PAGE_SIZE);
+    return start < end && end <= TOP_OF_MEMORY + PAGE_SIZE &&
+           (end <= boot.keep.start || start >= boot.keep.end) &&
+           (end <= boot.layout.low_area ||
+            start >= boot.layout.low_area + boot.layout.low_area_len) &&
+           (end <= boot.layout.log_area ||
+            start >= boot.layout.log_area + ENGINE_LOG_LEN + PAGE_SIZE);
 }
 
-/* Guest code is never executed in place, only read; so its pages need no PROT_EXEC, which files on a noexec mount could not
- * have. On x86 what may be written or executed may be read, too. */
+/* Guest code is never executed in place, only read; so its pages need no PROT_EXEC, which files on
+ * a noexec mount could not have. On x86 what may be written or executed may be read, too. */
 static int real_prot(int prot)
 {
     return prot & 4 ? (prot & ~4) | 1 : prot;
@@ -266,7 +279,8 @@ static int real_prot(int prot)
 static void restore_protection(uint64_t start, uint64_t end)
 {
     for (size_t i = first_behind(start); i < map_count && maps[i].start < end; i++) {
-        uint64_t from = maps[i].start > start ? maps[i].start : start, to = maps[i].end < end ? maps[i].end : end;
+        uint64_t from = maps[i].start > start ? maps[i].start : start,
+                 to = maps[i].end < end ? maps[i].end : end;
         sys_mprotect(from, to - from, real_prot(maps[i].prot));
     }
 }
@@ -282,7 +296,8 @@ static void read_fetched(uint64_t addr, uint64_t off, uint64_t len)
         return;
     }
     while (len) {
-        uint64_t n = sys_call6(17, (uint64_t)boot.window_fd, addr, len, FETCH_AT + off, 0, 0); // pread64
+        uint64_t n =
+            sys_call6(17, (uint64_t)boot.window_fd, addr, len, FETCH_AT + off, 0, 0); // pread64
         if (kernel_error(n) || !n)
             engine_host_fatal("the program's memory cannot be read");
         addr += n;
@@ -308,7 +323,8 @@ static void fetch(struct addr_range chunk)
         if (!wire_spin(&control->fetched, before, &patience))
             futex(&control->fetched, 0, before); // FUTEX_WAIT
     }
-    if (!absent_drop(chunk.start, chunk.end) || sys_mprotect(chunk.start, chunk.end - chunk.start, 3) != 0)
+    if (!absent_drop(chunk.start, chunk.end) ||
+        sys_mprotect(chunk.start, chunk.end - chunk.start, 3) != 0)
         engine_host_fatal("no room for the program's memory");
     uint64_t count = (chunk.end - chunk.start) / PAGE_SIZE, run;
     for (uint64_t i = 0; i < count; i += run + 1) {
@@ -355,7 +371,8 @@ static void discard_absent(uint64_t start, uint64_t end)
     }
 }
 
-/* Nobody may touch what is absent, whatever the program's protections. False: the kernel has too many mappings. */
+/* Nobody may touch what is absent, whatever the program's protections. False: the kernel has too
+ * many mappings. */
 static bool withhold_absent(uint64_t start, uint64_t end)
 {
     struct addr_range r;
@@ -425,14 +442,14 @@ static int64_t do_map(uint64_t start, const struct wire_range *r, int fd)
                            r->kind == MAP_KIND_ANON ? -1 : fd, r->offset);
     if (kernel_error(at))
         return kernel_error(at);
-    // An array, as a rule: page faults and copies of page tables cost more than what a huge page wastes. Not a stack of a thread, and
-    // not address space that was taken in advance.
+    // An array, as a rule: page faults and copies of page tables cost more than what a huge page
+    // wastes. Not a stack of a thread, and not address space that was taken in advance.
     uint64_t len = r->end - start;
     if (r->kind == MAP_KIND_ANON && len >= LEAST_HUGE && len <= MOST_HUGE)
         sys_call6(28, start, len, 14, 0, 0, 0); // madvise(MADV_HUGEPAGE)
     bool shared = r->kind == MAP_KIND_SHARED;
-    table_set((struct map_entry){start, r->end, r->prot, shared ? r->object : 0, r->offset, r->kind == MAP_KIND_ANON,
-                                 shared ? 0 : snapshot_era()});
+    table_set((struct map_entry){start, r->end, r->prot, shared ? r->object : 0, r->offset,
+                                 r->kind == MAP_KIND_ANON, shared ? 0 : snapshot_era()});
     forget_shared_code(start, r->end);
     return 0;
 }
@@ -477,7 +494,8 @@ static int64_t do_protect(const struct wire_command *c)
     return -result;
 }
 
-/* mremap(2) moves one mapping of the kernel's at a time, and the kernel's may be smaller than ours. */
+/* mremap(2) moves one mapping of the kernel's at a time, and the kernel's may be smaller than ours.
+ */
 static int64_t move_piece(uint64_t from, uint64_t to, uint64_t len, bool keep)
 {
     uint64_t result = sys_call6(25, from, len, len, 1 | 2 | (keep ? 4u : 0), to, 0);
@@ -516,7 +534,8 @@ static int64_t do_move(const struct wire_command *c)
         int64_t error = move_piece(m.start, to + done, len, c->kind);
         if (error)
             return error;
-        table_set((struct map_entry){to + done, to + done + len, m.prot, m.object, m.offset, m.anon, 0});
+        table_set(
+            (struct map_entry){to + done, to + done + len, m.prot, m.object, m.offset, m.anon, 0});
         if (!c->kind)
             table_remove(m.start, m.end);
         done += len;
@@ -542,16 +561,19 @@ uint64_t snapshot_host_anon_end(uint64_t addr)
     return i < map_count && maps[i].start <= addr && maps[i].anon ? maps[i].end : 0;
 }
 
-/* How much from addr on, at most len, the recording has mapped: behind that may be memory of this process itself. */
+/* How much from addr on, at most len, the recording has mapped: behind that may be memory of this
+ * process itself. */
 static uint64_t mapped_len(uint64_t addr, uint64_t len)
 {
     uint64_t at = addr;
-    for (size_t i = first_behind(addr); i < map_count && maps[i].start <= at && at - addr < len; i++)
+    for (size_t i = first_behind(addr); i < map_count && maps[i].start <= at && at - addr < len;
+         i++)
         at = maps[i].end;
     return at - addr < len ? at - addr : len;
 }
 
-/* How far the memory at addr is protected alike: to the end of its mapping, or of the page where single pages may have been withheld. */
+/* How far the memory at addr is protected alike: to the end of its mapping, or of the page where
+ * single pages may have been withheld. */
 static uint64_t protected_end(uint64_t addr)
 {
     const struct map_entry *m = &maps[first_behind(addr)];
@@ -569,7 +591,8 @@ uint64_t snapshot_host_copy(uint64_t addr, uint8_t *bytes, uint64_t len, bool wr
     }
     while (done < len) {
         uint64_t at = addr + done;
-        done += write ? engine_copy_to_guest(at, bytes + done, len - done) : engine_copy_from_guest(bytes + done, at, len - done);
+        done += write ? engine_copy_to_guest(at, bytes + done, len - done)
+                      : engine_copy_from_guest(bytes + done, at, len - done);
         if (done == len)
             break;
         at = addr + done;
@@ -582,7 +605,8 @@ uint64_t snapshot_host_copy(uint64_t addr, uint8_t *bytes, uint64_t len, bool wr
         uint64_t whole = ((at + part + PAGE_MASK) & ~(uint64_t)PAGE_MASK) - page;
         if (sys_mprotect(page, whole, 3) != 0)
             break;
-        size_t n = write ? engine_copy_to_guest(at, bytes + done, part) : engine_copy_from_guest(bytes + done, at, part);
+        size_t n = write ? engine_copy_to_guest(at, bytes + done, part)
+                         : engine_copy_from_guest(bytes + done, at, part);
         sys_mprotect(page, whole, real_prot(engine_filter_prot(page, whole, prot)));
         done += n;
         if (n < part)
@@ -611,8 +635,8 @@ static int64_t do_write(uint64_t start, uint64_t len, uint8_t *bytes, uint64_t *
     return *done_out == len ? 0 : 14;
 }
 
-/* Pages that are about to be written as a whole: what they hold, which may be shared with a copy of this process, need not be copied
- * first, and large pages will do. */
+/* Pages that are about to be written as a whole: what they hold, which may be shared with a copy of
+ * this process, need not be copied first, and large pages will do. */
 static void do_expect(uint64_t start, uint64_t len)
 {
     const uint64_t mask = (2 << 20) - 1;
@@ -672,7 +696,8 @@ static void obey_one(const struct wire_queued *q, uint8_t *data)
     switch (q->op) {
     case WIRE_BREAKS:
         memcpy(&breaks, data, sizeof(breaks));
-        hooks_set_breaks((const uint64_t *)(void *)(data + sizeof(breaks)), (q->len - sizeof(breaks)) / sizeof(uint64_t),
+        hooks_set_breaks((const uint64_t *)(void *)(data + sizeof(breaks)),
+                         (q->len - sizeof(breaks)) / sizeof(uint64_t),
                          breaks.if_rax ? &breaks.rax : NULL);
         return;
     case WIRE_CLOCK:
@@ -687,7 +712,8 @@ static void obey_one(const struct wire_queued *q, uint8_t *data)
         engine_set_isa((const struct engine_isa *)(void *)data);
         return;
     case WIRE_CPUID:
-        machine_set_cpuid((const struct worker_cpuid *)(void *)data, q->len / sizeof(struct worker_cpuid));
+        machine_set_cpuid((const struct worker_cpuid *)(void *)data,
+                          q->len / sizeof(struct worker_cpuid));
         return;
     case WIRE_SET_XSTATE:
         set_xstate((uint32_t)q->start, q->len ? data : NULL);
@@ -724,7 +750,8 @@ static int64_t do_snapshot(const struct wire_command *c)
     bool ok = true;
     switch (c->kind) {
     case SNAPSHOT_ADD:
-        ok = c->len <= WINDOW_LEN && snapshot_add((const uint64_t *)(void *)window, c->len / sizeof(uint64_t));
+        ok = c->len <= WINDOW_LEN &&
+             snapshot_add((const uint64_t *)(void *)window, c->len / sizeof(uint64_t));
         break;
     case SNAPSHOT_TAKE:
         ok = snapshot_take(c->slot, tasks);
@@ -761,13 +788,15 @@ static void do_peeks(const struct wire_command *c, struct wire_reply *reply)
     for (int i = 0; i < WIRE_PEEKS; i++) {
         const struct wire_peek *p = &c->run.peeks[i];
         if (p->len && p->at <= PEEK_LEN && p->len <= PEEK_LEN - p->at)
-            reply->peeked[i] = (uint32_t)snapshot_host_copy(p->addr, window + PEEK_AT + p->at, p->len, false);
+            reply->peeked[i] =
+                (uint32_t)snapshot_host_copy(p->addr, window + PEEK_AT + p->at, p->len, false);
     }
 }
 
 static bool is_as_expected(const struct worker_stop *want, const struct wire_reply *have)
 {
-    if (have->result.reason != want->reason || have->result.insn_len != want->insn_len || have->result.ticks != want->ticks)
+    if (have->result.reason != want->reason || have->result.insn_len != want->insn_len ||
+        have->result.ticks != want->ticks)
         return false;
     for (unsigned i = 0; i < UREG_COUNT; i++) {
         if ((want->mask >> i & 1) && have->regs.r[i] != want->regs.r[i])
@@ -776,7 +805,8 @@ static bool is_as_expected(const struct worker_stop *want, const struct wire_rep
     return true;
 }
 
-/* Goes on from stop to stop by the script at `at` in the queue. A run that used up its limit is the last one. */
+/* Goes on from stop to stop by the script at `at` in the queue. A run that used up its limit is the
+ * last one. */
 static void run_script(struct wire_command *c, struct wire_reply *reply, uint32_t at, uint32_t end)
 {
     struct wire_stopped *stopped = (struct wire_stopped *)(void *)window;
@@ -791,7 +821,8 @@ static void run_script(struct wire_command *c, struct wire_reply *reply, uint32_
             return;
         if (q.op == WIRE_STOPPED) {
             memcpy(&want, data, sizeof(want));
-            if (!is_as_expected(&want, reply) || reply->result.icount >= *left || reply->stopped == WORKER_MAX_AHEAD)
+            if (!is_as_expected(&want, reply) || reply->result.icount >= *left ||
+                reply->stopped == WORKER_MAX_AHEAD)
                 return;
             if (*left != UINT64_MAX)
                 *left -= reply->result.icount;
@@ -811,10 +842,12 @@ static void run_script(struct wire_command *c, struct wire_reply *reply, uint32_
 
 static void await_go(void);
 
-/* A copy of this process that obeys the socket fds[0] with the window fds[1] and the lifeline fds[2]; the memory of its marks is fds[3]. */
+/* A copy of this process that obeys the socket fds[0] with the window fds[1] and the lifeline
+ * fds[2]; the memory of its marks is fds[3]. */
 static int64_t do_fork(const int fds[MAX_FDS], uint64_t *pid_out)
 {
-    uint64_t pid = sys_call6(56, 0x8000, 0, 0, 0, 0, 0); // clone(CLONE_PARENT), no signal at its end
+    uint64_t pid =
+        sys_call6(56, 0x8000, 0, 0, 0, 0, 0); // clone(CLONE_PARENT), no signal at its end
     if (kernel_error(pid))
         return kernel_error(pid);
     if (pid) {
@@ -831,7 +864,8 @@ static int64_t do_fork(const int fds[MAX_FDS], uint64_t *pid_out)
     boot.layout.shadow_fd = fds[3];
     marks_forked(fds[3]);
     gather_reset();
-    if (sys_mmap((uint64_t)(uintptr_t)window, MAPPED_LEN, 3, 0x11, fds[1], 0) != (uint64_t)(uintptr_t)window)
+    if (sys_mmap((uint64_t)(uintptr_t)window, MAPPED_LEN, 3, 0x11, fds[1], 0) !=
+        (uint64_t)(uintptr_t)window)
         sys_call6(231, 98, 0, 0, 0, 0, 0);
     seen = 0;
     snapshot_forked();
@@ -957,7 +991,7 @@ struct message {
     struct {
         void *base;
         size_t len;
-    } *iov;
+    } * iov;
     size_t iov_len;
     void *control;
     size_t control_len;
@@ -973,11 +1007,13 @@ static void receive(int fds[MAX_FDS])
         size_t len;
     } iov = {&byte, 1};
     uint8_t header[64] __attribute__((aligned(8))) = {0};
-    struct message m = {.iov = (void *)&iov, .iov_len = 1, .control = header, .control_len = sizeof(header)};
+    struct message m = {
+        .iov = (void *)&iov, .iov_len = 1, .control = header, .control_len = sizeof(header)};
     for (int i = 0; i < MAX_FDS; i++)
         fds[i] = -1;
     int64_t n;
-    while ((n = (int64_t)sys_call6(47, (uint64_t)boot.socket, (uint64_t)(uintptr_t)&m, 0, 0, 0, 0)) == -4) {
+    while ((n = (int64_t)sys_call6(47, (uint64_t)boot.socket, (uint64_t)(uintptr_t)&m, 0, 0, 0,
+                                   0)) == -4) {
     }
     if (n <= 0)
         sys_call6(231, 0, 0, 0, 0, 0, 0);
@@ -986,7 +1022,8 @@ static void receive(int fds[MAX_FDS])
         memcpy(&fds[i], header + 16 + 4 * i, 4); // behind struct cmsghdr
 }
 
-/* Waits until the coordinator has armed the lifeline. From then on its end is the end of this process. */
+/* Waits until the coordinator has armed the lifeline. From then on its end is the end of this
+ * process. */
 static void await_go(void)
 {
     int fds[MAX_FDS];
@@ -1013,13 +1050,13 @@ static void confine(void)
     program.len = sizeof(seccomp_filter) / sizeof(seccomp_filter[0]);
     program.filter = seccomp_filter;
     static const uint64_t no_core[2] = {0, 0};
-    sys_call6(112, 0, 0, 0, 0, 0, 0);                                    // setsid: the terminal's signals are not for us
-    sys_call6(160, 4, (uint64_t)(uintptr_t)no_core, 0, 0, 0, 0);         // setrlimit(RLIMIT_CORE)
-    sys_call6(157, 4, 0, 0, 0, 0, 0);                                    // prctl(PR_SET_DUMPABLE)
-    sys_call6(157, 15, (uint64_t)(uintptr_t)"pernosco-worker", 0, 0, 0, 0); // prctl(PR_SET_NAME)
-    sys_call6(157, 38, 1, 0, 0, 0, 0);                                   // prctl(PR_SET_NO_NEW_PRIVS)
-    // Where older kernels slow filtered processes down by default, SECCOMP_FILTER_FLAG_SPEC_ALLOW (4) spares us: there is
-    // nothing to learn here but our own memory.
+    sys_call6(112, 0, 0, 0, 0, 0, 0); // setsid: the terminal's signals are not for us
+    sys_call6(160, 4, (uint64_t)(uintptr_t)no_core, 0, 0, 0, 0); // setrlimit(RLIMIT_CORE)
+    sys_call6(157, 4, 0, 0, 0, 0, 0);                            // prctl(PR_SET_DUMPABLE)
+    sys_call6(157, 15, (uint64_t)(uintptr_t) "pernosco-worker", 0, 0, 0, 0); // prctl(PR_SET_NAME)
+    sys_call6(157, 38, 1, 0, 0, 0, 0); // prctl(PR_SET_NO_NEW_PRIVS)
+    // Where older kernels slow filtered processes down by default, SECCOMP_FILTER_FLAG_SPEC_ALLOW
+    // (4) spares us: there is nothing to learn here but our own memory.
     if (sys_call6(317, 1, 4, (uint64_t)(uintptr_t)&program, 0, 0, 0) != 0 &&
         sys_call6(317, 1, 0, (uint64_t)(uintptr_t)&program, 0, 0, 0) != 0)
         engine_host_fatal("cannot install the seccomp filter");
@@ -1036,7 +1073,8 @@ static void close_all_but_ours(void)
                 next = kept[i];
         }
         if (next > from)
-            sys_call6(436, (uint64_t)from, next == INT32_MAX ? UINT32_MAX : (uint64_t)next - 1, 0, 0, 0, 0); // close_range
+            sys_call6(436, (uint64_t)from, next == INT32_MAX ? UINT32_MAX : (uint64_t)next - 1, 0,
+                      0, 0, 0); // close_range
         if (next == INT32_MAX)
             return;
         from = next + 1;
@@ -1063,7 +1101,8 @@ static void must_be_mapped(uint64_t at)
 static void settle(const uint64_t *arguments)
 {
     int fd = 0;
-    for (const char *digit = (const char *)(uintptr_t)arguments[2]; *digit; digit++) // behind the count and the name
+    for (const char *digit = (const char *)(uintptr_t)arguments[2]; *digit;
+         digit++) // behind the count and the name
         fd = fd * 10 + (*digit - '0');
     uint64_t given = sys_mmap(0, PAGE_SIZE, 1, 0x01, fd, BOOT_AT);
     must_be_mapped(given);
@@ -1071,7 +1110,8 @@ static void settle(const uint64_t *arguments)
     boot.window_fd = fd;
     uint64_t used_len = boot.layout.used_count * sizeof(struct addr_range);
     must_be_mapped(sys_mmap(boot.window, MAPPED_LEN, 3, 0x11, fd, 0));
-    must_be_mapped(sys_mmap(boot.heap, boot.heap_len, 3, 0x4032, -1, 0)); // private, anonymous, fixed, no reserve
+    must_be_mapped(sys_mmap(boot.heap, boot.heap_len, 3, 0x4032, -1,
+                            0)); // private, anonymous, fixed, no reserve
     boot.layout.used = (const struct addr_range *)(uintptr_t)boot.heap;
     if (used_len) {
         given = sys_mmap(0, used_len, 1, 0x01, fd, BOOT_AT + PAGE_SIZE);
@@ -1092,8 +1132,10 @@ void worker_start(const uint64_t *arguments)
     sys_munmap(0x1000, boot.keep.start - 0x1000);
     sys_munmap(boot.keep.end, TOP_OF_MEMORY - boot.keep.end);
     close_all_but_ours();
-    static uint8_t thread_area[4096] __attribute__((aligned(64))); // for Zydis: the stack protector's canary is in it
-    sys_call6(158, 0x1002, (uint64_t)(uintptr_t)thread_area + 2048, 0, 0, 0, 0); // arch_prctl(ARCH_SET_FS)
+    static uint8_t thread_area[4096]
+        __attribute__((aligned(64))); // for Zydis: the stack protector's canary is in it
+    sys_call6(158, 0x1002, (uint64_t)(uintptr_t)thread_area + 2048, 0, 0, 0,
+              0); // arch_prctl(ARCH_SET_FS)
     maps = engine_host_alloc(MAX_MAPS * sizeof(maps[0]));
     tasks = engine_host_alloc(WORKER_MAX_TASKS * sizeof(tasks[0]));
     consume_init();

@@ -1,4 +1,5 @@
-/* Workers as their coordinator sees them. The recorded programs here are a few instructions written by hand. */
+/* Workers as their coordinator sees them. The recorded programs here are a few instructions written
+ * by hand. */
 #include "worker/worker.h"
 
 #include "base/test.h"
@@ -12,19 +13,26 @@
 #include <sys/wait.h>
 #include <time.h>
 
-enum { CODE = 0x400000, CODE_LEN = 0x10000, DATA = 0x600000, DATA_LEN = 0x40000, RWX = PROT_READ | PROT_WRITE | PROT_EXEC };
-#define STACK     0x7ffd00000000ull
-#define STACK_LEN 0x10000ull
-#define SP        (STACK + STACK_LEN - 64)
+enum {
+    CODE = 0x400000,
+    CODE_LEN = 0x10000,
+    DATA = 0x600000,
+    DATA_LEN = 0x40000,
+    RWX = PROT_READ | PROT_WRITE | PROT_EXEC
+};
+#define STACK       0x7ffd00000000ull
+#define STACK_LEN   0x10000ull
+#define SP          (STACK + STACK_LEN - 64)
 #define RESERVE     0x20000000000ull /* address space that an allocator keeps for later */
 #define RESERVE_LEN (64ull << 20)
 
 static const struct addr_range used[] = {
-    {CODE, CODE + CODE_LEN}, {DATA, DATA + DATA_LEN}, {0x10000000000, 0x10000100000}, {RESERVE, RESERVE + RESERVE_LEN},
-    {STACK, STACK + STACK_LEN},
+    {CODE, CODE + CODE_LEN},          {DATA, DATA + DATA_LEN},    {0x10000000000, 0x10000100000},
+    {RESERVE, RESERVE + RESERVE_LEN}, {STACK, STACK + STACK_LEN},
 };
 
-/* mov ecx, 1000; loop: dec ecx; jnz loop; syscall: 2002 instructions with the system call not executed, 1000 ticks. */
+/* mov ecx, 1000; loop: dec ecx; jnz loop; syscall: 2002 instructions with the system call not
+ * executed, 1000 ticks. */
 static const uint8_t count_down[] = {0xb9, 0xe8, 3, 0, 0, 0xff, 0xc9, 0x75, 0xfc, 0x0f, 0x05};
 /* jmp to itself */
 static const uint8_t for_ever[] = {0xeb, 0xfe};
@@ -42,7 +50,8 @@ static struct worker *with_program(const void *code, size_t len)
     struct worker *w = new_worker();
     assert_ok(worker_map(w, CODE, CODE + CODE_LEN, PROT_READ | PROT_EXEC, MAP_KIND_ANON, -1, 0));
     assert_ok(worker_map(w, DATA, DATA + DATA_LEN, PROT_READ | PROT_WRITE, MAP_KIND_ANON, -1, 0));
-    assert_ok(worker_map(w, STACK, STACK + STACK_LEN, PROT_READ | PROT_WRITE, MAP_KIND_ANON, -1, 0));
+    assert_ok(
+        worker_map(w, STACK, STACK + STACK_LEN, PROT_READ | PROT_WRITE, MAP_KIND_ANON, -1, 0));
     assert_ok(worker_write(w, CODE, code, len));
     return w;
 }
@@ -56,8 +65,8 @@ static struct regs at_start(void)
     return r;
 }
 
-static struct engine_result run(struct worker *w, enum engine_mode mode, const struct regs *set, uint64_t max_icount,
-                                struct regs *out)
+static struct engine_result run(struct worker *w, enum engine_mode mode, const struct regs *set,
+                                uint64_t max_icount, struct regs *out)
 {
     struct engine_request q = {.mode = mode, .max_icount = max_icount};
     struct engine_result result;
@@ -126,7 +135,8 @@ TEST(a_run_stops_at_the_instruction_asked_for)
 
 TEST(a_fault_is_told_with_its_address_and_the_memory_can_be_mapped_then)
 {
-    static const uint8_t code[] = {0xc6, 0x04, 0x25, 0, 0, 0x50, 0, 7, 0x0f, 0x05}; // mov byte [0x500000], 7; syscall
+    static const uint8_t code[] = {0xc6, 0x04, 0x25, 0,    0,
+                                   0x50, 0,    7,    0x0f, 0x05}; // mov byte [0x500000], 7; syscall
     struct worker *w = with_program(code, sizeof(code));
     struct regs r = at_start(), out;
     struct engine_result stop = run(w, ENGINE_COUNT, &r, UINT64_MAX, &out);
@@ -213,7 +223,8 @@ TEST(memory_is_read_and_written_whatever_its_protection)
     for (size_t i = 0; i < 9 << 20; i++)
         data[i] = (uint8_t)(i * 7 + (i >> 12));
     gaddr at = 0x10000000000;
-    static const int prots[] = {PROT_NONE, PROT_READ, PROT_READ | PROT_WRITE, PROT_READ | PROT_EXEC, PROT_EXEC};
+    static const int prots[] = {PROT_NONE, PROT_READ, PROT_READ | PROT_WRITE, PROT_READ | PROT_EXEC,
+                                PROT_EXEC};
     for (size_t i = 0; i < sizeof(prots) / sizeof(prots[0]); i++) {
         size_t len = i == 0 ? 9 << 20 : 0x5000;
         assert_ok(worker_map(w, at, at + len, prots[i], MAP_KIND_ANON, -1, 0));
@@ -235,14 +246,16 @@ TEST(memory_is_read_and_written_whatever_its_protection)
     worker_destroy(w);
 }
 
-/* Contents that say which page they are of, of every page but each fifth; `fails`: they cannot be read any more. */
+/* Contents that say which page they are of, of every page but each fifth; `fails`: they cannot be
+ * read any more. */
 struct numbered_contents {
     struct worker_contents base;
     unsigned reads, *alive;
     bool fails;
 };
 
-static struct err *read_numbered(struct worker_contents *c, gaddr start, gaddr end, struct worker_fetch *to)
+static struct err *read_numbered(struct worker_contents *c, gaddr start, gaddr end,
+                                 struct worker_fetch *to)
 {
     struct numbered_contents *n = (struct numbered_contents *)c;
     n->reads++;
@@ -266,7 +279,8 @@ static void destroy_numbered(struct worker_contents *c)
 static struct numbered_contents *numbered(unsigned *alive)
 {
     struct numbered_contents *n = xnew(struct numbered_contents);
-    *n = (struct numbered_contents){.base = {.uses = 1, .read = read_numbered, .destroy = destroy_numbered}, .alive = alive};
+    *n = (struct numbered_contents){
+        .base = {.uses = 1, .read = read_numbered, .destroy = destroy_numbered}, .alive = alive};
     ++*alive;
     return n;
 }
@@ -284,8 +298,10 @@ TEST(absent_memory_comes_when_it_is_touched)
     unsigned alive = 0;
     struct worker *w = with_program(copy_word, sizeof(copy_word)), *copy;
     struct numbered_contents *n = numbered(&alive);
-    const struct addr_range absent[] = {{RESERVE, RESERVE + (1 << 20)}, {RESERVE + (4 << 20), RESERVE + RESERVE_LEN}};
-    assert_ok(worker_map(w, RESERVE, RESERVE + RESERVE_LEN, PROT_READ | PROT_WRITE, MAP_KIND_ANON, -1, 0));
+    const struct addr_range absent[] = {{RESERVE, RESERVE + (1 << 20)},
+                                        {RESERVE + (4 << 20), RESERVE + RESERVE_LEN}};
+    assert_ok(worker_map(w, RESERVE, RESERVE + RESERVE_LEN, PROT_READ | PROT_WRITE, MAP_KIND_ANON,
+                         -1, 0));
     assert_ok(worker_set_absent(w, &n->base, absent, 2));
     assert_int_equal(n->reads, 0);
     // By the program, which reads one page and writes to another.
@@ -312,14 +328,17 @@ TEST(absent_memory_comes_when_it_is_touched)
     assert_int_equal(word_at(w, written + 8), expected_word(written));
     assert_ok(worker_fork(w, &copy));
     assert_ok(worker_move(w, RESERVE + (16 << 20), 1 << 20, RESERVE, 1 << 20, false));
-    assert_int_equal(word_at(w, RESERVE + PAGE_SIZE + 8), expected_word(RESERVE + (16 << 20) + PAGE_SIZE));
+    assert_int_equal(word_at(w, RESERVE + PAGE_SIZE + 8),
+                     expected_word(RESERVE + (16 << 20) + PAGE_SIZE));
     assert_ok(worker_dontneed(w, RESERVE + (20 << 20), RESERVE + (21 << 20)));
     assert_int_equal(word_at(w, RESERVE + (20 << 20) + PAGE_SIZE + 8), 0);
-    assert_ok(worker_map(w, RESERVE + (24 << 20), RESERVE + (25 << 20), PROT_READ, MAP_KIND_ANON, -1, 0));
+    assert_ok(
+        worker_map(w, RESERVE + (24 << 20), RESERVE + (25 << 20), PROT_READ, MAP_KIND_ANON, -1, 0));
     assert_int_equal(word_at(w, RESERVE + (24 << 20) + PAGE_SIZE + 8), 0);
     unsigned before = n->reads;
     gaddr late = RESERVE + (40 << 20) + PAGE_SIZE;
-    assert_int_equal(word_at(copy, RESERVE + (20 << 20) + PAGE_SIZE + 8), expected_word(RESERVE + (20 << 20) + PAGE_SIZE));
+    assert_int_equal(word_at(copy, RESERVE + (20 << 20) + PAGE_SIZE + 8),
+                     expected_word(RESERVE + (20 << 20) + PAGE_SIZE));
     assert_int_equal(word_at(copy, late + 8), expected_word(late));
     assert_true(n->reads > before);
     // All of it; then the contents are not held any more, but by the copy.
@@ -338,7 +357,8 @@ TEST(a_large_array_comes_in_large_pieces_to_its_end)
     struct worker *w = new_worker();
     struct numbered_contents *n = numbered(&alive);
     const struct addr_range absent = {RESERVE, RESERVE + (10 << 20)};
-    assert_ok(worker_map(w, RESERVE, RESERVE + RESERVE_LEN, PROT_READ | PROT_WRITE, MAP_KIND_ANON, -1, 0));
+    assert_ok(worker_map(w, RESERVE, RESERVE + RESERVE_LEN, PROT_READ | PROT_WRITE, MAP_KIND_ANON,
+                         -1, 0));
     assert_ok(worker_set_absent(w, &n->base, &absent, 1));
     worker_contents_release(&n->base);
     for (gaddr at = absent.start; at < absent.end; at += 16 * PAGE_SIZE)
@@ -356,7 +376,8 @@ TEST(a_snapshot_keeps_absent_memory)
     const struct addr_range absent = {RESERVE, RESERVE + RESERVE_LEN};
     gaddr page = RESERVE + 3 * PAGE_SIZE;
     uint64_t one = 1;
-    assert_ok(worker_map(w, RESERVE, RESERVE + RESERVE_LEN, PROT_READ | PROT_WRITE, MAP_KIND_ANON, -1, 0));
+    assert_ok(worker_map(w, RESERVE, RESERVE + RESERVE_LEN, PROT_READ | PROT_WRITE, MAP_KIND_ANON,
+                         -1, 0));
     assert_ok(worker_set_absent(w, &n->base, &absent, 1));
     worker_contents_release(&n->base);
     assert_ok(worker_snapshot_pages(w, &(gaddr){page + 4 * PAGE_SIZE}, 1));
@@ -367,7 +388,8 @@ TEST(a_snapshot_keeps_absent_memory)
     assert_ok(worker_unmap(w, page + PAGE_SIZE, page + 3 * PAGE_SIZE));
     assert_ok(worker_dontneed(w, RESERVE + (20 << 20), RESERVE + (20 << 20) + PAGE_SIZE));
     assert_ok(worker_snapshot_restoring(w));
-    assert_ok(worker_map(w, page + PAGE_SIZE, page + 3 * PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_KIND_ANON, -1, 0));
+    assert_ok(worker_map(w, page + PAGE_SIZE, page + 3 * PAGE_SIZE, PROT_READ | PROT_WRITE,
+                         MAP_KIND_ANON, -1, 0));
     assert_ok(worker_snapshot_restore(w, 0));
     for (gaddr at = page; at < page + 5 * PAGE_SIZE; at += PAGE_SIZE)
         assert_int_equal(word_at(w, at + 8), expected_word(at));
@@ -384,7 +406,8 @@ static void copy_to(struct worker *w, gaddr from, gaddr to)
     assert_int_equal(run(w, ENGINE_COUNT, &r, UINT64_MAX, NULL).reason, STOP_SYSCALL);
 }
 
-/* What is written as a whole is not copied, but fetched again; what never held anything is emptied again. */
+/* What is written as a whole is not copied, but fetched again; what never held anything is emptied
+ * again. */
 TEST(a_snapshot_copies_no_arrays)
 {
     unsigned alive = 0;
@@ -392,12 +415,14 @@ TEST(a_snapshot_copies_no_arrays)
     struct numbered_contents *n = numbered(&alive);
     const uint64_t array_len = 2 << 20, one = 1;
     const struct addr_range absent = {RESERVE, RESERVE + 16 * array_len};
-    gaddr array = absent.end - array_len, empty = absent.end, list[1024], places[] = {array, array + array_len - PAGE_SIZE, empty};
+    gaddr array = absent.end - array_len, empty = absent.end, list[1024],
+          places[] = {array, array + array_len - PAGE_SIZE, empty};
     for (size_t i = 0; i < 512; i++) {
         list[i] = array + i * PAGE_SIZE;
         list[512 + i] = empty + i * PAGE_SIZE;
     }
-    assert_ok(worker_map(w, RESERVE, RESERVE + RESERVE_LEN, PROT_READ | PROT_WRITE, MAP_KIND_ANON, -1, 0));
+    assert_ok(worker_map(w, RESERVE, RESERVE + RESERVE_LEN, PROT_READ | PROT_WRITE, MAP_KIND_ANON,
+                         -1, 0));
     assert_ok(worker_set_absent(w, &n->base, &absent, 1));
     worker_contents_release(&n->base);
     uint64_t before = worker_memory(w);
@@ -414,7 +439,8 @@ TEST(a_snapshot_copies_no_arrays)
             assert_ok(worker_write(w, places[i] + 8, &one, sizeof(one)));
         assert_int_equal(n->reads, round + 1);
         if (!round)
-            assert_in_range(worker_memory(w), 0, before + tables + 2 * array_len); // both may be large pages
+            assert_in_range(worker_memory(w), 0,
+                            before + tables + 2 * array_len); // both may be large pages
         assert_ok(worker_snapshot_take(w, 1));
         assert_ok(worker_snapshot_restoring(w));
         assert_ok(worker_snapshot_restore(w, round ? 0 : 1));
@@ -425,7 +451,8 @@ TEST(a_snapshot_copies_no_arrays)
         assert_int_equal(n->reads, round + 1);
         if (round == 2) {
             for (size_t i = 0; i < ARRAY_COUNT(places); i++)
-                assert_int_equal(word_at(w, places[i] + 8), places[i] == empty ? 0 : expected_word(places[i]));
+                assert_int_equal(word_at(w, places[i] + 8),
+                                 places[i] == empty ? 0 : expected_word(places[i]));
         }
     }
     // Somebody who comes back again and again has it kept.
@@ -456,8 +483,10 @@ TEST(pages_of_a_file_can_be_absent)
     const gaddr base = RESERVE + 5 * PAGE_SIZE; // contents are given of the next four pages
     for (uint64_t i = 1; i <= PAGES; i++)
         assert_int_equal(pwrite(fd, &i, sizeof(i), (off_t)(i - 1) * PAGE_SIZE + 8), sizeof(i));
-    assert_ok(worker_map(w, base, base + PAGES * PAGE_SIZE, PROT_READ, MAP_KIND_PRIVATE_FILE, fd, 0));
-    assert_ok(worker_set_absent(w, &n->base, &(struct addr_range){base + PAGE_SIZE, base + 3 * PAGE_SIZE}, 1));
+    assert_ok(
+        worker_map(w, base, base + PAGES * PAGE_SIZE, PROT_READ, MAP_KIND_PRIVATE_FILE, fd, 0));
+    assert_ok(worker_set_absent(w, &n->base,
+                                &(struct addr_range){base + PAGE_SIZE, base + 3 * PAGE_SIZE}, 1));
     worker_contents_release(&n->base);
     assert_ok(worker_snapshot_take(w, 0));
     for (int round = 0; round < 2; round++) {
@@ -493,8 +522,10 @@ TEST(absent_memory_that_the_kernel_does_not_withhold_is_an_error)
     struct numbered_contents *n = numbered(&alive);
     cleanup(freep) struct addr_range *every_other = xnew_array(struct addr_range, MOST / 2);
     for (gaddr i = 0; i < MOST / 2; i++)
-        every_other[i] = (struct addr_range){start + 2 * i * PAGE_SIZE, start + (2 * i + 1) * PAGE_SIZE};
-    assert_ok(worker_map(w, start, start + (gaddr)MOST * PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_KIND_ANON, -1, 0));
+        every_other[i] =
+            (struct addr_range){start + 2 * i * PAGE_SIZE, start + (2 * i + 1) * PAGE_SIZE};
+    assert_ok(worker_map(w, start, start + (gaddr)MOST * PAGE_SIZE, PROT_READ | PROT_WRITE,
+                         MAP_KIND_ANON, -1, 0));
     expect_err(worker_set_absent(w, &n->base, every_other, MOST / 2), ERR_OS);
     worker_destroy(w);
     worker_contents_release(&n->base);
@@ -514,10 +545,13 @@ TEST(memory_that_holds_nothing_goes_without_being_kept)
     unsigned alive = 0;
     struct worker *w = with_program(copy_word, sizeof(copy_word)), *copy;
     struct numbered_contents *n = numbered(&alive);
-    const struct addr_range absent = {RESERVE + (1 << 20) + PAGE_SIZE, RESERVE + (1 << 20) + 3 * PAGE_SIZE};
-    gaddr written = RESERVE + 5 * PAGE_SIZE, named = RESERVE + 9 * PAGE_SIZE, moved = RESERVE + 20 * PAGE_SIZE;
+    const struct addr_range absent = {RESERVE + (1 << 20) + PAGE_SIZE,
+                                      RESERVE + (1 << 20) + 3 * PAGE_SIZE};
+    gaddr written = RESERVE + 5 * PAGE_SIZE, named = RESERVE + 9 * PAGE_SIZE,
+          moved = RESERVE + 20 * PAGE_SIZE;
     uint64_t one = 1;
-    assert_ok(worker_map(w, RESERVE, RESERVE + RESERVE_LEN, PROT_READ | PROT_WRITE, MAP_KIND_ANON, -1, 0));
+    assert_ok(worker_map(w, RESERVE, RESERVE + RESERVE_LEN, PROT_READ | PROT_WRITE, MAP_KIND_ANON,
+                         -1, 0));
     assert_ok(worker_set_absent(w, &n->base, &absent, 1));
     worker_contents_release(&n->base);
     assert_ok(worker_write(w, written, &one, sizeof(one)));
@@ -528,13 +562,15 @@ TEST(memory_that_holds_nothing_goes_without_being_kept)
     for (int round = 0; round < 2; round++) {
         copy_to(w, absent.start, named);
         assert_int_equal(word_at(w, named + 16), expected_word(absent.start));
-        assert_ok(worker_unmap(w, RESERVE, RESERVE + RESERVE_LEN)); // more pages than a snapshot may lose
+        assert_ok(
+            worker_unmap(w, RESERVE, RESERVE + RESERVE_LEN)); // more pages than a snapshot may lose
         assert_ok(worker_snapshot_take(w, 1));
         go_back_to_first(w, RESERVE, RESERVE + RESERVE_LEN);
         assert_int_equal(word_at(w, named + 16), 0);
         assert_int_equal(word_at(w, written), 1);
         assert_int_equal(word_at(w, moved + 8), 1);
-        assert_int_equal(word_at(w, absent.start + PAGE_SIZE + 8), expected_word(absent.start + PAGE_SIZE));
+        assert_int_equal(word_at(w, absent.start + PAGE_SIZE + 8),
+                         expected_word(absent.start + PAGE_SIZE));
         assert_int_equal(word_at(w, RESERVE + (2 << 20)), 0);
     }
     // A copy made here is as clean, and knows what was given.
@@ -555,7 +591,8 @@ TEST(what_a_program_wrote_before_the_first_snapshot_is_kept)
     gaddr page = RESERVE + PAGE_SIZE;
     uint64_t one = 1;
     assert_ok(worker_write(w, DATA + 8, &one, sizeof(one)));
-    assert_ok(worker_map(w, RESERVE, RESERVE + (1 << 20), PROT_READ | PROT_WRITE, MAP_KIND_ANON, -1, 0));
+    assert_ok(
+        worker_map(w, RESERVE, RESERVE + (1 << 20), PROT_READ | PROT_WRITE, MAP_KIND_ANON, -1, 0));
     // Before it, or before a copy was made.
     assert_ok(worker_snapshot_pages(w, &page, 1));
     assert_ok(worker_snapshot_take(w, 0));
@@ -572,7 +609,8 @@ TEST(what_a_program_wrote_before_the_first_snapshot_is_kept)
     }
     w = with_program(copy_word, sizeof(copy_word));
     assert_ok(worker_write(w, DATA + 8, &one, sizeof(one)));
-    assert_ok(worker_map(w, RESERVE, RESERVE + (1 << 20), PROT_READ | PROT_WRITE, MAP_KIND_ANON, -1, 0));
+    assert_ok(
+        worker_map(w, RESERVE, RESERVE + (1 << 20), PROT_READ | PROT_WRITE, MAP_KIND_ANON, -1, 0));
     copy_to(w, DATA, page);
     assert_ok(worker_snapshot_take(w, 0));
     assert_ok(worker_unmap(w, RESERVE, RESERVE + (1 << 20)));
@@ -602,7 +640,8 @@ TEST(absent_memory_that_cannot_be_read_is_an_error)
 
 TEST(writing_into_protected_memory_leaves_it_protected)
 {
-    static const uint8_t code[] = {0xc6, 0x04, 0x25, 0, 0, 0x60, 0, 7, 0x0f, 0x05}; // mov byte [DATA], 7; syscall
+    static const uint8_t code[] = {0xc6, 0x04, 0x25, 0,    0,
+                                   0x60, 0,    7,    0x0f, 0x05}; // mov byte [DATA], 7; syscall
     struct worker *w = with_program(code, sizeof(code));
     assert_ok(worker_protect(w, DATA, DATA + PAGE_SIZE, PROT_READ));
     assert_ok(worker_write(w, DATA, "x", 1));
@@ -617,10 +656,12 @@ TEST(a_snapshot_outlives_the_end_of_memory_that_came_after_the_first_one)
     struct worker *w = with_program(count_down, sizeof(count_down));
     uint64_t one = 1;
     assert_ok(worker_snapshot_take(w, 0));
-    assert_ok(worker_map(w, RESERVE, RESERVE + RESERVE_LEN, PROT_READ | PROT_WRITE, MAP_KIND_ANON, -1, 0));
+    assert_ok(worker_map(w, RESERVE, RESERVE + RESERVE_LEN, PROT_READ | PROT_WRITE, MAP_KIND_ANON,
+                         -1, 0));
     assert_ok(worker_write(w, RESERVE, &one, sizeof(one)));
     assert_ok(worker_snapshot_take(w, 1));
-    assert_ok(worker_dontneed(w, RESERVE, RESERVE + RESERVE_LEN)); // more pages than a snapshot may lose
+    assert_ok(
+        worker_dontneed(w, RESERVE, RESERVE + RESERVE_LEN)); // more pages than a snapshot may lose
     assert_int_equal(word_at(w, RESERVE), 0);
     assert_ok(worker_snapshot_take(w, 2));
     assert_ok(worker_unmap(w, RESERVE, RESERVE + RESERVE_LEN));
@@ -628,7 +669,8 @@ TEST(a_snapshot_outlives_the_end_of_memory_that_came_after_the_first_one)
     for (unsigned back = 2; back > 0; back--) {
         assert_ok(worker_snapshot_restoring(w));
         if (back == 2)
-            assert_ok(worker_map(w, RESERVE, RESERVE + RESERVE_LEN, PROT_READ | PROT_WRITE, MAP_KIND_ANON, -1, 0));
+            assert_ok(worker_map(w, RESERVE, RESERVE + RESERVE_LEN, PROT_READ | PROT_WRITE,
+                                 MAP_KIND_ANON, -1, 0));
         assert_ok(worker_snapshot_restore(w, back));
         assert_int_equal(word_at(w, RESERVE), back == 1);
         assert_int_equal(word_at(w, RESERVE + PAGE_SIZE), 0);
@@ -642,15 +684,18 @@ TEST(a_snapshot_keeps_memory_that_was_there_before_it)
     uint64_t one = 1;
     assert_ok(worker_write(w, DATA, &one, sizeof(one)));
     assert_ok(worker_snapshot_take(w, 0));
-    assert_ok(worker_snapshot_forget(w)); // a new era: what was mapped in the old one may have been written to
-    assert_ok(worker_map(w, RESERVE, RESERVE + PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_KIND_ANON, -1, 0));
+    assert_ok(worker_snapshot_forget(
+        w)); // a new era: what was mapped in the old one may have been written to
+    assert_ok(
+        worker_map(w, RESERVE, RESERVE + PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_KIND_ANON, -1, 0));
     assert_ok(worker_write(w, RESERVE, &one, sizeof(one)));
     assert_ok(worker_snapshot_take(w, 0));
     assert_ok(worker_unmap(w, RESERVE, RESERVE + PAGE_SIZE));
     assert_ok(worker_dontneed(w, DATA, DATA + PAGE_SIZE));
     assert_int_equal(word_at(w, DATA), 0);
     assert_ok(worker_snapshot_restoring(w));
-    assert_ok(worker_map(w, RESERVE, RESERVE + PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_KIND_ANON, -1, 0));
+    assert_ok(
+        worker_map(w, RESERVE, RESERVE + PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_KIND_ANON, -1, 0));
     assert_ok(worker_snapshot_restore(w, 0));
     assert_int_equal(word_at(w, DATA), 1);
     assert_int_equal(word_at(w, RESERVE), 1);
@@ -682,8 +727,10 @@ TEST(instructions_that_not_both_cpus_have_are_not_executed)
 TEST(cpuid_is_answered_on_the_way_if_that_is_wanted)
 {
     // mov eax, 7; xor ecx, ecx; cpuid; mov esi, ebx; mov eax, 9; cpuid; syscall
-    static const uint8_t code[] = {0xb8, 7, 0, 0, 0, 0x31, 0xc9, 0x0f, 0xa2, 0x89, 0xde, 0xb8, 9, 0, 0, 0, 0x0f, 0xa2, 0x0f, 0x05};
-    static const struct worker_cpuid table[] = {{7, 1, 1, 1, 1, 1}, {7, 0, 2, 3, 4, 5}, {7, UINT32_MAX, 6, 6, 6, 6}};
+    static const uint8_t code[] = {0xb8, 7,    0, 0, 0, 0x31, 0xc9, 0x0f, 0xa2, 0x89,
+                                   0xde, 0xb8, 9, 0, 0, 0,    0x0f, 0xa2, 0x0f, 0x05};
+    static const struct worker_cpuid table[] = {
+        {7, 1, 1, 1, 1, 1}, {7, 0, 2, 3, 4, 5}, {7, UINT32_MAX, 6, 6, 6, 6}};
     for (int mode = ENGINE_COUNT; mode <= ENGINE_LOG_LOADS; mode++) {
         struct worker *w = with_program(code, sizeof(code));
         struct regs r = at_start(), out;
@@ -691,7 +738,9 @@ TEST(cpuid_is_answered_on_the_way_if_that_is_wanted)
         assert_ok(worker_set_cpuid(w, table, 3));
         assert_int_equal(run(w, (enum engine_mode)mode, &r, UINT64_MAX, &out).reason, STOP_TRAP);
         for (uint64_t limit = 0; limit <= 7; limit++) {
-            struct engine_request q = {.mode = (enum engine_mode)mode, .max_icount = limit < 7 ? limit : UINT64_MAX, .answer_cpuid = true};
+            struct engine_request q = {.mode = (enum engine_mode)mode,
+                                       .max_icount = limit < 7 ? limit : UINT64_MAX,
+                                       .answer_cpuid = true};
             struct engine_result stop;
             assert_ok(worker_run(w, 0, &q, &r, &stop, &out));
             assert_int_equal(stop.icount, limit < 6 ? limit : 6);
@@ -732,16 +781,19 @@ TEST(workers_share_a_memory_object)
 TEST(code_changes_with_the_same_memory_at_another_address)
 {
     // mov eax, 1; add edx, eax; mov [rdi+1], cl; dec ecx; jnz to the start; syscall
-    static const uint8_t code[] = {0xb8, 1, 0, 0, 0, 0x01, 0xc2, 0x88, 0x4f, 1, 0xff, 0xc9, 0x75, 0xf2, 0x0f, 0x05};
+    static const uint8_t code[] = {0xb8, 1, 0,    0,    0,    0x01, 0xc2, 0x88,
+                                   0x4f, 1, 0xff, 0xc9, 0x75, 0xf2, 0x0f, 0x05};
     struct regs r = at_start(), out;
     r.r[UREG_RCX] = 10;
     for (int mode = ENGINE_COUNT; mode <= ENGINE_INDEX; mode++) {
         struct worker *w = new_worker();
         int fd = memfd_create("code", MFD_CLOEXEC);
         assert_int_equal(ftruncate(fd, 0x3000), 0);
-        assert_ok(worker_map(w, CODE, CODE + 0x2000, PROT_READ | PROT_EXEC, MAP_KIND_SHARED, fd, 0x1000));
+        assert_ok(
+            worker_map(w, CODE, CODE + 0x2000, PROT_READ | PROT_EXEC, MAP_KIND_SHARED, fd, 0x1000));
         assert_ok(worker_map(w, DATA, DATA + 0x2000, PROT_READ, MAP_KIND_SHARED, fd, 0));
-        assert_ok(worker_map(w, STACK, STACK + STACK_LEN, PROT_READ | PROT_WRITE, MAP_KIND_ANON, -1, 0));
+        assert_ok(
+            worker_map(w, STACK, STACK + STACK_LEN, PROT_READ | PROT_WRITE, MAP_KIND_ANON, -1, 0));
         assert_ok(worker_write(w, CODE, code, sizeof(code)));
         r.r[UREG_RDI] = STACK;
         assert_int_equal(run(w, (enum engine_mode)mode, &r, UINT64_MAX, &out).reason, STOP_SYSCALL);
@@ -755,7 +807,8 @@ TEST(code_changes_with_the_same_memory_at_another_address)
         run(w, (enum engine_mode)mode, &r, UINT64_MAX, &out);
         assert_int_equal(out.r[UREG_RDX], 2 + 54);
         // A third place, mapped when the code was translated and where nothing is withheld yet.
-        assert_ok(worker_map(w, DATA + 0x4000, DATA + 0x5000, PROT_READ | PROT_WRITE, MAP_KIND_SHARED, fd, 0x1000));
+        assert_ok(worker_map(w, DATA + 0x4000, DATA + 0x5000, PROT_READ | PROT_WRITE,
+                             MAP_KIND_SHARED, fd, 0x1000));
         r.r[UREG_RDI] = DATA + 0x4000;
         run(w, (enum engine_mode)mode, &r, UINT64_MAX, &out);
         assert_int_equal(out.r[UREG_RDX], 1 + 54);
@@ -865,7 +918,8 @@ TEST(a_worker_guards_its_own_memory)
 /* --- sending ahead --- */
 
 /* syscall; add [DATA], eax; add ecx, 1; mov eax, [DATA]; jmp to the start */
-static const uint8_t caller[] = {0x0f, 0x05, 0x01, 0x04, 0x25, 0, 0, 0x60, 0, 0x83, 0xc1, 1, 0x8b, 0x04, 0x25, 0, 0, 0x60, 0, 0xeb, 0xeb};
+static const uint8_t caller[] = {0x0f, 0x05, 0x01, 0x04, 0x25, 0, 0,    0x60, 0,    0x83, 0xc1,
+                                 1,    0x8b, 0x04, 0x25, 0,    0, 0x60, 0,    0xeb, 0xeb};
 
 /* The registers with which the program goes on behind its call number `n`. */
 static struct regs behind_call(uint64_t n)
@@ -877,12 +931,14 @@ static struct regs behind_call(uint64_t n)
     return r;
 }
 
-/* Sends the worker ahead over `count` calls, of which number `wrong` is expected with another RCX. */
+/* Sends the worker ahead over `count` calls, of which number `wrong` is expected with another RCX.
+ */
 static void foretell(struct worker *w, unsigned count, unsigned wrong)
 {
     assert_true(worker_ahead_begin(w));
     for (unsigned n = 1; n <= count; n++) {
-        struct worker_stop stop = {.reason = STOP_SYSCALL, .insn_len = 2, .mask = 1u << UREG_RIP | 1u << UREG_RCX};
+        struct worker_stop stop = {
+            .reason = STOP_SYSCALL, .insn_len = 2, .mask = 1u << UREG_RIP | 1u << UREG_RCX};
         stop.regs.r[UREG_RIP] = CODE;
         stop.regs.r[UREG_RCX] = n == wrong ? 0 : n;
         assert_ok(worker_ahead_stop(w, &stop));
@@ -957,7 +1013,8 @@ TEST(a_worker_that_was_sent_ahead_stops_at_the_limit)
             set = behind_call(n + 1);
         }
         assert_int_equal(done, limit);
-        assert_int_equal(word_at(w, CODE), *(const uint64_t *)(const void *)caller); // it is where it was asked to be
+        assert_int_equal(word_at(w, CODE),
+                         *(const uint64_t *)(const void *)caller); // it is where it was asked to be
         worker_destroy(w);
     }
 }
@@ -969,8 +1026,8 @@ TEST(mappings_of_files_wait_with_their_descriptors)
     for (uint64_t i = 0; i < COUNT; i++) {
         int fd = memfd_create("file", MFD_CLOEXEC);
         assert_int_equal(write(fd, &i, sizeof(i)), sizeof(i));
-        assert_ok(worker_map(w, 0x10000000000 + i * PAGE_SIZE, 0x10000000000 + (i + 1) * PAGE_SIZE, PROT_READ,
-                             i % 2 ? MAP_KIND_SHARED : MAP_KIND_PRIVATE_FILE, fd, 0));
+        assert_ok(worker_map(w, 0x10000000000 + i * PAGE_SIZE, 0x10000000000 + (i + 1) * PAGE_SIZE,
+                             PROT_READ, i % 2 ? MAP_KIND_SHARED : MAP_KIND_PRIVATE_FILE, fd, 0));
         close(fd);
     }
     assert_ok(worker_fork(w, &copy));
@@ -1019,8 +1076,9 @@ TEST(a_worker_leaves_no_zombie)
  * 22  syscall
  * 24  f: mov byte [DATA + rcx], 1
  * 31  ret */
-static const uint8_t calls[] = {0xb9, 3, 0, 0, 0, 0xe8, 14, 0, 0, 0, 0x48, 0x89, 0x0c, 0x25, 0x10, 0, 0x60, 0,
-                                0xff, 0xc9, 0x75, 0xef, 0x0f, 0x05, 0xc6, 0x81, 0, 0, 0x60, 0, 1, 0xc3};
+static const uint8_t calls[] = {0xb9, 3,    0,    0,    0, 0xe8, 14,   0,    0,    0,    0x48,
+                                0x89, 0x0c, 0x25, 0x10, 0, 0x60, 0,    0xff, 0xc9, 0x75, 0xef,
+                                0x0f, 0x05, 0xc6, 0x81, 0, 0,    0x60, 0,    1,    0xc3};
 
 TEST(the_index_counts_blocks_and_marks_what_was_written)
 {
@@ -1088,8 +1146,10 @@ TEST(rows_tell_when_and_where)
     // The write of f at DATA + 1 in the last round; the 8 bytes at DATA + 16 in each.
     const struct access_row *x = (const struct access_row *)(void *)writes.data;
     assert_int_equal(writes.len, 4 * sizeof(*x));
-    static const uint64_t written[4][4] = {
-        {77, 1004, DATA + 16, 8}, {78, 0, DATA + 16, 8}, {78, 4, DATA + 1, 1}, {78, 6, DATA + 16, 8}};
+    static const uint64_t written[4][4] = {{77, 1004, DATA + 16, 8},
+                                           {78, 0, DATA + 16, 8},
+                                           {78, 4, DATA + 1, 1},
+                                           {78, 6, DATA + 16, 8}};
     for (int i = 0; i < 4; i++) {
         assert_int_equal(x[i].stamp, written[i][0]);
         assert_int_equal(x[i].icount, written[i][1]);
@@ -1111,8 +1171,10 @@ TEST(blocks_that_are_passed_over_have_rows_only_where_they_are_cut_short)
 {
     struct worker *w = with_program(calls, sizeof(calls));
     const struct addr_range watch = {DATA, DATA + 4};
-    const struct passed_block passed[] = {{CODE + 24, 2}, {CODE + 10, 2}, {CODE + 18, 1}}; // f; two that are no whole blocks
-    struct consume_request q = {.blocks = true, .watch = &watch, .watch_count = 1, .passed = passed, .passed_count = 3};
+    const struct passed_block passed[] = {
+        {CODE + 24, 2}, {CODE + 10, 2}, {CODE + 18, 1}}; // f; two that are no whole blocks
+    struct consume_request q = {
+        .blocks = true, .watch = &watch, .watch_count = 1, .passed = passed, .passed_count = 3};
     assert_ok(worker_consume(w, &q));
     assert_ok(worker_set_icount(w, 77, 0));
     struct regs r = at_start();
@@ -1129,7 +1191,7 @@ TEST(blocks_that_are_passed_over_have_rows_only_where_they_are_cut_short)
         assert_true(b[i].pc != CODE + 24 || (b[i].icount == 8 && b[i].insn_count == 1));
     }
     assert_int_equal(of_f, 1);
-    assert_int_equal(insns, 1 + 3 * 6 - 2 * 2); // but two calls of f
+    assert_int_equal(insns, 1 + 3 * 6 - 2 * 2);                  // but two calls of f
     assert_int_equal(writes.len, 3 * sizeof(struct access_row)); // of f, all the same
     worker_destroy(w);
 }
@@ -1165,8 +1227,8 @@ TEST(hooks_tell_which_call_is_entered_and_returned_from)
 }
 
 /* mov ecx, 100000; loop: mov [DATA], ecx; dec ecx; jnz loop; syscall */
-static const uint8_t many_writes[] = {0xb9, 0xa0, 0x86, 1, 0, 0x89, 0x0c, 0x25, 0, 0, 0x60, 0, 0xff, 0xc9, 0x75, 0xf5,
-                                      0x0f, 0x05};
+static const uint8_t many_writes[] = {0xb9, 0xa0, 0x86, 1,    0,    0x89, 0x0c, 0x25, 0,
+                                      0,    0x60, 0,    0xff, 0xc9, 0x75, 0xf5, 0x0f, 0x05};
 
 TEST(a_run_ends_when_there_are_enough_rows)
 {
@@ -1192,7 +1254,8 @@ TEST(the_last_rows_are_kept)
 {
     struct worker *w = with_program(many_writes, sizeof(many_writes));
     const struct addr_range watch = {DATA, DATA + 8};
-    struct consume_request q = {.watch = &watch, .watch_count = 1, .max_rows = 10, .keep_last = true};
+    struct consume_request q = {
+        .watch = &watch, .watch_count = 1, .max_rows = 10, .keep_last = true};
     assert_ok(worker_consume(w, &q));
     struct regs r = at_start();
     assert_int_equal(run(w, ENGINE_LOG, &r, UINT64_MAX, NULL).reason, STOP_SYSCALL);
@@ -1288,8 +1351,10 @@ TEST(reads_through_fs_and_gs_at_implied_registers_are_where_they_are)
     cleanup(buf_deinit) struct buf rows = {0};
     assert_ok(worker_take_rows(w, &rows, NULL, NULL));
     static const struct access_row wanted[] = {
-        {.kind = LOAD_REP, .addr = DATA + 0x100, .size = 10}, {.kind = STORE_REP, .addr = DATA + 0x1000, .size = 10},
-        {.kind = LOAD_PLAIN, .addr = DATA + 0x205, .size = 1}, {.kind = LOAD_REP, .addr = DATA + DATA_LEN - 8, .size = 8},
+        {.kind = LOAD_REP, .addr = DATA + 0x100, .size = 10},
+        {.kind = STORE_REP, .addr = DATA + 0x1000, .size = 10},
+        {.kind = LOAD_PLAIN, .addr = DATA + 0x205, .size = 1},
+        {.kind = LOAD_REP, .addr = DATA + DATA_LEN - 8, .size = 8},
         {.kind = STORE_REP, .addr = DATA + 0x1000, .size = 8}};
     const struct access_row *x = (const struct access_row *)(void *)rows.data;
     assert_int_equal(rows.len, sizeof(wanted));
@@ -1314,8 +1379,13 @@ static void hook_test(bool keep_last, size_t max_rows, size_t rows_wanted, uint6
     gaddr pcs[] = {CODE + 7, DATA}, pointer = DATA + 2;
     assert_ok(worker_write(w, DATA, "0123456789", 10));
     assert_ok(worker_write(w, SP + 8, &pointer, 8));
-    struct hook_request q = {.pcs = pcs, .pc_count = 2, .memory = memory, .memory_count = 3, .regs = true,
-                             .max_rows = max_rows, .keep_last = keep_last};
+    struct hook_request q = {.pcs = pcs,
+                             .pc_count = 2,
+                             .memory = memory,
+                             .memory_count = 3,
+                             .regs = true,
+                             .max_rows = max_rows,
+                             .keep_last = keep_last};
     assert_ok(worker_set_hooks(w, &q));
     assert_ok(worker_set_icount(w, 5, 100));
     struct regs r = at_start();
@@ -1337,7 +1407,10 @@ static void hook_test(bool keep_last, size_t max_rows, size_t rows_wanted, uint6
         assert_int_equal(hit->row.regs.r[UREG_RIP], CODE + 7);
         assert_int_equal(hit->row.data_len, 24);
         assert_int_equal(hit->row.unreadable, 4);
-        assert_memory_equal(hit->data, "34567\0\0\0""01234567\0\0\0\0\0\0\0\0", 24);
+        assert_memory_equal(hit->data,
+                            "34567\0\0\0"
+                            "01234567\0\0\0\0\0\0\0\0",
+                            24);
     }
     worker_destroy(w);
 }
@@ -1423,7 +1496,8 @@ TEST(hooks_and_breaks_do_not_disturb_each_other)
     worker_destroy(w);
 }
 
-/* What two hooks with programs gave: CODE + 5 before and CODE + 7 after RCX is counted down, 1000 times each. */
+/* What two hooks with programs gave: CODE + 5 before and CODE + 7 after RCX is counted down, 1000
+ * times each. */
 struct printed {
     struct hook_row row;
     struct hook_print first;
@@ -1432,7 +1506,9 @@ struct printed {
     char text[16];
 };
 
-static struct worker *with_hooked(const struct hook_programs *at_5, const struct hook_programs *at_7, struct hook_request q, struct buf *rows)
+static struct worker *with_hooked(const struct hook_programs *at_5,
+                                  const struct hook_programs *at_7, struct hook_request q,
+                                  struct buf *rows)
 {
     struct worker *w = with_program(count_down, sizeof(count_down));
     const gaddr pcs[] = {CODE + 7, CODE + 5};
@@ -1448,31 +1524,57 @@ static struct worker *with_hooked(const struct hook_programs *at_5, const struct
     assert_ok(worker_set_hooks(w, &q));
     assert_ok(worker_set_icount(w, 5, 100));
     struct regs r = at_start();
-    assert_int_equal(run(w, ENGINE_COUNT, &r, UINT64_MAX, NULL).reason, q.max_rows && !q.keep_last ? STOP_CONSUMER : STOP_SYSCALL);
+    assert_int_equal(run(w, ENGINE_COUNT, &r, UINT64_MAX, NULL).reason,
+                     q.max_rows && !q.keep_last ? STOP_CONSUMER : STOP_SYSCALL);
     assert_ok(worker_take_hook_rows(w, rows));
     assert_int_equal(rows->len % worker_hook_row_len(&q), 0);
     return w;
 }
 
-#define PROGRAM(NAME) {.ops = NAME, .count = sizeof(NAME) / sizeof(NAME[0])}
-#define OP(...) {.code = __VA_ARGS__}
+#define PROGRAM(NAME)                                        \
+    {                                                        \
+        .ops = NAME, .count = sizeof(NAME) / sizeof(NAME[0]) \
+    }
+#define OP(...)             \
+    {                       \
+        .code = __VA_ARGS__ \
+    }
 
 TEST(a_condition_chooses_hits_and_prints_tell_of_them)
 {
     // rcx & 255 == 7, or it fails: 10 / (rcx - 500) >= 0
-    static const struct program_op seven[] = {OP(PROGRAM_REGISTER, .arg = UREG_RCX), OP(PROGRAM_CUT, .size = 1), OP(PROGRAM_PUSH, .imm = 7),
-                                              OP(PROGRAM_EQ), OP(PROGRAM_PUSH, .imm = 10), OP(PROGRAM_REGISTER, .arg = UREG_RCX),
-                                              OP(PROGRAM_PUSH, .imm = 500), OP(PROGRAM_SUB), OP(PROGRAM_DIV_S), OP(PROGRAM_DROP), OP(PROGRAM_END)};
+    static const struct program_op seven[] = {OP(PROGRAM_REGISTER, .arg = UREG_RCX),
+                                              OP(PROGRAM_CUT, .size = 1),
+                                              OP(PROGRAM_PUSH, .imm = 7),
+                                              OP(PROGRAM_EQ),
+                                              OP(PROGRAM_PUSH, .imm = 10),
+                                              OP(PROGRAM_REGISTER, .arg = UREG_RCX),
+                                              OP(PROGRAM_PUSH, .imm = 500),
+                                              OP(PROGRAM_SUB),
+                                              OP(PROGRAM_DIV_S),
+                                              OP(PROGRAM_DROP),
+                                              OP(PROGRAM_END)};
     // 3 * rcx, into the output; and a string, or nothing where RCX is 7
-    static const struct program_op triple[] = {OP(PROGRAM_REGISTER, .arg = UREG_RCX), OP(PROGRAM_PUSH, .imm = 3), OP(PROGRAM_MUL), OP(PROGRAM_COPY),
-                                               OP(PROGRAM_OUT, .size = 8), OP(PROGRAM_END)};
-    static const struct program_op text[] = {OP(PROGRAM_REGISTER, .arg = UREG_RCX), OP(PROGRAM_PUSH, .imm = 7), OP(PROGRAM_EQ),
-                                             OP(PROGRAM_JUMP_ZERO, .imm = 2), OP(PROGRAM_PUSH, .imm = 0x10), OP(PROGRAM_JUMP, .imm = 1),
-                                             OP(PROGRAM_PUSH, .imm = DATA), OP(PROGRAM_OUT_STRING, .imm = 16), OP(PROGRAM_END)};
+    static const struct program_op triple[] = {OP(PROGRAM_REGISTER, .arg = UREG_RCX),
+                                               OP(PROGRAM_PUSH, .imm = 3),
+                                               OP(PROGRAM_MUL),
+                                               OP(PROGRAM_COPY),
+                                               OP(PROGRAM_OUT, .size = 8),
+                                               OP(PROGRAM_END)};
+    static const struct program_op text[] = {OP(PROGRAM_REGISTER, .arg = UREG_RCX),
+                                             OP(PROGRAM_PUSH, .imm = 7),
+                                             OP(PROGRAM_EQ),
+                                             OP(PROGRAM_JUMP_ZERO, .imm = 2),
+                                             OP(PROGRAM_PUSH, .imm = 0x10),
+                                             OP(PROGRAM_JUMP, .imm = 1),
+                                             OP(PROGRAM_PUSH, .imm = DATA),
+                                             OP(PROGRAM_OUT_STRING, .imm = 16),
+                                             OP(PROGRAM_END)};
     struct program prints[] = {PROGRAM(triple), PROGRAM(text)}, none[2] = {0};
     prints[0].out_len = 8;
     prints[1].out_len = 16;
-    const struct hook_programs at_5 = {.prints = none, .condition = PROGRAM(seven)}, at_7 = {.prints = prints, .condition = PROGRAM(seven)};
+    const struct hook_programs at_5 = {.prints = none, .condition = PROGRAM(seven)},
+                               at_7 = {.prints = prints, .condition = PROGRAM(seven)};
     cleanup(buf_deinit) struct buf rows = {0};
     struct worker *w = with_hooked(&at_5, &at_7, (struct hook_request){0}, &rows);
     const struct printed *p = (const void *)rows.data;
@@ -1486,7 +1588,9 @@ TEST(a_condition_chooses_hits_and_prints_tell_of_them)
         assert_int_equal(p->first.result, i % 2 ? 0 : 3 * rcx[i / 2]);
         assert_int_equal(p->number, p->first.result);
         bool unreadable = i % 2 == 0 && rcx[i / 2] == 7;
-        assert_int_equal(p->second.end, i % 2 ? PROGRAM_UNKNOWN : unreadable ? PROGRAM_FAULT : PROGRAM_OK);
+        assert_int_equal(p->second.end, i % 2        ? PROGRAM_UNKNOWN
+                                        : unreadable ? PROGRAM_FAULT
+                                                     : PROGRAM_OK);
         assert_int_equal(p->second.result, unreadable ? 0x10 : 0);
         assert_memory_equal(p->text, i % 2 || unreadable ? "\0\0\0" : "abc", 4);
     }
@@ -1498,17 +1602,22 @@ TEST(a_condition_chooses_hits_and_prints_tell_of_them)
     worker_destroy(w);
 }
 
-static const struct program_op below_10[] = {OP(PROGRAM_REGISTER, .arg = UREG_RCX), OP(PROGRAM_PUSH, .imm = 10), OP(PROGRAM_LT_U), OP(PROGRAM_END)};
+static const struct program_op below_10[] = {OP(PROGRAM_REGISTER, .arg = UREG_RCX),
+                                             OP(PROGRAM_PUSH, .imm = 10), OP(PROGRAM_LT_U),
+                                             OP(PROGRAM_END)};
 
 TEST(only_hits_that_are_kept_count_against_a_limit)
 {
     const struct hook_programs below = {.condition = PROGRAM(below_10)};
     cleanup(buf_deinit) struct buf first = {0}, last = {0}, none = {0};
-    worker_destroy(with_hooked(NULL, &below, (struct hook_request){.max_rows = 1002}, &first)); // 991 before the first that holds
+    worker_destroy(with_hooked(NULL, &below, (struct hook_request){.max_rows = 1002},
+                               &first)); // 991 before the first that holds
     assert_int_equal(((const struct hook_row *)(void *)first.data)[1001].regs.r[UREG_RCX], 4);
-    worker_destroy(with_hooked(&below, &below, (struct hook_request){.max_rows = 3, .keep_last = true}, &last));
+    worker_destroy(with_hooked(&below, &below,
+                               (struct hook_request){.max_rows = 3, .keep_last = true}, &last));
     assert_int_equal(last.len, 3 * sizeof(struct hook_row));
-    assert_int_equal(((const struct hook_row *)(void *)last.data)->regs.r[UREG_RCX], 1); // 1 behind the count, 1, and 0
+    assert_int_equal(((const struct hook_row *)(void *)last.data)->regs.r[UREG_RCX],
+                     1); // 1 behind the count, 1, and 0
     struct worker *w = with_hooked(NULL, &below, (struct hook_request){.count_only = true}, &none);
     struct hook_counts counts;
     assert_ok(worker_hook_counts(w, &counts));
@@ -1520,22 +1629,28 @@ TEST(only_hits_that_are_kept_count_against_a_limit)
 
 TEST(programs_see_vectors_and_memory_whatever_its_protection_but_not_the_worker)
 {
-    static const uint8_t code[] = {0x66, 0x0f, 0x6f, 0x0f, 0x90, 0x0f, 0x05}; // movdqa xmm1, [rdi]; nop; syscall
+    static const uint8_t code[] = {0x66, 0x0f, 0x6f, 0x0f,
+                                   0x90, 0x0f, 0x05}; // movdqa xmm1, [rdi]; nop; syscall
     struct worker *w = with_program(code, sizeof(code));
     assert_ok(worker_write(w, DATA, "0123456789abcdef", 16));
     struct regs r = at_start();
     r.r[UREG_RDI] = DATA;
-    static const struct program_op vector[] = {OP(PROGRAM_VECTOR, .arg = 1, .size = 4, .imm = 6), OP(PROGRAM_END)},
-                                   upper[] = {OP(PROGRAM_VECTOR, .arg = 1, .size = 8, .imm = 16), OP(PROGRAM_END)},
-                                   hidden[] = {OP(PROGRAM_PUSH, .imm = DATA + PAGE_SIZE + 2), OP(PROGRAM_LOAD, .size = 2), OP(PROGRAM_END)},
-                                   beyond[] = {OP(PROGRAM_PUSH, .imm = DATA + 3), OP(PROGRAM_OUT_MEMORY, .imm = 13), OP(PROGRAM_PUSH),
+    static const struct program_op vector[] = {OP(PROGRAM_VECTOR, .arg = 1, .size = 4, .imm = 6),
+                                               OP(PROGRAM_END)},
+                                   upper[] = {OP(PROGRAM_VECTOR, .arg = 1, .size = 8, .imm = 16),
+                                              OP(PROGRAM_END)},
+                                   hidden[] = {OP(PROGRAM_PUSH, .imm = DATA + PAGE_SIZE + 2),
+                                               OP(PROGRAM_LOAD, .size = 2), OP(PROGRAM_END)},
+                                   beyond[] = {OP(PROGRAM_PUSH, .imm = DATA + 3),
+                                               OP(PROGRAM_OUT_MEMORY, .imm = 13), OP(PROGRAM_PUSH),
                                                OP(PROGRAM_LOAD, .size = 8), OP(PROGRAM_END)};
     struct program prints[] = {PROGRAM(vector), PROGRAM(upper), PROGRAM(hidden), PROGRAM(beyond)};
     prints[3].out_len = 13;
     static const uint32_t lens[] = {0, 0, 0, 16};
     const struct hook_programs programs = {.prints = prints}, *each = &programs;
     gaddr pc = CODE + 4;
-    struct hook_request q = {.pcs = &pc, .pc_count = 1, .programs = &each, .print_lens = lens, .print_count = 4};
+    struct hook_request q = {
+        .pcs = &pc, .pc_count = 1, .programs = &each, .print_lens = lens, .print_count = 4};
     assert_ok(worker_map(w, DATA + PAGE_SIZE, DATA + 2 * PAGE_SIZE, 3, MAP_KIND_ANON, -1, 0));
     assert_ok(worker_write(w, DATA + PAGE_SIZE, "wxyz", 4));
     assert_ok(worker_protect(w, DATA + PAGE_SIZE, DATA + 2 * PAGE_SIZE, 0));
@@ -1560,14 +1675,23 @@ TEST(programs_see_vectors_and_memory_whatever_its_protection_but_not_the_worker)
 TEST(programs_that_are_no_good_are_refused)
 {
     struct worker *w = with_program(count_down, sizeof(count_down));
-    static const struct program_op endless[] = {OP(PROGRAM_PUSH)}, long_out[] = {OP(PROGRAM_PUSH), OP(PROGRAM_OUT_MEMORY, .imm = 9), OP(PROGRAM_END)};
+    static const struct program_op endless[] = {OP(PROGRAM_PUSH)},
+                                   long_out[] = {OP(PROGRAM_PUSH), OP(PROGRAM_OUT_MEMORY, .imm = 9),
+                                                 OP(PROGRAM_END)};
     struct program print = PROGRAM(long_out);
     print.out_len = 9;
-    const struct hook_programs bad = {.condition = PROGRAM(endless)}, much = {.prints = &print}, *each[] = {&bad, &much};
+    const struct hook_programs bad = {.condition = PROGRAM(endless)}, much = {.prints = &print},
+                               *each[] = {&bad, &much};
     gaddr pc = CODE;
     static const uint32_t len = 8;
-    expect_err(worker_set_hooks(w, &(struct hook_request){.pcs = &pc, .pc_count = 1, .programs = each}), ERR_USAGE);
-    expect_err(worker_set_hooks(w, &(struct hook_request){.pcs = &pc, .pc_count = 1, .programs = each + 1, .print_lens = &len, .print_count = 1}),
+    expect_err(
+        worker_set_hooks(w, &(struct hook_request){.pcs = &pc, .pc_count = 1, .programs = each}),
+        ERR_USAGE);
+    expect_err(worker_set_hooks(w, &(struct hook_request){.pcs = &pc,
+                                                          .pc_count = 1,
+                                                          .programs = each + 1,
+                                                          .print_lens = &len,
+                                                          .print_count = 1}),
                ERR_USAGE);
     worker_destroy(w);
 }
@@ -1576,12 +1700,70 @@ TEST(programs_that_are_no_good_are_refused)
 
 TEST(a_forbidden_system_call_ends_the_worker_and_nothing_else)
 {
-    // read, write, open, fork, execve, kill, ptrace, process_vm_*, sockets, mounts, namespaces, bpf, io_uring...; clone other than the
-    // one that is allowed, which probing makes without arguments; and the x32 numbers of calls that are allowed
-    static const uint64_t forbidden[] = {0, 1, 2, 18, 29, 30, 39, 41, 42, 44, 46, 49, 56, 57, 58, 59, 61, 62, 86, 90, 101, 105, 154, 155,
-                                         157, 158, 161, 165, 169, 175, 200, 234, 257, 272, 298, 303, 304, 308, 310, 311, 312, 313, 317, 319,
-                                         320, 321, 322, 323, 424, 425, 428, 434, 435, 437, 438, 439, 450, 1ull << 30, 1ull << 30 | 9,
-                                         1ull << 30 | 10, 100000};
+    // read, write, open, fork, execve, kill, ptrace, process_vm_*, sockets, mounts, namespaces,
+    // bpf, io_uring...; clone other than the one that is allowed, which probing makes without
+    // arguments; and the x32 numbers of calls that are allowed
+    static const uint64_t forbidden[] = {0,
+                                         1,
+                                         2,
+                                         18,
+                                         29,
+                                         30,
+                                         39,
+                                         41,
+                                         42,
+                                         44,
+                                         46,
+                                         49,
+                                         56,
+                                         57,
+                                         58,
+                                         59,
+                                         61,
+                                         62,
+                                         86,
+                                         90,
+                                         101,
+                                         105,
+                                         154,
+                                         155,
+                                         157,
+                                         158,
+                                         161,
+                                         165,
+                                         169,
+                                         175,
+                                         200,
+                                         234,
+                                         257,
+                                         272,
+                                         298,
+                                         303,
+                                         304,
+                                         308,
+                                         310,
+                                         311,
+                                         312,
+                                         313,
+                                         317,
+                                         319,
+                                         320,
+                                         321,
+                                         322,
+                                         323,
+                                         424,
+                                         425,
+                                         428,
+                                         434,
+                                         435,
+                                         437,
+                                         438,
+                                         439,
+                                         450,
+                                         1ull << 30,
+                                         1ull << 30 | 9,
+                                         1ull << 30 | 10,
+                                         100000};
     for (size_t i = 0; i < sizeof(forbidden) / sizeof(forbidden[0]); i++) {
         struct worker *w = new_worker();
         expect_err(worker_probe(w, forbidden[i]), ERR_OS);
@@ -1703,7 +1885,8 @@ TEST(workers_find_room_among_many_mappings)
     struct worker *w;
     assert_ok(worker_create(ranges, COUNT, &w));
     for (uint64_t i = 0; i < COUNT; i++) // the worker's own memory is in none of them
-        assert_ok(worker_map(w, ranges[i].start, ranges[i].end, PROT_READ | PROT_EXEC, MAP_KIND_ANON, -1, 0));
+        assert_ok(worker_map(w, ranges[i].start, ranges[i].end, PROT_READ | PROT_EXEC,
+                             MAP_KIND_ANON, -1, 0));
     for (uint64_t i = 0; i < COUNT; i += 250) {
         assert_ok(worker_write(w, ranges[i].start, count_down, sizeof(count_down)));
         struct regs r = at_start();
@@ -1779,7 +1962,8 @@ static int bench(void)
     t = now();
     for (int i = 0; i < 200; i++)
         insns += run(w, ENGINE_INDEX, &r, UINT64_MAX, &out).icount;
-    printf("index          %8.2f ns/insn (3 insns, 1 store a block)\n", 1e9 * (now() - t) / (double)insns);
+    printf("index          %8.2f ns/insn (3 insns, 1 store a block)\n",
+           1e9 * (now() - t) / (double)insns);
     cleanup(buf_deinit) struct buf a = {0}, b = {0};
     t = now();
     for (int i = 0; i < 10; i++) {
@@ -1798,7 +1982,12 @@ static int bench(void)
 
     gaddr pc = CODE + 12;
     struct hook_memory memory = {.base = 0xff, .offset = DATA, .len = 8};
-    struct hook_request hooks = {.pcs = &pc, .pc_count = 1, .memory = &memory, .memory_count = 1, .regs = true, .max_rows = 1000,
+    struct hook_request hooks = {.pcs = &pc,
+                                 .pc_count = 1,
+                                 .memory = &memory,
+                                 .memory_count = 1,
+                                 .regs = true,
+                                 .max_rows = 1000,
                                  .keep_last = true};
     assert_ok(worker_set_hooks(w, &hooks));
     t = now();
@@ -1806,8 +1995,12 @@ static int bench(void)
         run(w, ENGINE_COUNT, &r, UINT64_MAX, &out);
     printf("hook hit       %8.0f ns\n", 1e9 * (now() - t) / 20 / 100000);
     // [DATA] == 12345678
-    static const struct program_op never[] = {OP(PROGRAM_PUSH, .imm = DATA), OP(PROGRAM_LOAD, .size = 4), OP(PROGRAM_EXTEND, .size = 4),
-                                              OP(PROGRAM_PUSH, .imm = 12345678), OP(PROGRAM_EQ), OP(PROGRAM_END)};
+    static const struct program_op never[] = {OP(PROGRAM_PUSH, .imm = DATA),
+                                              OP(PROGRAM_LOAD, .size = 4),
+                                              OP(PROGRAM_EXTEND, .size = 4),
+                                              OP(PROGRAM_PUSH, .imm = 12345678),
+                                              OP(PROGRAM_EQ),
+                                              OP(PROGRAM_END)};
     const struct hook_programs condition = {.condition = PROGRAM(never)}, *each = &condition;
     hooks.programs = &each;
     assert_ok(worker_set_hooks(w, &hooks));
@@ -1846,11 +2039,15 @@ int main(int argc, char **argv)
         t(instructions_that_not_both_cpus_have_are_not_executed),
         t(workers_share_a_memory_object),
         t(code_changes_with_the_same_memory_at_another_address),
-        t(a_worker_s_own_memory_is_not_the_program_s), t(mappings_move_with_their_protections),
+        t(a_worker_s_own_memory_is_not_the_program_s),
+        t(mappings_move_with_their_protections),
         t(a_page_of_code_can_be_written_after_it_was_moved),
         t(cpuid_is_answered_on_the_way_if_that_is_wanted),
-        t(mappings_of_files_wait_with_their_descriptors), t(a_worker_guards_its_own_memory), t(a_worker_goes_on_by_itself_as_far_as_it_was_told),
-        t(a_worker_that_was_sent_ahead_does_nothing_else), t(a_worker_that_was_sent_ahead_stops_at_the_limit),
+        t(mappings_of_files_wait_with_their_descriptors),
+        t(a_worker_guards_its_own_memory),
+        t(a_worker_goes_on_by_itself_as_far_as_it_was_told),
+        t(a_worker_that_was_sent_ahead_does_nothing_else),
+        t(a_worker_that_was_sent_ahead_stops_at_the_limit),
         t(a_fork_goes_its_own_way),
         t(a_worker_leaves_no_zombie),
         t(the_index_counts_blocks_and_marks_what_was_written),

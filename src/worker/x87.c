@@ -4,10 +4,34 @@
 
 #include "x86/xstate.h"
 
-/* Images of FXSAVE and XSAVE (SDM 1, table 10-2), of FNSTENV with 32-bit and with 16-bit operands (SDM 1, figures 8-9 and 8-11). */
-enum { FSW_AT = 2, RESERVED_AT = 5, FOP_AT = 6, FIP_AT = 8, FDP_AT = 16, MXCSR_MASK_AT = 28, HEADER_AT = 512 };
-enum { ENV_FSW = 4, ENV_FIP = 12, ENV_FCS = 16, ENV_FOP = 18, ENV_FDP = 20, ENV_FDS = 24, ENV_LEN = 28 };
-enum { SHORT_FSW = 2, SHORT_FIP = 6, SHORT_FCS = 8, SHORT_FDP = 10, SHORT_FDS = 12, SHORT_LEN = 14 };
+/* Images of FXSAVE and XSAVE (SDM 1, table 10-2), of FNSTENV with 32-bit and with 16-bit operands
+ * (SDM 1, figures 8-9 and 8-11). */
+enum {
+    FSW_AT = 2,
+    RESERVED_AT = 5,
+    FOP_AT = 6,
+    FIP_AT = 8,
+    FDP_AT = 16,
+    MXCSR_MASK_AT = 28,
+    HEADER_AT = 512
+};
+enum {
+    ENV_FSW = 4,
+    ENV_FIP = 12,
+    ENV_FCS = 16,
+    ENV_FOP = 18,
+    ENV_FDP = 20,
+    ENV_FDS = 24,
+    ENV_LEN = 28
+};
+enum {
+    SHORT_FSW = 2,
+    SHORT_FIP = 6,
+    SHORT_FCS = 8,
+    SHORT_FDP = 10,
+    SHORT_FDS = 12,
+    SHORT_LEN = 14
+};
 enum { ERROR_SUMMARY = 0x80, USER_CS = 0x33, USER_SS = 0x2b, OPCODE_MASK = 0x7ff };
 
 enum x87_effect x87_effect_of(const struct insn *in)
@@ -33,8 +57,8 @@ enum x87_effect x87_effect_of(const struct insn *in)
     case ZYDIS_MNEMONIC_FSETPM287_NOP:
         return X87_NONE;
     default:
-        return in->z.encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY && in->z.opcode_map == ZYDIS_OPCODE_MAP_DEFAULT &&
-                       (in->z.opcode & 0xf8) == 0xd8
+        return in->z.encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY &&
+                       in->z.opcode_map == ZYDIS_OPCODE_MAP_DEFAULT && (in->z.opcode & 0xf8) == 0xd8
                    ? X87_MOVES
                    : X87_NONE;
     }
@@ -53,7 +77,8 @@ static void emit_store_imm64(struct emitter *e, const uint64_t *address, uint64_
     emit_store_imm(e, (const uint8_t *)address + 4, (uint32_t)(v >> 32));
 }
 
-/* The offset within its segment of the instruction's operand; registers are as they were before it. */
+/* The offset within its segment of the instruction's operand; registers are as they were before it.
+ */
 static void emit_data(struct block_maker *m, const struct insn *in)
 {
     struct engine_state *s = m->t->state;
@@ -133,8 +158,9 @@ static void store(uint8_t *p, unsigned len, uint64_t v)
     __builtin_memcpy(p, &v, len);
 }
 
-/* An unmasked exception is pending, and the CPU that recorded tells operand and opcode of such only. The CPU told `data`, with the base
- * of FS or GS. Decodes by hand (SDM 2A, 2.1): Zydis uses vector registers, and these may be the guest's. */
+/* An unmasked exception is pending, and the CPU that recorded tells operand and opcode of such
+ * only. The CPU told `data`, with the base of FS or GS. Decodes by hand (SDM 2A, 2.1): Zydis uses
+ * vector registers, and these may be the guest's. */
 static void note_exception(struct engine_state *s, uint64_t data)
 {
     struct x87_pointers *p = &s->x87;
@@ -160,7 +186,8 @@ static void note_exception(struct engine_state *s, uint64_t data)
 static void show_in_environment(struct engine_state *s, uint8_t *env, bool narrow)
 {
     const struct x87_pointers *p = &s->x87;
-    if (load(env + (narrow ? SHORT_FSW : ENV_FSW), 2) & ERROR_SUMMARY && engine_isa()->x87_data_of_exceptions)
+    if (load(env + (narrow ? SHORT_FSW : ENV_FSW), 2) & ERROR_SUMMARY &&
+        engine_isa()->x87_data_of_exceptions)
         note_exception(s, load(env + (narrow ? SHORT_FDP : ENV_FDP), narrow ? 2 : 4));
     bool selectors = !engine_isa()->x87_no_selectors;
     store(env + (narrow ? SHORT_FIP : ENV_FIP), narrow ? 2 : 4, p->pc);
@@ -179,22 +206,31 @@ static void load_environment(struct x87_pointers *p, const uint8_t *env, bool na
     p->opcode = narrow ? 0 : (uint32_t)load(env + ENV_FOP, 2) & OPCODE_MASK;
 }
 
-/* In an image of FXSAVE or XSAVE. Without REX.W offsets have 32 bits, and selectors are behind them. */
+/* In an image of FXSAVE or XSAVE. Without REX.W offsets have 32 bits, and selectors are behind
+ * them. */
 static void show_in_image(struct engine_state *s, uint8_t *image, bool wide)
 {
     static const struct x87_pointers none;
-    bool pending = load(image + FSW_AT, 2) & ERROR_SUMMARY, selectors = !engine_isa()->x87_no_selectors;
+    bool pending = load(image + FSW_AT, 2) & ERROR_SUMMARY,
+         selectors = !engine_isa()->x87_no_selectors;
     if (pending && engine_isa()->x87_data_of_exceptions)
         note_exception(s, load(image + FDP_AT, wide ? 8 : 4));
-    const struct x87_pointers *shown = engine_isa()->x87_saves_pending && !pending ? &none : &s->x87;
+    const struct x87_pointers *shown =
+        engine_isa()->x87_saves_pending && !pending ? &none : &s->x87;
     store(image + FOP_AT, 2, shown->opcode);
-    store(image + FIP_AT, 8, wide ? shown->pc : (uint32_t)shown->pc | (uint64_t)(selectors && shown->pc ? USER_CS : 0) << 32);
-    store(image + FDP_AT, 8, wide ? shown->data : (uint32_t)shown->data | (uint64_t)(selectors ? shown->data_selector : 0) << 32);
+    store(image + FIP_AT, 8,
+          wide ? shown->pc
+               : (uint32_t)shown->pc | (uint64_t)(selectors && shown->pc ? USER_CS : 0) << 32);
+    store(image + FDP_AT, 8,
+          wide ? shown->data
+               : (uint32_t)shown->data | (uint64_t)(selectors ? shown->data_selector : 0) << 32);
 }
 
 void x87_from_image(struct engine_state *s, const uint8_t *image)
 {
-    s->x87 = (struct x87_pointers){.pc = load(image + FIP_AT, 8), .data = load(image + FDP_AT, 8), .data_selector = image[RESERVED_AT],
+    s->x87 = (struct x87_pointers){.pc = load(image + FIP_AT, 8),
+                                   .data = load(image + FDP_AT, 8),
+                                   .data_selector = image[RESERVED_AT],
                                    .opcode = (uint32_t)load(image + FOP_AT, 2) & OPCODE_MASK};
 }
 
@@ -205,7 +241,9 @@ void x87_to_image(struct engine_state *s, uint8_t *image)
     store(image + FIP_AT, 8, s->x87.pc);
     store(image + FDP_AT, 8, s->x87.data);
     store(image + FOP_AT, 2, s->x87.opcode);
-    image[RESERVED_AT] = (uint8_t)s->x87.data_selector; // no CPU looks there, and there is no other place in the 64-bit image
+    image[RESERVED_AT] =
+        (uint8_t)s->x87
+            .data_selector; // no CPU looks there, and there is no other place in the 64-bit image
 }
 
 void x87_clear_image(uint8_t *image)
@@ -245,7 +283,8 @@ static bool saves_mxcsr(const struct engine_state *s, const struct insn *in, con
 
 static void show(struct engine_state *s, const struct insn *in, uint64_t address)
 {
-    bool is_env = in->z.mnemonic == ZYDIS_MNEMONIC_FNSTENV || in->z.mnemonic == ZYDIS_MNEMONIC_FNSAVE;
+    bool is_env =
+        in->z.mnemonic == ZYDIS_MNEMONIC_FNSTENV || in->z.mnemonic == ZYDIS_MNEMONIC_FNSAVE;
     bool narrow = in->z.operand_width == 16, present = true;
     bool fx = in->z.mnemonic == ZYDIS_MNEMONIC_FXSAVE || in->z.mnemonic == ZYDIS_MNEMONIC_FXSAVE64;
     unsigned len = !is_env ? HEADER_AT : narrow ? SHORT_LEN : ENV_LEN;
@@ -270,9 +309,13 @@ static void show(struct engine_state *s, const struct insn *in, uint64_t address
 static void take(struct engine_state *s, const struct insn *in, uint64_t address)
 {
     uint8_t image[HEADER_AT + 8];
-    bool is_env = in->z.mnemonic == ZYDIS_MNEMONIC_FLDENV || in->z.mnemonic == ZYDIS_MNEMONIC_FRSTOR, present;
-    bool fx = in->z.mnemonic == ZYDIS_MNEMONIC_FXRSTOR || in->z.mnemonic == ZYDIS_MNEMONIC_FXRSTOR64;
-    bool narrow = in->z.operand_width == 16, wide = in->z.attributes & ZYDIS_ATTRIB_HAS_REX && in->z.raw.rex.W;
+    bool is_env =
+             in->z.mnemonic == ZYDIS_MNEMONIC_FLDENV || in->z.mnemonic == ZYDIS_MNEMONIC_FRSTOR,
+         present;
+    bool fx =
+        in->z.mnemonic == ZYDIS_MNEMONIC_FXRSTOR || in->z.mnemonic == ZYDIS_MNEMONIC_FXRSTOR64;
+    bool narrow = in->z.operand_width == 16,
+         wide = in->z.attributes & ZYDIS_ATTRIB_HAS_REX && in->z.raw.rex.W;
     unsigned len = is_env ? (narrow ? SHORT_LEN : ENV_LEN) : fx ? HEADER_AT : HEADER_AT + 8;
     if (engine_copy_from_guest(image, address, len) < len)
         return;

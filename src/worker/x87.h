@@ -1,9 +1,12 @@
-/* The x87 unit's last instruction: its address, operand and opcode, which FNSTENV and relatives show (SDM 1, 8.1.8 and 8.1.9).
+/* The x87 unit's last instruction: its address, operand and opcode, which FNSTENV and relatives
+ * show (SDM 1, 8.1.8 and 8.1.9).
  *
- * The CPU knows the copies in the code caches only, and AMD's forgets even these whenever XSAVE and XRSTOR come by, in the kernel or
- * here, unless an exception is pending. So translated code notes the guest's own in the state page, behind each x87 instruction;
- * and an instruction that shows or sets them ends its block, and the run loop puts right what it stored or takes what it
- * loaded. XSAVE images outside of the CPU have the guest's own, too (engine_save_vectors()). Freestanding. */
+ * The CPU knows the copies in the code caches only, and AMD's forgets even these whenever XSAVE and
+ * XRSTOR come by, in the kernel or here, unless an exception is pending. So translated code notes
+ * the guest's own in the state page, behind each x87 instruction; and an instruction that shows or
+ * sets them ends its block, and the run loop puts right what it stored or takes what it loaded.
+ * XSAVE images outside of the CPU have the guest's own, too (engine_save_vectors()). Freestanding.
+ */
 #ifndef WORKER_X87_H
 #define WORKER_X87_H
 
@@ -19,9 +22,11 @@ enum x87_effect {
 enum x87_effect x87_effect_of(const struct insn *in);
 /** Emits what notes that the instruction, just emitted, was executed. */
 void x87_emit_note(struct block_maker *m, unsigned idx);
-/** An instruction raised SIGFPE, and that before it in its block is at `before`: notes what x87_emit_note() left to the one behind. */
+/** An instruction raised SIGFPE, and that before it in its block is at `before`: notes what
+ * x87_emit_note() left to the one behind. */
 void x87_note_before_fault(struct engine_state *s, uint64_t before);
-/** The instruction of `len` bytes in front of `next`, which shows or loads them, was executed; all guest registers are in the state page. */
+/** The instruction of `len` bytes in front of `next`, which shows or loads them, was executed; all
+ * guest registers are in the state page. */
 void x87_executed(struct engine_state *s, uint64_t next, unsigned len);
 /** To an XSAVE image, and from one. */
 void x87_to_image(struct engine_state *s, uint8_t *image);

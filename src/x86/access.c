@@ -16,7 +16,8 @@ uint64_t x86_iterations(const struct x86_insn *in, const struct x86_run *run)
 {
     if (!in->repeats)
         return 1;
-    uint64_t before = x86_gpr(run->before, GPR_RCX), after = run->after ? x86_gpr(run->after, GPR_RCX) : 0;
+    uint64_t before = x86_gpr(run->before, GPR_RCX),
+             after = run->after ? x86_gpr(run->after, GPR_RCX) : 0;
     for (unsigned i = 0; i < in->operand_count; i++) {
         if (in->operands[i].kind == X86_MEMORY && in->operands[i].mem.address32)
             before = (uint32_t)before, after = (uint32_t)after;
@@ -56,16 +57,19 @@ static gaddr finish_address(const struct x86_mem *m, const struct regs *regs, ui
 }
 
 /* Elements of a gather or scatter: those that the mask selects. */
-static size_t vector_accesses(const struct x86_insn *in, const struct x86_run *run, unsigned idx, struct x86_access *out)
+static size_t vector_accesses(const struct x86_insn *in, const struct x86_run *run, unsigned idx,
+                              struct x86_access *out)
 {
     const struct x86_operand *op = &in->operands[idx];
     const struct x86_mem *m = &op->mem;
-    unsigned element = x86_shapes[in->mnemonic].a, wide = element > m->index_len ? element : m->index_len;
+    unsigned element = x86_shapes[in->mnemonic].a,
+             wide = element > m->index_len ? element : m->index_len;
     unsigned count = in->vector_len / wide;
     uint8_t mask[64], indices[64];
     const struct x86_operand *selector = in->mask ? NULL : &in->operands[x86_visible(in, 2)];
     unsigned mask_start = in->mask ? X86_MASK + 8u * in->mask : selector->start;
-    struct x86_access any = {.reads = op->reads, .writes = op->writes, .maybe = true, .operand = (uint8_t)idx};
+    struct x86_access any = {
+        .reads = op->reads, .writes = op->writes, .maybe = true, .operand = (uint8_t)idx};
     out[0] = any;
     if (!run->registers || !run->registers(run->ctx, mask_start, in->mask ? 8 : 64, mask) ||
         !run->registers(run->ctx, X86_VECTOR + 64u * m->index, 64, indices))
@@ -77,14 +81,19 @@ static size_t vector_accesses(const struct x86_insn *in, const struct x86_run *r
             continue;
         uint64_t index = 0;
         memcpy(&index, indices + e * m->index_len, m->index_len);
-        uint64_t at = plain_address(m, run->before) + (uint64_t)sign_extended(index, m->index_len) * m->scale;
-        out[n++] = (struct x86_access){.addr = finish_address(m, run->before, at), .len = element, .reads = op->reads,
-                                       .writes = op->writes, .operand = (uint8_t)idx};
+        uint64_t at =
+            plain_address(m, run->before) + (uint64_t)sign_extended(index, m->index_len) * m->scale;
+        out[n++] = (struct x86_access){.addr = finish_address(m, run->before, at),
+                                       .len = element,
+                                       .reads = op->reads,
+                                       .writes = op->writes,
+                                       .operand = (uint8_t)idx};
     }
     return n;
 }
 
-static size_t operand_accesses(const struct x86_insn *in, const struct x86_run *run, unsigned idx, struct x86_access *out)
+static size_t operand_accesses(const struct x86_insn *in, const struct x86_run *run, unsigned idx,
+                               struct x86_access *out)
 {
     const struct x86_operand *op = &in->operands[idx];
     const struct x86_mem *m = &op->mem;
@@ -110,7 +119,8 @@ static size_t operand_accesses(const struct x86_insn *in, const struct x86_run *
     }
     case X86_AT_BIT: {
         const struct x86_operand *bit = &in->operands[x86_visible(in, 1)];
-        int64_t number = sign_extended(cut(x86_gpr(run->before, bit->start / 8), bit->len), bit->len);
+        int64_t number =
+            sign_extended(cut(x86_gpr(run->before, bit->start / 8), bit->len), bit->len);
         at += (uint64_t)((number >> (bit->len == 2 ? 4 : bit->len == 4 ? 5 : 6)) * (int64_t)len);
         break;
     }
@@ -123,12 +133,17 @@ static size_t operand_accesses(const struct x86_insn *in, const struct x86_run *
                                x86_shapes[in->mnemonic].shape == SHAPE_MASK_STORE);
         break;
     }
-    *out = (struct x86_access){.addr = finish_address(m, run->before, at), .len = len, .reads = op->reads, .writes = op->writes,
-                               .maybe = maybe, .operand = (uint8_t)idx};
+    *out = (struct x86_access){.addr = finish_address(m, run->before, at),
+                               .len = len,
+                               .reads = op->reads,
+                               .writes = op->writes,
+                               .maybe = maybe,
+                               .operand = (uint8_t)idx};
     return 1;
 }
 
-size_t x86_accesses(const struct x86_insn *in, const struct x86_run *run, struct x86_access out[X86_MAX_ACCESSES])
+size_t x86_accesses(const struct x86_insn *in, const struct x86_run *run,
+                    struct x86_access out[X86_MAX_ACCESSES])
 {
     size_t n = 0;
     for (unsigned i = 0; i < in->operand_count; i++) {

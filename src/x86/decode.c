@@ -1,5 +1,5 @@
-/* Instructions from their bytes: the door to Zydis. What Zydis tells about operands is put into terms of the register file, and
- * corrected where it is wrong or keeps silent. */
+/* Instructions from their bytes: the door to Zydis. What Zydis tells about operands is put into
+ * terms of the register file, and corrected where it is wrong or keeps silent. */
 #include "x86/x86_int.h"
 
 #include <Zydis/Zydis.h>
@@ -17,9 +17,12 @@ static void init(void)
     ZydisDecoderInit(&decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
     ZydisFormatterInit(&formatter, ZYDIS_FORMATTER_STYLE_INTEL);
     ZydisFormatterSetProperty(&formatter, ZYDIS_FORMATTER_PROP_HEX_UPPERCASE, ZYAN_FALSE);
-    ZydisFormatterSetProperty(&formatter, ZYDIS_FORMATTER_PROP_ADDR_PADDING_ABSOLUTE, ZYDIS_PADDING_DISABLED);
-    ZydisFormatterSetProperty(&formatter, ZYDIS_FORMATTER_PROP_ADDR_PADDING_RELATIVE, ZYDIS_PADDING_DISABLED);
-    ZydisFormatterSetProperty(&formatter, ZYDIS_FORMATTER_PROP_DISP_PADDING, ZYDIS_PADDING_DISABLED);
+    ZydisFormatterSetProperty(&formatter, ZYDIS_FORMATTER_PROP_ADDR_PADDING_ABSOLUTE,
+                              ZYDIS_PADDING_DISABLED);
+    ZydisFormatterSetProperty(&formatter, ZYDIS_FORMATTER_PROP_ADDR_PADDING_RELATIVE,
+                              ZYDIS_PADDING_DISABLED);
+    ZydisFormatterSetProperty(&formatter, ZYDIS_FORMATTER_PROP_DISP_PADDING,
+                              ZYDIS_PADDING_DISABLED);
     ZydisFormatterSetProperty(&formatter, ZYDIS_FORMATTER_PROP_IMM_PADDING, ZYDIS_PADDING_DISABLED);
 }
 
@@ -98,11 +101,12 @@ static uint8_t general_number(ZydisRegister reg)
 
 /* --- operands --- */
 
-/* Zydis 4.0 takes R13D for a base where 32-bit addresses have none (SDM 2A, table 2-3: mod 0, base 5). */
+/* Zydis 4.0 takes R13D for a base where 32-bit addresses have none (SDM 2A, table 2-3: mod 0, base
+ * 5). */
 static bool lacks_base(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *op)
 {
-    return (z->attributes & ZYDIS_ATTRIB_HAS_SIB) && z->raw.modrm.mod == 0 && (z->raw.sib.base & 7) == 5 &&
-           op->encoding == ZYDIS_OPERAND_ENCODING_MODRM_RM;
+    return (z->attributes & ZYDIS_ATTRIB_HAS_SIB) && z->raw.modrm.mod == 0 &&
+           (z->raw.sib.base & 7) == 5 && op->encoding == ZYDIS_OPERAND_ENCODING_MODRM_RM;
 }
 
 static bool is_state(ZydisMnemonic m)
@@ -124,22 +128,27 @@ static bool is_state(ZydisMnemonic m)
 
 static bool is_bit_test(ZydisMnemonic m)
 {
-    return m == ZYDIS_MNEMONIC_BT || m == ZYDIS_MNEMONIC_BTS || m == ZYDIS_MNEMONIC_BTR || m == ZYDIS_MNEMONIC_BTC;
+    return m == ZYDIS_MNEMONIC_BT || m == ZYDIS_MNEMONIC_BTS || m == ZYDIS_MNEMONIC_BTR ||
+           m == ZYDIS_MNEMONIC_BTC;
 }
 
-static void fill_memory(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *all, const ZydisDecodedOperand *op,
-                        struct x86_insn *in, struct x86_operand *out)
+static void fill_memory(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *all,
+                        const ZydisDecodedOperand *op, struct x86_insn *in, struct x86_operand *out)
 {
     struct x86_mem *m = &out->mem;
     bool hidden = op->visibility == ZYDIS_OPERAND_VISIBILITY_HIDDEN;
-    out->kind = op->mem.type == ZYDIS_MEMOP_TYPE_AGEN || op->mem.type == ZYDIS_MEMOP_TYPE_MIB ? X86_ADDRESS : X86_MEMORY;
+    out->kind = op->mem.type == ZYDIS_MEMOP_TYPE_AGEN || op->mem.type == ZYDIS_MEMOP_TYPE_MIB
+                    ? X86_ADDRESS
+                    : X86_MEMORY;
     m->base = general_number(op->mem.base);
     m->index = general_number(op->mem.index);
     m->index_len = 8;
     m->scale = op->mem.scale ? op->mem.scale : 1;
     m->address32 = z->address_width == 32;
     m->disp = op->mem.disp.has_displacement ? op->mem.disp.value : 0;
-    m->segment = op->mem.segment == ZYDIS_REGISTER_FS ? 1 : op->mem.segment == ZYDIS_REGISTER_GS ? 2 : 0;
+    m->segment = op->mem.segment == ZYDIS_REGISTER_FS   ? 1
+                 : op->mem.segment == ZYDIS_REGISTER_GS ? 2
+                                                        : 0;
     if (op->mem.type == ZYDIS_MEMOP_TYPE_MIB)
         m->index = X86_NONE;
     if (op->mem.base == ZYDIS_REGISTER_RIP || op->mem.base == ZYDIS_REGISTER_EIP)
@@ -157,7 +166,8 @@ static void fill_memory(const ZydisDecodedInstruction *z, const ZydisDecodedOper
         at = at ? at + 6 : strstr(name, "scatter") ? strstr(name, "scatter") + 7 : "q";
         m->index_len = *at == 'd' ? 4 : 8;
     }
-    if (hidden && (z->meta.category == ZYDIS_CATEGORY_PUSH || z->meta.category == ZYDIS_CATEGORY_CALL))
+    if (hidden &&
+        (z->meta.category == ZYDIS_CATEGORY_PUSH || z->meta.category == ZYDIS_CATEGORY_CALL))
         m->how = X86_AT_PUSH;
     if (!hidden && z->mnemonic == ZYDIS_MNEMONIC_POP && m->base == GPR_RSP)
         m->how = X86_AT_POP_DEST;
@@ -195,8 +205,8 @@ static uint16_t mask_width(ZydisMnemonic m)
     }
 }
 
-static void fill_register(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *op, struct x86_insn *in,
-                          struct x86_operand *out)
+static void fill_register(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *op,
+                          struct x86_insn *in, struct x86_operand *out)
 {
     struct x86_span s = span_of(op->reg.value);
     uint16_t size = op->size / 8;
@@ -245,8 +255,8 @@ static bool touches_no_memory(const ZydisDecodedInstruction *z)
     }
 }
 
-static void fill_operand(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *all, const ZydisDecodedOperand *op,
-                         struct x86_insn *in)
+static void fill_operand(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *all,
+                         const ZydisDecodedOperand *op, struct x86_insn *in)
 {
     struct x86_operand *out = &in->operands[in->operand_count];
     *out = (struct x86_operand){.reads = op->actions & ZYDIS_OPERAND_ACTION_MASK_READ,
@@ -288,9 +298,9 @@ static void fill_operand(const ZydisDecodedInstruction *z, const ZydisDecodedOpe
 
 static uint8_t flag_bits(ZydisAccessedFlagsMask mask)
 {
-    static const ZydisAccessedFlagsMask bits[X86_OTHER_FLAGS] = {ZYDIS_CPUFLAG_CF, ZYDIS_CPUFLAG_PF, ZYDIS_CPUFLAG_AF,
-                                                                 ZYDIS_CPUFLAG_ZF, ZYDIS_CPUFLAG_SF, ZYDIS_CPUFLAG_DF,
-                                                                 ZYDIS_CPUFLAG_OF};
+    static const ZydisAccessedFlagsMask bits[X86_OTHER_FLAGS] = {
+        ZYDIS_CPUFLAG_CF, ZYDIS_CPUFLAG_PF, ZYDIS_CPUFLAG_AF, ZYDIS_CPUFLAG_ZF,
+        ZYDIS_CPUFLAG_SF, ZYDIS_CPUFLAG_DF, ZYDIS_CPUFLAG_OF};
     uint8_t out = 0;
     for (unsigned i = 0; i < X86_OTHER_FLAGS; i++) {
         out |= mask & bits[i] ? (uint8_t)(1u << i) : 0;
@@ -314,7 +324,8 @@ static void fill_flags(const ZydisDecodedInstruction *z, struct x86_insn *in)
     case ZYDIS_MNEMONIC_VTESTPD:
     case ZYDIS_MNEMONIC_VPTEST:
     case ZYDIS_MNEMONIC_PTEST:
-        in->flags_written = 1 << X86_CF | 1 << X86_PF | 1 << X86_AF | 1 << X86_ZF | 1 << X86_SF | 1 << X86_OF;
+        in->flags_written =
+            1 << X86_CF | 1 << X86_PF | 1 << X86_AF | 1 << X86_ZF | 1 << X86_SF | 1 << X86_OF;
         break;
     default:
         break;
@@ -368,8 +379,11 @@ static uint8_t class_of(const ZydisDecodedInstruction *z)
 static void add_hidden(struct x86_insn *in, unsigned start, unsigned len, bool reads, bool writes)
 {
     if (in->operand_count < X86_MAX_OPERANDS)
-        in->operands[in->operand_count++] = (struct x86_operand){.kind = X86_REGISTER, .reads = reads, .writes = writes,
-                                                                 .start = (uint16_t)start, .len = (uint16_t)len};
+        in->operands[in->operand_count++] = (struct x86_operand){.kind = X86_REGISTER,
+                                                                 .reads = reads,
+                                                                 .writes = writes,
+                                                                 .start = (uint16_t)start,
+                                                                 .len = (uint16_t)len};
 }
 
 /* Zydis leaves out some of RSI, RDI and RCX. */
@@ -476,13 +490,19 @@ static void complete(const ZydisDecodedInstruction *z, struct x86_insn *in)
         break;
     }
     correct_halves(z, in);
-    if (z->mnemonic == ZYDIS_MNEMONIC_PAUSE && z->raw.rex.B) { // Zydis overlooks that REX.B makes it an exchange with r8
+    if (z->mnemonic == ZYDIS_MNEMONIC_PAUSE &&
+        z->raw.rex.B) { // Zydis overlooks that REX.B makes it an exchange with r8
         uint16_t len = z->operand_width / 8;
         in->mnemonic = ZYDIS_MNEMONIC_XCHG;
         in->operand_count = 2;
         for (unsigned i = 0; i < 2; i++)
-            op[i] = (struct x86_operand){.kind = X86_REGISTER, .reads = true, .writes = true, .visible = true, .start = i ? 0 : 64,
-                                         .len = len, .zeroed = len == 4 ? 4 : 0};
+            op[i] = (struct x86_operand){.kind = X86_REGISTER,
+                                         .reads = true,
+                                         .writes = true,
+                                         .visible = true,
+                                         .start = i ? 0 : 64,
+                                         .len = len,
+                                         .zeroed = len == 4 ? 4 : 0};
     }
     if (z->meta.category == ZYDIS_CATEGORY_STRINGOP)
         add_string_registers(in);
@@ -490,7 +510,8 @@ static void complete(const ZydisDecodedInstruction *z, struct x86_insn *in)
         add_hidden(in, X86_X87, 80, true, true);
     // String instructions move from RSI and RDI; merging needs the old destination.
     for (unsigned i = 0; i < in->operand_count; i++) {
-        if (z->meta.category == ZYDIS_CATEGORY_STRINGOP && op[i].kind == X86_REGISTER && op[i].writes && !op[i].visible)
+        if (z->meta.category == ZYDIS_CATEGORY_STRINGOP && op[i].kind == X86_REGISTER &&
+            op[i].writes && !op[i].visible)
             op[i].reads |= op[i].start != X86_GPR + 8 * GPR_RAX;
     }
 }
@@ -500,8 +521,10 @@ static bool is_scalar(const ZydisDecodedInstruction *z, const ZydisDecodedOperan
 {
     const char *name = ZydisMnemonicGetString(z->mnemonic), *end = name + strlen(name) - 2;
     return (strcmp(end, "ss") == 0 || strcmp(end, "sd") == 0 || strcmp(end, "sh") == 0) &&
-           z->meta.category != ZYDIS_CATEGORY_BROADCAST && op[0].type == ZYDIS_OPERAND_TYPE_REGISTER &&
-           (op[0].element_type == ZYDIS_ELEMENT_TYPE_FLOAT16 || op[0].element_type == ZYDIS_ELEMENT_TYPE_FLOAT32 ||
+           z->meta.category != ZYDIS_CATEGORY_BROADCAST &&
+           op[0].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+           (op[0].element_type == ZYDIS_ELEMENT_TYPE_FLOAT16 ||
+            op[0].element_type == ZYDIS_ELEMENT_TYPE_FLOAT32 ||
             op[0].element_type == ZYDIS_ELEMENT_TYPE_FLOAT64);
 }
 
@@ -533,13 +556,18 @@ bool x86_decode(const uint8_t *bytes, size_t len, gaddr pc, struct x86_insn *out
     out->len = z.length;
     out->mnemonic = (uint16_t)z.mnemonic;
     out->vector_len = z.avx.vector_length / 8;
-    out->vex = z.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX || z.encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX ||
+    out->vex = z.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX ||
+               z.encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX ||
                z.encoding == ZYDIS_INSTRUCTION_ENCODING_XOP;
-    out->repeats = z.meta.category == ZYDIS_CATEGORY_STRINGOP &&
-                   (z.attributes & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE));
-    out->mask_zeroes = z.avx.mask.mode == ZYDIS_MASK_MODE_ZEROING || z.avx.mask.mode == ZYDIS_MASK_MODE_CONTROL_ZEROING;
-    out->mask_controls = z.avx.mask.mode == ZYDIS_MASK_MODE_CONTROL || z.avx.mask.mode == ZYDIS_MASK_MODE_CONTROL_ZEROING;
-    out->conditional = z.meta.category == ZYDIS_CATEGORY_CMOV || z.meta.category == ZYDIS_CATEGORY_SETCC ||
+    out->repeats =
+        z.meta.category == ZYDIS_CATEGORY_STRINGOP &&
+        (z.attributes & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE));
+    out->mask_zeroes = z.avx.mask.mode == ZYDIS_MASK_MODE_ZEROING ||
+                       z.avx.mask.mode == ZYDIS_MASK_MODE_CONTROL_ZEROING;
+    out->mask_controls = z.avx.mask.mode == ZYDIS_MASK_MODE_CONTROL ||
+                         z.avx.mask.mode == ZYDIS_MASK_MODE_CONTROL_ZEROING;
+    out->conditional = z.meta.category == ZYDIS_CATEGORY_CMOV ||
+                       z.meta.category == ZYDIS_CATEGORY_SETCC ||
                        z.meta.category == ZYDIS_CATEGORY_COND_BR;
     out->class = class_of(&z);
     fill_flags(&z, out);
@@ -557,7 +585,8 @@ const char *x86_format(const uint8_t *bytes, size_t len, gaddr pc, char *out, si
     ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
     pthread_once(&once, init);
     if (ZYAN_FAILED(ZydisDecoderDecodeFull(&decoder, bytes, len, &z, op)) ||
-        ZYAN_FAILED(ZydisFormatterFormatInstruction(&formatter, &z, op, z.operand_count_visible, out, out_len, pc, NULL)))
+        ZYAN_FAILED(ZydisFormatterFormatInstruction(&formatter, &z, op, z.operand_count_visible,
+                                                    out, out_len, pc, NULL)))
         snprintf(out, out_len, "(bad)");
     return out;
 }

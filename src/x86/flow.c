@@ -1,7 +1,8 @@
 /* Where the bytes that an instruction writes came from.
  *
- * A byte of the destination has an index i in its operand. Each shape (shapes.c) has a function that says for i which byte of
- * which source it is. Around these, alike for all: what lies behind the operand and becomes zero; masks.
+ * A byte of the destination has an index i in its operand. Each shape (shapes.c) has a function
+ * that says for i which byte of which source it is. Around these, alike for all: what lies behind
+ * the operand and becomes zero; masks.
  *
  *     vpunpcklbw ymm1{k1}{z}, ymm2, ymm3    i = 18: in lane 1, the second byte -> byte 16 of ymm3
  *                                           i = 40: behind the operand         -> 0
@@ -15,10 +16,11 @@ struct flow {
     const struct x86_insn *in;
     const struct x86_run *run;
     const struct shape_info *shape;
-    unsigned dest;                /* operand */
-    unsigned i, n;                /* byte of it, and how many it has */
-    unsigned first, second, third; /* sources: operands, or X86_NONE. With one source all three are it */
-    unsigned last;                /* the last source */
+    unsigned dest; /* operand */
+    unsigned i, n; /* byte of it, and how many it has */
+    unsigned first, second,
+        third;     /* sources: operands, or X86_NONE. With one source all three are it */
+    unsigned last; /* the last source */
     bool has_imm;
     uint64_t imm;
     struct x86_place to;
@@ -113,7 +115,8 @@ static bool control(struct flow *f, unsigned op, unsigned byte, unsigned len, ui
     struct x86_place from;
     bool ok = place_in(f, op, byte, &from);
     if (ok && from.memory)
-        ok = f->run->memory && f->run->memory(f->run->ctx, false, from.at, o->len && len > o->len ? o->len : len, out);
+        ok = f->run->memory && f->run->memory(f->run->ctx, false, from.at,
+                                              o->len && len > o->len ? o->len : len, out);
     else if (ok)
         ok = read_register(f, (unsigned)from.at, len, out);
     if (!ok)
@@ -184,7 +187,8 @@ static bool same_register(const struct flow *f, unsigned a, unsigned b)
     if (a == b || a == X86_NONE || b == X86_NONE)
         return false;
     const struct x86_operand *x = &f->in->operands[a], *y = &f->in->operands[b];
-    return x->kind == X86_REGISTER && y->kind == X86_REGISTER && x->start == y->start && x->len == y->len;
+    return x->kind == X86_REGISTER && y->kind == X86_REGISTER && x->start == y->start &&
+           x->len == y->len;
 }
 
 /* --- general instructions --- */
@@ -210,7 +214,8 @@ static void move(struct flow *f)
         from = find_operand(in, X86_MEMORY, true, true);
     if (from == X86_NONE && in->mnemonic)
         from = find_operand(in, X86_REGISTER, true, true); // stmxcsr
-    if (from == X86_NONE || (dest->kind == X86_REGISTER && !dest->visible && dest->start == 8 * GPR_RSP)) {
+    if (from == X86_NONE ||
+        (dest->kind == X86_REGISTER && !dest->visible && dest->start == 8 * GPR_RSP)) {
         computed(f); // the stack pointer
         return;
     }
@@ -288,8 +293,9 @@ static void cmpxchg_pair(struct flow *f)
         if (!equal)
             untouched(f);
         else
-            f->out = (struct x86_origin){.kind = X86_COPY,
-                                         .from = {false, f->i < half ? 8 * GPR_RBX + f->i : 8 * GPR_RCX + f->i - half}};
+            f->out = (struct x86_origin){
+                .kind = X86_COPY,
+                .from = {false, f->i < half ? 8 * GPR_RBX + f->i : 8 * GPR_RCX + f->i - half}};
     } else if (equal) {
         untouched(f);
     } else if (upper) {
@@ -304,7 +310,8 @@ static void lea(struct flow *f)
     const struct x86_operand *o = &f->in->operands[f->second];
     const struct x86_mem *m = &o->mem;
     if (m->base == X86_NONE && m->index == X86_NONE)
-        constant(f, (unsigned)((m->address32 ? (uint32_t)m->disp : (uint64_t)m->disp) >> 8 * f->i & 0xff));
+        constant(f, (unsigned)((m->address32 ? (uint32_t)m->disp : (uint64_t)m->disp) >> 8 * f->i &
+                               0xff));
     else if (m->index == X86_NONE && m->disp == 0 && !(m->address32 && f->i >= 4))
         f->out = (struct x86_origin){.kind = X86_COPY, .from = {false, 8u * m->base + f->i}};
     else if (m->base == X86_NONE && m->disp == 0 && m->scale == 1 && !(m->address32 && f->i >= 4))
@@ -340,9 +347,12 @@ static void logic(struct flow *f)
 static void shift(struct flow *f)
 {
     const struct x86_insn *in = f->in;
-    bool by_register = !f->has_imm && f->second != f->first && in->operands[f->second].kind == X86_REGISTER;
+    bool by_register =
+        !f->has_imm && f->second != f->first && in->operands[f->second].kind == X86_REGISTER;
     unsigned source = f->first, n = f->n, i = f->i;
-    uint64_t count = f->has_imm ? f->imm : by_register ? x86_gpr(f->run->before, in->operands[f->second].start / 8) : 1;
+    uint64_t count = f->has_imm    ? f->imm
+                     : by_register ? x86_gpr(f->run->before, in->operands[f->second].start / 8)
+                                   : 1;
     if (in->vex && !by_register) // rorx
         source = f->second;
     count &= n == 8 ? 63 : 31;
@@ -403,9 +413,11 @@ static void double_shift(struct flow *f)
 static void string_move(struct flow *f, gaddr at)
 {
     const struct regs *regs = f->run->before;
-    uint64_t size = f->in->operands[f->dest].len, to = x86_gpr(regs, GPR_RDI), from = x86_gpr(regs, GPR_RSI);
+    uint64_t size = f->in->operands[f->dest].len, to = x86_gpr(regs, GPR_RDI),
+             from = x86_gpr(regs, GPR_RSI);
     bool down = regs->r[UREG_EFLAGS] >> 10 & 1;
-    const struct x86_operand *source = &f->in->operands[find_operand(f->in, X86_MEMORY, true, true)];
+    const struct x86_operand *source =
+        &f->in->operands[find_operand(f->in, X86_MEMORY, true, true)];
     if (source->mem.address32)
         to = (uint32_t)to, from = (uint32_t)from;
     if (source->mem.segment)
@@ -414,7 +426,8 @@ static void string_move(struct flow *f, gaddr at)
     if (!down && distance >= size && at - to >= distance && at - to < (1ull << 48))
         at = to + (at - to) % distance;
     for (;;) {
-        uint64_t done = down ? (to + size - 1 - at) / size : (at - to) / size; // elements moved before this one
+        uint64_t done =
+            down ? (to + size - 1 - at) / size : (at - to) / size; // elements moved before this one
         uint64_t source_at = at - distance;
         bool moved = down ? done && source_at < to + size && source_at >= to + size - done * size
                           : source_at >= to && source_at < to + done * size;
@@ -433,7 +446,8 @@ static void string_store(struct flow *f, gaddr at)
     uint64_t size = f->in->operands[f->dest].len, to = x86_gpr(f->run->before, GPR_RDI);
     if (f->in->operands[f->dest].mem.address32)
         to = (uint32_t)to;
-    f->out = (struct x86_origin){.kind = X86_COPY, .from = {false, 8 * GPR_RAX + ((at - to) & (size - 1))}};
+    f->out = (struct x86_origin){.kind = X86_COPY,
+                                 .from = {false, 8 * GPR_RAX + ((at - to) & (size - 1))}};
 }
 
 static void string_instruction(struct flow *f)
@@ -468,8 +482,8 @@ static void scalar(struct flow *f, bool moves)
         untouched(f);
 }
 
-/* movlps, movhps, movhlps, movlhps: a half of a register from the operand that is half as long; with three operands, the other
- * half from the first source. */
+/* movlps, movhps, movhlps, movlhps: a half of a register from the operand that is half as long;
+ * with three operands, the other half from the first source. */
 static void half(struct flow *f, bool high)
 {
     if (f->n == 8)
@@ -604,7 +618,8 @@ static void insert_ps(struct flow *f)
     else if (e != to)
         copy(f, f->first, f->i);
     else
-        copy(f, f->second, (f->in->operands[f->second].kind == X86_MEMORY ? 0 : from * 4) + f->i % 4);
+        copy(f, f->second,
+             (f->in->operands[f->second].kind == X86_MEMORY ? 0 : from * 4) + f->i % 4);
 }
 
 static void insert(struct flow *f)
@@ -711,13 +726,17 @@ static void mask_store(struct flow *f)
         untouched(f);
 }
 
-/* Which element of memory goes to or comes from element e of the register; SIZE_MAX: not selected. */
-static bool selected_access(struct flow *f, unsigned e, unsigned operand, struct x86_access *out, bool *on)
+/* Which element of memory goes to or comes from element e of the register; SIZE_MAX: not selected.
+ */
+static bool selected_access(struct flow *f, unsigned e, unsigned operand, struct x86_access *out,
+                            bool *on)
 {
     struct x86_access some[X86_MAX_ACCESSES];
     size_t n = x86_accesses(f->in, f->run, some), at = 0;
     uint8_t mask[64];
-    unsigned element = f->shape->a, start = f->in->mask ? X86_MASK + 8u * f->in->mask : f->in->operands[x86_visible(f->in, 2)].start;
+    unsigned element = f->shape->a, start = f->in->mask
+                                                ? X86_MASK + 8u * f->in->mask
+                                                : f->in->operands[x86_visible(f->in, 2)].start;
     if ((n == 1 && some[0].len == 0) || !read_register(f, start, f->in->mask ? 8 : 64, mask)) {
         unknown(f, "depends on a register's value, which is not known");
         return false;
@@ -812,13 +831,21 @@ static void compress_expand(struct flow *f, bool expand)
 
 /* --- areas of state (SDM 1, 10.5 and 13.4) --- */
 
-enum { AREA_MXCSR = 24, AREA_XMM = 160, AREA_XMM_END = 416, AREA_HEADER = 512, AREA_YMM = 576, AREA_YMM_END = 832 };
+enum {
+    AREA_MXCSR = 24,
+    AREA_XMM = 160,
+    AREA_XMM_END = 416,
+    AREA_HEADER = 512,
+    AREA_YMM = 576,
+    AREA_YMM_END = 832
+};
 
 static uint64_t requested(const struct flow *f)
 {
     return f->shape->a == 0 && (f->shape->shape == SHAPE_SAVE || f->shape->shape == SHAPE_RESTORE)
                ? 3
-               : (x86_gpr(f->run->before, GPR_RDX) << 32) | (uint32_t)x86_gpr(f->run->before, GPR_RAX);
+               : (x86_gpr(f->run->before, GPR_RDX) << 32) |
+                     (uint32_t)x86_gpr(f->run->before, GPR_RAX);
 }
 
 static void save(struct flow *f)
@@ -842,12 +869,15 @@ static void save(struct flow *f)
             return;
         }
         if (!(in_use >> component & 1)) {
-            f->shape->a == 2 ? untouched(f) : unknown(f, "whether this part was saved is not known");
+            f->shape->a == 2 ? untouched(f)
+                             : unknown(f, "whether this part was saved is not known");
             return;
         }
     }
     unsigned reg = (i - (component == 1 ? AREA_XMM : AREA_YMM)) / 16;
-    f->out = (struct x86_origin){.kind = X86_COPY, .from = {false, X86_VECTOR + 64 * reg + (component == 1 ? 0 : 16) + i % 16}};
+    f->out = (struct x86_origin){
+        .kind = X86_COPY,
+        .from = {false, X86_VECTOR + 64 * reg + (component == 1 ? 0 : 16) + i % 16}};
 }
 
 static void restore(struct flow *f)
@@ -873,12 +903,14 @@ static void restore(struct flow *f)
     struct x86_place header;
     uint8_t in_use = 3;
     if (!memory_place(f, area, AREA_HEADER, &header) ||
-        (f->shape->a && (!f->run->memory || !f->run->memory(f->run->ctx, false, header.at, 1, &in_use)))) {
+        (f->shape->a &&
+         (!f->run->memory || !f->run->memory(f->run->ctx, false, header.at, 1, &in_use)))) {
         unknown(f, "which parts were restored is not known");
         return;
     }
     if (in_use >> component & 1)
-        f->out = (struct x86_origin){.kind = X86_COPY, .from = {true, header.at - AREA_HEADER + offset}};
+        f->out =
+            (struct x86_origin){.kind = X86_COPY, .from = {true, header.at - AREA_HEADER + offset}};
     else
         constant(f, 0);
 }
@@ -945,7 +977,8 @@ static void by_shape(struct flow *f)
         if (f->i < s->a)
             untouched(f);
         else
-            f->out = (struct x86_origin){.kind = X86_SIGN, .from = {false, 8 * GPR_RAX + s->a - 1u}};
+            f->out =
+                (struct x86_origin){.kind = X86_SIGN, .from = {false, 8 * GPR_RAX + s->a - 1u}};
         break;
     case SHAPE_SIGN_ACC:
         f->out = (struct x86_origin){.kind = X86_SIGN, .from = {false, 8 * GPR_RAX + s->a - 1u}};
@@ -967,7 +1000,8 @@ static void by_shape(struct flow *f)
         break;
     case SHAPE_SET_SAME:
         if (same_register(f, f->first, f->second) &&
-            !(in->operands[f->dest].start >= X86_MASK && in->operands[f->first].start < X86_MASK)) // a mask has bits of its own
+            !(in->operands[f->dest].start >= X86_MASK &&
+              in->operands[f->first].start < X86_MASK)) // a mask has bits of its own
             constant(f, 0xff);
         else
             computed(f);
@@ -1038,7 +1072,8 @@ static void by_shape(struct flow *f)
         break;
     case SHAPE_PERMUTE_Q:
         if (f->has_imm)
-            copy(f, f->second, (f->i & ~31u) + (unsigned)(f->imm >> f->i % 32 / 8 * 2 & 3) * 8 + f->i % 8);
+            copy(f, f->second,
+                 (f->i & ~31u) + (unsigned)(f->imm >> f->i % 32 / 8 * 2 & 3) * 8 + f->i % 8);
         else
             permute(f);
         break;
@@ -1150,8 +1185,9 @@ static void by_shape(struct flow *f)
 static bool behind_narrowed(const struct flow *f)
 {
     const struct x86_operand *o = &f->in->operands[f->dest], *from = &f->in->operands[f->second];
-    return f->first == f->second && f->in->vex && o->kind == X86_REGISTER && o->element && from->element > o->element &&
-           f->i >= f->in->vector_len / from->element * o->element && from->kind != X86_IMMEDIATE;
+    return f->first == f->second && f->in->vex && o->kind == X86_REGISTER && o->element &&
+           from->element > o->element && f->i >= f->in->vector_len / from->element * o->element &&
+           from->kind != X86_IMMEDIATE;
 }
 
 /* Does a mask leave the byte as it was, or clear it? */
@@ -1161,10 +1197,12 @@ static bool masked_out(struct flow *f)
     enum shape shape = f->shape->shape;
     bool vector = o->kind == X86_MEMORY || (o->start >= X86_VECTOR && o->start < X86_MASK);
     bool on;
-    if (!f->in->mask || f->in->mask_controls || !vector || !o->element || shape == SHAPE_GATHER || shape == SHAPE_SCATTER ||
-        shape == SHAPE_COMPRESS || shape == SHAPE_EXPAND)
+    if (!f->in->mask || f->in->mask_controls || !vector || !o->element || shape == SHAPE_GATHER ||
+        shape == SHAPE_SCATTER || shape == SHAPE_COMPRESS || shape == SHAPE_EXPAND)
         return false;
-    if (f->in->scalar && (shape == SHAPE_COMPUTE || shape == SHAPE_SCALAR || shape == SHAPE_SCALAR_MOVE) && f->i >= o->element)
+    if (f->in->scalar &&
+        (shape == SHAPE_COMPUTE || shape == SHAPE_SCALAR || shape == SHAPE_SCALAR_MOVE) &&
+        f->i >= o->element)
         return false;
     if (behind_narrowed(f)) {
         constant(f, 0);
@@ -1231,7 +1269,8 @@ static bool find_destination(struct flow *f, bool *extension)
     }
     for (unsigned k = 0; k < in->operand_count; k++) {
         const struct x86_operand *o = &in->operands[k];
-        if (o->kind != X86_REGISTER || !o->writes || f->to.at < o->start || f->to.at - o->start >= (uint64_t)o->len + o->zeroed)
+        if (o->kind != X86_REGISTER || !o->writes || f->to.at < o->start ||
+            f->to.at - o->start >= (uint64_t)o->len + o->zeroed)
             continue;
         f->dest = k;
         f->i = (unsigned)(f->to.at - o->start);
@@ -1275,13 +1314,15 @@ static void flag_origin(struct flow *f)
         computed(f);
 }
 
-struct x86_origin x86_origin_of(const struct x86_insn *in, const struct x86_run *run, struct x86_place to)
+struct x86_origin x86_origin_of(const struct x86_insn *in, const struct x86_run *run,
+                                struct x86_place to)
 {
     struct flow f = {.in = in, .run = run, .shape = &x86_shapes[in->mnemonic], .to = to};
     static const struct shape_info string_move_info = {SHAPE_STRING_MOVE, 0, 0};
     bool extension;
     enum shape shape = f.shape->shape;
-    if (shape == SHAPE_SCALAR_MOVE && in->operands[0].kind == X86_MEMORY && in->operands[0].mem.how == X86_AT_STRING)
+    if (shape == SHAPE_SCALAR_MOVE && in->operands[0].kind == X86_MEMORY &&
+        in->operands[0].mem.how == X86_AT_STRING)
         f.shape = &string_move_info; // movsd
     if (!to.memory && to.at >= X86_FLAGS && to.at < X86_VECTOR) {
         flag_origin(&f);
@@ -1323,7 +1364,8 @@ struct x86_origin x86_origin_of(const struct x86_insn *in, const struct x86_run 
 
 /* --- inputs --- */
 
-static size_t add_input(struct x86_input *out, size_t n, size_t max, struct x86_place from, uint32_t len)
+static size_t add_input(struct x86_input *out, size_t n, size_t max, struct x86_place from,
+                        uint32_t len)
 {
     for (size_t i = 0; i < n; i++) {
         if (out[i].from.memory == from.memory && out[i].from.at == from.at) {
@@ -1337,7 +1379,8 @@ static size_t add_input(struct x86_input *out, size_t n, size_t max, struct x86_
     return n;
 }
 
-size_t x86_inputs_of(const struct x86_insn *in, const struct x86_run *run, struct x86_place to, struct x86_input *out, size_t max)
+size_t x86_inputs_of(const struct x86_insn *in, const struct x86_run *run, struct x86_place to,
+                     struct x86_input *out, size_t max)
 {
     struct flow f = {.in = in, .run = run, .shape = &x86_shapes[in->mnemonic], .to = to};
     bool extension, is_flag = !to.memory && to.at >= X86_FLAGS && to.at < X86_VECTOR;
@@ -1351,34 +1394,43 @@ size_t x86_inputs_of(const struct x86_insn *in, const struct x86_run *run, struc
     size_t accesses = x86_accesses(in, run, some), n = 0;
     // Elements one by one: only for sources as wide as the destination.
     unsigned element = is_flag || extension ? 0 : s->shape == SHAPE_SCALAR ? 0 : s->a;
-    bool by_element = element && (s->shape == SHAPE_COMPUTE || s->shape == SHAPE_CLEAR_SAME || s->shape == SHAPE_SET_SAME ||
-                                  s->shape == SHAPE_AND || s->shape == SHAPE_OR || s->shape == SHAPE_XOR ||
-                                  s->shape == SHAPE_TERNARY || s->shape == SHAPE_ELEMENT_LEFT ||
-                                  s->shape == SHAPE_ELEMENT_RIGHT || s->shape == SHAPE_ELEMENT_SIGNED);
-    bool carries = !is_flag && s->b == 1 && (s->shape == SHAPE_COMPUTE || s->shape == SHAPE_CLEAR_SAME) && !to.memory
-                   && to.at < X86_RIP;
-    bool stack_pointer = !to.memory && to.at >= 8 * GPR_RSP && to.at < 8 * GPR_RSP + 8 && !in->operands[f.dest].visible && !is_flag;
+    bool by_element =
+        element &&
+        (s->shape == SHAPE_COMPUTE || s->shape == SHAPE_CLEAR_SAME || s->shape == SHAPE_SET_SAME ||
+         s->shape == SHAPE_AND || s->shape == SHAPE_OR || s->shape == SHAPE_XOR ||
+         s->shape == SHAPE_TERNARY || s->shape == SHAPE_ELEMENT_LEFT ||
+         s->shape == SHAPE_ELEMENT_RIGHT || s->shape == SHAPE_ELEMENT_SIGNED);
+    bool carries = !is_flag && s->b == 1 &&
+                   (s->shape == SHAPE_COMPUTE || s->shape == SHAPE_CLEAR_SAME) && !to.memory &&
+                   to.at < X86_RIP;
+    bool stack_pointer = !to.memory && to.at >= 8 * GPR_RSP && to.at < 8 * GPR_RSP + 8 &&
+                         !in->operands[f.dest].visible && !is_flag;
     for (unsigned k = 0; k < in->operand_count; k++) {
         const struct x86_operand *o = &in->operands[k];
-        bool is_mask = o->kind == X86_REGISTER && in->mask && o->start == X86_MASK + 8u * in->mask && !o->visible;
+        bool is_mask = o->kind == X86_REGISTER && in->mask &&
+                       o->start == X86_MASK + 8u * in->mask && !o->visible;
         if (o->kind == X86_ADDRESS) {
             if (o->mem.base != X86_NONE)
-                n = add_input(out, n, max, (struct x86_place){false, 8u * o->mem.base}, f.i < 8 ? f.i + 1 : 8);
+                n = add_input(out, n, max, (struct x86_place){false, 8u * o->mem.base},
+                              f.i < 8 ? f.i + 1 : 8);
             if (o->mem.index != X86_NONE)
-                n = add_input(out, n, max, (struct x86_place){false, 8u * o->mem.index}, f.i < 8 ? f.i + 1 : 8);
+                n = add_input(out, n, max, (struct x86_place){false, 8u * o->mem.index},
+                              f.i < 8 ? f.i + 1 : 8);
             continue;
         }
         if (!o->reads || is_mask || (o->kind != X86_REGISTER && o->kind != X86_MEMORY))
             continue;
         bool is_rsp = o->kind == X86_REGISTER && o->start == 8 * GPR_RSP && !o->visible;
         if (is_rsp != stack_pointer && (is_rsp || stack_pointer))
-            continue; // push and pop: the value and the stack pointer have nothing to do with each other
+            continue; // push and pop: the value and the stack pointer have nothing to do with each
+                      // other
         if (s->shape == SHAPE_SCALAR && s->b == 1 && k == f.first && f.first != f.second)
             continue;
         unsigned from = 0, len = o->len;
         if (s->shape == SHAPE_SCALAR && (k == f.first || k == f.dest) && len > s->a && !is_flag)
             len = s->a;
-        bool is_count = k == f.second && f.first != f.second && s->shape >= SHAPE_ELEMENT_LEFT && s->shape <= SHAPE_ELEMENT_SIGNED;
+        bool is_count = k == f.second && f.first != f.second && s->shape >= SHAPE_ELEMENT_LEFT &&
+                        s->shape <= SHAPE_ELEMENT_SIGNED;
         if (by_element && len == f.n && !is_count) {
             from = f.i - f.i % element;
             len = element;
@@ -1394,7 +1446,9 @@ size_t x86_inputs_of(const struct x86_insn *in, const struct x86_run *run, struc
         for (size_t a = 0; a < accesses; a++) {
             if (some[a].operand == k)
                 n = add_input(out, n, max, (struct x86_place){true, some[a].addr + from},
-                              o->mem.how == X86_AT_ADDRESS && len ? len : (uint32_t)(some[a].len < 4096 ? some[a].len : 4096));
+                              o->mem.how == X86_AT_ADDRESS && len
+                                  ? len
+                                  : (uint32_t)(some[a].len < 4096 ? some[a].len : 4096));
         }
     }
     for (unsigned i = 0; i < X86_FLAG_COUNT; i++) {

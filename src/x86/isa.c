@@ -8,9 +8,12 @@
 enum { EAX, EBX, ECX, EDX };
 enum { XCR0_AVX = 6, XCR0_AVX512 = 0xe6, MAX_SETS = 15 };
 
-/* A bit of cpuid, and the sets which it takes (SDM 2A, CPUID; AMD APM 3, appendix E). A set may need several features: with vectors of
- * less than 512 bits AVX512VL is one of them. Sets whose instructions do nothing where they are unknown (CET, MPX, CLDEMOTE) are
- * left out, and so are those that the engine answers itself (RDRAND, RDTSCP, RDPID, FSGSBASE, RTM) and XSAVEOPT, which rr hides. */
+/* A bit of cpuid, and the sets which it takes (SDM 2A, CPUID; AMD APM 3, appendix E). A set may
+ * need several features: with vectors of less than 512 bits AVX512VL is one of them. Sets whose
+ * instructions do nothing where they are unknown (CET, MPX, CLDEMOTE) are left out, and so are
+ * those that the engine answers itself (RDRAND, RDTSCP, RDPID, FSGSBASE, RTM) and XSAVEOPT, which
+ * rr hides. */
+// clang-format off
 static const struct feature {
     const char *name;
     uint32_t leaf, subleaf;
@@ -80,6 +83,7 @@ static const struct feature {
     {"3DNOW", 0x80000001, 0, EDX, 31, 0, {S(AMD3DNOW)}},
 #undef S
 };
+// clang-format on
 enum { FEATURE_COUNT = sizeof(features) / sizeof(features[0]) };
 _Static_assert(ZYDIS_ISA_SET_MAX_VALUE < 64 * X86_ISA_WORDS, "more instruction sets than bits");
 
@@ -120,11 +124,14 @@ static void host_cpuid(void *ctx, uint32_t leaf, uint32_t subleaf, uint32_t out[
     __asm__("cpuid" : "=a"(highest), "=b"(b), "=c"(c), "=d"(d) : "a"(leaf & 0x80000000), "c"(0));
     out[EAX] = out[EBX] = out[ECX] = out[EDX] = 0;
     if (leaf <= highest)
-        __asm__("cpuid" : "=a"(out[EAX]), "=b"(out[EBX]), "=c"(out[ECX]), "=d"(out[EDX]) : "a"(leaf), "c"(subleaf));
+        __asm__("cpuid"
+                : "=a"(out[EAX]), "=b"(out[EBX]), "=c"(out[ECX]), "=d"(out[EDX])
+                : "a"(leaf), "c"(subleaf));
 }
 
 static struct x86_isa host;
-static pthread_once_t host_asked = PTHREAD_ONCE_INIT; /* in a virtual machine each CPUID costs tens of microseconds */
+static pthread_once_t host_asked =
+    PTHREAD_ONCE_INIT; /* in a virtual machine each CPUID costs tens of microseconds */
 
 static void ask_host(void)
 {
@@ -180,8 +187,9 @@ static bool any_of(const struct feature *f, const struct x86_isa *isa)
 
 bool x86_isa_has_avx512(const struct x86_isa *lacking)
 {
-    static const uint8_t sets[] = {ZYDIS_ISA_SET_AVX512F_512, ZYDIS_ISA_SET_AVX512CD_512, ZYDIS_ISA_SET_AVX512BW_512,
-                                   ZYDIS_ISA_SET_AVX512DQ_512, ZYDIS_ISA_SET_AVX512F_256};
+    static const uint8_t sets[] = {ZYDIS_ISA_SET_AVX512F_512, ZYDIS_ISA_SET_AVX512CD_512,
+                                   ZYDIS_ISA_SET_AVX512BW_512, ZYDIS_ISA_SET_AVX512DQ_512,
+                                   ZYDIS_ISA_SET_AVX512F_256};
     for (size_t i = 0; i < sizeof(sets); i++) {
         if (has(lacking, sets[i]))
             return true;
@@ -213,7 +221,8 @@ const char *x86_isa_of_insn(const uint8_t *code, size_t len, const struct x86_is
     ZydisDecoder decoder;
     ZydisDecodedInstruction in;
     ZydisDecoderInit(&decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
-    if (!ZYAN_SUCCESS(ZydisDecoderDecodeInstruction(&decoder, NULL, code, len, &in)) || !has(isa, in.meta.isa_set))
+    if (!ZYAN_SUCCESS(ZydisDecoderDecodeInstruction(&decoder, NULL, code, len, &in)) ||
+        !has(isa, in.meta.isa_set))
         return NULL;
     for (size_t i = 0; i < FEATURE_COUNT; i++) {
         for (unsigned n = 0; n < MAX_SETS && features[i].sets[n]; n++) {

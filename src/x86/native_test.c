@@ -1,12 +1,15 @@
-/* What this room says of instructions against the CPU: random instructions in random states, executed once.
+/* What this room says of instructions against the CPU: random instructions in random states,
+ * executed once.
  *
  *   untouched, copies, constants, signs   every byte of all registers and of memory must be as said
- *   computed bytes                        must come out the same when everything that is no input is changed
+ *   computed bytes                        must come out the same when everything that is no input
+ * is changed
  *
  *     x86_native_test [seed [instructions]]
  *
- * Instructions that the CPU lacks or that fault are passed over. Not tried: control transfers, system instructions, state
- * areas (all these are in x86_test.c), string instructions in FS and GS. */
+ * Instructions that the CPU lacks or that fault are passed over. Not tried: control transfers,
+ * system instructions, state areas (all these are in x86_test.c), string instructions in FS and GS.
+ */
 #include "x86/random_insn.h"
 #include "x86/x86_int.h"
 
@@ -44,43 +47,45 @@ struct state {
 
 void native_run(void);
 extern const char native_exit[], native_landing[];
-__asm__(".text\n"
-        "native_run:\n"
-        "    push %rbx; push %rbp; push %r12; push %r13; push %r14; push %r15\n"
-        "    mov $-1, %eax; mov $-1, %edx\n"
-        "    xsave64 0x2f002000\n"
-        "    mov $-1, %eax; mov $-1, %edx\n"
-        "    xrstor64 0x2f001000\n"
-        "    mov %rsp, 0x2f000088\n"
-        "    push 0x2f000080; popfq\n"
-        "    mov 0x2f000000, %rax; mov 0x2f000008, %rcx; mov 0x2f000010, %rdx; mov 0x2f000018, %rbx\n"
-        "    mov 0x2f000020, %rsp; mov 0x2f000028, %rbp; mov 0x2f000030, %rsi; mov 0x2f000038, %rdi\n"
-        "    mov 0x2f000040, %r8; mov 0x2f000048, %r9; mov 0x2f000050, %r10; mov 0x2f000058, %r11\n"
-        "    mov 0x2f000060, %r12; mov 0x2f000068, %r13; mov 0x2f000070, %r14; mov 0x2f000078, %r15\n"
-        "    jmp *0x2f000090\n"
-        "native_exit:\n"
-        "    mov %rax, 0x2f000000; mov %rcx, 0x2f000008; mov %rdx, 0x2f000010; mov %rbx, 0x2f000018\n"
-        "    mov %rsp, 0x2f000020; mov %rbp, 0x2f000028; mov %rsi, 0x2f000030; mov %rdi, 0x2f000038\n"
-        "    mov %r8, 0x2f000040; mov %r9, 0x2f000048; mov %r10, 0x2f000050; mov %r11, 0x2f000058\n"
-        "    mov %r12, 0x2f000060; mov %r13, 0x2f000068; mov %r14, 0x2f000070; mov %r15, 0x2f000078\n"
-        "    mov 0x2f000088, %rsp\n"
-        "    pushfq; pop 0x2f000080\n"
-        "native_landing:\n"
-        "    mov 0x2f000088, %rsp\n"
-        "    cld\n"
-        "    mov $-1, %eax; mov $-1, %edx\n"
-        "    xsave64 0x2f001000\n"
-        "    mov $-1, %eax; mov $-1, %edx\n"
-        "    xrstor64 0x2f002000\n"
-        "    pop %r15; pop %r14; pop %r13; pop %r12; pop %rbp; pop %rbx\n"
-        "    ret\n");
+__asm__(
+    ".text\n"
+    "native_run:\n"
+    "    push %rbx; push %rbp; push %r12; push %r13; push %r14; push %r15\n"
+    "    mov $-1, %eax; mov $-1, %edx\n"
+    "    xsave64 0x2f002000\n"
+    "    mov $-1, %eax; mov $-1, %edx\n"
+    "    xrstor64 0x2f001000\n"
+    "    mov %rsp, 0x2f000088\n"
+    "    push 0x2f000080; popfq\n"
+    "    mov 0x2f000000, %rax; mov 0x2f000008, %rcx; mov 0x2f000010, %rdx; mov 0x2f000018, %rbx\n"
+    "    mov 0x2f000020, %rsp; mov 0x2f000028, %rbp; mov 0x2f000030, %rsi; mov 0x2f000038, %rdi\n"
+    "    mov 0x2f000040, %r8; mov 0x2f000048, %r9; mov 0x2f000050, %r10; mov 0x2f000058, %r11\n"
+    "    mov 0x2f000060, %r12; mov 0x2f000068, %r13; mov 0x2f000070, %r14; mov 0x2f000078, %r15\n"
+    "    jmp *0x2f000090\n"
+    "native_exit:\n"
+    "    mov %rax, 0x2f000000; mov %rcx, 0x2f000008; mov %rdx, 0x2f000010; mov %rbx, 0x2f000018\n"
+    "    mov %rsp, 0x2f000020; mov %rbp, 0x2f000028; mov %rsi, 0x2f000030; mov %rdi, 0x2f000038\n"
+    "    mov %r8, 0x2f000040; mov %r9, 0x2f000048; mov %r10, 0x2f000050; mov %r11, 0x2f000058\n"
+    "    mov %r12, 0x2f000060; mov %r13, 0x2f000068; mov %r14, 0x2f000070; mov %r15, 0x2f000078\n"
+    "    mov 0x2f000088, %rsp\n"
+    "    pushfq; pop 0x2f000080\n"
+    "native_landing:\n"
+    "    mov 0x2f000088, %rsp\n"
+    "    cld\n"
+    "    mov $-1, %eax; mov $-1, %edx\n"
+    "    xsave64 0x2f001000\n"
+    "    mov $-1, %eax; mov $-1, %edx\n"
+    "    xrstor64 0x2f002000\n"
+    "    pop %r15; pop %r14; pop %r13; pop %r12; pop %rbp; pop %rbx\n"
+    "    ret\n");
 
 static volatile bool faulted;
 
 static void on_signal(int signo, siginfo_t *info, void *context)
 {
     ucontext_t *uc = context;
-    if (uc->uc_mcontext.gregs[REG_RIP] < (greg_t)CODE_AT || uc->uc_mcontext.gregs[REG_RIP] > (greg_t)CODE_AT + 64) {
+    if (uc->uc_mcontext.gregs[REG_RIP] < (greg_t)CODE_AT ||
+        uc->uc_mcontext.gregs[REG_RIP] > (greg_t)CODE_AT + 64) {
         signal(signo, SIG_DFL);
         return;
     }
@@ -90,7 +95,8 @@ static void on_signal(int signo, siginfo_t *info, void *context)
     uc->uc_mcontext.gregs[REG_EFL] &= ~0x40400ll;
 }
 
-static bool execute(const uint8_t *insn, size_t len, const struct state *before, struct state *after)
+static bool execute(const uint8_t *insn, size_t len, const struct state *before,
+                    struct state *after)
 {
     static const uint8_t jump[] = {0xff, 0x25, 0, 0, 0, 0};
     memcpy(cpu->gpr, before->gpr, sizeof(cpu->gpr));
@@ -113,7 +119,8 @@ static bool execute(const uint8_t *insn, size_t len, const struct state *before,
 
 /* --- the register file in a state --- */
 
-static unsigned ymm_at, mask_at, zmm_high_at, high_zmm_at; /* offsets in the XSAVE area; 0: the CPU has not got it */
+static unsigned ymm_at, mask_at, zmm_high_at,
+    high_zmm_at; /* offsets in the XSAVE area; 0: the CPU has not got it */
 
 static void find_offsets(void)
 {
@@ -198,8 +205,9 @@ static bool read_memory(void *ctx, bool is_after, gaddr addr, unsigned len, uint
 
 static void to_regs(const struct state *s, struct regs *out)
 {
-    static const uint8_t uregs[] = {UREG_RAX, UREG_RCX, UREG_RDX, UREG_RBX, UREG_RSP, UREG_RBP, UREG_RSI, UREG_RDI,
-                                    UREG_R8,  UREG_R9,  UREG_R10, UREG_R11, UREG_R12, UREG_R13, UREG_R14, UREG_R15};
+    static const uint8_t uregs[] = {UREG_RAX, UREG_RCX, UREG_RDX, UREG_RBX, UREG_RSP, UREG_RBP,
+                                    UREG_RSI, UREG_RDI, UREG_R8,  UREG_R9,  UREG_R10, UREG_R11,
+                                    UREG_R12, UREG_R13, UREG_R14, UREG_R15};
     memset(out, 0, sizeof(*out));
     for (int i = 0; i < 16; i++)
         out->r[uregs[i]] = s->gpr[i];
@@ -289,9 +297,11 @@ static void random_bytes(uint8_t *b)
     } else {
         static const uint8_t maps[] = {1, 2, 3, 5, 6};
         *b++ = 0x62;
-        *b++ = (uint8_t)((7 & ~random_extension_bits(&seed)) << 5 | (chance(80) ? 0x10 : 0) | maps[below(chance(90) ? 3 : 5)]);
+        *b++ = (uint8_t)((7 & ~random_extension_bits(&seed)) << 5 | (chance(80) ? 0x10 : 0) |
+                         maps[below(chance(90) ? 3 : 5)]);
         bool two_operands = chance(30); // vvvv has to be 15 then
-        *b++ = (uint8_t)((rnd() & (two_operands ? 0x80 : 0xfc)) | (two_operands ? 0x78 : 0) | 4 | (chance(60) ? 1 : rnd() & 3));
+        *b++ = (uint8_t)((rnd() & (two_operands ? 0x80 : 0xfc)) | (two_operands ? 0x78 : 0) | 4 |
+                         (chance(60) ? 1 : rnd() & 3));
         *b++ = (uint8_t)((chance(50) ? rnd() & ~0x90 : rnd()) | (two_operands ? 8 : 0));
         *b++ = (uint8_t)rnd();
     }
@@ -311,7 +321,8 @@ static bool wanted(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *
     case ZYDIS_MNEMONIC_VLDMXCSR:
         return false;
     default:
-        return random_harmless(z, op) && !(z->attributes & (ZYDIS_ATTRIB_HAS_SEGMENT_FS | ZYDIS_ATTRIB_HAS_SEGMENT_GS));
+        return random_harmless(z, op) &&
+               !(z->attributes & (ZYDIS_ATTRIB_HAS_SEGMENT_FS | ZYDIS_ATTRIB_HAS_SEGMENT_GS));
     }
 }
 
@@ -325,7 +336,8 @@ static bool lead_operands(const struct x86_insn *in, struct state *s, uint64_t *
         const struct x86_mem *m = &o->mem;
         if (o->kind != X86_MEMORY)
             continue;
-        uint64_t target = BUFFER_AT + TARGET_AT + (chance(70) ? below(TARGET_LEN) & ~63ull : below(TARGET_LEN));
+        uint64_t target =
+            BUFFER_AT + TARGET_AT + (chance(70) ? below(TARGET_LEN) & ~63ull : below(TARGET_LEN));
         if (chance(30))
             target = BUFFER_AT + TARGET_AT;
         if (m->base == X86_NONE && m->index == X86_NONE)
@@ -362,7 +374,8 @@ static bool lead_operands(const struct x86_insn *in, struct state *s, uint64_t *
         } else {
             s->gpr[m->index] = rest / m->scale;
         }
-        *keep |= (m->base == X86_NONE ? 0 : 1u << m->base) | (m->index == X86_NONE ? 0 : 1u << m->index);
+        *keep |=
+            (m->base == X86_NONE ? 0 : 1u << m->base) | (m->index == X86_NONE ? 0 : 1u << m->index);
         if (m->how == X86_AT_BIT) {
             unsigned bit = in->operands[x86_visible(in, 1)].start / 8;
             if (bit == m->base || bit == m->index)
@@ -385,7 +398,8 @@ static bool lead_operands(const struct x86_insn *in, struct state *s, uint64_t *
 static uint64_t checked[X86_UNKNOWN + 1];
 static unsigned failures;
 
-static void fail(const uint8_t *insn, const struct x86_insn *in, const char *what, struct x86_place at, const struct x86_origin *o)
+static void fail(const uint8_t *insn, const struct x86_insn *in, const char *what,
+                 struct x86_place at, const struct x86_origin *o)
 {
     char text[160], name[40];
     if (failures++ > 40)
@@ -401,11 +415,13 @@ static void fail(const uint8_t *insn, const struct x86_insn *in, const char *wha
         snprintf(name, sizeof(name), "memory +%#llx", (unsigned long long)(at.at - BUFFER_AT));
     else
         x86_register_name((unsigned)at.at, 1, name, sizeof(name));
-    printf("]: %s: %s was %02x, is %02x, kind %u value %02x from %s %#llx\n", what, name, b, a, o->kind, o->value,
-           o->from.memory ? "memory" : "register", (unsigned long long)o->from.at);
+    printf("]: %s: %s was %02x, is %02x, kind %u value %02x from %s %#llx\n", what, name, b, a,
+           o->kind, o->value, o->from.memory ? "memory" : "register",
+           (unsigned long long)o->from.at);
 }
 
-static void check_byte(const uint8_t *insn, const struct x86_insn *in, const struct x86_run *run, struct x86_place at)
+static void check_byte(const uint8_t *insn, const struct x86_insn *in, const struct x86_run *run,
+                       struct x86_place at)
 {
     uint8_t is, was, source;
     if (!byte_value(&before, at, &was) || !byte_value(&after, at, &is))
@@ -448,7 +464,8 @@ static bool is_input(const struct x86_input *in, size_t n, struct x86_place at)
 }
 
 /* Changes all that is no input of the byte, and looks whether it comes out the same. */
-static void check_inputs(const uint8_t *insn, const struct x86_insn *in, const struct x86_run *run, struct x86_place at, uint64_t keep)
+static void check_inputs(const uint8_t *insn, const struct x86_insn *in, const struct x86_run *run,
+                         struct x86_place at, uint64_t keep)
 {
     struct x86_input inputs[32];
     size_t n = x86_inputs_of(in, run, at, inputs, 32);
@@ -459,7 +476,8 @@ static void check_inputs(const uint8_t *insn, const struct x86_insn *in, const s
     }
     for (unsigned r = X86_VECTOR; r < X86_MXCSR; r++) {
         uint8_t *p = register_byte(&changed, r);
-        bool kept = (r < X86_MASK && keep >> (16 + (r - X86_VECTOR) / 64) & 1) || (r >= X86_MASK && r < X86_X87 && in->mask);
+        bool kept = (r < X86_MASK && keep >> (16 + (r - X86_VECTOR) / 64) & 1) ||
+                    (r >= X86_MASK && r < X86_X87 && in->mask);
         if (p && (kept || is_input(inputs, n, (struct x86_place){false, r})))
             *p = *register_byte(&before, r);
     }
@@ -473,7 +491,8 @@ static void check_inputs(const uint8_t *insn, const struct x86_insn *in, const s
             changed.flags = (changed.flags & ~(1ull << bits[i])) | (before.flags & 1ull << bits[i]);
     }
     uint8_t was, is;
-    if (!execute(insn, in->len, &changed, &after_changed) || !byte_value(&after, at, &was) || !byte_value(&after_changed, at, &is))
+    if (!execute(insn, in->len, &changed, &after_changed) || !byte_value(&after, at, &was) ||
+        !byte_value(&after_changed, at, &is))
         return;
     if (was != is) {
         struct x86_origin o = {.kind = X86_COMPUTED, .value = is};
@@ -488,9 +507,12 @@ int main(int argc, char **argv)
     seed = argc > 1 ? strtoull(argv[1], NULL, 0) : 20260101;
     uint64_t wanted_count = argc > 2 ? strtoull(argv[2], NULL, 0) : 20000, count = 0, faults = 0;
     int prot = PROT_READ | PROT_WRITE;
-    if (mmap(cpu, sizeof(*cpu), prot, MAP_FIXED_NOREPLACE | MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED ||
-        mmap(buffer, BUFFER_LEN, prot, MAP_FIXED_NOREPLACE | MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED ||
-        (code = mmap((void *)CODE_AT, 4096, prot | PROT_EXEC, MAP_FIXED_NOREPLACE | MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)) == MAP_FAILED) {
+    if (mmap(cpu, sizeof(*cpu), prot, MAP_FIXED_NOREPLACE | MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) ==
+            MAP_FAILED ||
+        mmap(buffer, BUFFER_LEN, prot, MAP_FIXED_NOREPLACE | MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) ==
+            MAP_FAILED ||
+        (code = mmap((void *)CODE_AT, 4096, prot | PROT_EXEC,
+                     MAP_FIXED_NOREPLACE | MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)) == MAP_FAILED) {
         puts("skipped: the addresses are taken");
         return 77;
     }
@@ -498,7 +520,10 @@ int main(int argc, char **argv)
     sigaltstack(&(stack_t){.ss_sp = stack, .ss_size = sizeof(stack)}, NULL);
     static const int signals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP};
     for (int i = 0; i < 5; i++)
-        sigaction(signals[i], &(struct sigaction){.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER}, NULL);
+        sigaction(signals[i],
+                  &(struct sigaction){.sa_sigaction = on_signal,
+                                      .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER},
+                  NULL);
     find_offsets();
     while (count < wanted_count && failures < 40) {
         uint8_t b[32];
@@ -506,8 +531,8 @@ int main(int argc, char **argv)
         ZydisDecodedInstruction z;
         ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
         random_bytes(b);
-        if (ZYAN_FAILED(ZydisDecoderDecodeFull(&decoder, b, X86_MAX_LEN, &z, op)) || !wanted(&z, op) ||
-            !x86_decode(b, X86_MAX_LEN, CODE_AT, &in))
+        if (ZYAN_FAILED(ZydisDecoderDecodeFull(&decoder, b, X86_MAX_LEN, &z, op)) ||
+            !wanted(&z, op) || !x86_decode(b, X86_MAX_LEN, CODE_AT, &in))
             continue;
         uint64_t keep = 0;
         random_state(&before);
@@ -521,14 +546,18 @@ int main(int argc, char **argv)
         struct regs regs_before, regs_after;
         to_regs(&before, &regs_before);
         to_regs(&after, &regs_after);
-        struct x86_run run = {.before = &regs_before, .after = &regs_after, .ctx = &before, .registers = read_registers,
+        struct x86_run run = {.before = &regs_before,
+                              .after = &regs_after,
+                              .ctx = &before,
+                              .registers = read_registers,
                               .memory = read_memory};
         struct x86_place computed = {0};
         unsigned seen = 0;
         for (unsigned at = 0; at < X86_MXCSR; at++) {
             struct x86_place p = {false, at};
             check_byte(b, &in, &run, p);
-            if (at < X86_X87 && in.written & x86_unit(at) && x86_origin_of(&in, &run, p).kind == X86_COMPUTED && below(++seen) == 0)
+            if (at < X86_X87 && in.written & x86_unit(at) &&
+                x86_origin_of(&in, &run, p).kind == X86_COMPUTED && below(++seen) == 0)
                 computed = p;
         }
         struct x86_access accesses[X86_MAX_ACCESSES];
@@ -545,11 +574,13 @@ int main(int argc, char **argv)
             check_byte(b, &in, &run, p);
         }
         bool is_flag = !computed.memory && computed.at >= X86_FLAGS && computed.at < X86_VECTOR;
-        if (seen && !(is_flag && z.cpu_flags && z.cpu_flags->undefined) && z.meta.category != ZYDIS_CATEGORY_X87_ALU)
+        if (seen && !(is_flag && z.cpu_flags && z.cpu_flags->undefined) &&
+            z.meta.category != ZYDIS_CATEGORY_X87_ALU)
             check_inputs(b, &in, &run, computed, keep);
     }
-    printf("%lu instructions (%lu more faulted); bytes untouched %lu, copied %lu, constant %lu, signs %lu, computed %lu, unknown %lu\n",
-           count, faults, checked[X86_UNTOUCHED], checked[X86_COPY], checked[X86_CONST], checked[X86_SIGN], checked[X86_COMPUTED],
-           checked[X86_UNKNOWN]);
+    printf("%lu instructions (%lu more faulted); bytes untouched %lu, copied %lu, constant %lu, "
+           "signs %lu, computed %lu, unknown %lu\n",
+           count, faults, checked[X86_UNTOUCHED], checked[X86_COPY], checked[X86_CONST],
+           checked[X86_SIGN], checked[X86_COMPUTED], checked[X86_UNKNOWN]);
     return failures != 0;
 }

@@ -10,11 +10,13 @@
 /* R, X and B of a prefix: often set, so that the upper registers are met. */
 static inline uint8_t random_extension_bits(uint64_t *state)
 {
-    return (uint8_t)((random_below(state, 100) < 60 ? 4 : 0) | (random_below(state, 100) < 60 ? 2 : 0) |
+    return (uint8_t)((random_below(state, 100) < 60 ? 4 : 0) |
+                     (random_below(state, 100) < 60 ? 2 : 0) |
                      (random_below(state, 100) < 60 ? 1 : 0));
 }
 
-/* True if a test can execute it: it neither leaves the program nor tells of the machine nor changes how it runs. */
+/* True if a test can execute it: it neither leaves the program nor tells of the machine nor changes
+ * how it runs. */
 static inline bool random_harmless(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *op)
 {
     switch (z->meta.category) {
@@ -90,9 +92,12 @@ static inline bool random_harmless(const ZydisDecodedInstruction *z, const Zydis
         return false;
     for (unsigned i = 0; i < z->operand_count; i++) {
         if (op[i].type == ZYDIS_OPERAND_TYPE_REGISTER && op[i].reg.value == ZYDIS_REGISTER_RSP &&
-            op[i].visibility == ZYDIS_OPERAND_VISIBILITY_EXPLICIT && (op[i].actions & ZYDIS_OPERAND_ACTION_MASK_WRITE))
-            return false; // some virtual machines lose the program if they are interrupted while RSP is no address
-        if (op[i].type == ZYDIS_OPERAND_TYPE_REGISTER && (op[i].actions & ZYDIS_OPERAND_ACTION_MASK_WRITE) &&
+            op[i].visibility == ZYDIS_OPERAND_VISIBILITY_EXPLICIT &&
+            (op[i].actions & ZYDIS_OPERAND_ACTION_MASK_WRITE))
+            return false; // some virtual machines lose the program if they are interrupted while
+                          // RSP is no address
+        if (op[i].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+            (op[i].actions & ZYDIS_OPERAND_ACTION_MASK_WRITE) &&
             ZydisRegisterGetClass(op[i].reg.value) == ZYDIS_REGCLASS_SEGMENT)
             return false;
     }

@@ -12,8 +12,9 @@ static const char *const names8[] = {"al", "cl", "dl", "bl", "spl", "bpl", "sil"
 static const char *const names_high[] = {"ah", "ch", "dh", "bh"};
 static const char *const flag_names[] = {"cf", "pf", "af", "zf", "sf", "df", "of", "flags"};
 
-static const uint8_t uregs[] = {UREG_RAX, UREG_RCX, UREG_RDX, UREG_RBX, UREG_RSP, UREG_RBP, UREG_RSI, UREG_RDI,
-                                UREG_R8,  UREG_R9,  UREG_R10, UREG_R11, UREG_R12, UREG_R13, UREG_R14, UREG_R15};
+static const uint8_t uregs[] = {UREG_RAX, UREG_RCX, UREG_RDX, UREG_RBX, UREG_RSP, UREG_RBP,
+                                UREG_RSI, UREG_RDI, UREG_R8,  UREG_R9,  UREG_R10, UREG_R11,
+                                UREG_R12, UREG_R13, UREG_R14, UREG_R15};
 static const uint8_t flag_bits[] = {0, 2, 4, 6, 7, 10, 11};
 
 uint64_t x86_gpr(const struct regs *regs, unsigned number)
@@ -47,7 +48,8 @@ static const char *name_of(unsigned start, unsigned len, char *out, size_t out_l
         if (number >= 8 && off == 0) {
             static const char *const suffixes[] = {"b", "w", "", "d"};
             if (len == 1 || len == 2 || len == 4 || len == 8) {
-                snprintf(out, out_len, "r%u%s", number, len == 8 ? "" : suffixes[len == 4 ? 3 : len - 1]);
+                snprintf(out, out_len, "r%u%s", number,
+                         len == 8 ? "" : suffixes[len == 4 ? 3 : len - 1]);
                 return out;
             }
             return NULL;
@@ -56,8 +58,11 @@ static const char *name_of(unsigned start, unsigned len, char *out, size_t out_l
             return names_high[number];
         if (off || number >= 8)
             return NULL;
-        return len == 8 ? names64[number] : len == 4 ? names32[number] : len == 2 ? names16[number] :
-               len == 1 ? names8[number] : NULL;
+        return len == 8   ? names64[number]
+               : len == 4 ? names32[number]
+               : len == 2 ? names16[number]
+               : len == 1 ? names8[number]
+                          : NULL;
     }
     if (start == X86_RIP && len == 8)
         return "rip";
@@ -66,16 +71,24 @@ static const char *name_of(unsigned start, unsigned len, char *out, size_t out_l
     if (start == X86_GS_BASE && len == 8)
         return "gs_base";
     if (start >= X86_FLAGS && start < X86_VECTOR)
-        return len == 1 ? flag_names[start - X86_FLAGS] : start == X86_FLAGS && len == X86_FLAG_COUNT ? "flags" : NULL;
-    if (start >= X86_VECTOR && start < X86_MASK && (start - X86_VECTOR) % 64 == 0 && (len == 16 || len == 32 || len == 64)) {
-        snprintf(out, out_len, "%cmm%u", len == 16 ? 'x' : len == 32 ? 'y' : 'z', (start - X86_VECTOR) / 64);
+        return len == 1                                      ? flag_names[start - X86_FLAGS]
+               : start == X86_FLAGS && len == X86_FLAG_COUNT ? "flags"
+                                                             : NULL;
+    if (start >= X86_VECTOR && start < X86_MASK && (start - X86_VECTOR) % 64 == 0 &&
+        (len == 16 || len == 32 || len == 64)) {
+        snprintf(out, out_len, "%cmm%u",
+                 len == 16   ? 'x'
+                 : len == 32 ? 'y'
+                             : 'z',
+                 (start - X86_VECTOR) / 64);
         return out;
     }
     if (start >= X86_MASK && start < X86_X87 && (start - X86_MASK) % 8 == 0 && len == 8) {
         snprintf(out, out_len, "k%u", (start - X86_MASK) / 8);
         return out;
     }
-    if (start >= X86_X87 && start < X86_MXCSR && (start - X86_X87) % 10 == 0 && (len == 8 || len == 10)) {
+    if (start >= X86_X87 && start < X86_MXCSR && (start - X86_X87) % 10 == 0 &&
+        (len == 8 || len == 10)) {
         snprintf(out, out_len, "mm%u", (start - X86_X87) / 10);
         return out;
     }
@@ -127,7 +140,8 @@ static bool numbered(const char *name, const char *prefix, unsigned count, unsig
 {
     size_t n = strlen(prefix);
     char *end;
-    if (strncmp(name, prefix, n) != 0 || name[n] < '0' || name[n] > '9' || (name[n] == '0' && name[n + 1]))
+    if (strncmp(name, prefix, n) != 0 || name[n] < '0' || name[n] > '9' ||
+        (name[n] == '0' && name[n + 1]))
         return false;
     unsigned long v = strtoul(name + n, &end, 10);
     *out = (unsigned)v;

@@ -1,5 +1,5 @@
-/* How instructions move bytes: a table over Zydis' mnemonics. What is not in it computes from all of its inputs (SDM 2A to 2D
- * for each instruction). */
+/* How instructions move bytes: a table over Zydis' mnemonics. What is not in it computes from all
+ * of its inputs (SDM 2A to 2D for each instruction). */
 #include "x86/x86_int.h"
 
 #include <Zydis/Mnemonic.h>
@@ -368,7 +368,8 @@ const struct shape_info x86_shapes[ZYDIS_MNEMONIC_MAX_VALUE + 1] = {
     BOTH(PSRAD, SHAPE_ELEMENT_SIGNED, 4),
     M(VPSRAQ) = {SHAPE_ELEMENT_SIGNED, 8},
 
-    /* vectors: one element computed, the others kept. b: 1: the first source gives only what is kept; 2: the destination does */
+    /* vectors: one element computed, the others kept. b: 1: the first source gives only what is
+       kept; 2: the destination does */
     M(VFMADD132SS) = {SHAPE_SCALAR, 4, 2},
     M(VFMADD132SD) = {SHAPE_SCALAR, 8, 2},
     M(VFMADD213SS) = {SHAPE_SCALAR, 4, 2},

@@ -1,5 +1,5 @@
-/* One instruction of each kind: what it reads and writes, and where the bytes of its results came from. The many forms are
- * compared with the CPU in native_test.c. */
+/* One instruction of each kind: what it reads and writes, and where the bytes of its results came
+ * from. The many forms are compared with the CPU in native_test.c. */
 #include "base/test.h"
 #include "x86/isa.h"
 #include "x86/x86_int.h"
@@ -29,7 +29,8 @@ static bool read_memory(void *ctx, bool is_after, gaddr addr, unsigned len, uint
     return true;
 }
 
-static const struct x86_run run = {.before = &before, .after = &after, .registers = read_registers, .memory = read_memory};
+static const struct x86_run run = {
+    .before = &before, .after = &after, .registers = read_registers, .memory = read_memory};
 
 static int reset(void **state)
 {
@@ -91,12 +92,14 @@ static void assert_kind(const struct x86_insn *in, struct x86_place to, enum x86
     assert_int_equal(x86_origin_of(in, &run, to).kind, kind);
 }
 
-static bool has_input(const struct x86_insn *in, struct x86_place to, struct x86_place from, uint32_t len)
+static bool has_input(const struct x86_insn *in, struct x86_place to, struct x86_place from,
+                      uint32_t len)
 {
     struct x86_input inputs[16];
     size_t n = x86_inputs_of(in, &run, to, inputs, 16);
     for (size_t i = 0; i < n; i++) {
-        if (inputs[i].from.memory == from.memory && inputs[i].from.at == from.at && inputs[i].len == len)
+        if (inputs[i].from.memory == from.memory && inputs[i].from.at == from.at &&
+            inputs[i].len == len)
             return true;
     }
     return false;
@@ -259,10 +262,10 @@ TEST(arithmetic_names_its_inputs)
     assert_true(has_input(&in, reg("rax", 7), reg("rax", 0), 8));
     assert_true(has_input(&in, reg("rax", 7), reg("rbx", 0), 8));
     assert_true(has_input(&in, reg("rax", 0), reg("rbx", 0), 1)); // carries go up only
-    in = insn("480311"); // add rdx, [rcx]
+    in = insn("480311");                                          // add rdx, [rcx]
     assert_true(has_input(&in, reg("rdx", 7), mem(MEMORY_AT), 8));
     assert_false(has_input(&in, reg("rdx", 7), reg("rcx", 0), 8)); // the address is no input
-    in = insn("488d4403ff"); // lea rax, [rbx+rax-1]
+    in = insn("488d4403ff");                                       // lea rax, [rbx+rax-1]
     assert_true(has_input(&in, reg("rax", 7), reg("rbx", 0), 8));
     in = insn("11d8"); // adc eax, ebx
     assert_true(has_input(&in, reg("rax", 0), reg("cf", 0), 1));
@@ -458,12 +461,12 @@ TEST(saved_states_hold_vector_registers)
 
 TEST(answers_from_outside_have_a_class)
 {
-    assert_int_equal(insn("0f31").class, X86_TRAP);     // rdtsc
-    assert_int_equal(insn("0fa2").class, X86_TRAP);     // cpuid
-    assert_int_equal(insn("0f02c1").class, X86_TRAP);   // lar eax, ecx
-    assert_int_equal(insn("0f05").class, X86_SYSCALL);  // syscall
-    assert_int_equal(insn("cd80").class, X86_SYSCALL);  // int 0x80
-    assert_int_equal(insn("7405").class, X86_JUMP);     // jz
+    assert_int_equal(insn("0f31").class, X86_TRAP);    // rdtsc
+    assert_int_equal(insn("0fa2").class, X86_TRAP);    // cpuid
+    assert_int_equal(insn("0f02c1").class, X86_TRAP);  // lar eax, ecx
+    assert_int_equal(insn("0f05").class, X86_SYSCALL); // syscall
+    assert_int_equal(insn("cd80").class, X86_SYSCALL); // int 0x80
+    assert_int_equal(insn("7405").class, X86_JUMP);    // jz
     struct x86_insn in = insn("0f31");
     assert_kind(&in, reg("rax", 0), X86_COMPUTED);
     assert_constant(&in, reg("rdx", 4), 0);
@@ -511,7 +514,8 @@ TEST(bad_bytes_are_refused)
 TEST(text_is_in_intel_syntax_with_absolute_addresses)
 {
     char text[64];
-    static const uint8_t load[] = {0x48, 0x8b, 0x05, 0x10, 0, 0, 0}, call[] = {0xe8, 0xfb, 0xff, 0xff, 0xff};
+    static const uint8_t load[] = {0x48, 0x8b, 0x05, 0x10, 0, 0, 0},
+                         call[] = {0xe8, 0xfb, 0xff, 0xff, 0xff};
     assert_string_equal(x86_format(load, 7, PC, text, sizeof(text)), "mov rax, [0x401017]");
     assert_string_equal(x86_format(call, 5, PC, text, sizeof(text)), "call 0x401000");
 }
@@ -519,8 +523,9 @@ TEST(text_is_in_intel_syntax_with_absolute_addresses)
 TEST(registers_have_names)
 {
     char text[32];
-    static const char *const names[] = {"rax", "eax", "ax", "al", "ah", "r9d", "r15b", "xmm31", "ymm0", "zmm16", "k7", "mm3",
-                                        "fs_base", "zf", "sil"};
+    static const char *const names[] = {"rax", "eax",  "ax",      "al",   "ah",
+                                        "r9d", "r15b", "xmm31",   "ymm0", "zmm16",
+                                        "k7",  "mm3",  "fs_base", "zf",   "sil"};
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         struct x86_span s;
         assert_true(x86_register_by_name(names[i], &s));
@@ -531,7 +536,8 @@ TEST(registers_have_names)
     assert_false(x86_register_by_name("xmm01", &s));
     assert_false(x86_register_by_name("r16", &s));
     assert_string_equal(x86_register_name(2, 3, text, sizeof(text)), "rax[2..5)");
-    assert_string_equal(x86_register_name(X86_VECTOR + 64 + 4, 4, text, sizeof(text)), "xmm1[4..8)");
+    assert_string_equal(x86_register_name(X86_VECTOR + 64 + 4, 4, text, sizeof(text)),
+                        "xmm1[4..8)");
 }
 
 /* A CPU whose cpuid says 1 to everything but AVX512BW, and has no BMI1 either if ctx is set. */
@@ -545,8 +551,10 @@ static void fake_cpuid(void *ctx, uint32_t leaf, uint32_t subleaf, uint32_t out[
 
 TEST(instruction_sets_come_from_cpuid_and_xcr0)
 {
-    static const uint8_t vpaddb_zmm[] = {0x62, 0xf1, 0x7d, 0x48, 0xfc, 0xc0}, vpaddb_xmm[] = {0xc5, 0xf9, 0xfc, 0xc0};
-    static const uint8_t vpaddd_ymm16[] = {0x62, 0xa1, 0x7d, 0x20, 0xfe, 0xc0}, andn[] = {0xc4, 0xe2, 0x78, 0xf2, 0xc0}, nop[] = {0x90};
+    static const uint8_t vpaddb_zmm[] = {0x62, 0xf1, 0x7d, 0x48, 0xfc, 0xc0},
+                         vpaddb_xmm[] = {0xc5, 0xf9, 0xfc, 0xc0};
+    static const uint8_t vpaddd_ymm16[] = {0x62, 0xa1, 0x7d, 0x20, 0xfe, 0xc0},
+                         andn[] = {0xc4, 0xe2, 0x78, 0xf2, 0xc0}, nop[] = {0x90};
     struct x86_isa most, no_bmi, no_zmm, no_ymm, lacking;
     struct buf names = {0};
     x86_isa_of_cpu(fake_cpuid, NULL, UINT64_MAX, &most);
@@ -577,13 +585,17 @@ TEST(instruction_sets_come_from_cpuid_and_xcr0)
 
 #define r(name) cmocka_unit_test_setup(name, reset)
 TEST_MAIN(r(a_move_to_32_bits_clears_the_upper_half), r(a_move_to_16_or_8_bits_leaves_the_rest),
-          r(loads_and_stores_have_addresses), r(extensions_say_how), r(immediates_are_constants), r(the_stack_passes_values_on),
-          r(exchanges_go_both_ways), r(a_conditional_move_depends_on_the_flags), r(bytes_are_found_through_shifts_and_swaps),
-          r(arithmetic_names_its_inputs), r(flags_are_written_by_arithmetic), r(a_repeated_move_copies_as_far_as_it_got),
-          r(an_overlapping_move_repeats_its_beginning), r(a_repeated_store_copies_a_register),
+          r(loads_and_stores_have_addresses), r(extensions_say_how), r(immediates_are_constants),
+          r(the_stack_passes_values_on), r(exchanges_go_both_ways),
+          r(a_conditional_move_depends_on_the_flags), r(bytes_are_found_through_shifts_and_swaps),
+          r(arithmetic_names_its_inputs), r(flags_are_written_by_arithmetic),
+          r(a_repeated_move_copies_as_far_as_it_got), r(an_overlapping_move_repeats_its_beginning),
+          r(a_repeated_store_copies_a_register),
           r(a_segment_applies_to_the_source_of_a_string_instruction),
-          r(vector_moves_zero_what_their_encoding_says), r(shuffles_move_bytes), r(masks_select_elements),
-          r(a_gather_has_an_access_for_each_element), r(saved_states_hold_vector_registers), r(answers_from_outside_have_a_class),
-          r(segment_bases_are_registers), r(x87_is_not_followed), r(nothing_is_accessed_by_a_long_nop), r(bad_bytes_are_refused),
+          r(vector_moves_zero_what_their_encoding_says), r(shuffles_move_bytes),
+          r(masks_select_elements), r(a_gather_has_an_access_for_each_element),
+          r(saved_states_hold_vector_registers), r(answers_from_outside_have_a_class),
+          r(segment_bases_are_registers), r(x87_is_not_followed),
+          r(nothing_is_accessed_by_a_long_nop), r(bad_bytes_are_refused),
           r(text_is_in_intel_syntax_with_absolute_addresses), r(registers_have_names),
           r(instruction_sets_come_from_cpuid_and_xcr0))

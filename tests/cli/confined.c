@@ -8,7 +8,10 @@
 
 static void tell(FILE *out, const char *what, int fd)
 {
-    fprintf(out, "%s %s\n", what, fd >= 0 ? "yes" : errno == EACCES || errno == EPERM ? "no" : "failed");
+    fprintf(out, "%s %s\n", what,
+            fd >= 0                             ? "yes"
+            : errno == EACCES || errno == EPERM ? "no"
+                                                : "failed");
 }
 
 static FILE *out; /* opened before anything is given up */

@@ -1,4 +1,5 @@
-/* cuts TRACE - segments end where their rule says: after instructions or events, or when they have written many pages. */
+/* cuts TRACE - segments end where their rule says: after instructions or events, or when they have
+ * written many pages. */
 #include "index/segment_builder.h"
 
 #include <stdio.h>

@@ -1,19 +1,24 @@
 /* Damage to a database, asked through the query engine.
  *
- *   on the disk   a bit flipped, or the file cut, at many places: every question gets the right answer, or an error that names the
- *                 file and a place in it
- *   a lie         a chunk with other contents whose checksums are right: index_check() says so
+ *   on the disk   a bit flipped, or the file cut, at many places: every question gets the right
+ * answer, or an error that names the file and a place in it a lie         a chunk with other
+ * contents whose checksums are right: index_check() says so
  *
  * damage TRACE_DIR: a copy of a small recording; databases are made in it. */
-#include "database/questions.h"
 #include "base/random.h"
+#include "database/questions.h"
 #include "index/build.h"
 #include "index/check.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
 
-enum { PLACES = 60 /* in each file */, SEGMENT_ICOUNT = 10000, MOST_FILES = 4, LEAST_QUESTIONS = 8 };
+enum {
+    PLACES = 60 /* in each file */,
+    SEGMENT_ICOUNT = 10000,
+    MOST_FILES = 4,
+    LEAST_QUESTIONS = 8
+};
 
 static unsigned failures;
 
@@ -93,7 +98,8 @@ static void damage_file(const char *trace_dir, const char *db, const char *file)
     }
     for (int k = 0; k < PLACES; k++) {
         // Headers are at the start and, small as they are, hardly ever hit by chance.
-        size_t at = k < PLACES / 4 ? next_random(&random_state) % 80 % len : next_random(&random_state) % len;
+        size_t at = k < PLACES / 4 ? next_random(&random_state) % 80 % len
+                                   : next_random(&random_state) % len;
         uint8_t flipped = data[at] ^ (uint8_t)(1 << next_random(&random_state) % 8);
         bool cut = k % 5 == 4;
         bool done = cut ? ftruncate(fd, (off_t)at) == 0 : pwrite(fd, &flipped, 1, (off_t)at) == 1;
@@ -106,7 +112,8 @@ static void damage_file(const char *trace_dir, const char *db, const char *file)
 /* --- lies --- */
 
 /* Writes a segment's file anew with one byte of an unpacked chunk changed. */
-static struct err *tell_lie(const char *path, const struct chunk_file *had, uint32_t lie, size_t place, size_t places)
+static struct err *tell_lie(const char *path, const struct chunk_file *had, uint32_t lie,
+                            size_t place, size_t places)
 {
     cleanup(freep) char *fresh = str_format("%s.lie", path);
     cleanup(chunk_writer_abandonp) struct chunk_writer *w = NULL;
@@ -141,14 +148,16 @@ static struct err *check(const char *db, struct trace *t)
 static void check_lies(const char *db, struct trace *t)
 {
     enum { LIES = 10 };
-    cleanup(freep) char *path = history_segment_path(db, 1), *true_path = str_format("%s.true", path);
+    cleanup(freep) char *path = history_segment_path(db, 1),
+                        *true_path = str_format("%s.true", path);
     must(check(db, t));
     if (rename(path, true_path) != 0)
         fail("cannot rename %s", path);
     for (uint32_t kind = CHUNK_BOUNDARY; kind <= CHUNK_PAGE_DATA; kind++) {
         for (size_t place = 0; place < LIES; place++) {
             cleanup(chunk_file_closep) struct chunk_file *had = NULL;
-            must(chunk_file_open(AT_FDCWD, true_path, true_path, (struct file_id){0, FILE_SEGMENT, 1}, &had));
+            must(chunk_file_open(AT_FDCWD, true_path, true_path,
+                                 (struct file_id){0, FILE_SEGMENT, 1}, &had));
             must(tell_lie(path, had, kind, place, LIES));
             struct err *e = check(db, t);
             if (!e)
@@ -162,7 +171,8 @@ int main(int argc, char **argv)
 {
     if (argc != 2)
         return 2;
-    const struct build_options options = {.shards = 1, .compression_level = 3, .segment_icount = SEGMENT_ICOUNT};
+    const struct build_options options = {
+        .shards = 1, .compression_level = 3, .segment_icount = SEGMENT_ICOUNT};
     must(index_build(argv[1], &options, NULL));
     cleanup(freep) char *db = str_format("%s/db", argv[1]);
     learn_answers(argv[1]);

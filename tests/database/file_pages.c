@@ -1,6 +1,7 @@
-/* file_pages TRACE - pages of mapped files that hold what the file does are not stored, though they were written before the file was mapped there,
- * as libraries are: the recorder's data fill the place of a library before its parts are mapped. TRACE is a copy of a recording; a
- * database is made in it. */
+/* file_pages TRACE - pages of mapped files that hold what the file does are not stored, though they
+ * were written before the file was mapped there, as libraries are: the recorder's data fill the
+ * place of a library before its parts are mapped. TRACE is a copy of a recording; a database is
+ * made in it. */
 #include "db/history.h"
 #include "index/boundary.h"
 #include "index/build.h"
@@ -47,7 +48,8 @@ int main(int argc, char **argv)
     cleanup(trace_closep) struct trace *t = NULL;
     cleanup(history_closep) struct history *h = NULL;
     cleanup(freep) char *dir = str_format("%s/db", argv[1]);
-    must(index_build(argv[1], &(struct build_options){.segment_icount = 200000, .shards = 1}, NULL));
+    must(
+        index_build(argv[1], &(struct build_options){.segment_icount = 200000, .shards = 1}, NULL));
     must(trace_open(argv[1], &t));
     must(history_open(dir, trace_header(t)->uuid, &h));
     size_t segments, spaces;
@@ -60,10 +62,13 @@ int main(int argc, char **argv)
         c.replay = r;
         for (size_t k = 0; k < spaces; k++) {
             c.space = list[k];
-            must(history_pages(h, i, list[k], 0, &(struct page_sink){.ctx = &c, .put = count_same, .fresh = file_page}));
+            must(history_pages(
+                h, i, list[k], 0,
+                &(struct page_sink){.ctx = &c, .put = count_same, .fresh = file_page}));
         }
     }
-    printf("%zu boundaries: of %zu pages of mapped files %zu are as in the file\n", segments - 1, c.stored, c.same);
+    printf("%zu boundaries: of %zu pages of mapped files %zu are as in the file\n", segments - 1,
+           c.stored, c.same);
     if (!c.stored || c.same * 10 > c.stored) {
         printf("FAIL\n");
         return 1;

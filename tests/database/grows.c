@@ -1,7 +1,8 @@
-/* A database in the making is followed by an engine that has it open: there is more to ask about as it grows, and when it is
- * complete the answers are those of one that was opened then.
+/* A database in the making is followed by an engine that has it open: there is more to ask about as
+ * it grows, and when it is complete the answers are those of one that was opened then.
  *
- * grows TRACE_DIR: a copy of a small recording; a database is made in it, and taken apart and put together again. */
+ * grows TRACE_DIR: a copy of a small recording; a database is made in it, and taken apart and put
+ * together again. */
 #include "database/questions.h"
 #include "index/build.h"
 
@@ -101,7 +102,8 @@ int main(int argc, char **argv)
     struct buf a = {0}, b = {0};
     answer_all(whole, &a);
     answer_all(growing, &b);
-    expect(a.len > 1000 && a.len == b.len && memcmp(a.data, b.data, a.len) == 0, "other answers than of a database that was opened complete");
+    expect(a.len > 1000 && a.len == b.len && memcmp(a.data, b.data, a.len) == 0,
+           "other answers than of a database that was opened complete");
     buf_deinit(&a);
     buf_deinit(&b);
     return 0;

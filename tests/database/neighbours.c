@@ -1,5 +1,6 @@
-/* neighbours TRACE - the states at the starts of segments, made from nothing and made from the state at another segment's start, near or
- * far, earlier or later: they are the same, and go on in the same way. TRACE is a copy of a recording; a database is made in it. */
+/* neighbours TRACE - the states at the starts of segments, made from nothing and made from the
+ * state at another segment's start, near or far, earlier or later: they are the same, and go on in
+ * the same way. TRACE is a copy of a recording; a database is made in it. */
 #include "../replay/state_hash.h"
 #include "base/random.h"
 #include "db/history.h"
@@ -29,7 +30,8 @@ int main(int argc, char **argv)
     size_t count;
     const struct history_segment *segments = history_segments(h, &count);
     for (unsigned i = 0; i < PAIRS; i++) {
-        size_t to = 1 + next_random(&random_state) % (count - 1), from = next_random(&random_state) % count;
+        size_t to = 1 + next_random(&random_state) % (count - 1),
+               from = next_random(&random_state) % count;
         if (i % 2)
             from = to > 1 && i % 4 == 1 ? to - 1 : to + 1 < count ? to + 1 : to;
         cleanup(replay_closep) struct replay *near = NULL, *plain = NULL, *made = NULL;

@@ -1,5 +1,5 @@
-/* Answers depend on the recording alone: not on the size of segments, the number of shards, the compression level, nor on what was
- * asked before.
+/* Answers depend on the recording alone: not on the size of segments, the number of shards, the
+ * compression level, nor on what was asked before.
  *
  * variants TRACE_DIR: a copy of a small recording; databases are made in it. */
 #include "database/questions.h"
@@ -62,9 +62,12 @@ static void answer_derived(struct query_engine *q, struct buf *out)
     static const char *const directions[] = {"forward", "backward"};
     for (int k = 0; k < 2; k++) {
         const char *from = k ? "" : ", \"from\": {\"event\": 0, \"instr\": 0}";
-        cleanup(freep) char *calls = str_format("{\"function\": \"%s\", \"direction\": \"%s\", \"limit\": 20%s}", id, directions[k], from);
-        cleanup(freep) char *writes = str_format("{\"address\": \"%s\", \"length\": 64, \"direction\": \"%s\", \"limit\": 4%s}", sp,
-                                                 directions[k], from);
+        cleanup(freep) char *calls =
+            str_format("{\"function\": \"%s\", \"direction\": \"%s\", \"limit\": 20%s}", id,
+                       directions[k], from);
+        cleanup(freep) char *writes = str_format(
+            "{\"address\": \"%s\", \"length\": 64, \"direction\": \"%s\", \"limit\": 4%s}", sp,
+            directions[k], from);
         answer(q, &(struct question){"execution", calls}, out);
         answer(q, &(struct question){"watchpoint", writes}, out);
     }
@@ -118,7 +121,8 @@ int main(int argc, char **argv)
     for (size_t v = 0; v < VARIANT_COUNT; v++) {
         must(index_build(argv[1], &variants[v], NULL));
         answer_all(argv[1], v);
-        if (answers[v].len == answers[0].len && memcmp(answers[v].data, answers[0].data, answers[0].len) == 0)
+        if (answers[v].len == answers[0].len &&
+            memcmp(answers[v].data, answers[0].data, answers[0].len) == 0)
             continue;
         printf("FAIL: variant %zu has other answers:\n", v);
         print_difference((const char *)answers[0].data, (const char *)answers[v].data);

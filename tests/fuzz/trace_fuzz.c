@@ -1,8 +1,10 @@
-/* Fuzz target: the decoders of a trace. The first byte of the input says which; the rest is what that decoder reads, not
- * compressed (a fuzzer does not get through brotli), except for the block reader itself.
+/* Fuzz target: the decoders of a trace. The first byte of the input says which; the rest is what
+ * that decoder reads, not compressed (a fuzzer does not get through brotli), except for the block
+ * reader itself.
  *
- * With clang: -fsanitize=fuzzer,address and -DFUZZ_ENGINE. Without, the program runs over the files and directories named as
- * arguments, and over a number of mutations of each, so that it can be an ordinary test. */
+ * With clang: -fsanitize=fuzzer,address and -DFUZZ_ENGINE. Without, the program runs over the files
+ * and directories named as arguments, and over a number of mutations of each, so that it can be an
+ * ordinary test. */
 #include "base/buf.h"
 #include "base/random.h"
 #include "trace/packed.h"

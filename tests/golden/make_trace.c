@@ -1,5 +1,5 @@
-/* usage: make_trace DIR: makes the small trace of src/trace/small_trace.c, which has every kind of event and both
- * architectures, for comparison with what the real rr says of it. */
+/* usage: make_trace DIR: makes the small trace of src/trace/small_trace.c, which has every kind of
+ * event and both architectures, for comparison with what the real rr says of it. */
 #include "trace/small_trace.h"
 
 #include <stdio.h>

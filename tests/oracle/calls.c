@@ -1,13 +1,15 @@
-/* Calls against a naive oracle: every instruction of the first task is looked at. A call instruction lowers rsp by 8 and begins a call, which
- * ends when rsp is above that; a signal handler is a call, too. What goes on on other stacks than the task's first is left out. Then
- * `call` and `callees` are asked about the frames of random moments, and `execution` about functions.
+/* Calls against a naive oracle: every instruction of the first task is looked at. A call
+ * instruction lowers rsp by 8 and begins a call, which ends when rsp is above that; a signal
+ * handler is a call, too. What goes on on other stacks than the task's first is left out. Then
+ * `call` and `callees` are asked about the frames of random moments, and `execution` about
+ * functions.
  *
  * calls_oracle TRACE_DIR: a copy of a small recording; a database is made in it. */
 #include "check.h"
-#include "rows.h"
 #include "index/build.h"
 #include "query/query.h"
 #include "replay/replay.h"
+#include "rows.h"
 #include "x86/x86.h"
 
 #include <stdio.h>
@@ -18,10 +20,10 @@ enum { MOST_STEPS = 400000, STACK_LEN = 4 << 20, QUESTIONS = 15, FUNCTIONS = 10,
 struct seen_call {
     struct moment call, entry, end; /* end.event 0: it does not end */
     gaddr sp;
-    gaddr pc;                       /* of the first instruction */
-    size_t parent;                  /* SIZE_MAX: the first frame */
+    gaddr pc;      /* of the first instruction */
+    size_t parent; /* SIZE_MAX: the first frame */
     bool by_signal;
-    bool returned;                  /* it ended by a return instruction */
+    bool returned; /* it ended by a return instruction */
 };
 static VEC(struct seen_call) calls;
 static VEC(size_t) live; /* innermost last */
@@ -41,7 +43,7 @@ struct walk {
     struct x86_insn in;
     struct regs regs;
     struct moment at;
-    bool have;    /* the step before, that ran */
+    bool have; /* the step before, that ran */
 };
 
 static void begin_call(struct seen_call c)
@@ -63,11 +65,15 @@ static void look(struct walk *w, struct moment m, const struct step_row *row)
         c->end = m;
         c->returned = w->have && w->in.class == X86_RETURN && w->regs.r[UREG_RSP] == c->sp;
     }
-    if (here && w->have && m.event == w->at.event && w->in.class == X86_CALL && sp == w->regs.r[UREG_RSP] - 8 && m.icount == w->at.icount + 1)
-        begin_call((struct seen_call){.call = w->at, .entry = m, .sp = sp, .pc = row->regs.r[UREG_RIP]});
+    if (here && w->have && m.event == w->at.event && w->in.class == X86_CALL &&
+        sp == w->regs.r[UREG_RSP] - 8 && m.icount == w->at.icount + 1)
+        begin_call(
+            (struct seen_call){.call = w->at, .entry = m, .sp = sp, .pc = row->regs.r[UREG_RIP]});
     // A frame for a handler is hundreds of bytes long.
-    else if (here && w->regs.r[UREG_RIP] && m.icount == 0 && sp + 500 < w->regs.r[UREG_RSP] && row->regs.r[UREG_RIP] != w->regs.r[UREG_RIP])
-        begin_call((struct seen_call){.call = {m.event - 1, 0}, .entry = m, .sp = sp, .by_signal = true});
+    else if (here && w->regs.r[UREG_RIP] && m.icount == 0 && sp + 500 < w->regs.r[UREG_RSP] &&
+             row->regs.r[UREG_RIP] != w->regs.r[UREG_RIP])
+        begin_call(
+            (struct seen_call){.call = {m.event - 1, 0}, .entry = m, .sp = sp, .by_signal = true});
     w->regs = row->regs;
     w->at = m;
     w->have = !row->end && x86_decode(row->code, row->code_len, row->regs.r[UREG_RIP], &w->in);
@@ -89,7 +95,8 @@ static void walk(struct trace *t)
     struct walk w = {0};
     struct replay *r;
     must(replay_open(t, &r));
-    const struct replay_observer observer = {.code_mapped = keep_clocks}; // so that workers are told the time
+    const struct replay_observer observer = {.code_mapped =
+                                                 keep_clocks}; // so that workers are told the time
     replay_set_observer(r, &observer);
     while (!replay_at_end(r) && w.steps < MOST_STEPS) {
         struct moment now = replay_now(r), next = {now.event + 1, 0};
@@ -119,22 +126,27 @@ static void walk(struct trace *t)
 
 /* --- asking --- */
 
-static json_t *ask(struct query_engine *q, const char *name, struct moment m, size_t frame, const char *direction, struct moment from)
+static json_t *ask(struct query_engine *q, const char *name, struct moment m, size_t frame,
+                   const char *direction, struct moment from)
 {
-    json_t *params = json_pack("{s{s{sI, sI}, s{si}, si}, ss, si, s{sI, sI}}", "focus", "moment", "event", (json_int_t)m.event, "instr",
-                               (json_int_t)m.icount, "task", "serial", 1, "frame", (int)frame, "direction", direction, "limit", 12, "from",
-                               "event", (json_int_t)from.event, "instr", (json_int_t)from.icount);
+    json_t *params =
+        json_pack("{s{s{sI, sI}, s{si}, si}, ss, si, s{sI, sI}}", "focus", "moment", "event",
+                  (json_int_t)m.event, "instr", (json_int_t)m.icount, "task", "serial", 1, "frame",
+                  (int)frame, "direction", direction, "limit", 12, "from", "event",
+                  (json_int_t)from.event, "instr", (json_int_t)from.icount);
     json_t *rows = json_array();
     struct query_sink sink = {.ctx = rows, .row = keep_row};
     struct err *e = query_run(q, name, params, &sink);
     json_decref(params);
     if (e && failures++ < 10)
-        printf("FAIL: %s of frame %zu at %llu:%llu: %s\n", name, frame, (unsigned long long)m.event, (unsigned long long)m.icount, err_message(e));
+        printf("FAIL: %s of frame %zu at %llu:%llu: %s\n", name, frame, (unsigned long long)m.event,
+               (unsigned long long)m.icount, err_message(e));
     err_free(e);
     return rows;
 }
 
-/* The moment after an event at which nothing ran is the same as that before the next; the end of a call may be told either way. */
+/* The moment after an event at which nothing ran is the same as that before the next; the end of a
+ * call may be told either way. */
 static bool same_end(const struct seen_call *c, json_t *row)
 {
     struct moment end = moment_of(json_object_get(row, "end"));
@@ -143,13 +155,16 @@ static bool same_end(const struct seen_call *c, json_t *row)
     return moment_cmp(end, c->end) == 0;
 }
 
-static void tell(const char *what, struct moment m, size_t frame, const struct seen_call *c, json_t *row)
+static void tell(const char *what, struct moment m, size_t frame, const struct seen_call *c,
+                 json_t *row)
 {
     char *text = row ? json_dumps(row, JSON_COMPACT) : NULL;
     if (failures++ < 10)
-        printf("FAIL: %s of frame %zu at %llu:%llu: want %llu:%llu to %llu:%llu, have %.400s\n", what, frame, (unsigned long long)m.event,
-               (unsigned long long)m.icount, (unsigned long long)c->entry.event, (unsigned long long)c->entry.icount,
-               (unsigned long long)c->end.event, (unsigned long long)c->end.icount, text ? text : "nothing");
+        printf("FAIL: %s of frame %zu at %llu:%llu: want %llu:%llu to %llu:%llu, have %.400s\n",
+               what, frame, (unsigned long long)m.event, (unsigned long long)m.icount,
+               (unsigned long long)c->entry.event, (unsigned long long)c->entry.icount,
+               (unsigned long long)c->end.event, (unsigned long long)c->end.icount,
+               text ? text : "nothing");
     free(text);
 }
 
@@ -158,13 +173,15 @@ static bool is_tail(json_t *row)
     return strcmp(json_string_value(json_object_get(row, "kind")), "tail") == 0;
 }
 
-static void check_callees(struct query_engine *q, const struct question *a, size_t frame, bool forward, struct moment from)
+static void check_callees(struct query_engine *q, const struct question *a, size_t frame,
+                          bool forward, struct moment from)
 {
     json_t *rows = ask(q, "callees", a->m, frame, forward ? "forward" : "backward", from);
     size_t k = 0;
     for (size_t i = 0; i < calls.count; i++) {
         const struct seen_call *c = &calls.items[forward ? i : calls.count - 1 - i];
-        if (c->parent != a->frames.items[frame] || (forward ? moment_cmp(c->entry, from) < 0 : moment_cmp(c->entry, from) >= 0))
+        if (c->parent != a->frames.items[frame] ||
+            (forward ? moment_cmp(c->entry, from) < 0 : moment_cmp(c->entry, from) >= 0))
             continue;
         while (k < json_array_size(rows) && is_tail(json_array_get(rows, k)))
             k++;
@@ -181,7 +198,8 @@ static void check_callees(struct query_engine *q, const struct question *a, size
         k++;
     checks++;
     struct seen_call none = {0};
-    if (k < json_array_size(rows) && moment_cmp(row_moment(json_array_get(rows, k)), last_moment) < 0)
+    if (k < json_array_size(rows) &&
+        moment_cmp(row_moment(json_array_get(rows, k)), last_moment) < 0)
         tell("one callee too many", a->m, frame, &none, json_array_get(rows, k));
     json_decref(rows);
 }
@@ -205,14 +223,16 @@ static void check(struct query_engine *q, const struct question *a)
 static json_t *function_at(struct query_engine *q, struct moment m)
 {
     json_t *rows = ask(q, "complete-frame", m, 0, "forward", m);
-    json_t *id = json_incref(json_object_get(json_object_get(json_array_get(rows, 0), "function"), "id"));
+    json_t *id =
+        json_incref(json_object_get(json_object_get(json_array_get(rows, 0), "function"), "id"));
     json_decref(rows);
     return id;
 }
 
 static json_t *ask_executions(struct query_engine *q, json_t *id, struct moment from, bool forward)
 {
-    json_t *params = json_pack("{sO, ss, si, s{sI, sI}}", "function", id, "direction", forward ? "forward" : "backward", "limit", 12, "from", "event",
+    json_t *params = json_pack("{sO, ss, si, s{sI, sI}}", "function", id, "direction",
+                               forward ? "forward" : "backward", "limit", 12, "from", "event",
                                (json_int_t)from.event, "instr", (json_int_t)from.icount);
     json_t *rows = json_array();
     struct query_sink sink = {.ctx = rows, .row = keep_row};
@@ -231,15 +251,18 @@ static bool returns_as_seen(const struct seen_call *c, json_t *row)
     return same_end(c, row);
 }
 
-/* The calls of the function that begins with a call's first instruction: none is missing, and each has returned when it did, or has not. Others may
- * be among them: of other tasks, and by jumps. */
-static void check_executions(struct query_engine *q, const struct seen_call *of, struct moment from, bool forward)
+/* The calls of the function that begins with a call's first instruction: none is missing, and each
+ * has returned when it did, or has not. Others may be among them: of other tasks, and by jumps. */
+static void check_executions(struct query_engine *q, const struct seen_call *of, struct moment from,
+                             bool forward)
 {
-    json_t *id = function_at(q, of->entry), *rows = id ? ask_executions(q, id, from, forward) : NULL, *row;
+    json_t *id = function_at(q, of->entry),
+           *rows = id ? ask_executions(q, id, from, forward) : NULL, *row;
     size_t k = 0;
     for (size_t i = 0; rows && i < calls.count; i++) {
         const struct seen_call *c = &calls.items[forward ? i : calls.count - 1 - i];
-        if (c->by_signal || c->pc != of->pc || (forward ? moment_cmp(c->entry, from) < 0 : moment_cmp(c->entry, from) >= 0))
+        if (c->by_signal || c->pc != of->pc ||
+            (forward ? moment_cmp(c->entry, from) < 0 : moment_cmp(c->entry, from) >= 0))
             continue;
         while ((row = json_array_get(rows, k)) && moment_cmp(row_moment(row), c->entry) != 0)
             k++;
@@ -255,11 +278,14 @@ static void check_executions(struct query_engine *q, const struct seen_call *of,
     json_decref(id);
 }
 
-/* Is it the function's first instruction? A stub that jumps there has no function, and in a symbol's midst is none. */
+/* Is it the function's first instruction? A stub that jumps there has no function, and in a
+ * symbol's midst is none. */
 static bool is_function(struct query_engine *q, const struct seen_call *c)
 {
-    json_t *id = function_at(q, c->entry), *rows = id ? ask_executions(q, id, c->entry, true) : NULL;
-    bool first = json_array_size(rows) && moment_cmp(row_moment(json_array_get(rows, 0)), c->entry) == 0;
+    json_t *id = function_at(q, c->entry),
+           *rows = id ? ask_executions(q, id, c->entry, true) : NULL;
+    bool first =
+        json_array_size(rows) && moment_cmp(row_moment(json_array_get(rows, 0)), c->entry) == 0;
     json_decref(rows);
     json_decref(id);
     return first;
@@ -267,7 +293,8 @@ static bool is_function(struct query_engine *q, const struct seen_call *c)
 
 int main(int argc, char **argv)
 {
-    static const struct build_options options = {.shards = 1, .compression_level = 3, .segment_icount = 9001};
+    static const struct build_options options = {
+        .shards = 1, .compression_level = 3, .segment_icount = 9001};
     static const struct query_options in_parts = {.parts = 3};
     cleanup(trace_closep) struct trace *t = NULL;
     if (argc != 2)

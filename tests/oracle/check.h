@@ -1,5 +1,5 @@
-/* What all oracles share: the same random questions in every run, counted checks, the first failures shown. One program each includes it
- * once. */
+/* What all oracles share: the same random questions in every run, counted checks, the first
+ * failures shown. One program each includes it once. */
 #ifndef ORACLE_CHECK_H
 #define ORACLE_CHECK_H
 
@@ -27,13 +27,13 @@ static inline void must(struct err *e)
     exit(1);
 }
 
-#define CHECK(condition, ...)                                                                      \
-    do {                                                                                           \
-        checks++;                                                                                  \
-        if (!(condition) && failures++ < 30) {                                                     \
-            printf("FAIL: " __VA_ARGS__);                                                          \
-            putchar('\n');                                                                         \
-        }                                                                                          \
+#define CHECK(condition, ...)                  \
+    do {                                       \
+        checks++;                              \
+        if (!(condition) && failures++ < 30) { \
+            printf("FAIL: " __VA_ARGS__);      \
+            putchar('\n');                     \
+        }                                      \
     } while (0)
 
 #endif

@@ -1,14 +1,15 @@
-/* Executions with conditions and printed values against a naive walk: the recording is stepped through once, to know what ran when; then
- * each execution of some addresses is gone to, and conditions are computed by this program's own code from registers and memory
- * there. The engine's answers have to be these, in both directions, from any moment, with any limit, for any size of segment; so have its
- * counts.
+/* Executions with conditions and printed values against a naive walk: the recording is stepped
+ * through once, to know what ran when; then each execution of some addresses is gone to, and
+ * conditions are computed by this program's own code from registers and memory there. The engine's
+ * answers have to be these, in both directions, from any moment, with any limit, for any size of
+ * segment; so have its counts.
  *
  * conditions TRACE_DIR: a copy of a small recording; databases are made in it. */
 #include "check.h"
-#include "rows.h"
 #include "index/build.h"
 #include "query/query.h"
 #include "replay/replay.h"
+#include "rows.h"
 #include "worker/worker.h"
 
 #include <inttypes.h>
@@ -89,13 +90,17 @@ static void walk(struct trace *t)
         must(worker_set_steps(worker, NULL));
         const struct step_row *row = (const void *)rows.data;
         for (size_t i = 0; i < rows.len / sizeof(*row); i++) {
-            if (!row[i].end && (!steps.count || moment_cmp(steps.items[steps.count - 1].m, (struct moment){row[i].stamp, row[i].icount}) < 0))
-                vec_push(&steps, (struct seen){{row[i].stamp, row[i].icount}, row[i].regs.r[UREG_RIP]});
+            if (!row[i].end &&
+                (!steps.count || moment_cmp(steps.items[steps.count - 1].m,
+                                            (struct moment){row[i].stamp, row[i].icount}) < 0))
+                vec_push(&steps,
+                         (struct seen){{row[i].stamp, row[i].icount}, row[i].regs.r[UREG_RIP]});
         }
     }
 }
 
-/* Executions of an address; 0 if one of them is the last before an event: whether that counts is another question. */
+/* Executions of an address; 0 if one of them is the last before an event: whether that counts is
+ * another question. */
 static size_t count_steps(gaddr rip)
 {
     size_t n = 0;
@@ -157,7 +162,8 @@ enum { KINDS = 7 };
 
 static struct condition random_condition(unsigned k)
 {
-    const struct execution *some = &executions[k].items[random_below(&random_state, executions[k].count)];
+    const struct execution *some =
+        &executions[k].items[random_below(&random_state, executions[k].count)];
     struct condition c = {.kind = (unsigned)random_below(&random_state, KINDS)};
     switch (c.kind) {
     case 0:
@@ -171,7 +177,8 @@ static struct condition random_condition(unsigned k)
     case 2:
         c.a = random_below(&random_state, WORDS);
         c.b = some->stack[c.a];
-        snprintf(c.text, sizeof(c.text), "*(unsigned int *)($rsp + %" PRIu64 ") <= %" PRIu64 "u", 8 * c.a, c.b);
+        snprintf(c.text, sizeof(c.text), "*(unsigned int *)($rsp + %" PRIu64 ") <= %" PRIu64 "u",
+                 8 * c.a, c.b);
         break;
     case 3: // often no pointer
         c.a = some->pointed;
@@ -179,7 +186,10 @@ static struct condition random_condition(unsigned k)
         break;
     case 4:
         c.a = 2 + random_below(&random_state, 5);
-        snprintf(c.text, sizeof(c.text), "(unsigned long)$rdx %% %" PRIu64 " == 1 || (unsigned long)$rsi < (unsigned long)$rdi", c.a);
+        snprintf(c.text, sizeof(c.text),
+                 "(unsigned long)$rdx %% %" PRIu64
+                 " == 1 || (unsigned long)$rsi < (unsigned long)$rdi",
+                 c.a);
         break;
     case 5: // divides by zero now and then
         snprintf(c.text, sizeof(c.text), "12 / ((unsigned long)$rbx & 3) > 4");
@@ -188,7 +198,8 @@ static struct condition random_condition(unsigned k)
         snprintf(c.text, sizeof(c.text), "(unsigned long)$rsp == 1");
     }
     c.b = c.kind == 2 ? c.b : random_below(&random_state, WORDS);
-    snprintf(c.print, sizeof(c.print), "*(unsigned int *)($rsp + %" PRIu64 ")", 8 * (c.kind == 2 ? c.a : c.b));
+    snprintf(c.print, sizeof(c.print), "*(unsigned int *)($rsp + %" PRIu64 ")",
+             8 * (c.kind == 2 ? c.a : c.b));
     return c;
 }
 
@@ -224,32 +235,39 @@ static json_t *ask(struct query_engine *q, const char *name, json_t *params, boo
     return rows;
 }
 
-static void check_row(json_t *row, const struct condition *c, const struct execution *x, enum truth truth)
+static void check_row(json_t *row, const struct condition *c, const struct execution *x,
+                      enum truth truth)
 {
     struct moment m = row_moment(row);
     unsigned word = (unsigned)(c->kind == 2 ? c->a : c->b);
-    CHECK(moment_cmp(m, x->m) == 0, "%s: a row at %" PRIu64 ":%" PRIu64 ", want %" PRIu64 ":%" PRIu64, c->text, m.event, m.icount, x->m.event,
-          x->m.icount);
-    CHECK(!json_object_get(row, "conditionError") == (truth == YES), "%s at %" PRIu64 ":%" PRIu64 ": %s", c->text, m.event, m.icount,
-          truth == YES ? json_string_value(json_object_get(row, "conditionError")) : "it fails, and the row does not say so");
+    CHECK(moment_cmp(m, x->m) == 0,
+          "%s: a row at %" PRIu64 ":%" PRIu64 ", want %" PRIu64 ":%" PRIu64, c->text, m.event,
+          m.icount, x->m.event, x->m.icount);
+    CHECK(!json_object_get(row, "conditionError") == (truth == YES),
+          "%s at %" PRIu64 ":%" PRIu64 ": %s", c->text, m.event, m.icount,
+          truth == YES ? json_string_value(json_object_get(row, "conditionError"))
+                       : "it fails, and the row does not say so");
     json_t *value = json_object_get(json_array_get(json_object_get(row, "prints"), 0), "value");
     const char *text = json_string_value(json_object_get(value, "text"));
-    CHECK(x->stacked[word] ? text && strtoull(text, NULL, 0) == x->stack[word] : !text, "%s at %" PRIu64 ":%" PRIu64 " is %s, want %u", c->print, m.event,
-          m.icount, text ? text : json_string_value(json_object_get(value, "why")), x->stack[word]);
+    CHECK(x->stacked[word] ? text && strtoull(text, NULL, 0) == x->stack[word] : !text,
+          "%s at %" PRIu64 ":%" PRIu64 " is %s, want %u", c->print, m.event, m.icount,
+          text ? text : json_string_value(json_object_get(value, "why")), x->stack[word]);
 }
 
 static void check_window(struct query_engine *q, unsigned k, const struct condition *c)
 {
     bool forward = next_random(&random_state) & 1, more;
     struct moment from = steps.items[random_below(&random_state, steps.count)].m;
-    size_t limit = random_below(&random_state, 4) ? 1 + random_below(&random_state, 40) : 100000, at = 0, left = 0;
+    size_t limit = random_below(&random_state, 4) ? 1 + random_below(&random_state, 40) : 100000,
+           at = 0, left = 0;
     const struct execution *end = forward ? NULL : &executions[k].items[executions[k].count - 1];
     char start[32], stop[32];
     snprintf(start, sizeof(start), "%#" PRIx64, addresses[k]);
     snprintf(stop, sizeof(stop), "%#" PRIx64, addresses[k] + 1);
-    json_t *params = json_pack("{ss, ss, ss, sI, s{sI, sI}, ss, s[s]}", "start", start, "end", stop, "direction", forward ? "forward" : "backward",
-                               "limit", (json_int_t)limit, "from", "event", (json_int_t)from.event, "instr", (json_int_t)from.icount, "condition",
-                               c->text, "print", c->print);
+    json_t *params = json_pack("{ss, ss, ss, sI, s{sI, sI}, ss, s[s]}", "start", start, "end", stop,
+                               "direction", forward ? "forward" : "backward", "limit",
+                               (json_int_t)limit, "from", "event", (json_int_t)from.event, "instr",
+                               (json_int_t)from.icount, "condition", c->text, "print", c->print);
     json_t *rows = ask(q, "address-execution", params, &more);
     for (size_t i = 0; i < executions[k].count; i++) {
         const struct execution *x = end ? end - i : &executions[k].items[i];
@@ -266,8 +284,9 @@ static void check_window(struct query_engine *q, unsigned k, const struct condit
         held += truth == YES;
         failing += truth == FAILS;
     }
-    CHECK(json_array_size(rows) == at, "%s at %s %s from %" PRIu64 ":%" PRIu64 ": %zu rows, want %zu", c->text, start, forward ? "forward" : "backward",
-          from.event, from.icount, json_array_size(rows), at);
+    CHECK(json_array_size(rows) == at,
+          "%s at %s %s from %" PRIu64 ":%" PRIu64 ": %zu rows, want %zu", c->text, start,
+          forward ? "forward" : "backward", from.event, from.icount, json_array_size(rows), at);
     CHECK(more == (left > 0), "%s at %s: there is %smore", c->text, start, more ? "" : "no ");
     json_decref(rows);
     json_decref(params);
@@ -293,8 +312,10 @@ static void check_count(struct query_engine *q, unsigned k, const struct conditi
     {
         sum += json_integer_value(bucket);
     }
-    CHECK(json_integer_value(json_object_get(row, "total")) == yes && sum == yes && json_integer_value(json_object_get(row, "failed")) == fails,
-          "%s at %s: %lld in all, %lld failed, want %lld and %lld", c->text, start, json_integer_value(json_object_get(row, "total")),
+    CHECK(json_integer_value(json_object_get(row, "total")) == yes && sum == yes &&
+              json_integer_value(json_object_get(row, "failed")) == fails,
+          "%s at %s: %lld in all, %lld failed, want %lld and %lld", c->text, start,
+          json_integer_value(json_object_get(row, "total")),
           json_integer_value(json_object_get(row, "failed")), yes, fails);
     json_decref(rows);
     json_decref(params);
@@ -307,10 +328,13 @@ static void check_cancelled(struct query_engine *q)
     char start[32], stop[32];
     snprintf(start, sizeof(start), "%#" PRIx64, addresses[0]);
     snprintf(stop, sizeof(stop), "%#" PRIx64, addresses[0] + 1);
-    json_t *params = json_pack("{ss, ss, ss}", "start", start, "end", stop, "condition", "$rsp == 1"), *rows = json_array();
+    json_t *params =
+               json_pack("{ss, ss, ss}", "start", start, "end", stop, "condition", "$rsp == 1"),
+           *rows = json_array();
     struct query_sink sink = {.ctx = rows, .row = keep_row, .cancelled = &yes};
     struct err *e = query_run(q, "counts", params, &sink);
-    CHECK(e && err_kind(e) == ERR_CANCELLED && json_array_size(rows) == 0, "a cancelled question ends with %s", e ? err_message(e) : "an answer");
+    CHECK(e && err_kind(e) == ERR_CANCELLED && json_array_size(rows) == 0,
+          "a cancelled question ends with %s", e ? err_message(e) : "an answer");
     err_free(e);
     json_decref(rows);
     json_decref(params);
@@ -346,7 +370,8 @@ int main(int argc, char **argv)
                     check_count(q, k, &c);
             }
         }
-        printf("variant %zu: %u checks, %u held, %u could not be told, %u failures\n", v, checks, held, failing, failures);
+        printf("variant %zu: %u checks, %u held, %u could not be told, %u failures\n", v, checks,
+               held, failing, failures);
     }
     CHECK(held > 100 && failing > 10, "these are hardly any");
     return failures ? 1 : 0;

@@ -1,18 +1,21 @@
-/* Dataflow, back and forth, against a naive oracle: the recording is replayed one instruction at a time, and for every byte of registers and memory it is
- * kept which instruction or event made it, and from what. At random moments the ways of random bytes are written down; then the query
- * engine is asked for them.
+/* Dataflow, back and forth, against a naive oracle: the recording is replayed one instruction at a
+ * time, and for every byte of registers and memory it is kept which instruction or event made it,
+ * and from what. At random moments the ways of random bytes are written down; then the query engine
+ * is asked for them.
  *
- * What is shared is only what single instructions do with their operands (x86_origin_of(), which is held against the CPU in
- * src/x86/native_test.c). A way ends, for the comparison, with the first event. Of longer recordings only the last part is walked.
+ * What is shared is only what single instructions do with their operands (x86_origin_of(), which is
+ * held against the CPU in src/x86/native_test.c). A way ends, for the comparison, with the first
+ * event. Of longer recordings only the last part is walked.
  *
- * dataflow_oracle TRACE_DIR [SAMPLES [SEED]]: a copy of a small recording; a database is made in it. */
+ * dataflow_oracle TRACE_DIR [SAMPLES [SEED]]: a copy of a small recording; a database is made in
+ * it. */
 #include "check.h"
 #include "forward.h"
-#include "reads.h"
-#include "rows.h"
 #include "index/build.h"
 #include "query/query.h"
+#include "reads.h"
 #include "replay/replay.h"
+#include "rows.h"
 #include "x86/x86.h"
 
 #include <stdio.h>
@@ -66,7 +69,8 @@ static VEC(gaddr) recent; /* addresses that were accessed lately */
 static struct replay *replay;
 static bool event_told;
 
-static const struct node *make_node(struct moment at, enum cause cause, event_no event, const struct node *from)
+static const struct node *make_node(struct moment at, enum cause cause, event_no event,
+                                    const struct node *from)
 {
     static struct node *chunk;
     static size_t left;
@@ -142,14 +146,16 @@ static event_no effect_event(void)
 }
 
 static struct moment last_moment; /* that the walk reached */
-static bool maps_memory; /* the event at work makes mappings */
+static bool maps_memory;          /* the event at work makes mappings */
 
-static void on_wrote(void *ctx, struct replay *r, uint32_t space, gaddr addr, uint64_t len, uint32_t object, uint64_t offset)
+static void on_wrote(void *ctx, struct replay *r, uint32_t space, gaddr addr, uint64_t len,
+                     uint32_t object, uint64_t offset)
 {
     const struct node *n = make_node(replay_now(r), BY_EVENT, effect_event(), NULL);
     forward_memory_changed(last_moment, space, object, object ? offset : addr, len);
     for (uint64_t i = 0; i < len; i++) {
-        const struct node **s = object ? shadow_at(0, object, offset + i) : shadow_at(space, 0, addr + i);
+        const struct node **s =
+            object ? shadow_at(0, object, offset + i) : shadow_at(space, 0, addr + i);
         if (object && maps_memory && *s)
             continue; // the recorder's snapshot of what is known already
         *s = n;
@@ -159,7 +165,8 @@ static void on_wrote(void *ctx, struct replay *r, uint32_t space, gaddr addr, ui
 static void on_remapped(void *ctx, struct replay *r, uint32_t space, gaddr start, gaddr end)
 {
     struct moment now = replay_now(r);
-    const struct node *n = make_node(now, now.icount ? BY_REPLAYER : BY_EVENT, effect_event(), NULL);
+    const struct node *n =
+        make_node(now, now.icount ? BY_REPLAYER : BY_EVENT, effect_event(), NULL);
     forward_memory_changed(last_moment, space, 0, start, end - start);
     for (gaddr at = start; at < end; at++)
         *shadow_at(space, 0, at) = n;
@@ -188,7 +195,8 @@ static void set_registers(struct shadow_task *t, unsigned start, unsigned len, c
 }
 
 /* The kernel's doings with registers at an event of the task. */
-static void event_registers_done(uint32_t serial, const struct regs *before, struct trace *trace, const struct frame *f)
+static void event_registers_done(uint32_t serial, const struct regs *before, struct trace *trace,
+                                 const struct frame *f)
 {
     struct shadow_task *t = task_shadow(serial);
     const struct node *n = make_node(replay_now(replay), BY_EVENT, f->event, NULL);
@@ -203,7 +211,8 @@ static void event_registers_done(uint32_t serial, const struct regs *before, str
         exec |= f->tasks[i].kind == TASK_EXEC;
     for (unsigned at = 0; at < X86_VECTOR; at++) {
         uint8_t a, b;
-        if (before && x86_read_regs(before, at, 1, &a) && x86_read_regs(&after, at, 1, &b) && a != b)
+        if (before && x86_read_regs(before, at, 1, &a) && x86_read_regs(&after, at, 1, &b) &&
+            a != b)
             set_registers(t, at, 1, n);
     }
     if (f->kind == FRAME_SYSCALL) {
@@ -262,9 +271,10 @@ static bool read_registers(void *ctx, unsigned start, unsigned len, uint8_t *out
         if (at >= X86_VECTOR && at < X86_MASK) {
             unsigned reg = (at - X86_VECTOR) / 64, byte = (at - X86_VECTOR) % 64;
             component = reg >= 16 ? 7 : byte < 16 ? 1 : byte < 32 ? 2 : 6;
-            offset = reg >= 16 ? offsets[7] + 64 * (reg - 16) + byte : byte < 16 ? 160 + 16 * reg + byte
-                                                                   : byte < 32 ? offsets[2] + 16 * reg + byte - 16
-                                                                               : offsets[6] + 32 * reg + byte - 32;
+            offset = reg >= 16   ? offsets[7] + 64 * (reg - 16) + byte
+                     : byte < 16 ? 160 + 16 * reg + byte
+                     : byte < 32 ? offsets[2] + 16 * reg + byte - 16
+                                 : offsets[6] + 32 * reg + byte - 32;
         } else if (at >= X86_MASK && at < X86_X87) {
             component = 5;
             offset = offsets[5] + at - X86_MASK;
@@ -294,10 +304,14 @@ static bool read_memory(void *ctx, bool after, gaddr addr, unsigned len, uint8_t
     return false;
 }
 
-static const struct node *origin_node(struct execution *x, struct moment at, struct x86_origin o, const struct node *source)
+static const struct node *origin_node(struct execution *x, struct moment at, struct x86_origin o,
+                                      const struct node *source)
 {
-    static const enum cause causes[] = {[X86_COPY] = BY_COPY, [X86_CONST] = BY_CONSTANT, [X86_SIGN] = BY_SIGN,
-                                        [X86_COMPUTED] = BY_COMPUTATION, [X86_UNKNOWN] = BY_UNKNOWN};
+    static const enum cause causes[] = {[X86_COPY] = BY_COPY,
+                                        [X86_CONST] = BY_CONSTANT,
+                                        [X86_SIGN] = BY_SIGN,
+                                        [X86_COMPUTED] = BY_COMPUTATION,
+                                        [X86_UNKNOWN] = BY_UNKNOWN};
     return make_node(at, causes[o.kind], 0, o.kind == X86_COPY ? source : NULL);
 }
 
@@ -306,15 +320,16 @@ struct change {
 };
 static VEC(struct change) changes; /* all read before any is made */
 
-static void change(struct execution *x, const struct x86_insn *in, const struct x86_run *run, struct moment at, struct x86_place to,
-                   const struct node **shadow)
+static void change(struct execution *x, const struct x86_insn *in, const struct x86_run *run,
+                   struct moment at, struct x86_place to, const struct node **shadow)
 {
     struct x86_origin o = x86_origin_of(in, run, to);
     if (o.kind == X86_UNTOUCHED)
         return;
     const struct node *source = NULL;
     if (o.kind == X86_COPY)
-        source = o.from.memory ? *memory_shadow(x->space, o.from.at) : task_shadow(x->task)->bytes[o.from.at];
+        source = o.from.memory ? *memory_shadow(x->space, o.from.at)
+                               : task_shadow(x->task)->bytes[o.from.at];
     vec_push(&changes, (struct change){shadow, origin_node(x, at, o, source)});
 }
 
@@ -335,7 +350,8 @@ static void look(struct execution *x, const struct x86_insn *in)
         size_t k = x->read_count, done = 0;
         gaddr addr = a[i].len > 64 ? a[i].addr + 512 : a[i].addr; // the header of a state
         x->reads[k].addr = addr;
-        err_free(replay_read(replay, x->space, addr, x->reads[k].bytes, a[i].len < 64 ? a[i].len : 64, &done));
+        err_free(replay_read(replay, x->space, addr, x->reads[k].bytes,
+                             a[i].len < 64 ? a[i].len : 64, &done));
         x->reads[k].len = (unsigned)done;
         x->read_count++;
     }
@@ -344,7 +360,11 @@ static void look(struct execution *x, const struct x86_insn *in)
 static void apply(struct execution *x, const struct x86_insn *in, struct moment at)
 {
     struct shadow_task *t = task_shadow(x->task);
-    struct x86_run run = {.before = &x->before, .after = &x->after, .ctx = x, .registers = read_registers, .memory = read_memory};
+    struct x86_run run = {.before = &x->before,
+                          .after = &x->after,
+                          .ctx = x,
+                          .registers = read_registers,
+                          .memory = read_memory};
     changes.count = 0;
     if (in->class != X86_SYSCALL) {
         forward_step(replay, at, x->task, x->space, in, &run);
@@ -365,11 +385,13 @@ static void apply(struct execution *x, const struct x86_insn *in, struct moment 
         for (uint64_t k = 0; a[i].writes && k < a[i].len; k++) {
             size_t done;
             uint8_t byte;
-            struct err *e = a[i].maybe ? replay_read(replay, x->space, a[i].addr + k, &byte, 1, &done) : NULL;
+            struct err *e =
+                a[i].maybe ? replay_read(replay, x->space, a[i].addr + k, &byte, 1, &done) : NULL;
             bool there = !e;
             err_free(e);
             if (there)
-                change(x, in, &run, at, (struct x86_place){true, a[i].addr + k}, memory_shadow(x->space, a[i].addr + k));
+                change(x, in, &run, at, (struct x86_place){true, a[i].addr + k},
+                       memory_shadow(x->space, a[i].addr + k));
         }
     }
     vec_each (c, &changes)
@@ -405,7 +427,8 @@ static void take_sample(uint32_t task, uint32_t space)
         s->len = 1 + (unsigned)(random_number() % MAX_SAMPLE);
         err_free(replay_read(replay, space, s->at, bytes, s->len, &done));
         const struct mapping *m = mapping_of(space, s->at);
-        if (done < s->len || !m || s->at + s->len > m->end || (s->at >= 0x70000000 && s->at < 0x70002000)) {
+        if (done < s->len || !m || s->at + s->len > m->end ||
+            (s->at >= 0x70000000 && s->at < 0x70002000)) {
             free(s); // the thread-locals page is another for each task
             return;
         }
@@ -417,7 +440,9 @@ static void take_sample(uint32_t task, uint32_t space)
         s->len = 8;
     }
     for (unsigned i = 0; i < s->len; i++)
-        write_down(s->memory ? *memory_shadow(space, s->at + i) : task_shadow(task)->bytes[s->at + i], &s->ways[i]);
+        write_down(s->memory ? *memory_shadow(space, s->at + i)
+                             : task_shadow(task)->bytes[s->at + i],
+                   &s->ways[i]);
     forward_begin(replay, s->m, task, space, s->memory, s->at, s->len);
     if (s->memory)
         reads_begin(replay, s->m, task, space, s->at, s->len);
@@ -444,7 +469,9 @@ static uint64_t walk(struct trace *trace, size_t wanted)
     const struct frame *f;
     must(trace_cursor_next(cursor, &f));
     uint64_t steps = 0, every = 1;
-    const struct replay_observer observer = {.event = on_event, .wrote = on_wrote, .remapped = on_remapped,
+    const struct replay_observer observer = {.event = on_event,
+                                             .wrote = on_wrote,
+                                             .remapped = on_remapped,
                                              .space_created = on_space_created};
     must(replay_open(trace, &replay));
     must(replay_run(replay, MOMENT_END, UINT64_MAX, NULL));
@@ -483,8 +510,10 @@ static uint64_t walk(struct trace *trace, size_t wanted)
         }
         last_moment = now;
         // Of the recorder's library some are replaced when replayed (rr's page of stubs).
-        bool patched = f->kind == FRAME_PATCH_SYSCALL && f->regs.r[UREG_RIP] == x.before.r[UREG_RIP]; // no call is made
-        if (decoded && !patched && (in.class == X86_SYSCALL || in.pc == 0x7000000c || in.pc == 0x70000015))
+        bool patched = f->kind == FRAME_PATCH_SYSCALL &&
+                       f->regs.r[UREG_RIP] == x.before.r[UREG_RIP]; // no call is made
+        if (decoded && !patched &&
+            (in.class == X86_SYSCALL || in.pc == 0x7000000c || in.pc == 0x70000015))
             forward_call(replay, now, x.task, x.space, &in, &x.before);
         event_told = false;
         must(replay_run(replay, (struct moment){now.event, now.icount + 1}, UINT64_MAX, NULL));
@@ -492,7 +521,8 @@ static uint64_t walk(struct trace *trace, size_t wanted)
         if (x.task)
             must(replay_regs(replay, x.task, &x.after));
         bool executed = moment_cmp(then, now) != 0;
-        if (decoded && (executed || (in.repeats && memcmp(&x.before, &x.after, sizeof(x.before)) != 0)))
+        if (decoded &&
+            (executed || (in.repeats && memcmp(&x.before, &x.after, sizeof(x.before)) != 0)))
             apply(&x, &in, now);
         if (executed) {
             steps++;
@@ -534,7 +564,9 @@ static bool row_agrees(json_t *row, const struct way *w, unsigned i)
     if (w->cause[i] == BY_EVENT)
         // Of a flush the record's system call is told, too.
         return event && (event_no)json_integer_value(event) == w->event[i] &&
-               (!str_eq(json_string_value(json_object_get(json_object_get(row, "event"), "name")), "SYSCALLBUF_FLUSH") || json_object_get(row, "text"));
+               (!str_eq(json_string_value(json_object_get(json_object_get(row, "event"), "name")),
+                        "SYSCALLBUF_FLUSH") ||
+                json_object_get(row, "text"));
     if (event || moment_cmp(row_moment(row), w->at[i]) != 0)
         return false;
     switch ((enum cause)w->cause[i]) {
@@ -553,19 +585,24 @@ static bool row_agrees(json_t *row, const struct way *w, unsigned i)
     }
 }
 
-static void tell(const struct sample *s, unsigned byte, const char *what, const struct way *w, unsigned i, json_t *row)
+static void tell(const struct sample *s, unsigned byte, const char *what, const struct way *w,
+                 unsigned i, json_t *row)
 {
-    static const char *const causes[] = {"copy", "constant", "sign", "computation", "unknown", "event", "replayer"};
+    static const char *const causes[] = {"copy",    "constant", "sign",    "computation",
+                                         "unknown", "event",    "replayer"};
     char name[32];
     if (failures++ > 20)
         return;
-    printf("FAIL: byte %u of %s", byte, s->memory ? "" : x86_register_name((unsigned)s->at, s->len, name, sizeof(name)));
+    printf("FAIL: byte %u of %s", byte,
+           s->memory ? "" : x86_register_name((unsigned)s->at, s->len, name, sizeof(name)));
     if (s->memory)
         printf("%#llx..%u", (unsigned long long)s->at, s->len);
-    printf(" at %llu:%llu, task %u, step %u: %s", (unsigned long long)s->m.event, (unsigned long long)s->m.icount, s->task, i, what);
+    printf(" at %llu:%llu, task %u, step %u: %s", (unsigned long long)s->m.event,
+           (unsigned long long)s->m.icount, s->task, i, what);
     if (i < w->len)
-        printf("; want %s at %llu:%llu event %llu", causes[w->cause[i]], (unsigned long long)w->at[i].event,
-               (unsigned long long)w->at[i].icount, (unsigned long long)w->event[i]);
+        printf("; want %s at %llu:%llu event %llu", causes[w->cause[i]],
+               (unsigned long long)w->at[i].event, (unsigned long long)w->at[i].icount,
+               (unsigned long long)w->event[i]);
     char *text = row ? json_dumps(row, JSON_COMPACT) : NULL;
     printf("; have %s\n", text ? text : "nothing");
     free(text);
@@ -585,7 +622,8 @@ static void check_byte(const struct sample *s, unsigned byte, json_t *rows, bool
             continue;
         if (i >= w->len) {
             // A copy at the end is of what was made before the walk began.
-            if (w->len && w->len < MAX_WAY && w->cause[w->len - 1] != BY_EVENT && w->cause[w->len - 1] != BY_COPY)
+            if (w->len && w->len < MAX_WAY && w->cause[w->len - 1] != BY_EVENT &&
+                w->cause[w->len - 1] != BY_COPY)
                 tell(s, byte, "too long", w, i, row);
             return;
         }
@@ -607,8 +645,9 @@ static void check_value(struct query_engine *q, const struct sample *s, json_t *
     if (!value || !json_object_get(from, "address") || json_object_get(row, "event") ||
         !str_eq(json_string_value(json_object_get(row, "kind")), "copy"))
         return;
-    json_t *params = json_pack("{sO, sO, sO}", "focus", json_object_get(row, "focus"), "address", json_object_get(from, "address"),
-                               "length", json_object_get(from, "length"));
+    json_t *params =
+        json_pack("{sO, sO, sO}", "focus", json_object_get(row, "focus"), "address",
+                  json_object_get(from, "address"), "length", json_object_get(from, "length"));
     json_t *rows = json_array();
     struct query_sink sink = {.ctx = rows, .row = keep_row};
     must(query_run(q, "memory", params, &sink));
@@ -623,15 +662,18 @@ static void check_value(struct query_engine *q, const struct sample *s, json_t *
 
 static void ask(struct query_engine *q, const struct sample *s)
 {
-    json_t *params = json_pack("{s{s{sI, sI}, s{si}}, sb, si}", "focus", "moment", "event", (json_int_t)s->m.event, "instr",
-                               (json_int_t)s->m.icount, "task", "serial", (int)s->task, "saves", 1, "limit", 10000);
+    json_t *params = json_pack("{s{s{sI, sI}, s{si}}, sb, si}", "focus", "moment", "event",
+                               (json_int_t)s->m.event, "instr", (json_int_t)s->m.icount, "task",
+                               "serial", (int)s->task, "saves", 1, "limit", 10000);
     char text[32];
     if (s->memory) {
         snprintf(text, sizeof(text), "%#llx", (unsigned long long)s->at);
         json_object_set_new(params, "address", json_string(text));
         json_object_set_new(params, "length", json_integer(s->len));
     } else {
-        json_object_set_new(params, "register", json_string(x86_register_name((unsigned)s->at, s->len, text, sizeof(text))));
+        json_object_set_new(
+            params, "register",
+            json_string(x86_register_name((unsigned)s->at, s->len, text, sizeof(text))));
     }
     json_t *rows = json_array();
     struct query_sink sink = {.ctx = rows, .row = keep_row};
@@ -651,7 +693,8 @@ static void ask(struct query_engine *q, const struct sample *s)
 
 int main(int argc, char **argv)
 {
-    static const struct build_options options = {.shards = 1, .compression_level = 3, .segment_icount = 5003};
+    static const struct build_options options = {
+        .shards = 1, .compression_level = 3, .segment_icount = 5003};
     cleanup(trace_closep) struct trace *t = NULL;
     if (argc < 2)
         return 2;
@@ -659,7 +702,8 @@ int main(int argc, char **argv)
     random_state += argc > 3 ? strtoull(argv[3], NULL, 0) * 0x9e3779b97f4a7c15ull : 0;
     must(trace_open(argv[1], &t));
     uint64_t steps = walk(t, wanted);
-    printf("%llu instructions, %zu samples, %.1f s CPU\n", (unsigned long long)steps, samples.count, (double)clock() / CLOCKS_PER_SEC);
+    printf("%llu instructions, %zu samples, %.1f s CPU\n", (unsigned long long)steps, samples.count,
+           (double)clock() / CLOCKS_PER_SEC);
     must(index_build(argv[1], &options, NULL));
     cleanup(query_engine_closep) struct query_engine *q = NULL;
     must(query_engine_open(argv[1], NULL, &q));

@@ -1,7 +1,7 @@
 #include "forward.h"
 
-#include "rows.h"
 #include "base/buf.h"
+#include "rows.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,14 +10,29 @@
 enum { MOST_HELD = 512, MOST_SEEN = 120, MOST_NEW = 64 };
 
 enum {
-    USE_COPY = 1, USE_SIGN = 2, USE_COMPUTATION = 4, USE_FLAGS = 8, USE_JUMP = 16, USE_ADDRESS = 32, USE_OTHER = 64, USE_OVERWRITTEN = 128,
-    USE_CALL = 256, USE_OUTPUT = 512
+    USE_COPY = 1,
+    USE_SIGN = 2,
+    USE_COMPUTATION = 4,
+    USE_FLAGS = 8,
+    USE_JUMP = 16,
+    USE_ADDRESS = 32,
+    USE_OTHER = 64,
+    USE_OVERWRITTEN = 128,
+    USE_CALL = 256,
+    USE_OUTPUT = 512
 };
 static const struct {
     const char *kind;
     unsigned use;
-} kinds[] = {{"copy", USE_COPY}, {"extension", USE_SIGN}, {"arithmetic", USE_COMPUTATION}, {"comparison", USE_FLAGS}, {"jump", USE_JUMP},
-             {"address", USE_ADDRESS}, {"other", USE_OTHER}, {"overwritten", USE_OVERWRITTEN}, {"system-call", USE_CALL},
+} kinds[] = {{"copy", USE_COPY},
+             {"extension", USE_SIGN},
+             {"arithmetic", USE_COMPUTATION},
+             {"comparison", USE_FLAGS},
+             {"jump", USE_JUMP},
+             {"address", USE_ADDRESS},
+             {"other", USE_OTHER},
+             {"overwritten", USE_OVERWRITTEN},
+             {"system-call", USE_CALL},
              {"output", USE_OUTPUT}};
 
 struct seen {
@@ -44,7 +59,8 @@ struct held physical(struct replay *r, uint32_t task, uint32_t space, struct x86
         return (struct held){.owner = task, .at = p.at};
     for (size_t i = 0; i < count; i++) {
         if (p.at >= maps[i].start && p.at < maps[i].end && maps[i].object)
-            return (struct held){true, 0, object_uid(maps[i].object), maps[i].offset + (p.at - maps[i].start)};
+            return (struct held){true, 0, object_uid(maps[i].object),
+                                 maps[i].offset + (p.at - maps[i].start)};
     }
     return (struct held){true, space, 0, p.at};
 }
@@ -52,7 +68,8 @@ struct held physical(struct replay *r, uint32_t task, uint32_t space, struct x86
 static struct held *find_held(const struct follower *f, struct held h)
 {
     vec_each (it, &f->held) {
-        if (it->memory == h.memory && it->owner == h.owner && it->object == h.object && it->at == h.at)
+        if (it->memory == h.memory && it->owner == h.owner && it->object == h.object &&
+            it->at == h.at)
             return it;
     }
     return NULL;
@@ -62,8 +79,8 @@ static struct held *find_held(const struct follower *f, struct held h)
 static bool holds_any(const struct follower *f, struct held start, uint64_t len)
 {
     vec_each (it, &f->held) {
-        if (it->memory == start.memory && it->owner == start.owner && it->object == start.object && it->at >= start.at &&
-            it->at - start.at < len)
+        if (it->memory == start.memory && it->owner == start.owner && it->object == start.object &&
+            it->at >= start.at && it->at - start.at < len)
             return true;
     }
     return false;
@@ -89,10 +106,12 @@ static void saw(struct follower *f, struct moment at, unsigned uses)
         close_at(f, at);
 }
 
-void forward_begin(struct replay *r, struct moment m, uint32_t task, uint32_t space, bool memory, uint64_t at, unsigned len)
+void forward_begin(struct replay *r, struct moment m, uint32_t task, uint32_t space, bool memory,
+                   uint64_t at, unsigned len)
 {
     struct follower *f = xnew(struct follower);
-    *f = (struct follower){.m = m, .closed = MOMENT_END, .task = task, .memory = memory, .at = at, .len = len};
+    *f = (struct follower){
+        .m = m, .closed = MOMENT_END, .task = task, .memory = memory, .at = at, .len = len};
     for (unsigned i = 0; i < len; i++)
         vec_push(&f->held, physical(r, task, space, (struct x86_place){memory, at + i}));
     vec_push(&followers, f);
@@ -119,7 +138,9 @@ static bool reads_held(const struct follower *f, const struct step *s, bool *per
         found |= holds_any(f, (struct held){.owner = s->task, .at = spans[i].start}, spans[i].len);
     for (size_t i = 0; i < s->access_count; i++) {
         const struct x86_access *a = &s->accesses[i];
-        if (a->reads && holds_any(f, physical(s->r, s->task, s->space, (struct x86_place){true, a->addr}), a->len))
+        if (a->reads &&
+            holds_any(f, physical(s->r, s->task, s->space, (struct x86_place){true, a->addr}),
+                      a->len))
             *(a->maybe ? perhaps : &found) = true;
     }
     return found;
@@ -131,22 +152,27 @@ static bool makes_address(const struct follower *f, const struct step *s)
         const struct x86_mem *m = &s->in->operands[s->accesses[i].operand].mem;
         unsigned len = m->address32 ? 4 : 8;
         bool vector = m->how == X86_AT_VECTOR;
-        if (m->base != X86_NONE && holds_any(f, (struct held){.owner = s->task, .at = 8u * m->base}, len))
+        if (m->base != X86_NONE &&
+            holds_any(f, (struct held){.owner = s->task, .at = 8u * m->base}, len))
             return true;
         if (m->index != X86_NONE &&
-            holds_any(f, (struct held){.owner = s->task, .at = vector ? X86_VECTOR + 64u * m->index : 8u * m->index},
+            holds_any(f,
+                      (struct held){.owner = s->task,
+                                    .at = vector ? X86_VECTOR + 64u * m->index : 8u * m->index},
                       vector ? s->in->vector_len : m->index_len))
             return true;
     }
     return false;
 }
 
-static unsigned use_of(const struct follower *f, const struct step *s, struct x86_place to, struct x86_origin o)
+static unsigned use_of(const struct follower *f, const struct step *s, struct x86_place to,
+                       struct x86_origin o)
 {
     struct x86_input inputs[32];
     bool same = o.from.memory == to.memory && o.from.at == to.at;
     if (o.kind == X86_COPY || o.kind == X86_SIGN) {
-        if ((o.kind == X86_COPY && same) || !find_held(f, physical(s->r, s->task, s->space, o.from)))
+        if ((o.kind == X86_COPY && same) ||
+            !find_held(f, physical(s->r, s->task, s->space, o.from)))
             return 0;
         bool jump = !to.memory && to.at >= X86_RIP && to.at < X86_FS_BASE;
         return jump ? USE_JUMP : o.kind == X86_COPY ? USE_COPY : USE_SIGN;
@@ -154,7 +180,8 @@ static unsigned use_of(const struct follower *f, const struct step *s, struct x8
     size_t n = o.kind == X86_COMPUTED ? x86_inputs_of(s->in, s->run, to, inputs, 32) : 0;
     for (size_t i = 0; i < n; i++) {
         if (holds_any(f, physical(s->r, s->task, s->space, inputs[i].from), inputs[i].len))
-            return to.memory || to.at < X86_FLAGS || to.at >= X86_VECTOR ? USE_COMPUTATION : USE_FLAGS;
+            return to.memory || to.at < X86_FLAGS || to.at >= X86_VECTOR ? USE_COMPUTATION
+                                                                         : USE_FLAGS;
     }
     return 0;
 }
@@ -174,7 +201,8 @@ static void follow_step(struct follower *f, struct step *s, struct moment at)
         uses |= use;
         if (use & USE_COPY)
             vec_push(&come, place);
-        if (o.kind == X86_UNTOUCHED || (o.kind == X86_COPY && o.from.memory == to->memory && o.from.at == to->at) || !here)
+        if (o.kind == X86_UNTOUCHED ||
+            (o.kind == X86_COPY && o.from.memory == to->memory && o.from.at == to->at) || !here)
             continue;
         vec_push(&gone, place);
         killed = true;
@@ -200,7 +228,8 @@ static void follow_step(struct follower *f, struct step *s, struct moment at)
     vec_deinit(&come);
 }
 
-void forward_step(struct replay *r, struct moment at, uint32_t task, uint32_t space, const struct x86_insn *in, const struct x86_run *run)
+void forward_step(struct replay *r, struct moment at, uint32_t task, uint32_t space,
+                  const struct x86_insn *in, const struct x86_run *run)
 {
     struct step s = {.r = r, .task = task, .space = space, .in = in, .run = run};
     s.access_count = x86_accesses(in, run, s.accesses);
@@ -215,7 +244,9 @@ void forward_step(struct replay *r, struct moment at, uint32_t task, uint32_t sp
     vec_each (f, &followers) {
         bool touched = false;
         vec_each (h, &(*f)->held) {
-            touched |= h->memory ? s.access_count > 0 : h->owner == task && (in->read | in->written) & x86_unit((unsigned)h->at);
+            touched |= h->memory ? s.access_count > 0
+                                 : h->owner == task &&
+                                       (in->read | in->written) & x86_unit((unsigned)h->at);
             if (touched)
                 break;
         }
@@ -225,7 +256,8 @@ void forward_step(struct replay *r, struct moment at, uint32_t task, uint32_t sp
     vec_deinit(&s.written);
 }
 
-void forward_call(struct replay *r, struct moment at, uint32_t task, uint32_t space, const struct x86_insn *in, const struct regs *regs)
+void forward_call(struct replay *r, struct moment at, uint32_t task, uint32_t space,
+                  const struct x86_insn *in, const struct regs *regs)
 {
     static const uint8_t arguments[] = {0, 7, 6, 2, 10, 8, 9};
     uint64_t number = regs->r[UREG_RAX];
@@ -247,7 +279,8 @@ void forward_call(struct replay *r, struct moment at, uint32_t task, uint32_t sp
 
 /* --- events --- */
 
-void forward_memory_changed(struct moment at, uint32_t space, uint32_t object, uint64_t start, uint64_t len)
+void forward_memory_changed(struct moment at, uint32_t space, uint32_t object, uint64_t start,
+                            uint64_t len)
 {
     vec_each (f, &followers) {
         if (holds_any(*f, (struct held){true, object ? 0 : space, object, start}, len))
@@ -282,11 +315,13 @@ void forward_space_copied(struct moment at, uint32_t space)
 static void tell(const struct follower *f, struct moment at, unsigned want, unsigned have)
 {
     char name[32];
-    printf("FAIL: uses of %s", f->memory ? "" : x86_register_name((unsigned)f->at, f->len, name, sizeof(name)));
+    printf("FAIL: uses of %s",
+           f->memory ? "" : x86_register_name((unsigned)f->at, f->len, name, sizeof(name)));
     if (f->memory)
         printf("%#llx..%u", (unsigned long long)f->at, f->len);
-    printf(" from %llu:%llu, task %u: at %llu:%llu want", (unsigned long long)f->m.event, (unsigned long long)f->m.icount, f->task,
-           (unsigned long long)at.event, (unsigned long long)at.icount);
+    printf(" from %llu:%llu, task %u: at %llu:%llu want", (unsigned long long)f->m.event,
+           (unsigned long long)f->m.icount, f->task, (unsigned long long)at.event,
+           (unsigned long long)at.icount);
     for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
         printf("%s%s", want & kinds[i].use ? " " : "", want & kinds[i].use ? kinds[i].kind : "");
     printf("; have");
@@ -324,7 +359,8 @@ static void collect(json_t *rows, struct follower *out)
     }
 }
 
-static bool compare(const struct follower *f, const struct follower *have, struct moment until, unsigned *checks)
+static bool compare(const struct follower *f, const struct follower *have, struct moment until,
+                    unsigned *checks)
 {
     size_t i = 0, k = 0;
     for (;; i++, k++) {
@@ -337,7 +373,8 @@ static bool compare(const struct follower *f, const struct follower *have, struc
         if (a && b && moment_cmp(have->seen.items[k].at, at) < 0)
             at = have->seen.items[k].at;
         unsigned want = a && moment_cmp(f->seen.items[i].at, at) == 0 ? f->seen.items[i].uses : 0;
-        unsigned got = b && moment_cmp(have->seen.items[k].at, at) == 0 ? have->seen.items[k].uses : 0;
+        unsigned got =
+            b && moment_cmp(have->seen.items[k].at, at) == 0 ? have->seen.items[k].uses : 0;
         if (want == got)
             continue;
         tell(f, at, want, got);
@@ -345,17 +382,21 @@ static bool compare(const struct follower *f, const struct follower *have, struc
     }
 }
 
-static void check(struct query_engine *q, const struct follower *f, unsigned *checks, unsigned *failures)
+static void check(struct query_engine *q, const struct follower *f, unsigned *checks,
+                  unsigned *failures)
 {
-    json_t *params = json_pack("{s{s{sI, sI}, s{si}}, sb, si}", "focus", "moment", "event", (json_int_t)f->m.event, "instr",
-                               (json_int_t)f->m.icount, "task", "serial", (int)f->task, "saves", 1, "limit", 2 * MOST_SEEN);
+    json_t *params = json_pack("{s{s{sI, sI}, s{si}}, sb, si}", "focus", "moment", "event",
+                               (json_int_t)f->m.event, "instr", (json_int_t)f->m.icount, "task",
+                               "serial", (int)f->task, "saves", 1, "limit", 2 * MOST_SEEN);
     char text[32];
     if (f->memory) {
         snprintf(text, sizeof(text), "%#llx", (unsigned long long)f->at);
         json_object_set_new(params, "address", json_string(text));
         json_object_set_new(params, "length", json_integer(f->len));
     } else {
-        json_object_set_new(params, "register", json_string(x86_register_name((unsigned)f->at, f->len, text, sizeof(text))));
+        json_object_set_new(
+            params, "register",
+            json_string(x86_register_name((unsigned)f->at, f->len, text, sizeof(text))));
     }
     json_t *rows = json_array();
     struct query_sink sink = {.ctx = rows, .row = keep_row};
@@ -363,7 +404,8 @@ static void check(struct query_engine *q, const struct follower *f, unsigned *ch
     struct follower have = {0};
     struct moment until = f->closed;
     collect(rows, &have);
-    if (sink.more && have.seen.count && moment_cmp(have.seen.items[have.seen.count - 1].at, until) < 0)
+    if (sink.more && have.seen.count &&
+        moment_cmp(have.seen.items[have.seen.count - 1].at, until) < 0)
         until = have.seen.items[have.seen.count - 1].at;
     if (e)
         printf("FAIL: %s\n", err_message(e));

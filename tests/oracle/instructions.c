@@ -1,12 +1,14 @@
-/* The instruction view against states: what each row says about registers and memory before and after is what the `registers` and
- * `memory` queries say there (which oracle.c holds against a naive walk); every general register that changes is in its row; no
- * instruction is left out; backwards come the same rows.
+/* The instruction view against states: what each row says about registers and memory before and
+ * after is what the `registers` and `memory` queries say there (which oracle.c holds against a
+ * naive walk); every general register that changes is in its row; no instruction is left out;
+ * backwards come the same rows.
  *
- * instructions TRACE_DIR [SAMPLES [SEGMENT]]: a copy of a small recording; a database is made in it. */
+ * instructions TRACE_DIR [SAMPLES [SEGMENT]]: a copy of a small recording; a database is made in
+ * it. */
 #include "check.h"
-#include "rows.h"
 #include "index/build.h"
 #include "query/query_int.h"
+#include "rows.h"
 #include "x86/x86.h"
 
 #include <stdio.h>
@@ -32,7 +34,8 @@ static void check(bool ok, const char *what, json_t *row, json_t *detail)
     checks++;
     if (ok || failures++ > 20)
         return;
-    char *text = json_dumps(row, JSON_COMPACT), *more = detail ? json_dumps(detail, JSON_COMPACT) : NULL;
+    char *text = json_dumps(row, JSON_COMPACT),
+         *more = detail ? json_dumps(detail, JSON_COMPACT) : NULL;
     printf("FAIL: %s: %s %s\n", what, text, more ? more : "");
     free(text);
     free(more);
@@ -53,7 +56,8 @@ static json_t *focus_of(json_t *row, int steps)
 {
     json_t *m = moment_json(row);
     return json_pack("{s{sO, sI}, sO}", "moment", "event", json_object_get(m, "event"), "instr",
-                     json_integer_value(json_object_get(m, "instr")) + steps, "task", json_object_get(row, "task"));
+                     json_integer_value(json_object_get(m, "instr")) + steps, "task",
+                     json_object_get(row, "task"));
 }
 
 static const char *value_in(json_t *registers, const char *name)
@@ -77,7 +81,8 @@ static bool agrees(json_t *registers, const char *name, json_t *shown)
     if (!text)
         return false;
     if (str_eq(name, "eflags") || !x86_register_by_name(name, &span) || span.start >= X86_RIP)
-        return !(value = value_in(registers, name)) || (text[1] == 'x' ? str_eq(text, value) : strncmp(text, value, 32) == 0);
+        return !(value = value_in(registers, name)) ||
+               (text[1] == 'x' ? str_eq(text, value) : strncmp(text, value, 32) == 0);
     value = value_in(registers, x86_register_name(span.start & ~7u, 8, whole, sizeof(whole)));
     uint64_t n = value ? strtoull(value, NULL, 16) >> 8 * (span.start % 8) : 0;
     if (span.len < 8)
@@ -94,20 +99,24 @@ static bool is_shown_written(json_t *row, const char *name)
         return false;
     json_array_foreach(json_object_get(row, "registers"), i, r)
     {
-        if (json_is_true(json_object_get(r, "written")) && x86_register_by_name(json_string_value(json_object_get(r, "name")), &span) &&
+        if (json_is_true(json_object_get(r, "written")) &&
+            x86_register_by_name(json_string_value(json_object_get(r, "name")), &span) &&
             x86_unit(span.start) == x86_unit(wanted.start))
             return true;
     }
     return false;
 }
 
-static void check_bytes(struct query_engine *q, json_t *row, json_t *access, const char *key, int steps)
+static void check_bytes(struct query_engine *q, json_t *row, json_t *access, const char *key,
+                        int steps)
 {
     const char *shown = json_string_value(json_object_get(access, key));
     if (!shown)
         return;
-    json_t *rows = ask(q, "memory", json_pack("{so, sO, si}", "focus", focus_of(row, steps), "address",
-                                              json_object_get(access, "address"), "length", (int)strlen(shown) / 2));
+    json_t *rows =
+        ask(q, "memory",
+            json_pack("{so, sO, si}", "focus", focus_of(row, steps), "address",
+                      json_object_get(access, "address"), "length", (int)strlen(shown) / 2));
     const char *is = json_string_value(json_object_get(json_array_get(rows, 0), "bytes"));
     check(is && str_eq(is, shown), key, row, rows);
     json_decref(rows);
@@ -119,24 +128,28 @@ static void check_row(struct query_engine *q, json_t *row, bool completed)
     json_t *after = ask(q, "registers", json_pack("{so}", "focus", focus_of(row, 1)));
     size_t i;
     json_t *r;
-    check(str_eq(value_in(before, "rip"), json_string_value(json_object_get(row, "pc"))), "rip", row, before);
+    check(str_eq(value_in(before, "rip"), json_string_value(json_object_get(row, "pc"))), "rip",
+          row, before);
     json_array_foreach(json_object_get(row, "registers"), i, r)
     {
         const char *name = json_string_value(json_object_get(r, "name"));
         check(agrees(before, name, json_object_get(r, "before")), "register before", row, r);
-        check(!completed || json_is_false(json_object_get(r, "written")) || agrees(after, name, json_object_get(r, "after")),
+        check(!completed || json_is_false(json_object_get(r, "written")) ||
+                  agrees(after, name, json_object_get(r, "after")),
               "register after", row, r);
     }
     for (unsigned k = 0; k < 16 && completed; k++) {
         char name[32];
         x86_register_name(X86_GPR + 8 * k, 8, name, sizeof(name));
-        check(str_eq(value_in(before, name), value_in(after, name)) || is_shown_written(row, name), name, row, after);
+        check(str_eq(value_in(before, name), value_in(after, name)) || is_shown_written(row, name),
+              name, row, after);
     }
     json_array_foreach(json_object_get(row, "memory"), i, r)
     {
         check_bytes(q, row, r, "before", 0);
         if (completed) {
-            check(!json_is_true(json_object_get(r, "written")) || json_object_get(r, "after") || json_object_get(r, "possible"),
+            check(!json_is_true(json_object_get(r, "written")) || json_object_get(r, "after") ||
+                      json_object_get(r, "possible"),
                   "written memory has no bytes", row, r);
             check_bytes(q, row, r, "after", 1);
         }
@@ -145,14 +158,20 @@ static void check_row(struct query_engine *q, json_t *row, bool completed)
     json_decref(after);
 }
 
-/* An instruction that ends with an event is also seen from its own moment, where nothing is left to run until the event. */
+/* An instruction that ends with an event is also seen from its own moment, where nothing is left to
+ * run until the event. */
 static void check_own_moment(struct query_engine *q, json_t *row)
 {
-    json_t *own = ask(q, "instructions", json_pack("{sO, si}", "focus", json_object_get(row, "focus"), "limit", 1));
-    static const char *const keys[] = {"focus", "kind", "pc", "faulted", "registers"}; // memory: bytes of a faulting access come only here
+    json_t *own = ask(q, "instructions",
+                      json_pack("{sO, si}", "focus", json_object_get(row, "focus"), "limit", 1));
+    static const char *const keys[] = {
+        "focus", "kind", "pc", "faulted",
+        "registers"}; // memory: bytes of a faulting access come only here
     for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
-        check(json_equal(json_object_get(row, keys[i]), json_object_get(json_array_get(own, 0), keys[i])) ||
-                  (!json_object_get(row, keys[i]) && !json_object_get(json_array_get(own, 0), keys[i])),
+        check(json_equal(json_object_get(row, keys[i]),
+                         json_object_get(json_array_get(own, 0), keys[i])) ||
+                  (!json_object_get(row, keys[i]) &&
+                   !json_object_get(json_array_get(own, 0), keys[i])),
               "another row from its own moment", row, own);
     json_decref(own);
 }
@@ -170,52 +189,64 @@ static void check_sample(struct query_engine *q, json_t *focus)
         if (!is_instruction(row))
             continue;
         int64_t gap = 1;
-        if (next && json_equal(json_object_get(moment_json(row), "event"), json_object_get(moment_json(next), "event")))
-            gap = json_integer_value(json_object_get(moment_json(next), "instr")) - json_integer_value(json_object_get(moment_json(row), "instr"));
-        // Right before an event is the instruction that ends with it: a system call or a fault, which is not counted.
+        if (next && json_equal(json_object_get(moment_json(row), "event"),
+                               json_object_get(moment_json(next), "event")))
+            gap = json_integer_value(json_object_get(moment_json(next), "instr")) -
+                  json_integer_value(json_object_get(moment_json(row), "instr"));
+        // Right before an event is the instruction that ends with it: a system call or a fault,
+        // which is not counted.
         bool before_event = next && !is_instruction(next);
         check(gap == 1 || (before_event && gap == 0), "an instruction is missing", row, next);
         if (before_event && gap == 0)
             check_own_moment(q, row);
         check_row(q, row, next && gap == 1 && !json_is_true(json_object_get(row, "faulted")));
     }
-    // Backwards from behind the last instruction, or from an event's moment: what lies strictly before.
+    // Backwards from behind the last instruction, or from an event's moment: what lies strictly
+    // before.
     size_t from = n;
-    while (from > 0 && !is_instruction(last) && json_equal(moment_json(json_array_get(rows, from - 1)), moment_json(last)))
+    while (from > 0 && !is_instruction(last) &&
+           json_equal(moment_json(json_array_get(rows, from - 1)), moment_json(last)))
         from--;
-    json_t *back = ask(q, "instructions", json_pack("{so, si, ss}", "focus", focus_of(last, is_instruction(last)), "limit", (int)from + 1,
-                                                    "direction", "backward"));
+    json_t *back = ask(q, "instructions",
+                       json_pack("{so, si, ss}", "focus", focus_of(last, is_instruction(last)),
+                                 "limit", (int)from + 1, "direction", "backward"));
     // An event at the moment of the last instruction comes behind it.
     size_t skip = is_instruction(last) && !is_instruction(json_array_get(back, 0));
     check(json_array_size(back) >= from, "too few rows backwards", last, back);
     for (size_t i = 0; i < from && skip + i < json_array_size(back); i++)
-        check(json_equal(json_array_get(rows, from - 1 - i), json_array_get(back, skip + i)), "another row backwards",
-              json_array_get(rows, from - 1 - i), json_array_get(back, skip + i));
+        check(json_equal(json_array_get(rows, from - 1 - i), json_array_get(back, skip + i)),
+              "another row backwards", json_array_get(rows, from - 1 - i),
+              json_array_get(back, skip + i));
     json_decref(back);
     json_decref(rows);
 }
 
 static void build(const char *trace, uint64_t segment_icount, struct query_engine **q)
 {
-    const struct build_options options = {.shards = 1, .compression_level = 3, .segment_icount = segment_icount, .restart = true};
+    const struct build_options options = {
+        .shards = 1, .compression_level = 3, .segment_icount = segment_icount, .restart = true};
     query_engine_close(*q);
     *q = NULL;
     must(index_build(trace, &options, NULL));
     must(query_engine_open(trace, NULL, q));
 }
 
-/* Rows from a moment of a task on, without memory: bytes of a faulting access come only if one comes by. */
+/* Rows from a moment of a task on, without memory: bytes of a faulting access come only if one
+ * comes by. */
 static json_t *rows_from(struct query_engine *q, json_t *focus, struct moment from, int limit)
 {
-    json_t *rows = ask(q, "instructions", json_pack("{sO, s{sI, sI}, si}", "focus", focus, "from", "event", (json_int_t)from.event, "instr",
-                                                    (json_int_t)from.icount, "limit", limit)), *row;
+    json_t *rows = ask(q, "instructions",
+                       json_pack("{sO, s{sI, sI}, si}", "focus", focus, "from", "event",
+                                 (json_int_t)from.event, "instr", (json_int_t)from.icount, "limit",
+                                 limit)),
+           *row;
     size_t i;
-    json_array_foreach(rows, i, row)
-        json_object_del(row, "memory");
+    json_array_foreach(rows, i, row) json_object_del(row, "memory");
     return rows;
 }
 
-/* A segment that begins right before an event: the rows from there are those of a database of one segment, when one comes by there. */
+/* A segment that begins right before an event: the rows from there are those of a database of one
+ * segment, when one comes by there. */
 static void check_boundary(const char *trace, struct query_engine **q, json_t *event)
 {
     enum { FEW = 4 };
@@ -227,14 +258,17 @@ static void check_boundary(const char *trace, struct query_engine **q, json_t *e
         before += (*q)->event_icount.items[e];
     build(trace, UINT64_MAX, q);
     json_t *all = rows_from(*q, focus, from, FEW + 4);
-    while (first < json_array_size(all) && moment_cmp(row_moment(json_array_get(all, first)), at) < 0)
+    while (first < json_array_size(all) &&
+           moment_cmp(row_moment(json_array_get(all, first)), at) < 0)
         first++;
     build(trace, before, q);
     const struct history_segment *segment = history_segments((*q)->history, &segments);
-    check(segments > 1 && moment_cmp(segment[1].start, at) == 0, "no segment begins there", event, NULL);
+    check(segments > 1 && moment_cmp(segment[1].start, at) == 0, "no segment begins there", event,
+          NULL);
     json_t *rows = rows_from(*q, focus, at, FEW);
     for (size_t i = 0; i < FEW && first + i < json_array_size(all); i++)
-        check(json_equal(json_array_get(rows, i), json_array_get(all, first + i)), "another row at a segment's start", json_array_get(all, first + i),
+        check(json_equal(json_array_get(rows, i), json_array_get(all, first + i)),
+              "another row at a segment's start", json_array_get(all, first + i),
               json_array_get(rows, i));
     json_decref(rows);
     json_decref(all);
@@ -249,7 +283,8 @@ static void check_boundaries(const char *trace, struct query_engine **q, json_t 
         for (size_t i = 0; i < count; i++) {
             json_t *event = json_array_get(events, (start + i) % count);
             const char *name = json_string_value(json_object_get(event, "name"));
-            bool known = json_integer_value(json_object_get(json_object_get(event, "task"), "serial"));
+            bool known =
+                json_integer_value(json_object_get(json_object_get(event, "task"), "serial"));
             if (!known || !name || !strstr(name, kinds[k]) || !row_moment(event).icount)
                 continue;
             check_boundary(trace, q, event);
@@ -279,8 +314,9 @@ int main(int argc, char **argv)
         json_t *task = json_object_get(event, "task");
         if (!json_integer_value(json_object_get(task, "serial")))
             continue; // before the program's start
-        json_t *focus = json_pack("{s{sO, sI}, sO}", "moment", "event", json_object_get(m, "event"), "instr",
-                                  (json_int_t)(instr - ((int64_t)back < instr ? (int64_t)back : instr)), "task", task);
+        json_t *focus = json_pack(
+            "{s{sO, sI}, sO}", "moment", "event", json_object_get(m, "event"), "instr",
+            (json_int_t)(instr - ((int64_t)back < instr ? (int64_t)back : instr)), "task", task);
         check_sample(q, focus);
         json_decref(focus);
     }

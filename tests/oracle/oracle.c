@@ -1,10 +1,11 @@
-/* The query engine against a naive oracle: the recording is replayed one instruction at a time, with nothing of the database, and
- * what is seen is held against the engine's answers. The worker does the stepping (struct step_request) and looks at registers and
- * probes at every moment: a round trip for each would take most of the test's time.
+/* The query engine against a naive oracle: the recording is replayed one instruction at a time,
+ * with nothing of the database, and what is seen is held against the engine's answers. The worker
+ * does the stepping (struct step_request) and looks at registers and probes at every moment: a
+ * round trip for each would take most of the test's time.
  *
  *   registers and memory   at random moments
- *   writes                 probes are compared after every instruction: each change has a row, each row that says so is a change
- *   executions             every moment at which rip was at an address
+ *   writes                 probes are compared after every instruction: each change has a row, each
+ * row that says so is a change executions             every moment at which rip was at an address
  *   stacks                 calls and returns seen by what they do to rsp
  *   steps                  the next and last moment of the same task
  *
@@ -12,10 +13,10 @@
  *
  * oracle TRACE_DIR: a copy of a small recording; databases are made in it. */
 #include "check.h"
-#include "rows.h"
 #include "index/build.h"
 #include "query/query.h"
 #include "replay/replay.h"
+#include "rows.h"
 
 #include <stdio.h>
 
@@ -38,7 +39,8 @@ struct shadow_call {
     gaddr return_addr, sp;
 };
 
-/* The calls of task 1 that have not returned at a moment: those of `stack_calls` from `first` on, outermost first. */
+/* The calls of task 1 that have not returned at a moment: those of `stack_calls` from `first` on,
+ * outermost first. */
 struct shadow_stack {
     struct moment m;
     size_t first, count;
@@ -160,15 +162,16 @@ struct walk {
 static bool is_call(const uint8_t *code, size_t len)
 {
     size_t i = 0;
-    while (i + 1 < len && (code[i] == 0x66 || code[i] == 0x67 || code[i] == 0xf2 || code[i] == 0xf3 || code[i] == 0x2e || code[i] == 0x3e ||
-                           (code[i] & 0xf0) == 0x40))
+    while (i + 1 < len &&
+           (code[i] == 0x66 || code[i] == 0x67 || code[i] == 0xf2 || code[i] == 0xf3 ||
+            code[i] == 0x2e || code[i] == 0x3e || (code[i] & 0xf0) == 0x40))
         i++;
     return i + 1 < len && (code[i] == 0xe8 || (code[i] == 0xff && (code[i + 1] >> 3 & 7) == 2));
 }
 
 /* Takes note of a state; task 0: nothing runs. */
-static void note(struct walk *w, struct moment m, uint32_t task, const struct regs *regs, const uint8_t *code, size_t code_len,
-                 const uint64_t *now, const bool *mapped)
+static void note(struct walk *w, struct moment m, uint32_t task, const struct regs *regs,
+                 const uint8_t *code, size_t code_len, const uint64_t *now, const bool *mapped)
 {
     for (unsigned i = 0; i < probe_count; i++) {
         if (mapped[i] && w->was_mapped[i] && now[i] != w->before[i])
@@ -179,7 +182,8 @@ static void note(struct walk *w, struct moment m, uint32_t task, const struct re
     w->last = m;
     if (!task)
         return;
-    vec_push(&steps, (struct seen){m, task, is_call(code, code_len), regs->r[UREG_RIP], regs->r[UREG_RSP]});
+    vec_push(&steps,
+             (struct seen){m, task, is_call(code, code_len), regs->r[UREG_RIP], regs->r[UREG_RSP]});
     if (steps.count % SAMPLE_EVERY == 0) {
         struct sample *s = vec_add(&samples);
         s->m = m;
@@ -213,7 +217,8 @@ static void note_here(struct walk *w)
     read_probes(w->r, now, mapped);
     if (task) {
         must(replay_regs(w->r, task, &regs));
-        err_free(replay_read(w->r, space_of(w->r, task), regs.r[UREG_RIP], code, sizeof(code), &code_len));
+        err_free(replay_read(w->r, space_of(w->r, task), regs.r[UREG_RIP], code, sizeof(code),
+                             &code_len));
     }
     note(w, replay_now(w->r), task, &regs, code, code_len, now, mapped);
 }
@@ -230,7 +235,8 @@ static bool is_mapped(struct replay *r, gaddr start, size_t len)
     return at >= start + len;
 }
 
-/* What to look at before each instruction up to the next event: whole spans where they are mapped, else the probes that are. */
+/* What to look at before each instruction up to the next event: whole spans where they are mapped,
+ * else the probes that are. */
 static unsigned choose_pieces(struct replay *r, struct span out[2 * PROBES])
 {
     unsigned count = 0;
@@ -240,7 +246,8 @@ static unsigned choose_pieces(struct replay *r, struct span out[2 * PROBES])
             continue;
         }
         for (unsigned i = 0; i < probe_count; i++) {
-            if (probes[i] >= spans[k].start && probes[i] - spans[k].start < spans[k].len && is_mapped(r, probes[i], PROBE_LEN))
+            if (probes[i] >= spans[k].start && probes[i] - spans[k].start < spans[k].len &&
+                is_mapped(r, probes[i], PROBE_LEN))
                 out[count++] = (struct span){probes[i], PROBE_LEN};
         }
     }
@@ -256,7 +263,8 @@ static size_t captured_len(const struct span *pieces, unsigned piece_count)
 }
 
 /* The probes from captured pieces. */
-static void unpack_probes(const uint8_t *captured, const struct span *pieces, unsigned piece_count, uint64_t *now, bool *mapped)
+static void unpack_probes(const uint8_t *captured, const struct span *pieces, unsigned piece_count,
+                          uint64_t *now, bool *mapped)
 {
     for (unsigned k = 0; k < piece_count; k++) {
         size_t done = load_u64(captured);
@@ -284,9 +292,11 @@ static void walk_stretch(struct walk *w, uint32_t task, size_t most)
         most = MOST_CAPTURES / piece_count - 1;
     for (size_t i = 0; i <= most; i++) {
         for (unsigned k = 0; k < piece_count; k++)
-            captures[n++] = (struct step_capture){start.event, start.icount + i, pieces[k].start, pieces[k].len};
+            captures[n++] = (struct step_capture){start.event, start.icount + i, pieces[k].start,
+                                                  pieces[k].len};
     }
-    must(worker_set_steps(worker, &(struct step_request){.record = true, .captures = captures, .capture_count = n}));
+    must(worker_set_steps(
+        worker, &(struct step_request){.record = true, .captures = captures, .capture_count = n}));
     must(replay_run(w->r, (struct moment){start.event + 1, 0}, most, NULL));
     if (replay_worker(w->r, probe_space) != worker)
         return; // it has ended: what follows the event is noted, the stretch before it is not
@@ -303,7 +313,8 @@ static void walk_stretch(struct walk *w, uint32_t task, size_t most)
         uint64_t now[PROBES] = {0};
         bool mapped[PROBES] = {0};
         if (m.event != start.event || off + stride > memory.len) {
-            printf("FAIL: the worker's step at %llu:%llu has no memory\n", (unsigned long long)m.event, (unsigned long long)m.icount);
+            printf("FAIL: the worker's step at %llu:%llu has no memory\n",
+                   (unsigned long long)m.event, (unsigned long long)m.icount);
             exit(1);
         }
         unpack_probes(memory.data + off, pieces, piece_count, now, mapped);
@@ -339,7 +350,8 @@ static void walk(struct trace *t)
     replay_close(w.r);
 }
 
-/* Stacks now and then, by watching rsp: a call lowers it by 8 and leaves an address there that is just behind it. */
+/* Stacks now and then, by watching rsp: a call lowers it by 8 and leaves an address there that is
+ * just behind it. */
 static void walk_stacks(struct trace *t)
 {
     enum { MOST = 60, EVERY = 1511 };
@@ -390,8 +402,8 @@ static json_t *ask(struct query_engine *q, const char *name, json_t *params)
 
 static json_t *focus_of(struct moment m, uint32_t task)
 {
-    return json_pack("{s{sI, sI}, s{si}}", "moment", "event", (json_int_t)m.event, "instr", (json_int_t)m.icount, "task", "serial",
-                     (int)task);
+    return json_pack("{s{sI, sI}, s{si}}", "moment", "event", (json_int_t)m.event, "instr",
+                     (json_int_t)m.icount, "task", "serial", (int)task);
 }
 
 static uint64_t hex_field(json_t *row, const char *name)
@@ -407,20 +419,25 @@ static void check_states(struct query_engine *q)
         json_t *rows = ask(q, "registers", params);
         size_t i;
         json_t *row;
-        CHECK(rows, "registers at %llu:%llu: %s", (unsigned long long)s->m.event, (unsigned long long)s->m.icount,
+        CHECK(rows, "registers at %llu:%llu: %s", (unsigned long long)s->m.event,
+              (unsigned long long)s->m.icount,
               json_string_value(json_object_get(params, "failed")));
         json_array_foreach(rows, i, row)
         {
             static const struct {
                 const char *name;
                 int idx;
-            } some[] = {{"rip", UREG_RIP}, {"rax", UREG_RAX}, {"rsp", UREG_RSP}, {"rbp", UREG_RBP}, {"rdi", UREG_RDI},
-                        {"r15", UREG_R15}, {"r14", UREG_R14}, {"r11", UREG_R11}, {"eflags", UREG_EFLAGS}, {"fs_base", UREG_FS_BASE}};
+            } some[] = {{"rip", UREG_RIP},        {"rax", UREG_RAX}, {"rsp", UREG_RSP},
+                        {"rbp", UREG_RBP},        {"rdi", UREG_RDI}, {"r15", UREG_R15},
+                        {"r14", UREG_R14},        {"r11", UREG_R11}, {"eflags", UREG_EFLAGS},
+                        {"fs_base", UREG_FS_BASE}};
             for (size_t k = 0; k < sizeof(some) / sizeof(some[0]); k++) {
                 if (strcmp(json_string_value(json_object_get(row, "name")), some[k].name) == 0)
-                    CHECK(hex_field(row, "value") == s->regs.r[some[k].idx], "%s at %llu:%llu is %s, want %llx", some[k].name,
+                    CHECK(hex_field(row, "value") == s->regs.r[some[k].idx],
+                          "%s at %llu:%llu is %s, want %llx", some[k].name,
                           (unsigned long long)s->m.event, (unsigned long long)s->m.icount,
-                          json_string_value(json_object_get(row, "value")), (unsigned long long)s->regs.r[some[k].idx]);
+                          json_string_value(json_object_get(row, "value")),
+                          (unsigned long long)s->regs.r[some[k].idx]);
             }
         }
         json_decref(rows);
@@ -430,30 +447,36 @@ static void check_states(struct query_engine *q)
             continue;
         char addr[32];
         snprintf(addr, sizeof(addr), "%#llx", (unsigned long long)probes[p]);
-        params = json_pack("{so, ss, si}", "focus", focus_of(s->m, s->task), "address", addr, "length", PROBE_LEN);
+        params = json_pack("{so, ss, si}", "focus", focus_of(s->m, s->task), "address", addr,
+                           "length", PROBE_LEN);
         rows = ask(q, "memory", params);
         char want[17];
         for (int k = 0; k < 8; k++)
             snprintf(want + 2 * k, 3, "%02x", (unsigned)(s->probes[p] >> 8 * k & 0xff));
-        const char *have = rows ? json_string_value(json_object_get(json_array_get(rows, 0), "bytes")) : "";
-        CHECK(have && strcmp(have, want) == 0, "memory %s at %llu:%llu is %s, want %s", addr, (unsigned long long)s->m.event,
-              (unsigned long long)s->m.icount, have ? have : "", want);
+        const char *have =
+            rows ? json_string_value(json_object_get(json_array_get(rows, 0), "bytes")) : "";
+        CHECK(have && strcmp(have, want) == 0, "memory %s at %llu:%llu is %s, want %s", addr,
+              (unsigned long long)s->m.event, (unsigned long long)s->m.icount, have ? have : "",
+              want);
         json_decref(rows);
         json_decref(params);
     }
 }
 
-/* The same rows, some at a time from one end of the recording: none is missing between two pages, and there are more where it says so not. */
-static void check_pages(struct query_engine *q, const char *addr, const struct sample *last, json_t *rows, bool forward)
+/* The same rows, some at a time from one end of the recording: none is missing between two pages,
+ * and there are more where it says so not. */
+static void check_pages(struct query_engine *q, const char *addr, const struct sample *last,
+                        json_t *rows, bool forward)
 {
     enum { MOST = 9 };
     size_t n = json_array_size(rows), at = 0;
     struct moment from = forward ? (struct moment){0} : last->m;
     for (bool more = true; more && at < n && at < MOST;) {
         int limit = 1 + (int)(random_number() % 3);
-        json_t *params = json_pack("{so, ss, si, ss, si, s{sI, sI}}", "focus", focus_of(last->m, last->task), "address", addr, "length", PROBE_LEN,
-                                   "direction", forward ? "forward" : "backward", "limit", limit, "from", "event", (json_int_t)from.event,
-                                   "instr", (json_int_t)from.icount);
+        json_t *params = json_pack(
+            "{so, ss, si, ss, si, s{sI, sI}}", "focus", focus_of(last->m, last->task), "address",
+            addr, "length", PROBE_LEN, "direction", forward ? "forward" : "backward", "limit",
+            limit, "from", "event", (json_int_t)from.event, "instr", (json_int_t)from.icount);
         json_t *page = json_array();
         struct query_sink sink = {.ctx = page, .row = keep_row};
         must(query_run(q, "watchpoint", params, &sink));
@@ -463,7 +486,9 @@ static void check_pages(struct query_engine *q, const char *addr, const struct s
             from = row_moment(json_array_get(page, i));
             if (moment_cmp(from, last->m) >= 0)
                 break;
-            CHECK(json_equal(json_array_get(page, i), want), "write %zu of %s, %s, is another in pages", at, addr, forward ? "forward" : "backward");
+            CHECK(json_equal(json_array_get(page, i), want),
+                  "write %zu of %s, %s, is another in pages", at, addr,
+                  forward ? "forward" : "backward");
         }
         from.icount += forward;
         CHECK(json_array_size(page) || !more, "no write of %s, yet there are more", addr);
@@ -482,10 +507,12 @@ static void check_writes(struct query_engine *q, struct moment end)
         const struct sample *last = &samples.items[samples.count - 1];
         if (!last->mapped[p])
             continue;
-        json_t *params = json_pack("{so, ss, si, ss, si}", "focus", focus_of(last->m, last->task), "address", addr, "length",
-                                   PROBE_LEN, "direction", "backward", "limit", 100000);
+        json_t *params =
+            json_pack("{so, ss, si, ss, si}", "focus", focus_of(last->m, last->task), "address",
+                      addr, "length", PROBE_LEN, "direction", "backward", "limit", 100000);
         json_t *rows = ask(q, "watchpoint", params);
-        CHECK(rows, "watchpoint %s: %s", addr, json_string_value(json_object_get(params, "failed")));
+        CHECK(rows, "watchpoint %s: %s", addr,
+              json_string_value(json_object_get(params, "failed")));
         size_t n = json_array_size(rows), matched = 0;
         vec_each (c, &changes) {
             if (c->probe != p || moment_cmp(c->m, last->m) >= 0)
@@ -494,18 +521,20 @@ static void check_writes(struct query_engine *q, struct moment end)
             for (size_t i = 0; i < n && !found; i++)
                 found = moment_cmp(row_moment(json_array_get(rows, i)), c->m) == 0;
             matched += found;
-            CHECK(found, "write of %s at %llu:%llu is not found", addr, (unsigned long long)c->m.event,
-                  (unsigned long long)c->m.icount);
+            CHECK(found, "write of %s at %llu:%llu is not found", addr,
+                  (unsigned long long)c->m.event, (unsigned long long)c->m.icount);
         }
         for (size_t i = 0; i < n; i++) {
-            json_t *row = json_array_get(rows, i), *before = json_object_get(row, "before"), *after = json_object_get(row, "after");
+            json_t *row = json_array_get(rows, i), *before = json_object_get(row, "before"),
+                   *after = json_object_get(row, "after");
             if (!json_is_string(before) || !json_is_string(after) || json_equal(before, after))
                 continue;
             struct moment m = row_moment(row);
             bool found = false;
             vec_each (c, &changes)
                 found |= c->probe == p && moment_cmp(c->m, m) == 0;
-            CHECK(found, "%s did not change at %llu:%llu", addr, (unsigned long long)m.event, (unsigned long long)m.icount);
+            CHECK(found, "%s did not change at %llu:%llu", addr, (unsigned long long)m.event,
+                  (unsigned long long)m.icount);
         }
         check_pages(q, addr, last, rows, false);
         check_pages(q, addr, last, rows, true);
@@ -523,28 +552,34 @@ static void check_executions(struct query_engine *q)
         char start[32], end[32];
         snprintf(start, sizeof(start), "%#llx", (unsigned long long)s->rip);
         snprintf(end, sizeof(end), "%#llx", (unsigned long long)s->rip + 1);
-        json_t *params = json_pack("{ss, ss, ss, si, s{sI, sI}}", "start", start, "end", end, "direction",
-                                   forward ? "forward" : "backward", "limit", 30, "from", "event", (json_int_t)from.event, "instr",
-                                   (json_int_t)from.icount);
+        json_t *params =
+            json_pack("{ss, ss, ss, si, s{sI, sI}}", "start", start, "end", end, "direction",
+                      forward ? "forward" : "backward", "limit", 30, "from", "event",
+                      (json_int_t)from.event, "instr", (json_int_t)from.icount);
         json_t *rows = ask(q, "address-execution", params);
-        CHECK(rows, "executions of %s: %s", start, json_string_value(json_object_get(params, "failed")));
+        CHECK(rows, "executions of %s: %s", start,
+              json_string_value(json_object_get(params, "failed")));
         json_t *again = ask(q, "address-execution", params); // from what is kept now
         CHECK(json_equal(rows, again), "executions of %s are others when asked again", start);
         json_decref(again);
         size_t at = 0;
         for (size_t i = 0; i < steps.count && at < 30; i++) {
             const struct seen *x = &steps.items[forward ? i : steps.count - 1 - i];
-            if (x->rip != s->rip || (forward ? moment_cmp(x->m, from) < 0 : moment_cmp(x->m, from) >= 0))
+            if (x->rip != s->rip ||
+                (forward ? moment_cmp(x->m, from) < 0 : moment_cmp(x->m, from) >= 0))
                 continue;
-            // The last step before an event stands where the next one begins: only moments at which an instruction follows count.
+            // The last step before an event stands where the next one begins: only moments at which
+            // an instruction follows count.
             const struct seen *next = &steps.items[(forward ? i : steps.count - 1 - i) + 1];
             if (next >= steps.items + steps.count || next->m.event != x->m.event)
                 continue;
             struct moment m = row_moment(json_array_get(rows, at));
             CHECK(at < json_array_size(rows) && moment_cmp(m, x->m) == 0,
-                  "%s execution %zu of %s from %llu:%llu is at %llu:%llu, want %llu:%llu", forward ? "forward" : "backward", at, start,
-                  (unsigned long long)from.event, (unsigned long long)from.icount, (unsigned long long)m.event,
-                  (unsigned long long)m.icount, (unsigned long long)x->m.event, (unsigned long long)x->m.icount);
+                  "%s execution %zu of %s from %llu:%llu is at %llu:%llu, want %llu:%llu",
+                  forward ? "forward" : "backward", at, start, (unsigned long long)from.event,
+                  (unsigned long long)from.icount, (unsigned long long)m.event,
+                  (unsigned long long)m.icount, (unsigned long long)x->m.event,
+                  (unsigned long long)x->m.icount);
             at++;
             if (failures > 30)
                 break;
@@ -559,22 +594,27 @@ static void check_stacks(struct query_engine *q)
     vec_each (s, &stacks) {
         json_t *params = json_pack("{so}", "focus", focus_of(s->m, 1));
         json_t *rows = ask(q, "stack", params);
-        CHECK(rows && json_array_size(rows) == s->count + 1, "the stack at %llu:%llu has %zu frames, want %zu",
-              (unsigned long long)s->m.event, (unsigned long long)s->m.icount, json_array_size(rows), s->count + 1);
+        CHECK(rows && json_array_size(rows) == s->count + 1,
+              "the stack at %llu:%llu has %zu frames, want %zu", (unsigned long long)s->m.event,
+              (unsigned long long)s->m.icount, json_array_size(rows), s->count + 1);
         for (size_t k = 0; rows && k < s->count && k + 1 < json_array_size(rows); k++) {
             gaddr want = stack_calls.items[s->first + s->count - 1 - k].return_addr;
-            CHECK(hex_field(json_array_get(rows, k + 1), "pc") == want, "frame %zu at %llu:%llu is at %s, want %llx", k + 1,
+            CHECK(hex_field(json_array_get(rows, k + 1), "pc") == want,
+                  "frame %zu at %llu:%llu is at %s, want %llx", k + 1,
                   (unsigned long long)s->m.event, (unsigned long long)s->m.icount,
-                  json_string_value(json_object_get(json_array_get(rows, k + 1), "pc")), (unsigned long long)want);
+                  json_string_value(json_object_get(json_array_get(rows, k + 1), "pc")),
+                  (unsigned long long)want);
         }
-        size_t first = s->m.icount % (s->count + 2), limit = 1 + s->m.icount % 5, left = s->count + 1 - (first <= s->count ? first : s->count + 1);
+        size_t first = s->m.icount % (s->count + 2), limit = 1 + s->m.icount % 5,
+               left = s->count + 1 - (first <= s->count ? first : s->count + 1);
         json_object_set_new(params, "first", json_integer((json_int_t)first));
         json_object_set_new(params, "limit", json_integer((json_int_t)limit));
         json_t *some = ask(q, "stack", params);
-        CHECK(some && json_array_size(some) == (left < limit ? left : limit), "%zu frames from %zu of %zu on", json_array_size(some), first,
-              s->count + 1);
+        CHECK(some && json_array_size(some) == (left < limit ? left : limit),
+              "%zu frames from %zu of %zu on", json_array_size(some), first, s->count + 1);
         for (size_t k = 0; some && k < json_array_size(some); k++)
-            CHECK(json_equal(json_array_get(some, k), json_array_get(rows, first + k)), "frame %zu is another one if asked for alone", first + k);
+            CHECK(json_equal(json_array_get(some, k), json_array_get(rows, first + k)),
+                  "frame %zu is another one if asked for alone", first + k);
         json_decref(some);
         json_decref(rows);
         json_decref(params);
@@ -586,19 +626,24 @@ static void check_steps(struct query_engine *q)
     for (int k = 0; k < 60; k++) {
         size_t i = random_number() % (steps.count - 1);
         const struct seen *a = &steps.items[i], *b = &steps.items[i + 1];
-        if (a->task != b->task || a->m.event != b->m.event || i + 2 >= steps.count || steps.items[i + 2].m.event != b->m.event)
+        if (a->task != b->task || a->m.event != b->m.event || i + 2 >= steps.count ||
+            steps.items[i + 2].m.event != b->m.event)
             continue;
-        json_t *params = json_pack("{so, ss, ss}", "focus", focus_of(a->m, a->task), "kind", "instruction", "direction", "forward");
+        json_t *params = json_pack("{so, ss, ss}", "focus", focus_of(a->m, a->task), "kind",
+                                   "instruction", "direction", "forward");
         json_t *rows = ask(q, "step", params);
         CHECK(rows && moment_cmp(row_moment(json_array_get(rows, 0)), b->m) == 0 &&
                   hex_field(json_array_get(rows, 0), "pc") == b->rip,
-              "the step from %llu:%llu goes elsewhere", (unsigned long long)a->m.event, (unsigned long long)a->m.icount);
+              "the step from %llu:%llu goes elsewhere", (unsigned long long)a->m.event,
+              (unsigned long long)a->m.icount);
         json_decref(rows);
         json_decref(params);
-        params = json_pack("{so, ss, ss}", "focus", focus_of(b->m, b->task), "kind", "instruction", "direction", "backward");
+        params = json_pack("{so, ss, ss}", "focus", focus_of(b->m, b->task), "kind", "instruction",
+                           "direction", "backward");
         rows = ask(q, "step", params);
-        CHECK(rows && moment_cmp(row_moment(json_array_get(rows, 0)), a->m) == 0, "the step back from %llu:%llu goes elsewhere",
-              (unsigned long long)b->m.event, (unsigned long long)b->m.icount);
+        CHECK(rows && moment_cmp(row_moment(json_array_get(rows, 0)), a->m) == 0,
+              "the step back from %llu:%llu goes elsewhere", (unsigned long long)b->m.event,
+              (unsigned long long)b->m.icount);
         json_decref(rows);
         json_decref(params);
     }
@@ -621,9 +666,10 @@ int main(int argc, char **argv)
     choose_spans();
     walk(t);
     walk_stacks(t);
-    printf("%zu moments, %zu changes of %u probes, %zu samples, %zu stacks\n", steps.count, changes.count, probe_count, samples.count,
-           stacks.count);
-    // Of long recordings one database: that all databases give the same answers is what database/variants is for.
+    printf("%zu moments, %zu changes of %u probes, %zu samples, %zu stacks\n", steps.count,
+           changes.count, probe_count, samples.count, stacks.count);
+    // Of long recordings one database: that all databases give the same answers is what
+    // database/variants is for.
     size_t count = steps.count > LONG ? 1 : sizeof(variants) / sizeof(variants[0]);
     for (size_t v = 0; v < count; v++) {
         random_state = FIRST_RANDOM_STATE;

@@ -1,8 +1,8 @@
 #include "reads.h"
 
-#include "rows.h"
 #include "base/buf.h"
 #include "forward.h"
+#include "rows.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,28 +19,36 @@ struct reader {
 };
 static VEC(struct reader *) readers;
 
-void reads_begin(struct replay *r, struct moment m, uint32_t task, uint32_t space, gaddr at, unsigned len)
+void reads_begin(struct replay *r, struct moment m, uint32_t task, uint32_t space, gaddr at,
+                 unsigned len)
 {
     struct reader *x = xnew(struct reader);
-    *x = (struct reader){.m = m, .closed = MOMENT_END, .task = task, .at = at, .len = len,
+    *x = (struct reader){.m = m,
+                         .closed = MOMENT_END,
+                         .task = task,
+                         .at = at,
+                         .len = len,
                          .first = physical(r, task, space, (struct x86_place){true, at})};
     vec_push(&readers, x);
 }
 
-static bool reads_any(struct replay *r, const struct reader *x, uint32_t task, uint32_t space, const struct x86_access *a)
+static bool reads_any(struct replay *r, const struct reader *x, uint32_t task, uint32_t space,
+                      const struct x86_access *a)
 {
     // Page by page: a long access may cross mappings.
     for (uint64_t done = 0, n; done < a->len; done += n) {
         gaddr at = a->addr + done;
         n = PAGE_SIZE - at % PAGE_SIZE < a->len - done ? PAGE_SIZE - at % PAGE_SIZE : a->len - done;
         struct held h = physical(r, task, space, (struct x86_place){true, at});
-        if (h.owner == x->first.owner && h.object == x->first.object && h.at < x->first.at + x->len && h.at + n > x->first.at)
+        if (h.owner == x->first.owner && h.object == x->first.object &&
+            h.at < x->first.at + x->len && h.at + n > x->first.at)
             return true;
     }
     return false;
 }
 
-void reads_step(struct replay *r, struct moment at, uint32_t task, uint32_t space, const struct x86_insn *in, const struct x86_run *run)
+void reads_step(struct replay *r, struct moment at, uint32_t task, uint32_t space,
+                const struct x86_insn *in, const struct x86_run *run)
 {
     struct x86_access all[X86_MAX_ACCESSES];
     if (!in->reads_memory)
@@ -60,14 +68,16 @@ void reads_step(struct replay *r, struct moment at, uint32_t task, uint32_t spac
 
 /* --- asking --- */
 
-static json_t *ask(struct query_engine *q, const struct reader *x, const char *access, const char *direction, struct moment from, int limit)
+static json_t *ask(struct query_engine *q, const struct reader *x, const char *access,
+                   const char *direction, struct moment from, int limit)
 {
     char addr[32];
     snprintf(addr, sizeof(addr), "%#llx", (unsigned long long)x->at);
-    json_t *params = json_pack("{s{s{sI, sI}, s{si}}, ss, si, ss, ss, si, s{sI, sI}}", "focus", "moment", "event", (json_int_t)x->m.event,
-                               "instr", (json_int_t)x->m.icount, "task", "serial", (int)x->task, "address", addr, "length", (int)x->len,
-                               "access", access, "direction", direction, "limit", limit, "from", "event", (json_int_t)from.event, "instr",
-                               (json_int_t)from.icount);
+    json_t *params = json_pack(
+        "{s{s{sI, sI}, s{si}}, ss, si, ss, ss, si, s{sI, sI}}", "focus", "moment", "event",
+        (json_int_t)x->m.event, "instr", (json_int_t)x->m.icount, "task", "serial", (int)x->task,
+        "address", addr, "length", (int)x->len, "access", access, "direction", direction, "limit",
+        limit, "from", "event", (json_int_t)from.event, "instr", (json_int_t)from.icount);
     json_t *rows = json_array();
     struct query_sink sink = {.ctx = rows, .row = keep_row};
     struct err *e = query_run(q, "watchpoint", params, &sink);
@@ -88,8 +98,9 @@ static bool is_read(const json_t *row)
 
 static void tell(const struct reader *x, const char *what, struct moment at)
 {
-    printf("FAIL: %#llx..%u from %llu:%llu, task %u: %s at %llu:%llu\n", (unsigned long long)x->at, x->len, (unsigned long long)x->m.event,
-           (unsigned long long)x->m.icount, x->task, what, (unsigned long long)at.event, (unsigned long long)at.icount);
+    printf("FAIL: %#llx..%u from %llu:%llu, task %u: %s at %llu:%llu\n", (unsigned long long)x->at,
+           x->len, (unsigned long long)x->m.event, (unsigned long long)x->m.icount, x->task, what,
+           (unsigned long long)at.event, (unsigned long long)at.icount);
 }
 
 /* The reads that were seen, each once. */
@@ -110,7 +121,11 @@ static bool same_as_seen(const struct reader *x, json_t *rows, unsigned *checks)
         if (k && !seen && moment_cmp(x->seen.items[k - 1], m) == 0)
             continue; // an instruction that reads twice
         if (!seen) {
-            tell(x, k < x->seen.count && moment_cmp(x->seen.items[k], m) < 0 ? "a read is missing before" : "there is no read", m);
+            tell(x,
+                 k < x->seen.count && moment_cmp(x->seen.items[k], m) < 0
+                     ? "a read is missing before"
+                     : "there is no read",
+                 m);
             return false;
         }
         k++;
@@ -123,7 +138,8 @@ static bool same_as_seen(const struct reader *x, json_t *rows, unsigned *checks)
 }
 
 /* Reads and writes together are the reads and the writes. */
-static bool same_together(const struct reader *x, json_t *reads, json_t *writes, json_t *both, unsigned *checks)
+static bool same_together(const struct reader *x, json_t *reads, json_t *writes, json_t *both,
+                          unsigned *checks)
 {
     size_t r = 0, w = 0, i;
     json_t *row;
@@ -141,12 +157,15 @@ static bool same_together(const struct reader *x, json_t *reads, json_t *writes,
 
 static bool check(struct query_engine *q, const struct reader *x, unsigned *checks)
 {
-    json_t *reads = ask(q, x, "read", "forward", x->m, MOST_SEEN), *writes = ask(q, x, "write", "forward", x->m, MOST_SEEN);
+    json_t *reads = ask(q, x, "read", "forward", x->m, MOST_SEEN),
+           *writes = ask(q, x, "write", "forward", x->m, MOST_SEEN);
     json_t *both = ask(q, x, "both", "forward", x->m, 20);
-    bool good = reads && writes && both && same_as_seen(x, reads, checks) && same_together(x, reads, writes, both, checks);
+    bool good = reads && writes && both && same_as_seen(x, reads, checks) &&
+                same_together(x, reads, writes, both, checks);
     // Back from one of them: those before.
     size_t n = json_array_size(reads), from = n > 7 ? 7 : n ? n - 1 : 0;
-    json_t *back = n ? ask(q, x, "read", "backward", row_moment(json_array_get(reads, from)), 3) : NULL;
+    json_t *back =
+        n ? ask(q, x, "read", "backward", row_moment(json_array_get(reads, from)), 3) : NULL;
     for (size_t i = 0; good && i < json_array_size(back) && i < from; i++) {
         ++*checks;
         good = json_equal(json_array_get(back, i), json_array_get(reads, from - 1 - i));

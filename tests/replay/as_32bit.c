@@ -1,7 +1,9 @@
-/* as_32bit TRACE - makes 32-bit tasks in a recording of tests/programs/mixed-bits.c, in place: those which execute it with an
- * argument that begins with "32", and their children, until they execute it with another. So 32-bit tasks can be tested where neither
- * kernel nor compiler has 32-bit programs. Their frames get what rr writes for such tasks (rr_trace.capnp, TraceStream.cc): the
- * architecture, registers of i386 with the arguments in their places, numbers of i386's system calls. Addresses above 4 GiB are cut off. */
+/* as_32bit TRACE - makes 32-bit tasks in a recording of tests/programs/mixed-bits.c, in place:
+ * those which execute it with an argument that begins with "32", and their children, until they
+ * execute it with another. So 32-bit tasks can be tested where neither kernel nor compiler has
+ * 32-bit programs. Their frames get what rr writes for such tasks (rr_trace.capnp, TraceStream.cc):
+ * the architecture, registers of i386 with the arguments in their places, numbers of i386's system
+ * calls. Addresses above 4 GiB are cut off. */
 #include "trace/block.h"
 #include "trace/packed.h"
 #include "trace/trace.h"
@@ -56,7 +58,8 @@ static void put(struct message *m, const uint8_t *at, const void *value, size_t 
     memcpy(m->data.data + (at - m->data.data), value, len);
 }
 
-static struct err *convert_regs(struct message *m, struct message_struct frame, const struct frame *f)
+static struct err *convert_regs(struct message *m, struct message_struct frame,
+                                const struct frame *f)
 {
     struct message_struct regs = struct_struct(frame, 1);
     size_t len;
@@ -64,10 +67,23 @@ static struct err *convert_regs(struct message *m, struct message_struct frame, 
     if (!image)
         return NULL;
     const uint64_t *r = f->regs.r;
-    const uint32_t out[X86_REG_COUNT] = {
-        (uint32_t)r[UREG_RDI], (uint32_t)r[UREG_RSI], (uint32_t)r[UREG_RDX], (uint32_t)r[UREG_R10], (uint32_t)r[UREG_R8],
-        (uint32_t)r[UREG_RBP], (uint32_t)r[UREG_RAX], 0x2b, 0x2b, 0, 0x63, (uint32_t)r[UREG_ORIG_RAX], (uint32_t)r[UREG_RIP], 0x23,
-        (uint32_t)r[UREG_EFLAGS], (uint32_t)r[UREG_RSP], 0x2b};
+    const uint32_t out[X86_REG_COUNT] = {(uint32_t)r[UREG_RDI],
+                                         (uint32_t)r[UREG_RSI],
+                                         (uint32_t)r[UREG_RDX],
+                                         (uint32_t)r[UREG_R10],
+                                         (uint32_t)r[UREG_R8],
+                                         (uint32_t)r[UREG_RBP],
+                                         (uint32_t)r[UREG_RAX],
+                                         0x2b,
+                                         0x2b,
+                                         0,
+                                         0x63,
+                                         (uint32_t)r[UREG_ORIG_RAX],
+                                         (uint32_t)r[UREG_RIP],
+                                         0x23,
+                                         (uint32_t)r[UREG_EFLAGS],
+                                         (uint32_t)r[UREG_RSP],
+                                         0x2b};
     size_t pointer_off = (m->segments[regs.segment].first + regs.ptrs) * 8;
     uint64_t pointer;
     memcpy(&pointer, m->data.data + pointer_off, 8);
@@ -134,13 +150,15 @@ static struct err *convert_all(const struct trace *t, const char *dir, struct bl
 
 static struct err *convert_trace(const char *dir)
 {
-    cleanup(freep) char *events = str_format("%s/events", dir), *beside = str_format("%s/events.new", dir);
+    cleanup(freep) char *events = str_format("%s/events", dir),
+                        *beside = str_format("%s/events.new", dir);
     cleanup(trace_closep) struct trace *t = NULL;
     TRY(trace_open(dir, &t));
     cleanup(closep) int fd = open(beside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (fd < 0)
         return err_os("cannot write %s", beside);
-    cleanup(block_writer_deinit) struct block_writer w = {.name = "events", .fd = fd, .block_size = BLOCK_SIZE_EVENTS};
+    cleanup(block_writer_deinit) struct block_writer w = {
+        .name = "events", .fd = fd, .block_size = BLOCK_SIZE_EVENTS};
     TRY(convert_all(t, dir, &w));
     if (rename(beside, events) != 0)
         return err_os("cannot rename %s", beside);

@@ -1,5 +1,5 @@
-/* For programs linked with --wrap=trace_cursor_next,--wrap=trace_cursor_ahead: frames are changed once, between the trace's decoder and
- * the replayer, which may look at frames to come. */
+/* For programs linked with --wrap=trace_cursor_next,--wrap=trace_cursor_ahead: frames are changed
+ * once, between the trace's decoder and the replayer, which may look at frames to come. */
 #ifndef CHANGED_FRAMES_H
 #define CHANGED_FRAMES_H
 

@@ -1,5 +1,6 @@
-/* divert TRACE - stands in the middle of a recording and at its end, makes diversions of it and does things there that were never recorded: the replay
- * itself sees nothing of it and goes on to its end. What is run are a few instructions, written over the program's, and system calls. */
+/* divert TRACE - stands in the middle of a recording and at its end, makes diversions of it and
+ * does things there that were never recorded: the replay itself sees nothing of it and goes on to
+ * its end. What is run are a few instructions, written over the program's, and system calls. */
 #include "replay/diversion.h"
 #include "state_hash.h"
 
@@ -35,9 +36,14 @@ static void take_refused(void *ctx, int64_t number)
 }
 
 /* Puts code where the task stands and runs it with these registers. */
-static struct diversion_stop run(const void *code, size_t len, const struct regs *regs, uint64_t most, const gaddr *break_pc)
+static struct diversion_stop run(const void *code, size_t len, const struct regs *regs,
+                                 uint64_t most, const gaddr *break_pc)
 {
-    struct diversion_request q = {.task = task, .breaks = break_pc, .break_count = break_pc != NULL, .max_icount = most, .output = take_output,
+    struct diversion_request q = {.task = task,
+                                  .breaks = break_pc,
+                                  .break_count = break_pc != NULL,
+                                  .max_icount = most,
+                                  .output = take_output,
                                   .refused = take_refused};
     struct diversion_stop stop;
     must(diversion_write(d, task, start.r[UREG_RIP], code, len));
@@ -47,7 +53,8 @@ static struct diversion_stop run(const void *code, size_t len, const struct regs
 }
 
 /* Makes a system call, behind which there is an int3; its result. */
-static int64_t call(int number, uint64_t a, uint64_t b, uint64_t c, uint64_t e, enum diversion_why why)
+static int64_t call(int number, uint64_t a, uint64_t b, uint64_t c, uint64_t e,
+                    enum diversion_why why)
 {
     static const uint8_t code[] = {0x0f, 0x05, 0xcc};
     struct regs regs = start;
@@ -61,13 +68,17 @@ static int64_t call(int number, uint64_t a, uint64_t b, uint64_t c, uint64_t e, 
     check(stop.why == why, "how a system call ends");
     bool stays = why == DIVERSION_ENDS || why == DIVERSION_WAITS;
     check(stays || why == DIVERSION_SIGNAL, "a system call goes on");
-    check(regs.r[UREG_RIP] - start.r[UREG_RIP] == (stays ? 0 : stop.signal == SIGTRAP ? 3 : 2), "where the task stands behind a system call");
+    check(regs.r[UREG_RIP] - start.r[UREG_RIP] == (stays                    ? 0
+                                                   : stop.signal == SIGTRAP ? 3
+                                                                            : 2),
+          "where the task stands behind a system call");
     return (int64_t)regs.r[UREG_RAX];
 }
 
 static void instructions(void)
 {
-    static const uint8_t forever[] = {0xeb, 0xfe}, nops[] = {0x90, 0x90, 0x90, 0x0f, 0x0b}, counter[] = {0x0f, 0x31, 0x90};
+    static const uint8_t forever[] = {0xeb, 0xfe}, nops[] = {0x90, 0x90, 0x90, 0x0f, 0x0b},
+                         counter[] = {0x0f, 0x31, 0x90};
     struct regs after;
     struct diversion_stop stop = run(forever, sizeof(forever), &start, 12345, NULL);
     check(stop.why == DIVERSION_LIMIT && stop.icount == 12345, "a loop without end ends");
@@ -78,7 +89,8 @@ static void instructions(void)
     stop = run(nops, sizeof(nops), &start, 2, &third);
     check(stop.why == DIVERSION_BREAK, "a break right at the limit");
     stop = run(nops, sizeof(nops), &start, 100, NULL);
-    check(stop.why == DIVERSION_SIGNAL && stop.signal == SIGILL && stop.icount == 3, "an instruction that faults");
+    check(stop.why == DIVERSION_SIGNAL && stop.signal == SIGILL && stop.icount == 3,
+          "an instruction that faults");
     stop = run(counter, sizeof(counter), &start, 2, NULL);
     check(stop.why == DIVERSION_LIMIT && stop.icount == 2, "a trapped instruction");
 }
@@ -101,10 +113,15 @@ static void memory(void)
     struct err *e = diversion_write(d, task, (gaddr)at, &byte, 1);
     check(e && err_kind(e) == ERR_FAULT, "memory that was unmapped");
     err_free(e);
-    check(call(SYS_mmap, 0, 1ull << 40, PROT_READ, ANON, DIVERSION_SIGNAL) == -ENOMEM, "too much memory");
-    check(own && call(SYS_mmap, own->start, LEN, PROT_READ, ANON | MAP_FIXED, DIVERSION_SIGNAL) == -ENOMEM, "memory of the worker's own, mapped");
-    check(call(SYS_munmap, own->start, LEN, 0, 0, DIVERSION_SIGNAL) == -EINVAL, "memory of the worker's own, unmapped");
-    check(call(SYS_mprotect, own->start, LEN, 0, 0, DIVERSION_SIGNAL) == -ENOMEM, "memory of the worker's own, protected");
+    check(call(SYS_mmap, 0, 1ull << 40, PROT_READ, ANON, DIVERSION_SIGNAL) == -ENOMEM,
+          "too much memory");
+    check(own && call(SYS_mmap, own->start, LEN, PROT_READ, ANON | MAP_FIXED, DIVERSION_SIGNAL) ==
+                     -ENOMEM,
+          "memory of the worker's own, mapped");
+    check(call(SYS_munmap, own->start, LEN, 0, 0, DIVERSION_SIGNAL) == -EINVAL,
+          "memory of the worker's own, unmapped");
+    check(call(SYS_mprotect, own->start, LEN, 0, 0, DIVERSION_SIGNAL) == -ENOMEM,
+          "memory of the worker's own, protected");
     check(call(SYS_munmap, 123, LEN, 0, 0, DIVERSION_SIGNAL) == -EINVAL, "munmap of no page");
     int64_t end = call(SYS_brk, 0, 0, 0, 0, DIVERSION_SIGNAL);
     if (end) {
@@ -118,18 +135,25 @@ static void others(void)
 {
     gaddr sp = start.r[UREG_RSP] & ~15ull;
     must(diversion_write(d, task, sp, "words\n\1\0\0\0", 10));
-    check(call(SYS_write, 1, sp, 6, 0, DIVERSION_SIGNAL) == 6 && strcmp(output, "words\n") == 0, "output");
+    check(call(SYS_write, 1, sp, 6, 0, DIVERSION_SIGNAL) == 6 && strcmp(output, "words\n") == 0,
+          "output");
     check(call(SYS_write, 2, 8, 6, 0, DIVERSION_SIGNAL) == -EFAULT, "output of nothing");
     check(refusals == 0, "what is answered is not refused");
-    check(call(SYS_write, 3, sp, 6, 0, DIVERSION_SIGNAL) == -ENOSYS && refusals == 1 && refused == SYS_write, "a write to elsewhere");
-    check(call(SYS_open, sp, 0, 0, 0, DIVERSION_SIGNAL) == -ENOSYS && refusals == 2 && refused == SYS_open, "open");
+    check(call(SYS_write, 3, sp, 6, 0, DIVERSION_SIGNAL) == -ENOSYS && refusals == 1 &&
+              refused == SYS_write,
+          "a write to elsewhere");
+    check(call(SYS_open, sp, 0, 0, 0, DIVERSION_SIGNAL) == -ENOSYS && refusals == 2 &&
+              refused == SYS_open,
+          "open");
     check(call(SYS_socket, 1, 1, 0, 0, DIVERSION_SIGNAL) == -ENOSYS && refusals == 3, "socket");
-    check(call(SYS_futex, sp + 6, 0 /* FUTEX_WAIT */, 2, 0, DIVERSION_SIGNAL) == -EAGAIN, "a futex that has changed");
+    check(call(SYS_futex, sp + 6, 0 /* FUTEX_WAIT */, 2, 0, DIVERSION_SIGNAL) == -EAGAIN,
+          "a futex that has changed");
     (void)!call(SYS_futex, sp + 6, 0, 1, 0, DIVERSION_WAITS);
     (void)!call(SYS_exit_group, 0, 0, 0, 0, DIVERSION_ENDS);
     int64_t pid = call(SYS_getpid, 0, 0, 0, 0, DIVERSION_SIGNAL);
     check(call(SYS_kill, (uint64_t)pid, SIGUSR1, 0, 0, DIVERSION_SIGNAL) == 0, "kill");
-    check(call(SYS_kill, (uint64_t)pid + 1, SIGUSR1, 0, 0, DIVERSION_SIGNAL) == -ENOSYS, "kill of others");
+    check(call(SYS_kill, (uint64_t)pid + 1, SIGUSR1, 0, 0, DIVERSION_SIGNAL) == -ENOSYS,
+          "kill of others");
 }
 
 /* Changes all memory that can be written but the page where the task stands. */

@@ -1,5 +1,6 @@
-/* emulated TRACE [SEED] - replays a recording twice side by side, with AVX-512 by the CPU and emulated, and stops both every so many
- * instructions: all registers of all tasks, vector state and memory must be the same.
+/* emulated TRACE [SEED] - replays a recording twice side by side, with AVX-512 by the CPU and
+ * emulated, and stops both every so many instructions: all registers of all tasks, vector state and
+ * memory must be the same.
  *
  * Exit 77 (skipped) where the CPU has no AVX-512. */
 #include "replay/replay.h"
@@ -18,8 +19,9 @@ static unsigned stops;
 static struct err *differs(const struct replay *r, const char *what, uint64_t at)
 {
     struct moment now = replay_now(r);
-    return err_new(ERR_DIVERGED, "event %llu, instruction %llu: %s differs (%#llx)", (unsigned long long)now.event,
-                   (unsigned long long)now.icount, what, (unsigned long long)at);
+    return err_new(ERR_DIVERGED, "event %llu, instruction %llu: %s differs (%#llx)",
+                   (unsigned long long)now.event, (unsigned long long)now.icount, what,
+                   (unsigned long long)at);
 }
 
 /* A component as it is, or as it is at first. */
@@ -34,9 +36,11 @@ static void component(const struct xstate *x, unsigned which, uint8_t *out, size
         memset(out, 0, *len_out);
 }
 
-static struct err *compare_vectors(const struct replay *r, const struct xstate *x, const struct xstate *y)
+static struct err *compare_vectors(const struct replay *r, const struct xstate *x,
+                                   const struct xstate *y)
 {
-    static const uint8_t components[] = {XSTATE_X87, XSTATE_SSE, XSTATE_AVX, XSTATE_OPMASK, XSTATE_ZMM_HI256, XSTATE_HI16_ZMM};
+    static const uint8_t components[] = {XSTATE_X87,    XSTATE_SSE,       XSTATE_AVX,
+                                         XSTATE_OPMASK, XSTATE_ZMM_HI256, XSTATE_HI16_ZMM};
     uint8_t a[XSTATE_MAX], b[XSTATE_MAX];
     for (size_t i = 0; i < sizeof(components); i++) {
         size_t len;
@@ -45,7 +49,8 @@ static struct err *compare_vectors(const struct replay *r, const struct xstate *
         if (memcmp(a, b, len) != 0)
             return differs(r, "vector state, component", components[i]);
     }
-    return memcmp(x->data + 24, y->data + 24, 4) ? differs(r, "mxcsr", load_u32(y->data + 24)) : NULL;
+    return memcmp(x->data + 24, y->data + 24, 4) ? differs(r, "mxcsr", load_u32(y->data + 24))
+                                                 : NULL;
 }
 
 static struct err *compare_tasks(struct replay *a, struct replay *b)
@@ -107,7 +112,8 @@ static struct err *run_both(struct trace *t, uint64_t seed, enum engine_mode mod
         uint64_t insns = 1 + random_below(&seed, MOST_INSNS);
         TRY(replay_run(a, MOMENT_END, insns, NULL));
         TRY(replay_run(b, MOMENT_END, insns, NULL));
-        if (moment_cmp(replay_now(a), replay_now(b)) != 0 || replay_icount_total(a) != replay_icount_total(b))
+        if (moment_cmp(replay_now(a), replay_now(b)) != 0 ||
+            replay_icount_total(a) != replay_icount_total(b))
             return differs(a, "the moment", replay_now(b).event);
         TRY(compare_tasks(a, b));
         if (stops++ % MEMORY_EVERY == 0)

@@ -1,5 +1,6 @@
-/* explain TRACE - changes one thing in a good recording, as the replayer sees it, and checks that the report of the failure names it:
- * the event, the register with both values, the instructions before and the mapping they are in. So does that of a 32-bit task.
+/* explain TRACE - changes one thing in a good recording, as the replayer sees it, and checks that
+ * the report of the failure names it: the event, the register with both values, the instructions
+ * before and the mapping they are in. So does that of a 32-bit task.
  */
 #include "changed_frames.h"
 
@@ -17,11 +18,13 @@ static enum change change;
 static event_no changed_event; /* 0: to be chosen */
 static event_no first_event;   /* which is not before this */
 
-/* A frame that shows the change: an entry of a system call after some hundred instructions; a write that the program will look at. */
+/* A frame that shows the change: an entry of a system call after some hundred instructions; a write
+ * that the program will look at. */
 static bool suits(const struct frame *f)
 {
     if (change == CHANGE_ARCH)
-        return f->kind == FRAME_SYSCALL && f->syscall_state == SYSCALL_EXITING && f->syscall_no == SYS_execve;
+        return f->kind == FRAME_SYSCALL && f->syscall_state == SYSCALL_EXITING &&
+               f->syscall_no == SYS_execve;
     if (f->kind != FRAME_SYSCALL || f->event < first_event)
         return false;
     if (change == CHANGE_WRITE)
@@ -56,7 +59,8 @@ static int missing;
 static void want(const char *text, const char *what)
 {
     if (!strstr(text, what)) {
-        printf("change %d of event %llu: `%s` is not in:\n%s\n", change, (unsigned long long)changed_event, what, text);
+        printf("change %d of event %llu: `%s` is not in:\n%s\n", change,
+               (unsigned long long)changed_event, what, text);
         missing++;
     }
 }
@@ -69,7 +73,8 @@ static size_t count_lines(const char *text)
     return count;
 }
 
-/* Replays with the change; *told: the error and what explains it. Error: the replay itself was impossible. */
+/* Replays with the change; *told: the error and what explains it. Error: the replay itself was
+ * impossible. */
 static struct err *replay_changed(const char *dir, struct buf *told)
 {
     cleanup(trace_closep) struct trace *t = NULL;
@@ -108,7 +113,8 @@ static struct err *check(const char *dir, enum change what, event_no first)
     want(buf_cstr(&told), " syscall ");
     want(buf_cstr(&told), "<- here\nrip is at 0x");
     want(buf_cstr(&told), "r-x)");
-    if (count_lines(buf_cstr(&told)) < (first_event == 20 ? 20 : 8)) { // some events have few instructions before them
+    if (count_lines(buf_cstr(&told)) <
+        (first_event == 20 ? 20 : 8)) { // some events have few instructions before them
         printf("change %d: too short an account:\n%s\n", what, buf_cstr(&told));
         missing++;
     }
@@ -128,7 +134,8 @@ static struct err *check_32_bit(const char *dir)
     struct err *failed = replay_run(r, MOMENT_END, UINT64_MAX, NULL);
     snprintf(text, sizeof(text), "event %llu, task ", (unsigned long long)changed_event);
     want(failed ? err_message(failed) : "no error", text);
-    want(failed ? err_message(failed) : "no error", "a 32-bit program is executed, and no 64-bit one in the whole recording");
+    want(failed ? err_message(failed) : "no error",
+         "a 32-bit program is executed, and no 64-bit one in the whole recording");
     err_free(failed);
     return NULL;
 }

@@ -1,5 +1,6 @@
-/* go_back TRACE - runs a recording with processes that end, takes snapshots on the way, and goes back to them in random order, also over
- * ends of processes: registers and all memory are what they were, and going on from there ends as it did the first time. */
+/* go_back TRACE - runs a recording with processes that end, takes snapshots on the way, and goes
+ * back to them in random order, also over ends of processes: registers and all memory are what they
+ * were, and going on from there ends as it did the first time. */
 #include "base/random.h"
 #include "state_hash.h"
 
@@ -13,11 +14,13 @@ static void check(bool ok, const char *what, struct moment m)
 {
     if (ok)
         return;
-    printf("FAIL: %s at %llu:%llu\n", what, (unsigned long long)m.event, (unsigned long long)m.icount);
+    printf("FAIL: %s at %llu:%llu\n", what, (unsigned long long)m.event,
+           (unsigned long long)m.icount);
     exit(1);
 }
 
-/* Pages that were writable at the end of any event: the program may change them. By space's uid - 1. */
+/* Pages that were writable at the end of any event: the program may change them. By space's uid
+ * - 1. */
 enum { MAX_SPACES = 64 };
 static VEC(uint64_t) writable[MAX_SPACES];
 
@@ -35,7 +38,9 @@ static void collect_pages(struct replay *r)
         const struct mapping *maps = replay_mappings(r, spaces[i], &map_count);
         check(spaces[i] <= MAX_SPACES, "more spaces than expected", replay_now(r));
         for (size_t k = 0; k < map_count; k++) {
-            for (gaddr at = maps[k].start; at < maps[k].end && (maps[k].prot & PROT_WRITE) && !maps[k].object; at += PAGE_SIZE)
+            for (gaddr at = maps[k].start;
+                 at < maps[k].end && (maps[k].prot & PROT_WRITE) && !maps[k].object;
+                 at += PAGE_SIZE)
                 vec_push(&writable[spaces[i] - 1], at);
         }
     }
@@ -61,7 +66,8 @@ static void name_pages(struct replay *r)
     size_t count;
     const uint32_t *spaces = replay_spaces(r, &count);
     for (size_t i = 0; i < count; i++)
-        must(replay_snapshot_pages(r, spaces[i], 0, writable[spaces[i] - 1].items, writable[spaces[i] - 1].count));
+        must(replay_snapshot_pages(r, spaces[i], 0, writable[spaces[i] - 1].items,
+                                   writable[spaces[i] - 1].count));
     const uint32_t *objects = replay_objects(r, &count);
     for (size_t i = 0; i < count; i++) {
         VEC(uint64_t) pages = {0};
@@ -94,8 +100,10 @@ int main(int argc, char **argv)
     replay_close(r);
     must(replay_open(t, &r));
     must(replay_set_mode(r, ENGINE_INDEX, NULL));
-    for (event_no at = 1; !replay_at_end(r) && count < WORKER_SNAPSHOTS; at += events / WORKER_SNAPSHOTS + 1) {
-        must(replay_run(r, (struct moment){at, next_random(&random_state) % 3000}, UINT64_MAX, NULL));
+    for (event_no at = 1; !replay_at_end(r) && count < WORKER_SNAPSHOTS;
+         at += events / WORKER_SNAPSHOTS + 1) {
+        must(replay_run(r, (struct moment){at, next_random(&random_state) % 3000}, UINT64_MAX,
+                        NULL));
         name_pages(r);
         must(replay_snapshot(r, count));
         replay_spaces(r, &kept[count].spaces);
@@ -116,7 +124,11 @@ int main(int argc, char **argv)
         check(state_hash(r) == kept[k].hash, "another state", kept[k].at);
         over_ends += after > before;
         // Some way on, or to the end.
-        must(replay_run(r, i % 3 ? (struct moment){kept[k].at.event + next_random(&random_state) % 60, 100} : MOMENT_END, UINT64_MAX, NULL));
+        must(replay_run(
+            r,
+            i % 3 ? (struct moment){kept[k].at.event + next_random(&random_state) % 60, 100}
+                  : MOMENT_END,
+            UINT64_MAX, NULL));
         check(!replay_at_end(r) || replay_icount_total(r) == icount, "another end", kept[k].at);
     }
     printf("%u snapshots, %u ways back over a process's end\n", count, over_ends);

@@ -1,8 +1,10 @@
-/* hostile TRACE FIRST COUNT - replays a good recording COUNT times with some of its frames changed at random, by seeds FIRST,
- * FIRST + 1... Whatever a trace says, the replayer answers with an error or gets through: it must not crash, fail an assertion or hang.
- * Each case runs in a process of its own. Prints the seeds that fail; exits 1 if there are any.
+/* hostile TRACE FIRST COUNT - replays a good recording COUNT times with some of its frames changed
+ * at random, by seeds FIRST, FIRST + 1... Whatever a trace says, the replayer answers with an error
+ * or gets through: it must not crash, fail an assertion or hang. Each case runs in a process of its
+ * own. Prints the seeds that fail; exits 1 if there are any.
  *
- * Frames are changed between the trace's decoder, which has its own fuzzer, and the replayer (changed_frames.h). */
+ * Frames are changed between the trace's decoder, which has its own fuzzer, and the replayer
+ * (changed_frames.h). */
 #include "changed_frames.h"
 
 #include "base/buf.h"
@@ -27,9 +29,10 @@ static bool tell;
 /* A number that may hurt: small, near a bound, near the old one, or any. */
 static uint64_t strange(uint64_t old)
 {
-    static const uint64_t liked[] = {0,          1,          8,          0xfff,      0x1000,         0x10000,
-                                     0x68000000, 0x70000000, 0x70000009, 0x70001000, 0x7fffffff,     0xffffffff,
-                                     1ull << 46, 1ull << 47, 1ull << 62, 1ull << 63, UINT64_MAX - 1, UINT64_MAX};
+    static const uint64_t liked[] = {
+        0,          1,          8,          0xfff,      0x1000,         0x10000,
+        0x68000000, 0x70000000, 0x70000009, 0x70001000, 0x7fffffff,     0xffffffff,
+        1ull << 46, 1ull << 47, 1ull << 62, 1ull << 63, UINT64_MAX - 1, UINT64_MAX};
     switch (next_random(&random_state) % 5) {
     case 0:
         return liked[next_random(&random_state) % (sizeof(liked) / sizeof(liked[0]))];
@@ -71,7 +74,8 @@ static void change_mmap(struct trace_mmap *m)
         CHANGE(m->inode);
         break;
     default:
-        m->source = m->backing_file ? (enum mmap_source)(next_random(&random_state) % 3) : (enum mmap_source)(next_random(&random_state) % 2);
+        m->source = m->backing_file ? (enum mmap_source)(next_random(&random_state) % 3)
+                                    : (enum mmap_source)(next_random(&random_state) % 2);
     }
 }
 
@@ -107,10 +111,13 @@ static void change_syscall(struct frame *f)
         f->syscall_no = (int32_t)(next_random(&random_state) % 450);
         break;
     default: {
-        static const int32_t special[] = {SYS_mmap, SYS_munmap, SYS_mremap, SYS_mprotect, SYS_brk, SYS_madvise, SYS_shmdt,
-                                          SYS_clone, SYS_execve, SYS_exit, SYS_exit_group, SYS_rt_sigreturn, SYS_rseq,
-                                          SYS_ptrace, SYS_write, SYS_pwritev, SYS_dup2, 219, 1000, 1001, 1002, 1012};
-        f->syscall_no = special[next_random(&random_state) % (sizeof(special) / sizeof(special[0]))];
+        static const int32_t special[] = {
+            SYS_mmap,  SYS_munmap, SYS_mremap, SYS_mprotect, SYS_brk,        SYS_madvise,
+            SYS_shmdt, SYS_clone,  SYS_execve, SYS_exit,     SYS_exit_group, SYS_rt_sigreturn,
+            SYS_rseq,  SYS_ptrace, SYS_write,  SYS_pwritev,  SYS_dup2,       219,
+            1000,      1001,       1002,       1012};
+        f->syscall_no =
+            special[next_random(&random_state) % (sizeof(special) / sizeof(special[0]))];
     }
     }
 }
@@ -168,10 +175,12 @@ static void change_frame(struct frame *f)
 
 static void change_frame_once(struct frame *f)
 {
-    if (f->event == changed_event || (f->event > changed_event && next_random(&random_state) % 64 == 0)) {
+    if (f->event == changed_event ||
+        (f->event > changed_event && next_random(&random_state) % 64 == 0)) {
         change_frame(f);
         if (tell)
-            fprintf(stderr, "changed frame %llu: %s\n", (unsigned long long)f->event, trace_frame_name(f->kind));
+            fprintf(stderr, "changed frame %llu: %s\n", (unsigned long long)f->event,
+                    trace_frame_name(f->kind));
     }
 }
 
@@ -213,7 +222,8 @@ static bool run_case(const char *dir, uint64_t seed)
     }
     if (WIFEXITED(status) && WEXITSTATUS(status) <= 1)
         return true;
-    printf("%s: seed %llu: %s %d\n", dir, (unsigned long long)seed, WIFEXITED(status) ? "status" : "signal",
+    printf("%s: seed %llu: %s %d\n", dir, (unsigned long long)seed,
+           WIFEXITED(status) ? "status" : "signal",
            WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status));
     return false;
 }

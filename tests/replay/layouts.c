@@ -1,11 +1,12 @@
-/* layouts - what releases of rr lay out differently, as their header's fields say, replayed from made traces of 5.4 to 5.9: where
- * the program sees that it is a replay (the preload library's globals or the rr page), the rr page itself (from the trace's librrpage or
- * made from nothing), the size of the syscall buffer's header, and how a restartable sequence was registered (by a call of its own or
- * buffered). Genuine recordings of them can only be made with each release. Facts: rr preload_interface.h and rr_page_instructions.S at
- * each tag.
+/* layouts - what releases of rr lay out differently, as their header's fields say, replayed from
+ * made traces of 5.4 to 5.9: where the program sees that it is a replay (the preload library's
+ * globals or the rr page), the rr page itself (from the trace's librrpage or made from nothing),
+ * the size of the syscall buffer's header, and how a restartable sequence was registered (by a call
+ * of its own or buffered). Genuine recordings of them can only be made with each release. Facts: rr
+ * preload_interface.h and rr_page_instructions.S at each tag.
  *
- * The recorded program is machine code made here; it stands for the preload library. Each event's registers prove that the replayer
- * gave it what it reads. */
+ * The recorded program is machine code made here; it stands for the preload library. Each event's
+ * registers prove that the replayer gave it what it reads. */
 #include "replay/replay.h"
 #include "trace/small_trace.h"
 #include "trace/writer.h"
@@ -18,10 +19,24 @@
 
 enum {
     TID = 100,
-    CODE = 0x400000, DATA = 0x410000, STACK = 0x420000, BUFFER = 0x440000, SCRATCH = 0x68000000,
-    PARAMS = DATA, GLOBALS = DATA + 0x100, ARGS = DATA + 0x200, RSEQ = DATA + 0x300, SEQUENCE = DATA + 0x340,
-    RR_PAGE = 0x70000000, THREAD_LOCALS = 0x70001000, LIBRRPAGE = 0x6fffd000, TL_RSEQ = 128,
-    RECORD_LEN = 24, RESULT = 0x1234567, SIGNATURE = 0x53053053, RRCALL = 1000,
+    CODE = 0x400000,
+    DATA = 0x410000,
+    STACK = 0x420000,
+    BUFFER = 0x440000,
+    SCRATCH = 0x68000000,
+    PARAMS = DATA,
+    GLOBALS = DATA + 0x100,
+    ARGS = DATA + 0x200,
+    RSEQ = DATA + 0x300,
+    SEQUENCE = DATA + 0x340,
+    RR_PAGE = 0x70000000,
+    THREAD_LOCALS = 0x70001000,
+    LIBRRPAGE = 0x6fffd000,
+    TL_RSEQ = 128,
+    RECORD_LEN = 24,
+    RESULT = 0x1234567,
+    SIGNATURE = 0x53053053,
+    RRCALL = 1000,
 };
 
 /* --- the trace --- */
@@ -43,7 +58,8 @@ static uint64_t here(const struct made *m)
     return CODE + m->code.len;
 }
 
-static void mmap_of(struct made *m, gaddr start, gaddr end, int prot, int flags, const char *backing)
+static void mmap_of(struct made *m, gaddr start, gaddr end, int prot, int flags,
+                    const char *backing)
 {
     struct build_ref r = build_root(&m->words, 11, 3);
     build_u64(r, 0, m->event);
@@ -66,7 +82,8 @@ struct write {
 };
 
 /* A frame with up to two writes, before the message is packed. */
-static struct build_ref frame(struct made *m, enum frame_kind kind, bool has_regs, struct write first, struct write second)
+static struct build_ref frame(struct made *m, enum frame_kind kind, bool has_regs,
+                              struct write first, struct write second)
 {
     const struct write writes[] = {first, second};
     m->event++;
@@ -96,8 +113,14 @@ static void done(struct made *m)
 }
 
 static const struct write none = {0};
-static const struct regs at_start = {.r = {[UREG_RIP] = CODE, [UREG_RSP] = STACK + 0xf000, [UREG_RCX] = UINT64_MAX, [UREG_R11] = 0x246,
-                                           [UREG_EFLAGS] = 0x246, [UREG_ORIG_RAX] = SYS_execve, [UREG_CS] = 0x33, [UREG_SS] = 0x2b}};
+static const struct regs at_start = {.r = {[UREG_RIP] = CODE,
+                                           [UREG_RSP] = STACK + 0xf000,
+                                           [UREG_RCX] = UINT64_MAX,
+                                           [UREG_R11] = 0x246,
+                                           [UREG_EFLAGS] = 0x246,
+                                           [UREG_ORIG_RAX] = SYS_execve,
+                                           [UREG_CS] = 0x33,
+                                           [UREG_SS] = 0x2b}};
 
 static void call_frame(struct made *m, enum syscall_state state, int number, struct write write)
 {
@@ -124,7 +147,8 @@ static void put32(struct made *m, const char *code, size_t len, uint32_t value)
 
 static void load(struct made *m, enum reg reg, uint32_t value)
 {
-    static const char ops[UREG_COUNT] = {[UREG_RAX] = '\xb8', [UREG_RDX] = '\xba', [UREG_RSI] = '\xbe', [UREG_RDI] = '\xbf'};
+    static const char ops[UREG_COUNT] = {
+        [UREG_RAX] = '\xb8', [UREG_RDX] = '\xba', [UREG_RSI] = '\xbe', [UREG_RDI] = '\xbf'};
     put32(m, &ops[reg], 1, value);
     m->regs.r[reg] = value;
 }
@@ -156,7 +180,8 @@ static void call(struct made *m, uint32_t number, uint64_t result)
     call_frame(m, SYSCALL_EXITING, (int)number, none);
 }
 
-/* Calls a stub of the rr page that is no event: it gives 0, which goes to a register in place of what was there. */
+/* Calls a stub of the rr page that is no event: it gives 0, which goes to a register in place of
+ * what was there. */
 static void call_stub(struct made *m, uint32_t stub, const char *to_reg, enum reg reg)
 {
     load(m, UREG_RAX, RR_PAGE + stub);
@@ -193,7 +218,8 @@ static void flush_and_reset(struct made *m)
     buffer[m->hdr_size + 8] = 39;
     memcpy(buffer + m->hdr_size + 12, &len, 4);
     struct write clear = {THREAD_LOCALS + TL_RSEQ + 8, &no_rseq, 4};
-    frame(m, FRAME_SYSCALLBUF_FLUSH, false, (struct write){BUFFER, buffer, m->hdr_size + RECORD_LEN}, m->minor >= 7 ? clear : none);
+    frame(m, FRAME_SYSCALLBUF_FLUSH, false,
+          (struct write){BUFFER, buffer, m->hdr_size + RECORD_LEN}, m->minor >= 7 ? clear : none);
     done(m);
 }
 
@@ -238,9 +264,9 @@ static void exec(struct made *m)
     const struct {
         unsigned at;
         uint64_t value;
-    } words[] = {{PARAMS - DATA + 64, GLOBALS},       {PARAMS - DATA + 72, m->breakpoint},
-                 {RSEQ - DATA + 8, SEQUENCE},         {SEQUENCE - DATA + 8, m->interrupted - 1},
-                 {SEQUENCE - DATA + 16, 4},           {SEQUENCE - DATA + 24, m->abort_ip}};
+    } words[] = {{PARAMS - DATA + 64, GLOBALS}, {PARAMS - DATA + 72, m->breakpoint},
+                 {RSEQ - DATA + 8, SEQUENCE},   {SEQUENCE - DATA + 8, m->interrupted - 1},
+                 {SEQUENCE - DATA + 16, 4},     {SEQUENCE - DATA + 24, m->abort_ip}};
     for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
         memcpy(data + words[i].at, &words[i].value, 8);
     struct buf later = m->events, later_data = m->data, later_mmaps = m->mmaps;
@@ -248,8 +274,9 @@ static void exec(struct made *m)
     m->event = 0;
     m->ticks = 0;
     m->regs = at_start;
-    struct build_ref f = frame(m, FRAME_SYSCALL, true, (struct write){CODE, m->code.data, m->code.len},
-                               (struct write){DATA, data, sizeof(data)});
+    struct build_ref f =
+        frame(m, FRAME_SYSCALL, true, (struct write){CODE, m->code.data, m->code.len},
+              (struct write){DATA, data, sizeof(data)});
     build_u16(f, 24, ARCH_X86_64);
     build_u16(f, 26, SYSCALL_EXITING);
     build_u32(f, 28, SYS_execve);
@@ -258,7 +285,8 @@ static void exec(struct made *m)
     mmap_of(m, THREAD_LOCALS, THREAD_LOCALS + PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, NULL);
     mmap_of(m, STACK, STACK + 0x10000, PROT_READ | PROT_WRITE, MAP_PRIVATE, NULL);
     if (m->has_librrpage)
-        mmap_of(m, LIBRRPAGE, LIBRRPAGE + 3 * PAGE_SIZE, PROT_READ | PROT_EXEC, MAP_PRIVATE, "librrpage");
+        mmap_of(m, LIBRRPAGE, LIBRRPAGE + 3 * PAGE_SIZE, PROT_READ | PROT_EXEC, MAP_PRIVATE,
+                "librrpage");
     mmap_of(m, CODE, CODE + PAGE_SIZE, PROT_READ | PROT_EXEC, MAP_PRIVATE, NULL);
     mmap_of(m, DATA, DATA + PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE, NULL);
     mmap_of(m, SCRATCH, SCRATCH + 0x10000, 7, MAP_PRIVATE, NULL);
@@ -274,15 +302,18 @@ static struct err *write_stream(const char *dir, const char *name, const struct 
 {
     cleanup(freep) char *path = str_format("%s/%s", dir, name);
     cleanup(closep) int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    cleanup(block_writer_deinit) struct block_writer w = {.name = name, .fd = fd, .block_size = BLOCK_SIZE_EVENTS};
+    cleanup(block_writer_deinit) struct block_writer w = {
+        .name = name, .fd = fd, .block_size = BLOCK_SIZE_EVENTS};
     TRY(block_writer_add(&w, stream->data, stream->len));
     return block_writer_finish(&w);
 }
 
-/* The replay page of a release: nine stubs, and what follows them. `mark` at its end tells that it was used. */
+/* The replay page of a release: nine stubs, and what follows them. `mark` at its end tells that it
+ * was used. */
 static void replay_page(unsigned minor, uint8_t page[PAGE_SIZE], uint8_t mark)
 {
-    static const char stubs[] = "\x0f\x05\xc3\x0f\x05\xc3\x0f\x05\xc3\x0f\x05\xc3\x31\xc0\xc3\x0f\x05\xc3\x0f\x05\xc3\x31\xc0\xc3\x90\xcc\xc3";
+    static const char stubs[] = "\x0f\x05\xc3\x0f\x05\xc3\x0f\x05\xc3\x0f\x05\xc3\x31\xc0\xc3\x0f"
+                                "\x05\xc3\x0f\x05\xc3\x31\xc0\xc3\x90\xcc\xc3";
     memset(page, 0, PAGE_SIZE);
     memcpy(page, stubs, 27);
     if (minor >= 7)
@@ -320,13 +351,15 @@ struct check {
     unsigned seen;
 };
 
-static struct err *expect(const struct check *c, struct replay *r, gaddr addr, const void *want, size_t len, const char *what)
+static struct err *expect(const struct check *c, struct replay *r, gaddr addr, const void *want,
+                          size_t len, const char *what)
 {
     uint8_t have[PAGE_SIZE];
     TRY(replay_read(r, replay_spaces(r, &(size_t){0})[0], addr, have, len, NULL));
     for (size_t i = 0; i < len; i++) {
         if (have[i] != ((const uint8_t *)want)[i])
-            return err_new(ERR_FORMAT, "%s: byte %zu is %#x, should be %#x", what, i, have[i], ((const uint8_t *)want)[i]);
+            return err_new(ERR_FORMAT, "%s: byte %zu is %#x, should be %#x", what, i, have[i],
+                           ((const uint8_t *)want)[i]);
     }
     return NULL;
 }
@@ -341,11 +374,13 @@ static struct err *on_event(void *ctx, struct replay *r, const struct frame *f)
         TRY(expect(c, r, RR_PAGE, page, PAGE_SIZE, "the rr page"));
         uint64_t alt_stack = SCRATCH + 0x10000;
         TRY(expect(c, r, THREAD_LOCALS, &alt_stack, 8, "the alternative stack"));
-    } else if (f->kind == FRAME_SYSCALL && f->syscall_no == RRCALL && f->syscall_state == SYSCALL_EXITING) {
+    } else if (f->kind == FRAME_SYSCALL && f->syscall_no == RRCALL &&
+               f->syscall_state == SYSCALL_EXITING) {
         const uint8_t in_replay = c->made->minor < 7;
         TRY(expect(c, r, GLOBALS, &in_replay, 1, "in_replay of the globals"));
     } else if (f->kind == FRAME_SYSCALLBUF_RESET) {
-        TRY(expect(c, r, BUFFER, zeros, c->made->hdr_size + RECORD_LEN, "the buffer after its reset"));
+        TRY(expect(c, r, BUFFER, zeros, c->made->hdr_size + RECORD_LEN,
+                   "the buffer after its reset"));
     } else {
         return NULL;
     }
@@ -356,7 +391,8 @@ static struct err *on_event(void *ctx, struct replay *r, const struct frame *f)
 static struct err *check_release(unsigned minor, bool has_librrpage, enum engine_mode mode)
 {
     char *dir = small_trace_create(1 << 16); // whose files are replaced
-    struct made m = {.minor = minor, .has_librrpage = has_librrpage, .hdr_size = minor >= 8 ? 32 : 30};
+    struct made m = {
+        .minor = minor, .has_librrpage = has_librrpage, .hdr_size = minor >= 8 ? 32 : 30};
     struct check c = {.made = &m};
     struct replay_observer observer = {.ctx = &c, .event = on_event};
     struct trace *t = NULL;
@@ -373,7 +409,8 @@ static struct err *check_release(unsigned minor, bool has_librrpage, enum engine
     if (!e)
         e = replay_run(r, MOMENT_END, 10000, NULL);
     if (!e && (c.seen != 3 || !replay_at_end(r)))
-        e = err_new(ERR_FORMAT, "%u of 3 places were seen, %s the end", c.seen, replay_at_end(r) ? "at" : "before");
+        e = err_new(ERR_FORMAT, "%u of 3 places were seen, %s the end", c.seen,
+                    replay_at_end(r) ? "at" : "before");
     replay_close(r);
     trace_close(t);
     small_trace_destroy(dir);

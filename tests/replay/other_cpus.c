@@ -1,5 +1,6 @@
-/* other_cpus TRACE - recordings of other CPUs than this. Vector state in another layout (XSAVE images, SDM 1, 13.4.3), or with tiles (AMX), is put
- * where this CPU has it, and programs which do not use tiles are replayed. Ticks that are other branches are refused.
+/* other_cpus TRACE - recordings of other CPUs than this. Vector state in another layout (XSAVE
+ * images, SDM 1, 13.4.3), or with tiles (AMX), is put where this CPU has it, and programs which do
+ * not use tiles are replayed. Ticks that are other branches are refused.
  *
  * Linked with --wrap=trace_cpuid,--wrap=trace_header: the CPU that a trace tells of is made up. */
 #include "replay/replay_int.h"
@@ -15,13 +16,27 @@ static const struct cpu {
     struct xstate_place components[COMPONENTS];
     size_t len;
 } cpus[] = {
-    {"Intel", 0x2e7, {[2] = {576, 256}, [5] = {1088, 64}, [6] = {1152, 512}, [7] = {1664, 1024}, [9] = {2688, 8}}, 2696},
-    {"Intel with tiles", 0x602e7, {[2] = {576, 256}, [5] = {1088, 64}, [6] = {1152, 512}, [7] = {1664, 1024}, [9] = {2688, 8},
-      [TILE_CONFIG] = {2752, 64}, [TILES] = {2816, 8192}}, 11008},
-    {"AMD", 0x2e7, {[2] = {576, 256}, [5] = {832, 64}, [6] = {896, 512}, [7] = {1408, 1024}, [9] = {2432, 8}}, 2440},
+    {"Intel",
+     0x2e7,
+     {[2] = {576, 256}, [5] = {1088, 64}, [6] = {1152, 512}, [7] = {1664, 1024}, [9] = {2688, 8}},
+     2696},
+    {"Intel with tiles",
+     0x602e7,
+     {[2] = {576, 256},
+      [5] = {1088, 64},
+      [6] = {1152, 512},
+      [7] = {1664, 1024},
+      [9] = {2688, 8},
+      [TILE_CONFIG] = {2752, 64},
+      [TILES] = {2816, 8192}},
+     11008},
+    {"AMD",
+     0x2e7,
+     {[2] = {576, 256}, [5] = {832, 64}, [6] = {896, 512}, [7] = {1408, 1024}, [9] = {2432, 8}},
+     2440},
 };
 static const struct cpu *cpu; /* NULL: the trace's own */
-static bool counts_taken; /* it counts branches that are taken, as AMD's family 15h did */
+static bool counts_taken;     /* it counts branches that are taken, as AMD's family 15h did */
 static struct trace_header header;
 
 void __real_trace_cpuid(const struct trace *t, uint32_t leaf, uint32_t subleaf, uint32_t out[4]);
@@ -34,7 +49,9 @@ void __wrap_trace_cpuid(const struct trace *t, uint32_t leaf, uint32_t subleaf, 
     }
     memset(out, 0, 16);
     if (subleaf < COMPONENTS)
-        memcpy(out, (const uint32_t[]){cpu->components[subleaf].len, cpu->components[subleaf].offset}, 8);
+        memcpy(out,
+               (const uint32_t[]){cpu->components[subleaf].len, cpu->components[subleaf].offset},
+               8);
 }
 
 const struct trace_header *__real_trace_header(const struct trace *t);
@@ -93,7 +110,8 @@ static bool fails(uint64_t present, size_t len, enum err_kind kind, const char *
     static struct xstate out;
     make_image(present);
     struct err *e = xstate_convert(NULL, image, len, &out);
-    printf("%s, in use %#llx: %s\n", cpu->name, (unsigned long long)present, e ? err_message(e) : "converted");
+    printf("%s, in use %#llx: %s\n", cpu->name, (unsigned long long)present,
+           e ? err_message(e) : "converted");
     bool good = e && err_kind(e) == kind && strstr(err_message(e), why);
     err_free(e);
     return good;

@@ -37,12 +37,15 @@ static inline uint64_t state_hash(struct replay *r)
         XXH3_64bits_update(x, &spaces[i], sizeof(spaces[i]));
         for (size_t k = 0; k < map_count; k++) {
             XXH3_64bits_update(x, &maps[k].prot, sizeof(maps[k].prot));
-            for (gaddr at = maps[k].start; at < maps[k].end && maps[k].end - maps[k].start < 1 << 24;) {
-                size_t done = 0, len = maps[k].end - at < sizeof(bytes) ? maps[k].end - at : sizeof(bytes);
+            for (gaddr at = maps[k].start;
+                 at < maps[k].end && maps[k].end - maps[k].start < 1 << 24;) {
+                size_t done = 0,
+                       len = maps[k].end - at < sizeof(bytes) ? maps[k].end - at : sizeof(bytes);
                 err_free(replay_read(r, spaces[i], at, bytes, len, &done));
                 XXH3_64bits_update(x, &at, sizeof(at));
                 XXH3_64bits_update(x, bytes, done);
-                at += done < len ? (done / PAGE_SIZE + 1) * PAGE_SIZE : len; // a page behind the end of its file
+                at += done < len ? (done / PAGE_SIZE + 1) * PAGE_SIZE
+                                 : len; // a page behind the end of its file
             }
         }
     }

@@ -1,5 +1,6 @@
-/* untrapped TRACE - replays a good recording without the events of its time stamp counter, as it would be had the recording machine not
- * trapped RDTSC: the replay has to stop at the first one and say so, in either mode.
+/* untrapped TRACE - replays a good recording without the events of its time stamp counter, as it
+ * would be had the recording machine not trapped RDTSC: the replay has to stop at the first one and
+ * say so, in either mode.
  *
  * Linked with --wrap=trace_cursor_next, which leaves the frames out. */
 #include "replay/replay.h"
@@ -43,7 +44,8 @@ int main(int argc, char **argv)
         left_out = 0;
         struct err *e = replay(argv[1], modes[i]);
         puts(e ? err_message(e) : "replayed to its end");
-        good &= left_out && e && err_kind(e) == ERR_DIVERGED && strstr(err_message(e), "`rdtsc` at rip 0x") &&
+        good &= left_out && e && err_kind(e) == ERR_DIVERGED &&
+                strstr(err_message(e), "`rdtsc` at rip 0x") &&
                 strstr(err_message(e), "did not trap the TSC");
         err_free(e);
     }
