@@ -7,8 +7,7 @@
  * only, so a program of n operations ends after at most n. A program is untrusted only as far as it
  * is checked by program_check(); program_run() needs a checked one.
  *
- *     p->count == 3        PUSH 3 above LOAD 8 of p's location, ADD the member's offset, LOAD 4,
- * EXTEND 4, EQ
+ *     p->count == 3        PUSH 3 above LOAD 8 of p's location, ADD the member's offset, LOAD 4, EXTEND 4, EQ
  */
 #ifndef BASE_PROGRAM_H
 #define BASE_PROGRAM_H

@@ -2,12 +2,11 @@
  *
  * Three things make pages smaller, by far more than a higher level of zstd does:
  *
- *   words     A page that the reader knows an older version of is stored as the 8-byte words that
- * changed: 64 bytes of bits that say which, and the words. (objects of the benchmarks: 5.2 MB
- * become 1.0 MB.) filters   Arrays of numbers look random to zstd byte by byte. The words of a
- * chunk are laid out anew: all first bytes, all second bytes..., after each word had an earlier one
- * taken from it. (stream: 97 MB become 21 MB.) trial     Which filter suits a chunk is tried on a
- * sample of it with the fastest zstd.
+ *   words     A page that the reader knows an older version of is stored as the 8-byte words that changed: 64 bytes of bits that
+ *             say which, and the words. (objects of the benchmarks: 5.2 MB become 1.0 MB.)
+ *   filters   Arrays of numbers look random to zstd byte by byte. The words of a chunk are laid out anew: all first bytes, all second
+ *             bytes..., after each word had an earlier one taken from it. (stream: 97 MB become 21 MB.)
+ *   trial     Which filter suits a chunk is tried on a sample of it with the fastest zstd.
  *
  * A chunk has two sections, each with a filter of its own: the changed words of all pages, one page
  * after the other, and the pages that are stored whole. */

@@ -6,9 +6,9 @@
  *
  *   segment      4       5       6       7 | boundary
  *   page A     whole           words   words    chain: 7 words, 6 words, 4 whole; closed
- *   page B     words           (remapped)       closed without a version: the page is what a fresh
- * mapping has page C             zero            words    chain: 7 words, 5 zero; closed page D
- * words                    5 words, and no older one: it changes what a fresh mapping has
+ *   page B     words           (remapped)       closed without a version: the page is what a fresh mapping has
+ *   page C             zero            words    chain: 7 words, 5 zero; closed
+ *   page D             words                    5 words, and no older one: it changes what a fresh mapping has
  *
  * A space made by fork goes on with its parent's versions from before the segment of the fork: what
  * the parent changed in that segment before the fork is stored for the copy, too.

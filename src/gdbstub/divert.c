@@ -2,10 +2,9 @@
  * (query/diversion.h): a copy of this moment, of which registers and memory are shown from then on,
  * and in which functions of the program run.
  *
- *     recorded --- a register or memory is written ---> diverted --- run, while registers differ
- * from the recorded ones ---> diverted ^                                                |
- *         +------- run: gdb has put all registers back; run backward; going to another moment
- * ------+
+ *     recorded --- a register or memory is written ---> diverted --- run, while registers differ from the recorded ones ---> diverted
+ *         ^                                                |
+ *         +------- run: gdb has put all registers back; run backward; going to another moment ------+
  *
  * When gdb calls a function, it writes registers and the stack, runs up to a breakpoint at the
  * return address, and writes the registers back. What such calls and `set var` left in memory is

@@ -1,10 +1,9 @@
 /* The launcher is a process with one thread and a loop: it hears requests on a socket, and holds
  * the running gdbs.
  *
- *     server --- requests: a size, with one end of the new gdb's `life` ---> launcher --- fork,
- * confine, execve ---> gdb ^ |
- *        +---- `life`: {kind, text} with the masters of three terminals ---------+--- later a
- * gdb_end
+ *     server --- requests: a size, with one end of the new gdb's `life` ---> launcher --- fork, confine, execve ---> gdb
+ *        ^                                                                       |
+ *        +---- `life`: {kind, text} with the masters of three terminals ---------+--- later a gdb_end
  *
  * A gdb that shall end (its `life` was closed, or the server is gone) is killed. It cannot leave
  * children behind, as it may make none. */

@@ -4,10 +4,8 @@
  * is replayed (rr's page: "untraced, recording only"), and writes a record of each to a buffer,
  * whose contents an event brings back before the task runs through these calls again:
  *
- *                                          records of write = 5, read = 3, close = 0 are put into
- * the buffer
- *     ... stub: rax = write, rdi, rsi ...  the record at (buffer's header + bytes recorded so far):
- * its result
+ *                                          records of write = 5, read = 3, close = 0 are put into the buffer
+ *     ... stub: rax = write, rdi, rsi ...  the record at (buffer's header + bytes recorded so far): its result
  *     ... stub: rax = read ...
  *     ... stub: rax = close ...
  *     SYSCALLBUF_FLUSH                     which has the records in the trace

@@ -1,11 +1,11 @@
 /* An overlay is a tar archive from somewhere else, and its entries name paths. Each is unpacked
  * below the trace's directory or not at all:
  *
- * (1) names are relative, without "..", and no file that the recorder wrote is replaced;
- * (2) the directory of an entry is opened without following symbolic links (openat2(2)), so it is
- * where its name says; (3) a symbolic link's target is relative and has ".." only at its start, at
- * most as often as the link is deep. By (2) it starts inside, and from there only names lead on, of
- * which links again lead inside. So reading never leaves the trace either. */
+ * (1) names are relative, without "..", and no file that the recorder wrote is replaced; (2) the
+ * directory of an entry is opened without following symbolic links (openat2(2)), so it is where its
+ * name says; (3) a symbolic link's target is relative and has ".." only at its start, at most as
+ * often as the link is deep. By (2) it starts inside, and
+ *     from there only names lead on, of which links again lead inside. So reading never leaves the trace either. */
 #include "pack/overlays.h"
 
 #include "pack/listener.h"

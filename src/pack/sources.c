@@ -3,8 +3,8 @@
  * to a git repository or to none:
  *
  *     in a repository below a directory to be copied        all its files are explicit
- *     in a repository that a known host has                 a URL, and what differs from it is
- * explicit in another repository, or in none                     explicit
+ *     in a repository that a known host has                 a URL, and what differs from it is explicit
+ *     in another repository, or in none                     explicit
  *
  * Explicit files below a directory to be copied go into the archive; for the others the archive of
  * placeholders has a remark, so that a reader sees why they are missing. Nothing leaves the machine

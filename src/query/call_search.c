@@ -10,8 +10,7 @@
  *
  *     segments   | 3 |   | 1 | 2 |   |   | 4 | 1 |     calls in them; 10 are wanted
  *     parts      <------------------><----------->     each finds those that were entered in it ...
- *     runs       >-----------------------> >------->   ... and goes on until the last of them has
- * returned */
+ *     runs       >-----------------------> >------->   ... and goes on until the last of them has returned */
 #include "query/call_search_int.h"
 
 #include "base/cpus.h"

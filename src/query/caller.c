@@ -1,8 +1,10 @@
 /* How a function is called:
  *
- *     stack_end  RETURN_ROOM bytes: what the function returns to. A breakpoint; nothing can be
- * executed there texts, temporaries and results of classes: `top` falls arguments on the stack, the
- * return address, the function's own frames stack      DIVERSION_GUARD bytes that fault
+ *     stack_end  RETURN_ROOM bytes: what the function returns to, a breakpoint; nothing can be
+ *                executed there
+ *                texts, temporaries and results of classes: `top` falls
+ *                arguments on the stack, the return address, the function's own frames
+ *     stack      DIVERSION_GUARD bytes that fault
  *
  * The task's own stack is left alone, so that an overflow is one of this stack, and so that the
  * moment may be any: between a call and its first instruction, say. Registers are those of the

@@ -7,8 +7,8 @@
  * the stretch does not touch are searched for in the whole recording (last_write(),
  * last_register_write()), and the next stretch ends where the last of these writes is.
  *
- *     stretch:   ...  mov rax, [rbx]   mov [rsp+8], rax   call   push rbp ...   mov rdx, [rsp+16]
- * <- edx asked about memory at rbx <- rax             <- memory at rsp+8 <- rdx
+ *     stretch:   ...  mov rax, [rbx]   mov [rsp+8], rax   call   push rbp ...   mov rdx, [rsp+16]    <- edx asked about
+ *                     memory at rbx <- rax             <- memory at rsp+8                            <- rdx
  *
  * Invariants: 1. no write to an item lies between what has been gone through and its `before`. 2.
  * rows are given in the order of time, latest first; a row's parent comes before it. */

@@ -8,19 +8,16 @@
  *
  *     segments   | 3 |   | 1 | 2 |   |   | 4 | 1 |     a walk, backward from the end
  *     waves                                  <--->     one segment, for it may be enough
- *                        <-----------><----->          then stretches of them, one for each
- * processor,
+ *                        <-----------><----->          then stretches of them, one for each processor,
  *                <--->                                 that get longer and longer
- *     runs               >------------->               each goes on until what was entered in it
- * has returned
+ *     runs               >------------->               each goes on until what was entered in it has returned
  *
  * What was found is kept, for what a question about one address needs is what the next one needs,
  * too.
  *
  * Calls within calls: operator new calls malloc, musl's aligned_alloc calls malloc for more than it
  * returns of. Both are hooked; the inner one is dropped if it is about the same memory. A C
- * library's allocator calls itself in other ways that no symbol tells of: these are no calls here.
- */
+ * library's allocator calls itself in other ways that no symbol tells of: these are no calls here. */
 #include "query/heap_int.h"
 
 #include "base/cpus.h"

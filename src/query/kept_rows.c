@@ -3,8 +3,7 @@
  * needs only those beyond. Each stretch that is kept grows at its ends:
  *
  *     asked from      a -->     limit      kept   [a ... b)
- *     then from         c -->                          rows from c on; if too few, those from b on
- * are looked for
+ *     then from         c -->                          rows from c on; if too few, those from b on are looked for
  *
  * Kept are the rows themselves, as many as MOST_BYTES of text; those that were used least recently
  * give way. */

@@ -2,9 +2,9 @@
  * and forth within it by snapshots (replay.h): from a kept state to any later one costs only the
  * run between them.
  *
- *   open: restore the segment's boundary, from a seat of another segment if there is one --->
- * snapshots are taken on the way of every run, evenly spread over the segment use:  nearest kept
- * state at or before the moment (or where the seat stands) ---> run to the moment
+ *   open: restore the segment's boundary, from a seat of another segment if there is one ---> snapshots are taken on the way of every run,
+ *         evenly spread over the segment
+ *   use:  nearest kept state at or before the moment (or where the seat stands) ---> run to the moment
  *
  * Where too much memory comes and goes for snapshots, the seat also holds an origin, a copy that
  * stays at the segment's start and is cloned. Seats that were used least recently are given up when

@@ -1,9 +1,9 @@
 /* Calls that hand bytes to a stream or take them from one: which bytes of memory they are, and
  * which of the stream.
  *
- *     write(4, "abcde", 5)     write(4, "fgh", 3)             offsets 0 to 5, 5 to 8 of the stream
- *     read(3, buf, 2) = 2      read(3, buf, 100) = 6          offsets 0 to 2, 2 to 8: the second
- * one has bytes of both writes
+ *     write(4, "abcde", 5)     write(4, "fgh", 3)         offsets 0 to 5, 5 to 8 of the stream
+ *     read(3, buf, 2) = 2      read(3, buf, 100) = 6      offsets 0 to 2, 2 to 8: the second one
+ *                                                         has bytes of both writes
  *
  * descriptors.c has the offsets; which bytes of memory they are the calls' arguments say, as they
  * are in memory when the call begins. That nobody but recorded tasks wrote to the stream, and that

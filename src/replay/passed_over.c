@@ -6,10 +6,10 @@
  * All other tasks stay exact, as rr records what comes into a task from outside. It does not where
  * a program acts on another task's memory or registers directly:
  *
- *   shared memory      r->outside lists what 32-bit tasks have mapped shared. If one may write to
- * what a 64-bit task has mapped, too, that is refused, from when both have it /proc/PID/mem refused
- * when a 32-bit task has a descriptor of a 64-bit task's ptrace             of a 64-bit task by a
- * 32-bit one: refused
+ *   shared memory      r->outside lists what 32-bit tasks have mapped shared. If one may write to what a 64-bit task has mapped, too,
+ *                      that is refused, from when both have it
+ *   /proc/PID/mem      refused when a 32-bit task has a descriptor of a 64-bit task's
+ *   ptrace             of a 64-bit task by a 32-bit one: refused
  *
  * Each refusal is an ERR_UNSUPPORTED with event, task and reason. */
 #include "replay/replay_int.h"

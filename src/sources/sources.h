@@ -3,9 +3,8 @@
  * A self-contained trace says it by rules, in files sources.user, sources.fallback and others named
  * sources.*: JSON, a list of rules
  *
- *     {"condition": {"or": [{"binary": "mmap_pack_3_prog"}]}, "priority": 0, "relevance":
- * "Relevant", "files": [{"url": "https://host/repository/revision/", "at": "/home/u/project/",
- * "urlSuffix": "?raw"},
+ *     {"condition": {"or": [{"binary": "mmap_pack_3_prog"}]}, "priority": 0, "relevance": "Relevant",
+ *      "files": [{"url": "https://host/repository/revision/", "at": "/home/u/project/", "urlSuffix": "?raw"},
  *                {"archive": "files.user/sources.zip", "at": "/"},
  *                {"link": "/home/u/project", "at": "/src"}]}
  *     {"condition": {"binary": "mmap_pack_4_libx.so"}, "overrideCompDir": "/home/u/libx"}

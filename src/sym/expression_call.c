@@ -1,14 +1,17 @@
 /* Calls of the program's own functions: which one is meant, and how its arguments are passed.
  *
  *     f(x)       candidates: functions of that name in the scopes around the place, from within
- * (resolve_name() has variables) a.f(x)     methods of a's class, else of the first base class that
- * has some; a's address is the first argument a + b      methods "operator+" of a's class, and
- * functions of that name in the scopes of both classes and around the place
+ *                (resolve_name() has variables)
+ *     a.f(x)     methods of a's class, else of the first base class that has some; a's address is
+ *                the first argument
+ *     a + b      methods "operator+" of a's class, and functions of that name in the scopes of
+ *                both classes and around the place
  *          |
  *          v  fits(): each argument has a way to its parameter (enum fit, the less the better)
- *          v  choose(): the one that is better than each other one for some argument, and worse for
- * none (C++17 [over.match.best]) v  make_site(): its code, or its number in the table of virtual
- * functions, and what the calling convention does with each argument
+ *          v  choose(): the one that is better than each other one for some argument, and worse
+ *             for none (C++17 [over.match.best])
+ *          v  make_site(): its code, or its number in the table of virtual functions, and what
+ *             the calling convention does with each argument
  *
  * What is not known to debug information is left out: arguments by default, templates that nothing
  * instantiated, conversions by the program's own constructors and operators. An argument that would

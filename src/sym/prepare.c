@@ -6,8 +6,7 @@
  *     ABSTRACTS  hashes of the names of functions that were inlined   ---> enough for SYM_FOR_CALLS
  *     FUNCTIONS  functions of all units
  *     FILES      their files
- *     NAMES...   the text that is searched: functions, symbols, inlined functions, files   --->
- * SYM_FOR_SEARCH */
+ *     NAMES...   the text that is searched: functions, symbols, inlined functions, files   ---> SYM_FOR_SEARCH */
 #include "base/clock.h"
 #include "sym/sym_int.h"
 

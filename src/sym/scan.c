@@ -4,8 +4,7 @@
  * are shared out to all processors. What an entry says beyond that is read by libdw, when it is
  * asked for.
  *
- *     entry:  abbreviation's code | values of the attributes, in the abbreviation's order and forms
- * | children, if it has any, until a code of 0
+ *     entry:  abbreviation's code | values of the attributes, in the abbreviation's order and forms | children, if it has any, until a code of 0
  *
  * Of most entries only their length is needed, which most abbreviations fix. */
 #include "base/bytes.h"

@@ -1,7 +1,7 @@
 /* The run loop: finds or makes translations, enters them, and deals with every way out.
  *
- *      engine_run -> step -> enter stub -> [translated code, chained] -> leave stub -> handle_exit
- * -> ... |  a signal: on_signal -> landing stub -> handle_fault
+ *      engine_run -> step -> enter stub -> [translated code, chained] -> leave stub -> handle_exit -> ...
+ *                                              |  a signal: on_signal -> landing stub -> handle_fault
  *
  * Exactness. Counted blocks may trash flags that are dead at their start, so a state with exact
  * flags is only known at their end. The last CAREFUL instructions before any limit are therefore

@@ -12,8 +12,8 @@
  * Five variants of translation, each with its own table of blocks:
  *   count      instructions and ticks are counted
  *   calls      and it is known which calls have not returned (calls.h)
- *   index      and besides how often each block runs, and which granules of 8 bytes are written
- * (marks.h) log        and every block and every store's address goes into a log, for consumers
+ *   index      and besides how often each block runs, and which granules of 8 bytes are written (marks.h)
+ *   log        and every block and every store's address goes into a log, for consumers
  *   log-loads  and every load's address, too
  * Registers are stolen from the guest and live in memory: R15 in all variants for the count; R14 in
  * the last four for the stack of calls or the log; R11 in these for addresses.

@@ -5,8 +5,8 @@
  * small buffer by a `mov register, immediate` before each, and now and then a branch. It runs once
  * natively and once in each of: count and log mode, in counted and in exact blocks.
  *
- *     engine_random_test [near|far|evex [seed [programs]]]     far: code caches out of reach of
- * RIP-relative operands; evex: AVX-512 is emulated (evex.h), and programs are rich in it
+ *     engine_random_test [near|far|evex [seed [programs]]]     far: code caches out of reach of RIP-relative operands; evex: AVX-512
+ *                                                              is emulated (evex.h), and programs are rich in it
  *
  * Not tried: what faults with UMIP or leaves the program, state-saving instructions (they show the
  * host's FIP), segment loads, popf, string instructions with 32-bit addresses in FS and GS. */

@@ -7,10 +7,12 @@
  * store of one byte: `upper[5]`.
  *
  * How an instruction is done. When it is translated, evex_prepare() makes a struct evex_insn of it,
- * which lies among the stubs of its block, and in its place stands vmovdqu [v[n]], ymm_n for each
- * operand of the first 16 registers mov [state->evex], the evex_insn jmp [state->call_evex] saves
- * the general registers, evex_execute(), loads them vmovdqu ymm_n, [v[n]]           the result or,
- * for what is frequent, code that does it with the CPU's registers (evex_inline.c); so blocks,
+ * which lies among the stubs of its block, and in its place stands
+ *     vmovdqu [v[n]], ymm_n           for each operand of the first 16 registers
+ *     mov [state->evex], the evex_insn
+ *     jmp [state->call_evex]          saves the general registers, evex_execute(), loads them
+ *     vmovdqu ymm_n, [v[n]]           the result
+ * or, for what is frequent, code that does it with the CPU's registers (evex_inline.c); so blocks,
  * counts, marks and logs are the same as where the CPU does it itself. evex_execute() gets the
  * operands, which may fault, as does the guest's instruction then; lets `run` compute `out` from
  * them; and writes as much of that as the mask says.

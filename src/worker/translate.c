@@ -2,19 +2,17 @@
  * addresses the same.
  *
  * Instructions are copied as they are (copy.c), but for
- *   - control transfers, which become jumps between translations, with the guest's own return
- * addresses on the stack;
- *   - RIP-relative operands, which get a new displacement, or an absolute address in a register if
- * out of reach;
+ *   - control transfers, which become jumps between translations, with the guest's own return addresses on the stack;
+ *   - RIP-relative operands, which get a new displacement, or an absolute address in a register if out of reach;
  *   - operands in FS and GS, to whose address the base is added;
  *   - uses of the stolen registers, done with a scratch register that the instruction does not use:
- *         mov [spill], X; mov X, [guest r15]; insn with X for r15; mov [guest r15], X; mov X,
- * [spill]
- *   - instructions that would leak this machine or leave the program: the block ends and the run
- * loop decides. A block begins with its count (engine.h), and what its variant asks for is woven in
- * (weave_log.c, weave_index.c): count; [log record header; r14 += record]; { [addresses or marks of
- * what it accesses]; instruction }...; end Nothing is ever written to the guest's stack but what
- * the guest writes, and flags are only touched where they are dead.
+ *         mov [spill], X; mov X, [guest r15]; insn with X for r15; mov [guest r15], X; mov X, [spill]
+ *   - instructions that would leak this machine or leave the program: the block ends and the run loop decides.
+ * A block begins with its count (engine.h), and what its variant asks for is woven in (weave_log.c,
+ * weave_index.c):
+ *     count; [log record header; r14 += record]; { [addresses or marks of what it accesses]; instruction }...; end
+ * Nothing is ever written to the guest's stack but what the guest writes, and flags are only
+ * touched where they are dead.
  *
  * Invariants: 1. at `entry` all registers hold guest values but the stolen ones. 2. Only what is
  * named by a fault point can fault. 3. Translating a block again at the same place with the same

@@ -3,13 +3,14 @@
  *
  * Marks. The shadow of address A is the byte at shadow_base + A / 8, 1 if any of these 8 bytes is
  * written; shadow_base is the CPU's GS base here. R14 ends in 3, which is what a shift by R14
- * shifts by, so a mark is lea r11, [address]; shrx r11, r11, r14; mov byte gs:[r11], 1 When a
- * block's stores are marked within it does not matter, so those with the same registers in their
- * addresses are marked together, before the first of them: their first byte, every eighth, and
- * their last, each kind of remainder by 8 with an address of its own. RSP is taken for a multiple
- * of 8; where it may cease to be one there is a check: pdep r11, rsp, [7 << 12]; mov r11, [r11 +
- * page]       faults if RSP & 7 and the run loop does with exact blocks, which take nothing for
- * granted, until it is one again.
+ * shifts by, so a mark is
+ *     lea r11, [address]; shrx r11, r11, r14; mov byte gs:[r11], 1
+ * When a block's stores are marked within it does not matter, so those with the same registers in
+ * their addresses are marked together, before the first of them: their first byte, every eighth,
+ * and their last, each kind of remainder by 8 with an address of its own. RSP is taken for a
+ * multiple of 8; where it may cease to be one there is a check:
+ *     pdep r11, rsp, [7 << 12]; mov r11, [r11 + page]       faults if RSP & 7
+ * and the run loop does with exact blocks, which take nothing for granted, until it is one again.
  *
  * Calls. An entry of the stack of calls (calls.h) begins at R14 - 3. A call writes one and goes on;
  * a return compares the last one's RSP with its own and leaves to the run loop if they differ. */

@@ -2,9 +2,8 @@
  * both map; each side waits for the other with a futex, actively for the first few microseconds. A
  * socket carries descriptors and the word to begin.
  *
- *   coordinator: fill command, posted++, wake ..................... answered == posted: read the
- * reply worker:      ......................... posted changed: obey, fill the reply, answered =
- * posted, wake
+ *   coordinator: fill command, posted++, wake ..................... answered == posted: read the reply
+ *   worker:      ......................... posted changed: obey, fill the reply, answered = posted, wake
  *
  * What needs no answer waits in a queue for the next command, which saves a change of process each
  * time.

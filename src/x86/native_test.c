@@ -2,14 +2,12 @@
  * executed once.
  *
  *   untouched, copies, constants, signs   every byte of all registers and of memory must be as said
- *   computed bytes                        must come out the same when everything that is no input
- * is changed
+ *   computed bytes                        must come out the same when everything that is no input is changed
  *
  *     x86_native_test [seed [instructions]]
  *
  * Instructions that the CPU lacks or that fault are passed over. Not tried: control transfers,
- * system instructions, state areas (all these are in x86_test.c), string instructions in FS and GS.
- */
+ * system instructions, state areas (all these are in x86_test.c), string instructions in FS and GS. */
 #include "x86/random_insn.h"
 #include "x86/x86_int.h"
 

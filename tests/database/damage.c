@@ -1,8 +1,8 @@
 /* Damage to a database, asked through the query engine.
  *
- *   on the disk   a bit flipped, or the file cut, at many places: every question gets the right
- * answer, or an error that names the file and a place in it a lie         a chunk with other
- * contents whose checksums are right: index_check() says so
+ *   on the disk   a bit flipped, or the file cut, at many places: every question gets the right answer, or an error that names the
+ *                 file and a place in it
+ *   a lie         a chunk with other contents whose checksums are right: index_check() says so
  *
  * damage TRACE_DIR: a copy of a small recording; databases are made in it. */
 #include "base/random.h"

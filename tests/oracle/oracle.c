@@ -4,8 +4,8 @@
  * round trip for each would take most of the test's time.
  *
  *   registers and memory   at random moments
- *   writes                 probes are compared after every instruction: each change has a row, each
- * row that says so is a change executions             every moment at which rip was at an address
+ *   writes                 probes are compared after every instruction: each change has a row, each row that says so is a change
+ *   executions             every moment at which rip was at an address
  *   stacks                 calls and returns seen by what they do to rsp
  *   steps                  the next and last moment of the same task
  *
