@@ -1,8 +1,10 @@
 #include "base/cpus.h"
 
+#include "base/buf.h"
+
 #include <errno.h>
+#include <pthread.h>
 #include <sched.h>
-#include <stddef.h>
 
 unsigned usable_cpus(void)
 {
@@ -20,4 +22,20 @@ unsigned usable_cpus(void)
             return n < 1 ? 1 : (unsigned)n;
     }
     return 1;
+}
+
+void work_side_by_side(void *(*work)(void *item), void *items, size_t size, size_t count)
+{
+    pthread_t *threads = xnew_array(pthread_t, count + 1);
+    size_t started = 1;
+    while (started < count &&
+           pthread_create(&threads[started], NULL, work, (char *)items + started * size) == 0)
+        started++;
+    for (size_t i = 0; i < count; i++) {
+        if (i == 0 || i >= started)
+            work((char *)items + i * size);
+    }
+    for (size_t i = 1; i < started; i++)
+        pthread_join(threads[i], NULL);
+    free(threads);
 }

@@ -143,16 +143,10 @@ struct err *query_maps(struct query_engine *q, json_t *params)
     struct replay *r;
     uint32_t space;
     TRY(focus_state(q, params, &f, &r, &space));
-    size_t count, records;
+    size_t count;
     const struct mapping *maps = replay_mappings(r, space, &count);
-    const struct trace_mmap *record = trace_mmaps(q->trace, &records);
     for (size_t i = 0; i < count; i++) {
-        char prot[5] = {maps[i].prot & 1 ? 'r' : '-', maps[i].prot & 2 ? 'w' : '-',
-                        maps[i].prot & 4 ? 'x' : '-', maps[i].object ? 's' : 'p', 0};
-        const char *name = maps[i].mmap_idx < records ? record[maps[i].mmap_idx].name : "";
-        json_t *row =
-            json_pack("{so, so, ss, so}", "start", json_hex(maps[i].start), "end",
-                      json_hex(maps[i].end), "prot", prot, "name", json_text(name, strlen(name)));
+        json_t *row = json_mapping(q, &maps[i]);
         if (maps[i].kind != MAPPING_ANON)
             json_object_set_new(row, "offset", json_hex(maps[i].offset));
         TRY(give(q, row));
@@ -344,16 +338,18 @@ static struct err *add_all_arguments(struct query_engine *q, uint32_t task, stru
     return e;
 }
 
-/* Gives rows with their arguments, some at a time: whoever shows them has the innermost soon. */
+/* Gives rows with their arguments, some at a time: whoever shows them has the innermost soon. ahead
+ * NULL: without. */
 static struct err *give_frames(struct query_engine *q, uint32_t task, struct stack_row *rows,
                                size_t count, struct states_ahead *ahead)
 {
     enum { AT_ONCE = 64 };
     for (size_t first = 0; first < count; first += AT_ONCE) {
         size_t end = first + AT_ONCE < count ? first + AT_ONCE : count;
-        TRY(add_all_arguments(q, task, rows + first, end - first, ahead));
+        if (ahead)
+            TRY(add_all_arguments(q, task, rows + first, end - first, ahead));
         for (size_t i = first; i < end; i++) {
-            if (!json_object_get(rows[i].row, "args"))
+            if (ahead && !json_object_get(rows[i].row, "args"))
                 json_object_set_new(rows[i].row, "args", json_array());
             TRY(give(q, steal(rows[i].row)));
         }
@@ -390,17 +386,22 @@ static struct err *give_stack(struct query_engine *q, json_t *params, uint64_t f
     return e;
 }
 
+enum { MOST_FRAMES = 500 };
+
+struct err *query_frames(struct query_engine *q, json_t *params)
+{
+    uint64_t limit = MOST_FRAMES;
+    TRY(param_limit(params, MOST_FRAMES, &limit));
+    return give_stack(q, params, 0, limit, NULL);
+}
+
 struct err *query_stack(struct query_engine *q, json_t *params)
 {
-    enum { MOST = 500 };
     struct focus f;
-    uint64_t first = 0, limit = MOST;
+    uint64_t first = 0, limit = MOST_FRAMES;
     if (json_object_get(params, "first"))
         TRY(param_u64(params, "first", &first));
-    if (json_object_get(params, "limit"))
-        TRY(param_u64(params, "limit", &limit));
-    if (limit < 1 || limit > MOST)
-        return err_new(ERR_USAGE, "limit is 1 to %d", MOST);
+    TRY(param_limit(params, MOST_FRAMES, &limit));
     TRY(param_focus(q, params, &f));
     struct states_ahead ahead;
     states_ahead_init(&ahead, q, f.moment);

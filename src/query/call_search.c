@@ -39,8 +39,6 @@ struct part {
     struct hook_programs *programs;
     struct program *no_prints;
     struct err *failed;
-    bool started;
-    pthread_t thread;
 };
 
 void add_piece(struct pieces *p, uint8_t base, uint16_t len)
@@ -290,14 +288,9 @@ static struct err *follow_parts(struct call_search *c, struct part *parts, size_
 {
     struct err *e = NULL;
     release_state(c->q); // it is one of those that can be lent
-    for (size_t i = 1; i < count; i++)
-        parts[i].started = pthread_create(&parts[i].thread, NULL, run_part, &parts[i]) == 0;
+    work_side_by_side(run_part, parts, sizeof(*parts), count);
     for (size_t i = 0; i < count; i++) {
         struct part *p = &parts[i];
-        if (p->started)
-            pthread_join(p->thread, NULL);
-        else if (!e)
-            run_part(p); // the first; or there are no more threads
         if (!e)
             e = steal(p->failed);
         vec_each (f, &p->items)

@@ -67,17 +67,6 @@ struct question {
     ancestor_list ancestors;
 };
 
-static json_t *mapping_row(struct query_engine *q, const struct mapping *m)
-{
-    size_t records;
-    const struct trace_mmap *record = trace_mmaps(q->trace, &records);
-    const char *name = m->mmap_idx < records ? record[m->mmap_idx].name : "";
-    char prot[5] = {m->prot & 1 ? 'r' : '-', m->prot & 2 ? 'w' : '-', m->prot & 4 ? 'x' : '-',
-                    m->object ? 's' : 'p', 0};
-    return json_pack("{so, so, ss, so}", "start", json_hex(m->start), "end", json_hex(m->end),
-                     "prot", prot, "name", json_text(name, strlen(name)));
-}
-
 /* The task on whose stack the address is; 0: none. */
 static uint32_t task_of_stack(struct replay *r, uint32_t space, const struct mapping *m)
 {
@@ -103,7 +92,7 @@ static struct err *give_place(struct question *x, struct replay *r, bool *is_sta
     json_t *row = json_pack("{ss, so}", "kind", "place", "address", json_hex(x->address));
     *is_stack_out = false;
     if (m) {
-        json_t *mapping = mapping_row(x->q, m);
+        json_t *mapping = json_mapping(x->q, m);
         uint32_t task = task_of_stack(r, x->space, m);
         *is_stack_out = str_eq(json_string_value(json_object_get(mapping, "name")), "[stack]");
         json_object_set_new(row, "mapping", mapping);
@@ -259,6 +248,16 @@ static uint64_t behind(const struct heap_call *c, gaddr address)
     return address - c->start - c->size;
 }
 
+/* Gives a row that is about a call, with whose doing that was. */
+static struct err *give_call(struct query_engine *q, const struct heap_call *c, json_t *row)
+{
+    struct err *e = add_own_frame(q, c->entry, c->task, row);
+    if (!e)
+        return give(q, row);
+    json_decref(row);
+    return e;
+}
+
 static struct err *give_allocation(struct question *x, const struct heap_call *c, bool ended)
 {
     bool inside = covers(c, x->address);
@@ -269,12 +268,8 @@ static struct err *give_allocation(struct question *x, const struct heap_call *c
     json_object_set_new(
         row, inside ? "offset" : "behind",
         json_integer((json_int_t)(inside ? x->address - c->start : behind(c, x->address))));
-    struct err *e = add_own_frame(x->q, c->entry, c->task, row);
     json_object_set_new(row, "end", json_moment(c->back));
-    if (!e)
-        return give(x->q, row);
-    json_decref(row);
-    return e;
+    return give_call(x->q, c, row);
 }
 
 static struct err *give_end(struct question *x, const struct heap_call *c, bool again)
@@ -287,11 +282,7 @@ static struct err *give_end(struct question *x, const struct heap_call *c, bool 
         json_object_set_new(
             row, "moved",
             json_pack("{so, sI}", "start", json_hex(c->start), "size", (json_int_t)c->size));
-    struct err *e = add_own_frame(x->q, c->entry, c->task, row);
-    if (!e)
-        return give(x->q, row);
-    json_decref(row);
-    return e;
+    return give_call(x->q, c, row);
 }
 
 /* Gives an allocation, and its end. */
@@ -367,10 +358,7 @@ struct err *query_allocation(struct query_engine *q, json_t *params)
     uint64_t limit = 10;
     bool is_stack;
     TRY(param_u64(params, "address", &x.address));
-    if (json_object_get(params, "limit"))
-        TRY(param_u64(params, "limit", &limit));
-    if (limit < 1 || limit > MOST)
-        return err_new(ERR_USAGE, "limit is 1 to %d", MOST);
+    TRY(param_limit(params, MOST, &limit));
     x.limit = limit;
     TRY(focus_state(q, params, &x.focus, &r, &x.space));
     x.focus.moment = replay_now(r);
@@ -542,18 +530,12 @@ static struct err *give_groups(struct query_engine *q, const struct live_table *
     q->sink->more = groups->count > limit;
     for (size_t i = 0; i < groups->count && i < limit; i++) {
         const struct group *g = &groups->items[i];
+        TRY(check_cancel(q));
         json_t *row =
             json_pack("{ss, sI, sI, ss, so, sI}", "kind", "caller", "count", (json_int_t)g->count,
                       "bytes", (json_int_t)g->bytes, "call", g->newest->function->name, "start",
                       json_hex(g->newest->start), "size", (json_int_t)g->newest->size);
-        struct err *e = check_cancel(q);
-        if (!e)
-            e = add_own_frame(q, g->newest->entry, g->newest->task, row);
-        if (e) {
-            json_decref(row);
-            return e;
-        }
-        TRY(give(q, row));
+        TRY(give_call(q, g->newest, row));
     }
     return NULL;
 }
@@ -585,10 +567,7 @@ struct err *query_allocations(struct query_engine *q, json_t *params)
     struct replay *r;
     uint32_t space;
     uint64_t limit = 50;
-    if (json_object_get(params, "limit"))
-        TRY(param_u64(params, "limit", &limit));
-    if (limit < 1 || limit > MOST)
-        return err_new(ERR_USAGE, "limit is 1 to %d", MOST);
+    TRY(param_limit(params, MOST, &limit));
     TRY(focus_state(q, params, &f, &r, &space));
     struct moment m = replay_now(r);
     TRY(heap_find_functions(q));

@@ -196,8 +196,6 @@ struct pass {
     site_list sites;
     struct buf places; /* struct hit_place: what is looked for */
     struct err *failed;
-    bool started;
-    pthread_t thread;
 };
 
 static void pass_deinit(struct pass *p)
@@ -632,16 +630,9 @@ static struct err *run_wave(struct query_engine *q, struct heap_walk *w)
     }
     w->longest = !w->longest ? 1 : w->longest < LONGEST_STRETCH ? 2 * w->longest : w->longest;
     release_state(q);
-    for (size_t i = 1; i < count; i++)
-        passes[i].started = pthread_create(&passes[i].thread, NULL, run_pass, &passes[i]) == 0;
-    for (size_t i = 0; i < count; i++) {
-        if (!passes[i].started)
-            run_pass(&passes[i]); // the first; or there are no more threads
-    }
+    work_side_by_side(run_pass, passes, sizeof(passes[0]), count);
     struct err *e = NULL;
     for (size_t i = 0; i < count; i++) {
-        if (passes[i].started)
-            pthread_join(passes[i].thread, NULL);
         if (!e && !(e = steal(passes[i].failed)))
             e = take_pass(q, &passes[i]);
         pass_deinit(&passes[i]);

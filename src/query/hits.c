@@ -55,21 +55,34 @@ static size_t first_block(const struct query_engine *q, uint32_t space, gaddr pc
     return low;
 }
 
+/* Walks through the blocks that hold a place: *at is 0 at first. NULL: there are no more. */
+static const struct history_block *next_holder(const struct query_engine *q,
+                                               const struct hit_place *p, size_t *at)
+{
+    size_t count;
+    const struct history_block *blocks = history_blocks(q->history, &count);
+    if (!*at)
+        *at = first_block(q, p->space, p->pc > LONGEST_BLOCK ? p->pc - LONGEST_BLOCK : 0);
+    while (*at < count && blocks[*at].space == p->space && blocks[*at].pc <= p->pc) {
+        const struct history_block *b = &blocks[(*at)++];
+        if (holds(b, p))
+            return b;
+    }
+    return NULL;
+}
+
 /* The executions of a place by the index, in segments in which it is there for this share of the
  * time, or more. */
 static uint64_t count_place(const struct query_engine *q, const struct hit_place *p,
                             enum presence_share least, enum presence_share most, uint64_t *buckets)
 {
-    size_t block_count, segments;
+    size_t segments, at = 0;
     uint64_t total = 0;
-    const struct history_block *blocks = history_blocks(q->history, &block_count);
     const struct history_run *runs = history_runs(q->history);
     const struct history_segment *segment = history_segments(q->history, &segments);
-    gaddr from = p->pc > LONGEST_BLOCK ? p->pc - LONGEST_BLOCK : 0;
-    for (size_t k = first_block(q, p->space, from);
-         k < block_count && blocks[k].space == p->space && blocks[k].pc <= p->pc; k++) {
-        for (uint32_t r = 0; holds(&blocks[k], p) && r < blocks[k].run_count; r++) {
-            const struct history_run *run = &runs[blocks[k].first_run + r];
+    for (const struct history_block *b; (b = next_holder(q, p, &at));) {
+        for (uint32_t r = 0; r < b->run_count; r++) {
+            const struct history_run *run = &runs[b->first_run + r];
             enum presence_share share = presence_between(p->presence, segment[run->segment].start,
                                                          segment[run->segment].end);
             uint64_t count = share >= least && share <= most ? run->count : 0;
@@ -85,17 +98,12 @@ static uint64_t count_place(const struct query_engine *q, const struct hit_place
 static uint64_t count_in_segment(const struct query_engine *q, const struct hit_place *p,
                                  size_t segment)
 {
-    size_t block_count;
+    size_t at = 0;
     uint64_t total = 0;
-    const struct history_block *blocks = history_blocks(q->history, &block_count);
     const struct history_run *runs = history_runs(q->history);
-    gaddr from = p->pc > LONGEST_BLOCK ? p->pc - LONGEST_BLOCK : 0;
-    for (size_t k = first_block(q, p->space, from);
-         k < block_count && blocks[k].space == p->space && blocks[k].pc <= p->pc; k++) {
-        for (uint32_t r = 0; holds(&blocks[k], p) && r < blocks[k].run_count; r++)
-            total += runs[blocks[k].first_run + r].segment == segment
-                         ? runs[blocks[k].first_run + r].count
-                         : 0;
+    for (const struct history_block *b; (b = next_holder(q, p, &at));) {
+        for (uint32_t r = 0; r < b->run_count; r++)
+            total += runs[b->first_run + r].segment == segment ? runs[b->first_run + r].count : 0;
     }
     return total;
 }

@@ -83,6 +83,17 @@ json_t *json_location(const char *file, int line, int column)
     return l;
 }
 
+json_t *json_mapping(const struct query_engine *q, const struct mapping *m)
+{
+    size_t records;
+    const struct trace_mmap *record = trace_mmaps(q->trace, &records);
+    const char *name = m->mmap_idx < records ? record[m->mmap_idx].name : "";
+    char prot[5] = {m->prot & 1 ? 'r' : '-', m->prot & 2 ? 'w' : '-', m->prot & 4 ? 'x' : '-',
+                    m->object ? 's' : 'p', 0};
+    return json_pack("{so, so, ss, so}", "start", json_hex(m->start), "end", json_hex(m->end),
+                     "prot", prot, "name", json_text(name, strlen(name)));
+}
+
 json_t *json_function(const struct query_engine *q, const struct module *m,
                       const struct sym_function *f)
 {
@@ -193,6 +204,15 @@ struct err *param_u64(json_t *params, const char *name, uint64_t *out)
         return err_new(ERR_USAGE, "%s: want a number, or a string like \"0x1000\"", name);
     *out = strtoull(text, &end, 0);
     return *end ? err_new(ERR_USAGE, "%s: want a number, or a string like \"0x1000\"", name) : NULL;
+}
+
+struct err *param_limit(json_t *params, uint64_t most, uint64_t *out)
+{
+    if (json_object_get(params, "limit"))
+        TRY(param_u64(params, "limit", out));
+    if (*out < 1 || *out > most)
+        return err_new(ERR_USAGE, "limit is 1 to %llu", (unsigned long long)most);
+    return NULL;
 }
 
 struct err *param_function(struct query_engine *q, json_t *params, struct module **module,

@@ -50,7 +50,7 @@ struct err *add_own_frame(struct query_engine *q, struct moment m, uint32_t task
     static const char *const parts[] = {"module", "function", "location"};
     json_t *params = json_pack("{so, si}", "focus", json_focus(q, m, task, 0), "limit", FRAMES),
            *frames = json_array();
-    struct err *e = collect_rows(q, query_stack, params, frames, NULL);
+    struct err *e = collect_rows(q, query_frames, params, frames, NULL);
     json_decref(params);
     json_t *frame = e ? NULL : frame_to_show(frames);
     unsigned number = (unsigned)json_integer_value(json_object_get(frame, "frame"));

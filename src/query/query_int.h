@@ -510,6 +510,8 @@ json_t *json_bytes(const uint8_t *p, size_t len);
 /** A string that may hold anything: bytes that are no UTF-8 come as U+FFFD. */
 json_t *json_text(const char *s, size_t len);
 json_t *json_location(const char *file, int line, int column);
+/** {start, end, prot, name} of a mapping. */
+json_t *json_mapping(const struct query_engine *q, const struct mapping *m);
 json_t *json_function(const struct query_engine *q, const struct module *m,
                       const struct sym_function *f);
 struct err *param_focus(struct query_engine *q, json_t *params, struct focus *out) nodiscard;
@@ -519,11 +521,16 @@ struct err *param_window(struct query_engine *q, json_t *params, size_t limit,
 struct err *param_string(json_t *params, const char *name, const char **out) nodiscard;
 struct err *param_u64(json_t *params, const char *name,
                       uint64_t *out) nodiscard; /* number, or string of hex with 0x */
+/** "limit", 1 to `most`; *out stays what it is if it is not given. */
+struct err *param_limit(json_t *params, uint64_t most, uint64_t *out) nodiscard;
 struct err *param_function(struct query_engine *q, json_t *params, struct module **module,
                            const struct sym_function **out) nodiscard;
 /** Hands a row to the asker. ERR_CANCELLED if it wants no more. Takes ownership. */
 struct err *give(struct query_engine *q, json_t *row) nodiscard;
 typedef struct err *query_function(struct query_engine *q, json_t *params);
+/** As query_stack(), without what other states than the focus' own tell: the calls that made the
+ * frames, and their arguments. For other queries. */
+query_function query_frames;
 /** Runs a query for another one: its rows are added to the array `rows`. more_out: whether it has
  * more; may be NULL. */
 struct err *collect_rows(struct query_engine *q, query_function *run, json_t *params, json_t *rows,

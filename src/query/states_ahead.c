@@ -1,3 +1,6 @@
+/* States that a query is about to ask for: each is made ready in its seat (states.c) by a thread of
+ * its own. That it was only a guess costs time and nothing else: who asks gets the state at the
+ * moment that is asked for. */
 #include "query/query_int.h"
 
 #include "base/cpus.h"

@@ -916,10 +916,7 @@ struct err *query_uses(struct query_engine *q, json_t *params)
     struct asked_bytes asked;
     uint64_t limit = 50;
     TRY(param_focus(q, params, &focus));
-    if (json_object_get(params, "limit"))
-        TRY(param_u64(params, "limit", &limit));
-    if (limit < 1 || limit > 10000)
-        return err_new(ERR_USAGE, "limit is 1 to 10000");
+    TRY(param_limit(params, 10000, &limit));
     TRY(param_bytes(q, params, &focus, &asked));
     struct uses u = {.q = q,
                      .limit = limit,

@@ -502,27 +502,18 @@ static bool take_instructions(struct block_maker *m)
     return special;
 }
 
-/* The end of a block behind an instruction that shows or loads what the x87 unit did last. */
-static void emit_x87_end(struct block_maker *m, unsigned idx)
+/* The end of a block behind an instruction that shows or loads what the x87 unit did last, or, in
+ * calls mode, sets RSP anew. */
+static void emit_special_end(struct block_maker *m, unsigned idx)
 {
     const struct insn *in = &m->insns[idx];
+    bool stack = switches_stacks(m->t, in);
     if (m->t->mode >= ENGINE_LOG)
         emit_logged(m, idx);
     else
         emit_copy(m, idx);
     emit_exit(m, &m->hot,
-              new_exit(m, (struct exit_record){.kind = EXIT_X87,
-                                               .pc = in->pc + in->z.length,
-                                               .insn_len = in->z.length}));
-}
-
-/* The end of a block behind a new RSP, in calls mode. */
-static void emit_stack_end(struct block_maker *m, unsigned idx)
-{
-    const struct insn *in = &m->insns[idx];
-    emit_copy(m, idx);
-    emit_exit(m, &m->hot,
-              new_exit(m, (struct exit_record){.kind = EXIT_STACK,
+              new_exit(m, (struct exit_record){.kind = stack ? EXIT_STACK : EXIT_X87,
                                                .pc = in->pc + in->z.length,
                                                .insn_len = in->z.length}));
 }
@@ -556,10 +547,8 @@ static void emit_block(struct block_maker *m, bool special)
         t->insn_host[plain] = (uint32_t)(m->hot.at - t->hot);
     if (special && index)
         emit_range_end(m, plain);
-    else if (special && switches_stacks(t, &m->insns[plain]))
-        emit_stack_end(m, plain);
     else if (special)
-        emit_x87_end(m, plain);
+        emit_special_end(m, plain);
     else
         emit_end(m);
 }
